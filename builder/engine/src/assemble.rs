@@ -1,0 +1,187 @@
+//! From a run's outputs to layers, configuration and manifest in the store.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use hab_image::{ImageSpec, Layer};
+use hab_oci::Descriptor;
+use hab_recipe::{Compression, Plan};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::compare::{Limits, Node, Tree};
+use crate::run::Run;
+use crate::{BuildError, FinishedLayer, Inputs, Workshop};
+
+/// The largest file that an image takes from the toolchain, in bytes.
+const BASE_FILE: u64 = 64 << 20;
+
+/// What was assembled.
+pub(crate) struct Image {
+    pub manifest: Descriptor,
+    pub config: Descriptor,
+    pub layers: Vec<FinishedLayer>,
+    pub debug: Option<FinishedLayer>,
+}
+
+impl Workshop<'_> {
+    /// Two layers: what every image of this toolchain and user has, and what the script left.
+    pub(crate) fn assemble(&self, given: &Inputs<'_>, run: &Run) -> Result<Image, BuildError> {
+        let plan = given.plan;
+        self.observer.stage(&format!("assemble the image for {}", plan.platform));
+        let base = self.layer(plan, base(plan, given.root)?)?;
+        let outputs = self.layer(plan, outputs(plan, &run.out())?)?;
+        let debug = files(&run.debug())?;
+        let debug = if debug.is_empty() { None } else { Some(finished(&self.layer(plan, debug)?)) };
+        let layers = [base, outputs];
+        let image = hab_image::assemble(&spec(plan), &layers)?;
+        self.blobs.put(&image.config)?;
+        self.blobs.put(&image.manifest)?;
+        Ok(Image {
+            manifest: image.manifest_descriptor,
+            config: image.config_descriptor,
+            layers: layers.iter().map(finished).collect(),
+            debug,
+        })
+    }
+
+    fn layer(&self, plan: &Plan, layer: Layer<'_>) -> Result<hab_image::Written, BuildError> {
+        let compression = match plan.image.compression {
+            Compression::Zstd => hab_image::Compression::Zstd,
+            Compression::Gzip => hab_image::Compression::Gzip,
+        };
+        let (writer, written) = layer.write(plan.source.epoch, compression, self.blobs.writer()?)?;
+        writer.commit(Some(&written.descriptor.digest))?;
+        Ok(written)
+    }
+}
+
+fn finished(written: &hab_image::Written) -> FinishedLayer {
+    let Descriptor { media_type, digest, size, .. } = written.descriptor.clone();
+    FinishedLayer { digest, diff_id: written.diff_id.clone(), size, media_type }
+}
+
+/// The annotations of a plan's image, which the index has too.
+pub fn annotations(plan: &Plan) -> BTreeMap<String, String> {
+    plan.annotations.clone()
+}
+
+fn spec(plan: &Plan) -> ImageSpec {
+    let image = &plan.image;
+    let mut env = image.env.clone();
+    env.entry("PATH".to_owned()).or_insert_with(|| "/usr/bin".to_owned());
+    env.entry("HOME".to_owned()).or_insert_with(|| image.home.clone());
+    ImageSpec {
+        platform: plan.platform,
+        created: plan.source.epoch,
+        user: format!("{0}:{0}", image.uid),
+        entrypoint: image.entrypoint.clone(),
+        cmd: image.cmd.clone(),
+        env,
+        working_dir: image.home.clone(),
+        ports: image.ports.clone(),
+        volumes: vec![image.home.clone()],
+        stop_signal: image.stop_signal.clone(),
+        annotations: annotations(plan),
+    }
+}
+
+/// The C library and its loader, certificate authorities, and the one user.
+fn base(plan: &Plan, root: &Path) -> Result<Layer<'static>, BuildError> {
+    let sysroot = root.join(plan.sysroot().trim_start_matches('/'));
+    let mut layer = Layer::new();
+    // The loader's path is written into every program, and it begins with one of these.
+    layer.link("lib", "usr/lib")?;
+    layer.link("lib64", "usr/lib64")?;
+    layer.folder("usr/lib64", 0, 0o755)?;
+    for path in plan.base.files.get(plan.platform.architecture()).into_iter().flatten() {
+        let (content, executable) = within(&sysroot, path)?;
+        layer.file(path, executable, content.len() as u64, io::Cursor::new(content))?;
+    }
+    let certificates = &plan.base.certificates;
+    let text = bundle(&sysroot.join(certificates.from.trim_start_matches('/')))?;
+    layer.file(&certificates.to, false, text.len() as u64, io::Cursor::new(text))?;
+    let (user, uid, home) = (&plan.image.user, plan.image.uid, &plan.image.home);
+    let passwd = format!("{user}:x:{uid}:{uid}:{user}:{home}:/nonexistent\n").into_bytes();
+    let group = format!("{user}:x:{uid}:\n").into_bytes();
+    layer.file("etc/passwd", false, passwd.len() as u64, io::Cursor::new(passwd))?;
+    layer.file("etc/group", false, group.len() as u64, io::Cursor::new(group))?;
+    Ok(layer)
+}
+
+/// A file of the sysroot, links followed as if the sysroot were the root.
+fn within(sysroot: &Path, path: &str) -> Result<(Vec<u8>, bool), BuildError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let missing = |_| BuildError::MissingBase { path: path.to_owned() };
+    let folder = File::open(sysroot).map_err(BuildError::io(sysroot))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat2(folder.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT).map_err(missing)?;
+    let file = File::from(file);
+    let metadata = file.metadata().map_err(BuildError::io(path))?;
+    if !metadata.is_file() {
+        return Err(BuildError::MissingBase { path: path.to_owned() });
+    }
+    let mut content = Vec::new();
+    file.take(BASE_FILE).read_to_end(&mut content).map_err(BuildError::io(path))?;
+    Ok((content, metadata.permissions().mode() & 0o100 != 0))
+}
+
+/// The certificates' bundle: every `.crt` file of a folder in the order of their names, as ca-certificates makes it.
+fn bundle(folder: &Path) -> Result<Vec<u8>, BuildError> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut found: Vec<PathBuf> = entries.map_err(BuildError::io(folder))?.iter().map(fs::DirEntry::path).collect();
+    found.retain(|f| f.extension().is_some_and(|e| e == "crt"));
+    found.sort();
+    if found.is_empty() {
+        return Err(BuildError::MissingBase { path: format!("{}/*.crt", folder.display()) });
+    }
+    let mut text = Vec::new();
+    for file in found {
+        let certificate = fs::read(&file).map_err(BuildError::io(&file))?;
+        text.extend_from_slice(&certificate);
+        if !certificate.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+    }
+    Ok(text)
+}
+
+fn outputs(plan: &Plan, folder: &Path) -> Result<Layer<'static>, BuildError> {
+    let mut layer = files(folder)?;
+    layer.folder(plan.image.home.trim_matches('/'), plan.image.uid, 0o700)?;
+    Ok(layer)
+}
+
+fn files(folder: &Path) -> Result<Layer<'static>, BuildError> {
+    let tree = Tree::scan(folder, &Limits::default())?;
+    let mut layer = Layer::new();
+    for entry in tree.entries() {
+        match &entry.node {
+            Node::File { size, executable, .. } => {
+                let content = Later { path: folder.join(&entry.path), file: None };
+                layer.file(&entry.path, *executable, *size, content)?;
+            }
+            Node::Link(target) => layer.link(&entry.path, target)?,
+            Node::Directory => layer.folder(&entry.path, 0, 0o755)?,
+        }
+    }
+    Ok(layer)
+}
+
+/// Opens its file when it is first read, so that a layer of many files does not hold them all open.
+struct Later {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Read for Later {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&self.path)?,
+        };
+        self.file.insert(file).read(buffer)
+    }
+}

@@ -1,0 +1,130 @@
+//! Two trees, and where they first differ.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use super::locate::{Place, locate};
+use super::tree::{Entry, Node, Tree};
+
+/// Something that is not the same in two trees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where.
+    pub path: String,
+    /// What.
+    pub what: What,
+}
+
+/// What differs at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The second tree does not have it.
+    OnlyFirst,
+    /// The first tree does not have it.
+    OnlySecond,
+    /// A file here and a link there, for example.
+    Kind {
+        /// In the first tree.
+        first: &'static str,
+        /// In the second tree.
+        second: &'static str,
+    },
+    /// Executable in one tree only.
+    Mode {
+        /// In the first tree.
+        first: bool,
+        /// In the second tree.
+        second: bool,
+    },
+    /// Symbolic links to different targets.
+    Target {
+        /// In the first tree.
+        first: String,
+        /// In the second tree.
+        second: String,
+    },
+    /// Different bytes; the place is known where both files could still be read.
+    Content(Option<Place>),
+}
+
+impl std::error::Error for Difference {}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = |executable: &bool| if *executable { "0755" } else { "0644" };
+        write!(f, "{}: ", self.path)?;
+        match &self.what {
+            What::OnlyFirst => write!(f, "only the first run wrote it"),
+            What::OnlySecond => write!(f, "only the second run wrote it"),
+            What::Kind { first, second } => write!(f, "a {first} in the first run, a {second} in the second"),
+            What::Mode { first, second } => write!(f, "mode {} vs {}", mode(first), mode(second)),
+            What::Target { first, second } => write!(f, "link to {first:?} vs {second:?}"),
+            What::Content(Some(place)) => write!(f, "{place}"),
+            What::Content(None) => write!(f, "other content"),
+        }
+    }
+}
+
+/// Whether two trees are identical, or the first difference in the order of paths.
+///
+/// Where a content differs, both files are read again to say where; the trees must still be on the disk for that.
+pub fn compare(first: &Tree, second: &Tree) -> Result<(), Difference> {
+    match pairs(first, second).next() {
+        None => Ok(()),
+        Some(mut difference) => {
+            if let What::Content(place) = &mut difference.what {
+                let path = &difference.path;
+                *place =
+                    first.file(path).zip(second.file(path)).and_then(|(a, b)| locate(&a, &b).ok().flatten());
+            }
+            Err(difference)
+        }
+    }
+}
+
+/// Every path that differs, for a report; contents are not read, so [`What::Content`] has no place.
+pub fn differences(first: &Tree, second: &Tree) -> Vec<Difference> {
+    pairs(first, second).collect()
+}
+
+/// Walks both sorted lists at once.
+fn pairs<'a>(first: &'a Tree, second: &'a Tree) -> impl Iterator<Item = Difference> + 'a {
+    let (mut a, mut b) = (first.entries().iter().peekable(), second.entries().iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (a.peek(), b.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(a), Some(b)) => a.path.cmp(&b.path),
+            };
+            let difference = match order {
+                Ordering::Less => a.next().map(|e| (e, What::OnlyFirst)),
+                Ordering::Greater => b.next().map(|e| (e, What::OnlySecond)),
+                Ordering::Equal => a.next().zip(b.next()).and_then(|(a, b)| Some((a, nodes(a, b)?))),
+            };
+            if let Some((entry, what)) = difference {
+                return Some(Difference { path: entry.path.clone(), what });
+            }
+        }
+    })
+}
+
+fn nodes(first: &Entry, second: &Entry) -> Option<What> {
+    match (&first.node, &second.node) {
+        (a, b) if a == b => None,
+        (Node::File { digest: a, executable: ax, .. }, Node::File { digest: b, executable: bx, .. }) => {
+            Some(if a == b { What::Mode { first: *ax, second: *bx } } else { What::Content(None) })
+        }
+        (Node::Link(a), Node::Link(b)) => Some(What::Target { first: a.clone(), second: b.clone() }),
+        (a, b) => Some(What::Kind { first: kind(a), second: kind(b) }),
+    }
+}
+
+fn kind(node: &Node) -> &'static str {
+    match node {
+        Node::File { .. } => "file",
+        Node::Link(_) => "symbolic link",
+        Node::Directory => "directory",
+    }
+}

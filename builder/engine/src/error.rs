@@ -1,0 +1,184 @@
+use std::io;
+use std::path::PathBuf;
+
+use hab_oci::{Digest, Platform};
+use hab_sandbox::{Outcome, SandboxError};
+
+use crate::compare::{CompareError, Missing};
+use crate::unpack::UnpackError;
+
+/// Whose fault an error is; the program's exit code follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Ours, or the recipe's: a full disk, a script that fails.
+    Ours,
+    /// An input that is not what its digest says, or that tries to leave its folder.
+    Refused,
+    /// Two runs of one plan differ.
+    NotReproducible,
+    /// The person asked to stop.
+    Cancelled,
+}
+
+/// Why a plan was not finished.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A blob of the lock is not in the store.
+    #[error("{what} ({digest}) is not in the store; run again without --offline to fetch it")]
+    MissingInput {
+        /// A package's or file's name.
+        what: String,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A stored blob does not have its digest any more: a disk that forgets, or a hand that changes.
+    #[error(
+        "{what} in the store is not what its name says: expected {expected}, got {actual}; remove {path} and run again"
+    )]
+    Tampered {
+        /// A package's or file's name.
+        what: String,
+        /// Its name in the store.
+        expected: Digest,
+        /// What its bytes are.
+        actual: Digest,
+        /// Where it lies.
+        path: PathBuf,
+    },
+    /// An archive that does not unpack.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// The sandbox could not be set up.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The build script did not succeed.
+    #[error("building {recipe} for {platform} failed: {outcome}; its last lines:\n{tail}\nthe whole log is {log}")]
+    Script {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// How it ended.
+        outcome: Outcome,
+        /// The last lines it printed, indented.
+        tail: String,
+        /// Where the whole log is.
+        log: PathBuf,
+    },
+    /// The build script succeeded and left nothing.
+    #[error("building {recipe} for {platform} wrote no file to $OUT; the log is {log}")]
+    NoOutput {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// Where the whole log is.
+        log: PathBuf,
+    },
+    /// Two runs left different files.
+    #[error(
+        "{recipe} for {platform} is not reproducible: {difference} ({differing} of {entries} entries differ); \
+         both outputs are kept in {first} and {second}"
+    )]
+    NotReproducible {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// The first difference, with section and offset.
+        difference: String,
+        /// How many files and links differ.
+        differing: usize,
+        /// How many there are.
+        entries: usize,
+        /// The first run's outputs.
+        first: PathBuf,
+        /// The second run's outputs.
+        second: PathBuf,
+    },
+    /// A program of the image needs a library that the image does not hold.
+    #[error("the image of {recipe} for {platform} is not whole: {missing}")]
+    MissingLibraries {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// Which program needs which library.
+        missing: String,
+    },
+    /// Reading outputs.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// The image could not be made.
+    #[error(transparent)]
+    Image(#[from] hab_image::ImageError),
+    /// A file that the image needs is not in the toolchain's sysroot.
+    #[error("{path} is not in the toolchain's sysroot, but base.files asks for it")]
+    MissingBase {
+        /// Which.
+        path: String,
+    },
+    /// The finished image does not do what the recipe's smoke test expects.
+    #[error("the image of {recipe} for {platform} was built, but `{command}` {problem}; it printed:\n{printed}")]
+    Smoke {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// What was run.
+        command: String,
+        /// What was wrong.
+        problem: String,
+        /// What it printed, indented.
+        printed: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] hab_store::Error),
+    /// A local file.
+    #[error("{path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The person asked to stop.
+    #[error("stopped; the next run goes on with what is fetched and built")]
+    Cancelled,
+}
+
+impl BuildError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unpack(UnpackError::Cancelled { .. }) | Self::Cancelled => Fault::Cancelled,
+            Self::Unpack(e) if e.is_archives_fault() => Fault::Refused,
+            Self::Tampered { .. } => Fault::Refused,
+            Self::NotReproducible { .. } => Fault::NotReproducible,
+            Self::Unpack(_)
+            | Self::MissingInput { .. }
+            | Self::Sandbox(_)
+            | Self::Script { .. }
+            | Self::NoOutput { .. }
+            | Self::MissingLibraries { .. }
+            | Self::Compare(_)
+            | Self::Image(_)
+            | Self::MissingBase { .. }
+            | Self::Smoke { .. }
+            | Self::Store(_)
+            | Self::Io { .. } => Fault::Ours,
+        }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn missing_libraries(recipe: &hab_recipe::RecipeName, platform: Platform, missing: &[Missing]) -> Self {
+        let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        Self::MissingLibraries { recipe: recipe.to_string(), platform, missing }
+    }
+}

@@ -1,0 +1,23 @@
+//! Plan, run, run again, compare, assemble: from a verified source to an image.
+//!
+//! Layer: takes `VerifiedSource`s from `hab-keys` and a `Plan` from `hab-recipe`, runs the script in `hab-sandbox`, and
+//! leaves layers and manifests from `hab-image` in the blob store. It publishes nothing. Synchronous.
+//!
+//! Start reading at [`Workshop::build`]; `run` is one run, [`compare`] says where two differ, `assemble` makes the
+//! image, `smoke` tries it. [`unpack`] is how anything from outside becomes files.
+
+mod assemble;
+mod build;
+pub mod compare;
+mod error;
+mod observer;
+mod run;
+mod smoke;
+pub mod unpack;
+mod workshop;
+
+pub use assemble::annotations;
+pub use build::{Finished, FinishedLayer, Inputs, Runs, Smoke};
+pub use error::{BuildError, Fault};
+pub use observer::Observer;
+pub use workshop::Workshop;

@@ -1,0 +1,326 @@
+//! One run of one plan: a fresh work folder, the script in the sandbox, its log and its outputs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hab_keys::{SourceFile, VerifiedSource};
+use hab_oci::Digest;
+use hab_sandbox::{Bind, Limits, Outcome, Report, Spec, Tmpfs};
+
+use crate::unpack::{self, Options};
+use crate::{BuildError, Inputs, Workshop};
+
+/// How many of the last lines are shown when a script fails.
+const TAIL: usize = 25;
+/// How much a script may print, in bytes.
+const LOG: u64 = 512 << 20;
+
+/// What is changed in a run because it must not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Circumstances {
+    /// A name for people and for the folder on the host.
+    pub name: &'static str,
+    /// The job count.
+    pub jobs: usize,
+    /// The file creation mask.
+    pub umask: u32,
+    /// Whether the source lies in memory, created in reverse: another order of files for readdir(3).
+    pub reversed: bool,
+    /// How far the clocks that can be moved are moved.
+    pub uptime: Option<Duration>,
+}
+
+impl Circumstances {
+    /// The two runs of every plan.
+    pub(crate) fn both() -> [Self; 2] {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        [
+            Self { name: "first", jobs, umask: 0o022, reversed: false, uptime: None },
+            Self {
+                name: "second/elsewhere",
+                jobs: jobs + 1,
+                umask: 0o027,
+                reversed: true,
+                uptime: Some(Duration::from_hours(400 * 24)),
+            },
+        ]
+    }
+}
+
+/// What a run left.
+pub(crate) struct Run {
+    /// The folder that was `/build`.
+    pub folder: PathBuf,
+    /// What the script printed, in the store.
+    pub log: Digest,
+    /// What it used.
+    pub report: Report,
+}
+
+impl Run {
+    pub(crate) fn out(&self) -> PathBuf {
+        self.folder.join("out")
+    }
+
+    pub(crate) fn debug(&self) -> PathBuf {
+        self.folder.join("debug")
+    }
+}
+
+impl Workshop<'_> {
+    /// Runs the script once, in `scratch`.
+    pub(crate) fn run(&self, given: &Inputs<'_>, scratch: &Path, how: Circumstances) -> Result<Run, BuildError> {
+        let plan = given.plan;
+        self.observer.stage(&format!("build {} {} for {}, {} run", plan.recipe, plan.version, plan.platform, how.name));
+        let folder = scratch.join(how.name);
+        self.prepare(given, &folder, how)?;
+        let spec = spec(given, &folder, how);
+        let log_path = scratch.join(format!("{}.log", how.name.replace('/', "-")));
+        let mut log = Log::create(&log_path)?;
+        let mut output = |_, bytes: &[u8]| log.add(bytes, &mut |line| self.observer.line(line));
+        let report = hab_sandbox::run(&self.launcher, &spec, &mut output, self.observer.cancel())?;
+        let tail = log.finish()?;
+        match report.outcome {
+            Outcome::Exited(0) => {}
+            Outcome::Cancelled => return Err(BuildError::Cancelled),
+            outcome => {
+                return Err(BuildError::Script {
+                    recipe: plan.recipe.to_string(),
+                    platform: plan.platform,
+                    outcome,
+                    tail,
+                    log: log_path,
+                });
+            }
+        }
+        let mut writer = self.blobs.writer()?;
+        let mut file = File::open(&log_path).map_err(BuildError::io(&log_path))?;
+        std::io::copy(&mut file, &mut writer).map_err(BuildError::io(&log_path))?;
+        let (digest, _) = writer.commit(None)?;
+        let run = Run { folder, log: digest, report };
+        if is_empty(&run.out()) {
+            return Err(BuildError::NoOutput {
+                recipe: plan.recipe.to_string(),
+                platform: plan.platform,
+                log: log_path,
+            });
+        }
+        Ok(run)
+    }
+
+    fn prepare(&self, given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Result<(), BuildError> {
+        for name in ["src", "out", "debug", "work", "home", "inputs", "recipe"] {
+            let path = folder.join(name);
+            fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
+        }
+        self.unpack_source(given.source, &folder.join("src"))?;
+        for (name, source) in given.inputs {
+            self.unpack_source(source, &folder.join("inputs").join(name))?;
+        }
+        let script = folder.join("recipe/build.sh");
+        fs::write(&script, given.script).map_err(BuildError::io(&script))?;
+        if how.reversed {
+            pack_reversed(&folder.join("src"), &folder.join("recipe/src.tar"))?;
+        }
+        give_away(folder)
+    }
+
+    fn unpack_source(&self, source: &VerifiedSource, into: &Path) -> Result<(), BuildError> {
+        for SourceFile { name, digest, unpack, .. } in source.files() {
+            let Some(rule) = unpack else { continue };
+            let archive = self.verified(name, digest)?;
+            let options =
+                Options { strip_components: rule.strip as usize, epoch: source.epoch(), ..Options::default() };
+            let into = into.join(&rule.into);
+            unpack::unpack_archive(name, &archive, &into, &options, self.observer.cancel())?;
+        }
+        Ok(())
+    }
+}
+
+fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Spec {
+    const UNPACK: &str = "tar --extract --preserve-permissions --file=recipe/src.tar --directory=src";
+    let script = "exec bash /build/recipe/build.sh";
+    let command = if how.reversed { format!("{UNPACK} && {script}") } else { script.to_owned() };
+    let limits = given.limits;
+    let source_in_memory = Tmpfs { inside: "/build/src".into(), size: limits.memory_mib << 19 };
+    Spec {
+        env: environment(given, how),
+        cwd: "/build".into(),
+        binds: vec![Bind { host: folder.to_owned(), inside: "/build".into(), writable: true }],
+        tmpfs: if how.reversed { vec![source_in_memory] } else { Vec::new() },
+        umask: how.umask,
+        uptime_shift: how.uptime,
+        limits: Limits {
+            memory: Some(limits.memory_mib << 20),
+            processes: Some(2048),
+            wall: Some(Duration::from_mins(limits.minutes)),
+            disk: Some(limits.disk_mib << 20),
+            log: Some(LOG),
+            file_size: Some(limits.disk_mib << 20),
+            ..Limits::default()
+        },
+        ..Spec::new(given.root, ["bash", "-euc", &command])
+    }
+}
+
+/// The contract with every build.sh; docs/RECIPES.md is its description.
+fn environment(given: &Inputs<'_>, how: Circumstances) -> BTreeMap<String, String> {
+    let plan = given.plan;
+    let triplet = plan.triplet();
+    let tool = |name: &str| format!("{triplet}-{name}");
+    let source = match &plan.subfolder {
+        Some(subfolder) => format!("/build/src/{subfolder}"),
+        None => "/build/src".to_owned(),
+    };
+    let fixed = [
+        ("SRC", source),
+        ("OUT", "/build/out".to_owned()),
+        ("DEBUG", "/build/debug".to_owned()),
+        ("WORK", "/build/work".to_owned()),
+        ("HOME", "/build/home".to_owned()),
+        ("JOBS", how.jobs.to_string()),
+        ("VERSION", plan.version.clone()),
+        ("PLATFORM", plan.platform.to_string()),
+        ("ARCH", plan.platform.architecture().to_owned()),
+        ("SYSROOT", plan.sysroot()),
+        ("CC", tool("gcc")),
+        ("CXX", tool("g++")),
+        ("AR", tool("ar")),
+        ("RANLIB", tool("ranlib")),
+        ("NM", tool("nm")),
+        ("STRIP", tool("strip")),
+        ("OBJCOPY", tool("objcopy")),
+        ("TRIPLET", triplet),
+        ("SOURCE_DATE_EPOCH", plan.source.epoch.to_string()),
+    ];
+    let fixed = fixed.map(|(name, value)| (name.to_owned(), value));
+    plan.env.clone().into_iter().chain(fixed).collect()
+}
+
+/// A tar archive of a folder, every folder's entries in reverse order of their names.
+fn pack_reversed(folder: &Path, archive: &Path) -> Result<(), BuildError> {
+    let file = File::create(archive).map_err(BuildError::io(archive))?;
+    let mut tar = tar::Builder::new(BufWriter::new(file));
+    tar.follow_symlinks(false);
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(relative) = waiting.pop() {
+        let path = folder.join(&relative);
+        let metadata = fs::symlink_metadata(&path).map_err(BuildError::io(&path))?;
+        if !relative.as_os_str().is_empty() {
+            append(&mut tar, &path, &relative, &metadata).map_err(BuildError::io(&path))?;
+        }
+        if metadata.is_dir() {
+            let entries = fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let mut names: Vec<_> = entries.map_err(BuildError::io(&path))?.iter().map(fs::DirEntry::file_name).collect();
+            // What is pushed last comes first.
+            names.sort();
+            waiting.extend(names.into_iter().map(|name| relative.join(name)));
+        }
+    }
+    tar.into_inner().and_then(|mut w| w.flush()).map_err(BuildError::io(archive))
+}
+
+fn append<W: std::io::Write>(
+    tar: &mut tar::Builder<W>,
+    path: &Path,
+    relative: &Path,
+    metadata: &fs::Metadata,
+) -> std::io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    header.set_mode(metadata.mode() & 0o777);
+    header.set_size(0);
+    if metadata.is_dir() {
+        header.set_entry_type(tar::EntryType::Directory);
+        tar.append_data(&mut header, relative, std::io::empty())
+    } else if metadata.is_symlink() {
+        header.set_entry_type(tar::EntryType::Symlink);
+        tar.append_link(&mut header, relative, fs::read_link(path)?)
+    } else {
+        header.set_size(metadata.len());
+        tar.append_data(&mut header, relative, File::open(path)?)
+    }
+}
+
+/// Gives everything below `folder` to whom the sandbox acts for.
+fn give_away(folder: &Path) -> Result<(), BuildError> {
+    let Some((uid, gid)) = hab_sandbox::owner() else { return Ok(()) };
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(path) = waiting.pop() {
+        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).map_err(BuildError::io(&path))?;
+        if fs::symlink_metadata(&path).map_err(BuildError::io(&path))?.is_dir() {
+            for entry in fs::read_dir(&path).map_err(BuildError::io(&path))? {
+                waiting.push(entry.map_err(BuildError::io(&path))?.path());
+            }
+        }
+    }
+    // Whoever acts for nobody else must still be able to enter.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(folder))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// A script's output: to a file, line by line to whoever watches, and the last lines for an error.
+struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// The first write that failed; the build is stopped by it when it ends.
+    failed: Option<std::io::Error>,
+    line: Vec<u8>,
+    tail: VecDeque<String>,
+}
+
+impl Log {
+    fn create(path: &Path) -> Result<Self, BuildError> {
+        let file = File::create(path).map_err(BuildError::io(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufWriter::new(file),
+            failed: None,
+            line: Vec::new(),
+            tail: VecDeque::new(),
+        })
+    }
+
+    fn add(&mut self, bytes: &[u8], show: &mut dyn FnMut(&str)) {
+        if let Err(e) = self.file.write_all(bytes) {
+            self.failed.get_or_insert(e);
+        }
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.end_line(show);
+            } else if self.line.len() < 500 {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    fn end_line(&mut self, show: &mut dyn FnMut(&str)) {
+        let text: String =
+            String::from_utf8_lossy(&self.line).chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+        self.line.clear();
+        show(&text);
+        self.tail.push_back(text);
+        if self.tail.len() > TAIL {
+            self.tail.pop_front();
+        }
+    }
+
+    fn finish(mut self) -> Result<String, BuildError> {
+        if !self.line.is_empty() {
+            self.end_line(&mut |_| {});
+        }
+        if let Some(e) = self.failed.take() {
+            return Err(BuildError::Io { path: self.path, source: e });
+        }
+        self.file.flush().map_err(BuildError::io(&self.path))?;
+        Ok(self.tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+    }
+}

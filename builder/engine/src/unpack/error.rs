@@ -1,0 +1,218 @@
+//! Why an archive was not unpacked.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What stopped an unpacking. `archive` is the name the caller gave, `entry` the path as the archive spells it.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The archive file cannot be opened or read from the disk.
+    #[error("{archive}: cannot open {path}", path = path.display())]
+    Open {
+        /// The archive's name.
+        archive: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The root folder cannot be made or opened.
+    #[error("cannot unpack into {path}", path = path.display())]
+    Root {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused to write, for example because the disk is full.
+    #[error("{archive}: cannot write {entry}")]
+    Write {
+        /// The archive's name.
+        archive: String,
+        /// The entry's path.
+        entry: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Decompression failed: damaged data, or data of another kind than its first bytes say.
+    #[error("{archive}: damaged {format} data")]
+    Decode {
+        /// The archive's name.
+        archive: String,
+        /// The format that was being decoded.
+        format: &'static str,
+        /// What the decoder said.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive ends before its end marker, or before the length it declares.
+    #[error("{archive}: truncated: it ends in the middle of {inside}")]
+    Truncated {
+        /// The archive's name.
+        archive: String,
+        /// Which part is cut.
+        inside: &'static str,
+    },
+    /// The first bytes are of no archive that is understood here.
+    #[error(
+        "{archive}: not a .deb, tar, tar.gz, tar.xz or tar.zst (it looks like {looks_like}); repack it as one of these"
+    )]
+    Format {
+        /// The archive's name.
+        archive: String,
+        /// What its first bytes look like.
+        looks_like: &'static str,
+    },
+    /// A header of the outer `ar` archive is malformed, or a `.deb` is not built as deb(5) says.
+    #[error("{archive}: not a valid .deb at byte {offset}: {problem}")]
+    Deb {
+        /// The archive's name.
+        archive: String,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// A tar header is malformed.
+    #[error("{archive}: not a valid tar at byte {offset}: {problem}")]
+    Tar {
+        /// The archive's name.
+        archive: String,
+        /// Where in the uncompressed stream.
+        offset: u64,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// The archive holds no entry at all.
+    #[error("{archive}: the archive is empty")]
+    Empty {
+        /// The archive's name.
+        archive: String,
+    },
+    /// A path is one that must not be created; see [`NameProblem`].
+    #[error("{archive}: refusing the entry {entry:?}: {problem}")]
+    Name {
+        /// The archive's name.
+        archive: String,
+        /// The entry's path.
+        entry: String,
+        /// What is wrong with it.
+        problem: NameProblem,
+    },
+    /// The path leads through a symbolic link, made by this archive, an earlier one, or there before.
+    #[error("{archive}: refusing the entry {entry:?}: its path leads through a symbolic link")]
+    ThroughLink {
+        /// The archive's name.
+        archive: String,
+        /// The entry's path.
+        entry: String,
+    },
+    /// A hard link to something that is not a file which the same archive put there before.
+    #[error(
+        "{archive}: refusing the hard link {entry:?} to {target:?}: not an earlier file of the same archive"
+    )]
+    HardLink {
+        /// The archive's name.
+        archive: String,
+        /// The entry's path.
+        entry: String,
+        /// Where the link points.
+        target: String,
+    },
+    /// A device, fifo, socket or sparse file.
+    #[error("{archive}: refusing the entry {entry:?}: it is a {kind}")]
+    Special {
+        /// The archive's name.
+        archive: String,
+        /// The entry's path.
+        entry: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The path exists already with another kind or content.
+    #[error("{archive}: {entry:?} is also in {other}, and not the same there")]
+    Conflict {
+        /// The archive's name.
+        archive: String,
+        /// The archive that has it too.
+        other: String,
+        /// The entry's path.
+        entry: String,
+    },
+    /// More than [`super::Limits::bytes`].
+    #[error("{archive}: unpacks to more than {limit} bytes")]
+    TooManyBytes {
+        /// The archive that passed the limit.
+        archive: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// More than [`super::Limits::entries`].
+    #[error("{archive}: has more than {limit} entries")]
+    TooManyEntries {
+        /// The archive that passed the limit.
+        archive: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// More than [`super::Limits::memory`]; only where entries are reordered, which needs them in memory.
+    #[error("{archive}: needs more than {limit} bytes of memory to be unpacked in another order")]
+    TooMuchMemory {
+        /// The archive that passed the limit.
+        archive: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The caller asked to stop.
+    #[error("unpacking was cancelled")]
+    Cancelled,
+}
+
+/// What is wrong with a path within an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameProblem {
+    /// It has a `..` component.
+    #[error("it has a .. component")]
+    Parent,
+    /// It begins with `/`, which is accepted in a `.deb` only.
+    #[error("it is an absolute path")]
+    Absolute,
+    /// It has a NUL byte.
+    #[error("it has a NUL byte")]
+    Nul,
+    /// A file or link whose path is empty, or nothing but dots and slashes.
+    #[error("it names the root itself")]
+    Empty,
+    /// Longer than [`super::Limits::path`], or a component of more than 255 bytes.
+    #[error("it is too long")]
+    TooLong,
+    /// An OCI whiteout; the layers made here never have one.
+    #[error("it is a whiteout")]
+    Whiteout,
+}
+
+impl UnpackError {
+    /// Whether the archive is to blame, rather than this machine (its disk, or a person who pressed Ctrl-C).
+    pub fn is_archives_fault(&self) -> bool {
+        match self {
+            Self::Open { .. } | Self::Root { .. } | Self::Write { .. } | Self::Cancelled => false,
+            Self::Decode { .. }
+            | Self::Truncated { .. }
+            | Self::Format { .. }
+            | Self::Deb { .. }
+            | Self::Tar { .. }
+            | Self::Empty { .. }
+            | Self::Name { .. }
+            | Self::ThroughLink { .. }
+            | Self::HardLink { .. }
+            | Self::Special { .. }
+            | Self::Conflict { .. }
+            | Self::TooManyBytes { .. }
+            | Self::TooManyEntries { .. }
+            | Self::TooMuchMemory { .. } => true,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Unpacks archives from outside into a folder, safely and fast.
+//!
+//! Three kinds of callers: a toolchain is many Debian packages in one root ([`unpack_packages`]), a source is one
+//! archive ([`unpack_archive`]), a smoke test needs an image's layers ([`unpack_layer`]). What an archive is comes
+//! from its content, never from its name. No maintainer script runs, nothing is overwritten, and no entry can leave
+//! the root: `place` tells how.
+//!
+//! Modes are fixed to 0755 for directories and executables and 0644 for the rest, so setuid bits are gone. File times
+//! are the archive's, but never later than [`Options::epoch`]; directories and symbolic links have exactly that one.
+//! Nothing is synced: what is unpacked is a cache, and a folder that was not finished must be removed by the caller.
+//!
+//! Start reading at [`Options`], then `worker`.
+
+pub(crate) mod ar;
+mod claims;
+mod error;
+mod format;
+mod name;
+mod order;
+mod packages;
+mod place;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use error::{NameProblem, UnpackError};
+pub use format::{Compression, Format};
+pub use order::Order;
+pub use packages::{Progress, Summary, unpack_archive, unpack_layer, unpack_packages};
+
+/// How to unpack.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Leading components that are removed from every path; entries with no more than that many are left out.
+    pub strip_components: usize,
+    /// Make `bin`, `sbin`, `lib`, `lib32`, `lib64` and `libx32` links into `usr` first, and put their entries there.
+    pub merged_usr: bool,
+    /// Who owns everything, as (uid, gid); needs the privilege to give files away. `None`: this process.
+    pub owner: Option<(u32, u32)>,
+    /// Seconds since 1970: the latest time that any file has, and the time of every directory and symbolic link.
+    pub epoch: i64,
+    /// In which order entries are created.
+    pub order: Order,
+    /// What happens to devices, fifos, sockets and sparse files.
+    pub special: Special,
+    /// What stops a bomb.
+    pub limits: Limits,
+    /// Symbolic links that are made after everything, as (path, target).
+    pub links: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            strip_components: 0,
+            merged_usr: false,
+            owner: None,
+            epoch: 0,
+            order: Order::AsIs,
+            special: Special::Refuse,
+            limits: Limits::default(),
+            links: Vec::new(),
+        }
+    }
+}
+
+/// What happens to entries that are neither files, directories nor links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// They are an error.
+    Refuse,
+    /// They are left out.
+    Skip,
+}
+
+/// How much may be unpacked into a root by one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of content, over all archives.
+    pub bytes: u64,
+    /// Entries, over all archives.
+    pub entries: u64,
+    /// Bytes of one path.
+    pub path: usize,
+    /// Bytes held in memory where [`Order`] asks for that.
+    pub memory: u64,
+}
+
+impl Default for Limits {
+    /// Room for any toolchain that was seen (0.9 GB, 40 thousand entries), ten times over.
+    fn default() -> Self {
+        Self { bytes: 16 << 30, entries: 1_000_000, path: 1024, memory: 1 << 30 }
+    }
+}
+
+/// A path for a person.
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

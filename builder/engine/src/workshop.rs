@@ -1,0 +1,153 @@
+//! Where builds happen: a data folder with a store, a cache of roots and scratch space.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hab_oci::{Digest, Platform};
+use hab_recipe::{LockedPackage, Toolchain, ToolchainLock};
+use hab_sandbox::Launcher;
+use hab_store::Blobs;
+
+use crate::unpack::{self, Options, Special};
+use crate::{BuildError, Observer};
+
+/// The time of every file in a root: 2000-01-01. Package times would do, but one time says nothing at all.
+const ROOT_EPOCH: i64 = 946_684_800;
+
+/// A place to build in. One process at a time may use it; the caller holds the lock.
+pub struct Workshop<'a> {
+    pub(crate) blobs: &'a Blobs,
+    pub(crate) observer: &'a dyn Observer,
+    pub(crate) launcher: Launcher,
+    roots: PathBuf,
+    work: PathBuf,
+}
+
+impl<'a> Workshop<'a> {
+    /// A workshop in the data folder `data`, with inputs from and results to `blobs`. The sandbox re-executes this
+    /// program, whose `main` must call `hab_sandbox::init_if_requested`.
+    pub fn new(data: &Path, blobs: &'a Blobs, observer: &'a dyn Observer) -> Self {
+        Self {
+            blobs,
+            observer,
+            launcher: Launcher::default(),
+            roots: data.join("roots"),
+            work: data.join("work/builds"),
+        }
+    }
+
+    /// Lets another program become the sandbox, for callers whose `main` cannot.
+    #[must_use]
+    pub fn with_launcher(mut self, launcher: Launcher) -> Self {
+        self.launcher = launcher;
+        self
+    }
+
+    /// The toolchain's root, unpacked now unless it is in the cache. Every package is held against its digest first.
+    pub fn root(&self, toolchain: &Toolchain, lock: &ToolchainLock) -> Result<PathBuf, BuildError> {
+        let key = root_key(toolchain, lock);
+        let root = self.roots.join(key.hex());
+        if root.is_dir() {
+            return Ok(root);
+        }
+        fs::create_dir_all(&self.roots).map_err(BuildError::io(&self.roots))?;
+        // What an earlier process did not finish; the caller's lock says that nobody is at it now.
+        let unfinished = self.roots.join("unfinished");
+        hab_sandbox::remove_tree(&unfinished).map_err(BuildError::io(&unfinished))?;
+        self.observer.stage(&format!("unpack toolchain {} ({} packages)", toolchain.name, lock.packages.len()));
+        let unpacked = self.unpack_root(toolchain, lock, &unfinished);
+        if let Err(e) = unpacked {
+            // The cause is the better error of the two.
+            let _ = hab_sandbox::remove_tree(&unfinished);
+            return Err(e);
+        }
+        fs::rename(&unfinished, &root).map_err(BuildError::io(&root))?;
+        Ok(root)
+    }
+
+    fn unpack_root(&self, toolchain: &Toolchain, lock: &ToolchainLock, root: &Path) -> Result<(), BuildError> {
+        let links = toolchain.link.iter().map(|l| (l.path.clone(), l.target.clone())).collect();
+        self.unpack_group(lock, "build", root, links)?;
+        for platform in Platform::ALL {
+            let architecture = platform.architecture();
+            let sysroot = root.join("sysroot").join(architecture);
+            fs::create_dir_all(&sysroot).map_err(BuildError::io(&sysroot))?;
+            self.unpack_group(lock, architecture, &sysroot, Vec::new())?;
+        }
+        let folder = root.join("sysroot");
+        settle(&folder, ROOT_EPOCH)?;
+        settle(root, ROOT_EPOCH)
+    }
+
+    fn unpack_group(
+        &self,
+        lock: &ToolchainLock,
+        group: &str,
+        root: &Path,
+        links: Vec<(String, String)>,
+    ) -> Result<(), BuildError> {
+        let members: Vec<&LockedPackage> = lock.packages.iter().filter(|p| p.root == group).collect();
+        let total: u64 = members.iter().map(|p| p.size).sum();
+        let mut files = Vec::with_capacity(members.len());
+        let mut done = 0;
+        for package in &members {
+            let name = format!("{}_{}", package.name, package.version);
+            files.push((name.clone(), self.verified(&name, &package.digest)?));
+            done += package.size;
+            self.observer.amount(&format!("check {group} packages:"), done, total);
+        }
+        let options = Options {
+            merged_usr: true,
+            owner: hab_sandbox::owner(),
+            epoch: ROOT_EPOCH,
+            special: Special::Skip,
+            links,
+            ..Options::default()
+        };
+        let progress = |p: unpack::Progress<'_>| {
+            self.observer.amount(&format!("unpack {group} packages:"), p.bytes, p.bytes_total);
+        };
+        unpack::unpack_packages(&files, root, &options, &progress, self.observer.cancel())?;
+        Ok(())
+    }
+
+    /// The path of a stored blob whose bytes were just held against its digest.
+    pub(crate) fn verified(&self, what: &str, digest: &Digest) -> Result<PathBuf, BuildError> {
+        if self.observer.cancel().load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(BuildError::Cancelled);
+        }
+        let path = self.blobs.path(digest);
+        let missing = || BuildError::MissingInput { what: what.to_owned(), digest: digest.clone() };
+        let blob = self.blobs.open_blob(digest)?.ok_or_else(missing)?;
+        let (actual, _) = Digest::of_reader(blob.file).map_err(BuildError::io(&path))?;
+        if actual != *digest {
+            return Err(BuildError::Tampered { what: what.to_owned(), expected: digest.clone(), actual, path });
+        }
+        Ok(path)
+    }
+
+    /// An empty folder for one build, in place of what an earlier attempt left there.
+    pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, BuildError> {
+        let path = self.work.join(name);
+        hab_sandbox::remove_tree(&path).map_err(BuildError::io(&path))?;
+        fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
+        Ok(path)
+    }
+}
+
+/// The links are not in the lock, but in the root.
+fn root_key(toolchain: &Toolchain, lock: &ToolchainLock) -> Digest {
+    let links: Vec<_> = toolchain.link.iter().map(|l| format!("{} {}\n", l.path, l.target)).collect();
+    Digest::of(format!("{}\n{}", lock.digest(), links.concat()).as_bytes())
+}
+
+/// Gives a folder made by hand the owner and time that the unpacked ones have.
+fn settle(folder: &Path, epoch: i64) -> Result<(), BuildError> {
+    if let Some((uid, gid)) = hab_sandbox::owner() {
+        std::os::unix::fs::chown(folder, Some(uid), Some(gid)).map_err(BuildError::io(folder))?;
+    }
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(epoch).unwrap_or(0));
+    fs::File::open(folder)
+        .and_then(|f| f.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)))
+        .map_err(BuildError::io(folder))
+}

@@ -1,0 +1,225 @@
+//! The locks: every input of a build, by digest and size. What they do not list cannot be read.
+
+use std::fmt::Write as _;
+
+use hab_oci::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{Recipe, RecipeError, RecipeName, Toolchain};
+
+const SCHEMA: u32 = 1;
+
+/// `toolchains/<name>.lock`: a toolchain's packages, resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolchainLock {
+    schema: u32,
+    /// The toolchain's name.
+    pub toolchain: String,
+    /// [`Toolchain::request`] of the file it was made for.
+    pub request: Digest,
+    /// Which signed InRelease the packages were resolved in.
+    pub in_release: Digest,
+    /// The packages, in the order in which they are unpacked.
+    pub packages: Vec<LockedPackage>,
+}
+
+/// One package of a toolchain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPackage {
+    /// `build` for the root itself, or the architecture whose sysroot it belongs to.
+    pub root: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture; `all` for one that has none.
+    pub architecture: String,
+    /// Its path below the archive's root.
+    pub path: String,
+    /// Which bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+}
+
+/// `<recipe>/recipe.lock`: a recipe's sources, resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeLock {
+    schema: u32,
+    /// The recipe's name.
+    pub recipe: RecipeName,
+    /// [`Recipe::request`] of the file it was made for.
+    pub request: Digest,
+    /// The digest of the toolchain's lock.
+    pub toolchain: Digest,
+    /// The recipe's own source, one entry a version, the newest last. None for a git source, which its tag's signature
+    /// pins.
+    #[serde(default)]
+    pub source: Vec<LockedSource>,
+    /// The further inputs.
+    #[serde(default)]
+    pub input: Vec<LockedSource>,
+}
+
+/// One version of one source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedSource {
+    /// The package's or crate's name.
+    pub package: String,
+    /// The version.
+    pub version: String,
+    /// The source's date, in seconds since 1970.
+    pub epoch: i64,
+    /// Its files; the first one's digest is the source's identity.
+    pub files: Vec<LockedFile>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedFile {
+    /// Its path below the archive's root, or its name.
+    pub path: String,
+    /// Which bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+}
+
+impl ToolchainLock {
+    /// A lock for `toolchain`.
+    pub fn new(toolchain: &Toolchain, in_release: Digest, packages: Vec<LockedPackage>) -> Self {
+        Self { schema: SCHEMA, toolchain: toolchain.name.clone(), request: toolchain.request(), in_release, packages }
+    }
+
+    /// Reads the lock of `toolchain`, which must still ask for what the lock was made for.
+    pub fn parse(toolchain: &Toolchain, text: &str) -> Result<Self, RecipeError> {
+        let path = format!("toolchains/{}.lock", toolchain.name);
+        let lock: Self = parse(&path, text)?;
+        if lock.schema != SCHEMA || lock.toolchain != toolchain.name || lock.request != toolchain.request() {
+            return Err(RecipeError::StaleLock {
+                path,
+                of: "toolchain",
+                detail: "the suite or the packages asked for have changed since it was made".to_owned(),
+                what: format!("toolchain {}", toolchain.name),
+            });
+        }
+        Ok(lock)
+    }
+
+    /// The lock's text: one package a line, so that a change reads well.
+    pub fn to_text(&self) -> String {
+        let mut text = header(&format!("hab-build lock toolchain {}", self.toolchain));
+        let _ = write!(
+            text,
+            "schema = {}\ntoolchain = {:?}\nrequest = \"{}\"\nin_release = \"{}\"\npackages = [\n",
+            self.schema, self.toolchain, self.request, self.in_release
+        );
+        for p in &self.packages {
+            let _ = writeln!(
+                text,
+                "  {{ root = {:?}, name = {:?}, version = {:?}, architecture = {:?}, path = {:?}, digest = \"{}\", size = {} }},",
+                p.root, p.name, p.version, p.architecture, p.path, p.digest, p.size
+            );
+        }
+        text.push_str("]\n");
+        text
+    }
+
+    /// The lock's identity, which is also that of the root it unpacks to.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_text().as_bytes())
+    }
+}
+
+impl RecipeLock {
+    /// A lock for `recipe`.
+    pub fn new(recipe: &Recipe, toolchain: Digest, source: Vec<LockedSource>, input: Vec<LockedSource>) -> Self {
+        Self { schema: SCHEMA, recipe: recipe.name.clone(), request: recipe.request(), toolchain, source, input }
+    }
+
+    /// Reads the lock of `recipe`, which must still ask for what the lock was made for. Whether `toolchain` is still
+    /// the one it was made with is asked too.
+    pub fn parse(recipe: &Recipe, toolchain: &Digest, text: &str) -> Result<Self, RecipeError> {
+        let path = format!("{}/recipe.lock", recipe.name);
+        let lock: Self = parse(&path, text)?;
+        let stale = |detail: &str| RecipeError::StaleLock {
+            path: path.clone(),
+            of: "recipe",
+            detail: detail.to_owned(),
+            what: format!("recipe {}", recipe.name),
+        };
+        if lock.schema != SCHEMA || lock.recipe != recipe.name || lock.request != recipe.request() {
+            return Err(stale("the sources or the toolchain's name have changed since it was made"));
+        }
+        if lock.toolchain != *toolchain {
+            return Err(stale("the toolchain was locked anew since it was made"));
+        }
+        if lock.input.len() != recipe.input.len() || lock.source.iter().chain(&lock.input).any(|s| s.files.is_empty()) {
+            return Err(stale("an input or a file is missing from it"));
+        }
+        Ok(lock)
+    }
+
+    /// The lock's text.
+    pub fn to_text(&self) -> String {
+        let mut text = header(&format!("hab-build lock recipe {}", self.recipe));
+        let _ = write!(
+            text,
+            "schema = {}\nrecipe = \"{}\"\nrequest = \"{}\"\ntoolchain = \"{}\"\n",
+            self.schema, self.recipe, self.request, self.toolchain
+        );
+        for (table, source) in
+            self.source.iter().map(|s| ("source", s)).chain(self.input.iter().map(|s| ("input", s)))
+        {
+            let _ = write!(
+                text,
+                "\n[[{table}]]\npackage = {:?}\nversion = {:?}\nepoch = {}\nfiles = [\n",
+                source.package, source.version, source.epoch
+            );
+            for f in &source.files {
+                let _ = writeln!(text, "  {{ path = {:?}, digest = \"{}\", size = {} }},", f.path, f.digest, f.size);
+            }
+            text.push_str("]\n");
+        }
+        text
+    }
+
+    /// The lock's identity.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_text().as_bytes())
+    }
+
+    /// The locked source of `version`, or of the newest one.
+    pub fn version(&self, version: Option<&str>) -> Result<&LockedSource, RecipeError> {
+        let found = match version {
+            Some(version) => self.source.iter().find(|s| s.version == version),
+            None => self.source.last(),
+        };
+        found.ok_or_else(|| RecipeError::UnknownVersion {
+            recipe: self.recipe.clone(),
+            version: version.unwrap_or("(none given)").to_owned(),
+            known: self.source.iter().map(|s| s.version.as_str()).collect::<Vec<_>>().join(", "),
+            advice: format!("Add it with `hab-build lock recipe {} VERSION`.", self.recipe),
+        })
+    }
+}
+
+impl LockedSource {
+    /// The source's identity: its first file's digest, which for a Debian source is the .dsc that names the others.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.files.first().map(|f| &f.digest)
+    }
+}
+
+fn header(command: &str) -> String {
+    format!("# Written by `{command}`; do not edit.\n")
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, RecipeError> {
+    toml::from_str(text).map_err(|source| RecipeError::Syntax { path: path.to_owned(), source: Box::new(source) })
+}

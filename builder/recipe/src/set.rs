@@ -1,0 +1,111 @@
+//! A folder of recipes and toolchains.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{fs, io};
+
+use crate::{Recipe, RecipeError, RecipeLock, RecipeName, Toolchain, ToolchainLock};
+
+/// The largest recipe file that is read, in bytes.
+const LIMIT: u64 = 4 << 20;
+
+/// The texts of every recipe and toolchain, as read or as built into the program.
+#[derive(Clone, Debug, Default)]
+pub struct RecipeSet {
+    /// Path below the folder, with slashes, to text.
+    files: BTreeMap<String, String>,
+}
+
+/// One recipe and everything of its folder that a plan needs.
+#[derive(Clone, Debug)]
+pub struct RecipeText {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The build script's text.
+    pub script: String,
+    /// Its toolchain.
+    pub toolchain: Toolchain,
+}
+
+impl RecipeSet {
+    /// A set of texts by their paths: `bitcoin/recipe.toml`, `toolchains/debian-12.lock`.
+    pub fn from_files(files: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { files: files.into_iter().collect() }
+    }
+
+    /// Reads the folder: two levels deep, the files that recipes consist of.
+    pub fn load(folder: &Path) -> Result<Self, RecipeError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| RecipeError::Io { path, source }
+        };
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(folder).map_err(io(folder))? {
+            let dir = entry.map_err(io(folder))?.path();
+            let Some(dir_name) = dir.file_name().and_then(|n| n.to_str()).filter(|_| dir.is_dir()) else { continue };
+            for entry in fs::read_dir(&dir).map_err(io(&dir))? {
+                let file = entry.map_err(io(&dir))?.path();
+                let wanted = matches!(file.extension().and_then(|e| e.to_str()), Some("toml" | "lock" | "sh"));
+                let Some(name) = file.file_name().and_then(|n| n.to_str()).filter(|_| wanted) else { continue };
+                let size = fs::metadata(&file).map_err(io(&file))?.len();
+                if size > LIMIT {
+                    return Err(RecipeError::Invalid {
+                        path: format!("{dir_name}/{name}"),
+                        detail: format!("{size} bytes are more than a recipe's file may have ({LIMIT})"),
+                    });
+                }
+                let text = fs::read_to_string(&file).map_err(io(&file))?;
+                files.insert(format!("{dir_name}/{name}"), text);
+            }
+        }
+        Ok(Self { files })
+    }
+
+    /// The recipes' names.
+    pub fn names(&self) -> Vec<&str> {
+        self.files.keys().filter_map(|path| path.strip_suffix("/recipe.toml")).collect()
+    }
+
+    /// The recipe `name` with its script and toolchain.
+    pub fn recipe(&self, name: &str) -> Result<RecipeText, RecipeError> {
+        let unknown =
+            || RecipeError::UnknownRecipe { name: name.chars().take(100).collect(), known: self.names().join(", ") };
+        let text = self.files.get(&format!("{name}/recipe.toml")).ok_or_else(unknown)?;
+        let name: RecipeName = name.parse()?;
+        let recipe = Recipe::parse(&name, text)?;
+        let script = self.text(&format!("{}/build.sh", recipe.build.script_of.as_ref().unwrap_or(&name)))?.to_owned();
+        let toolchain = self.toolchain(&recipe.build.toolchain).map_err(|e| match e {
+            RecipeError::MissingFile { .. } => RecipeError::UnknownToolchain {
+                recipe: name.to_string(),
+                name: recipe.build.toolchain.clone(),
+            },
+            other => other,
+        })?;
+        Ok(RecipeText { recipe, script, toolchain })
+    }
+
+    /// The toolchain `name`.
+    pub fn toolchain(&self, name: &str) -> Result<Toolchain, RecipeError> {
+        Toolchain::parse(name, self.text(&format!("toolchains/{name}.toml"))?)
+    }
+
+    /// The lock of a toolchain.
+    pub fn toolchain_lock(&self, toolchain: &Toolchain) -> Result<ToolchainLock, RecipeError> {
+        let what = format!("toolchain {}", toolchain.name);
+        ToolchainLock::parse(toolchain, self.lock(&format!("toolchains/{}.lock", toolchain.name), &what)?)
+    }
+
+    /// The lock of a recipe.
+    pub fn recipe_lock(&self, recipe: &Recipe, toolchain: &ToolchainLock) -> Result<RecipeLock, RecipeError> {
+        let text = self.lock(&format!("{}/recipe.lock", recipe.name), &format!("recipe {}", recipe.name))?;
+        RecipeLock::parse(recipe, &toolchain.digest(), text)
+    }
+
+    fn text(&self, path: &str) -> Result<&str, RecipeError> {
+        self.files.get(path).map(String::as_str).ok_or_else(|| RecipeError::MissingFile { path: path.to_owned() })
+    }
+
+    fn lock(&self, path: &str, what: &str) -> Result<&str, RecipeError> {
+        self.text(path).map_err(|_| RecipeError::NotLocked { path: path.to_owned(), what: what.to_owned() })
+    }
+}

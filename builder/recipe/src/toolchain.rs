@@ -1,0 +1,107 @@
+//! `toolchains/<name>.toml`: a root filesystem made of packages.
+
+use std::collections::BTreeMap;
+
+use hab_oci::{Digest, Platform};
+use serde::{Deserialize, Serialize};
+
+use crate::RecipeError;
+
+/// What a toolchain is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Toolchain {
+    /// The name, as the file's.
+    pub name: String,
+    /// The Debian suite the packages are taken from, by codename.
+    pub suite: String,
+    /// Who must have signed the archive.
+    pub policy: String,
+    /// The architecture of the machine that builds, in Debian's words.
+    pub architecture: String,
+    /// The packages to resolve for the root itself.
+    pub packages: Vec<String>,
+    /// Links that maintainer scripts would have made.
+    #[serde(default)]
+    pub link: Vec<LinkTable>,
+    /// What is resolved for each platform and unpacked beside, under `/sysroot/<architecture>`.
+    pub sysroot: SysrootTable,
+    /// What an image needs of a sysroot.
+    pub base: BaseTable,
+}
+
+/// A symbolic link in the root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTable {
+    /// Where, absolute.
+    pub path: String,
+    /// To what.
+    pub target: String,
+}
+
+/// The target packages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SysrootTable {
+    /// The packages to resolve, once for each platform.
+    pub packages: Vec<String>,
+}
+
+/// What every image made with this toolchain holds beside the build's outputs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseTable {
+    /// For each platform, the files of the sysroot that a dynamically linked program needs: the loader and the
+    /// C library. A link is followed and its target's content taken.
+    pub files: BTreeMap<String, Vec<String>>,
+    /// The certificate authorities' bundle.
+    pub certificates: CertificatesTable,
+}
+
+/// How the bundle is made: what the maintainer script of ca-certificates would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificatesTable {
+    /// The folder of the sysroot whose `.crt` files are concatenated in the order of their names.
+    pub from: String,
+    /// The bundle's path in the image.
+    pub to: String,
+}
+
+impl Toolchain {
+    /// Reads a toolchain from its text; `file` is the name it must have.
+    pub fn parse(file: &str, text: &str) -> Result<Self, RecipeError> {
+        let path = format!("toolchains/{file}.toml");
+        let this: Self = toml::from_str(text)
+            .map_err(|source| RecipeError::Syntax { path: path.clone(), source: Box::new(source) })?;
+        let invalid = |detail: String| RecipeError::Invalid { path: path.clone(), detail };
+        if this.name != file {
+            return Err(invalid(format!("its name is {}, but the file is {file}.toml", this.name)));
+        }
+        for platform in Platform::ALL {
+            if !this.base.files.contains_key(platform.architecture()) {
+                return Err(invalid(format!("base.files has no entry for {}", platform.architecture())));
+            }
+        }
+        let words = this.packages.iter().chain(&this.sysroot.packages).chain([&this.suite, &this.architecture]);
+        for word in words {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-.:".contains(&b);
+            if word.is_empty() || word.starts_with('-') || !word.bytes().all(plain) {
+                return Err(invalid(format!("{word:?} is not a package, suite or architecture")));
+            }
+        }
+        Ok(this)
+    }
+
+    /// The digest of what a lock depends on.
+    pub fn request(&self) -> Digest {
+        let text = serde_json::json!({
+            "suite": self.suite,
+            "architecture": self.architecture,
+            "packages": self.packages,
+            "sysroot": self.sysroot.packages,
+        });
+        Digest::of(text.to_string().as_bytes())
+    }
+}

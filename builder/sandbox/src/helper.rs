@@ -1,0 +1,127 @@
+//! The helper: a process between the caller and process 1 of the sandbox. It makes the namespaces,
+//! waits for its user map, forks process 1 and reports how that ended by ending itself.
+
+use std::convert::Infallible;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::exit;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    DumpableBehavior, Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, getppid, pidfd_open,
+    set_dumpable_behavior, set_parent_process_death_signal, umask, waitpid,
+};
+use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use crate::error::{At, Failure, Step};
+use crate::mounts::Stage;
+use crate::namespaces::{INSIDE_ID, shift_clocks, unshare_all};
+use crate::wire::{self, Job, Notice, Order};
+use crate::{init, sys};
+
+/// The helper's `argv[0]`, which no shell and no user would type by accident.
+pub(crate) const MARKER: &str = "init (hab-sandbox)";
+
+/// Becomes the sandbox's helper, and never returns, when this process was started as one by
+/// [`crate::run`]; does nothing otherwise. The first line of `main`: nothing may have been opened and no
+/// thread started.
+pub fn init_if_requested() {
+    if std::env::args_os().next().as_deref() == Some(OsStr::new(MARKER)) {
+        exit(helper());
+    }
+}
+
+fn helper() -> i32 {
+    let Ok(control) = take_control() else { return 1 };
+    let Err(failure) = begin(&control);
+    // When this fails the caller is gone, and nobody is left to tell.
+    let _ = wire::send(&control, &Notice::Failed(failure), &[]);
+    1
+}
+
+/// The socket to the caller came as standard input, the one descriptor that survives an execution
+/// unasked; whatever else the caller had open is closed.
+fn take_control() -> io::Result<OwnedFd> {
+    sys::close_from(3)?;
+    let control = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    let nothing = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    Ok(control)
+}
+
+fn begin(control: &OwnedFd) -> Result<Infallible, Failure> {
+    let Some((Order::Run(job), _)) = wire::receive(control).step(Step::Begin)? else { exit(1) };
+    sys::default_signals();
+    umask(Mode::from_raw_mode(0o022));
+    die_with_caller(&job).step(Step::Begin)?;
+
+    // Root can read what the build user cannot reach, so it gathers the sources before it becomes one.
+    let early = if job.privileged { Some(gather(&job)?) } else { None };
+    unshare_all().step(Step::Namespaces)?;
+    wire::send(control, &Notice::MapMe, &[]).step(Step::Identity)?;
+    let Some((Order::Mapped, _)) = wire::receive(control).step(Step::Identity)? else { exit(1) };
+    let clock_shifted = job.spec.uptime_shift.is_some_and(shift_clocks);
+    become_build_user().step(Step::Identity)?;
+    // A change of user disarms it.
+    die_with_caller(&job).step(Step::Identity)?;
+    let stage = match early {
+        Some(stage) => stage,
+        None => Stage::gather(&job.spec)?,
+    };
+
+    // What process 1 polls to learn that this process died before it could ask for a signal.
+    let (life, mine) = pipe_with(PipeFlags::CLOEXEC).step(Step::Begin)?;
+    let Some(child) = sys::fork().step(Step::Namespaces)? else {
+        drop(mine);
+        die_with_helper(&life).step(Step::Begin)?;
+        drop(life);
+        return init::run(control, &job.spec, &stage, clock_shifted);
+    };
+    watch(control, child).step(Step::Begin)
+}
+
+fn gather(job: &Job) -> Result<Stage, Failure> {
+    set_thread_groups(&[]).step(Step::Identity)?;
+    sys::unshare(UnshareFlags::NEWNS).step(Step::Namespaces)?;
+    Stage::gather(&job.spec)
+}
+
+fn become_build_user() -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(INSIDE_ID), Gid::from_raw(INSIDE_ID));
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    // The change of user would leave this process's own files in /proc to root.
+    Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
+}
+
+fn die_with_caller(job: &Job) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if u32::try_from(parent) == Ok(job.caller) { Ok(()) } else { exit(1) }
+}
+
+/// Process 1 sees no parent (its number is 0), so the pipe says whether there still is one.
+fn die_with_helper(life: &OwnedFd) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut fds = [PollFd::new(life, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    if fds[0].revents().is_empty() { Ok(()) } else { exit(1) }
+}
+
+/// Ends when process 1 has ended, and with it everything in the sandbox: the kernel lets nobody wait for
+/// the first process of a namespace before the others are gone.
+fn watch(control: &OwnedFd, child: Pid) -> io::Result<Infallible> {
+    let handle = pidfd_open(child, PidfdFlags::empty())?;
+    wire::send(control, &Notice::Init, &[handle.as_fd()])?;
+    loop {
+        match waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some(_)) => exit(0),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Process 1 of the sandbox: builds the view, gives up every privilege, starts the command and reaps
+//! until that has ended. Its own end is the end of everything in the sandbox.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio, exit};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, chdir, setsid, umask, wait};
+
+use crate::error::{At, Failure, Step};
+use crate::mounts::{Stage, Watched, enter_view};
+use crate::spec::Spec;
+use crate::wire::{self, Notice};
+use crate::{privileges, seccomp};
+
+/// Runs the command and ends this process. Returns only what went wrong before.
+pub(crate) fn run(
+    control: &OwnedFd,
+    spec: &Spec,
+    stage: &Stage,
+    clock_shifted: bool,
+) -> Result<Infallible, Failure> {
+    let watched = enter_view(spec, stage)?;
+    let filters = seccomp::filters().step(Step::Filter)?;
+    chdir(&spec.cwd).at(Step::WorkingFolder, &spec.cwd)?;
+    setsid().step(Step::Privileges)?;
+    privileges::set_limits(&spec.limits).step(Step::Privileges)?;
+    privileges::name_host(&spec.hostname).step(Step::Privileges)?;
+    privileges::drop_all().step(Step::Privileges)?;
+    seccomp::load(&filters).step(Step::Filter)?;
+    umask(Mode::from_raw_mode(spec.umask));
+
+    tell_started(control, &watched, clock_shifted).step(Step::Begin)?;
+    drop(watched);
+    let command = start(spec)?;
+    let status = reap_until(command).step(Step::Command)?;
+    // When this fails the caller is gone, and this process with it.
+    let _ = wire::send(control, &Notice::Ended(status), &[]);
+    exit(0)
+}
+
+fn tell_started(control: &OwnedFd, watched: &Watched, clock_shifted: bool) -> io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> =
+        [watched.proc.as_fd()].into_iter().chain(watched.memory.iter().map(AsFd::as_fd)).collect();
+    wire::send(control, &Notice::Started { clock_shifted }, &fds)
+}
+
+fn start(spec: &Spec) -> Result<Pid, Failure> {
+    let program = spec.command.first().map(String::as_str).unwrap_or_default();
+    let child = Command::new(program)
+        .args(spec.command.get(1..).unwrap_or_default())
+        .env_clear()
+        .envs(spec.environment())
+        .stdin(Stdio::null())
+        // Its own group, so that `kill 0` in a script cannot mean this process.
+        .process_group(0)
+        .spawn()
+        .at(Step::Command, Path::new(program))?;
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH).step(Step::Command)
+}
+
+/// Waits for every process that loses its parent, until the command's own turn comes.
+fn reap_until(command: Pid) -> io::Result<i32> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == command => return Ok(status.as_raw()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

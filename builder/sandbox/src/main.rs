@@ -1,0 +1,103 @@
+//! `hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N]`: one run from the command line.
+//!
+//! For tests, measurements and a look around. The command's output is this program's output. `--report` writes
+//! the report as JSON, `--cancel-on-eof` cancels when standard input ends, `--repeat` runs N times and prints
+//! what a run and its set-up take. Exit status: the command's; 128 + N for signal N; 124 for a limit; 130 when
+//! cancelled; 125 when the sandbox could not run it.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hab_sandbox::{Launcher, Outcome, Report, Spec, Stream, init_if_requested, run};
+
+fn main() -> ExitCode {
+    init_if_requested();
+    match Options::parse().and_then(|options| options.execute()) {
+        Ok(report) => ExitCode::from(status(report.outcome)),
+        Err(error) => {
+            let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+            let causes = causes.map(|cause| format!(": {cause}"));
+            eprintln!("hab-sandbox: {error}{}", causes.collect::<String>());
+            ExitCode::from(125)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Options {
+    spec: PathBuf,
+    report: Option<PathBuf>,
+    cancel_on_eof: bool,
+    repeat: u32,
+}
+
+impl Options {
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        let usage = "usage: hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N]";
+        let mut options = Self { repeat: 1, ..Self::default() };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--report" => options.report = Some(words.next().ok_or(usage)?.into()),
+                "--cancel-on-eof" => options.cancel_on_eof = true,
+                "--repeat" => options.repeat = words.next().ok_or(usage)?.parse::<u32>()?.max(1),
+                _ if options.spec.as_os_str().is_empty() => options.spec = word.into(),
+                _ => return Err(usage.into()),
+            }
+        }
+        if options.spec.as_os_str().is_empty() { Err(usage.into()) } else { Ok(options) }
+    }
+
+    fn execute(&self) -> Result<Report, Box<dyn Error>> {
+        let spec: Spec = serde_json::from_slice(&std::fs::read(&self.spec)?)?;
+        let cancel = Arc::new(AtomicBool::new(false));
+        if self.cancel_on_eof {
+            let cancel = Arc::clone(&cancel);
+            std::thread::spawn(move || {
+                // An unreadable input has ended too.
+                let _ = io::copy(&mut io::stdin().lock().by_ref(), &mut io::sink());
+                cancel.store(true, Ordering::Relaxed);
+            });
+        }
+        let mut output = |stream, bytes: &[u8]| {
+            // Nobody reads it: the run still counts.
+            let _ = match stream {
+                Stream::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
+                Stream::Stderr => io::stderr().write_all(bytes),
+            };
+        };
+        let mut once = || run(&Launcher::default(), &spec, &mut output, &cancel);
+        let mut report = once()?;
+        let (mut setup, mut wall) = (report.setup, report.wall);
+        for _ in 1..self.repeat {
+            report = once()?;
+            setup += report.setup;
+            wall += report.wall;
+        }
+        if self.repeat > 1 {
+            let mean = |sum: Duration| sum.as_secs_f64() * 1000.0 / f64::from(self.repeat);
+            eprintln!("{} runs: set-up {:.2} ms, command {:.2} ms", self.repeat, mean(setup), mean(wall));
+        }
+        if let Some(path) = &self.report {
+            std::fs::write(path, serde_json::to_vec(&report)?)?;
+        }
+        if !matches!(report.outcome, Outcome::Exited(_)) {
+            eprintln!("hab-sandbox: {}", report.outcome);
+        }
+        Ok(report)
+    }
+}
+
+fn status(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Exited(code) => u8::try_from(code).unwrap_or(125),
+        Outcome::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(125),
+        Outcome::LimitExceeded(_) => 124,
+        Outcome::Cancelled => 130,
+    }
+}

@@ -1,0 +1,258 @@
+//! The view: an overlay over the root, its upper layer in memory, and the binds put into it.
+//!
+//! Whatever is to be seen is first held as a detached mount (a descriptor); then the view becomes the
+//! only root and the host's tree is let go; only then are places looked up in the view and filled. So no
+//! link in a root can ever lead a mount, or a folder made for one, onto the host.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
+    mount_remount, move_mount, open_tree, unmount,
+};
+use rustix::process::{chdir, pivot_root};
+
+use crate::devices;
+use crate::error::{At, Failure, Step};
+use crate::places::{Clock, complete_etc, make_folder, make_place};
+use crate::spec::{Spec, Tmpfs};
+
+/// Folders that every Linux system has and everyone may pass; the first that is there is covered, in our
+/// own mount namespace, to work on.
+const COVERED: [&str; 4] = ["/tmp", "/mnt", "/var", "/usr"];
+
+/// The sources, where the build user can reach them. Mounts of this process's namespace.
+pub(crate) struct Stage {
+    base: PathBuf,
+    binds: usize,
+}
+
+impl Stage {
+    /// Makes the mount namespace private and collects the root and the binds of `spec`.
+    pub(crate) fn gather(spec: &Spec) -> Result<Self, Failure> {
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(Step::Root)?;
+        let root = open_source(&spec.root, true)?;
+        let binds: Vec<_> =
+            spec.binds.iter().map(|bind| open_source(&bind.host, false)).collect::<Result<_, _>>()?;
+
+        let base = COVERED.iter().map(PathBuf::from).find(|path| path.is_dir());
+        let base = base.ok_or(Errno::NOENT).step(Step::Scratch)?;
+        mount_memory(&base, 1 << 20).at(Step::Scratch, &base)?;
+        let stage = Self { base, binds: binds.len() };
+        stage.hold(&root, &stage.root()).at(Step::Source, &spec.root)?;
+        for (index, (source, bind)) in binds.iter().zip(&spec.binds).enumerate() {
+            stage.hold(source, &stage.bind(index)).at(Step::Source, &bind.host)?;
+        }
+        fs::create_dir(stage.scratch()).at(Step::Scratch, &stage.scratch())?;
+        Ok(stage)
+    }
+
+    fn hold(&self, source: &OwnedFd, at: &Path) -> io::Result<()> {
+        debug_assert!(at.starts_with(&self.base));
+        make_place(at, is_folder(source)?)?;
+        attach(source, at)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.base.join("root")
+    }
+
+    fn bind(&self, index: usize) -> PathBuf {
+        self.base.join(format!("bind-{index}"))
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.base.join("scratch")
+    }
+}
+
+fn open_source(path: &Path, folder: bool) -> Result<OwnedFd, Failure> {
+    let source = clone_mount(path).at(Step::Source, path)?;
+    if folder && !is_folder(&source).at(Step::Source, path)? {
+        return Err(Errno::NOTDIR).at(Step::Source, path);
+    }
+    Ok(source)
+}
+
+/// What the caller watches from outside.
+pub(crate) struct Watched {
+    /// The new `/proc`.
+    pub proc: OwnedFd,
+    /// A folder on each filesystem in memory, the scratch space first.
+    pub memory: Vec<OwnedFd>,
+}
+
+/// A detached mount and where it goes.
+struct Planned<'a> {
+    mount: OwnedFd,
+    inside: &'a Path,
+    writable: bool,
+}
+
+/// Builds the view in process 1 and makes it the root; the working folder is `/` then.
+pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure> {
+    let scratch = stage.scratch();
+    mount_memory(&scratch, spec.limits.scratch).at(Step::Scratch, &scratch)?;
+    for (name, mode) in
+        [("upper", 0o755), ("work", 0o755), ("view", 0o755), ("tmp", 0o1777), ("nothing", 0o555)]
+    {
+        make_folder(&scratch.join(name), mode).at(Step::Scratch, &scratch)?;
+    }
+    let dev = scratch.join("dev");
+    devices::lay_out(&dev).at(Step::Scratch, &dev)?;
+    let view = scratch.join("view");
+    let clock = Clock::of(&stage.root()).at(Step::Source, &spec.root)?;
+    mount_overlay(&stage.root(), &scratch, &view).at(Step::Overlay, &spec.root)?;
+
+    let mut planned = vec![
+        Planned { mount: fresh_proc().step(Step::Proc)?, inside: Path::new("/proc"), writable: true },
+        Planned {
+            mount: clone_mount(&dev).at(Step::Mount, &dev)?,
+            inside: Path::new("/dev"),
+            writable: true,
+        },
+    ];
+    let nodes = devices::nodes().step(Step::Mount)?;
+    let nothing = clone_mount(&scratch.join("nothing")).at(Step::Mount, &scratch)?;
+    let is_tmp = |path: &Path| path == Path::new("/tmp");
+    if !spec.binds.iter().any(|bind| is_tmp(&bind.inside))
+        && !spec.tmpfs.iter().any(|tmp| is_tmp(&tmp.inside))
+    {
+        let mount = clone_mount(&scratch.join("tmp")).at(Step::Mount, Path::new("/tmp"))?;
+        planned.push(Planned { mount, inside: Path::new("/tmp"), writable: true });
+    }
+    debug_assert_eq!(stage.binds, spec.binds.len());
+    for (index, bind) in spec.binds.iter().enumerate() {
+        let mount = clone_mount(&stage.bind(index)).at(Step::Mount, &bind.host)?;
+        planned.push(Planned { mount, inside: &bind.inside, writable: bind.writable });
+    }
+    let proc = open_folder(&planned[0].mount).step(Step::Proc)?;
+    let mut memory = vec![folder_at(&scratch).at(Step::Scratch, &scratch)?];
+    for tmpfs in &spec.tmpfs {
+        let mount = fresh_memory(tmpfs).at(Step::Mount, &tmpfs.inside)?;
+        memory.push(open_folder(&mount).at(Step::Mount, &tmpfs.inside)?);
+        planned.push(Planned { mount, inside: &tmpfs.inside, writable: true });
+    }
+
+    replace_root(&view).step(Step::Root)?;
+    // The top of the view is the upper layer's, which was made just now.
+    clock.set("/".as_ref()).step(Step::Root)?;
+    complete_etc(&clock)?;
+    // A folder before what lies in it.
+    planned.sort_by_key(|plan| plan.inside.components().count());
+    for plan in &planned {
+        place(plan, &clock)?;
+    }
+    devices::attach_nodes(&nodes).step(Step::Mount)?;
+    devices::mask_proc(&nothing).step(Step::Mount)?;
+    Ok(Watched { proc, memory })
+}
+
+fn place(plan: &Planned<'_>, clock: &Clock) -> Result<(), Failure> {
+    let folder = is_folder(&plan.mount).at(Step::Mount, plan.inside)?;
+    clock.keeping(plan.inside, |path| make_place(path, folder)).at(Step::Place, plan.inside)?;
+    attach(&plan.mount, plan.inside).at(Step::Mount, plan.inside)?;
+    restrict(plan.inside, plan.writable).at(Step::Mount, plan.inside)
+}
+
+fn mount_overlay(lower: &Path, scratch: &Path, view: &Path) -> io::Result<()> {
+    let (lower, scratch) = (lower.display(), scratch.display());
+    // userxattr: the only marks that a user namespace may write.
+    let options = format!("lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work,userxattr");
+    let options = CString::new(options)?;
+    mount("overlay", view, "overlay", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?;
+    Ok(())
+}
+
+fn mount_memory(at: &Path, size: u64) -> io::Result<()> {
+    let options = CString::new(format!("size={size},nr_inodes={},mode=0755", inodes(size)))?;
+    mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?;
+    Ok(())
+}
+
+/// An empty file takes no space and yet a kilobyte of the kernel's memory.
+fn inodes(size: u64) -> u64 {
+    4096 + size / 4096
+}
+
+fn fresh_memory(tmpfs: &Tmpfs) -> io::Result<OwnedFd> {
+    let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&filesystem, "source", "tmpfs")?;
+    fsconfig_set_string(&filesystem, "size", tmpfs.size.to_string())?;
+    fsconfig_set_string(&filesystem, "nr_inodes", inodes(tmpfs.size).to_string())?;
+    fsconfig_set_string(&filesystem, "mode", "1777")?;
+    fsconfig_create(&filesystem)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Must happen while the host's `/proc` is still in sight: the kernel gives a user namespace a new one only
+/// where it sees that it learns nothing more from it (`mount_too_revealing`).
+fn fresh_proc() -> io::Result<OwnedFd> {
+    let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&filesystem, "source", "proc")?;
+    fsconfig_create(&filesystem)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// A detached copy of the mount at `path`, without what is mounted below.
+pub(crate) fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+}
+
+/// Puts a detached mount at `path`.
+pub(crate) fn attach(mount: &OwnedFd, path: &Path) -> io::Result<()> {
+    Ok(move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Adds nosuid, nodev and, for a bind that is not writable, read-only. What the host's mount had stays:
+/// a user namespace may not take it away.
+fn restrict(path: &Path, writable: bool) -> io::Result<()> {
+    let had = statvfs(path)?.f_flag;
+    let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
+    if had.contains(StatVfsMountFlags::NOEXEC) {
+        flags |= MountFlags::NOEXEC;
+    }
+    if had.contains(StatVfsMountFlags::RDONLY) {
+        if writable {
+            return Err(Errno::ROFS.into());
+        }
+        flags |= MountFlags::RDONLY;
+    }
+    if !writable {
+        flags |= MountFlags::RDONLY;
+    }
+    Ok(mount_remount(path, flags, "")?)
+}
+
+/// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is let go.
+fn replace_root(view: &Path) -> io::Result<()> {
+    chdir(view)?;
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    Ok(chdir("/")?)
+}
+
+fn is_folder(mount: impl AsFd) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(mount)?;
+    Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+fn open_folder(mount: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(mount, ".", flags, Mode::empty())?)
+}
+
+fn folder_at(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}

@@ -1,0 +1,140 @@
+//! Who the sandbox is outside, which namespaces it gets, and what to enable where it gets none.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, getegid, geteuid};
+use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
+
+use crate::sys;
+
+/// The uid and gid that a sandbox has outside when root starts it. No distribution assigns it and no
+/// person has it, so what breaks out owns nothing but builds.
+pub const BUILD_ID: u32 = 872_415_232;
+
+/// The uid and gid that the command has inside; the user is called `build`.
+pub const INSIDE_ID: u32 = 1000;
+
+/// Whom the root and the writable binds must belong to (uid, gid), where the caller can and must give them
+/// away: the caller is root. `None` for a normal user, whose own files are right as they are.
+///
+/// Inside a container that maps fewer ids it is the highest one there, and `None` when there is only one.
+pub fn owner() -> Option<(u32, u32)> {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SYS_ADMIN;
+    if !geteuid().is_root() || !capabilities(None).is_ok_and(|held| held.effective.contains(needed)) {
+        return None;
+    }
+    Some((usable_id("/proc/self/uid_map")?, usable_id("/proc/self/gid_map")?))
+}
+
+fn usable_id(map: &str) -> Option<u32> {
+    pick_id(&fs::read_to_string(map).ok()?)
+}
+
+/// Chooses from lines of "first here, first outside, count" (user_namespaces(7)).
+fn pick_id(map: &str) -> Option<u32> {
+    let ranges = map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(|word| word.parse::<u64>().ok());
+        let (first, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some((first, first + count))
+    });
+    let mut highest = None;
+    for (first, end) in ranges {
+        if (first..end).contains(&BUILD_ID.into()) {
+            return Some(BUILD_ID);
+        }
+        // 65534 is nobody's, and belongs to every file whose owner is unknown.
+        let last = if end == 65_535 || end == 65_536 { 65_533 } else { end.saturating_sub(1) };
+        highest = highest.max(u32::try_from(last).ok().filter(|id| *id > 0 && u64::from(*id) >= first));
+    }
+    highest
+}
+
+/// The uid and gid that the command has outside.
+pub(crate) fn outside() -> (u32, u32) {
+    owner().unwrap_or_else(|| (geteuid().as_raw(), getegid().as_raw()))
+}
+
+/// Everything in one call: the user namespace comes first and owns the others.
+pub(crate) fn unshare_all() -> io::Result<()> {
+    sys::unshare(
+        UnshareFlags::NEWUSER
+            | UnshareFlags::NEWNS
+            | UnshareFlags::NEWPID
+            | UnshareFlags::NEWIPC
+            | UnshareFlags::NEWUTS
+            | UnshareFlags::NEWNET
+            | UnshareFlags::NEWCGROUP,
+    )
+}
+
+/// Moves the clocks of the processes to come; `false` where the kernel has no time namespaces.
+pub(crate) fn shift_clocks(by: Duration) -> bool {
+    let line = |clock| format!("{clock} {} {}\n", by.as_secs(), by.subsec_nanos());
+    sys::unshare(UnshareFlags::NEWTIME).is_ok()
+        && fs::write("/proc/self/timens_offsets", line("monotonic") + &line("boottime")).is_ok()
+}
+
+/// The caller's part: says who the helper's build user is outside.
+pub(crate) fn write_maps(helper: Pid) -> io::Result<()> {
+    let (uid, gid) = outside();
+    let folder = format!("/proc/{}", helper.as_raw_nonzero());
+    // Without this a normal user may not write the map of groups (CVE-2014-8989).
+    fs::write(format!("{folder}/setgroups"), "deny")?;
+    fs::write(format!("{folder}/uid_map"), format!("{INSIDE_ID} {uid} 1\n"))?;
+    fs::write(format!("{folder}/gid_map"), format!("{INSIDE_ID} {gid} 1\n"))
+}
+
+/// After a refusal: the switch that is off, as an instruction.
+pub(crate) fn what_to_enable() -> String {
+    let value = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    if !Path::new("/proc/self/ns/user").exists() {
+        return "use a kernel with CONFIG_USER_NS".to_owned();
+    }
+    for kind in ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"] {
+        if value(&format!("/proc/sys/user/max_{kind}_namespaces")) == "0" {
+            return format!("set the sysctl user.max_{kind}_namespaces above 0");
+        }
+    }
+    if !geteuid().is_root() {
+        if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+            return "set the sysctl kernel.unprivileged_userns_clone to 1".to_owned();
+        }
+        if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
+            return "give this program an AppArmor profile with `userns,` or set the sysctl \
+                    kernel.apparmor_restrict_unprivileged_userns to 0"
+                .to_owned();
+        }
+    }
+    let filtered =
+        value("/proc/self/status").lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
+    if filtered {
+        return "run the container around us with a seccomp profile that allows unshare and mount".to_owned();
+    }
+    "leave the chroot or container that forbids them".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUILD_ID, pick_id};
+
+    #[test]
+    fn the_build_id_is_taken_where_it_is_mapped() {
+        assert_eq!(pick_id("         0          0 4294967295\n"), Some(BUILD_ID));
+    }
+
+    #[test]
+    fn a_container_with_few_ids_gives_its_highest_that_is_not_nobody() {
+        assert_eq!(pick_id("0 1000 1\n1 100000 65536\n"), Some(65_536));
+        assert_eq!(pick_id("0 100000 65536\n"), Some(65_533));
+    }
+
+    #[test]
+    fn a_container_with_one_id_gives_none() {
+        assert_eq!(pick_id("0 1000 1\n"), None);
+        assert_eq!(pick_id(""), None);
+        assert_eq!(pick_id("what is this\n"), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! What process 1 gives up, or fixes, before the command exists.
+
+use std::io;
+
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::system::{setdomainname, sethostname};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_name,
+    set_no_new_privs,
+};
+
+use crate::spec::Limits;
+
+/// The kernel's defaults on every distribution, and what GCC raises its own stack to.
+const STACK: (u64, u64) = (8 << 20, 64 << 20);
+
+/// The limits that the kernel keeps.
+pub(crate) fn set_limits(limits: &Limits) -> io::Result<()> {
+    // Not 0: with that the kernel still starts the host's core dump handler, as root, outside (core(5)).
+    set(Resource::Core, 1, 1)?;
+    set(Resource::Stack, STACK.0, STACK.1)?;
+    set(Resource::Nofile, limits.open_files, limits.open_files)?;
+    if let Some(size) = limits.file_size {
+        set(Resource::Fsize, size, size)?;
+    }
+    if let Some(count) = limits.processes {
+        // Room for the supervisor to see that the limit was passed, rather than a build that fails with
+        // "resource temporarily unavailable". Counted in this user namespace alone (Linux 5.14).
+        let ceiling = count.saturating_add(count / 8 + 16);
+        set(Resource::Nproc, ceiling, ceiling)?;
+    }
+    Ok(())
+}
+
+/// A limit above what this process inherited cannot be had; then it stays.
+fn set(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit = Rlimit { current: Some(soft.min(most)), maximum: Some(hard.min(most)) };
+    Ok(setrlimit(resource, limit)?)
+}
+
+/// The same names on every host.
+pub(crate) fn name_host(hostname: &str) -> io::Result<()> {
+    sethostname(hostname.as_bytes())?;
+    setdomainname(b"(none)")?;
+    // What `ps` shows of process 1, and not the name of the program around us.
+    Ok(set_name(c"init")?)
+}
+
+/// Drops every capability from every set, for good.
+pub(crate) fn drop_all() -> io::Result<()> {
+    for bit in 0..u64::BITS {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            Ok(()) => {}
+            // Beyond the last one this kernel knows.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    clear_ambient_capability_set()?;
+    let bits = CapabilitiesSecureBits::NO_ROOT
+        | CapabilitiesSecureBits::NO_ROOT_LOCKED
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+        | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+    set_capabilities_secure_bits(bits)?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_no_new_privs(true)?;
+    // The command has the same user as process 1, which is a program of the host: it must not be able to
+    // read its memory, its descriptors or its executable through /proc.
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}

@@ -1,0 +1,179 @@
+//! The system call filter: everything is allowed but what a build has no use for and what past breakouts
+//! were made of. The list follows the default profiles of Docker and systemd-nspawn.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::io::Errno;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+
+/// Refused whatever the arguments.
+const DENIED: &[libc::c_long] = &[
+    // Mounts and roots.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    SYS_OPEN_TREE_ATTR,
+    libc::SYS_quotactl,
+    SYS_QUOTACTL_FD,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    // Namespaces, and files by handle, which ignore them.
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    // Other processes.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    // Keys belong to a user, not to a namespace.
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // Large and lively parts of the kernel.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_fanotify_init,
+    libc::SYS_vhangup,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_nfsservctl,
+    libc::SYS_syslog,
+    // The machine itself.
+    libc::SYS_acct,
+    libc::SYS_reboot,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    SYS_MEMFD_SECRET,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_uselib,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ustat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_sysfs,
+];
+
+// Numbers above 423 are the same on every architecture; libc does not name these on all of them.
+const SYS_QUOTACTL_FD: libc::c_long = 443;
+const SYS_MEMFD_SECRET: libc::c_long = 447;
+const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+
+/// personality(2): no argument but "as it is" and "tell me".
+const PERSONALITIES: [u64; 2] = [0, 0xffff_ffff];
+
+/// The families of sockets that work without anything around: the others reach the kernel's rarely
+/// walked corners. Programs that look for interfaces by netlink take this for a kernel without it.
+const FAMILIES: [libc::c_int; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+
+const NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWCGROUP,
+];
+
+/// The programs to load, one for each answer that a refused call gets.
+pub(crate) fn filters() -> io::Result<Vec<BpfProgram>> {
+    build().map_err(io::Error::other)
+}
+
+/// Loads them into this process, for it and all its children.
+pub(crate) fn load(filters: &[BpfProgram]) -> io::Result<()> {
+    filters.iter().try_for_each(|filter| {
+        apply_filter(filter).map_err(|error| match error {
+            seccompiler::Error::Prctl(source) | seccompiler::Error::Seccomp(source) => source,
+            other => io::Error::other(other),
+        })
+    })
+}
+
+fn build() -> Result<Vec<BpfProgram>, BackendError> {
+    let mut denied: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
+    let unshared = NAMESPACES.iter().map(|flag| {
+        let flag = u64::from(flag.unsigned_abs());
+        SeccompRule::new(vec![argument(0, SeccompCmpOp::MaskedEq(flag), flag)?])
+    });
+    denied.insert(libc::SYS_clone, unshared.collect::<Result<_, _>>()?);
+    denied.insert(libc::SYS_personality, vec![none_of(&PERSONALITIES)?]);
+
+    let families = FAMILIES.map(|family| u64::from(family.unsigned_abs()));
+    let mut programs = vec![
+        program(denied, Errno::PERM)?,
+        // Its flags are in memory, where a filter cannot look; every C library falls back to clone.
+        program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), Errno::NOSYS)?,
+        program(BTreeMap::from([(libc::SYS_socket, vec![none_of(&families)?])]), Errno::AFNOSUPPORT)?,
+    ];
+    if cfg!(target_arch = "x86_64") {
+        programs.push(without_x32());
+    }
+    Ok(programs)
+}
+
+fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, answer: Errno) -> Result<BpfProgram, BackendError> {
+    let answer = SeccompAction::Errno(answer.raw_os_error().unsigned_abs());
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, SeccompAction::Allow, answer, arch)?.try_into()
+}
+
+fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
+}
+
+/// Matches when the first argument is none of `values`.
+fn none_of(values: &[u64]) -> Result<SeccompRule, BackendError> {
+    let conditions = values.iter().map(|value| argument(0, SeccompCmpOp::Ne, *value));
+    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+}
+
+/// On x86_64 every call has a second number, for programs with 32-bit pointers, under the same
+/// architecture value; unanswered it would walk past all of the above (seccomp(2), "Caveats").
+fn without_x32() -> BpfProgram {
+    const X32_BIT: u32 = 0x4000_0000;
+    // The bit pattern of opcodes is in linux/bpf_common.h.
+    let (load, jump_ge, answer) = (0x20, 0x35, 0x06);
+    let refuse = libc::SECCOMP_RET_ERRNO | Errno::NOSYS.raw_os_error().unsigned_abs();
+    let line = |code, jt, jf, k| seccompiler::sock_filter { code, jt, jf, k };
+    vec![
+        line(load, 0, 0, 0),
+        line(jump_ge, 0, 1, X32_BIT),
+        line(answer, 0, 0, refuse),
+        line(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}

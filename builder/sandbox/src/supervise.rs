@@ -1,0 +1,295 @@
+//! The caller's loop during a run: passes output on, listens to the helper, samples what is used and
+//! stops everything when a limit is reached or the caller wants it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
+
+use crate::disk::Disks;
+use crate::error::SandboxError;
+use crate::namespaces;
+use crate::report::{Limit, Outcome, Report, Stream};
+use crate::spec::Limits;
+use crate::sys::{self, Ended};
+use crate::usage::Usage;
+use crate::wire::{self, Notice, Order};
+
+/// How long a wish to cancel can go unnoticed.
+const NAP: Duration = Duration::from_millis(100);
+/// Samples come at this distance in the end; a run starts with shorter ones, so that a quick one shows too.
+const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+const FIRST_SAMPLE: Duration = Duration::from_millis(10);
+/// As much as a pipe holds.
+const CHUNK: usize = 64 << 10;
+
+/// The caller's ends of the three connections to the helper.
+pub(crate) struct Ends {
+    pub control: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+/// The helper process. Dropping it, also by a panic in the caller's callback, ends it and all below.
+struct Helper {
+    pid: Pid,
+    /// Process 1 of the sandbox, once it is known. Ending that one ends everything, and the helper then
+    /// ends by itself when all are gone.
+    init: Option<OwnedFd>,
+    reaped: bool,
+}
+
+impl Helper {
+    fn kill(&self) {
+        // An error means that it has ended already.
+        let _ = match &self.init {
+            Some(init) => pidfd_send_signal(init, Signal::KILL),
+            None => kill_process(self.pid, Signal::KILL),
+        };
+    }
+
+    fn wait(&mut self) -> io::Result<Ended> {
+        self.reaped = true;
+        sys::wait_with_usage(self.pid)
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.kill();
+            let _ = self.wait();
+        }
+    }
+}
+
+/// What the helper has said so far.
+#[derive(Default)]
+struct Heard {
+    started: Option<Instant>,
+    clock_shifted: bool,
+    error: Option<SandboxError>,
+    ended: Option<i32>,
+}
+
+pub(crate) struct Supervisor<'a> {
+    helper: Helper,
+    ends: Ends,
+    limits: &'a Limits,
+    begun: Instant,
+    heard: Heard,
+    usage: Option<Usage>,
+    /// Set once, by what stopped the run.
+    verdict: Option<Outcome>,
+    printed: u64,
+}
+
+impl<'a> Supervisor<'a> {
+    pub(crate) fn new(helper: Pid, ends: Ends, limits: &'a Limits, begun: Instant) -> Self {
+        Self {
+            helper: Helper { pid: helper, init: None, reaped: false },
+            ends,
+            limits,
+            begun,
+            heard: Heard::default(),
+            usage: None,
+            verdict: None,
+            printed: 0,
+        }
+    }
+
+    pub(crate) fn order(&self, order: &Order) -> io::Result<()> {
+        match wire::send(&self.ends.control, order, &[]) {
+            // It ended early; the end of its messages tells the same, with the reason.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Until everything in the sandbox has ended.
+    pub(crate) fn follow(
+        mut self,
+        disks: Vec<PathBuf>,
+        output: &mut dyn FnMut(Stream, &[u8]),
+        cancel: &AtomicBool,
+    ) -> Result<Report, SandboxError> {
+        let mut disks = Disks::new(disks, self.limits.disk);
+        let mut buffer = vec![0; CHUNK];
+        let mut open = [true; 3];
+        let mut distance = FIRST_SAMPLE;
+        let mut next_sample = Instant::now() + distance;
+        while open.contains(&true) {
+            let ready = self.await_any(open, next_sample)?;
+            for (index, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
+                if ready[index] {
+                    open[index] = self.pass_on(stream, &mut buffer, output)?;
+                }
+            }
+            if ready[2] {
+                open[2] = self.listen()?;
+            }
+            if cancel.load(Ordering::Relaxed) {
+                self.stop(Outcome::Cancelled);
+            }
+            self.check_wall();
+            if Instant::now() >= next_sample {
+                self.sample(&mut disks);
+                distance = (distance * 2).min(SAMPLE_EVERY);
+                next_sample = Instant::now() + distance;
+            }
+        }
+        let ended = self.helper.wait()?;
+        if self.verdict.is_none() && disks.over(self.scratch_used()) {
+            self.verdict = self.limits.disk.map(|most| Outcome::LimitExceeded(Limit::Disk(most)));
+        }
+        self.conclude(&ended)
+    }
+
+    fn await_any(&self, open: [bool; 3], until: Instant) -> io::Result<[bool; 3]> {
+        let all = [&self.ends.stdout, &self.ends.stderr, &self.ends.control];
+        let (indices, mut fds): (Vec<_>, Vec<_>) = (0..3)
+            .filter(|index| open[*index])
+            .map(|index| (index, PollFd::new(all[index], PollFlags::IN)))
+            .unzip();
+        let nap = until.saturating_duration_since(Instant::now()).min(NAP);
+        let nap = Timespec { tv_sec: 0, tv_nsec: i64::from(nap.subsec_nanos()) };
+        match poll(&mut fds, Some(&nap)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = [false; 3];
+        for (index, fd) in indices.into_iter().zip(&fds) {
+            ready[index] = !fd.revents().is_empty();
+        }
+        Ok(ready)
+    }
+
+    /// Passes on what there is; `false` at the end of the stream.
+    fn pass_on(
+        &mut self,
+        stream: Stream,
+        buffer: &mut [u8],
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> io::Result<bool> {
+        let from = match stream {
+            Stream::Stdout => &self.ends.stdout,
+            Stream::Stderr => &self.ends.stderr,
+        };
+        let got = rustix::io::retry_on_intr(|| rustix::io::read(from, &mut *buffer))?;
+        output(stream, &buffer[..got]);
+        self.printed += got as u64;
+        if let Some(most) = self.limits.log.filter(|most| self.printed > *most) {
+            self.stop(Outcome::LimitExceeded(Limit::Log(most)));
+        }
+        Ok(got > 0)
+    }
+
+    /// Takes one message; `false` when the helper and process 1 are gone.
+    fn listen(&mut self) -> io::Result<bool> {
+        let Some((notice, fds)) = wire::receive::<Notice>(&self.ends.control)? else { return Ok(false) };
+        match notice {
+            Notice::MapMe => match namespaces::write_maps(self.helper.pid) {
+                Ok(()) => self.order(&Order::Mapped)?,
+                // It was killed meanwhile.
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    let enable = namespaces::what_to_enable();
+                    self.heard.error = Some(SandboxError::NamespacesRefused { enable, source });
+                    self.helper.kill();
+                }
+            },
+            Notice::Init => {
+                self.helper.init = fds.into_iter().next();
+                // It may have been asked to stop before its process 1 was known.
+                if self.verdict.is_some() {
+                    self.helper.kill();
+                }
+            }
+            Notice::Started { clock_shifted } => {
+                self.heard.started = Some(Instant::now());
+                self.heard.clock_shifted = clock_shifted;
+                self.usage = Usage::new(fds);
+            }
+            Notice::Failed(failure) => {
+                self.heard.error.get_or_insert(failure.into_error(namespaces::outside()));
+            }
+            Notice::Ended(status) => self.heard.ended = Some(status),
+        }
+        Ok(true)
+    }
+
+    fn check_wall(&mut self) {
+        let over = |most: &Duration| self.heard.started.is_some_and(|started| started.elapsed() > *most);
+        if let Some(most) = self.limits.wall.filter(over) {
+            self.stop(Outcome::LimitExceeded(Limit::Wall(most)));
+        }
+    }
+
+    fn sample(&mut self, disks: &mut Disks) {
+        let Some(usage) = &mut self.usage else { return };
+        usage.sample();
+        let limits = self.limits;
+        let reached = if let Some(most) = limits.memory.filter(|most| usage.memory_is_over(*most)) {
+            Some(Limit::Memory(most))
+        } else if let Some(most) = limits.processes.filter(|most| usage.tasks() > *most) {
+            Some(Limit::Processes(most))
+        } else {
+            limits.disk.filter(|_| disks.over(usage.scratch_used())).map(Limit::Disk)
+        };
+        if let Some(limit) = reached {
+            self.stop(Outcome::LimitExceeded(limit));
+        }
+    }
+
+    fn scratch_used(&self) -> u64 {
+        self.usage.as_ref().map_or(0, Usage::scratch_used)
+    }
+
+    fn stop(&mut self, why: Outcome) {
+        // What has ended is no longer stopped by anything.
+        if self.verdict.is_none() && self.heard.ended.is_none() && self.heard.error.is_none() {
+            self.verdict = Some(why);
+            self.helper.kill();
+        }
+    }
+
+    fn conclude(mut self, ended: &Ended) -> Result<Report, SandboxError> {
+        // After a verdict, an error is only what the end of the helper looked like.
+        if let Some(error) = self.heard.error.take().filter(|_| self.verdict.is_none()) {
+            return Err(error);
+        }
+        let outcome = match (self.verdict, self.heard.ended) {
+            (Some(verdict), _) => verdict,
+            (None, Some(status)) => self.outcome_of(ExitStatus::from_raw(status)),
+            (None, None) => return Err(SandboxError::Lost { status: ended.status }),
+        };
+        let started = self.heard.started.unwrap_or_else(Instant::now);
+        let (sampled_user, sampled_system) = self.usage.as_ref().map(Usage::cpu).unwrap_or_default();
+        Ok(Report {
+            outcome,
+            setup: started.duration_since(self.begun),
+            wall: started.elapsed(),
+            // What is running at a kill is never waited for by anyone, so only the samples know of it.
+            cpu_user: ended.user.max(sampled_user),
+            cpu_system: ended.system.max(sampled_system),
+            peak_memory: self.usage.as_ref().map_or(0, Usage::peak_memory),
+            clock_shifted: self.heard.clock_shifted,
+        })
+    }
+
+    fn outcome_of(&self, status: ExitStatus) -> Outcome {
+        match (status.code(), status.signal(), self.limits.file_size) {
+            (_, Some(libc::SIGXFSZ), Some(most)) => Outcome::LimitExceeded(Limit::FileSize(most)),
+            (_, Some(signal), _) => Outcome::Signaled(signal),
+            (Some(code), None, _) => Outcome::Exited(code),
+            (None, None, _) => Outcome::Exited(-1),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The four system calls that have no safe wrapper, and nothing else.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// Closes every descriptor from `first` up. For a process that has just been executed and has opened
+/// nothing yet: what is closed here belongs to nobody.
+pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: no pointer is passed, and no value in this process owns one of the descriptors.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives every signal its default action again, except SIGPIPE, which Rust ignores and resets itself in
+/// what it executes. A caller started by nohup would otherwise pass its ignored signals on.
+pub(crate) fn default_signals() {
+    for signal in (1..=64).filter(|signal| *signal != libc::SIGPIPE) {
+        // SAFETY: SIG_DFL installs no code. The calls for KILL, STOP and libc's own fail, as they should.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// `unshare` without `CLONE_FILES`.
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    debug_assert!(!flags.contains(UnshareFlags::FILES));
+    // SAFETY: the descriptor table stays shared, which is the only thing the caller would have to watch.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// `fork`; `None` in the child. Only the helper calls it, which has one thread.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: with one thread the child's copy of memory and locks is consistent.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        child => Ok(Pid::from_raw(child)),
+    }
+}
+
+/// How a child ended and the processor time of it and all it waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub status: ExitStatus,
+    pub user: Duration,
+    pub system: Duration,
+}
+
+/// Waits for one child.
+pub(crate) fn wait_with_usage(child: Pid) -> io::Result<Ended> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both pointers are to live memory of the right type, which the kernel only writes to.
+        let got =
+            unsafe { libc::wait4(child.as_raw_nonzero().get(), &raw mut status, 0, usage.as_mut_ptr()) };
+        if got > 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // SAFETY: a structure of integers, zeroed above.
+    let usage = unsafe { usage.assume_init() };
+    let time = |value: libc::timeval| {
+        Duration::from_secs(u64::try_from(value.tv_sec).unwrap_or(0))
+            + Duration::from_micros(u64::try_from(value.tv_usec).unwrap_or(0))
+    };
+    Ok(Ended {
+        status: ExitStatus::from_raw(status),
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
+    })
+}

@@ -1,0 +1,102 @@
+//! The arrows that must not exist, and the graph in docs/ARCHITECTURE.md.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec().unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// Package to the packages that it is linked with when it runs, directly or not.
+fn reachable(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
+    let resolve = metadata.resolve.as_ref().unwrap();
+    let direct: BTreeMap<_, Vec<_>> = resolve
+        .nodes
+        .iter()
+        .map(|node| {
+            let normal = node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
+            (&node.id, normal.map(|d| &d.pkg).collect())
+        })
+        .collect();
+    let name = |id| metadata[id].name.to_string();
+    metadata
+        .workspace_members
+        .iter()
+        .map(|member| {
+            let mut seen = BTreeSet::new();
+            let mut waiting = vec![member];
+            while let Some(id) = waiting.pop() {
+                for next in &direct[id] {
+                    if seen.insert(*next) {
+                        waiting.push(next);
+                    }
+                }
+            }
+            (name(member), seen.into_iter().map(name).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn forbidden_arrows_do_not_exist() {
+    let graph = reachable(&metadata());
+    let builder = ["hab-recipe", "hab-sandbox", "hab-image", "hab-builder"];
+    // hab-oci is the house's vocabulary of digests and names, not the registry.
+    let registry = ["hab-store", "hab-registry"];
+    let judged = ["hab-mirror", "hab-keys"];
+    let mut found = Vec::new();
+    let mut forbid = |from: &str, to: &[&str]| {
+        for to in to {
+            if graph[from].contains(*to) {
+                found.push(format!("{from} -> {to}"));
+            }
+        }
+    };
+    forbid("hab-mirror", &[&builder[..], &registry[..], &["hab-keys"]].concat());
+    forbid("hab-keys", &[&builder[..], &registry[..]].concat());
+    for from in ["hab-oci", "hab-store", "hab-registry"] {
+        forbid(from, &[&judged[..], &builder[..]].concat());
+    }
+    for from in ["hab-oci", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"] {
+        forbid(from, &["tokio"]);
+    }
+    for from in graph.keys() {
+        forbid(from, &["hab-build"]);
+    }
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn there_is_no_common_and_no_utils() {
+    for package in metadata().workspace_packages() {
+        for word in ["common", "utils", "util", "helpers", "misc"] {
+            assert!(!package.name.contains(word), "{}", package.name);
+        }
+    }
+}
+
+/// Every crate of the house with the crates of the house that it names, as docs/ARCHITECTURE.md shows them.
+fn picture(metadata: &Metadata) -> String {
+    let mut lines = BTreeSet::new();
+    for package in metadata.workspace_packages().into_iter().filter(|p| p.name != "check-edges") {
+        let house = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal && d.path.is_some());
+        let names: BTreeSet<_> = house.map(|d| d.name.as_str()).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        lines.insert(format!("{:<12} -> {}", package.name, if names.is_empty() { "(nothing)" } else { &names }));
+    }
+    lines.into_iter().collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_graph_in_the_architecture_is_the_real_one() {
+    let text = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let picture = picture(&metadata());
+    assert!(text.contains(&picture), "docs/ARCHITECTURE.md must contain exactly this graph:\n\n{picture}\n");
+}

@@ -1,0 +1,335 @@
+//! Debian's chain of trust: a clearsigned InRelease names indexes by digest, an index names packages and source
+//! descriptions by digest, a source description names its files by digest ("Debian repository format";
+//! deb-src-control(5)).
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::SystemTime;
+
+use deb822_fast::{Deb822, Paragraph};
+use hab_oci::Digest;
+
+use crate::openpgp::{self, Asked};
+use crate::{
+    Certificates, Document, Evidence, EvidenceKind, Policy, Refusal, RequirementKind, SignatureSeen, SourceFile,
+    SourceKind, Unpack, VerifiedSource,
+};
+
+/// The largest index that is read, uncompressed.
+const INDEX_LIMIT: u64 = 512 << 20;
+
+/// A file as a signed document names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The path or file name.
+    pub name: String,
+    /// Which bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+}
+
+/// An InRelease whose signatures a policy accepted.
+#[derive(Clone, Debug)]
+pub struct VerifiedRelease {
+    suite: String,
+    indexes: BTreeMap<String, Named>,
+    evidence: Evidence,
+}
+
+impl VerifiedRelease {
+    /// Judges the clearsigned InRelease of `suite` at the time `now`.
+    pub fn verify(
+        bytes: &[u8],
+        suite: &str,
+        policy: &Policy,
+        certificates: &Certificates,
+        now: SystemTime,
+    ) -> Result<Self, Refusal> {
+        let what = format!("InRelease of {suite}");
+        let asked = Asked { what: &what, kind: RequirementKind::ArchiveSignature, policy, certificates, now };
+        let (text, signatures) = openpgp::clearsigned(asked, bytes, INDEX_LIMIT)?;
+        let fields = paragraph(&text, &what)?;
+        let field = |name: &str| fields.get(name).map(str::trim);
+        // A signed index of another suite is an old trick: it would be a valid document about other packages.
+        if field("Codename") != Some(suite) && field("Suite") != Some(suite) {
+            return Err(Refusal::Malformed {
+                what,
+                detail: format!("it is signed for {}, not for {suite}", field("Codename").unwrap_or("no suite")),
+            });
+        }
+        if let Some(until) = field("Valid-Until").and_then(|v| jiff::fmt::rfc2822::parse(v).ok())
+            && jiff::Timestamp::try_from(now).is_ok_and(|now| now > until.timestamp())
+        {
+            return Err(Refusal::Malformed { what, detail: format!("it was only valid until {until}") });
+        }
+        let indexes = checksums(&fields, "SHA256", &what)?.into_iter().map(|n| (n.name.clone(), n)).collect();
+        Ok(Self {
+            suite: suite.to_owned(),
+            indexes,
+            evidence: Evidence {
+                kind: EvidenceKind::ArchiveSignature,
+                asked: what.clone(),
+                policy: Some(policy.reference()),
+                documents: vec![document(&what, bytes)],
+                signatures,
+            },
+        })
+    }
+
+    /// The index at `path`, as the signed document names it.
+    pub fn index(&self, path: &str) -> Result<&Named, Refusal> {
+        self.indexes.get(path).ok_or_else(|| Refusal::NotListed {
+            what: path.to_owned(),
+            index: format!("InRelease of {}", self.suite),
+        })
+    }
+
+    /// Accepts the bytes of the index at `path` (`.xz`) when they are the ones that the signed document names.
+    pub fn open(&self, path: &str, bytes: &[u8]) -> Result<VerifiedIndex, Refusal> {
+        let named = self.index(path)?;
+        matches(path, "InRelease", &named.digest, bytes)?;
+        let mut text = Vec::new();
+        let malformed = |detail: String| Refusal::Malformed { what: path.to_owned(), detail };
+        liblzma::read::XzDecoder::new(bytes)
+            .take(INDEX_LIMIT)
+            .read_to_end(&mut text)
+            .map_err(|e| malformed(format!("it does not decompress: {e}")))?;
+        if text.len() as u64 == INDEX_LIMIT {
+            return Err(malformed(format!("it is larger than {INDEX_LIMIT} bytes")));
+        }
+        let mut evidence = self.evidence.clone();
+        evidence.documents.push(document(path, bytes));
+        Ok(VerifiedIndex { path: path.to_owned(), text, evidence })
+    }
+
+    /// Which signatures were seen.
+    pub fn signatures(&self) -> &[SignatureSeen] {
+        &self.evidence.signatures
+    }
+}
+
+/// A Packages or Sources index below a verified release.
+#[derive(Clone, Debug)]
+pub struct VerifiedIndex {
+    path: String,
+    text: Vec<u8>,
+    evidence: Evidence,
+}
+
+/// A source package as a verified index names it; its description is not read yet.
+#[derive(Clone, Debug)]
+pub struct ListedSource {
+    name: String,
+    version: String,
+    /// The .dsc file, with its path below the archive's root.
+    pub dsc: Named,
+    /// The tarballs (and their upstream signatures), likewise.
+    pub files: Vec<Named>,
+    evidence: Evidence,
+}
+
+impl VerifiedIndex {
+    /// Where the documents that this index rests on are.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// The binary package `name` in exactly `version` and `architecture`.
+    pub fn package(&self, name: &str, version: &str, architecture: &str) -> Result<Named, Refusal> {
+        let not_listed = || Refusal::NotListed {
+            what: format!("package {name} {version} {architecture}"),
+            index: self.path.clone(),
+        };
+        let paragraph = self.find(name, |p| {
+            let is = |field: &str, value: &str| p.get(field).is_some_and(|v| v.trim() == value);
+            is("Version", version) && (is("Architecture", architecture) || is("Architecture", "all"))
+        })?;
+        let p = paragraph.ok_or_else(not_listed)?;
+        let field = |name: &str| p.get(name).map(str::trim).ok_or_else(not_listed);
+        Ok(Named {
+            name: safe_path(field("Filename")?, &self.path)?,
+            digest: Digest::from_sha256_hex(field("SHA256")?).map_err(|_| not_listed())?,
+            size: field("Size")?.parse().map_err(|_| not_listed())?,
+        })
+    }
+
+    /// The source package `name`, in `version` or, without one, the only one that is listed.
+    pub fn source(&self, name: &str, version: Option<&str>) -> Result<ListedSource, Refusal> {
+        let malformed = |detail: &str| Refusal::Malformed {
+            what: format!("source package {name} in {}", self.path),
+            detail: detail.to_owned(),
+        };
+        let paragraph = self
+            .find(name, |p| version.is_none_or(|v| p.get("Version").is_some_and(|have| have.trim() == v)))?
+            .ok_or_else(|| Refusal::NotListed {
+                what: format!("source package {name} {}", version.unwrap_or_default()).trim_end().to_owned(),
+                index: self.path.clone(),
+            })?;
+        let directory = paragraph.get("Directory").ok_or_else(|| malformed("it has no Directory"))?.trim();
+        let mut dsc = None;
+        let mut files = Vec::new();
+        for mut named in checksums(&paragraph, "Checksums-Sha256", &self.path)? {
+            let is_dsc = named.name.ends_with(".dsc");
+            named.name = safe_path(&format!("{directory}/{}", named.name), &self.path)?;
+            if is_dsc { dsc = Some(named) } else { files.push(named) }
+        }
+        Ok(ListedSource {
+            name: name.to_owned(),
+            version: paragraph.get("Version").ok_or_else(|| malformed("it has no Version"))?.trim().to_owned(),
+            dsc: dsc.ok_or_else(|| malformed("it has no .dsc"))?,
+            files,
+            evidence: self.evidence.clone(),
+        })
+    }
+
+    /// The first paragraph of package `name` that `accept`s. Only its candidates are parsed: an index of 50 MB has
+    /// 60,000 paragraphs and one is wanted.
+    fn find(&self, name: &str, accept: impl Fn(&Paragraph) -> bool) -> Result<Option<Paragraph>, Refusal> {
+        let start = format!("Package: {name}\n");
+        let text = String::from_utf8_lossy(&self.text);
+        for part in text.split("\n\n") {
+            let part = part.trim_start_matches('\n');
+            if part.starts_with(&start) || part.contains(&format!("\n{start}")) {
+                let p = paragraph(part.as_bytes(), &self.path)?;
+                if accept(&p) {
+                    return Ok(Some(p));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl ListedSource {
+    /// The version that was found.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Accepts the source when `dsc` is the listed description and it names exactly the listed files. `epoch` is the
+    /// source's date, which a lock records from debian/changelog.
+    pub fn verify(&self, dsc: &[u8], epoch: i64) -> Result<VerifiedSource, Refusal> {
+        matches(&self.dsc.name, "the Sources index", &self.dsc.digest, dsc)?;
+        let what = file_name(&self.dsc.name);
+        // The archive's signature covers the description's digest; the uploader's own signature around it adds a
+        // second opinion that a later policy may ask for. Here only its text is read.
+        let text = strip_clearsign(dsc);
+        let fields = paragraph(text, what)?;
+        let listed = |n: &Named| (file_name(&n.name).to_owned(), n.digest.clone(), n.size);
+        let mut said: Vec<_> = checksums(&fields, "Checksums-Sha256", what)?.iter().map(listed).collect();
+        let mut index: Vec<_> = self.files.iter().map(listed).collect();
+        said.sort();
+        index.sort();
+        if said != index || fields.get("Source").map(str::trim) != Some(self.name.as_str()) {
+            return Err(Refusal::Malformed {
+                what: what.to_owned(),
+                detail: "it does not name the same files as the Sources index".to_owned(),
+            });
+        }
+        let mut evidence = self.evidence.clone();
+        evidence.asked = format!("Debian source package {} {}", self.name, self.version);
+        evidence.documents.push(document(what, dsc));
+        for (name, digest, size) in &index {
+            evidence.documents.push(Document { name: name.clone(), digest: digest.clone(), size: *size });
+        }
+        let mut files: Vec<SourceFile> = self
+            .files
+            .iter()
+            .map(|n| SourceFile {
+                name: file_name(&n.name).to_owned(),
+                digest: n.digest.clone(),
+                size: n.size,
+                unpack: unpack_rule(file_name(&n.name)),
+            })
+            .collect();
+        // The upstream tarball comes first: the packaging is laid over it.
+        files.sort_by_key(|f| (f.unpack.as_ref().map(|u| (u.strip == 0, u.into.clone())), f.name.clone()));
+        let names = (self.name.as_str(), self.version.as_str(), self.version.as_str());
+        Ok(VerifiedSource::new(SourceKind::DebianSource, names, epoch, self.dsc.digest.clone(), files, evidence))
+    }
+}
+
+/// dpkg-source(1), formats 1.0, 3.0 (native) and 3.0 (quilt): which tarball goes where.
+fn unpack_rule(name: &str) -> Option<Unpack> {
+    let stem = [".tar.gz", ".tar.xz", ".tar.zst"].iter().find_map(|e| name.strip_suffix(e))?;
+    let into = |into: &str, strip| Some(Unpack { into: into.to_owned(), strip });
+    if stem.ends_with(".debian") {
+        return into("", 0);
+    }
+    match stem.rsplit_once(".orig-") {
+        Some((_, component)) if !component.contains('/') && component != ".." => into(component, 1),
+        _ => into("", 1),
+    }
+}
+
+/// The lines ` digest size name` of a checksum field.
+fn checksums(p: &Paragraph, field: &str, what: &str) -> Result<Vec<Named>, Refusal> {
+    let malformed = |detail: String| Refusal::Malformed { what: what.to_owned(), detail };
+    let value = p.get(field).ok_or_else(|| malformed(format!("it has no {field}")))?;
+    value
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let parsed = (|| {
+                let digest = Digest::from_sha256_hex(words.next()?).ok()?;
+                let size = words.next()?.parse().ok()?;
+                Some(Named { digest, size, name: words.next()?.to_owned() })
+            })();
+            parsed.ok_or_else(|| malformed(format!("{line:?} is not a line of {field}")))
+        })
+        .collect()
+}
+
+fn paragraph(text: &[u8], what: &str) -> Result<Paragraph, Refusal> {
+    let malformed = |detail: String| Refusal::Malformed { what: what.to_owned(), detail };
+    let text = std::str::from_utf8(text).map_err(|e| malformed(e.to_string()))?;
+    let parsed: Deb822 = text.parse().map_err(|e: deb822_fast::Error| malformed(e.to_string()))?;
+    let first = parsed.iter().next().cloned();
+    first.ok_or_else(|| malformed("it is empty".to_owned()))
+}
+
+/// A path that a signed index gives is still only a path: it must stay below the archive's root.
+fn safe_path(path: &str, what: &str) -> Result<String, Refusal> {
+    let safe = !path.is_empty()
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#%\\".contains(&b));
+    if safe {
+        Ok(path.to_owned())
+    } else {
+        Err(Refusal::Malformed { what: what.to_owned(), detail: format!("{path:?} is not a path in an archive") })
+    }
+}
+
+fn strip_clearsign(bytes: &[u8]) -> &[u8] {
+    let text = bytes.strip_prefix(b"-----BEGIN PGP SIGNED MESSAGE-----").unwrap_or(bytes);
+    if text.len() == bytes.len() {
+        return bytes;
+    }
+    let find = |needle: &[u8]| text.windows(needle.len()).position(|w| w == needle);
+    let start = find(b"\n\n").map_or(0, |at| at + 2);
+    let end = find(b"\n-----BEGIN PGP SIGNATURE-----").map_or(text.len(), |at| at + 1);
+    text.get(start..end).unwrap_or_default()
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn document(name: &str, bytes: &[u8]) -> Document {
+    Document { name: name.to_owned(), digest: Digest::of(bytes), size: bytes.len() as u64 }
+}
+
+fn matches(what: &str, said_by: &str, expected: &Digest, bytes: &[u8]) -> Result<(), Refusal> {
+    let actual = Digest::of(bytes);
+    if actual == *expected {
+        return Ok(());
+    }
+    Err(Refusal::WrongDigest {
+        what: what.to_owned(),
+        said_by: said_by.to_owned(),
+        expected: expected.clone(),
+        actual,
+    })
+}

@@ -1,0 +1,223 @@
+//! Git tags that the test makes and signs.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use git2::{ObjectType, Oid, Repository, Signature, Time};
+use hab_keys::Refusal;
+use hab_keys::tag::{Claimed, VerifiedTag};
+use sequoia_openpgp::Cert;
+use world::{Judge, cert, detached, judge, now};
+
+struct Tagged {
+    name: String,
+    id: String,
+    object: Vec<u8>,
+    commit_id: String,
+    commit: Vec<u8>,
+}
+
+struct Repo {
+    _folder: tempfile::TempDir,
+    repo: Repository,
+    commit: Oid,
+}
+
+const FILES: &[(&str, &str)] = &[("README", "text\n"), ("src/a.c", "int a;\n"), ("src.c", "int b;\n")];
+
+fn repo() -> Repo {
+    let folder = tempfile::tempdir().unwrap();
+    let repo = Repository::init_bare(folder.path()).unwrap();
+    let who = Signature::new("n", "e@x.invalid", &Time::new(1_700_000_000, 0)).unwrap();
+    let mut builder = git2::build::TreeUpdateBuilder::new();
+    for (path, text) in FILES {
+        builder.upsert(*path, repo.blob(text.as_bytes()).unwrap(), git2::FileMode::Blob);
+    }
+    let empty = repo.find_tree(repo.treebuilder(None).unwrap().write().unwrap()).unwrap();
+    let tree = builder.create_updated(&repo, &empty).unwrap();
+    let commit = {
+        let tree = repo.find_tree(tree).unwrap();
+        repo.commit(None, &who, &who, "message", &tree, &[]).unwrap()
+    };
+    drop(empty);
+    Repo { _folder: folder, repo, commit }
+}
+
+impl Repo {
+    fn tag(&self, name: &str, signer: Option<&Cert>) -> Tagged {
+        let mut object = format!(
+            "object {}\ntype commit\ntag {name}\ntagger n <e@x.invalid> 1700000001 +0000\n\nRelease {name}\n",
+            self.commit
+        )
+        .into_bytes();
+        if let Some(cert) = signer {
+            let signature = detached(cert, &object);
+            object.extend_from_slice(&signature);
+        }
+        self.tagged(name, object)
+    }
+
+    fn tagged(&self, name: &str, object: Vec<u8>) -> Tagged {
+        let odb = self.repo.odb().unwrap();
+        let id = odb.write(ObjectType::Tag, &object).unwrap();
+        let commit = odb.read(self.commit).unwrap().data().to_vec();
+        Tagged { name: name.to_owned(), id: id.to_string(), object, commit_id: self.commit.to_string(), commit }
+    }
+}
+
+fn verify(tag: &Tagged, judge: &Judge) -> Result<VerifiedTag, Refusal> {
+    let claimed = Claimed {
+        project: "p",
+        name: &tag.name,
+        id: &tag.id,
+        object: Some(&tag.object),
+        commit: (&tag.commit_id, &tag.commit),
+    };
+    VerifiedTag::verify(claimed, &judge.policy, &judge.certificates, now())
+}
+
+fn tar(files: &BTreeMap<&str, &str>) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, format!("source/{path}"), text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn a_signed_tag_and_its_tree_make_a_verified_source() {
+    let key = cert("maintainer");
+    let tag = repo().tag("v1", Some(&key));
+    let verified = verify(&tag, &judge("tag", 1, &[&key], &[&key])).unwrap();
+    assert_eq!((verified.commit(), verified.epoch()), (tag.commit_id.as_str(), 1_700_000_000));
+    let source = verified.archive(&mut tar(&FILES.iter().copied().collect()).as_slice()).unwrap();
+    assert_eq!(source.revision(), tag.commit_id);
+}
+
+#[test]
+fn an_archive_with_other_files_is_not_the_signed_tree() {
+    let key = cert("maintainer");
+    let verified = verify(&repo().tag("v1", Some(&key)), &judge("tag", 1, &[&key], &[&key])).unwrap();
+    let good: BTreeMap<_, _> = FILES.iter().copied().collect();
+    let mut other = good.clone();
+    other.insert("README", "other\n");
+    let mut more = good.clone();
+    more.insert("evil.c", "");
+    let mut fewer = good.clone();
+    fewer.remove("src/a.c");
+    for files in [other, more, fewer] {
+        assert!(verified.archive(&mut tar(&files).as_slice()).is_err());
+    }
+    assert!(verified.archive(&mut tar(&good).as_slice()).is_ok());
+}
+
+#[test]
+fn an_unsigned_tag_is_refused() {
+    let key = cert("maintainer");
+    let refusal = verify(&repo().tag("v1", None), &judge("tag", 1, &[&key], &[&key])).unwrap_err();
+    assert!(matches!(refusal, Refusal::Unsigned { .. }), "{refusal}");
+}
+
+#[test]
+fn a_tag_by_an_unpinned_key_is_refused() {
+    let (key, other) = (cert("maintainer"), cert("other"));
+    let refusal = verify(&repo().tag("v1", Some(&other)), &judge("tag", 1, &[&key], &[&key, &other])).unwrap_err();
+    assert!(matches!(refusal, Refusal::Signatures { good: 0, .. }), "{refusal}");
+}
+
+#[test]
+fn a_good_tag_object_under_another_name_is_refused() {
+    let key = cert("maintainer");
+    let mut tag = repo().tag("v1", Some(&key));
+    tag.name = "v2".to_owned();
+    let refusal = verify(&tag, &judge("tag", 1, &[&key], &[&key])).unwrap_err();
+    assert!(refusal.to_string().contains("signed for another tag"), "{refusal}");
+}
+
+#[test]
+fn a_signature_over_other_bytes_is_refused() {
+    let key = cert("maintainer");
+    let repo = repo();
+    let signed = repo.tag("v1", Some(&key));
+    let text = String::from_utf8(signed.object).unwrap().replace("Release v1", "Release v1 (really)");
+    let refusal =
+        verify(&repo.tagged("v1", text.into_bytes()), &judge("tag", 1, &[&key], &[&key])).unwrap_err();
+    assert!(matches!(refusal, Refusal::Signatures { good: 0, .. }), "{refusal}");
+}
+
+#[test]
+fn a_header_that_stands_twice_is_refused() {
+    let key = cert("maintainer");
+    let repo = repo();
+    let commit = repo.commit;
+    let mut object = format!(
+        "object {commit}\ntype commit\ntag v0\ntag v1\ntagger n <e@x.invalid> 1700000001 +0000\n\nx\n"
+    )
+    .into_bytes();
+    let signature = detached(&key, &object);
+    object.extend_from_slice(&signature);
+    let refusal = verify(&repo.tagged("v1", object), &judge("tag", 1, &[&key], &[&key])).unwrap_err();
+    assert!(matches!(refusal, Refusal::Malformed { .. }), "{refusal}");
+}
+
+#[test]
+fn an_object_that_does_not_have_its_id_is_refused() {
+    let key = cert("maintainer");
+    let mut tag = repo().tag("v1", Some(&key));
+    tag.commit.extend_from_slice(b"more");
+    let refusal = verify(&tag, &judge("tag", 1, &[&key], &[&key])).unwrap_err();
+    assert!(matches!(refusal, Refusal::Malformed { .. }), "{refusal}");
+}
+
+#[test]
+fn real_signed_tags_are_judged_by_their_real_keys() {
+    let corpus = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
+    let tags = corpus.join("git-objects/bitcoin-tags");
+    if !tags.is_dir() {
+        println!("skipped: no corpus");
+        return;
+    }
+    // Every certificate of the corpus is pinned, so that what is left to judge are the signatures themselves.
+    let places = [corpus.join("guix.sigs/builder-keys")];
+    let mut text = String::from("name = \"test\"\n[require]\nkind = \"tag\"\nthreshold = 1\n");
+    for entry in std::fs::read_dir(&places[0]).unwrap() {
+        use sequoia_openpgp::parse::Parse as _;
+        for cert in sequoia_openpgp::cert::CertParser::from_file(entry.unwrap().path()).unwrap().flatten() {
+            let fingerprint = cert.fingerprint().to_string();
+            if !text.contains(&fingerprint) {
+                text.push_str(&format!("[[key]]\nfingerprint = \"{fingerprint}\"\nname = \"n\"\nreason = \"r\"\n"));
+            }
+        }
+    }
+    let policy = hab_keys::Policy::parse("test", &text).unwrap();
+    let certificates = hab_keys::Certificates::find(&policy, &places).unwrap();
+    // The commits are not in the corpus. A signature that is good now ends at the missing commit, any other before it.
+    let outcome = |object: &[u8]| {
+        let id = Oid::hash_object(ObjectType::Tag, object).unwrap().to_string();
+        let header = String::from_utf8_lossy(object).into_owned();
+        let field = |name: &str| header.lines().find_map(|l| l.strip_prefix(name)).unwrap().to_owned();
+        let (name, commit) = (field("tag "), field("object "));
+        let claimed = Claimed { project: "p", name: &name, id: &id, object: Some(object), commit: (&commit, b"") };
+        VerifiedTag::verify(claimed, &policy, &certificates, now()).unwrap_err()
+    };
+    let mut good = 0;
+    for entry in std::fs::read_dir(&tags).unwrap() {
+        let object = std::fs::read(entry.unwrap().path()).unwrap();
+        match outcome(&object) {
+            Refusal::Malformed { detail, .. } if detail.contains("does not have the id") => good += 1,
+            // Unsigned early ones; an unknown or expired key; a hash that is too weak now.
+            Refusal::Signatures { .. } | Refusal::Unsigned { .. } => continue,
+            other => panic!("{other}"),
+        }
+        // The same signature over another message.
+        let at = object.windows(2).position(|w| w == b"\n\n").unwrap();
+        let other = [&object[..at + 2], b"not ", &object[at + 2..]].concat();
+        assert!(matches!(outcome(&other), Refusal::Signatures { good: 0, .. }));
+    }
+    assert!(good >= 3, "{good}");
+}

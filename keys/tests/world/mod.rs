@@ -1,0 +1,87 @@
+//! Keys that the tests make, and what they sign.
+#![allow(dead_code)] // each test file uses a part of it
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use hab_keys::{Certificates, Policy};
+use sequoia_openpgp::cert::{CertBuilder, CipherSuite};
+use sequoia_openpgp::serialize::SerializeInto as _;
+use sequoia_openpgp::serialize::stream::{Message, Signer};
+use sequoia_openpgp::Cert;
+
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A certificate with a signing subkey, made a day ago, valid for two days.
+pub fn cert(name: &str) -> Cert {
+    CertBuilder::new()
+        .add_userid(name)
+        .set_cipher_suite(CipherSuite::Cv25519)
+        .set_creation_time(now() - Duration::from_hours(24))
+        .set_validity_period(Duration::from_hours(48))
+        .add_signing_subkey()
+        .generate()
+        .unwrap()
+        .0
+}
+
+fn signer<'a>(message: Message<'a>, cert: &Cert, at: SystemTime) -> Signer<'a> {
+    let policy = sequoia_openpgp::policy::StandardPolicy::new();
+    let key = cert.keys().with_policy(&policy, at).for_signing().secret().next().unwrap();
+    let pair = key.key().clone().into_keypair().unwrap();
+    Signer::new(message, pair).unwrap().creation_time(at)
+}
+
+pub fn clearsign(cert: &Cert, text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut message = signer(Message::new(&mut out), cert, now()).cleartext().build().unwrap();
+    message.write_all(text.as_bytes()).unwrap();
+    message.finalize().unwrap();
+    out
+}
+
+pub fn detached(cert: &Cert, bytes: &[u8]) -> Vec<u8> {
+    use sequoia_openpgp::serialize::stream::Armorer;
+    let mut out = Vec::new();
+    let armor = Armorer::new(Message::new(&mut out)).kind(sequoia_openpgp::armor::Kind::Signature).build().unwrap();
+    let mut message = signer(armor, cert, now()).detached().build().unwrap();
+    message.write_all(bytes).unwrap();
+    message.finalize().unwrap();
+    out
+}
+
+/// A policy that pins `pinned`, and the certificates of `known` as a keyring that was searched.
+pub struct Judge {
+    pub policy: Policy,
+    pub certificates: Certificates,
+    _folder: tempfile::TempDir,
+}
+
+pub fn judge(kind: &str, threshold: usize, pinned: &[&Cert], known: &[&Cert]) -> Judge {
+    let policy = policy(kind, threshold, pinned);
+    let (folder, places) = keyring(known);
+    let certificates = Certificates::find(&policy, &places).unwrap();
+    Judge { policy, certificates, _folder: folder }
+}
+
+pub fn policy(kind: &str, threshold: usize, pinned: &[&Cert]) -> Policy {
+    let mut text = format!("name = \"test\"\n[require]\nkind = \"{kind}\"\nthreshold = {threshold}\n");
+    for cert in pinned {
+        text.push_str(&format!(
+            "[[key]]\nfingerprint = \"{}\"\nname = \"n\"\nreason = \"r\"\n",
+            cert.fingerprint()
+        ));
+    }
+    Policy::parse("test", &text).unwrap()
+}
+
+pub fn keyring(known: &[&Cert]) -> (tempfile::TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = known.iter().flat_map(|c| c.to_vec().unwrap()).collect();
+    let path = folder.path().join("keyring.gpg");
+    std::fs::write(&path, bytes).unwrap();
+    (folder, vec![path])
+}

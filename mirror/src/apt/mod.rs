@@ -1,0 +1,7 @@
+//! apt, the host's: what it is configured to use, and its resolver. Only `hab-build lock` runs the resolver.
+
+mod config;
+mod resolve;
+
+pub use config::AptConfig;
+pub use resolve::{Resolved, Resolver};

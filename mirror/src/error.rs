@@ -1,0 +1,245 @@
+use std::io;
+use std::path::PathBuf;
+
+use hab_oci::Digest;
+
+use crate::KeepError;
+
+/// Whose fault an error is; the program's exit code follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Ours: a full disk, a broken store, a bug.
+    Ours,
+    /// Bytes that do not meet their digest, or a ref that contradicts what was seen before.
+    Refused,
+    /// No upstream answered and there is no copy here.
+    Upstream,
+    /// The person asked to stop.
+    Cancelled,
+}
+
+/// Why something is not mirrored.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// `--offline`, and not here.
+    #[error("{what} is not mirrored here and --offline forbids fetching it; run once without --offline")]
+    Offline {
+        /// What was wanted.
+        what: String,
+    },
+    /// Every upstream failed; the last failure is the source.
+    #[error("{what} could not be fetched from any of {tried} upstreams; the last was {url}")]
+    Unreachable {
+        /// What was wanted.
+        what: String,
+        /// How many upstreams were asked.
+        tried: usize,
+        /// The last one asked.
+        url: String,
+        /// How that one failed.
+        #[source]
+        source: Box<Transfer>,
+    },
+    /// There is nowhere to ask.
+    #[error("no upstream is known for {what}; {advice}")]
+    NoUpstream {
+        /// What was wanted.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
+    /// An upstream sent other bytes than the digest, and no other upstream had the right ones.
+    #[error("{what} from {url} is not what the lock says: expected {expected}, got {actual}")]
+    WrongDigest {
+        /// What was wanted.
+        what: String,
+        /// Who sent it.
+        url: String,
+        /// The wanted digest.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// A document from upstream does not read as what it should be.
+    #[error("{what} does not read as {expected}: {detail}")]
+    Malformed {
+        /// Which document.
+        what: String,
+        /// What it should be.
+        expected: &'static str,
+        /// Where it does not.
+        detail: String,
+    },
+    /// The upstream has no such version or tag.
+    #[error("{what} is not known to {upstream}")]
+    Unknown {
+        /// What was asked for.
+        what: String,
+        /// Who does not know it.
+        upstream: String,
+    },
+    /// A tag that upstream moved after it was mirrored. The old value stays.
+    #[error(
+        "tag {tag} of {project} was {old} when it was first mirrored and upstream now says {new}; \
+         the mirror keeps the old one and refuses to build either"
+    )]
+    TagMoved {
+        /// The project.
+        project: String,
+        /// The tag's name.
+        tag: String,
+        /// The object it names here.
+        old: String,
+        /// The object it names upstream.
+        new: String,
+    },
+    /// The git program failed.
+    #[error("git {action} failed for {url}: {stderr}")]
+    Git {
+        /// What it was asked to do.
+        action: &'static str,
+        /// Of whom.
+        url: String,
+        /// Its last words.
+        stderr: String,
+    },
+    /// The git program is not installed.
+    #[error("git is not installed, and git sources need it; install the package git")]
+    NoGit(#[source] io::Error),
+    /// apt is not installed.
+    #[error("apt-get is not installed; only `hab-build lock` needs it, so run that on a Debian host")]
+    NoApt {
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// apt failed.
+    #[error("apt-get {action} failed: {said}")]
+    Apt {
+        /// What it was asked to do.
+        action: &'static str,
+        /// Its errors.
+        said: String,
+    },
+    /// A mirrored repository does not read.
+    #[error("the mirrored repository {path} does not read")]
+    Repository {
+        /// Where it is.
+        path: PathBuf,
+        /// What libgit2 says.
+        #[source]
+        source: git2::Error,
+    },
+    /// The store.
+    #[error("{what} could not be kept")]
+    Keep {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        source: KeepError,
+    },
+    /// A local file.
+    #[error("{path}")]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The host's configuration of a package client does not read.
+    #[error("the host's {client} configuration does not read: {detail}")]
+    HostConfig {
+        /// apt or cargo.
+        client: &'static str,
+        /// What is wrong, and where.
+        detail: String,
+    },
+    /// The person asked to stop.
+    #[error("stopped while fetching {what}; the next run resumes there")]
+    Cancelled {
+        /// What was under way.
+        what: String,
+    },
+}
+
+impl MirrorError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Offline { .. }
+            | Self::Unreachable { .. }
+            | Self::NoUpstream { .. }
+            | Self::Unknown { .. }
+            | Self::Git { .. }
+            | Self::Apt { .. } => Fault::Upstream,
+            Self::WrongDigest { .. }
+            | Self::Malformed { .. }
+            | Self::TagMoved { .. }
+            | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
+            Self::NoGit(_)
+            | Self::NoApt { .. }
+            | Self::Repository { .. }
+            | Self::Keep { source: KeepError::Store(_), .. }
+            | Self::Io { .. }
+            | Self::HostConfig { .. } => Fault::Ours,
+            Self::Cancelled { .. } => Fault::Cancelled,
+        }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn keep(what: impl Into<String>) -> impl FnOnce(KeepError) -> Self {
+        let what = what.into();
+        move |source| Self::Keep { what, source }
+    }
+}
+
+/// Why one transfer from one upstream failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Transfer {
+    /// Connection, TLS, protocol or time-out.
+    #[error("the connection failed")]
+    Http(#[source] ureq::Error),
+    /// Not 200 or 206.
+    #[error("it answered {0}")]
+    Status(u16),
+    /// More bytes than the lock says or the limit allows.
+    #[error("it sent more than the {limit} bytes that are allowed")]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// The body ended early.
+    #[error("it sent {got} of {expected} bytes")]
+    Short {
+        /// Bytes received.
+        got: u64,
+        /// Bytes promised.
+        expected: u64,
+    },
+    /// Reading from it, or writing what was read.
+    #[error("the transfer broke off")]
+    Io(#[source] io::Error),
+    /// Took too long altogether.
+    #[error("it took longer than {seconds} s")]
+    TooSlow {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The digest did not fit; another upstream is asked before this is an error.
+    #[error("it sent other bytes: expected {expected}, got {actual}")]
+    WrongDigest {
+        /// The wanted digest.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// An address of a kind that is not fetched from.
+    #[error("only http, https and file addresses are fetched from")]
+    Scheme,
+}

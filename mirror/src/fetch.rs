@@ -1,0 +1,279 @@
+//! Files by digest, and the few documents whose digest nobody can know yet.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use hab_oci::Digest;
+
+use crate::error::Transfer;
+use crate::http::{self, Bounds};
+use crate::{Keep, KeepError, MirrorError, Observer};
+
+/// How much is accepted from outside where no lock gives the size.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of a signed index, an index entry or another document, in bytes.
+    pub document: u64,
+    /// How often one upstream is asked again after it broke off half way.
+    pub attempts: usize,
+    /// How many files are fetched at a time.
+    pub parallel: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { document: 128 << 20, attempts: 3, parallel: 4 }
+    }
+}
+
+/// A file that a lock names.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// For people: a package's or a file's name.
+    pub what: String,
+    /// Where it may be had, the preferred one first.
+    pub urls: Vec<String>,
+    /// Which bytes it is.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Brings files into the [`Keep`].
+pub struct Fetcher<'a> {
+    agent: ureq::Agent,
+    keep: &'a dyn Keep,
+    observer: &'a dyn Observer,
+    limits: Limits,
+    offline: bool,
+}
+
+impl<'a> Fetcher<'a> {
+    /// A fetcher into `keep`; when `offline`, only what is kept already is found.
+    pub fn new(keep: &'a dyn Keep, observer: &'a dyn Observer, limits: Limits, offline: bool) -> Self {
+        Self { agent: http::agent(), keep, observer, limits, offline }
+    }
+
+    /// Whether nothing may be fetched.
+    pub fn offline(&self) -> bool {
+        self.offline
+    }
+
+    /// The kept bytes of `digest`, if they are here.
+    pub fn open(&self, digest: &Digest) -> Result<Option<File>, MirrorError> {
+        self.keep.open(digest).map_err(MirrorError::keep(digest.to_string()))
+    }
+
+    /// Makes sure that every wanted file is kept. The first refusal ends it; what came stays.
+    pub fn fetch_all(&self, wanted: &[Wanted]) -> Result<(), MirrorError> {
+        let mut missing = Vec::new();
+        for w in wanted {
+            if self.open(&w.digest)?.is_none() {
+                missing.push(w);
+            }
+        }
+        // Largest first, so that the last thread does not end alone with the biggest file.
+        missing.sort_by_key(|w| std::cmp::Reverse(w.size));
+        let next = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        thread::scope(|scope| {
+            for _ in 0..self.limits.parallel.min(missing.len()) {
+                scope.spawn(|| {
+                    while let Some(w) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(e) = self.fetch(w) {
+                            next.store(missing.len(), Ordering::Relaxed);
+                            if let Ok(mut slot) = failure.lock() {
+                                slot.get_or_insert(e);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        match failure.into_inner() {
+            Ok(None) => Ok(()),
+            Ok(Some(e)) => Err(e),
+            Err(poisoned) => poisoned.into_inner().map_or(Ok(()), Err),
+        }
+    }
+
+    /// Makes sure that the wanted file is kept.
+    pub fn fetch(&self, wanted: &Wanted) -> Result<(), MirrorError> {
+        if self.open(&wanted.digest)?.is_some() {
+            return Ok(());
+        }
+        let what = wanted.what.as_str();
+        if self.offline {
+            return Err(MirrorError::Offline { what: what.to_owned() });
+        }
+        let partial = self.keep.partial().join(wanted.digest.hex());
+        let mut last = None;
+        for url in &wanted.urls {
+            match self.ask_one(wanted, url, &partial) {
+                Ok(()) => return Ok(()),
+                Err(e) => last = Some((url, e?)),
+            }
+        }
+        Err(match last {
+            Some((url, Transfer::WrongDigest { expected, actual })) => {
+                MirrorError::WrongDigest { what: what.to_owned(), url: url.clone(), expected, actual }
+            }
+            Some((url, transfer)) => MirrorError::Unreachable {
+                what: what.to_owned(),
+                tried: wanted.urls.len(),
+                url: url.clone(),
+                source: Box::new(transfer),
+            },
+            None => MirrorError::NoUpstream {
+                what: what.to_owned(),
+                advice: "name one in hab.toml".to_owned(),
+            },
+        })
+    }
+
+    /// `Err(Ok(_))`: this upstream failed, ask the next. `Err(Err(_))`: nobody could do better.
+    fn ask_one(
+        &self,
+        wanted: &Wanted,
+        url: &str,
+        partial: &PathBuf,
+    ) -> Result<(), Result<Transfer, MirrorError>> {
+        let fatal = |e: MirrorError| Err(e);
+        let mut file = open_partial(partial).map_err(fatal)?;
+        let bounds = Bounds { exact: Some(wanted.size), limit: wanted.size };
+        self.attempts(url, &mut file, bounds, &wanted.what)?;
+        file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(partial)).map_err(fatal)?;
+        let taken = self.keep.take(Some(&wanted.digest), &mut file);
+        match taken {
+            Ok(_) => {
+                fs::remove_file(partial).map_err(MirrorError::io(partial)).map_err(fatal)?;
+                Ok(())
+            }
+            Err(KeepError::WrongDigest { expected, actual }) => {
+                fs::remove_file(partial).map_err(MirrorError::io(partial)).map_err(fatal)?;
+                Err(Ok(Transfer::WrongDigest { expected, actual }))
+            }
+            Err(e) => Err(fatal(MirrorError::Keep { what: wanted.what.clone(), source: e })),
+        }
+    }
+
+    /// Asks one upstream, again where it broke off.
+    fn attempts(
+        &self,
+        url: &str,
+        file: &mut File,
+        bounds: Bounds,
+        what: &str,
+    ) -> Result<(), Result<Transfer, MirrorError>> {
+        for attempt in 1.. {
+            match http::transfer(&self.agent, url, file, bounds, what, self.observer) {
+                Ok(_) => break,
+                Err(_) if self.observer.cancelled() => {
+                    return Err(Err(MirrorError::Cancelled { what: what.to_owned() }));
+                }
+                Err(Transfer::Io(e)) if is_full(&e) => {
+                    return Err(Err(MirrorError::Io { path: self.keep.partial().to_owned(), source: e }));
+                }
+                Err(e @ (Transfer::Short { .. } | Transfer::Io(_) | Transfer::Http(_)))
+                    if attempt < self.limits.attempts =>
+                {
+                    tracing::debug!(url, attempt, error = %e, "transfer broke off, trying again");
+                }
+                Err(e) => return Err(Ok(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A document whose digest nobody can know yet (a signed index, an index entry), from the first upstream that
+    /// has it; kept and remembered under `kind` and `name`. Offline, or when no upstream answers, the newest one that
+    /// was ever seen. **Unverified**: it is for `hab-keys` to judge.
+    pub fn document(&self, kind: &str, name: &str, urls: &[String]) -> Result<Vec<u8>, MirrorError> {
+        if self.offline {
+            return self
+                .remembered(kind, name)?
+                .ok_or_else(|| MirrorError::Offline { what: name.to_owned() });
+        }
+        let mut last = None;
+        for url in urls {
+            let mut file = tempfile::tempfile_in(self.keep.partial())
+                .map_err(MirrorError::io(self.keep.partial()))?;
+            let bounds = Bounds { exact: None, limit: self.limits.document };
+            match self.attempts(url, &mut file, bounds, name) {
+                Ok(()) => return self.keep_document(kind, name, &mut file),
+                Err(e) => last = Some((url, e?)),
+            }
+        }
+        if let Some(bytes) = self.remembered(kind, name)? {
+            self.observer.note(&format!("no upstream answers for {name}; using the copy that was mirrored before"));
+            return Ok(bytes);
+        }
+        Err(match last {
+            Some((url, Transfer::Status(404 | 410 | 403))) => {
+                MirrorError::Unknown { what: name.to_owned(), upstream: url.clone() }
+            }
+            Some((url, transfer)) => MirrorError::Unreachable {
+                what: name.to_owned(),
+                tried: urls.len(),
+                url: url.clone(),
+                source: Box::new(transfer),
+            },
+            None => MirrorError::NoUpstream {
+                what: name.to_owned(),
+                advice: "name one in hab.toml".to_owned(),
+            },
+        })
+    }
+
+    fn keep_document(&self, kind: &str, name: &str, file: &mut File) -> Result<Vec<u8>, MirrorError> {
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(self.keep.partial()))?;
+        file.read_to_end(&mut bytes).map_err(MirrorError::io(self.keep.partial()))?;
+        let (digest, size) =
+            self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
+        self.keep.remember(kind, name, &digest, size).map_err(MirrorError::keep(name))?;
+        Ok(bytes)
+    }
+
+    fn remembered(&self, kind: &str, name: &str) -> Result<Option<Vec<u8>>, MirrorError> {
+        let Some(digest) = self.keep.latest(kind, name).map_err(MirrorError::keep(name))? else {
+            return Ok(None);
+        };
+        self.open(&digest)?.map(|file| read_limited(file, name, self.limits.document)).transpose()
+    }
+
+    /// The kept bytes of a wanted file, fetched first when they are missing.
+    pub fn read(&self, wanted: &Wanted) -> Result<Vec<u8>, MirrorError> {
+        self.fetch(wanted)?;
+        let file = self.open(&wanted.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what.clone() })?;
+        read_limited(file, &wanted.what, self.limits.document)
+    }
+}
+
+fn read_limited(file: File, what: &str, limit: u64) -> Result<Vec<u8>, MirrorError> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(MirrorError::io(what))?;
+    if bytes.len() as u64 > limit {
+        return Err(MirrorError::Malformed {
+            what: what.to_owned(),
+            expected: "a document",
+            detail: format!("it is larger than {limit} bytes"),
+        });
+    }
+    Ok(bytes)
+}
+
+fn open_partial(path: &PathBuf) -> Result<File, MirrorError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(MirrorError::io(folder))?;
+    }
+    OpenOptions::new().read(true).append(true).create(true).open(path).map_err(MirrorError::io(path))
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,52 @@
+//! What the mirror asks of the house around it: somewhere to keep bytes, and someone to tell.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use hab_oci::Digest;
+
+/// Where mirrored bytes are kept: content-addressed, verified while they are taken.
+pub trait Keep: Send + Sync {
+    /// The kept bytes with this digest, if they are here.
+    fn open(&self, digest: &Digest) -> Result<Option<File>, KeepError>;
+
+    /// Takes everything `reader` yields. With `expected`, other bytes are refused and nothing is kept.
+    /// Returns the digest and the size in bytes.
+    fn take(&self, expected: Option<&Digest>, reader: &mut dyn Read) -> Result<(Digest, u64), KeepError>;
+
+    /// Records that the upstream document `name` was these bytes now. Facts are only ever added.
+    fn remember(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), KeepError>;
+
+    /// The newest bytes that `name` was ever seen to be.
+    fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>, KeepError>;
+
+    /// A folder for half-fetched files, on the same disk; survives restarts, may be emptied at any time.
+    fn partial(&self) -> &Path;
+}
+
+/// Why bytes were not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The bytes are not the ones that were asked for.
+    #[error("expected {expected}, got {actual}")]
+    WrongDigest {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// The store could not do it: a full disk, a broken catalog.
+    #[error("the store could not keep it")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Someone who is told what happens, and may ask to stop.
+pub trait Observer: Send + Sync {
+    /// `done` of `total` bytes of `what` are here.
+    fn fetching(&self, what: &str, done: u64, total: Option<u64>);
+    /// Something a person should know, in one sentence.
+    fn note(&self, text: &str);
+    /// Whether to give up as soon as possible.
+    fn cancelled(&self) -> bool;
+}

@@ -1,0 +1,22 @@
+//! Copies of upstreams: files by digest, Debian archives, crates and git repositories.
+//!
+//! Layer: the first room of the flow. It moves bytes from outside into the house and judges nothing: what it returns
+//! are bytes with a name, never trust (that is `hab-keys`). A fetch has a digest to meet, or is bounded in size and
+//! handed on as an unverified document; it has a time limit, resumes where it broke off, and tries the next upstream.
+//!
+//! Synchronous. Where the bytes are kept is the caller's business, through [`Keep`].
+//!
+//! Start reading at [`Fetcher`], then [`debian`], [`crates`] and [`git`].
+
+pub mod apt;
+pub mod crates;
+pub mod debian;
+mod error;
+mod fetch;
+pub mod git;
+mod http;
+mod keep;
+
+pub use error::{Fault, MirrorError};
+pub use fetch::{Fetcher, Limits, Wanted};
+pub use keep::{Keep, KeepError, Observer};

@@ -1,0 +1,21 @@
+//! The words of the OCI specifications as types: digests, references, media types, descriptors and manifests.
+//!
+//! Layer: the bottom. Pure: no I/O, no async, no clock. A value of a type here is valid by construction,
+//! because `Deserialize` goes through `FromStr`; nothing past the boundary has to check it again.
+//!
+//! Start reading at [`Digest`], the identity of every byte in the house, then [`Descriptor`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod digest;
+mod manifest;
+mod outline;
+mod reference;
+
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use manifest::{
+    Config, Descriptor, ImageConfig, ImageIndex, ImageManifest, Platform, PlatformError, RootFs, annotations,
+    media_type,
+};
+pub use outline::{Edge, EdgeKind, Outline, OutlineError};
+pub use reference::{ReferenceError, RepositoryName, Tag, TagOrDigest};

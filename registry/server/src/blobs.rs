@@ -1,0 +1,70 @@
+//! Blobs: distribution specification, "Pulling blobs", "Deleting Blobs".
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hab_oci::{Digest, RepositoryName};
+
+use crate::Registry;
+use crate::body::{blocking, send};
+use crate::error::Error;
+use crate::handle::{CONTENT_DIGEST, empty};
+use crate::range::Wanted;
+
+pub(crate) async fn get(
+    registry: &Registry,
+    name: &RepositoryName,
+    digest: &Digest,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Error> {
+    let unknown = || Error::BlobUnknown { repository: name.clone(), digest: digest.clone() };
+    let size = registry.store.catalog.blob(name, digest).await?.ok_or_else(unknown)?;
+    let (blobs, key) = (registry.store.blobs.clone(), digest.clone());
+    let blob = match blocking(move || blobs.open_blob(&key)).await? {
+        Some(blob) if blob.size == size => blob,
+        // To say that it is not here lets a client push it again, which mends it.
+        _ => {
+            tracing::error!(%digest, repository = %name, "the file of a blob is cut or gone");
+            return Err(unknown());
+        }
+    };
+    let (status, first, length, range) = match wanted(method, headers, digest, size) {
+        Wanted::All => (StatusCode::OK, 0, size, None),
+        Wanted::Nothing => return Err(Error::RangeNotSatisfiable { size }),
+        Wanted::Part { first, last } => (
+            StatusCode::PARTIAL_CONTENT,
+            first,
+            last - first + 1,
+            Some(format!("bytes {first}-{last}/{size}")),
+        ),
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (CONTENT_DIGEST, digest.to_string()),
+        (header::ETAG, format!("\"{digest}\"")),
+    ];
+    let content = if method == Method::HEAD { Body::empty() } else { send(blob.file, first, length) };
+    Ok((status, headers, range.map(|text| [(header::CONTENT_RANGE, text)]), content).into_response())
+}
+
+/// A range is for a GET (RFC 9110, section 14.2), and only for the bytes that the client has the rest of.
+fn wanted(method: &Method, headers: &HeaderMap, digest: &Digest, size: u64) -> Wanted {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let same = text(header::IF_RANGE).is_none_or(|tag| tag == format!("\"{digest}\""));
+    if method == Method::GET && same { Wanted::of(text(header::RANGE), size) } else { Wanted::All }
+}
+
+pub(crate) async fn delete(
+    registry: &Registry,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Response, Error> {
+    if registry.store.catalog.unlink_blob(name, digest).await? {
+        Ok(empty(StatusCode::ACCEPTED, []))
+    } else {
+        Err(Error::BlobUnknown { repository: name.clone(), digest: digest.clone() })
+    }
+}

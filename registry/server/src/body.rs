@@ -1,0 +1,133 @@
+//! Bytes between a connection and a file. Neither direction holds more than a few batches in memory, and no thread
+//! waits for a client: one is taken for each batch alone.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use hab_store::{BlobWriter, Upload};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+use crate::error::Error;
+
+/// Large enough that a thread's wake-up does not show, small enough for many clients at once.
+const BATCH: u64 = 256 * 1024;
+
+/// Where received bytes go, hashed on the way.
+pub(crate) trait Sink: Send + 'static {
+    fn add(&mut self, bytes: &[u8]) -> hab_store::Result<()>;
+    fn size(&self) -> u64;
+}
+
+impl Sink for BlobWriter {
+    fn add(&mut self, bytes: &[u8]) -> hab_store::Result<()> {
+        Self::add(self, bytes)
+    }
+    fn size(&self) -> u64 {
+        Self::size(self)
+    }
+}
+
+impl Sink for Upload {
+    fn add(&mut self, bytes: &[u8]) -> hab_store::Result<()> {
+        Self::add(self, bytes)
+    }
+    fn size(&self) -> u64 {
+        Self::size(self)
+    }
+}
+
+/// Runs file work where it cannot hold up the connections.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> hab_store::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    Ok(spawn_blocking(work).await??)
+}
+
+/// Writes a whole body to `sink`. While one batch is written the next one is received.
+///
+/// When this fails, whatever the sink got so far is in it; nothing is writing to it any more.
+pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Duration) -> Result<S, Error> {
+    let mut stream = body.into_data_stream();
+    let mut room = limit.saturating_sub(sink.size());
+    let mut writing: JoinHandle<hab_store::Result<S>> = spawn_blocking(move || Ok(sink));
+    loop {
+        let batch = collect(&mut stream, idle, &mut room, limit).await;
+        let mut sink = writing.await??;
+        let batch = batch?;
+        if batch.is_empty() {
+            return Ok(sink);
+        }
+        writing = spawn_blocking(move || {
+            batch.iter().try_for_each(|bytes| sink.add(bytes))?;
+            Ok(sink)
+        });
+    }
+}
+
+async fn collect(
+    stream: &mut BodyDataStream,
+    idle: Duration,
+    room: &mut u64,
+    limit: u64,
+) -> Result<Vec<Bytes>, Error> {
+    let mut batch = Vec::new();
+    let mut length = 0;
+    while length < BATCH {
+        let Some(bytes) = next(stream, idle).await? else { break };
+        length += bytes.len() as u64;
+        *room = room.checked_sub(bytes.len() as u64).ok_or(Error::BlobTooLarge { limit })?;
+        batch.push(bytes);
+    }
+    Ok(batch)
+}
+
+/// A whole small body.
+pub(crate) async fn read(body: Body, limit: usize, idle: Duration) -> Result<Vec<u8>, Error> {
+    let mut stream = body.into_data_stream();
+    let mut whole = Vec::new();
+    while let Some(bytes) = next(&mut stream, idle).await? {
+        if whole.len() + bytes.len() > limit {
+            return Err(Error::ManifestTooLarge { limit });
+        }
+        whole.extend_from_slice(&bytes);
+    }
+    Ok(whole)
+}
+
+/// The next bytes, none of which are empty; a body that ends before the length that its head said is an error.
+async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Bytes>, Error> {
+    loop {
+        match timeout(idle, stream.next()).await {
+            Err(_) => return Err(Error::Stalled),
+            Ok(Some(Ok(bytes))) if bytes.is_empty() => {}
+            Ok(Some(Ok(bytes))) => return Ok(Some(bytes)),
+            Ok(Some(Err(error))) => return Err(Error::BodyBroken(error)),
+            Ok(None) => return Ok(None),
+        }
+    }
+}
+
+/// `length` bytes of a file from `first` on. While one batch is sent the next one is read.
+pub(crate) fn send(file: File, first: u64, length: u64) -> Body {
+    let file = std::sync::Arc::new(file);
+    let batches = (0..length.div_ceil(BATCH)).map(move |n| {
+        let at = n * BATCH;
+        (file.clone(), first + at, BATCH.min(length - at))
+    });
+    let read = |(file, offset, length): (std::sync::Arc<File>, u64, u64)| async move {
+        spawn_blocking(move || read_at(&file, offset, length)).await.map_err(io::Error::other)?
+    };
+    Body::from_stream(stream::iter(batches).map(read).buffered(2).into_stream())
+}
+
+fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
+    let mut buffer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut buffer, offset)?;
+    Ok(buffer.into())
+}

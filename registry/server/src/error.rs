@@ -1,0 +1,202 @@
+//! Everything that can go wrong with a request, and the one place where it becomes a status and a body.
+
+use std::error::Error as StdError;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hab_oci::{Digest, DigestError, OutlineError, ReferenceError, RepositoryName};
+use hab_store::Error as StoreError;
+use serde::Serialize;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("there is no such endpoint")]
+    NoEndpoint,
+    #[error("this endpoint does not know this method; it knows {0}")]
+    Method(&'static str),
+    #[error("this registry is read-only")]
+    ReadOnly,
+    #[error(transparent)]
+    Name(ReferenceError),
+    #[error(transparent)]
+    Tag(ReferenceError),
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    #[error("the query must have a digest")]
+    NoDigest,
+    #[error("n has to be a number")]
+    PageSize,
+    #[error("the query is not one")]
+    Query,
+    #[error("there is no repository {0}")]
+    NameUnknown(RepositoryName),
+    #[error("{repository} has no manifest {reference}")]
+    ManifestUnknown { repository: RepositoryName, reference: String },
+    #[error("{repository} has no blob {digest}")]
+    BlobUnknown { repository: RepositoryName, digest: Digest },
+    #[error("a manifest may have at most {limit} bytes")]
+    ManifestTooLarge { limit: usize },
+    #[error("the manifest's media type is said neither by the request nor by the manifest")]
+    NoMediaType,
+    #[error("a blob may have at most {limit} bytes")]
+    BlobTooLarge { limit: u64 },
+    #[error("the blob has {size} bytes, and none of them are in the range")]
+    RangeNotSatisfiable { size: u64 },
+    #[error("there is no such upload")]
+    UploadUnknown,
+    #[error("Content-Range has to be first-last, in bytes")]
+    UploadRange,
+    #[error("the upload has {size} bytes: the next piece starts there")]
+    UploadOrder { location: String, size: u64 },
+    #[error("{said} bytes were said to come, and {came} came")]
+    SizeMismatch { said: u64, came: u64 },
+    #[error("the body ended or broke before its end")]
+    BodyBroken(#[source] axum::Error),
+    #[error("nothing came for too long")]
+    Stalled,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a worker of the registry ended early")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+/// Codes of the distribution specification, "Error Codes", and two that others use where it has none.
+mod code {
+    pub(super) const BLOB_UNKNOWN: &str = "BLOB_UNKNOWN";
+    pub(super) const BLOB_UPLOAD_INVALID: &str = "BLOB_UPLOAD_INVALID";
+    pub(super) const BLOB_UPLOAD_UNKNOWN: &str = "BLOB_UPLOAD_UNKNOWN";
+    pub(super) const DIGEST_INVALID: &str = "DIGEST_INVALID";
+    pub(super) const MANIFEST_BLOB_UNKNOWN: &str = "MANIFEST_BLOB_UNKNOWN";
+    pub(super) const MANIFEST_INVALID: &str = "MANIFEST_INVALID";
+    pub(super) const MANIFEST_UNKNOWN: &str = "MANIFEST_UNKNOWN";
+    pub(super) const NAME_INVALID: &str = "NAME_INVALID";
+    pub(super) const NAME_UNKNOWN: &str = "NAME_UNKNOWN";
+    pub(super) const SIZE_INVALID: &str = "SIZE_INVALID";
+    pub(super) const DENIED: &str = "DENIED";
+    pub(super) const UNSUPPORTED: &str = "UNSUPPORTED";
+    pub(super) const PAGINATION_NUMBER_INVALID: &str = "PAGINATION_NUMBER_INVALID";
+    pub(super) const UNKNOWN: &str = "UNKNOWN";
+}
+
+impl Error {
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::NoEndpoint => (S::NOT_FOUND, code::UNSUPPORTED),
+            Self::Method(_) => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
+            Self::ReadOnly => (S::METHOD_NOT_ALLOWED, code::DENIED),
+            Self::Name(_) => (S::BAD_REQUEST, code::NAME_INVALID),
+            Self::Tag(_) | Self::NoMediaType => (S::BAD_REQUEST, code::MANIFEST_INVALID),
+            Self::Digest(_) | Self::NoDigest => (S::BAD_REQUEST, code::DIGEST_INVALID),
+            Self::PageSize => (S::BAD_REQUEST, code::PAGINATION_NUMBER_INVALID),
+            Self::Query => (S::BAD_REQUEST, code::UNSUPPORTED),
+            Self::NameUnknown(_) => (S::NOT_FOUND, code::NAME_UNKNOWN),
+            Self::ManifestUnknown { .. } => (S::NOT_FOUND, code::MANIFEST_UNKNOWN),
+            Self::BlobUnknown { .. } => (S::NOT_FOUND, code::BLOB_UNKNOWN),
+            Self::ManifestTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::MANIFEST_INVALID),
+            Self::BlobTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),
+            Self::RangeNotSatisfiable { .. } => (S::RANGE_NOT_SATISFIABLE, code::SIZE_INVALID),
+            Self::UploadUnknown => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
+            Self::UploadRange => (S::BAD_REQUEST, code::BLOB_UPLOAD_INVALID),
+            Self::UploadOrder { .. } => (S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
+            Self::SizeMismatch { .. } | Self::BodyBroken(_) => (S::BAD_REQUEST, code::SIZE_INVALID),
+            Self::Stalled => (S::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
+            Self::Store(error) => Self::of_store(error),
+            Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+        }
+    }
+
+    fn of_store(error: &StoreError) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match error {
+            StoreError::WrongDigest { .. } => (S::BAD_REQUEST, code::DIGEST_INVALID),
+            StoreError::WrongSize { .. } => (S::BAD_REQUEST, code::SIZE_INVALID),
+            StoreError::Missing { .. } | StoreError::NotStored { .. } => {
+                (S::BAD_REQUEST, code::MANIFEST_BLOB_UNKNOWN)
+            }
+            StoreError::Manifest { source, .. } => match source {
+                OutlineError::MediaType(_)
+                | OutlineError::Json(_)
+                | OutlineError::SchemaVersion(_)
+                | OutlineError::Disagreement { .. }
+                | OutlineError::Ambiguous
+                | OutlineError::NoConfig => (S::BAD_REQUEST, code::MANIFEST_INVALID),
+            },
+            StoreError::NoRoot(_) => (S::BAD_REQUEST, code::MANIFEST_INVALID),
+            StoreError::InUse { .. } => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
+            StoreError::UploadUnknown(_) => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
+            StoreError::UploadBusy(_) => (S::CONFLICT, code::BLOB_UPLOAD_INVALID),
+            StoreError::NoSpace { .. } => (S::INSUFFICIENT_STORAGE, code::UNKNOWN),
+            StoreError::Io { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Migrate { .. }
+            | StoreError::Database { .. }
+            | StoreError::Nonsense { .. }
+            | StoreError::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+        }
+    }
+
+    /// What the client is told. Our own faults name paths, so they go to the log instead.
+    fn words(&self, status: StatusCode) -> (String, Option<String>) {
+        if status == StatusCode::INSUFFICIENT_STORAGE {
+            return ("the registry's disk is full".to_owned(), None);
+        }
+        if status.is_server_error() {
+            return ("the registry failed; its log says why".to_owned(), None);
+        }
+        (self.to_string(), self.source().map(chain))
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    errors: [Entry; 1],
+}
+
+#[derive(Serialize)]
+struct Entry {
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status_and_code();
+        if status.is_server_error() {
+            tracing::error!(status = status.as_u16(), error = chain(&self), "a request failed");
+        }
+        let (message, detail) = self.words(status);
+        let mut response =
+            (status, axum::Json(Answer { errors: [Entry { code, message, detail }] })).into_response();
+        let headers = response.headers_mut();
+        // All of these are made of digits, names and fixed words, so they are header values.
+        let mut put =
+            |name, text: String| HeaderValue::try_from(text).map(|value| headers.insert(name, value));
+        let _ = match self {
+            Self::Method(allow) => put(header::ALLOW, allow.to_owned()),
+            Self::ReadOnly => put(header::ALLOW, "GET, HEAD".to_owned()),
+            Self::RangeNotSatisfiable { size } => put(header::CONTENT_RANGE, format!("bytes */{size}")),
+            Self::UploadOrder { location, size } => {
+                put(header::LOCATION, location).and_then(|_| put(header::RANGE, crate::range::held(size)))
+            }
+            _ => Ok(None),
+        };
+        response
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

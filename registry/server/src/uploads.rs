@@ -1,0 +1,203 @@
+//! Pushing blobs: distribution specification, "Pushing blobs", "Mounting a blob from another repository".
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::Response;
+use hab_oci::{Digest, RepositoryName};
+use hab_store::{Upload, UploadId};
+use serde::Deserialize;
+
+use crate::Registry;
+use crate::body::{blocking, receive};
+use crate::error::Error;
+use crate::handle::{CONTENT_DIGEST, empty, query};
+use crate::range::{Piece, held};
+use crate::registry::now;
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+#[derive(Deserialize)]
+struct Start {
+    digest: Option<String>,
+    mount: Option<String>,
+    from: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Finish {
+    digest: Option<String>,
+}
+
+/// POST: mounts, takes a whole blob, or starts an upload (end-4a, end-4b, end-11).
+pub(crate) async fn start(
+    registry: &Registry,
+    name: &RepositoryName,
+    request: Request,
+) -> Result<Response, Error> {
+    let Start { digest, mount, from } = query(request.uri())?;
+    if let (Some(digest), Some(from)) = (mount, from) {
+        let (digest, from): (Digest, RepositoryName) = (digest.parse()?, from.parse().map_err(Error::Name)?);
+        if mounted(registry, &from, name, &digest).await? {
+            return Ok(created(name, &digest));
+        }
+    }
+    match digest {
+        Some(digest) => whole(registry, name, &digest.parse()?, request).await,
+        None => begin(registry, name).await,
+    }
+}
+
+/// A blob whose file is cut or gone is asked for again instead.
+async fn mounted(
+    registry: &Registry,
+    from: &RepositoryName,
+    to: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    let Some(size) = registry.store.catalog.blob(from, digest).await? else { return Ok(false) };
+    let (blobs, key) = (registry.store.blobs.clone(), digest.clone());
+    if blocking(move || blobs.get(&key)).await? != Some(size) {
+        return Ok(false);
+    }
+    Ok(registry.store.catalog.mount_blob(from, to, digest, now()).await?)
+}
+
+async fn whole(
+    registry: &Registry,
+    name: &RepositoryName,
+    digest: &Digest,
+    request: Request,
+) -> Result<Response, Error> {
+    let (blobs, expected) = (registry.store.blobs.clone(), digest.clone());
+    let writer = blocking(move || blobs.writer_with(expected.algorithm())).await?;
+    let writer = receive(request.into_body(), writer, registry.limits.blob, registry.limits.idle).await?;
+    let expected = digest.clone();
+    let (digest, size) = blocking(move || writer.commit(Some(&expected))).await?;
+    registry.store.catalog.link_blob(name, &digest, size, now()).await?;
+    Ok(created(name, &digest))
+}
+
+async fn begin(registry: &Registry, name: &RepositoryName) -> Result<Response, Error> {
+    let blobs = registry.store.blobs.clone();
+    let id = blocking(move || blobs.begin_upload()).await?;
+    registry.store.catalog.add_upload(&id, name, now()).await?;
+    Ok(progress(StatusCode::ACCEPTED, name, &id, 0))
+}
+
+/// GET: how far an upload is (end-13).
+pub(crate) async fn status(registry: &Registry, name: &RepositoryName, id: &str) -> Result<Response, Error> {
+    let id = known(registry, name, id).await?;
+    let (blobs, key) = (registry.store.blobs.clone(), id.clone());
+    let size = blocking(move || blobs.upload_size(&key)).await?;
+    Ok(progress(StatusCode::NO_CONTENT, name, &id, size))
+}
+
+/// PATCH: the next piece (end-5).
+pub(crate) async fn append(
+    registry: &Registry,
+    name: &RepositoryName,
+    id: &str,
+    request: Request,
+) -> Result<Response, Error> {
+    let id = known(registry, name, id).await?;
+    let upload = take(registry, name, &id, request).await?;
+    let size = upload.size();
+    // Its lock is released before the client hears that the next piece may come.
+    blocking(move || {
+        drop(upload);
+        Ok(())
+    })
+    .await?;
+    Ok(progress(StatusCode::ACCEPTED, name, &id, size))
+}
+
+/// PUT: the last piece, which may be empty, and the digest of the whole (end-6).
+pub(crate) async fn finish(
+    registry: &Registry,
+    name: &RepositoryName,
+    id: &str,
+    request: Request,
+) -> Result<Response, Error> {
+    let digest: Digest = query::<Finish>(request.uri())?.digest.ok_or(Error::NoDigest)?.parse()?;
+    let id = known(registry, name, id).await?;
+    let upload = take(registry, name, &id, request).await?;
+    match blocking(move || upload.commit(Some(&digest))).await {
+        Ok((digest, size)) => {
+            registry.store.catalog.finish_upload(&id, name, &digest, size, now()).await?;
+            Ok(created(name, &digest))
+        }
+        Err(error) => {
+            registry.store.catalog.end_upload(&id).await?;
+            Err(error)
+        }
+    }
+}
+
+/// DELETE: gives an upload up (end-14).
+pub(crate) async fn cancel(registry: &Registry, name: &RepositoryName, id: &str) -> Result<Response, Error> {
+    let id = known(registry, name, id).await?;
+    let (blobs, key) = (registry.store.blobs.clone(), id.clone());
+    blocking(move || blobs.upload(&key)?.cancel()).await?;
+    registry.store.catalog.end_upload(&id).await?;
+    Ok(empty(StatusCode::NO_CONTENT, []))
+}
+
+/// An upload is reached through its own repository alone.
+async fn known(registry: &Registry, name: &RepositoryName, id: &str) -> Result<UploadId, Error> {
+    let id = id.parse().map_err(|_| Error::UploadUnknown)?;
+    if registry.store.catalog.has_upload(&id, name).await? { Ok(id) } else { Err(Error::UploadUnknown) }
+}
+
+/// Adds a request's body to an upload. With a Content-Range the body has to be exactly that piece, and the next one;
+/// otherwise the upload is left as it was.
+async fn take(
+    registry: &Registry,
+    name: &RepositoryName,
+    id: &UploadId,
+    request: Request,
+) -> Result<Upload, Error> {
+    let piece = piece(request.headers())?;
+    let (blobs, key) = (registry.store.blobs.clone(), id.clone());
+    let upload = blocking(move || blobs.upload(&key)).await?;
+    let size = upload.size();
+    if piece.is_some_and(|piece| piece.first != size) {
+        return Err(Error::UploadOrder { location: location(name, id), size });
+    }
+    let mark = upload.mark();
+    let mut upload = receive(request.into_body(), upload, registry.limits.blob, registry.limits.idle).await?;
+    let came = upload.size() - size;
+    match piece {
+        Some(Piece { length: said, .. }) if said != came => {
+            blocking(move || upload.rewind(mark)).await?;
+            Err(Error::SizeMismatch { said, came })
+        }
+        _ => Ok(upload),
+    }
+}
+
+/// The Content-Range, which has to agree with the Content-Length where both are said.
+fn piece(headers: &HeaderMap) -> Result<Option<Piece>, Error> {
+    let text =
+        |name| headers.get(name).map(|value| value.to_str().map_err(|_| Error::UploadRange)).transpose();
+    let Some(range) = text(header::CONTENT_RANGE)? else { return Ok(None) };
+    let piece = Piece::of(range).ok_or(Error::UploadRange)?;
+    match text(header::CONTENT_LENGTH)?.and_then(|length| length.parse::<u64>().ok()) {
+        Some(came) if came != piece.length => Err(Error::SizeMismatch { said: piece.length, came }),
+        _ => Ok(Some(piece)),
+    }
+}
+
+fn location(name: &RepositoryName, id: &UploadId) -> String {
+    format!("/v2/{name}/blobs/uploads/{id}")
+}
+
+fn progress(status: StatusCode, name: &RepositoryName, id: &UploadId, size: u64) -> Response {
+    let headers =
+        [(header::LOCATION, location(name, id)), (header::RANGE, held(size)), (UPLOAD_UUID, id.to_string())];
+    empty(status, headers)
+}
+
+fn created(name: &RepositoryName, digest: &Digest) -> Response {
+    let location = format!("/v2/{name}/blobs/{digest}");
+    empty(StatusCode::CREATED, [(header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())])
+}

@@ -1,0 +1,197 @@
+//! A registry on a loopback port, and a client small enough to send what no client would.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hab_oci::{Descriptor, Digest, media_type};
+use hab_registry::{Access, Limits, Registry};
+use hab_store::Store;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// Ends with its folder when it is dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    folder: Option<TempDir>,
+}
+
+impl Server {
+    pub fn writable() -> Self {
+        Self::with(Access::ReadWrite, Limits::default())
+    }
+
+    pub fn with(access: Access, limits: Limits) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), access, limits)
+    }
+
+    fn on(folder: TempDir, access: Access, limits: Limits) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (told, address) = std::sync::mpsc::channel();
+        let data = folder.path().to_owned();
+        let thread = std::thread::spawn(move || {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(2).enable_all().build().unwrap().block_on(async move {
+                let store = Store::open(&data).await.unwrap();
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                told.send(listener.local_addr().unwrap()).unwrap();
+                let registry = Registry::new(store, access).with_limits(limits);
+                let shutdown = async { drop(stopped.await) };
+                hab_registry::serve(listener, registry, shutdown).await.unwrap();
+            });
+        });
+        let address = address.recv_timeout(Duration::from_secs(20)).unwrap();
+        Self { address, stop: Some(stop), thread: Some(thread), folder: Some(folder) }
+    }
+
+    /// Another server over the same folder, after this one has ended.
+    pub fn restarted(mut self, access: Access) -> Self {
+        self.end();
+        Self::on(self.folder.take().unwrap(), access, Limits::default())
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
+    fn end(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], b"")
+    }
+
+    pub fn head(&self, path: &str) -> Reply {
+        self.send("HEAD", path, &[], b"")
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        let reply = self.raw(&[head.as_bytes(), body].concat());
+        let length = reply.header("content-length").map(|text| text.parse::<usize>().unwrap());
+        if method != "HEAD" && reply.status != 204 {
+            assert_eq!(length, Some(reply.body.len()), "{method} {path}: every answer says its length");
+        }
+        assert_eq!(reply.header("docker-distribution-api-version"), Some("registry/2.0"));
+        reply
+    }
+
+    /// Sends exactly these bytes and reads the answer to its end.
+    pub fn raw(&self, bytes: &[u8]) -> Reply {
+        let mut stream = self.connect();
+        // A server that answers before it has read everything may close first; its answer is still there.
+        let _ = stream.write_all(bytes);
+        Reply::read(&mut stream).unwrap()
+    }
+
+    /// Sends exactly these bytes and says that no more will come. Whoever does that may not get an answer.
+    pub fn cut(&self, bytes: &[u8]) -> Option<Reply> {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        Reply::read(&mut stream)
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Pushes a blob in one request.
+    pub fn push_blob(&self, name: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let reply = self.send("POST", &format!("/v2/{name}/blobs/uploads/?digest={digest}"), &[], bytes);
+        assert_eq!(reply.status, 201, "{reply:?}");
+        digest
+    }
+
+    pub fn put_manifest(&self, name: &str, reference: &str, media_type: &str, bytes: &[u8]) -> Reply {
+        let path = format!("/v2/{name}/manifests/{reference}");
+        self.send("PUT", &path, &[("Content-Type", media_type)], bytes)
+    }
+
+    /// Pushes an image with its blobs and returns its manifest.
+    pub fn push_image(&self, name: &str, tag: &str, extra: &str) -> Vec<u8> {
+        let (config, layer) = (format!("{{\"of\":\"{name}\"}}").into_bytes(), b"a layer".to_vec());
+        self.push_blob(name, &config);
+        self.push_blob(name, &layer);
+        let manifest = manifest(&config, &layer, extra);
+        let reply = self.put_manifest(name, tag, media_type::IMAGE_MANIFEST, &manifest);
+        assert_eq!(reply.status, 201, "{reply:?}");
+        assert_eq!(reply.header("docker-content-digest"), Some(Digest::of(&manifest).to_string().as_str()));
+        manifest
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// An image's manifest; `extra` is more JSON fields, each with a comma before it.
+pub fn manifest(config: &[u8], layer: &[u8], extra: &str) -> Vec<u8> {
+    let config = descriptor(&Descriptor::of(media_type::IMAGE_CONFIG, config));
+    let layer = descriptor(&Descriptor::of(media_type::LAYER_GZIP, layer));
+    format!("{{\"schemaVersion\":2,\"config\":{config},\"layers\":[{layer}]{extra}}}").into_bytes()
+}
+
+pub fn descriptor(d: &Descriptor) -> String {
+    format!("{{\"mediaType\":\"{}\",\"digest\":\"{}\",\"size\":{}}}", d.media_type, d.digest, d.size)
+}
+
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn read(stream: &mut TcpStream) -> Option<Self> {
+        let mut bytes = Vec::new();
+        // A reset after the answer is no news.
+        let _ = stream.read_to_end(&mut bytes);
+        let head = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
+        let text = std::str::from_utf8(&bytes[..head]).unwrap();
+        let mut lines = text.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap();
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        };
+        Some(Self { status, headers: lines.map(header).collect(), body: bytes[head + 4..].to_vec() })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The status and the specification's code of an error.
+    pub fn error(&self) -> (u16, String) {
+        let json = self.json();
+        let entry = &json["errors"][0];
+        assert!(entry["message"].is_string(), "{json}");
+        assert!(!json.to_string().contains("/tmp"), "a body never tells a path: {json}");
+        (self.status, entry["code"].as_str().unwrap().to_owned())
+    }
+}

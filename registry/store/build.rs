@@ -1,0 +1,4 @@
+//! Cargo does not see the files that `sqlx::migrate!` reads.
+fn main() {
+    println!("cargo:rerun-if-changed=migrations");
+}

@@ -1,0 +1,199 @@
+//! Bytes named by their digest, as files.
+
+mod upload;
+mod writer;
+
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hab_oci::{Algorithm, Digest, Hasher};
+
+use crate::{Error, Result};
+pub use upload::{Mark, Upload, UploadId, UploadIdError};
+pub use writer::BlobWriter;
+
+/// The folder `<data>/blobs`: `sha256/ab/<hex>` and `sha512/ab/<hex>` are finished, immutable and synced; `tmp/` and
+/// `uploads/` are not, and nothing ever reads them by a digest.
+///
+/// Synchronous; a clone is another handle on the same folder.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    /// Guards the running hashes of uploads that nobody has open, so that the next chunk need not read the file
+    /// again. Held for a map operation only; a lost entry costs one re-read.
+    parked: Mutex<HashMap<UploadId, Tally>>,
+}
+
+/// A finished blob, opened.
+#[derive(Debug)]
+pub struct Blob {
+    /// Its bytes, at offset 0.
+    pub file: File,
+    /// How many there are.
+    pub size: u64,
+}
+
+/// How many bytes went by, and their running digest.
+#[derive(Clone, Debug)]
+struct Tally {
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Tally {
+    fn new(algorithm: Algorithm) -> Self {
+        Self { hasher: Hasher::new(algorithm), size: 0 }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    fn of_file(file: &mut File, algorithm: Algorithm) -> io::Result<Self> {
+        io::Seek::rewind(file)?;
+        let mut tally = Self::new(algorithm);
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(tally),
+                n => tally.add(&buffer[..n]),
+            }
+        }
+    }
+}
+
+impl Blobs {
+    /// Opens `<data_dir>/blobs`, making it where it is missing, and removes what dead writers left in `tmp`.
+    pub fn open(data_dir: &Path) -> Result<Self> {
+        let root = data_dir.join("blobs");
+        for folder in ["tmp", "uploads", "sha256", "sha512"] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        }
+        let blobs = Self { shared: Arc::new(Shared { root, parked: Mutex::default() }) };
+        blobs.sweep()?;
+        Ok(blobs)
+    }
+
+    /// A live writer holds a lock on its file, so a file that can be locked has no writer.
+    fn sweep(&self) -> Result<()> {
+        let folder = self.tmp();
+        for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+            let path = entry.map_err(Error::io("list", &folder))?.path();
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                // Another process finished or swept it meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io("open", &path)(e)),
+            };
+            match file.try_lock() {
+                Ok(()) => remove_if_there(&path)?,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A new blob, hashed as sha256 while it is written.
+    pub fn writer(&self) -> Result<BlobWriter> {
+        self.writer_with(Algorithm::Sha256)
+    }
+
+    /// A new blob, hashed by a given algorithm while it is written.
+    pub fn writer_with(&self, algorithm: Algorithm) -> Result<BlobWriter> {
+        BlobWriter::create(self.clone(), algorithm)
+    }
+
+    /// Keeps a small document; for streams there is [`Blobs::writer`].
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        self.put_as(&digest, bytes)?;
+        Ok(digest)
+    }
+
+    /// Keeps a small document that has to have this digest. One that is there and damaged is replaced.
+    pub fn put_as(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        if let Err(Error::Damaged { .. }) = self.read(digest) {
+            self.remove(digest)?;
+        }
+        let mut writer = self.writer_with(digest.algorithm())?;
+        writer.add(bytes)?;
+        writer.commit(Some(digest)).map(|_| ())
+    }
+
+    /// The size of a finished blob, or `None` if there is no such blob.
+    pub fn get(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("look at", &path)(e)),
+        }
+    }
+
+    /// Opens a finished blob, or `None` if there is no such blob.
+    pub fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>> {
+        let path = self.path(digest);
+        match File::open(&path) {
+            Ok(file) => {
+                let size = file.metadata().map_err(Error::io("look at", &path))?.len();
+                Ok(Some(Blob { file, size }))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("open", &path)(e)),
+        }
+    }
+
+    /// A small document's bytes, checked against the digest; `None` if there is no such blob.
+    pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let Some(mut blob) = self.open_blob(digest)? else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
+        blob.file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path(digest)))?;
+        if Digest::of_with(digest.algorithm(), &bytes) == *digest {
+            Ok(Some(bytes))
+        } else {
+            Err(Error::Damaged { digest: digest.clone() })
+        }
+    }
+
+    /// Where a finished blob is, or would be. To be read only.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.shared.root.join(digest.algorithm().name()).join(&hex[..2]).join(hex)
+    }
+
+    /// Removes a blob; `false` if there was none. The catalog must not mention it any more.
+    pub fn remove(&self, digest: &Digest) -> Result<bool> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::io("remove", &path)(e)),
+        }
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.shared.root.join("tmp")
+    }
+
+    fn uploads(&self) -> PathBuf {
+        self.shared.root.join("uploads")
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,206 @@
+//! A blob that arrives in pieces, over several requests and restarts.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::MutexGuard;
+
+use hab_oci::{Algorithm, Digest};
+
+use super::writer::{check, is_kept, seal, sync_folder_of};
+use super::{Blobs, Tally, remove_if_there};
+use crate::{Error, Result};
+
+/// The name of an upload: 128 random bits, as 32 hexadecimal digits. Whoever shows it may write to the upload.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct UploadId(Box<str>);
+
+/// A text is not an upload's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of an upload")]
+pub struct UploadIdError;
+
+impl UploadId {
+    fn random() -> Result<Self> {
+        let mut bits = [0; 16];
+        rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::io("read", "the system's random numbers".as_ref())(e.into()))?;
+        Ok(Self(hex::encode(bits).into()))
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = UploadIdError;
+
+    fn from_str(text: &str) -> Result<Self, UploadIdError> {
+        let valid = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if valid { Ok(Self(text.into())) } else { Err(UploadIdError) }
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An upload, opened by its only writer. On drop it is put back: what was written stays, and another request goes on
+/// from there.
+#[derive(Debug)]
+pub struct Upload {
+    blobs: Blobs,
+    id: UploadId,
+    /// Locked while it is open, against another process and another request alike.
+    file: File,
+    tally: Tally,
+    ended: bool,
+}
+
+/// A point in an upload to which it can be rewound.
+#[derive(Clone, Debug)]
+pub struct Mark(Tally);
+
+impl Blobs {
+    /// Starts an upload.
+    pub fn begin_upload(&self) -> Result<UploadId> {
+        let id = UploadId::random()?;
+        let path = self.upload_path(&id);
+        OpenOptions::new().write(true).create_new(true).open(&path).map_err(Error::io("create", &path))?;
+        self.parked().insert(id.clone(), Tally::new(Algorithm::Sha256));
+        Ok(id)
+    }
+
+    /// Opens an upload to go on with it. Where its running hash is not known (after a restart) the file is read again.
+    ///
+    /// [`Error::UploadUnknown`] if there is none, [`Error::UploadBusy`] if somebody is writing to it.
+    pub fn upload(&self, id: &UploadId) -> Result<Upload> {
+        let path = self.upload_path(id);
+        let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::UploadUnknown(id.clone())),
+            Err(e) => return Err(Error::io("open", &path)(e)),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::UploadBusy(id.clone())),
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+        }
+        // Its writer may have finished it between the two steps above: then this is a blob, and not ours to write.
+        if !path.exists() {
+            return Err(Error::UploadUnknown(id.clone()));
+        }
+        let size = file.metadata().map_err(Error::io("look at", &path))?.len();
+        let parked = self.parked().remove(id).filter(|tally| tally.size == size);
+        let tally = match parked {
+            Some(tally) => tally,
+            None => Tally::of_file(&mut file, Algorithm::Sha256).map_err(Error::io("read", &path))?,
+        };
+        file.seek(SeekFrom::Start(size)).map_err(Error::io("seek in", &path))?;
+        Ok(Upload { blobs: self.clone(), id: id.clone(), file, tally, ended: false })
+    }
+
+    /// How many bytes of an upload are there, without opening it.
+    pub fn upload_size(&self, id: &UploadId) -> Result<u64> {
+        let path = self.upload_path(id);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::UploadUnknown(id.clone())),
+            Err(e) => Err(Error::io("look at", &path)(e)),
+        }
+    }
+
+    fn upload_path(&self, id: &UploadId) -> PathBuf {
+        self.uploads().join(id.as_str())
+    }
+
+    fn parked(&self) -> MutexGuard<'_, HashMap<UploadId, Tally>> {
+        // A panic while it is held cannot leave half a map operation behind.
+        self.shared.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Upload {
+    /// How many bytes there are.
+    pub fn size(&self) -> u64 {
+        self.tally.size
+    }
+
+    /// Writes all of `bytes`; unlike [`Write::write_all`], a full disk is an error of this crate.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all(bytes).map_err(Error::io("write", &self.path()))
+    }
+
+    /// Where it stands now.
+    pub fn mark(&self) -> Mark {
+        Mark(self.tally.clone())
+    }
+
+    /// Forgets what was written since `mark`.
+    pub fn rewind(&mut self, mark: Mark) -> Result<()> {
+        let path = self.path();
+        self.file.set_len(mark.0.size).map_err(Error::io("shorten", &path))?;
+        self.file.seek(SeekFrom::Start(mark.0.size)).map_err(Error::io("seek in", &path))?;
+        self.tally = mark.0;
+        Ok(())
+    }
+
+    /// Finishes the upload as [`BlobWriter::commit`](crate::BlobWriter::commit) does. Either way the upload is over.
+    pub fn commit(mut self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
+        self.ended = true;
+        let from = self.path();
+        let size = self.tally.size;
+        let kept = check(&mut self.file, self.tally.clone(), expected).and_then(|digest| {
+            let target = self.blobs.path(&digest);
+            if is_kept(&target, size)? {
+                remove_if_there(&from)?;
+            } else {
+                seal(&self.file, &from, &target)?;
+                fs::rename(&from, &target).map_err(Error::io("rename a file to", &target))?;
+            }
+            sync_folder_of(&target)?;
+            Ok((digest, size))
+        });
+        if kept.is_err() {
+            remove_if_there(&from)?;
+        }
+        kept
+    }
+
+    /// Gives the upload up and removes what was written.
+    pub fn cancel(mut self) -> Result<()> {
+        self.ended = true;
+        remove_if_there(&self.path())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.blobs.upload_path(&self.id)
+    }
+}
+
+impl Write for Upload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.tally.add(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.blobs.parked().insert(self.id.clone(), self.tally.clone());
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! From a stream to a finished blob.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use hab_oci::{Algorithm, Digest};
+use tempfile::NamedTempFile;
+
+use super::{Blobs, Tally};
+use crate::{Error, Result};
+
+/// A blob being written: bytes are hashed as they come, under a temporary name that is removed on drop.
+///
+/// ```
+/// # use std::io::Write;
+/// # let folder = tempfile::tempdir()?;
+/// let blobs = hab_store::Blobs::open(folder.path())?;
+/// let mut writer = blobs.writer()?;
+/// writer.write_all(b"abc")?;
+/// let (digest, size) = writer.commit(None)?;
+/// assert_eq!((digest, size), (hab_oci::Digest::of(b"abc"), 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct BlobWriter {
+    blobs: Blobs,
+    temp: NamedTempFile,
+    tally: Tally,
+}
+
+impl BlobWriter {
+    pub(super) fn create(blobs: Blobs, algorithm: Algorithm) -> Result<Self> {
+        let folder = blobs.tmp();
+        loop {
+            let temp = tempfile::Builder::new()
+                .prefix("")
+                .rand_bytes(16)
+                .tempfile_in(&folder)
+                .map_err(Error::io("create a file in", &folder))?;
+            temp.as_file().lock().map_err(Error::io("lock", temp.path()))?;
+            // Another process that opened the folder just now may have swept the file before it was locked.
+            let links = temp.as_file().metadata().map_err(Error::io("look at", temp.path()))?.nlink();
+            if links > 0 {
+                return Ok(Self { blobs, temp, tally: Tally::new(algorithm) });
+            }
+        }
+    }
+
+    /// How many bytes were written so far.
+    pub fn size(&self) -> u64 {
+        self.tally.size
+    }
+
+    /// Writes all of `bytes`; unlike [`Write::write_all`], a full disk is an error of this crate.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all(bytes).map_err(Error::io("write", self.temp.path()))
+    }
+
+    /// Finishes the blob: it exists afterwards, on disk, under its digest, or it does not exist at all.
+    ///
+    /// With `expected` the bytes have to have that digest ([`Error::WrongDigest`]). A blob that exists already is kept.
+    pub fn commit(mut self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
+        let size = self.tally.size;
+        let digest = check(self.temp.as_file_mut(), self.tally, expected)?;
+        let target = self.blobs.path(&digest);
+        if !is_kept(&target, size)? {
+            seal(self.temp.as_file(), self.temp.path(), &target)?;
+            self.temp.persist(&target).map_err(|e| Error::io("rename a file to", &target)(e.error))?;
+        }
+        sync_folder_of(&target)?;
+        Ok((digest, size))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.temp.write(bytes)?;
+        self.tally.add(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The digest of what was written, which has to be the expected one.
+pub(super) fn check(file: &mut File, tally: Tally, expected: Option<&Digest>) -> Result<Digest> {
+    let found = match expected {
+        // The stream was hashed by another algorithm than the one that is asked for at its end.
+        Some(digest) if digest.algorithm() != tally.hasher.algorithm() => {
+            let again = Tally::of_file(file, digest.algorithm());
+            again.map_err(Error::io("read again", Path::new("what was written")))?.hasher.finish()
+        }
+        _ => tally.hasher.finish(),
+    };
+    match expected {
+        Some(expected) if *expected != found => Err(Error::WrongDigest { expected: expected.clone(), found }),
+        _ => Ok(found),
+    }
+}
+
+/// Whether the blob is there already. A file of another size cannot be these bytes, so it is replaced.
+pub(super) fn is_kept(target: &Path, size: u64) -> Result<bool> {
+    match fs::metadata(target) {
+        Ok(metadata) => Ok(metadata.len() == size),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::io("look at", target)(e)),
+    }
+}
+
+/// Makes a file ready to be renamed to `target`: read-only, on disk, and the folder there.
+pub(super) fn seal(file: &File, path: &Path, target: &Path) -> Result<()> {
+    file.set_permissions(Permissions::from_mode(0o444)).map_err(Error::io("make read-only", path))?;
+    file.sync_all().map_err(Error::io("write", path))?;
+    let Some(folder) = target.parent() else { return Ok(()) };
+    match fs::create_dir(folder) {
+        Ok(()) => sync_folder_of(folder),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(Error::io("create", folder)(e)),
+    }
+}
+
+/// A rename is on disk only when its folder is. Also done for a blob that was there already: the one who renamed it
+/// may not have come this far.
+pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("write", folder))
+}

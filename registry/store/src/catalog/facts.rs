@@ -1,0 +1,108 @@
+//! The build cache, and what names were which bytes when they were mirrored.
+
+use hab_oci::Digest;
+use sqlx::{query, query_as, query_scalar};
+
+use super::{Catalog, Connection, commit, digest, size, stored};
+use crate::{Error, Result};
+
+/// A name was these bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// The bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+    /// When they were first seen under this name, in unix seconds.
+    pub first_seen: i64,
+}
+
+impl Catalog {
+    /// The result of a finished plan, JSON, or `None` if it was never finished.
+    pub async fn build(&self, plan: &Digest) -> Result<Option<String>> {
+        query_scalar("SELECT result FROM builds WHERE plan = $1")
+            .bind(plan.to_string())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Error::database("find a build"))
+    }
+
+    /// Records that a plan was finished; a later result replaces an earlier one. Times are unix seconds.
+    pub async fn record_build(&self, plan: &Digest, result: &str, started: i64, finished: i64) -> Result<()> {
+        query(
+            "INSERT INTO builds (plan, result, started, finished) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (plan) DO UPDATE
+             SET result = excluded.result, started = excluded.started, finished = excluded.finished",
+        )
+        .bind(plan.to_string())
+        .bind(result)
+        .bind(started)
+        .bind(finished)
+        .execute(&self.writer)
+        .await
+        .map_err(Error::database("record a build"))?;
+        Ok(())
+    }
+
+    /// Remembers that `name` was these bytes at `at` (unix seconds). `true` if that is news: the name was never seen,
+    /// or was other bytes when it was last seen. Nothing is ever overwritten.
+    pub async fn remember(
+        &self,
+        kind: &str,
+        name: &str,
+        digest: &Digest,
+        size: u64,
+        at: i64,
+    ) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        if last(&mut tx, kind, name).await?.as_ref() == Some(digest) {
+            return Ok(false);
+        }
+        query(
+            "INSERT INTO mirrored (kind, name, seq, digest, size, first_seen)
+             SELECT $1, $2, COALESCE(MAX(seq), 0) + 1, $3, $4, $5 FROM mirrored WHERE kind = $1 AND name = $2",
+        )
+        .bind(kind)
+        .bind(name)
+        .bind(digest.to_string())
+        .bind(stored(size))
+        .bind(at)
+        .execute(&mut *tx)
+        .await
+        .map_err(Error::database("remember a name"))?;
+        commit(tx).await?;
+        Ok(true)
+    }
+
+    /// What bytes a name was when it was last seen.
+    pub async fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>> {
+        let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
+        last(&mut connection, kind, name).await
+    }
+
+    /// Everything that a name ever was, the first first.
+    pub async fn history(&self, kind: &str, name: &str) -> Result<Vec<Mirrored>> {
+        let rows: Vec<(String, i64, i64)> = query_as(
+            "SELECT digest, size, first_seen FROM mirrored WHERE kind = $1 AND name = $2 ORDER BY seq",
+        )
+        .bind(kind)
+        .bind(name)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("read a name's history"))?;
+        let fact =
+            |(text, bytes, first_seen)| Ok(Mirrored { digest: digest(text)?, size: size(bytes), first_seen });
+        rows.into_iter().map(fact).collect()
+    }
+}
+
+async fn last(connection: &mut Connection, kind: &str, name: &str) -> Result<Option<Digest>> {
+    let text: Option<String> =
+        query_scalar("SELECT digest FROM mirrored WHERE kind = $1 AND name = $2 ORDER BY seq DESC LIMIT 1")
+            .bind(kind)
+            .bind(name)
+            .fetch_optional(connection)
+            .await
+            .map_err(Error::database("find a name"))?;
+    text.map(digest).transpose()
+}

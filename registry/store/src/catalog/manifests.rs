@@ -1,0 +1,235 @@
+//! Manifests, what they point at, and what points at them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
+use sqlx::{query, query_as, query_scalar};
+
+use super::{Catalog, Connection, commit, digest, repositories, size, stored, tags};
+use crate::{Error, Result};
+
+/// A manifest of a repository; its bytes are in the blob store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestRecord {
+    /// Its digest.
+    pub digest: Digest,
+    /// The type it was pushed as.
+    pub media_type: String,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+/// A manifest that names another one as its subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// The manifest.
+    pub manifest: ManifestRecord,
+    /// What kind of artifact it is.
+    pub artifact_type: Option<String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A manifest that was read and is about to be recorded.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) outline: Outline,
+}
+
+/// The facts of one publication, to become true together.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) repository: &'a RepositoryName,
+    /// Blobs that are in the blob store: digest, size, media type.
+    pub(crate) blobs: Vec<(Digest, u64, String)>,
+    pub(crate) manifests: Vec<Reading>,
+    pub(crate) tags: &'a [Tag],
+    pub(crate) root: &'a Digest,
+    pub(crate) at: i64,
+}
+
+impl Catalog {
+    /// Finds a manifest by tag or digest.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &TagOrDigest,
+    ) -> Result<Option<ManifestRecord>> {
+        let (sql, key) = match reference {
+            TagOrDigest::Digest(digest) => (
+                "SELECT digest, media_type, size FROM manifests WHERE repository = $1 AND digest = $2",
+                digest.to_string(),
+            ),
+            TagOrDigest::Tag(tag) => (
+                "SELECT m.digest, m.media_type, m.size FROM tags t
+                 JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest
+                 WHERE t.repository = $1 AND t.tag = $2",
+                tag.to_string(),
+            ),
+        };
+        let row: Option<(String, String, i64)> = query_as(sql)
+            .bind(repository.as_str())
+            .bind(key)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Error::database("find a manifest"))?;
+        row.map(record).transpose()
+    }
+
+    /// The manifests of a repository whose subject is `subject`, by digest.
+    pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<Referrer>> {
+        let rows: Vec<(String, String, i64, Option<String>, String)> = query_as(
+            "SELECT digest, media_type, size, artifact_type, annotations FROM manifests
+             WHERE repository = $1 AND subject = $2 ORDER BY digest",
+        )
+        .bind(repository.as_str())
+        .bind(subject.to_string())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("list referrers"))?;
+        rows.into_iter()
+            .map(|(text, media_type, bytes, artifact_type, annotations)| {
+                let Ok(notes) = serde_json::from_str(&annotations) else {
+                    return Err(Error::Nonsense { what: "map of annotations", value: annotations });
+                };
+                let manifest = record((text, media_type, bytes))?;
+                Ok(Referrer { manifest, artifact_type, annotations: notes })
+            })
+            .collect()
+    }
+
+    /// Deletes a manifest and the tags at it; `false` if there was none. `at`: unix seconds.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+        at: i64,
+    ) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let tags: Vec<String> = query_scalar("SELECT tag FROM tags WHERE repository = $1 AND digest = $2")
+            .bind(repository.as_str())
+            .bind(manifest.to_string())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(Error::database("find a manifest's tags"))?;
+        for tag in tags {
+            tags::remove(&mut tx, repository, &tag, at).await?;
+        }
+        let removed = query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+            .bind(repository.as_str())
+            .bind(manifest.to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(Error::database("delete a manifest"))?
+            .rows_affected();
+        commit(tx).await?;
+        Ok(removed > 0)
+    }
+
+    /// One transaction: all of it is true afterwards, or none of it.
+    pub(crate) async fn publish(&self, facts: &Facts<'_>) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let (repository, at) = (facts.repository, facts.at);
+        repositories::ensure_repository(&mut tx, repository, at).await?;
+        for (digest, size, media_type) in &facts.blobs {
+            repositories::ensure_blob(&mut tx, digest, *size, Some(media_type), at).await?;
+            repositories::join(&mut tx, repository, digest, at).await?;
+        }
+        for manifest in &facts.manifests {
+            insert(&mut tx, repository, manifest, at).await?;
+        }
+        // After all of them are in, so that their order does not matter.
+        for manifest in &facts.manifests {
+            insert_edges(&mut tx, repository, manifest).await?;
+        }
+        for tag in facts.tags {
+            tags::point(&mut tx, repository, tag, facts.root, at).await?;
+        }
+        commit(tx).await
+    }
+}
+
+fn record((text, media_type, bytes): (String, String, i64)) -> Result<ManifestRecord> {
+    Ok(ManifestRecord { digest: digest(text)?, media_type, size: size(bytes) })
+}
+
+async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Reading, at: i64) -> Result<()> {
+    let outline = &manifest.outline;
+    repositories::ensure_blob(tx, &manifest.digest, manifest.size, Some(outline.media_type), at).await?;
+    // The annotations are a map of texts: writing them cannot fail.
+    let annotations = serde_json::to_string(&outline.annotations).unwrap_or_default();
+    query(
+        "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, config_media_type,
+         annotations, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type",
+    )
+    .bind(repository.as_str())
+    .bind(manifest.digest.to_string())
+    .bind(outline.media_type)
+    .bind(stored(manifest.size))
+    .bind(outline.subject.as_ref().map(ToString::to_string))
+    .bind(&outline.artifact_type)
+    .bind(&outline.config_media_type)
+    .bind(annotations)
+    .bind(at)
+    .execute(tx)
+    .await
+    .map_err(Error::database("add a manifest"))?;
+    Ok(())
+}
+
+async fn insert_edges(tx: &mut Connection, repository: &RepositoryName, manifest: &Reading) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for edge in &manifest.outline.edges {
+        let found = match edge.kind {
+            EdgeKind::Config | EdgeKind::Layer => repositories::member(tx, repository, &edge.digest).await?,
+            EdgeKind::Manifest => manifest_size(tx, repository, &edge.digest).await?,
+            // It need not exist: distribution specification, "Pushing Manifests with Subject".
+            EdgeKind::Subject => Some(edge.size),
+        };
+        match found {
+            Some(found) if found != edge.size => {
+                return Err(Error::WrongSize { digest: edge.digest.clone(), expected: edge.size, found });
+            }
+            None if !edge.elsewhere => {
+                return Err(Error::Missing {
+                    repository: repository.clone(),
+                    digest: edge.digest.clone(),
+                    kind: edge.kind,
+                    wanted_by: manifest.digest.clone(),
+                });
+            }
+            _ => {}
+        }
+        if seen.insert((edge.kind, &edge.digest)) {
+            query(
+                "INSERT INTO edges (repository, manifest, kind, child) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (repository, manifest, kind, child) DO NOTHING",
+            )
+            .bind(repository.as_str())
+            .bind(manifest.digest.to_string())
+            .bind(edge.kind.name())
+            .bind(edge.digest.to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(Error::database("add an edge"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn manifest_size(
+    tx: &mut Connection,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<u64>> {
+    let found: Option<i64> = query_scalar("SELECT size FROM manifests WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .fetch_optional(tx)
+        .await
+        .map_err(Error::database("find a manifest"))?;
+    Ok(found.map(size))
+}

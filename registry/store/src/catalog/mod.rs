@@ -1,0 +1,125 @@
+//! Facts about the bytes, in SQL: who holds what, what points at what, which tag was where and when.
+//!
+//! One connection of a process writes, in transactions that take the database's write lock at their start, so that
+//! what a transaction reads first is still true when it commits, whichever process is writing. Readers never wait.
+//! Every read is by an index.
+
+mod facts;
+mod manifests;
+mod repositories;
+mod tags;
+mod uploads;
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hab_oci::Digest;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+
+use crate::{Error, Result};
+pub use facts::Mirrored;
+pub(crate) use manifests::{Facts, Reading};
+pub use manifests::{ManifestRecord, Referrer};
+pub use tags::TagMove;
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a writer waits for a writer of another process. Transactions here take milliseconds.
+const BUSY: Duration = Duration::from_secs(30);
+const READERS: u32 = 4;
+
+/// `<data>/catalog.sqlite`. A clone is another handle on the same connections.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// The engine, named here alone.
+type Engine = Sqlite;
+type Tx = Transaction<'static, Engine>;
+type Connection = <Engine as sqlx::Database>::Connection;
+
+impl Catalog {
+    /// Opens the catalog, making it or bringing it to this version's schema where needed.
+    ///
+    /// [`Error::Newer`] if a later version wrote it.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let lock = lock_beside(path.with_extension("lock")).await?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(Error::database("be opened"))?;
+        MIGRATOR.run(&writer).await.map_err(|e| refuse(path, e))?;
+        drop(lock);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.pragma("query_only", "ON"))
+            .await
+            .map_err(Error::database("be opened for reading"))?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Closes the connections; what was committed is on disk with or without this.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin(&self) -> Result<Tx> {
+        // Portable but for this word: PostgreSQL wants BEGIN, and has row locks instead.
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(Error::database("begin to write"))
+    }
+}
+
+async fn commit(tx: Tx) -> Result<()> {
+    tx.commit().await.map_err(Error::database("commit"))
+}
+
+/// Two processes that open a new folder at once must not both make the schema.
+async fn lock_beside(path: PathBuf) -> Result<std::fs::File> {
+    let lock = move || {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(Error::io("open", &path))?;
+        file.lock().map_err(Error::io("lock", &path))?;
+        Ok(file)
+    };
+    tokio::task::spawn_blocking(lock).await.map_err(Error::Worker)?
+}
+
+fn refuse(path: &Path, error: MigrateError) -> Error {
+    let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or_default();
+    match error {
+        MigrateError::VersionMissing(found) if found > known => {
+            Error::Newer { path: path.to_owned(), found, known }
+        }
+        other => Error::Migrate { path: path.to_owned(), source: Box::new(other) },
+    }
+}
+
+fn digest(text: String) -> Result<Digest> {
+    text.parse().map_err(|_| Error::Nonsense { what: "digest", value: text })
+}
+
+/// No file is as large as the database's largest number.
+fn stored(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// The schema refuses sizes below zero.
+fn size(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or_default()
+}

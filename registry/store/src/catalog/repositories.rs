@@ -1,0 +1,168 @@
+//! Repositories, and which blobs are members of them.
+
+use hab_oci::{Digest, RepositoryName};
+use sqlx::query;
+use sqlx::query_scalar;
+
+use super::{Catalog, Connection, commit, size, stored};
+use crate::{Error, Result};
+
+impl Catalog {
+    /// Whether anything was ever put into this repository.
+    pub async fn has_repository(&self, repository: &RepositoryName) -> Result<bool> {
+        let found: Option<i64> = query_scalar("SELECT 1 FROM repositories WHERE name = $1")
+            .bind(repository.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Error::database("find a repository"))?;
+        Ok(found.is_some())
+    }
+
+    /// The size of a blob that is a member of this repository, or `None`.
+    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
+        member(&mut connection, repository, digest).await
+    }
+
+    /// Makes a finished blob a member of a repository, and makes the repository where it is missing. `at`: unix
+    /// seconds.
+    pub async fn link_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+        at: i64,
+    ) -> Result<()> {
+        let mut tx = self.begin().await?;
+        link(&mut tx, repository, digest, size, at).await?;
+        commit(tx).await
+    }
+
+    /// Makes a blob of one repository a member of another too; `false` if the first does not hold it.
+    pub async fn mount_blob(
+        &self,
+        from: &RepositoryName,
+        to: &RepositoryName,
+        digest: &Digest,
+        at: i64,
+    ) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        if member(&mut tx, from, digest).await?.is_none() {
+            return Ok(false);
+        }
+        ensure_repository(&mut tx, to, at).await?;
+        join(&mut tx, to, digest, at).await?;
+        commit(tx).await?;
+        Ok(true)
+    }
+
+    /// Takes a blob out of a repository; `false` if it was no member. The bytes stay.
+    ///
+    /// [`Error::InUse`] if a manifest of the repository points at it.
+    pub async fn unlink_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let used: Option<i64> = query_scalar(
+            "SELECT 1 FROM edges WHERE child = $1 AND repository = $2 AND kind IN ('config', 'layer') LIMIT 1",
+        )
+        .bind(digest.to_string())
+        .bind(repository.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(Error::database("look for users of a blob"))?;
+        if used.is_some() {
+            return Err(Error::InUse { repository: repository.clone(), digest: digest.clone() });
+        }
+        let removed = query("DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2")
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(Error::database("remove a blob"))?
+            .rows_affected();
+        commit(tx).await?;
+        Ok(removed > 0)
+    }
+}
+
+pub(super) async fn link(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    digest: &Digest,
+    size: u64,
+    at: i64,
+) -> Result<()> {
+    ensure_repository(&mut *connection, repository, at).await?;
+    ensure_blob(&mut *connection, digest, size, None, at).await?;
+    join(connection, repository, digest, at).await
+}
+
+pub(super) async fn member(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<u64>> {
+    let found: Option<i64> = query_scalar(
+        "SELECT b.size FROM repository_blobs r JOIN blobs b ON b.digest = r.digest
+         WHERE r.repository = $1 AND r.digest = $2",
+    )
+    .bind(repository.as_str())
+    .bind(digest.to_string())
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::database("find a blob"))?;
+    Ok(found.map(size))
+}
+
+pub(super) async fn ensure_repository(
+    connection: &mut Connection,
+    name: &RepositoryName,
+    at: i64,
+) -> Result<()> {
+    query("INSERT INTO repositories (name, created) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .bind(name.as_str())
+        .bind(at)
+        .execute(connection)
+        .await
+        .map_err(Error::database("add a repository"))?;
+    Ok(())
+}
+
+pub(super) async fn ensure_blob(
+    connection: &mut Connection,
+    digest: &Digest,
+    size: u64,
+    media_type: Option<&str>,
+    at: i64,
+) -> Result<()> {
+    query(
+        "INSERT INTO blobs (digest, size, media_type, created) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (digest) DO NOTHING",
+    )
+    .bind(digest.to_string())
+    .bind(stored(size))
+    .bind(media_type)
+    .bind(at)
+    .execute(connection)
+    .await
+    .map_err(Error::database("add a blob"))?;
+    Ok(())
+}
+
+pub(super) async fn join(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    digest: &Digest,
+    at: i64,
+) -> Result<()> {
+    query(
+        "INSERT INTO repository_blobs (repository, digest, created) VALUES ($1, $2, $3)
+         ON CONFLICT (repository, digest) DO NOTHING",
+    )
+    .bind(repository.as_str())
+    .bind(digest.to_string())
+    .bind(at)
+    .execute(connection)
+    .await
+    .map_err(Error::database("add a blob to a repository"))?;
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! What can go wrong with the store, and whose fault it is.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hab_oci::{Digest, EdgeKind, OutlineError, RepositoryName};
+
+use crate::UploadId;
+
+/// Whose fault an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller gave something that cannot be kept.
+    Input,
+    /// The store, its disk or its database failed.
+    Ours,
+}
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes do not have the digest that they were said to have. Nothing was kept.
+    #[error("these bytes are {found}, not {expected}")]
+    WrongDigest {
+        /// What was said.
+        expected: Digest,
+        /// What arrived.
+        found: Digest,
+    },
+    /// Content has another size than a descriptor says.
+    #[error("{digest} has {found} bytes, not {expected}")]
+    WrongSize {
+        /// The content.
+        digest: Digest,
+        /// What a descriptor says.
+        expected: u64,
+        /// What it has.
+        found: u64,
+    },
+    /// A manifest points at content that its repository does not hold.
+    #[error("{wanted_by} needs the {} {digest}, which {repository} does not hold", kind.name())]
+    Missing {
+        /// The repository.
+        repository: RepositoryName,
+        /// What is not there.
+        digest: Digest,
+        /// As what it is needed.
+        kind: EdgeKind,
+        /// The manifest that points at it.
+        wanted_by: Digest,
+    },
+    /// A publication lists a blob whose bytes are not in the blob store.
+    #[error("the bytes of {digest}, to be published in {repository}, are not in the store")]
+    NotStored {
+        /// The repository.
+        repository: RepositoryName,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A publication's root is not one of its manifests.
+    #[error("the root {0} is not among the manifests to be published")]
+    NoRoot(Digest),
+    /// Bytes that were to be a manifest are not one.
+    #[error("{digest} is not a manifest")]
+    Manifest {
+        /// The bytes' digest.
+        digest: Digest,
+        /// Why not.
+        #[source]
+        source: OutlineError,
+    },
+    /// A blob cannot be removed from a repository because a manifest there points at it.
+    #[error("{digest} is part of a manifest of {repository}")]
+    InUse {
+        /// The repository.
+        repository: RepositoryName,
+        /// The blob.
+        digest: Digest,
+    },
+    /// There is no such upload, or it is finished.
+    #[error("there is no upload {0}")]
+    UploadUnknown(UploadId),
+    /// Somebody else is writing to this upload right now.
+    #[error("the upload {0} is being written by somebody else")]
+    UploadBusy(UploadId),
+    /// The disk or the quota is full.
+    #[error("cannot {doing}: the disk or the quota is full; free some space and try again")]
+    NoSpace {
+        /// What was being done, with the path.
+        doing: String,
+        /// The system's or the database's words.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The file system failed.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the blob store does not hold what the catalog says.
+    #[error("the stored bytes of {digest} are damaged or gone")]
+    Damaged {
+        /// What the file should hold.
+        digest: Digest,
+    },
+    /// A later version of this program has written the catalog.
+    #[error(
+        "{} was written by a later version (its schema is {found}, this program knows {known}): use that version, or another data folder",
+        path.display()
+    )]
+    Newer {
+        /// The catalog.
+        path: PathBuf,
+        /// The newest migration within it that this program does not know.
+        found: i64,
+        /// The newest migration that this program knows.
+        known: i64,
+    },
+    /// The catalog cannot be brought to this version's schema.
+    #[error("cannot bring {} to this version's schema", path.display())]
+    Migrate {
+        /// The catalog.
+        path: PathBuf,
+        /// The migrator's words.
+        #[source]
+        source: Box<sqlx::migrate::MigrateError>,
+    },
+    /// The database failed.
+    #[error("the catalog could not {doing}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// The database's words.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The catalog holds a value that this program never writes.
+    #[error("the catalog holds {value:?} where a {what} has to be")]
+    Nonsense {
+        /// What was expected.
+        what: &'static str,
+        /// What is there.
+        value: String,
+    },
+    /// A worker of ours ended without an answer.
+    #[error("a worker of the store ended early")]
+    Worker(#[source] tokio::task::JoinError),
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::WrongDigest { .. }
+            | Self::WrongSize { .. }
+            | Self::Missing { .. }
+            | Self::NotStored { .. }
+            | Self::NoRoot(_)
+            | Self::Manifest { .. }
+            | Self::InUse { .. }
+            | Self::UploadUnknown(_)
+            | Self::UploadBusy(_) => Fault::Input,
+            Self::NoSpace { .. }
+            | Self::Io { .. }
+            | Self::Damaged { .. }
+            | Self::Newer { .. }
+            | Self::Migrate { .. }
+            | Self::Database { .. }
+            | Self::Nonsense { .. }
+            | Self::Worker(_) => Fault::Ours,
+        }
+    }
+
+    /// An input or output error, told apart from a full disk.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { doing: format!("{doing} {}", path.display()), source: Box::new(source) }
+            }
+            _ => Self::Io { doing, path: path.to_owned(), source },
+        }
+    }
+
+    /// A database error, told apart from a full disk.
+    pub(crate) fn database(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        // SQLite's primary result code for a full disk; PostgreSQL's is the SQLSTATE disk_full.
+        const FULL: [&str; 2] = ["13", "53100"];
+        move |source| {
+            let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            if code.is_some_and(|code| FULL.contains(&code.as_ref())) {
+                Self::NoSpace { doing: format!("{doing} in the catalog"), source: Box::new(source) }
+            } else {
+                Self::Database { doing, source }
+            }
+        }
+    }
+}

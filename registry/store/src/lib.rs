@@ -1,0 +1,24 @@
+//! Everything the house keeps: bytes named by their digest, and a transactional catalog of what points at what.
+//!
+//! Layer: above `hab-oci`, below the registry and the program. [`Blobs`] is synchronous and knows only bytes;
+//! [`Catalog`] is asynchronous and knows only facts; [`Store::publish`] is where the two meet, and the only way a
+//! manifest or a tag comes to exist. Several processes may have one data folder open at the same time.
+//!
+//! The order that makes a crash harmless: bytes are hashed while they are written to a temporary name, synced,
+//! renamed to their digest, the folder synced; only then does one transaction of the catalog mention them. What the
+//! catalog does not mention is not served.
+//!
+//! Start reading at [`Store`], then [`Blobs`] and [`Catalog`].
+
+mod blobs;
+mod catalog;
+mod error;
+mod store;
+
+pub use blobs::{Blob, BlobWriter, Blobs, Mark, Upload, UploadId, UploadIdError};
+pub use catalog::{Catalog, ManifestRecord, Mirrored, Referrer, TagMove};
+pub use error::{Error, Fault};
+pub use store::{NewManifest, Publication, Store};
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

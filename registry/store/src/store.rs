@@ -1,0 +1,133 @@
+//! Bytes and facts together.
+
+use std::path::Path;
+
+use hab_oci::{Descriptor, Digest, Outline, RepositoryName, Tag};
+use tokio::task::spawn_blocking;
+
+use crate::catalog::{Facts, Reading};
+use crate::{Blobs, Catalog, Error, Result};
+
+/// A data folder, opened. A clone is another handle on the same one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The bytes.
+    pub blobs: Blobs,
+    /// What points at what.
+    pub catalog: Catalog,
+}
+
+/// What [`Store::publish`] makes visible.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Where.
+    pub repository: RepositoryName,
+    /// Layers and configurations whose bytes were committed to [`Store::blobs`] before. What the repository holds
+    /// already need not be listed.
+    pub blobs: Vec<Descriptor>,
+    /// Manifests and indexes, in any order.
+    pub manifests: Vec<NewManifest>,
+    /// Tags that point at the root afterwards.
+    pub tags: Vec<Tag>,
+    /// One of `manifests`.
+    pub root: Digest,
+    /// Now, in unix seconds.
+    pub at: i64,
+}
+
+/// A manifest to be published.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// What it is sent as, and will be served as.
+    pub media_type: String,
+    /// Kept as they are.
+    pub bytes: Vec<u8>,
+}
+
+impl NewManifest {
+    /// A manifest named by its sha256.
+    pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
+        Self { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
+    }
+}
+
+impl Store {
+    /// Opens a data folder, making it where it is missing. Another process may have it open too.
+    pub async fn open(data_dir: &Path) -> Result<Self> {
+        let folder = data_dir.to_owned();
+        let blobs = blocking(move || Blobs::open(&folder)).await?;
+        let catalog = Catalog::open(&data_dir.join("catalog.sqlite")).await?;
+        Ok(Self { blobs, catalog })
+    }
+
+    /// Writes the manifests' bytes, then makes membership, manifests, edges, tags and history true in one transaction.
+    ///
+    /// Refuses, and changes nothing that is served, when the root is not among the manifests ([`Error::NoRoot`]), when
+    /// bytes are not a manifest or have another digest, when a blob's bytes are not stored ([`Error::NotStored`]) or
+    /// have another size, or when a manifest points at what the repository would not hold ([`Error::Missing`]).
+    pub async fn publish(&self, publication: Publication) -> Result<()> {
+        let Publication { repository, blobs, manifests, tags, root, at } = publication;
+        if !manifests.iter().any(|m| m.digest == root) {
+            return Err(Error::NoRoot(root));
+        }
+        let readings = manifests.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let files = self.blobs.clone();
+        let holder = repository.clone();
+        let blobs = blocking(move || {
+            let blobs =
+                blobs.into_iter().map(|blob| stored(&files, &holder, blob)).collect::<Result<Vec<_>>>()?;
+            for manifest in manifests {
+                files.put_as(&manifest.digest, &manifest.bytes)?;
+            }
+            Ok(blobs)
+        })
+        .await?;
+        let facts =
+            Facts { repository: &repository, blobs, manifests: readings, tags: &tags, root: &root, at };
+        self.catalog.publish(&facts).await
+    }
+
+    /// Gives up uploads that were started before a time, in unix seconds, and says how many; those that are being
+    /// written right now stay.
+    pub async fn expire_uploads(&self, before: i64) -> Result<usize> {
+        let mut expired = 0;
+        for id in self.catalog.uploads_before(before).await? {
+            let (blobs, key) = (self.blobs.clone(), id.clone());
+            match blocking(move || blobs.upload(&key)?.cancel()).await {
+                Ok(()) | Err(Error::UploadUnknown(_)) => {
+                    self.catalog.end_upload(&id).await?;
+                    expired += 1;
+                }
+                Err(Error::UploadBusy(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(expired)
+    }
+}
+
+fn read(manifest: &NewManifest) -> Result<Reading> {
+    let found = Digest::of_with(manifest.digest.algorithm(), &manifest.bytes);
+    if found != manifest.digest {
+        return Err(Error::WrongDigest { expected: manifest.digest.clone(), found });
+    }
+    let outline = Outline::read(&manifest.media_type, &manifest.bytes)
+        .map_err(|source| Error::Manifest { digest: found.clone(), source })?;
+    Ok(Reading { digest: found, size: manifest.bytes.len() as u64, outline })
+}
+
+fn stored(files: &Blobs, repository: &RepositoryName, blob: Descriptor) -> Result<(Digest, u64, String)> {
+    match files.get(&blob.digest)? {
+        None => Err(Error::NotStored { repository: repository.clone(), digest: blob.digest }),
+        Some(found) if found != blob.size => {
+            Err(Error::WrongSize { digest: blob.digest, expected: blob.size, found })
+        }
+        Some(_) => Ok((blob.digest, blob.size, blob.media_type)),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    spawn_blocking(work).await.map_err(Error::Worker)?
+}

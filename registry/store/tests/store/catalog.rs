@@ -1,0 +1,110 @@
+use hab_oci::Digest;
+use hab_store::{Error, Store};
+
+use crate::harness::{Image, World, by_tag, repository, tag};
+
+#[tokio::test]
+async fn a_plan_is_answered_with_its_recorded_result() {
+    let world = World::new().await;
+    let plan = Digest::of(b"plan");
+    assert_eq!(world.store.catalog.build(&plan).await.unwrap(), None);
+    world.store.catalog.record_build(&plan, "{\"ok\":1}", 10, 20).await.unwrap();
+    world.store.catalog.record_build(&plan, "{\"ok\":2}", 30, 40).await.unwrap();
+    assert_eq!(world.store.catalog.build(&plan).await.unwrap().as_deref(), Some("{\"ok\":2}"));
+}
+
+#[tokio::test]
+async fn a_name_keeps_everything_that_it_ever_was() {
+    let world = World::new().await;
+    let catalog = &world.store.catalog;
+    let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+    for (digest, at, news) in [(&a, 1, true), (&a, 2, false), (&b, 3, true), (&a, 4, true)] {
+        assert_eq!(catalog.remember("crate", "x-1.0", digest, 9, at).await.unwrap(), news, "at {at}");
+    }
+    assert_eq!(catalog.latest("crate", "x-1.0").await.unwrap(), Some(a.clone()));
+    assert_eq!(catalog.latest("archive", "x-1.0").await.unwrap(), None);
+    let history = catalog.history("crate", "x-1.0").await.unwrap();
+    let facts: Vec<_> = history.iter().map(|f| (&f.digest, f.first_seen)).collect();
+    assert_eq!(facts, [(&a, 1), (&b, 3), (&a, 4)]);
+}
+
+#[tokio::test]
+async fn a_blob_belongs_only_to_the_repositories_that_it_was_given_to() {
+    let world = World::new().await;
+    let catalog = &world.store.catalog;
+    let digest = world.store.blobs.put(b"abc").unwrap();
+    let (here, there) = (repository(), "other".parse().unwrap());
+    assert_eq!(catalog.blob(&here, &digest).await.unwrap(), None);
+    catalog.link_blob(&here, &digest, 3, 1).await.unwrap();
+    assert_eq!(catalog.blob(&here, &digest).await.unwrap(), Some(3));
+    assert_eq!(catalog.blob(&there, &digest).await.unwrap(), None);
+    assert!(!catalog.mount_blob(&there, &here, &digest, 2).await.unwrap());
+    assert!(!catalog.has_repository(&there).await.unwrap(), "a failed mount makes no repository");
+    assert!(catalog.mount_blob(&here, &there, &digest, 2).await.unwrap());
+    assert_eq!(catalog.blob(&there, &digest).await.unwrap(), Some(3));
+    assert!(catalog.unlink_blob(&here, &digest).await.unwrap());
+    assert_eq!(catalog.blob(&here, &digest).await.unwrap(), None);
+    assert_eq!(catalog.blob(&there, &digest).await.unwrap(), Some(3));
+}
+
+#[tokio::test]
+async fn a_blob_of_a_manifest_cannot_be_taken_out_before_the_manifest() {
+    let world = World::new().await;
+    let image = Image::new("one");
+    image.write_blobs(&world.store.blobs);
+    world.store.publish(image.publication(&["v1"], 5)).await.unwrap();
+    let layer = Digest::of(&image.layer);
+    let refused = world.store.catalog.unlink_blob(&repository(), &layer).await;
+    assert!(matches!(refused, Err(Error::InUse { .. })), "{refused:?}");
+    assert!(world.store.catalog.delete_manifest(&repository(), image.digest(), 6).await.unwrap());
+    assert!(world.store.catalog.unlink_blob(&repository(), &layer).await.unwrap());
+    assert_eq!(world.store.catalog.manifest(&repository(), &by_tag("v1")).await.unwrap(), None);
+    let history = world.store.catalog.tag_history(&repository(), &tag("v1")).await.unwrap();
+    assert_eq!(
+        history.iter().map(|m| (m.digest.is_some(), m.at)).collect::<Vec<_>>(),
+        [(true, 5), (false, 6)]
+    );
+}
+
+#[tokio::test]
+async fn tags_come_in_byte_order_and_in_pages() {
+    let world = World::new().await;
+    let image = Image::new("one");
+    image.write_blobs(&world.store.blobs);
+    world.store.publish(image.publication(&["b", "a", "C", "v10", "v9"], 1)).await.unwrap();
+    let names = |tags: Vec<hab_oci::Tag>| tags.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let catalog = &world.store.catalog;
+    assert_eq!(names(catalog.tags(&repository(), None, 9).await.unwrap()), ["C", "a", "b", "v10", "v9"]);
+    assert_eq!(names(catalog.tags(&repository(), Some("a"), 2).await.unwrap()), ["b", "v10"]);
+    assert!(catalog.delete_tag(&repository(), &tag("a"), 2).await.unwrap());
+    assert!(!catalog.delete_tag(&repository(), &tag("a"), 3).await.unwrap());
+    assert!(catalog.manifest(&repository(), &by_tag("a")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_catalog_of_a_later_version_is_refused_with_a_sentence() {
+    let world = World::new().await;
+    let file = world.path().join("catalog.sqlite");
+    world.store.catalog.close().await;
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9000, 'later', 1, x'00', 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    let error = Store::open(world.path()).await.unwrap_err();
+    assert!(matches!(error, Error::Newer { found: 9000, .. }), "{error:?}");
+    assert!(error.to_string().contains("use that version, or another data folder"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_catalog_is_refused_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.sqlite");
+    std::fs::write(&file, "not a database, and long enough to be looked at as one".repeat(40)).unwrap();
+    assert!(Store::open(folder.path()).await.is_err());
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"));
+}

@@ -1,0 +1,9 @@
+//! What the store promises, broken on purpose.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod blobs;
+mod catalog;
+mod harness;
+mod processes;
+mod publish;
+mod uploads;

@@ -1,0 +1,202 @@
+//! The command line: one file a subcommand; this one parses and dispatches.
+
+mod build;
+mod lock;
+mod plan;
+mod recipes;
+mod serve;
+mod terminal;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::farm::{ExitStatus, Farm, FarmError, Options, Progress};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    our fault: a full disk, a build that fails, a bug
+  2    usage: arguments, a recipe, a lock or a configuration cannot be used
+  3    refused: a digest, a signature or a policy says no
+  4    no upstream answers, and there is no mirrored copy
+  5    not reproducible: two runs had different outputs
+  130  interrupted
+
+`hab-build NAME VERSION` is short for `hab-build build NAME VERSION`.";
+
+/// Mirror, verify, build twice, compare and serve: Bitcoin node images you can check.
+#[derive(Debug, Parser)]
+#[command(name = "hab-build", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every subcommand has.
+#[derive(Clone, Debug, Args)]
+struct Global {
+    /// The data folder [default: the platform's, such as ~/.local/share/hab-build]
+    #[arg(long, global = true, value_name = "DIR", env = "HAB_DATA")]
+    data: Option<PathBuf>,
+    /// The configuration [default: hab.toml in the data folder]
+    #[arg(long, global = true, value_name = "FILE", env = "HAB_CONFIG")]
+    config: Option<PathBuf>,
+    /// A folder of recipes instead of the built-in ones
+    #[arg(long, global = true, value_name = "DIR", env = "HAB_RECIPES")]
+    recipes: Option<PathBuf>,
+    /// A folder of policies instead of the built-in ones
+    #[arg(long, global = true, value_name = "DIR", env = "HAB_TRUST")]
+    trust: Option<PathBuf>,
+    /// Fetch nothing; use only what is mirrored
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Print one JSON document on stdout
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mirror, verify, build twice, compare and publish an image
+    Build(build::Args),
+    /// Print what would be built, without building it
+    Plan(build::Args),
+    /// Serve what was built as an OCI registry
+    Serve(serve::Args),
+    /// Resolve a toolchain or a recipe's sources into a lock
+    Lock(lock::Args),
+    /// List the recipes and their locked versions
+    Recipes,
+    #[command(external_subcommand)]
+    Recipe(Vec<OsString>),
+}
+
+/// Parses the arguments, runs the subcommand and turns its result into an exit code.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match parse(&arguments) {
+        Ok(cli) => cli,
+        // clap prints help to stdout with 0 and errors to stderr with 2, which are our codes too.
+        Err(e) => e.exit(),
+    };
+    terminal::start_log();
+    let json = cli.global.json;
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, json),
+    }
+}
+
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(arguments)?;
+    let Command::Recipe(rest) = &cli.command else { return Ok(cli) };
+    // An external subcommand takes all that follows, so what came before it is its complement.
+    let before = &arguments[..arguments.len() - rest.len()];
+    let build = [OsString::from("build")];
+    Cli::try_parse_from(before.iter().chain(&build).chain(rest))
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Build(args) => build::run(&cli.global, &args),
+        Command::Plan(args) => plan::run(&cli.global, &args),
+        Command::Serve(args) => serve::run(&cli.global, &args),
+        Command::Lock(args) => lock::run(&cli.global, &args),
+        Command::Recipes => recipes::run(&cli.global),
+        // `parse` has turned it into `build`.
+        Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),
+    }
+}
+
+impl Global {
+    fn open(&self, progress: Arc<dyn Progress>) -> anyhow::Result<Farm> {
+        let data = match &self.data {
+            Some(data) => data.clone(),
+            None => config::default_data_dir().map_err(usage)?,
+        };
+        let config = Config::load(self.config.as_deref(), &data).map_err(usage)?;
+        let options = Options {
+            data,
+            recipes: self.recipes.clone(),
+            trust: self.trust.clone(),
+            offline: self.offline,
+            config,
+        };
+        let farm = Farm::open(options, progress)?;
+        reserved(&farm)?;
+        Ok(farm)
+    }
+}
+
+/// A recipe that is named like a subcommand could never be built by its name.
+fn reserved(farm: &Farm) -> anyhow::Result<()> {
+    let command = Cli::command();
+    let taken = |name: &&str| *name == "help" || command.get_subcommands().any(|c| c.get_name() == *name);
+    match farm.recipes().names().into_iter().find(taken) {
+        Some(name) => Err(usage(anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder"))),
+        None => Ok(()),
+    }
+}
+
+/// Marks an error as the request's fault.
+fn usage(error: anyhow::Error) -> anyhow::Error {
+    FarmError::Usage(format!("{error:#}")).into()
+}
+
+fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, document)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
+    let status = error.downcast_ref::<FarmError>().map_or(ExitStatus::Ours, FarmError::exit_status);
+    // Transparent errors repeat their source's text; a chain is shown once.
+    let mut chain: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if chain.last().is_none_or(|last| !last.contains(&text)) {
+            chain.push(text);
+        }
+    }
+    let sentence = chain.join(": ");
+    terminal::error(&sentence);
+    if json {
+        // Nothing better can be done where stdout is closed.
+        let _ = print_json(&serde_json::json!({ "error": sentence, "causes": chain, "exit": status as u8 }));
+    }
+    ExitCode::from(status as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_name_alone_is_short_for_build() {
+        for text in ["hab-build --data d secp256k1 --json", "hab-build --data d --json build secp256k1"] {
+            let cli = parse(&words(text)).unwrap();
+            let Command::Build(args) = cli.command else { panic!("{text}") };
+            assert_eq!(args.recipe, "secp256k1");
+            assert!(cli.global.json && cli.global.data.is_some());
+        }
+    }
+}

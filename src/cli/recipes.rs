@@ -1,0 +1,31 @@
+//! `hab-build recipes`.
+
+use std::sync::Arc;
+
+use super::{Global, print_json, terminal};
+use crate::farm::Quiet;
+
+#[derive(serde::Serialize)]
+struct Row {
+    name: String,
+    summary: String,
+    /// Locked versions; empty for a recipe that is built from any signed tag.
+    versions: Vec<String>,
+}
+
+pub fn run(global: &Global) -> anyhow::Result<()> {
+    let farm = global.open(Arc::new(Quiet::default()))?;
+    let set = farm.recipes();
+    let mut rows = Vec::new();
+    for name in set.names() {
+        let text = set.recipe(name).map_err(crate::farm::FarmError::from)?;
+        let lock = set.toolchain_lock(&text.toolchain).and_then(|t| set.recipe_lock(&text.recipe, &t));
+        let versions = lock.map(|l| l.source.into_iter().map(|s| s.version).collect()).unwrap_or_default();
+        rows.push(Row { name: name.to_owned(), summary: text.recipe.summary, versions });
+    }
+    for row in &rows {
+        let versions = if row.versions.is_empty() { "any signed tag".to_owned() } else { row.versions.join(", ") };
+        terminal::say(&format!("{:<16} {versions:<20} {}", row.name, row.summary));
+    }
+    if global.json { print_json(&rows) } else { Ok(()) }
+}

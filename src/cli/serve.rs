@@ -1,0 +1,51 @@
+//! `hab-build serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Global, terminal, usage};
+use crate::farm::Quiet;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The address to listen on
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
+    listen: SocketAddr,
+    /// Accept pushes; only on a loopback address, because there is no access control yet
+    #[arg(long)]
+    writable: bool,
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    if args.writable && !args.listen.ip().is_loopback() {
+        return Err(usage(anyhow::anyhow!(
+            "--writable beyond loopback would let anyone push; listen on 127.0.0.1, or serve read-only"
+        )));
+    }
+    let farm = global.open(Arc::new(Quiet::default()))?;
+    let access = if args.writable { hab_registry::Access::ReadWrite } else { hab_registry::Access::ReadOnly };
+    let registry = hab_registry::Registry::new(farm.store().clone(), access);
+    farm.runtime().block_on(async {
+        let listener = TcpListener::bind(args.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", args.listen))?;
+        let address = listener.local_addr()?;
+        terminal::say(&format!("serving http://{address}/v2/"));
+        if global.json {
+            super::print_json(&serde_json::json!({ "listen": address }))?;
+        }
+        let mut term = signal(SignalKind::terminate())?;
+        let stop = async move {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+        };
+        hab_registry::serve(listener, registry, stop).await?;
+        Ok(())
+    })
+}

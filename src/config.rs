@@ -1,0 +1,97 @@
+//! `hab.toml`: what an operator may set. Everything has a default, so the file need not exist.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+/// The operator's configuration: plain data; nothing is opened here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Debian archives.
+    pub debian: DebianConfig,
+    /// Crates.
+    pub crates: CratesConfig,
+    /// Certificates: files, or folders of `.gpg`, `.pgp` and `.asc` files. Found by pinned fingerprint only.
+    pub certificates: Vec<PathBuf>,
+    /// Git projects by name.
+    pub git: BTreeMap<String, GitConfig>,
+}
+
+/// Where Debian packages come from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DebianConfig {
+    /// Base addresses (the folder that holds `dists` and `pool`), asked in order; empty: what the host's apt is
+    /// configured to use.
+    pub bases: Vec<String>,
+    /// The keyring files in which the archive's certificates are found by pinned fingerprint.
+    pub keyrings: Vec<PathBuf>,
+}
+
+impl Default for DebianConfig {
+    fn default() -> Self {
+        Self { bases: Vec::new(), keyrings: vec!["/usr/share/keyrings/debian-archive-keyring.gpg".into()] }
+    }
+}
+
+/// Where crates come from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CratesConfig {
+    /// The address of a sparse index; without one, the index that the host's cargo is configured to use.
+    pub index: Option<String>,
+}
+
+/// Where a git project comes from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GitConfig {
+    /// Upstreams, asked in order, instead of the recipe's.
+    pub urls: Vec<String>,
+}
+
+impl Config {
+    /// Reads `file`, or `hab.toml` in the data folder where that exists.
+    pub fn load(file: Option<&Path>, data: &Path) -> anyhow::Result<Self> {
+        let default = data.join("hab.toml");
+        let path = match file {
+            Some(path) => path,
+            None if default.is_file() => &default,
+            None => return Ok(Self::default()),
+        };
+        let text = std::fs::read_to_string(path).with_context(|| format!("{} does not read", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
+    }
+}
+
+/// The platform's data folder for this program.
+pub fn default_data_dir() -> anyhow::Result<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("hab-build"))
+        .context("neither XDG_DATA_HOME nor HOME is set; say where with --data DIR")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hab.toml");
+        std::fs::write(&file, "[debian]\nbase = [\"http://x.invalid\"]\n").unwrap();
+        let error = format!("{:#}", Config::load(Some(&file), dir.path()).unwrap_err());
+        assert!(error.contains("line 2") && error.contains("`bases`"), "{error}");
+    }
+
+    #[test]
+    fn no_file_means_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Config::load(None, dir.path()).unwrap().debian.bases.is_empty());
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong on the way, and the exit code that says whose fault it was.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The program's exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Our fault: a full disk, a build that fails, a bug.
+    Ours = 1,
+    /// The request cannot be understood: arguments, a recipe or a configuration.
+    Usage = 2,
+    /// A digest, a signature or a policy says no.
+    Refused = 3,
+    /// No upstream answers and there is no mirrored copy.
+    Upstream = 4,
+    /// Two runs of one plan had different outputs.
+    NotReproducible = 5,
+    /// The person asked to stop.
+    Interrupted = 130,
+}
+
+/// Any room's error.
+#[derive(Debug, thiserror::Error)]
+pub enum FarmError {
+    /// A recipe, a toolchain or a lock.
+    #[error(transparent)]
+    Recipe(#[from] hab_recipe::RecipeError),
+    /// A policy file.
+    #[error(transparent)]
+    Policy(#[from] hab_keys::PolicyError),
+    /// There is no such policy.
+    #[error("there is no policy {0} in keys/trust")]
+    UnknownPolicy(String),
+    /// A fetch.
+    #[error(transparent)]
+    Mirror(#[from] hab_mirror::MirrorError),
+    /// A judgement.
+    #[error(transparent)]
+    Refused(#[from] hab_keys::Refusal),
+    /// What was verified is not what the lock names.
+    #[error("{what} is verified, but it is not the one in the lock: locked {locked}, verified {verified}; if the change is right, make the lock anew with `hab-build lock recipe {recipe}`")]
+    NotTheLocked {
+        /// The source.
+        what: String,
+        /// The recipe.
+        recipe: String,
+        /// The lock's digest.
+        locked: hab_oci::Digest,
+        /// The verified digest.
+        verified: hab_oci::Digest,
+    },
+    /// A build.
+    #[error(transparent)]
+    Build(#[from] hab_builder::BuildError),
+    /// The store.
+    #[error("the store: {0}")]
+    Store(#[from] hab_store::Error),
+    /// A version that makes no tag.
+    #[error(transparent)]
+    Reference(#[from] hab_oci::ReferenceError),
+    /// Something in the request.
+    #[error("{0}")]
+    Usage(String),
+    /// A local file.
+    #[error("{path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl FarmError {
+    /// The exit code.
+    pub fn exit_status(&self) -> ExitStatus {
+        use hab_builder::Fault as Build;
+        use hab_mirror::Fault as Mirror;
+        match self {
+            Self::Recipe(hab_recipe::RecipeError::Io { .. }) | Self::Store(_) | Self::Io { .. } => ExitStatus::Ours,
+            Self::Recipe(_) | Self::Policy(_) | Self::UnknownPolicy(_) | Self::Usage(_) | Self::Reference(_) => {
+                ExitStatus::Usage
+            }
+            Self::Mirror(e) => match e.fault() {
+                Mirror::Ours => ExitStatus::Ours,
+                Mirror::Refused => ExitStatus::Refused,
+                Mirror::Upstream => ExitStatus::Upstream,
+                Mirror::Cancelled => ExitStatus::Interrupted,
+            },
+            Self::Refused(e) if !e.is_verdict() => ExitStatus::Ours,
+            Self::Refused(_) | Self::NotTheLocked { .. } => ExitStatus::Refused,
+            Self::Build(e) => match e.fault() {
+                Build::Ours => ExitStatus::Ours,
+                Build::Refused => ExitStatus::Refused,
+                Build::NotReproducible => ExitStatus::NotReproducible,
+                Build::Cancelled => ExitStatus::Interrupted,
+            },
+        }
+    }
+
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,65 @@
+//! The mirror's [`Keep`] over the store: the one place where its synchronous calls meet the catalog's async ones.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use hab_mirror::{Keep, KeepError};
+use hab_oci::Digest;
+use hab_store::Store;
+use tokio::runtime::Handle;
+
+use super::open::now;
+
+/// Keeps mirrored bytes in the blob store and facts in the catalog.
+pub struct StoreKeep {
+    store: Store,
+    runtime: Handle,
+    partial: PathBuf,
+}
+
+impl StoreKeep {
+    /// A keep in `store`; half-fetched files go to `partial`.
+    pub fn new(store: Store, runtime: Handle, partial: PathBuf) -> Self {
+        Self { store, runtime, partial }
+    }
+}
+
+fn failed(error: hab_store::Error) -> KeepError {
+    match error {
+        hab_store::Error::WrongDigest { expected, found } => KeepError::WrongDigest { expected, actual: found },
+        other => KeepError::Store(Box::new(other)),
+    }
+}
+
+impl Keep for StoreKeep {
+    fn open(&self, digest: &Digest) -> Result<Option<File>, KeepError> {
+        Ok(self.store.blobs.open_blob(digest).map_err(failed)?.map(|blob| blob.file))
+    }
+
+    fn take(&self, expected: Option<&Digest>, reader: &mut dyn Read) -> Result<(Digest, u64), KeepError> {
+        let mut writer = self.store.blobs.writer().map_err(failed)?;
+        let mut buffer = vec![0; 128 * 1024];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return writer.commit(expected).map_err(failed),
+                Ok(n) => writer.add(&buffer[..n]).map_err(failed)?,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(KeepError::Store(Box::new(e))),
+            }
+        }
+    }
+
+    fn remember(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), KeepError> {
+        let remembered = self.store.catalog.remember(kind, name, digest, size, now());
+        self.runtime.block_on(remembered).map(drop).map_err(failed)
+    }
+
+    fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>, KeepError> {
+        self.runtime.block_on(self.store.catalog.latest(kind, name)).map_err(failed)
+    }
+
+    fn partial(&self) -> &Path {
+        &self.partial
+    }
+}

@@ -1,0 +1,217 @@
+//! `hab-build lock`: resolving names into digests, once, for a person to review and commit.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use hab_mirror::apt::Resolver;
+use hab_mirror::debian::{Suite, changelog_date};
+use hab_mirror::{Fetcher, MirrorError, Observer};
+use hab_oci::{Digest, Platform};
+use hab_recipe::{
+    LockedFile, LockedPackage, LockedSource, RecipeLock, RecipeText, SourceTable, Toolchain, ToolchainLock,
+};
+
+use super::{Farm, FarmError};
+
+/// What was locked.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Locked {
+    /// The file that was written.
+    pub path: PathBuf,
+    /// The lock's identity.
+    pub digest: Digest,
+    /// How many packages, or versions and inputs, it names.
+    pub entries: usize,
+}
+
+impl Farm {
+    /// Resolves a toolchain with apt and writes its lock into `folder`.
+    pub fn lock_toolchain(&self, folder: &Path, name: &str) -> Result<Locked, FarmError> {
+        let toolchain = self.recipes.toolchain(name)?;
+        let suite = self.suite(&toolchain.suite)?;
+        let lock = self.fetching(|fetcher, view| self.resolve_toolchain(fetcher, view, &toolchain, &suite))?;
+        let path = folder.join(format!("toolchains/{name}.lock"));
+        replace(&path, &lock.to_text())?;
+        Ok(Locked { path, digest: lock.digest(), entries: lock.packages.len() })
+    }
+
+    fn resolve_toolchain(
+        &self,
+        fetcher: &Fetcher<'_>,
+        view: &dyn Observer,
+        toolchain: &Toolchain,
+        suite: &Suite,
+    ) -> Result<ToolchainLock, FarmError> {
+        self.progress.stage(&format!("verify the archive's signature on {}", suite.name()));
+        let release = self.release(fetcher, suite, &toolchain.policy)?;
+        let keyring = self.options.config.debian.keyrings.first().cloned().unwrap_or_default();
+        let mut packages = Vec::new();
+        let mut in_release = None;
+        let sysroots = Platform::ALL.map(|p| (p.architecture(), p.architecture(), &toolchain.sysroot.packages));
+        let roots = [("build", toolchain.architecture.as_str(), &toolchain.packages)].into_iter().chain(sysroots);
+        for (root, architecture, wanted) in roots {
+            self.progress.stage(&format!("resolve {root} packages for {architecture}"));
+            let index = self.index(fetcher, suite, &release, &format!("main/binary-{architecture}/Packages.xz"))?;
+            in_release = index.evidence().documents.first().map(|d| d.digest.clone());
+            let state = self.options.data.join("work/apt");
+            let resolver = Resolver::new(&state, suite, architecture, &keyring, view)?;
+            for found in resolver.resolve(wanted, view)? {
+                // apt says which; what it is, only the signed index says.
+                let named = index.package(&found.name, &found.version, &found.architecture)?;
+                packages.push(LockedPackage {
+                    root: root.to_owned(),
+                    name: found.name,
+                    version: found.version,
+                    architecture: found.architecture,
+                    path: named.name,
+                    digest: named.digest,
+                    size: named.size,
+                });
+            }
+        }
+        let in_release = in_release.unwrap_or_else(|| Digest::of(b""));
+        Ok(ToolchainLock::new(toolchain, in_release, packages))
+    }
+
+    /// Resolves a recipe's sources and writes its lock into `folder`. With `version`, that version is added to those
+    /// that the lock names already; without, the newest Debian version, or those that are locked already.
+    pub fn lock_recipe(&self, folder: &Path, name: &str, version: Option<&str>) -> Result<Locked, FarmError> {
+        let text = self.recipes.recipe(name)?;
+        let toolchain = self.recipes.toolchain_lock(&text.toolchain)?;
+        let path = folder.join(format!("{name}/recipe.lock"));
+        let lock = self.fetching(|fetcher, _| {
+            let source = self.lock_sources(fetcher, &text, &toolchain, version)?;
+            let inputs = text.recipe.input.iter();
+            let input = inputs
+                .map(|input| self.lock_source(fetcher, &input.source, None))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, FarmError>(RecipeLock::new(&text.recipe, toolchain.digest(), source, input))
+        })?;
+        replace(&path, &lock.to_text())?;
+        Ok(Locked { path, digest: lock.digest(), entries: lock.source.len() + lock.input.len() })
+    }
+
+    fn lock_sources(
+        &self,
+        fetcher: &Fetcher<'_>,
+        text: &RecipeText,
+        toolchain: &ToolchainLock,
+        version: Option<&str>,
+    ) -> Result<Vec<LockedSource>, FarmError> {
+        let table = &text.recipe.source;
+        if matches!(table, SourceTable::Git { .. }) {
+            return Ok(Vec::new());
+        }
+        // A lock that no longer fits is what this command is for; its versions are locked anew.
+        let mut versions: Vec<Option<String>> = match self.recipes.recipe_lock(&text.recipe, toolchain) {
+            Ok(old) => old.source.into_iter().map(|s| Some(s.version)).collect(),
+            Err(_) => Vec::new(),
+        };
+        let wanted = version.map(str::to_owned);
+        if (version.is_some() || versions.is_empty()) && !versions.contains(&wanted) {
+            versions.push(wanted);
+        }
+        versions.iter().map(|v| self.lock_source(fetcher, table, v.as_deref())).collect()
+    }
+
+    fn lock_source(
+        &self,
+        fetcher: &Fetcher<'_>,
+        table: &SourceTable,
+        version: Option<&str>,
+    ) -> Result<LockedSource, FarmError> {
+        match table {
+            SourceTable::DebianSource { package, suite, policy } => {
+                self.lock_debian(fetcher, package, suite, policy, version)
+            }
+            SourceTable::Crate { package, .. } => {
+                let version = version.ok_or_else(|| {
+                    FarmError::Usage(format!("say which version of crate {package} is to be locked"))
+                })?;
+                self.lock_crate(fetcher, package, version)
+            }
+            SourceTable::Git { project, .. } => {
+                Err(FarmError::Usage(format!("{project} is a git source: its tag's signature pins it, not a lock")))
+            }
+        }
+    }
+
+    fn lock_debian(
+        &self,
+        fetcher: &Fetcher<'_>,
+        package: &str,
+        suite: &str,
+        policy: &str,
+        version: Option<&str>,
+    ) -> Result<LockedSource, FarmError> {
+        self.progress.stage(&format!("lock Debian source package {package}"));
+        let suite = self.suite(suite)?;
+        let release = self.release(fetcher, &suite, policy)?;
+        let index = self.index(fetcher, &suite, &release, "main/source/Sources.xz")?;
+        let listed = index.source(package, version)?;
+        let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
+        listed.verify(&dsc, 0)?;
+        let packaging = listed.files.iter().find(|f| f.name.ends_with(".debian.tar.xz")).ok_or_else(|| {
+            MirrorError::Malformed {
+                what: format!("source package {package}"),
+                expected: "a 3.0 (quilt) source package",
+                detail: "it has no .debian.tar.xz".to_owned(),
+            }
+        })?;
+        let wanted = suite.pool(&packaging.name, &packaging.digest, packaging.size);
+        fetcher.fetch(&wanted)?;
+        let tarball = fetcher.open(&packaging.digest)?.ok_or(MirrorError::Offline { what: wanted.what })?;
+        let epoch = changelog_date(&packaging.name, tarball)?;
+        let file = |n: &hab_keys::debian::Named| LockedFile {
+            path: n.name.clone(),
+            digest: n.digest.clone(),
+            size: n.size,
+        };
+        Ok(LockedSource {
+            package: package.to_owned(),
+            version: listed.version().to_owned(),
+            epoch,
+            files: [&listed.dsc].into_iter().chain(&listed.files).map(file).collect(),
+        })
+    }
+
+    fn lock_crate(&self, fetcher: &Fetcher<'_>, package: &str, version: &str) -> Result<LockedSource, FarmError> {
+        self.progress.stage(&format!("lock crate {package} {version}"));
+        let index = self.crates_index()?;
+        let published = index.published(fetcher, package, version)?;
+        let url = index.download_url(fetcher, package, version, &published.digest)?;
+        let file = format!("{package}-{version}.crate");
+        let bytes = fetcher.document("crate", &file, &[url.clone()])?;
+        let actual = Digest::of(&bytes);
+        if actual != published.digest {
+            let expected = published.digest;
+            return Err(MirrorError::WrongDigest { what: file, url, expected, actual }.into());
+        }
+        let epoch = published.published.as_deref().and_then(|t| t.parse::<jiff::Timestamp>().ok());
+        let epoch = epoch.map(jiff::Timestamp::as_second).ok_or_else(|| {
+            FarmError::Usage(format!(
+                "the index does not say when {package} {version} was published; set epoch in the lock by hand"
+            ))
+        })?;
+        Ok(LockedSource {
+            package: package.to_owned(),
+            version: version.to_owned(),
+            epoch,
+            files: vec![LockedFile { path: file, digest: actual, size: bytes.len() as u64 }],
+        })
+    }
+}
+
+/// Writes beside and renames, so that a full disk or a kill leaves the old lock.
+fn replace(path: &Path, text: &str) -> Result<(), FarmError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FarmError::io(folder))?;
+    file.write_all(text.as_bytes()).map_err(FarmError::io(path))?;
+    file.as_file().sync_all().map_err(FarmError::io(path))?;
+    // A lock is read by whoever reads the checkout; temporary files are made for their owner alone.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(file.path(), mode).map_err(FarmError::io(path))?;
+    file.persist(path).map_err(|e| FarmError::Io { path: path.to_owned(), source: e.error })?;
+    Ok(())
+}

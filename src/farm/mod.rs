@@ -1,0 +1,18 @@
+//! The farm: everything that one run needs, opened; and the flow through the rooms.
+//!
+//! Start reading at [`pipeline`].
+
+mod error;
+mod keep;
+mod lock;
+mod open;
+mod order;
+pub mod pipeline;
+mod progress;
+mod report;
+mod sources;
+
+pub use error::{ExitStatus, FarmError};
+pub use open::{Farm, Options};
+pub use progress::{Progress, Quiet};
+pub use report::{BuildReport, PlatformReport};

@@ -1,0 +1,142 @@
+//! Opening what a run needs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hab_keys::{Certificates, Policy};
+use hab_mirror::apt::AptConfig;
+use hab_mirror::debian::Suite;
+use hab_mirror::{Fetcher, Limits};
+use hab_recipe::RecipeSet;
+use hab_store::Store;
+use include_dir::{Dir, include_dir};
+use tokio::runtime::Runtime;
+
+use super::keep::StoreKeep;
+use super::progress::MirrorView;
+use super::{FarmError, Progress};
+use crate::config::Config;
+
+/// The recipes and policies that the program was built with, so that it needs no checkout to run.
+static RECIPES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/recipes");
+static TRUST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/keys/trust");
+
+/// How a farm is opened.
+pub struct Options {
+    /// The data folder; made when it is missing.
+    pub data: PathBuf,
+    /// A folder of recipes instead of the built-in ones.
+    pub recipes: Option<PathBuf>,
+    /// A folder of policies instead of the built-in ones.
+    pub trust: Option<PathBuf>,
+    /// Nothing may be fetched.
+    pub offline: bool,
+    /// The operator's configuration.
+    pub config: Config,
+}
+
+/// One data folder and everything around it, opened for one run.
+pub struct Farm {
+    pub(super) options: Options,
+    pub(super) store: Store,
+    pub(super) runtime: Runtime,
+    pub(super) recipes: RecipeSet,
+    pub(super) keep: StoreKeep,
+    pub(super) progress: Arc<dyn Progress>,
+}
+
+impl Farm {
+    /// Opens the store and reads the recipes.
+    pub fn open(mut options: Options, progress: Arc<dyn Progress>) -> Result<Self, FarmError> {
+        fs::create_dir_all(&options.data).map_err(FarmError::io(&options.data))?;
+        // The sandbox changes folders, so no path may depend on where the program was started.
+        options.data = fs::canonicalize(&options.data).map_err(FarmError::io(&options.data))?;
+        let recipes = match &options.recipes {
+            Some(folder) => RecipeSet::load(folder)?,
+            None => RecipeSet::from_files(embedded(&RECIPES)),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(FarmError::io("the runtime"))?;
+        let store = runtime.block_on(Store::open(&options.data))?;
+        let partial = options.data.join("work/partial");
+        fs::create_dir_all(&partial).map_err(FarmError::io(&partial))?;
+        let keep = StoreKeep::new(store.clone(), runtime.handle().clone(), partial);
+        Ok(Self { options, store, runtime, recipes, keep, progress })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The runtime that the store's calls run on.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The recipes.
+    pub fn recipes(&self) -> &RecipeSet {
+        &self.recipes
+    }
+
+    /// The policy of that name.
+    pub(super) fn policy(&self, name: &str) -> Result<Policy, FarmError> {
+        let path = format!("{name}/policy.toml");
+        let text = match &self.options.trust {
+            Some(folder) => fs::read_to_string(folder.join(&path)).ok(),
+            None => TRUST.get_file(&path).and_then(|f| f.contents_utf8()).map(str::to_owned),
+        };
+        let text = text.ok_or_else(|| FarmError::UnknownPolicy(name.to_owned()))?;
+        Ok(Policy::parse(name, &text)?)
+    }
+
+    /// The certificates of the keys that `policy` pins: from the operator's places, the data folder, and for a Debian
+    /// archive the host's keyring.
+    pub(super) fn certificates(&self, policy: &Policy) -> Result<Certificates, FarmError> {
+        let mut places = self.options.config.certificates.clone();
+        places.push(self.options.data.join("certificates"));
+        if policy.kind() == hab_keys::RequirementKind::ArchiveSignature {
+            places.extend(self.options.config.debian.keyrings.iter().cloned());
+        }
+        Ok(Certificates::find(policy, &places)?)
+    }
+
+    /// A Debian suite, below the operator's base addresses or else those of the host's apt.
+    pub(super) fn suite(&self, name: &str) -> Result<Suite, FarmError> {
+        let mut bases = self.options.config.debian.bases.clone();
+        if bases.is_empty() {
+            bases = AptConfig::load(Path::new("/etc/apt"))?.bases(name);
+        }
+        Ok(Suite::new(name, bases.iter().map(|b| b.trim_end_matches('/').to_owned()).collect()))
+    }
+
+    /// Runs `work` with a fetcher into this farm's store.
+    pub(super) fn fetching<T>(&self, work: impl FnOnce(&Fetcher<'_>, &MirrorView<'_>) -> T) -> T {
+        let view = MirrorView(self.progress.as_ref());
+        let fetcher = Fetcher::new(&self.keep, &view, Limits::default(), self.options.offline);
+        work(&fetcher, &view)
+    }
+}
+
+/// Now, in seconds since 1970.
+pub(super) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn embedded(folder: &Dir<'_>) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for dir in folder.dirs() {
+        for file in dir.files() {
+            if let (Some(path), Some(text)) = (file.path().to_str(), file.contents_utf8()) {
+                files.insert(path.to_owned(), text.to_owned());
+            }
+        }
+    }
+    files
+}

@@ -1,0 +1,116 @@
+//! A request, resolved: which recipe, which locks, which source, one plan a platform.
+
+use std::collections::BTreeMap;
+
+use hab_keys::VerifiedSource;
+use hab_keys::tag::VerifiedTag;
+use hab_oci::Platform;
+use hab_recipe::{
+    LockedSource, Plan, PlannedSource, RecipeError, RecipeLock, RecipeText, SourceTable, ToolchainLock,
+};
+
+use super::{Farm, FarmError};
+
+/// What is asked of a farm.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The version; without one, the newest in the lock.
+    pub version: Option<String>,
+    /// For which platforms.
+    pub platforms: Vec<Platform>,
+}
+
+/// A request with everything resolved that decides what comes out.
+pub struct Order {
+    pub(super) text: RecipeText,
+    pub(super) toolchain: ToolchainLock,
+    pub(super) lock: RecipeLock,
+    pub(super) version: String,
+    /// One a platform, in the order asked for.
+    pub(super) plans: Vec<Plan>,
+    origin: Origin,
+}
+
+/// How the recipe's own source is known.
+enum Origin {
+    Locked(LockedSource),
+    Tag { project: String, tag: Box<VerifiedTag> },
+}
+
+impl Order {
+    /// The plans, one a platform.
+    pub fn plans(&self) -> &[Plan] {
+        &self.plans
+    }
+}
+
+impl Farm {
+    /// Resolves a request. A git source is mirrored and its tag judged here, because only then is it known what the
+    /// version is; nothing else is fetched.
+    pub fn order(&self, request: &Request) -> Result<Order, FarmError> {
+        let text = self.recipes.recipe(&request.recipe)?;
+        let recipe = &text.recipe;
+        let toolchain = self.recipes.toolchain_lock(&text.toolchain)?;
+        let lock = self.recipes.recipe_lock(recipe, &toolchain)?;
+        let (origin, version, source) = match &recipe.source {
+            SourceTable::Git { project, urls, policy } => {
+                let version = request.version.clone();
+                let version =
+                    version.ok_or_else(|| RecipeError::VersionMissing { recipe: recipe.name.clone() })?;
+                let tag = self.verify_tag(project, urls, policy, &version)?;
+                let planned = self.plan_tag(project, &tag)?;
+                (Origin::Tag { project: project.clone(), tag: Box::new(tag) }, version, planned)
+            }
+            SourceTable::DebianSource { .. } | SourceTable::Crate { .. } => {
+                let locked = lock.version(request.version.as_deref())?;
+                (Origin::Locked(locked.clone()), locked.version.clone(), planned(locked))
+            }
+        };
+        let inputs: BTreeMap<_, _> = recipe
+            .input
+            .iter()
+            .zip(&lock.input)
+            .map(|(table, locked)| (table.name.to_string(), planned(locked)))
+            .collect();
+        let plan = |platform: &Platform| {
+            Plan::new(&text, &version, *platform, toolchain.digest(), source.clone(), inputs.clone())
+        };
+        let plans = request.platforms.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+        Ok(Order { text, toolchain, lock, version, plans, origin })
+    }
+
+    /// Fetches and judges the order's own source.
+    pub(super) fn verify_source(&self, order: &Order) -> Result<VerifiedSource, FarmError> {
+        match &order.origin {
+            Origin::Locked(locked) => {
+                self.verify_locked(&order.text.recipe.name, &order.text.recipe.source, locked)
+            }
+            Origin::Tag { project, tag } => {
+                let planned = self.plan_tag(project, tag)?;
+                self.verify_export(tag, &planned.digest)
+            }
+        }
+    }
+
+    /// Fetches and judges the order's further inputs, by the name of their folder.
+    pub(super) fn verify_inputs(&self, order: &Order) -> Result<BTreeMap<String, VerifiedSource>, FarmError> {
+        let recipe = &order.text.recipe;
+        let pairs = recipe.input.iter().zip(&order.lock.input);
+        pairs
+            .map(|(table, locked)| {
+                Ok((table.name.to_string(), self.verify_locked(&recipe.name, &table.source, locked)?))
+            })
+            .collect()
+    }
+}
+
+fn planned(locked: &LockedSource) -> PlannedSource {
+    PlannedSource {
+        // A lock without files does not read.
+        digest: locked.digest().cloned().unwrap_or_else(|| hab_oci::Digest::of(b"")),
+        revision: locked.version.clone(),
+        epoch: locked.epoch,
+    }
+}

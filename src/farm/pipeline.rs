@@ -1,0 +1,207 @@
+//! The flow: order, plan, verify, build twice, compare, publish. Each step is a room's own call.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hab_builder::{Inputs, Workshop};
+use hab_keys::VerifiedSource;
+use hab_oci::{Descriptor, Digest, Platform, Tag, TagOrDigest, media_type};
+use hab_recipe::Plan;
+use hab_store::{NewManifest, Publication};
+
+pub use super::order::{Order, Request};
+use super::progress::BuilderView;
+use super::report::{IndexReport, Record, RunsReport, SourceReport, TimingsReport};
+use super::{BuildReport, Farm, FarmError, PlatformReport, open};
+
+/// Builds what is asked for, or finds that it was built already, and publishes it.
+pub fn run(farm: &Farm, request: &Request) -> Result<BuildReport, FarmError> {
+    let start = Instant::now();
+    let order = farm.order(request)?;
+    let tag = tag_for(&order.version)?;
+    let known = farm.known(&order)?;
+    let (records, cached) = match known {
+        Some(records) => (records, true),
+        None => (farm.build(&order)?, false),
+    };
+    let index = farm.publish(&order, &records, tag)?;
+    Ok(report(&order, records, index, cached, start))
+}
+
+impl Farm {
+    /// The records of all the order's plans, if every one is finished and its bytes are still here.
+    fn known(&self, order: &Order) -> Result<Option<Vec<Record>>, FarmError> {
+        let records = order.plans.iter().map(|plan| self.record(plan));
+        Ok(records.collect::<Result<Option<Vec<_>>, _>>()?)
+    }
+
+    fn record(&self, plan: &Plan) -> Result<Option<Record>, FarmError> {
+        let found = self.runtime.block_on(self.store.catalog.build(&plan.digest()))?;
+        // A record of an older program that no longer reads is not an error: the plan is just built again.
+        let Some(record) = found.and_then(|text| serde_json::from_str::<Record>(&text).ok()) else {
+            return Ok(None);
+        };
+        for descriptor in record.platform.finished.blobs() {
+            if self.store.blobs.get(&descriptor.digest)? != Some(descriptor.size) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// Fetches, verifies and builds every plan of the order that is not finished yet.
+    fn build(&self, order: &Order) -> Result<Vec<Record>, FarmError> {
+        let _alone = self.build_alone()?;
+        let view = BuilderView(self.progress.as_ref());
+        let workshop = Workshop::new(&self.options.data, &self.store.blobs, &view);
+        let source = self.verify_source(order)?;
+        let inputs = self.verify_inputs(order)?;
+        let evidence = source_report(&source, &inputs);
+        self.fetch_packages(order)?;
+        let root = workshop.root(&order.text.toolchain, &order.toolchain)?;
+        let mut records = Vec::new();
+        for plan in &order.plans {
+            if let Some(record) = self.record(plan)? {
+                records.push(record);
+                continue;
+            }
+            let started = open::now();
+            let given = Inputs {
+                plan,
+                script: &order.text.script,
+                limits: &order.text.recipe.build,
+                root: &root,
+                source: &source,
+                inputs: &inputs,
+            };
+            let finished = workshop.build(&given)?;
+            let platform = PlatformReport { platform: plan.platform, plan: plan.digest(), finished };
+            let record = Record { source: evidence.clone(), platform };
+            self.remember(plan, &record, started)?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    fn remember(&self, plan: &Plan, record: &Record, started: i64) -> Result<(), FarmError> {
+        let text = serde_json::to_string(record).map_err(|e| FarmError::Io {
+            path: PathBuf::from("the build record"),
+            source: e.into(),
+        })?;
+        // The plan is a document of its own, so that its digest can always be opened.
+        self.store.blobs.put(plan.to_text().as_bytes())?;
+        let digest = plan.digest();
+        let recorded = self.store.catalog.record_build(&digest, &text, started, open::now());
+        Ok(self.runtime.block_on(recorded)?)
+    }
+
+    /// Every package of the toolchain's lock, by digest.
+    fn fetch_packages(&self, order: &Order) -> Result<(), FarmError> {
+        self.progress.stage(&format!("fetch toolchain {}", order.text.toolchain.name));
+        let suite = self.suite(&order.text.toolchain.suite)?;
+        let wanted: Vec<_> =
+            order.toolchain.packages.iter().map(|p| suite.pool(&p.path, &p.digest, p.size)).collect();
+        self.fetching(|fetcher, _| fetcher.fetch_all(&wanted))?;
+        Ok(())
+    }
+
+    /// Only one build runs in a data folder at a time; another one waits here. The lock goes with the process.
+    fn build_alone(&self) -> Result<File, FarmError> {
+        let path = self.options.data.join("work/lock");
+        let file = File::create(&path).map_err(FarmError::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                self.progress.note("another build uses this data folder; waiting for it to end");
+                file.lock().map_err(FarmError::io(&path))?;
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(FarmError::Io { path, source }),
+        }
+        Ok(file)
+    }
+
+    /// Makes the index and, unless the tag names it already, publishes everything in one transaction.
+    fn publish(&self, order: &Order, records: &[Record], tag: Tag) -> Result<IndexReport, FarmError> {
+        let repository = order.text.recipe.image.repository.clone();
+        let mut manifests = Vec::new();
+        let mut listed = Vec::new();
+        let mut blobs = Vec::new();
+        for Record { platform: PlatformReport { platform, finished, .. }, .. } in records {
+            let bytes = self.store.blobs.read(&finished.manifest)?;
+            let bytes = bytes.ok_or_else(|| missing(&finished.manifest))?;
+            let mut descriptor = Descriptor::of(media_type::IMAGE_MANIFEST, &bytes);
+            descriptor.platform = Some(*platform);
+            listed.push((*platform, descriptor));
+            blobs.extend(finished.image_blobs());
+            manifests.push(NewManifest::new(media_type::IMAGE_MANIFEST, bytes));
+        }
+        // The index is a function of the set of platforms, not of the order in which they were asked for.
+        listed.sort_by_key(|(platform, _)| *platform);
+        let annotations = order.plans.first().map(hab_builder::annotations).unwrap_or_default();
+        let index = hab_image::index(listed.into_iter().map(|(_, d)| d).collect(), annotations)
+            .map_err(hab_builder::BuildError::from)?;
+        let root = Digest::of(&index);
+        let report = IndexReport {
+            repository: repository.to_string(),
+            digest: root.clone(),
+            tags: vec![tag.clone()],
+        };
+        let wanted = TagOrDigest::Tag(tag.clone());
+        let tagged = self.runtime.block_on(self.store.catalog.manifest(&repository, &wanted))?;
+        if tagged.is_some_and(|found| found.digest == root) {
+            return Ok(report);
+        }
+        manifests.push(NewManifest::new(media_type::IMAGE_INDEX, index));
+        let publication = Publication { repository, blobs, manifests, tags: vec![tag], root, at: open::now() };
+        self.runtime.block_on(self.store.publish(publication))?;
+        Ok(report)
+    }
+}
+
+fn source_report(source: &VerifiedSource, inputs: &BTreeMap<String, VerifiedSource>) -> SourceReport {
+    SourceReport {
+        kind: source.kind(),
+        digest: source.digest().clone(),
+        revision: source.revision().to_owned(),
+        epoch: source.epoch(),
+        evidence: source.evidence().clone(),
+        inputs: inputs.values().map(|s| s.evidence().clone()).collect(),
+    }
+}
+
+fn report(order: &Order, records: Vec<Record>, index: IndexReport, cached: bool, start: Instant) -> BuildReport {
+    let mut records = records;
+    records.sort_by_key(|r| Platform::ALL.iter().position(|p| *p == r.platform.platform));
+    // A request names at least one platform, so there is a first record.
+    let source = records[0].source.clone();
+    let platforms: Vec<_> = records.into_iter().map(|r| r.platform).collect();
+    BuildReport {
+        recipe: order.text.recipe.name.clone(),
+        version: order.version.clone(),
+        source,
+        lock: order.lock.digest(),
+        toolchain: order.toolchain.digest(),
+        index,
+        runs: RunsReport {
+            count: platforms.iter().map(|p| p.finished.runs.count).min().unwrap_or(0),
+            identical: platforms.iter().all(|p| p.finished.runs.identical),
+        },
+        timings: TimingsReport {
+            total_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            runs_ms: platforms.iter().map(|p| p.finished.runs.wall_ms.clone()).collect(),
+        },
+        platforms,
+        cached,
+    }
+}
+
+/// A version as a tag: what a tag may not hold (Debian's `+`, `~` and `:`) becomes `_`.
+fn tag_for(version: &str) -> Result<Tag, FarmError> {
+    Ok(version.replace(['+', '~', ':'], "_").parse()?)
+}
+
+fn missing(digest: &Digest) -> FarmError {
+    FarmError::Usage(format!("{digest} was built but is no longer in the store; build it again"))
+}

@@ -1,0 +1,66 @@
+//! What happens, for whoever wants to see it: a terminal, a log, later a page.
+
+use std::sync::atomic::AtomicBool;
+
+/// Someone who is told what happens. Methods may be called from several threads.
+pub trait Progress: Send + Sync {
+    /// A new stage of the work begins; the one before is done.
+    fn stage(&self, what: &str);
+    /// `done` of `total` bytes (or objects, or packages) of `what`.
+    fn amount(&self, what: &str, done: u64, total: Option<u64>);
+    /// A line that the build printed.
+    fn line(&self, text: &str);
+    /// A sentence that a person should read.
+    fn note(&self, text: &str);
+    /// Set when the person asked to stop.
+    fn cancel(&self) -> &AtomicBool;
+}
+
+/// Tells nobody.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    cancel: AtomicBool,
+}
+
+impl Progress for Quiet {
+    fn stage(&self, _what: &str) {}
+    fn amount(&self, _what: &str, _done: u64, _total: Option<u64>) {}
+    fn line(&self, _text: &str) {}
+    fn note(&self, _text: &str) {}
+    fn cancel(&self) -> &AtomicBool {
+        &self.cancel
+    }
+}
+
+/// The mirror's view of a [`Progress`].
+pub(super) struct MirrorView<'a>(pub &'a dyn Progress);
+
+impl hab_mirror::Observer for MirrorView<'_> {
+    fn fetching(&self, what: &str, done: u64, total: Option<u64>) {
+        self.0.amount(what, done, total);
+    }
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+    fn cancelled(&self) -> bool {
+        self.0.cancel().load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// The builder's view of a [`Progress`].
+pub(super) struct BuilderView<'a>(pub &'a dyn Progress);
+
+impl hab_builder::Observer for BuilderView<'_> {
+    fn stage(&self, what: &str) {
+        self.0.stage(what);
+    }
+    fn amount(&self, what: &str, done: u64, total: u64) {
+        self.0.amount(what, done, Some(total));
+    }
+    fn line(&self, text: &str) {
+        self.0.line(text);
+    }
+    fn cancel(&self) -> &AtomicBool {
+        self.0.cancel()
+    }
+}

@@ -1,0 +1,205 @@
+//! From a recipe's `[source]` to a `VerifiedSource`: the mirror fetches, `hab-keys` judges.
+
+use std::time::SystemTime;
+
+use hab_keys::debian::{VerifiedIndex, VerifiedRelease};
+use hab_keys::tag::{Claimed, VerifiedTag};
+use hab_keys::VerifiedSource;
+use hab_mirror::crates::Index;
+use hab_mirror::debian::Suite;
+use hab_mirror::git::{GitMirror, TagBytes};
+use hab_mirror::{Fetcher, Keep as _, MirrorError};
+use hab_recipe::{LockedSource, PlannedSource, RecipeName, SourceTable};
+
+use super::{Farm, FarmError};
+
+impl Farm {
+    /// The Sources or Packages index at `path` of a suite, through its verified InRelease.
+    pub(super) fn index(
+        &self,
+        fetcher: &Fetcher<'_>,
+        suite: &Suite,
+        release: &VerifiedRelease,
+        path: &str,
+    ) -> Result<VerifiedIndex, FarmError> {
+        let named = release.index(path)?;
+        let bytes = suite.index(fetcher, path, &named.digest, named.size)?;
+        Ok(release.open(path, &bytes)?)
+    }
+
+    /// The suite's InRelease, fetched and judged.
+    pub(super) fn release(
+        &self,
+        fetcher: &Fetcher<'_>,
+        suite: &Suite,
+        policy: &str,
+    ) -> Result<VerifiedRelease, FarmError> {
+        let policy = self.policy(policy)?;
+        let certificates = self.certificates(&policy)?;
+        let bytes = suite.in_release(fetcher)?;
+        Ok(VerifiedRelease::verify(&bytes, suite.name(), &policy, &certificates, SystemTime::now())?)
+    }
+
+    /// Fetches and judges a source that a lock names.
+    pub(super) fn verify_locked(
+        &self,
+        recipe: &RecipeName,
+        table: &SourceTable,
+        locked: &LockedSource,
+    ) -> Result<VerifiedSource, FarmError> {
+        let verified = self.fetching(|fetcher, _| match table {
+            SourceTable::DebianSource { package, suite, policy } => {
+                self.verify_debian(fetcher, package, suite, policy, locked)
+            }
+            SourceTable::Crate { package, .. } => self.verify_crate(fetcher, package, locked),
+            SourceTable::Git { project, .. } => {
+                Err(FarmError::Usage(format!("{project} is a git source, which a lock cannot name")))
+            }
+        })?;
+        match locked.digest() {
+            Some(digest) if digest == verified.digest() => Ok(verified),
+            other => Err(FarmError::NotTheLocked {
+                what: format!("{} {}", locked.package, locked.version),
+                recipe: recipe.to_string(),
+                locked: other.cloned().unwrap_or_else(|| hab_oci::Digest::of(b"")),
+                verified: verified.digest().clone(),
+            }),
+        }
+    }
+
+    fn verify_debian(
+        &self,
+        fetcher: &Fetcher<'_>,
+        package: &str,
+        suite: &str,
+        policy: &str,
+        locked: &LockedSource,
+    ) -> Result<VerifiedSource, FarmError> {
+        self.progress.stage(&format!("verify {package} {}", locked.version));
+        let suite = self.suite(suite)?;
+        let release = self.release(fetcher, &suite, policy)?;
+        let index = self.index(fetcher, &suite, &release, "main/source/Sources.xz")?;
+        let listed = index.source(package, Some(&locked.version))?;
+        let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
+        let source = listed.verify(&dsc, locked.epoch)?;
+        let tarballs: Vec<_> = listed.files.iter().map(|f| suite.pool(&f.name, &f.digest, f.size)).collect();
+        fetcher.fetch_all(&tarballs)?;
+        Ok(source)
+    }
+
+    fn verify_crate(
+        &self,
+        fetcher: &Fetcher<'_>,
+        package: &str,
+        locked: &LockedSource,
+    ) -> Result<VerifiedSource, FarmError> {
+        self.progress.stage(&format!("verify crate {package} {}", locked.version));
+        let index = self.crates_index()?;
+        let [file] = locked.files.as_slice() else {
+            return Err(FarmError::Usage(format!("the lock of crate {package} must name exactly one file")));
+        };
+        let wanted = index.wanted(fetcher, package, &locked.version, &file.digest, file.size)?;
+        fetcher.fetch(&wanted)?;
+        let mut bytes = fetcher.open(&file.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what })?;
+        Ok(VerifiedSource::pinned((package, &locked.version), &file.digest, locked.epoch, &mut bytes)?)
+    }
+
+    pub(super) fn crates_index(&self) -> Result<Index, FarmError> {
+        let home = std::env::var_os("CARGO_HOME").map(Into::into).or_else(|| {
+            let home: std::path::PathBuf = std::env::var_os("HOME")?.into();
+            Some(home.join(".cargo"))
+        });
+        let folder = std::env::current_dir().map_err(FarmError::io("."))?;
+        let home = home.unwrap_or_else(|| folder.clone());
+        Ok(Index::new(self.options.config.crates.index.as_deref(), &folder, &home)?)
+    }
+
+    /// The tag `version` of a git project, mirrored and judged. What is mirrored already is not asked for again: a tag
+    /// that was accepted once does not change.
+    pub(super) fn verify_tag(
+        &self,
+        project: &str,
+        urls: &[String],
+        policy: &str,
+        version: &str,
+    ) -> Result<VerifiedTag, FarmError> {
+        self.progress.stage(&format!("verify tag {version} of {project}"));
+        let policy = self.policy(policy)?;
+        let mirror = self.git(project)?;
+        let tag = match mirror.tag(version)? {
+            Some(tag) => tag,
+            None => self.sync_for(&mirror, project, urls, version)?,
+        };
+        let claimed = Claimed {
+            project,
+            name: &tag.name,
+            id: &tag.id,
+            object: tag.object.as_deref(),
+            commit: (&tag.commit_id, &tag.commit),
+        };
+        let certificates = self.certificates(&policy)?;
+        Ok(VerifiedTag::verify(claimed, &policy, &certificates, SystemTime::now())?)
+    }
+
+    fn sync_for(
+        &self,
+        mirror: &GitMirror,
+        project: &str,
+        urls: &[String],
+        version: &str,
+    ) -> Result<TagBytes, FarmError> {
+        if self.options.offline {
+            return Err(MirrorError::Offline { what: format!("tag {version} of {project}") }.into());
+        }
+        let configured = self.options.config.git.get(project).map(|g| g.urls.as_slice());
+        let urls = configured.filter(|urls| !urls.is_empty()).unwrap_or(urls);
+        self.fetching(|_, view| mirror.sync(urls, view))?;
+        mirror.tag(version)?.ok_or_else(|| {
+            MirrorError::Unknown { what: format!("tag {version}"), upstream: format!("{project}'s upstream") }.into()
+        })
+    }
+
+    fn git(&self, project: &str) -> Result<GitMirror, FarmError> {
+        let folder = self.options.data.join("git");
+        std::fs::create_dir_all(&folder).map_err(FarmError::io(&folder))?;
+        Ok(GitMirror::open(&folder, project)?)
+    }
+
+    /// What is known of a tag's tree: from an earlier export, or by exporting it now.
+    pub(super) fn plan_tag(&self, project: &str, tag: &VerifiedTag) -> Result<PlannedSource, FarmError> {
+        let name = format!("{project} {}", tag.commit());
+        let known = self.keep.latest("git-export", &name).map_err(|source| MirrorError::Keep {
+            what: name.clone(),
+            source,
+        })?;
+        let digest = match known.filter(|d| self.keep.open(d).is_ok_and(|f| f.is_some())) {
+            Some(digest) => digest,
+            None => self.export(project, tag, &name)?.digest().clone(),
+        };
+        Ok(PlannedSource { digest, revision: tag.commit().to_owned(), epoch: tag.epoch() })
+    }
+
+    /// Exports the signed tree into the blob store and holds it against the signature.
+    fn export(&self, project: &str, tag: &VerifiedTag, name: &str) -> Result<VerifiedSource, FarmError> {
+        self.progress.stage(&format!("export {name}"));
+        let mut writer = self.store.blobs.writer()?;
+        self.git(project)?.export(tag.commit(), tag.epoch(), &mut writer)?;
+        let (digest, size) = writer.commit(None)?;
+        let source = self.verify_export(tag, &digest)?;
+        self.keep
+            .remember("git-export", name, &digest, size)
+            .map_err(|source| MirrorError::Keep { what: name.to_owned(), source })?;
+        Ok(source)
+    }
+
+    /// The exported archive as a verified source: its tree is recomputed from its bytes.
+    pub(super) fn verify_export(
+        &self,
+        tag: &VerifiedTag,
+        digest: &hab_oci::Digest,
+    ) -> Result<VerifiedSource, FarmError> {
+        let blob = self.store.blobs.open_blob(digest)?;
+        let mut file = blob.ok_or_else(|| MirrorError::Offline { what: digest.to_string() })?.file;
+        Ok(tag.archive(&mut file)?)
+    }
+}

@@ -1,0 +1,13 @@
+//! `hab-build`: mirror, verify, build twice, compare, serve. This file only dispatches.
+
+mod cli;
+mod config;
+mod farm;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The sandbox re-executes this program; that process must become it before anything else happens.
+    hab_sandbox::init_if_requested();
+    cli::run()
+}
