@@ -2,8 +2,9 @@
 //! descriptions by digest, a source description names its files by digest ("Debian repository format";
 //! deb-src-control(5)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use deb822_fast::{Deb822, Paragraph};
@@ -100,7 +101,8 @@ impl VerifiedRelease {
         }
         let mut evidence = self.evidence.clone();
         evidence.documents.push(document(path, bytes));
-        Ok(VerifiedIndex { path: path.to_owned(), text, evidence })
+        let text = String::from_utf8(text).map_err(|e| malformed(e.to_string()))?;
+        Ok(VerifiedIndex { path: path.to_owned(), paragraphs: paragraphs(&text), text, evidence })
     }
 
     /// Which signatures were seen.
@@ -113,7 +115,9 @@ impl VerifiedRelease {
 #[derive(Clone, Debug)]
 pub struct VerifiedIndex {
     path: String,
-    text: Vec<u8>,
+    text: String,
+    /// Package name to where its paragraphs lie in the text.
+    paragraphs: HashMap<String, Vec<Range<usize>>>,
     evidence: Evidence,
 }
 
@@ -183,22 +187,31 @@ impl VerifiedIndex {
         })
     }
 
-    /// The first paragraph of package `name` that `accept`s. Only its candidates are parsed: an index of 50 MB has
-    /// 60,000 paragraphs and one is wanted.
+    /// The first paragraph of package `name` that `accept`s. Only candidates are parsed: an index of 50 MB has 60,000
+    /// paragraphs, and few are wanted.
     fn find(&self, name: &str, accept: impl Fn(&Paragraph) -> bool) -> Result<Option<Paragraph>, Refusal> {
-        let start = format!("Package: {name}\n");
-        let text = String::from_utf8_lossy(&self.text);
-        for part in text.split("\n\n") {
-            let part = part.trim_start_matches('\n');
-            if part.starts_with(&start) || part.contains(&format!("\n{start}")) {
-                let p = paragraph(part.as_bytes(), &self.path)?;
-                if accept(&p) {
-                    return Ok(Some(p));
-                }
+        for range in self.paragraphs.get(name).into_iter().flatten() {
+            let p = paragraph(&self.text.as_bytes()[range.clone()], &self.path)?;
+            if accept(&p) {
+                return Ok(Some(p));
             }
         }
         Ok(None)
     }
+}
+
+/// Where each package's paragraphs lie, by the field that both kinds of index begin them with.
+fn paragraphs(text: &str) -> HashMap<String, Vec<Range<usize>>> {
+    let mut found: HashMap<String, Vec<Range<usize>>> = HashMap::new();
+    let mut start = 0;
+    for part in text.split("\n\n") {
+        let name = part.lines().find_map(|line| line.strip_prefix("Package: "));
+        if let Some(name) = name {
+            found.entry(name.trim().to_owned()).or_default().push(start..start + part.len());
+        }
+        start += part.len() + 2;
+    }
+    found
 }
 
 impl ListedSource {

@@ -1,5 +1,6 @@
 //! Files by digest, and the few documents whose digest nobody can know yet.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -71,8 +72,10 @@ impl<'a> Fetcher<'a> {
     /// Makes sure that every wanted file is kept. The first refusal ends it; what came stays.
     pub fn fetch_all(&self, wanted: &[Wanted]) -> Result<(), MirrorError> {
         let mut missing = Vec::new();
+        // A package may be wanted for two roots; two threads must not write one partial file.
+        let mut seen = BTreeSet::new();
         for w in wanted {
-            if self.open(&w.digest)?.is_none() {
+            if seen.insert(&w.digest) && self.open(&w.digest)?.is_none() {
                 missing.push(w);
             }
         }
