@@ -21,7 +21,7 @@ struct Tagged {
 
 struct Repo {
     _folder: tempfile::TempDir,
-    repo: Repository,
+    git: Repository,
     commit: Oid,
 }
 
@@ -42,7 +42,7 @@ fn repo() -> Repo {
         repo.commit(None, &who, &who, "message", &tree, &[]).unwrap()
     };
     drop(empty);
-    Repo { _folder: folder, repo, commit }
+    Repo { _folder: folder, git: repo, commit }
 }
 
 impl Repo {
@@ -60,7 +60,7 @@ impl Repo {
     }
 
     fn tagged(&self, name: &str, object: Vec<u8>) -> Tagged {
-        let odb = self.repo.odb().unwrap();
+        let odb = self.git.odb().unwrap();
         let id = odb.write(ObjectType::Tag, &object).unwrap();
         let commit = odb.read(self.commit).unwrap().data().to_vec();
         Tagged { name: name.to_owned(), id: id.to_string(), object, commit_id: self.commit.to_string(), commit }

@@ -119,9 +119,9 @@ impl Global {
     fn open(&self, progress: Arc<dyn Progress>) -> anyhow::Result<Farm> {
         let data = match &self.data {
             Some(data) => data.clone(),
-            None => config::default_data_dir().map_err(usage)?,
+            None => config::default_data_dir().map_err(|e| usage(&e))?,
         };
-        let config = Config::load(self.config.as_deref(), &data).map_err(usage)?;
+        let config = Config::load(self.config.as_deref(), &data).map_err(|e| usage(&e))?;
         let options = Options {
             data,
             recipes: self.recipes.clone(),
@@ -140,13 +140,13 @@ fn reserved(farm: &Farm) -> anyhow::Result<()> {
     let command = Cli::command();
     let taken = |name: &&str| *name == "help" || command.get_subcommands().any(|c| c.get_name() == *name);
     match farm.recipes().names().into_iter().find(taken) {
-        Some(name) => Err(usage(anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder"))),
+        Some(name) => Err(usage(&anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder"))),
         None => Ok(()),
     }
 }
 
 /// Marks an error as the request's fault.
-fn usage(error: anyhow::Error) -> anyhow::Error {
+fn usage(error: &anyhow::Error) -> anyhow::Error {
     FarmError::Usage(format!("{error:#}")).into()
 }
 

@@ -22,7 +22,7 @@ pub struct Args {
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if args.writable && !args.listen.ip().is_loopback() {
-        return Err(usage(anyhow::anyhow!(
+        return Err(usage(&anyhow::anyhow!(
             "--writable beyond loopback would let anyone push; listen on 127.0.0.1, or serve read-only"
         )));
     }

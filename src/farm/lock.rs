@@ -12,6 +12,7 @@ use hab_recipe::{
     LockedFile, LockedPackage, LockedSource, RecipeLock, RecipeText, SourceTable, Toolchain, ToolchainLock,
 };
 
+use super::sources::index;
 use super::{Farm, FarmError};
 
 /// What was locked.
@@ -52,7 +53,7 @@ impl Farm {
         let roots = [("build", toolchain.architecture.as_str(), &toolchain.packages)].into_iter().chain(sysroots);
         for (root, architecture, wanted) in roots {
             self.progress.stage(&format!("resolve {root} packages for {architecture}"));
-            let index = self.index(fetcher, suite, &release, &format!("main/binary-{architecture}/Packages.xz"))?;
+            let index = index(fetcher, suite, &release, &format!("main/binary-{architecture}/Packages.xz"))?;
             in_release = index.evidence().documents.first().map(|d| d.digest.clone());
             let state = self.options.data.join("work/apt");
             let resolver = Resolver::new(&state, suite, architecture, &keyring, view)?;
@@ -148,7 +149,7 @@ impl Farm {
         self.progress.stage(&format!("lock Debian source package {package}"));
         let suite = self.suite(suite)?;
         let release = self.release(fetcher, &suite, policy)?;
-        let index = self.index(fetcher, &suite, &release, "main/source/Sources.xz")?;
+        let index = index(fetcher, &suite, &release, "main/source/Sources.xz")?;
         let listed = index.source(package, version)?;
         let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
         listed.verify(&dsc, 0)?;
@@ -182,7 +183,7 @@ impl Farm {
         let published = index.published(fetcher, package, version)?;
         let url = index.download_url(fetcher, package, version, &published.digest)?;
         let file = format!("{package}-{version}.crate");
-        let bytes = fetcher.document("crate", &file, &[url.clone()])?;
+        let bytes = fetcher.document("crate", &file, std::slice::from_ref(&url))?;
         let actual = Digest::of(&bytes);
         if actual != published.digest {
             let expected = published.digest;

@@ -34,7 +34,7 @@ impl Farm {
     /// The records of all the order's plans, if every one is finished and its bytes are still here.
     fn known(&self, order: &Order) -> Result<Option<Vec<Record>>, FarmError> {
         let records = order.plans.iter().map(|plan| self.record(plan));
-        Ok(records.collect::<Result<Option<Vec<_>>, _>>()?)
+        records.collect()
     }
 
     fn record(&self, plan: &Plan) -> Result<Option<Record>, FarmError> {

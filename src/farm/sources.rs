@@ -13,20 +13,19 @@ use hab_recipe::{LockedSource, PlannedSource, RecipeName, SourceTable};
 
 use super::{Farm, FarmError};
 
-impl Farm {
-    /// The Sources or Packages index at `path` of a suite, through its verified InRelease.
-    pub(super) fn index(
-        &self,
-        fetcher: &Fetcher<'_>,
-        suite: &Suite,
-        release: &VerifiedRelease,
-        path: &str,
-    ) -> Result<VerifiedIndex, FarmError> {
-        let named = release.index(path)?;
-        let bytes = suite.index(fetcher, path, &named.digest, named.size)?;
-        Ok(release.open(path, &bytes)?)
-    }
+/// The Sources or Packages index at `path` of a suite, through its verified InRelease.
+pub(super) fn index(
+    fetcher: &Fetcher<'_>,
+    suite: &Suite,
+    release: &VerifiedRelease,
+    path: &str,
+) -> Result<VerifiedIndex, FarmError> {
+    let named = release.index(path)?;
+    let bytes = suite.index(fetcher, path, &named.digest, named.size)?;
+    Ok(release.open(path, &bytes)?)
+}
 
+impl Farm {
     /// The suite's InRelease, fetched and judged.
     pub(super) fn release(
         &self,
@@ -78,7 +77,7 @@ impl Farm {
         self.progress.stage(&format!("verify {package} {}", locked.version));
         let suite = self.suite(suite)?;
         let release = self.release(fetcher, &suite, policy)?;
-        let index = self.index(fetcher, &suite, &release, "main/source/Sources.xz")?;
+        let index = index(fetcher, &suite, &release, "main/source/Sources.xz")?;
         let listed = index.source(package, Some(&locked.version))?;
         let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
         let source = listed.verify(&dsc, locked.epoch)?;

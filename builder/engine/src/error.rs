@@ -153,7 +153,7 @@ impl BuildError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Unpack(UnpackError::Cancelled { .. }) | Self::Cancelled => Fault::Cancelled,
+            Self::Unpack(UnpackError::Cancelled) | Self::Cancelled => Fault::Cancelled,
             Self::Unpack(e) if e.is_archives_fault() => Fault::Refused,
             Self::Tampered { .. } => Fault::Refused,
             Self::NotReproducible { .. } => Fault::NotReproducible,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hab_oci::{
-    Config, Descriptor, ImageConfig, ImageIndex, ImageManifest, Platform, RootFs, annotations, media_type,
+    Config, Descriptor, Empty, ImageConfig, ImageIndex, ImageManifest, Platform, RootFs, annotations, media_type,
 };
 
 use crate::{ImageError, Written};
@@ -53,8 +53,7 @@ pub fn assemble(spec: &ImageSpec, layers: &[Written]) -> Result<Assembled, Image
     let created = rfc3339(spec.created)?;
     let mut notes = spec.annotations.clone();
     notes.insert(annotations::CREATED.to_owned(), created.clone());
-    // The specification's sets are objects with empty objects as values.
-    let keys = |names: &[String]| names.iter().map(|n| (n.clone(), Default::default())).collect();
+    let keys = |names: &[String]| names.iter().map(|n| (n.clone(), Empty::default())).collect();
     let config = ImageConfig {
         created,
         architecture: spec.platform.architecture().to_owned(),

@@ -14,7 +14,7 @@ mod reference;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use manifest::{
-    Config, Descriptor, ImageConfig, ImageIndex, ImageManifest, Platform, PlatformError, RootFs, annotations,
+    Config, Descriptor, Empty, ImageConfig, ImageIndex, ImageManifest, Platform, PlatformError, RootFs, annotations,
     media_type,
 };
 pub use outline::{Edge, EdgeKind, Outline, OutlineError};

@@ -203,7 +203,7 @@ pub struct Config {
     pub user: String,
     /// `8333/tcp` -> {}.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub exposed_ports: BTreeMap<String, BTreeMap<(), ()>>,
+    pub exposed_ports: BTreeMap<String, Empty>,
     /// `NAME=value`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub env: Vec<String>,
@@ -215,7 +215,7 @@ pub struct Config {
     pub cmd: Vec<String>,
     /// `/path` -> {}.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub volumes: BTreeMap<String, BTreeMap<(), ()>>,
+    pub volumes: BTreeMap<String, Empty>,
     /// Where it starts.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub working_dir: String,
@@ -226,6 +226,10 @@ pub struct Config {
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub stop_signal: String,
 }
+
+/// `{}`: the value of a member of one of the specification's sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
 
 /// The layers of an image, uncompressed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

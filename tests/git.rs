@@ -1,0 +1,81 @@
+//! `hab-build NAME TAG`: from a git upstream and its signed tag.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use harness::{GOOD, Upstream, World, cert};
+
+fn build(world: &World, words: &[&str]) -> harness::Outcome {
+    world.run("data", &[words, &["--platform", "linux/amd64", "--json"]].concat())
+}
+
+#[test]
+fn a_signed_tag_is_mirrored_verified_and_built() {
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    let commit = upstream.commit("one\n");
+    upstream.tag("v1.0", commit, Some(&world.maintainer));
+    upstream.commit("later\n");
+    world.git_recipe("node", GOOD, &upstream.url());
+    let built = build(&world, &["node", "v1.0"]).good();
+    assert_eq!(built.json["source"]["kind"], "git");
+    assert_eq!(built.json["source"]["revision"], commit.to_string());
+    assert_eq!(built.json["source"]["evidence"]["signatures"][0]["verdict"], "good");
+    assert_eq!(built.json["index"]["tags"][0], "v1.0");
+
+    // The mirror is enough from here on.
+    std::fs::remove_dir_all(world.path("upstream.git")).unwrap();
+    let again = build(&world, &["node", "v1.0"]).good();
+    assert_eq!((again.json["cached"].as_bool(), again.index()), (Some(true), built.index()));
+}
+
+#[test]
+fn an_unsigned_tag_is_refused() {
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    upstream.tag("v1.0", upstream.commit("one\n"), None);
+    world.git_recipe("node", GOOD, &upstream.url());
+    build(&world, &["node", "v1.0"]).refused(3, &["tag v1.0 of node", "carries no signature"]);
+}
+
+#[test]
+fn a_tag_by_a_key_that_is_not_pinned_is_refused() {
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    upstream.tag("v1.0", upstream.commit("one\n"), Some(&cert("somebody")));
+    world.git_recipe("node", GOOD, &upstream.url());
+    build(&world, &["node", "v1.0"]).refused(3, &["refused by policy maintainers", "0 of 1"]);
+}
+
+#[test]
+fn a_tag_that_upstream_moved_is_refused_even_when_it_is_signed() {
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    upstream.tag("v1.0", upstream.commit("one\n"), Some(&world.maintainer));
+    world.git_recipe("node", GOOD, &upstream.url());
+    build(&world, &["node", "v1.0"]).good();
+    upstream.tag("v1.0", upstream.commit("two\n"), Some(&world.maintainer));
+    upstream.tag("v1.1", upstream.commit("three\n"), Some(&world.maintainer));
+    // Asking for a tag that is not mirrored yet brings the moved one in too.
+    build(&world, &["node", "v1.1"]).good();
+    build(&world, &["node", "v1.0"]).refused(3, &["tag v1.0", "was", "upstream now says"]);
+}
+
+#[test]
+fn a_git_recipe_needs_a_version() {
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    world.git_recipe("node", GOOD, &upstream.url());
+    build(&world, &["node"]).refused(2, &["say which", "hab-build node v31.1"]);
+}
+
+#[test]
+fn an_upstream_that_is_not_there_and_a_tag_that_is_not_there_are_told_apart() {
+    let world = World::new();
+    world.git_recipe("gone", GOOD, &world.path("nothing.git").display().to_string());
+    build(&world, &["gone", "v1.0"]).refused(4, &["git fetch failed", "nothing.git"]);
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    upstream.commit("one\n");
+    world.git_recipe("node", GOOD, &upstream.url());
+    build(&world, &["node", "v9"]).refused(4, &["tag v9", "not known"]);
+}

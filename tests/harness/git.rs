@@ -1,0 +1,51 @@
+//! A git upstream with tags that a key signs.
+
+use std::path::{Path, PathBuf};
+
+use git2::{ObjectType, Oid, Repository, Signature, Time};
+use sequoia_openpgp::Cert;
+
+use super::signing;
+
+pub struct Upstream {
+    path: PathBuf,
+    repository: Repository,
+}
+
+impl Upstream {
+    pub fn new(path: &Path) -> Self {
+        let repository = Repository::init_bare(path).unwrap();
+        Self { path: path.to_owned(), repository }
+    }
+
+    pub fn url(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// A commit on the main branch whose file `message` has this text.
+    pub fn commit(&self, message: &str) -> Oid {
+        let repo = &self.repository;
+        let blob = repo.blob(message.as_bytes()).unwrap();
+        let mut builder = repo.treebuilder(None).unwrap();
+        builder.insert("message", blob, 0o100_644).unwrap();
+        let tree = repo.find_tree(builder.write().unwrap()).unwrap();
+        let who = Signature::new("n", "e@x.invalid", &Time::new(1_600_000_000, 0)).unwrap();
+        let parent = repo.find_reference("refs/heads/main").ok().map(|r| r.peel_to_commit().unwrap());
+        let parents: Vec<_> = parent.iter().collect();
+        repo.commit(Some("refs/heads/main"), &who, &who, message, &tree, &parents).unwrap()
+    }
+
+    /// Points `name` at an annotated tag over `commit`, signed where there is a key.
+    pub fn tag(&self, name: &str, commit: Oid, key: Option<&Cert>) {
+        let mut object = format!(
+            "object {commit}\ntype commit\ntag {name}\ntagger n <e@x.invalid> 1600000001 +0000\n\nRelease {name}\n"
+        )
+        .into_bytes();
+        if let Some(key) = key {
+            let signature = signing::detached(key, &object);
+            object.extend_from_slice(&signature);
+        }
+        let id = self.repository.odb().unwrap().write(ObjectType::Tag, &object).unwrap();
+        self.repository.reference(&format!("refs/tags/{name}"), id, true, "test").unwrap();
+    }
+}

@@ -1,0 +1,261 @@
+//! A world for the program: an upstream on loopback that behaves like a Debian archive (or misbehaves), keys that sign
+//! it, a toolchain made of this machine's own shell, recipes, and a data folder.
+#![allow(dead_code, unused_imports)] // each test file uses a part of it
+
+mod archive;
+mod git;
+mod server;
+mod signing;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use hab_oci::Digest;
+use hab_recipe::{LockedFile, LockedPackage, LockedSource, RecipeLock, RecipeSet, ToolchainLock};
+use sequoia_openpgp::Cert;
+use serde_json::Value;
+
+pub use git::Upstream;
+pub use server::Server;
+pub use signing::cert;
+
+/// Everything one test needs; gone with it.
+pub struct World {
+    pub folder: tempfile::TempDir,
+    pub server: Server,
+    pub archive_key: Cert,
+    pub maintainer: Cert,
+}
+
+pub const SOURCE_VERSION: &str = "1.0-1";
+
+/// A script whose outputs are a function of its source.
+pub const GOOD: &str = "mkdir -p $OUT/usr/bin $OUT/etc\n\
+    cp /usr/bin/cat $OUT/usr/bin/hello\n\
+    cp $SRC/message $OUT/etc/message\n\
+    echo said: $VERSION\n";
+
+impl World {
+    /// A world with recipe `hello` (a Debian source) and its toolchain, locked.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let world = Self {
+            server: Server::start(),
+            archive_key: cert("archive"),
+            maintainer: cert("maintainer"),
+            folder,
+        };
+        world.write_trust();
+        world.write_config();
+        world.publish_archive();
+        world.recipe("hello", GOOD);
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn write_trust(&self) {
+        for (name, kind, key) in
+            [("debian", "archive-signature", &self.archive_key), ("maintainers", "tag", &self.maintainer)]
+        {
+            let policy = format!(
+                "name = \"{name}\"\n[require]\nkind = \"{kind}\"\nthreshold = 1\n[[key]]\nfingerprint = \"{}\"\n\
+                 name = \"test\"\nreason = \"test\"\n",
+                key.fingerprint()
+            );
+            self.write(&format!("trust/{name}/policy.toml"), policy);
+        }
+        self.write("keyring/archive.gpg", signing::export(&self.archive_key));
+        self.write("certificates/maintainer.gpg", signing::export(&self.maintainer));
+    }
+
+    fn write_config(&self) {
+        let text = format!(
+            "certificates = [{:?}]\n[debian]\nbases = [{:?}]\nkeyrings = [{:?}]\n",
+            self.path("certificates"),
+            self.server.address(),
+            self.path("keyring/archive.gpg")
+        );
+        self.write("hab.toml", text);
+    }
+
+    /// Writes a recipe over the Debian source `hello`, and locks it.
+    pub fn recipe(&self, name: &str, script: &str) {
+        self.recipe_with(
+            name,
+            script,
+            "kind = \"debian-source\"\npackage = \"hello\"\nsuite = \"stable\"\npolicy = \"debian\"",
+        );
+    }
+
+    /// Writes a recipe over a git project at `url`, and locks it.
+    pub fn git_recipe(&self, name: &str, script: &str, url: &str) {
+        let source = format!("kind = \"git\"\nproject = \"{name}\"\nurls = [{url:?}]\npolicy = \"maintainers\"");
+        self.recipe_with(name, script, &source);
+    }
+
+    fn recipe_with(&self, name: &str, script: &str, source: &str) {
+        let recipe = format!(
+            "name = \"{name}\"\nsummary = \"test\"\nlicenses = \"MIT\"\nhomepage = \"https://test.invalid\"\n\
+             [source]\n{source}\n[build]\ntoolchain = \"tiny\"\nmemory_mib = 512\ndisk_mib = 256\nminutes = 2\n\
+             [image]\nrepository = \"test/{name}\"\nentrypoint = [\"/usr/bin/hello\"]\nuser = \"hello\"\nhome = \"/home/hello\"\n\
+             [smoke]\ncommand = [\"/usr/bin/hello\", \"--version\"]\nexpect = \"coreutils\"\n"
+        );
+        self.write(&format!("recipes/{name}/recipe.toml"), recipe);
+        self.write(&format!("recipes/{name}/build.sh"), format!("set -eu\n{script}"));
+        self.lock(name);
+    }
+
+    /// Locks as `hab-build lock` would, without apt.
+    fn lock(&self, name: &str) {
+        let packages = archive::packages();
+        let set = RecipeSet::load(&self.path("recipes")).unwrap();
+        let toolchain = set.toolchain("tiny").unwrap();
+        let locked = |(root, name, bytes): &(&str, &str, Vec<u8>)| LockedPackage {
+            root: (*root).to_owned(),
+            name: (*name).to_owned(),
+            version: "1".to_owned(),
+            architecture: "amd64".to_owned(),
+            path: format!("pool/{name}.deb"),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+        };
+        let lock = ToolchainLock::new(&toolchain, Digest::of(b""), packages.iter().map(locked).collect());
+        self.write("recipes/toolchains/tiny.lock", lock.to_text());
+        let recipe = set.recipe(name).unwrap().recipe;
+        let source = match recipe.source {
+            hab_recipe::SourceTable::Git { .. } => Vec::new(),
+            _ => vec![self.locked_source()],
+        };
+        let lock = RecipeLock::new(&recipe, lock.digest(), source, Vec::new());
+        self.write(&format!("recipes/{name}/recipe.lock"), lock.to_text());
+    }
+
+    fn locked_source(&self) -> LockedSource {
+        let file = |path: &str| {
+            let bytes = self.server.get(path).unwrap();
+            LockedFile { path: path.to_owned(), digest: Digest::of(&bytes), size: bytes.len() as u64 }
+        };
+        LockedSource {
+            package: "hello".to_owned(),
+            version: SOURCE_VERSION.to_owned(),
+            epoch: 1_600_000_000,
+            files: ["pool/h/hello_1.0-1.dsc", "pool/h/hello_1.0.orig.tar.xz", "pool/h/hello_1.0-1.debian.tar.xz"]
+                .map(file)
+                .into(),
+        }
+    }
+
+    fn publish_archive(&self) {
+        self.write("recipes/toolchains/tiny.toml", archive::TOOLCHAIN);
+        for (path, bytes) in archive::files(&self.archive_key) {
+            self.server.put(&path, bytes);
+        }
+    }
+
+    /// The program with this world's configuration and the data folder `data`.
+    pub fn command(&self, data: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hab-build"));
+        command
+            .arg("--data")
+            .arg(self.path(data))
+            .arg("--config")
+            .arg(self.path("hab.toml"))
+            .arg("--recipes")
+            .arg(self.path("recipes"))
+            .arg("--trust")
+            .arg(self.path("trust"))
+            .args(words)
+            .env("NO_COLOR", "1")
+            .env_remove("HAB_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, data: &str, words: &[&str]) -> Outcome {
+        Outcome::of(&self.command(data, words).output().unwrap())
+    }
+
+    /// `hab-build NAME --platform linux/amd64 --json` in the data folder `data`.
+    pub fn build(&self, data: &str, name: &str) -> Outcome {
+        self.run(data, &[name, "--platform", "linux/amd64", "--json"])
+    }
+
+    /// Starts it without waiting.
+    pub fn start(&self, data: &str, words: &[&str]) -> Child {
+        self.command(data, words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+/// What the program did.
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub json: Value,
+    pub stderr: String,
+}
+
+impl Outcome {
+    pub fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            json: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// It succeeded.
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// It ended with `code` and a sentence with all of `words`.
+    #[track_caller]
+    pub fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        let error = self.stderr.split("error: ").nth(1).unwrap_or_default();
+        for word in words {
+            assert!(error.contains(word), "no {word:?} in: {}", self.stderr);
+        }
+    }
+
+    pub fn index(&self) -> String {
+        self.json["index"]["digest"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Every regular file below a folder with its bytes.
+pub fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(path) = waiting.pop() {
+        for entry in fs::read_dir(&path).into_iter().flatten() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap() {
+                t if t.is_dir() => waiting.push(entry.path()),
+                t if t.is_file() => {
+                    found.insert(entry.path(), fs::read(entry.path()).unwrap());
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Whether this machine can run the sandbox at all; a test that cannot says so.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+}
