@@ -62,7 +62,8 @@ impl Config {
             None if default.is_file() => &default,
             None => return Ok(Self::default()),
         };
-        let text = std::fs::read_to_string(path).with_context(|| format!("{} does not read", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("{} does not read", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
     }
 }

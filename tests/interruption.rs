@@ -115,7 +115,8 @@ fn a_full_disk_is_a_sentence_and_the_next_run_goes_on() {
     let data = world.path("data");
     fs::create_dir(&data).unwrap();
     let mount = |options: &str| {
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&data).status().unwrap();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&data).status().unwrap();
         assert!(status.success());
     };
     mount("size=3m");

@@ -191,7 +191,10 @@ fn a_program_without_its_library_is_not_an_image() {
 #[test]
 fn an_image_that_does_not_do_what_it_should_is_not_published() {
     let world = World::new();
-    world.recipe("hello", "mkdir -p $OUT/usr/bin; cp /usr/bin/sort $OUT/usr/bin/hello; cp /usr/bin/cat $OUT/usr/bin/x");
+    world.recipe(
+        "hello",
+        "mkdir -p $OUT/usr/bin; cp /usr/bin/sort $OUT/usr/bin/hello; cp /usr/bin/cat $OUT/usr/bin/x",
+    );
     let path = world.path("recipes/hello/recipe.toml");
     let text = fs::read_to_string(&path).unwrap().replace("expect = \"coreutils\"", "expect = \"bitcoin\"");
     fs::write(&path, text).unwrap();

@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::process::Child;
 use std::time::Duration;
 
-use harness::World;
 use hab_oci::Digest;
+use harness::World;
 
 struct Serving {
     child: Child,
@@ -24,7 +24,8 @@ impl Serving {
         while !text.contains('}') {
             assert!(reader.read_line(&mut text).unwrap() > 0, "serve ended: {text}");
         }
-        let address = serde_json::from_str::<serde_json::Value>(&text).unwrap()["listen"].as_str().unwrap().to_owned();
+        let address =
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["listen"].as_str().unwrap().to_owned();
         Self { child, address }
     }
 
@@ -88,5 +89,7 @@ fn a_build_appears_in_a_registry_that_is_already_serving() {
 #[test]
 fn writes_beyond_loopback_are_refused_at_start() {
     let world = World::new();
-    world.run("data", &["serve", "--listen", "0.0.0.0:0", "--writable"]).refused(2, &["--writable", "loopback"]);
+    world
+        .run("data", &["serve", "--listen", "0.0.0.0:0", "--writable"])
+        .refused(2, &["--writable", "loopback"]);
 }

@@ -74,7 +74,9 @@ fn files(place: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
-        .filter(|p| p.is_file() && matches!(p.extension().and_then(|e| e.to_str()), Some("gpg" | "pgp" | "asc")))
+        .filter(|p| {
+            p.is_file() && matches!(p.extension().and_then(|e| e.to_str()), Some("gpg" | "pgp" | "asc"))
+        })
         .collect();
     found.sort();
     found

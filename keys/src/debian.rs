@@ -12,8 +12,8 @@ use hab_oci::Digest;
 
 use crate::openpgp::{self, Asked};
 use crate::{
-    Certificates, Document, Evidence, EvidenceKind, Policy, Refusal, RequirementKind, SignatureSeen, SourceFile,
-    SourceKind, Unpack, VerifiedSource,
+    Certificates, Document, Evidence, EvidenceKind, Policy, Refusal, RequirementKind, SignatureSeen,
+    SourceFile, SourceKind, Unpack, VerifiedSource,
 };
 
 /// The largest index that is read, uncompressed.
@@ -56,7 +56,10 @@ impl VerifiedRelease {
         if field("Codename") != Some(suite) && field("Suite") != Some(suite) {
             return Err(Refusal::Malformed {
                 what,
-                detail: format!("it is signed for {}, not for {suite}", field("Codename").unwrap_or("no suite")),
+                detail: format!(
+                    "it is signed for {}, not for {suite}",
+                    field("Codename").unwrap_or("no suite")
+                ),
             });
         }
         if let Some(until) = field("Valid-Until").and_then(|v| jiff::fmt::rfc2822::parse(v).ok())
@@ -180,7 +183,11 @@ impl VerifiedIndex {
         }
         Ok(ListedSource {
             name: name.to_owned(),
-            version: paragraph.get("Version").ok_or_else(|| malformed("it has no Version"))?.trim().to_owned(),
+            version: paragraph
+                .get("Version")
+                .ok_or_else(|| malformed("it has no Version"))?
+                .trim()
+                .to_owned(),
             dsc: dsc.ok_or_else(|| malformed("it has no .dsc"))?,
             files,
             evidence: self.evidence.clone(),
@@ -259,7 +266,14 @@ impl ListedSource {
         // The upstream tarball comes first: the packaging is laid over it.
         files.sort_by_key(|f| (f.unpack.as_ref().map(|u| (u.strip == 0, u.into.clone())), f.name.clone()));
         let names = (self.name.as_str(), self.version.as_str(), self.version.as_str());
-        Ok(VerifiedSource::new(SourceKind::DebianSource, names, epoch, self.dsc.digest.clone(), files, evidence))
+        Ok(VerifiedSource::new(
+            SourceKind::DebianSource,
+            names,
+            epoch,
+            self.dsc.digest.clone(),
+            files,
+            evidence,
+        ))
     }
 }
 
@@ -311,7 +325,10 @@ fn safe_path(path: &str, what: &str) -> Result<String, Refusal> {
     if safe {
         Ok(path.to_owned())
     } else {
-        Err(Refusal::Malformed { what: what.to_owned(), detail: format!("{path:?} is not a path in an archive") })
+        Err(Refusal::Malformed {
+            what: what.to_owned(),
+            detail: format!("{path:?} is not a path in an archive"),
+        })
     }
 }
 

@@ -7,7 +7,9 @@ use hab_oci::Digest;
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// No, or not enough, good signatures by pinned keys.
-    #[error("{what} is refused by policy {policy}: {good} of {threshold} required signatures by pinned keys; {seen}")]
+    #[error(
+        "{what} is refused by policy {policy}: {good} of {threshold} required signatures by pinned keys; {seen}"
+    )]
     Signatures {
         /// What was judged.
         what: String,

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use sequoia_openpgp::packet::Signature;
 use sequoia_openpgp::parse::Parse;
 use sequoia_openpgp::parse::stream::{
-    DetachedVerifierBuilder, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerifierBuilder,
+    DetachedVerifierBuilder, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
+    VerifierBuilder,
 };
 use sequoia_openpgp::policy::StandardPolicy;
 use sequoia_openpgp::{Cert, Fingerprint, KeyHandle};
@@ -32,7 +33,10 @@ pub(crate) fn clearsigned(
 ) -> Result<(Vec<u8>, Vec<SignatureSeen>), Refusal> {
     admit(asked)?;
     if !bytes.starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") {
-        return Err(Refusal::Unsigned { what: asked.what.to_owned(), policy: asked.policy.name().to_owned() });
+        return Err(Refusal::Unsigned {
+            what: asked.what.to_owned(),
+            policy: asked.policy.name().to_owned(),
+        });
     }
     let unreadable = |e: &dyn std::fmt::Display| Refusal::Unreadable {
         what: asked.what.to_owned(),

@@ -83,8 +83,8 @@ impl VerifiedSource {
         bytes: &mut dyn std::io::Read,
     ) -> Result<Self, Refusal> {
         let file = format!("{name}-{version}.crate");
-        let (digest, size) = Digest::of_reader(bytes)
-            .map_err(|source| Refusal::Io { path: file.clone().into(), source })?;
+        let (digest, size) =
+            Digest::of_reader(bytes).map_err(|source| Refusal::Io { path: file.clone().into(), source })?;
         if digest != *pinned {
             return Err(Refusal::WrongDigest {
                 what: file,

@@ -8,8 +8,8 @@ use hab_oci::Digest;
 
 use crate::openpgp::{self, Asked};
 use crate::{
-    Certificates, Document, Evidence, EvidenceKind, Policy, Refusal, RequirementKind, SourceFile, SourceKind, Unpack,
-    VerifiedSource, git_tree,
+    Certificates, Document, Evidence, EvidenceKind, Policy, Refusal, RequirementKind, SourceFile, SourceKind,
+    Unpack, VerifiedSource, git_tree,
 };
 
 /// What a mirror says about a tag: bytes with names.
@@ -115,8 +115,8 @@ impl VerifiedTag {
     /// object id is recomputed from the archive's bytes.
     pub fn archive(&self, tar: &mut dyn Read) -> Result<VerifiedSource, Refusal> {
         let what = format!("the exported tree of tag {} of {}", self.name, self.project);
-        let hashed = git_tree::of_tar(tar)
-            .map_err(|detail| Refusal::Malformed { what: what.clone(), detail })?;
+        let hashed =
+            git_tree::of_tar(tar).map_err(|detail| Refusal::Malformed { what: what.clone(), detail })?;
         if hashed.tree != self.tree {
             let detail = format!("it has tree {}, but the signed commit has {}", hashed.tree, self.tree);
             return Err(Refusal::Malformed { what, detail });

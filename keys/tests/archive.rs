@@ -38,7 +38,10 @@ fn archive(signed_by: &Cert, suite: &str) -> Archive {
         hex(debian),
         debian.len()
     );
-    let dsc = clearsign(&cert("uploader"), &format!("Format: 3.0 (quilt)\nSource: lib\nVersion: 1.0-1\nChecksums-Sha256:\n{lines}"));
+    let dsc = clearsign(
+        &cert("uploader"),
+        &format!("Format: 3.0 (quilt)\nSource: lib\nVersion: 1.0-1\nChecksums-Sha256:\n{lines}"),
+    );
     let sources = xz(format!(
         "Package: other\nVersion: 1\nDirectory: pool/o\n\nPackage: lib\nBinary: lib1\nVersion: 1.0-1\n\
          Directory: pool/main/l/lib\nChecksums-Sha256:\n{lines} {} {} lib_1.0-1.dsc\n",
@@ -46,11 +49,8 @@ fn archive(signed_by: &Cert, suite: &str) -> Archive {
         dsc.len()
     )
     .as_bytes());
-    let release = format!(
-        "Origin: Test\nCodename: {suite}\nSHA256:\n {} {} {INDEX}\n",
-        hex(&sources),
-        sources.len()
-    );
+    let release =
+        format!("Origin: Test\nCodename: {suite}\nSHA256:\n {} {} {INDEX}\n", hex(&sources), sources.len());
     Archive { in_release: clearsign(signed_by, &release), sources, dsc }
 }
 
@@ -81,7 +81,8 @@ fn a_whole_chain_makes_a_verified_source_with_its_evidence() {
 fn an_index_signed_by_a_key_that_is_not_pinned_is_refused() {
     let (pinned, other) = (cert("pinned"), cert("other"));
     let archive = archive(&other, "stable");
-    let refusal = verify(&archive, &judge("archive-signature", 1, &[&pinned], &[&pinned, &other])).unwrap_err();
+    let refusal =
+        verify(&archive, &judge("archive-signature", 1, &[&pinned], &[&pinned, &other])).unwrap_err();
     assert!(matches!(refusal, Refusal::Signatures { good: 0, .. }), "{refusal}");
 }
 

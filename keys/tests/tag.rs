@@ -63,7 +63,13 @@ impl Repo {
         let odb = self.git.odb().unwrap();
         let id = odb.write(ObjectType::Tag, &object).unwrap();
         let commit = odb.read(self.commit).unwrap().data().to_vec();
-        Tagged { name: name.to_owned(), id: id.to_string(), object, commit_id: self.commit.to_string(), commit }
+        Tagged {
+            name: name.to_owned(),
+            id: id.to_string(),
+            object,
+            commit_id: self.commit.to_string(),
+            commit,
+        }
     }
 }
 
@@ -126,7 +132,8 @@ fn an_unsigned_tag_is_refused() {
 #[test]
 fn a_tag_by_an_unpinned_key_is_refused() {
     let (key, other) = (cert("maintainer"), cert("other"));
-    let refusal = verify(&repo().tag("v1", Some(&other)), &judge("tag", 1, &[&key], &[&key, &other])).unwrap_err();
+    let refusal =
+        verify(&repo().tag("v1", Some(&other)), &judge("tag", 1, &[&key], &[&key, &other])).unwrap_err();
     assert!(matches!(refusal, Refusal::Signatures { good: 0, .. }), "{refusal}");
 }
 
@@ -190,7 +197,9 @@ fn real_signed_tags_are_judged_by_their_real_keys() {
         for cert in sequoia_openpgp::cert::CertParser::from_file(entry.unwrap().path()).unwrap().flatten() {
             let fingerprint = cert.fingerprint().to_string();
             if !text.contains(&fingerprint) {
-                text.push_str(&format!("[[key]]\nfingerprint = \"{fingerprint}\"\nname = \"n\"\nreason = \"r\"\n"));
+                text.push_str(&format!(
+                    "[[key]]\nfingerprint = \"{fingerprint}\"\nname = \"n\"\nreason = \"r\"\n"
+                ));
             }
         }
     }
@@ -202,7 +211,8 @@ fn real_signed_tags_are_judged_by_their_real_keys() {
         let header = String::from_utf8_lossy(object).into_owned();
         let field = |name: &str| header.lines().find_map(|l| l.strip_prefix(name)).unwrap().to_owned();
         let (name, commit) = (field("tag "), field("object "));
-        let claimed = Claimed { project: "p", name: &name, id: &id, object: Some(object), commit: (&commit, b"") };
+        let claimed =
+            Claimed { project: "p", name: &name, id: &id, object: Some(object), commit: (&commit, b"") };
         VerifiedTag::verify(claimed, &policy, &certificates, now()).unwrap_err()
     };
     let mut good = 0;

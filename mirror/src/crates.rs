@@ -74,7 +74,8 @@ impl Index {
         if let Some(entry) = entry.versions.iter().find(|v| v.version == version) {
             return Ok(Published {
                 version: version.to_owned(),
-                digest: Digest::from_sha256_hex(&hex::encode(entry.checksum.0)).map_err(|e| malformed(e.to_string()))?,
+                digest: Digest::from_sha256_hex(&hex::encode(entry.checksum.0))
+                    .map_err(|e| malformed(e.to_string()))?,
                 published: entry.pubtime.as_ref().map(ToString::to_string),
             });
         }

@@ -48,7 +48,8 @@ impl Suite {
         self.known()?;
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let at = |b: &String| format!("{b}/dists/{}", self.name);
-        let by_hash = self.bases.iter().map(|b| format!("{}/{folder}/by-hash/SHA256/{}", at(b), digest.hex()));
+        let by_hash =
+            self.bases.iter().map(|b| format!("{}/{folder}/by-hash/SHA256/{}", at(b), digest.hex()));
         let plain = self.bases.iter().map(|b| format!("{}/{path}", at(b)));
         fetcher.read(&Wanted {
             what: format!("{path} of {}", self.name),
@@ -72,7 +73,8 @@ impl Suite {
         if self.bases.is_empty() {
             return Err(MirrorError::NoUpstream {
                 what: format!("Debian suite {}", self.name),
-                advice: "the host's apt configuration does not carry it; set debian.bases in hab.toml".to_owned(),
+                advice: "the host's apt configuration does not carry it; set debian.bases in hab.toml"
+                    .to_owned(),
             });
         }
         Ok(())

@@ -131,10 +131,9 @@ impl<'a> Fetcher<'a> {
                 url: url.clone(),
                 source: Box::new(transfer),
             },
-            None => MirrorError::NoUpstream {
-                what: what.to_owned(),
-                advice: "name one in hab.toml".to_owned(),
-            },
+            None => {
+                MirrorError::NoUpstream { what: what.to_owned(), advice: "name one in hab.toml".to_owned() }
+            }
         })
     }
 
@@ -203,8 +202,8 @@ impl<'a> Fetcher<'a> {
         }
         let mut last = None;
         for url in urls {
-            let mut file = tempfile::tempfile_in(self.keep.partial())
-                .map_err(MirrorError::io(self.keep.partial()))?;
+            let mut file =
+                tempfile::tempfile_in(self.keep.partial()).map_err(MirrorError::io(self.keep.partial()))?;
             let bounds = Bounds { exact: None, limit: self.limits.document };
             match self.attempts(url, &mut file, bounds, name) {
                 Ok(()) => return self.keep_document(kind, name, &mut file),
@@ -212,7 +211,8 @@ impl<'a> Fetcher<'a> {
             }
         }
         if let Some(bytes) = self.remembered(kind, name)? {
-            self.observer.note(&format!("no upstream answers for {name}; using the copy that was mirrored before"));
+            self.observer
+                .note(&format!("no upstream answers for {name}; using the copy that was mirrored before"));
             return Ok(bytes);
         }
         Err(match last {
@@ -225,10 +225,9 @@ impl<'a> Fetcher<'a> {
                 url: url.clone(),
                 source: Box::new(transfer),
             },
-            None => MirrorError::NoUpstream {
-                what: name.to_owned(),
-                advice: "name one in hab.toml".to_owned(),
-            },
+            None => {
+                MirrorError::NoUpstream { what: name.to_owned(), advice: "name one in hab.toml".to_owned() }
+            }
         })
     }
 
@@ -236,8 +235,7 @@ impl<'a> Fetcher<'a> {
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(self.keep.partial()))?;
         file.read_to_end(&mut bytes).map_err(MirrorError::io(self.keep.partial()))?;
-        let (digest, size) =
-            self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
+        let (digest, size) = self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
         self.keep.remember(kind, name, &digest, size).map_err(MirrorError::keep(name))?;
         Ok(bytes)
     }
@@ -252,7 +250,8 @@ impl<'a> Fetcher<'a> {
     /// The kept bytes of a wanted file, fetched first when they are missing.
     pub fn read(&self, wanted: &Wanted) -> Result<Vec<u8>, MirrorError> {
         self.fetch(wanted)?;
-        let file = self.open(&wanted.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what.clone() })?;
+        let file =
+            self.open(&wanted.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what.clone() })?;
         read_limited(file, &wanted.what, self.limits.document)
     }
 }

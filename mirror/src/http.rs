@@ -16,10 +16,8 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 20 * 1024;
 
 pub(crate) fn agent() -> ureq::Agent {
     // OpenSSL, which the signature checks bring anyway, with the host's own trust store.
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::NativeTls)
-        .root_certs(RootCerts::PlatformVerifier)
-        .build();
+    let tls =
+        TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
     ureq::Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)

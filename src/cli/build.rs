@@ -42,7 +42,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
 fn summary(report: &BuildReport) {
     let how = if report.cached { "already built" } else { "built" };
     let name = &report.index.repository;
-    terminal::say(&format!("{} {} {how} from {}", report.recipe, report.version, report.source.evidence.asked));
+    terminal::say(&format!(
+        "{} {} {how} from {}",
+        report.recipe, report.version, report.source.evidence.asked
+    ));
     for platform in &report.platforms {
         let finished = &platform.finished;
         let runs = &finished.runs;

@@ -140,7 +140,9 @@ fn reserved(farm: &Farm) -> anyhow::Result<()> {
     let command = Cli::command();
     let taken = |name: &&str| *name == "help" || command.get_subcommands().any(|c| c.get_name() == *name);
     match farm.recipes().names().into_iter().find(taken) {
-        Some(name) => Err(usage(&anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder"))),
+        Some(name) => {
+            Err(usage(&anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder")))
+        }
         None => Ok(()),
     }
 }

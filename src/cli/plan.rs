@@ -12,7 +12,13 @@ pub fn run(global: &Global, args: &build::Args) -> anyhow::Result<()> {
     terminal.finish();
     let order = order?;
     for plan in order.plans() {
-        terminal::say(&format!("{} {} for {}: plan {}", plan.recipe, plan.version, plan.platform, plan.digest()));
+        terminal::say(&format!(
+            "{} {} for {}: plan {}",
+            plan.recipe,
+            plan.version,
+            plan.platform,
+            plan.digest()
+        ));
     }
     if global.json { print_json(&order.plans()) } else { Ok(()) }
 }

@@ -24,7 +24,8 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
         rows.push(Row { name: name.to_owned(), summary: text.recipe.summary, versions });
     }
     for row in &rows {
-        let versions = if row.versions.is_empty() { "any signed tag".to_owned() } else { row.versions.join(", ") };
+        let versions =
+            if row.versions.is_empty() { "any signed tag".to_owned() } else { row.versions.join(", ") };
         terminal::say(&format!("{:<16} {versions:<20} {}", row.name, row.summary));
     }
     if global.json { print_json(&rows) } else { Ok(()) }

@@ -68,7 +68,8 @@ impl Terminal {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             let colour = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            let template = if colour { "{spinner:.cyan} [{elapsed}] {msg}" } else { "{spinner} [{elapsed}] {msg}" };
+            let template =
+                if colour { "{spinner:.cyan} [{elapsed}] {msg}" } else { "{spinner} [{elapsed}] {msg}" };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }

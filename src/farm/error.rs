@@ -39,7 +39,9 @@ pub enum FarmError {
     #[error(transparent)]
     Refused(#[from] hab_keys::Refusal),
     /// What was verified is not what the lock names.
-    #[error("{what} is verified, but it is not the one in the lock: locked {locked}, verified {verified}; if the change is right, make the lock anew with `hab-build lock recipe {recipe}`")]
+    #[error(
+        "{what} is verified, but it is not the one in the lock: locked {locked}, verified {verified}; if the change is right, make the lock anew with `hab-build lock recipe {recipe}`"
+    )]
     NotTheLocked {
         /// The source.
         what: String,
@@ -79,10 +81,14 @@ impl FarmError {
         use hab_builder::Fault as Build;
         use hab_mirror::Fault as Mirror;
         match self {
-            Self::Recipe(hab_recipe::RecipeError::Io { .. }) | Self::Store(_) | Self::Io { .. } => ExitStatus::Ours,
-            Self::Recipe(_) | Self::Policy(_) | Self::UnknownPolicy(_) | Self::Usage(_) | Self::Reference(_) => {
-                ExitStatus::Usage
+            Self::Recipe(hab_recipe::RecipeError::Io { .. }) | Self::Store(_) | Self::Io { .. } => {
+                ExitStatus::Ours
             }
+            Self::Recipe(_)
+            | Self::Policy(_)
+            | Self::UnknownPolicy(_)
+            | Self::Usage(_)
+            | Self::Reference(_) => ExitStatus::Usage,
             Self::Mirror(e) => match e.fault() {
                 Mirror::Ours => ExitStatus::Ours,
                 Mirror::Refused => ExitStatus::Refused,

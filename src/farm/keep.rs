@@ -27,7 +27,9 @@ impl StoreKeep {
 
 fn failed(error: hab_store::Error) -> KeepError {
     match error {
-        hab_store::Error::WrongDigest { expected, found } => KeepError::WrongDigest { expected, actual: found },
+        hab_store::Error::WrongDigest { expected, found } => {
+            KeepError::WrongDigest { expected, actual: found }
+        }
         other => KeepError::Store(Box::new(other)),
     }
 }

@@ -31,7 +31,8 @@ impl Farm {
     pub fn lock_toolchain(&self, folder: &Path, name: &str) -> Result<Locked, FarmError> {
         let toolchain = self.recipes.toolchain(name)?;
         let suite = self.suite(&toolchain.suite)?;
-        let lock = self.fetching(|fetcher, view| self.resolve_toolchain(fetcher, view, &toolchain, &suite))?;
+        let lock =
+            self.fetching(|fetcher, view| self.resolve_toolchain(fetcher, view, &toolchain, &suite))?;
         let path = folder.join(format!("toolchains/{name}.lock"));
         replace(&path, &lock.to_text())?;
         Ok(Locked { path, digest: lock.digest(), entries: lock.packages.len() })
@@ -49,8 +50,10 @@ impl Farm {
         let keyring = self.options.config.debian.keyrings.first().cloned().unwrap_or_default();
         let mut packages = Vec::new();
         let mut in_release = None;
-        let sysroots = Platform::ALL.map(|p| (p.architecture(), p.architecture(), &toolchain.sysroot.packages));
-        let roots = [("build", toolchain.architecture.as_str(), &toolchain.packages)].into_iter().chain(sysroots);
+        let sysroots =
+            Platform::ALL.map(|p| (p.architecture(), p.architecture(), &toolchain.sysroot.packages));
+        let roots =
+            [("build", toolchain.architecture.as_str(), &toolchain.packages)].into_iter().chain(sysroots);
         for (root, architecture, wanted) in roots {
             self.progress.stage(&format!("resolve {root} packages for {architecture}"));
             let index = index(fetcher, suite, &release, &format!("main/binary-{architecture}/Packages.xz"))?;
@@ -132,9 +135,9 @@ impl Farm {
                 })?;
                 self.lock_crate(fetcher, package, version)
             }
-            SourceTable::Git { project, .. } => {
-                Err(FarmError::Usage(format!("{project} is a git source: its tag's signature pins it, not a lock")))
-            }
+            SourceTable::Git { project, .. } => Err(FarmError::Usage(format!(
+                "{project} is a git source: its tag's signature pins it, not a lock"
+            ))),
         }
     }
 
@@ -153,13 +156,14 @@ impl Farm {
         let listed = index.source(package, version)?;
         let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
         listed.verify(&dsc, 0)?;
-        let packaging = listed.files.iter().find(|f| f.name.ends_with(".debian.tar.xz")).ok_or_else(|| {
-            MirrorError::Malformed {
-                what: format!("source package {package}"),
-                expected: "a 3.0 (quilt) source package",
-                detail: "it has no .debian.tar.xz".to_owned(),
-            }
-        })?;
+        let packaging =
+            listed.files.iter().find(|f| f.name.ends_with(".debian.tar.xz")).ok_or_else(|| {
+                MirrorError::Malformed {
+                    what: format!("source package {package}"),
+                    expected: "a 3.0 (quilt) source package",
+                    detail: "it has no .debian.tar.xz".to_owned(),
+                }
+            })?;
         let wanted = suite.pool(&packaging.name, &packaging.digest, packaging.size);
         fetcher.fetch(&wanted)?;
         let tarball = fetcher.open(&packaging.digest)?.ok_or(MirrorError::Offline { what: wanted.what })?;
@@ -177,7 +181,12 @@ impl Farm {
         })
     }
 
-    fn lock_crate(&self, fetcher: &Fetcher<'_>, package: &str, version: &str) -> Result<LockedSource, FarmError> {
+    fn lock_crate(
+        &self,
+        fetcher: &Fetcher<'_>,
+        package: &str,
+        version: &str,
+    ) -> Result<LockedSource, FarmError> {
         self.progress.stage(&format!("lock crate {package} {version}"));
         let index = self.crates_index()?;
         let published = index.published(fetcher, package, version)?;

@@ -86,10 +86,8 @@ impl Farm {
     }
 
     fn remember(&self, plan: &Plan, record: &Record, started: i64) -> Result<(), FarmError> {
-        let text = serde_json::to_string(record).map_err(|e| FarmError::Io {
-            path: PathBuf::from("the build record"),
-            source: e.into(),
-        })?;
+        let text = serde_json::to_string(record)
+            .map_err(|e| FarmError::Io { path: PathBuf::from("the build record"), source: e.into() })?;
         // The plan is a document of its own, so that its digest can always be opened.
         self.store.blobs.put(plan.to_text().as_bytes())?;
         let digest = plan.digest();
@@ -143,18 +141,16 @@ impl Farm {
         let index = hab_image::index(listed.into_iter().map(|(_, d)| d).collect(), annotations)
             .map_err(hab_builder::BuildError::from)?;
         let root = Digest::of(&index);
-        let report = IndexReport {
-            repository: repository.to_string(),
-            digest: root.clone(),
-            tags: vec![tag.clone()],
-        };
+        let report =
+            IndexReport { repository: repository.to_string(), digest: root.clone(), tags: vec![tag.clone()] };
         let wanted = TagOrDigest::Tag(tag.clone());
         let tagged = self.runtime.block_on(self.store.catalog.manifest(&repository, &wanted))?;
         if tagged.is_some_and(|found| found.digest == root) {
             return Ok(report);
         }
         manifests.push(NewManifest::new(media_type::IMAGE_INDEX, index));
-        let publication = Publication { repository, blobs, manifests, tags: vec![tag], root, at: open::now() };
+        let publication =
+            Publication { repository, blobs, manifests, tags: vec![tag], root, at: open::now() };
         self.runtime.block_on(self.store.publish(publication))?;
         Ok(report)
     }
@@ -171,7 +167,13 @@ fn source_report(source: &VerifiedSource, inputs: &BTreeMap<String, VerifiedSour
     }
 }
 
-fn report(order: &Order, records: Vec<Record>, index: IndexReport, cached: bool, start: Instant) -> BuildReport {
+fn report(
+    order: &Order,
+    records: Vec<Record>,
+    index: IndexReport,
+    cached: bool,
+    start: Instant,
+) -> BuildReport {
     let mut records = records;
     records.sort_by_key(|r| Platform::ALL.iter().position(|p| *p == r.platform.platform));
     // A request names at least one platform, so there is a first record.

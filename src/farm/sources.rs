@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
+use hab_keys::VerifiedSource;
 use hab_keys::debian::{VerifiedIndex, VerifiedRelease};
 use hab_keys::tag::{Claimed, VerifiedTag};
-use hab_keys::VerifiedSource;
 use hab_mirror::crates::Index;
 use hab_mirror::debian::Suite;
 use hab_mirror::git::{GitMirror, TagBytes};
@@ -99,7 +99,8 @@ impl Farm {
         };
         let wanted = index.wanted(fetcher, package, &locked.version, &file.digest, file.size)?;
         fetcher.fetch(&wanted)?;
-        let mut bytes = fetcher.open(&file.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what })?;
+        let mut bytes =
+            fetcher.open(&file.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what })?;
         Ok(VerifiedSource::pinned((package, &locked.version), &file.digest, locked.epoch, &mut bytes)?)
     }
 
@@ -154,7 +155,8 @@ impl Farm {
         let urls = configured.filter(|urls| !urls.is_empty()).unwrap_or(urls);
         self.fetching(|_, view| mirror.sync(urls, view))?;
         mirror.tag(version)?.ok_or_else(|| {
-            MirrorError::Unknown { what: format!("tag {version}"), upstream: format!("{project}'s upstream") }.into()
+            MirrorError::Unknown { what: format!("tag {version}"), upstream: format!("{project}'s upstream") }
+                .into()
         })
     }
 
@@ -167,10 +169,10 @@ impl Farm {
     /// What is known of a tag's tree: from an earlier export, or by exporting it now.
     pub(super) fn plan_tag(&self, project: &str, tag: &VerifiedTag) -> Result<PlannedSource, FarmError> {
         let name = format!("{project} {}", tag.commit());
-        let known = self.keep.latest("git-export", &name).map_err(|source| MirrorError::Keep {
-            what: name.clone(),
-            source,
-        })?;
+        let known = self
+            .keep
+            .latest("git-export", &name)
+            .map_err(|source| MirrorError::Keep { what: name.clone(), source })?;
         let digest = match known.filter(|d| self.keep.open(d).is_ok_and(|f| f.is_some())) {
             Some(digest) => digest,
             None => self.export(project, tag, &name)?.digest().clone(),

@@ -16,8 +16,9 @@ pub const TOOLCHAIN: &str = "name = \"tiny\"\nsuite = \"stable\"\npolicy = \"deb
     [base.certificates]\nfrom = \"usr/share/ca-certificates/mozilla\"\nto = \"etc/ssl/certs/ca-certificates.crt\"\n";
 
 /// This machine's own programs that a build script runs.
-const PROGRAMS: &[&str] =
-    &["bash", "cat", "cp", "date", "head", "ls", "mkdir", "seq", "sleep", "sort", "tar", "yes", "touch", "dd"];
+const PROGRAMS: &[&str] = &[
+    "bash", "cat", "cp", "date", "head", "ls", "mkdir", "seq", "sleep", "sort", "tar", "yes", "touch", "dd",
+];
 
 /// (root, name, bytes): the toolchain's packages.
 pub fn packages() -> Vec<(&'static str, &'static str, Vec<u8>)> {
@@ -124,10 +125,8 @@ pub fn files(key: &Cert) -> Vec<(String, Vec<u8>)> {
     let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
     encoder.write_all(sources.as_bytes()).unwrap();
     let sources = encoder.finish().unwrap();
-    let release = format!(
-        "Origin: Test\nCodename: stable\nSHA256:\n{}",
-        entry(&sources, "main/source/Sources.xz")
-    );
+    let release =
+        format!("Origin: Test\nCodename: stable\nSHA256:\n{}", entry(&sources, "main/source/Sources.xz"));
     files.extend([
         ("dists/stable/InRelease".to_owned(), signing::clearsign(key, &release)),
         ("dists/stable/main/source/Sources.xz".to_owned(), sources),

@@ -100,7 +100,8 @@ impl World {
 
     /// Writes a recipe over a git project at `url`, and locks it.
     pub fn git_recipe(&self, name: &str, script: &str, url: &str) {
-        let source = format!("kind = \"git\"\nproject = \"{name}\"\nurls = [{url:?}]\npolicy = \"maintainers\"");
+        let source =
+            format!("kind = \"git\"\nproject = \"{name}\"\nurls = [{url:?}]\npolicy = \"maintainers\"");
         self.recipe_with(name, script, &source);
     }
 
@@ -150,9 +151,13 @@ impl World {
             package: "hello".to_owned(),
             version: SOURCE_VERSION.to_owned(),
             epoch: 1_600_000_000,
-            files: ["pool/h/hello_1.0-1.dsc", "pool/h/hello_1.0.orig.tar.xz", "pool/h/hello_1.0-1.debian.tar.xz"]
-                .map(file)
-                .into(),
+            files: [
+                "pool/h/hello_1.0-1.dsc",
+                "pool/h/hello_1.0.orig.tar.xz",
+                "pool/h/hello_1.0-1.debian.tar.xz",
+            ]
+            .map(file)
+            .into(),
         }
     }
 

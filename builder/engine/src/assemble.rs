@@ -131,7 +131,8 @@ fn within(sysroot: &Path, path: &str) -> Result<(Vec<u8>, bool), BuildError> {
 /// The certificates' bundle: every `.crt` file of a folder in the order of their names, as ca-certificates makes it.
 fn bundle(folder: &Path) -> Result<Vec<u8>, BuildError> {
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let mut found: Vec<PathBuf> = entries.map_err(BuildError::io(folder))?.iter().map(fs::DirEntry::path).collect();
+    let mut found: Vec<PathBuf> =
+        entries.map_err(BuildError::io(folder))?.iter().map(fs::DirEntry::path).collect();
     found.retain(|f| f.extension().is_some_and(|e| e == "crt"));
     found.sort();
     if found.is_empty() {

@@ -69,7 +69,12 @@ pub struct FinishedLayer {
 
 impl FinishedLayer {
     fn descriptor(&self) -> Descriptor {
-        Descriptor { media_type: self.media_type.clone(), digest: self.digest.clone(), size: self.size, platform: None }
+        Descriptor {
+            media_type: self.media_type.clone(),
+            digest: self.digest.clone(),
+            size: self.size,
+            platform: None,
+        }
     }
 }
 
@@ -121,7 +126,12 @@ impl Finished {
         let mut all = self.image_blobs();
         all.extend(self.debug.iter().map(FinishedLayer::descriptor));
         let manifest = (self.manifest.clone(), self.manifest_size);
-        all.push(Descriptor { media_type: IMAGE_MANIFEST.to_owned(), digest: manifest.0, size: manifest.1, platform: None });
+        all.push(Descriptor {
+            media_type: IMAGE_MANIFEST.to_owned(),
+            digest: manifest.0,
+            size: manifest.1,
+            platform: None,
+        });
         all
     }
 
@@ -145,7 +155,9 @@ impl Workshop<'_> {
         let result = self.build_in(given, &scratch);
         match &result {
             // These errors name files in the folder.
-            Err(BuildError::Script { .. } | BuildError::NoOutput { .. } | BuildError::NotReproducible { .. }) => {}
+            Err(
+                BuildError::Script { .. } | BuildError::NoOutput { .. } | BuildError::NotReproducible { .. },
+            ) => {}
             _ => hab_sandbox::remove_tree(&scratch).map_err(BuildError::io(&scratch))?,
         }
         result

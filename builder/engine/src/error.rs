@@ -52,7 +52,9 @@ pub enum BuildError {
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// The build script did not succeed.
-    #[error("building {recipe} for {platform} failed: {outcome}; its last lines:\n{tail}\nthe whole log is {log}")]
+    #[error(
+        "building {recipe} for {platform} failed: {outcome}; its last lines:\n{tail}\nthe whole log is {log}"
+    )]
     Script {
         /// The recipe.
         recipe: String,
@@ -119,7 +121,9 @@ pub enum BuildError {
         path: String,
     },
     /// The finished image does not do what the recipe's smoke test expects.
-    #[error("the image of {recipe} for {platform} was built, but `{command}` {problem}; it printed:\n{printed}")]
+    #[error(
+        "the image of {recipe} for {platform} was built, but `{command}` {problem}; it printed:\n{printed}"
+    )]
     Smoke {
         /// The recipe.
         recipe: String,
@@ -177,7 +181,11 @@ impl BuildError {
         move |source| Self::Io { path, source }
     }
 
-    pub(crate) fn missing_libraries(recipe: &hab_recipe::RecipeName, platform: Platform, missing: &[Missing]) -> Self {
+    pub(crate) fn missing_libraries(
+        recipe: &hab_recipe::RecipeName,
+        platform: Platform,
+        missing: &[Missing],
+    ) -> Self {
         let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         Self::MissingLibraries { recipe: recipe.to_string(), platform, missing }
     }

@@ -73,9 +73,17 @@ impl Run {
 
 impl Workshop<'_> {
     /// Runs the script once, in `scratch`.
-    pub(crate) fn run(&self, given: &Inputs<'_>, scratch: &Path, how: Circumstances) -> Result<Run, BuildError> {
+    pub(crate) fn run(
+        &self,
+        given: &Inputs<'_>,
+        scratch: &Path,
+        how: Circumstances,
+    ) -> Result<Run, BuildError> {
         let plan = given.plan;
-        self.observer.stage(&format!("build {} {} for {}, {} run", plan.recipe, plan.version, plan.platform, how.name));
+        self.observer.stage(&format!(
+            "build {} {} for {}, {} run",
+            plan.recipe, plan.version, plan.platform, how.name
+        ));
         let folder = scratch.join(how.name);
         self.prepare(given, &folder, how)?;
         let spec = spec(given, &folder, how);
@@ -133,8 +141,11 @@ impl Workshop<'_> {
         for SourceFile { name, digest, unpack, .. } in source.files() {
             let Some(rule) = unpack else { continue };
             let archive = self.verified(name, digest)?;
-            let options =
-                Options { strip_components: rule.strip as usize, epoch: source.epoch(), ..Options::default() };
+            let options = Options {
+                strip_components: rule.strip as usize,
+                epoch: source.epoch(),
+                ..Options::default()
+            };
             let into = into.join(&rule.into);
             unpack::unpack_archive(name, &archive, &into, &options, self.observer.cancel())?;
         }
@@ -216,7 +227,8 @@ fn pack_reversed(folder: &Path, archive: &Path) -> Result<(), BuildError> {
         }
         if metadata.is_dir() {
             let entries = fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            let mut names: Vec<_> = entries.map_err(BuildError::io(&path))?.iter().map(fs::DirEntry::file_name).collect();
+            let mut names: Vec<_> =
+                entries.map_err(BuildError::io(&path))?.iter().map(fs::DirEntry::file_name).collect();
             // What is pushed last comes first.
             names.sort();
             waiting.extend(names.into_iter().map(|name| relative.join(name)));

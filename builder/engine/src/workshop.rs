@@ -54,7 +54,11 @@ impl<'a> Workshop<'a> {
         // What an earlier process did not finish; the caller's lock says that nobody is at it now.
         let unfinished = self.roots.join("unfinished");
         hab_sandbox::remove_tree(&unfinished).map_err(BuildError::io(&unfinished))?;
-        self.observer.stage(&format!("unpack toolchain {} ({} packages)", toolchain.name, lock.packages.len()));
+        self.observer.stage(&format!(
+            "unpack toolchain {} ({} packages)",
+            toolchain.name,
+            lock.packages.len()
+        ));
         let unpacked = self.unpack_root(toolchain, lock, &unfinished);
         if let Err(e) = unpacked {
             // The cause is the better error of the two.
@@ -65,7 +69,12 @@ impl<'a> Workshop<'a> {
         Ok(root)
     }
 
-    fn unpack_root(&self, toolchain: &Toolchain, lock: &ToolchainLock, root: &Path) -> Result<(), BuildError> {
+    fn unpack_root(
+        &self,
+        toolchain: &Toolchain,
+        lock: &ToolchainLock,
+        root: &Path,
+    ) -> Result<(), BuildError> {
         let links = toolchain.link.iter().map(|l| (l.path.clone(), l.target.clone())).collect();
         self.unpack_group(lock, "build", root, links)?;
         for platform in Platform::ALL {
@@ -121,7 +130,12 @@ impl<'a> Workshop<'a> {
         let blob = self.blobs.open_blob(digest)?.ok_or_else(missing)?;
         let (actual, _) = Digest::of_reader(blob.file).map_err(BuildError::io(&path))?;
         if actual != *digest {
-            return Err(BuildError::Tampered { what: what.to_owned(), expected: digest.clone(), actual, path });
+            return Err(BuildError::Tampered {
+                what: what.to_owned(),
+                expected: digest.clone(),
+                actual,
+                path,
+            });
         }
         Ok(path)
     }

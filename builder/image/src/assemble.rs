@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hab_oci::{
-    Config, Descriptor, Empty, ImageConfig, ImageIndex, ImageManifest, Platform, RootFs, annotations, media_type,
+    Config, Descriptor, Empty, ImageConfig, ImageIndex, ImageManifest, Platform, RootFs, annotations,
+    media_type,
 };
 
 use crate::{ImageError, Written};

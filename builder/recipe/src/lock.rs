@@ -93,7 +93,13 @@ pub struct LockedFile {
 impl ToolchainLock {
     /// A lock for `toolchain`.
     pub fn new(toolchain: &Toolchain, in_release: Digest, packages: Vec<LockedPackage>) -> Self {
-        Self { schema: SCHEMA, toolchain: toolchain.name.clone(), request: toolchain.request(), in_release, packages }
+        Self {
+            schema: SCHEMA,
+            toolchain: toolchain.name.clone(),
+            request: toolchain.request(),
+            in_release,
+            packages,
+        }
     }
 
     /// Reads the lock of `toolchain`, which must still ask for what the lock was made for.
@@ -138,8 +144,20 @@ impl ToolchainLock {
 
 impl RecipeLock {
     /// A lock for `recipe`.
-    pub fn new(recipe: &Recipe, toolchain: Digest, source: Vec<LockedSource>, input: Vec<LockedSource>) -> Self {
-        Self { schema: SCHEMA, recipe: recipe.name.clone(), request: recipe.request(), toolchain, source, input }
+    pub fn new(
+        recipe: &Recipe,
+        toolchain: Digest,
+        source: Vec<LockedSource>,
+        input: Vec<LockedSource>,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            recipe: recipe.name.clone(),
+            request: recipe.request(),
+            toolchain,
+            source,
+            input,
+        }
     }
 
     /// Reads the lock of `recipe`, which must still ask for what the lock was made for. Whether `toolchain` is still
@@ -159,7 +177,9 @@ impl RecipeLock {
         if lock.toolchain != *toolchain {
             return Err(stale("the toolchain was locked anew since it was made"));
         }
-        if lock.input.len() != recipe.input.len() || lock.source.iter().chain(&lock.input).any(|s| s.files.is_empty()) {
+        if lock.input.len() != recipe.input.len()
+            || lock.source.iter().chain(&lock.input).any(|s| s.files.is_empty())
+        {
             return Err(stale("an input or a file is missing from it"));
         }
         Ok(lock)
@@ -182,7 +202,11 @@ impl RecipeLock {
                 source.package, source.version, source.epoch
             );
             for f in &source.files {
-                let _ = writeln!(text, "  {{ path = {:?}, digest = \"{}\", size = {} }},", f.path, f.digest, f.size);
+                let _ = writeln!(
+                    text,
+                    "  {{ path = {:?}, digest = \"{}\", size = {} }},",
+                    f.path, f.digest, f.size
+                );
             }
             text.push_str("]\n");
         }
@@ -221,5 +245,6 @@ fn header(command: &str) -> String {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, RecipeError> {
-    toml::from_str(text).map_err(|source| RecipeError::Syntax { path: path.to_owned(), source: Box::new(source) })
+    toml::from_str(text)
+        .map_err(|source| RecipeError::Syntax { path: path.to_owned(), source: Box::new(source) })
 }

@@ -42,11 +42,16 @@ impl RecipeSet {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(folder).map_err(io(folder))? {
             let dir = entry.map_err(io(folder))?.path();
-            let Some(dir_name) = dir.file_name().and_then(|n| n.to_str()).filter(|_| dir.is_dir()) else { continue };
+            let Some(dir_name) = dir.file_name().and_then(|n| n.to_str()).filter(|_| dir.is_dir()) else {
+                continue;
+            };
             for entry in fs::read_dir(&dir).map_err(io(&dir))? {
                 let file = entry.map_err(io(&dir))?.path();
-                let wanted = matches!(file.extension().and_then(|e| e.to_str()), Some("toml" | "lock" | "sh"));
-                let Some(name) = file.file_name().and_then(|n| n.to_str()).filter(|_| wanted) else { continue };
+                let wanted =
+                    matches!(file.extension().and_then(|e| e.to_str()), Some("toml" | "lock" | "sh"));
+                let Some(name) = file.file_name().and_then(|n| n.to_str()).filter(|_| wanted) else {
+                    continue;
+                };
                 let size = fs::metadata(&file).map_err(io(&file))?.len();
                 if size > LIMIT {
                     return Err(RecipeError::Invalid {
@@ -68,12 +73,15 @@ impl RecipeSet {
 
     /// The recipe `name` with its script and toolchain.
     pub fn recipe(&self, name: &str) -> Result<RecipeText, RecipeError> {
-        let unknown =
-            || RecipeError::UnknownRecipe { name: name.chars().take(100).collect(), known: self.names().join(", ") };
+        let unknown = || RecipeError::UnknownRecipe {
+            name: name.chars().take(100).collect(),
+            known: self.names().join(", "),
+        };
         let text = self.files.get(&format!("{name}/recipe.toml")).ok_or_else(unknown)?;
         let name: RecipeName = name.parse()?;
         let recipe = Recipe::parse(&name, text)?;
-        let script = self.text(&format!("{}/build.sh", recipe.build.script_of.as_ref().unwrap_or(&name)))?.to_owned();
+        let script =
+            self.text(&format!("{}/build.sh", recipe.build.script_of.as_ref().unwrap_or(&name)))?.to_owned();
         let toolchain = self.toolchain(&recipe.build.toolchain).map_err(|e| match e {
             RecipeError::MissingFile { .. } => RecipeError::UnknownToolchain {
                 recipe: name.to_string(),
@@ -102,7 +110,10 @@ impl RecipeSet {
     }
 
     fn text(&self, path: &str) -> Result<&str, RecipeError> {
-        self.files.get(path).map(String::as_str).ok_or_else(|| RecipeError::MissingFile { path: path.to_owned() })
+        self.files
+            .get(path)
+            .map(String::as_str)
+            .ok_or_else(|| RecipeError::MissingFile { path: path.to_owned() })
     }
 
     fn lock(&self, path: &str, what: &str) -> Result<&str, RecipeError> {

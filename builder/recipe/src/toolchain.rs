@@ -84,7 +84,8 @@ impl Toolchain {
                 return Err(invalid(format!("base.files has no entry for {}", platform.architecture())));
             }
         }
-        let words = this.packages.iter().chain(&this.sysroot.packages).chain([&this.suite, &this.architecture]);
+        let words =
+            this.packages.iter().chain(&this.sysroot.packages).chain([&this.suite, &this.architecture]);
         for word in words {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-.:".contains(&b);
             if word.is_empty() || word.starts_with('-') || !word.bytes().all(plain) {

@@ -21,7 +21,8 @@ fn reachable(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
         .nodes
         .iter()
         .map(|node| {
-            let normal = node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
+            let normal =
+                node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
             (&node.id, normal.map(|d| &d.pkg).collect())
         })
         .collect();
@@ -86,10 +87,15 @@ fn there_is_no_common_and_no_utils() {
 fn picture(metadata: &Metadata) -> String {
     let mut lines = BTreeSet::new();
     for package in metadata.workspace_packages().into_iter().filter(|p| p.name != "check-edges") {
-        let house = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal && d.path.is_some());
+        let house =
+            package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal && d.path.is_some());
         let names: BTreeSet<_> = house.map(|d| d.name.as_str()).collect();
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        lines.insert(format!("{:<12} -> {}", package.name, if names.is_empty() { "(nothing)" } else { &names }));
+        lines.insert(format!(
+            "{:<12} -> {}",
+            package.name,
+            if names.is_empty() { "(nothing)" } else { &names }
+        ));
     }
     lines.into_iter().collect::<Vec<_>>().join("\n")
 }

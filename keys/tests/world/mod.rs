@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use hab_keys::{Certificates, Policy};
+use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::{CertBuilder, CipherSuite};
 use sequoia_openpgp::serialize::SerializeInto as _;
 use sequoia_openpgp::serialize::stream::{Message, Signer};
-use sequoia_openpgp::Cert;
 
 pub fn now() -> SystemTime {
     SystemTime::now()
@@ -46,7 +46,8 @@ pub fn clearsign(cert: &Cert, text: &str) -> Vec<u8> {
 pub fn detached(cert: &Cert, bytes: &[u8]) -> Vec<u8> {
     use sequoia_openpgp::serialize::stream::Armorer;
     let mut out = Vec::new();
-    let armor = Armorer::new(Message::new(&mut out)).kind(sequoia_openpgp::armor::Kind::Signature).build().unwrap();
+    let armor =
+        Armorer::new(Message::new(&mut out)).kind(sequoia_openpgp::armor::Kind::Signature).build().unwrap();
     let mut message = signer(armor, cert, now()).detached().build().unwrap();
     message.write_all(bytes).unwrap();
     message.finalize().unwrap();

@@ -44,14 +44,16 @@ impl AptConfig {
     /// Addresses of other kinds than http, https and file are left out.
     pub fn bases(&self, suite: &str) -> Vec<String> {
         let mut found = Vec::new();
-        for entry in self.entries.iter().filter(|e| e.suites.iter().any(|s| s.trim_end_matches('/') == suite)) {
+        for entry in self.entries.iter().filter(|e| e.suites.iter().any(|s| s.trim_end_matches('/') == suite))
+        {
             for uri in &entry.uris {
                 let uri = uri.trim_end_matches('/');
                 let uri = match uri.strip_prefix("file:/") {
                     Some(path) => format!("file:///{}", path.trim_start_matches('/')),
                     None => uri.to_owned(),
                 };
-                let fetchable = ["http://", "https://", "file://"].iter().any(|scheme| uri.starts_with(scheme));
+                let fetchable =
+                    ["http://", "https://", "file://"].iter().any(|scheme| uri.starts_with(scheme));
                 if fetchable && !found.contains(&uri) {
                     found.push(uri);
                 }
@@ -76,7 +78,8 @@ fn one_line(line: &str) -> Option<Entry> {
 /// The deb822 format: paragraphs with `Types`, `URIs`, `Suites`, and perhaps `Enabled: no`.
 fn deb822(text: &str, file: &Path) -> Result<Vec<Entry>, MirrorError> {
     // deb822-fast knows no comments within a paragraph, which sources files are full of.
-    let text: String = text.lines().filter(|l| !l.starts_with('#')).fold(String::new(), |all, l| all + l + "\n");
+    let text: String =
+        text.lines().filter(|l| !l.starts_with('#')).fold(String::new(), |all, l| all + l + "\n");
     let parsed: deb822_fast::Deb822 = text
         .parse()
         .map_err(|e| MirrorError::HostConfig { client: "apt", detail: format!("{}: {e}", file.display()) })?;

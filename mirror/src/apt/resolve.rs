@@ -44,7 +44,11 @@ impl Resolver {
             fs::create_dir_all(&path).map_err(at(&path))?;
         }
         let lines = suite.bases().iter().map(|base| {
-            format!("deb [arch={architecture} signed-by={}] {base} {} main\n", keyring.display(), suite.name())
+            format!(
+                "deb [arch={architecture} signed-by={}] {base} {} main\n",
+                keyring.display(),
+                suite.name()
+            )
         });
         for (name, text) in [("sources.list", lines.collect::<String>()), ("state/status", String::new())] {
             let path = folder.join(name);
@@ -56,7 +60,11 @@ impl Resolver {
     }
 
     /// The packages that an empty system of this architecture needs to have `packages`, without recommendations.
-    pub fn resolve(&self, packages: &[String], observer: &dyn Observer) -> Result<Vec<Resolved>, MirrorError> {
+    pub fn resolve(
+        &self,
+        packages: &[String],
+        observer: &dyn Observer,
+    ) -> Result<Vec<Resolved>, MirrorError> {
         let mut arguments: Vec<OsString> =
             ["install", "-qq", "-y", "--no-install-recommends", "--print-uris", "--"].map(Into::into).into();
         arguments.extend(packages.iter().map(Into::into));
@@ -74,7 +82,12 @@ impl Resolver {
         Ok(found)
     }
 
-    fn apt(&self, action: &'static str, arguments: &[OsString], observer: &dyn Observer) -> Result<String, MirrorError> {
+    fn apt(
+        &self,
+        action: &'static str,
+        arguments: &[OsString],
+        observer: &dyn Observer,
+    ) -> Result<String, MirrorError> {
         observer.note(&format!("apt-get {action} for {}", self.architecture));
         let dir = |sub: &str| self.folder.join(sub).display().to_string();
         let options = [
@@ -107,7 +120,10 @@ impl Resolver {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let words = stderr.lines().filter(|l| l.starts_with("E:") || l.starts_with("W:")).take(5);
         let said: Vec<_> = words.map(str::to_owned).collect();
-        Err(MirrorError::Apt { action, said: if said.is_empty() { stderr.trim().to_owned() } else { said.join("; ") } })
+        Err(MirrorError::Apt {
+            action,
+            said: if said.is_empty() { stderr.trim().to_owned() } else { said.join("; ") },
+        })
     }
 }
 
@@ -128,7 +144,8 @@ mod tests {
 
     #[test]
     fn an_epoch_is_unescaped() {
-        let line = "'http://x.invalid/pool/g/git_2.39_amd64.deb' git_1%3a2.39.5-0+deb12u2_amd64.deb 7256 SHA256:00";
+        let line =
+            "'http://x.invalid/pool/g/git_2.39_amd64.deb' git_1%3a2.39.5-0+deb12u2_amd64.deb 7256 SHA256:00";
         assert_eq!(
             uri_line(line),
             Some(Resolved {

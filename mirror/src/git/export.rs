@@ -46,7 +46,8 @@ impl GitMirror {
                 return Err(self.malformed(prefix, &format!("a file named {name:?}")));
             }
             let path = format!("{prefix}{name}");
-            let object = |kind| entry.to_object(&self.repository).and_then(|o| o.peel(kind)).map_err(self.broken());
+            let object =
+                |kind| entry.to_object(&self.repository).and_then(|o| o.peel(kind)).map_err(self.broken());
             let mut header = tar::Header::new_gnu();
             header.set_mtime(mtime);
             header.set_uid(0);
@@ -56,7 +57,8 @@ impl GitMirror {
                     header.set_entry_type(tar::EntryType::Directory);
                     header.set_mode(0o755);
                     header.set_size(0);
-                    tar.append_data(&mut header, format!("{path}/"), io::empty()).map_err(MirrorError::io("the exported archive"))?;
+                    tar.append_data(&mut header, format!("{path}/"), io::empty())
+                        .map_err(MirrorError::io("the exported archive"))?;
                     if let Some(tree) = object(ObjectType::Tree)?.as_tree() {
                         self.export_tree(tree, &format!("{path}/"), mtime, tar, total)?;
                     }
@@ -72,15 +74,19 @@ impl GitMirror {
                         header.set_entry_type(tar::EntryType::Symlink);
                         header.set_mode(0o777);
                         header.set_size(0);
-                        tar.append_link(&mut header, path, target).map_err(MirrorError::io("the exported archive"))?;
+                        tar.append_link(&mut header, path, target)
+                            .map_err(MirrorError::io("the exported archive"))?;
                     } else {
                         header.set_mode(if mode & 0o100 != 0 { 0o755 } else { 0o644 });
                         header.set_size(content.len() as u64);
-                        tar.append_data(&mut header, path, content).map_err(MirrorError::io("the exported archive"))?;
+                        tar.append_data(&mut header, path, content)
+                            .map_err(MirrorError::io("the exported archive"))?;
                     }
                 }
                 (Some(ObjectType::Commit), _) => {
-                    return Err(self.malformed(&path, "a submodule, whose content the signed tree does not hold"));
+                    return Err(
+                        self.malformed(&path, "a submodule, whose content the signed tree does not hold")
+                    );
                 }
                 _ => return Err(self.malformed(&path, "an entry of an unknown kind")),
             }

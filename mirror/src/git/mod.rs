@@ -45,7 +45,8 @@ impl GitMirror {
             ErrorCode::NotFound => Repository::init_bare(&path),
             _ => Err(e),
         });
-        let repository = repository.map_err(|source| MirrorError::Repository { path: path.clone(), source })?;
+        let repository =
+            repository.map_err(|source| MirrorError::Repository { path: path.clone(), source })?;
         Ok(Self { project: project.to_owned(), path, repository })
     }
 
@@ -84,7 +85,8 @@ impl GitMirror {
                 }
                 Some(old) => {
                     if !repo.graph_descendant_of(new, old).unwrap_or(false) {
-                        repo.reference(&history(old), old, true, "rewritten upstream").map_err(self.broken())?;
+                        repo.reference(&history(old), old, true, "rewritten upstream")
+                            .map_err(self.broken())?;
                     }
                     repo.reference(&wanted, new, true, "sync").map_err(self.broken())?;
                 }

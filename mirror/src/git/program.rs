@@ -38,7 +38,8 @@ pub(super) fn fetch(
         .map_err(MirrorError::NoGit)?;
     let stderr = child.stderr.take();
     let words = thread::scope(|scope| {
-        let reader = scope.spawn(move || stderr.map(|s| last_words(s, project, observer)).unwrap_or_default());
+        let reader =
+            scope.spawn(move || stderr.map(|s| last_words(s, project, observer)).unwrap_or_default());
         let status = wait(&mut child, project, observer);
         let words = reader.join().unwrap_or_default();
         status.map(|ok| (ok, words))

@@ -14,8 +14,8 @@ mod reference;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use manifest::{
-    Config, Descriptor, Empty, ImageConfig, ImageIndex, ImageManifest, Platform, PlatformError, RootFs, annotations,
-    media_type,
+    Config, Descriptor, Empty, ImageConfig, ImageIndex, ImageManifest, Platform, PlatformError, RootFs,
+    annotations, media_type,
 };
 pub use outline::{Edge, EdgeKind, Outline, OutlineError};
 pub use reference::{ReferenceError, RepositoryName, Tag, TagOrDigest};
