@@ -129,6 +129,17 @@ fn nothing_mirrored_and_offline_is_said() {
 }
 
 #[test]
+fn a_bad_index_that_was_seen_does_not_spoil_the_accepted_one() {
+    let world = World::new();
+    world.build("data", "hello").good();
+    world.recipe("hello", &format!("{GOOD}echo > $OUT/etc/more\n"));
+    world.server.put("dists/stable/InRelease", b"Codename: stable\nSHA256:\n".to_vec());
+    world.build("data", "hello").refused(3, &["carries no signature"]);
+    world.server.stop();
+    world.build("data", "hello").good();
+}
+
+#[test]
 fn an_upstream_that_is_away_is_said() {
     let world = World::new();
     world.server.stop();

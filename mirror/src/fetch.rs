@@ -192,13 +192,11 @@ impl<'a> Fetcher<'a> {
     }
 
     /// A document whose digest nobody can know yet (a signed index, an index entry), from the first upstream that
-    /// has it; kept and remembered under `kind` and `name`. Offline, or when no upstream answers, the newest one that
-    /// was ever seen. **Unverified**: it is for `hab-keys` to judge.
+    /// has it; kept, and remembered under `kind` and `name`. **Unverified**: it is for `hab-keys` to judge, and only
+    /// its caller knows which earlier copy was accepted, so there is no falling back here.
     pub fn document(&self, kind: &str, name: &str, urls: &[String]) -> Result<Vec<u8>, MirrorError> {
         if self.offline {
-            return self
-                .remembered(kind, name)?
-                .ok_or_else(|| MirrorError::Offline { what: name.to_owned() });
+            return Err(MirrorError::Offline { what: name.to_owned() });
         }
         let mut last = None;
         for url in urls {
@@ -209,11 +207,6 @@ impl<'a> Fetcher<'a> {
                 Ok(()) => return self.keep_document(kind, name, &mut file),
                 Err(e) => last = Some((url, e?)),
             }
-        }
-        if let Some(bytes) = self.remembered(kind, name)? {
-            self.observer
-                .note(&format!("no upstream answers for {name}; using the copy that was mirrored before"));
-            return Ok(bytes);
         }
         Err(match last {
             Some((url, Transfer::Status(404 | 410 | 403))) => {
@@ -240,11 +233,9 @@ impl<'a> Fetcher<'a> {
         Ok(bytes)
     }
 
-    fn remembered(&self, kind: &str, name: &str) -> Result<Option<Vec<u8>>, MirrorError> {
-        let Some(digest) = self.keep.latest(kind, name).map_err(MirrorError::keep(name))? else {
-            return Ok(None);
-        };
-        self.open(&digest)?.map(|file| read_limited(file, name, self.limits.document)).transpose()
+    /// The kept document with this digest, if it is here.
+    pub fn kept_document(&self, name: &str, digest: &Digest) -> Result<Option<Vec<u8>>, MirrorError> {
+        self.open(digest)?.map(|file| read_limited(file, name, self.limits.document)).transpose()
     }
 
     /// The kept bytes of a wanted file, fetched first when they are missing.

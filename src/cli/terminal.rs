@@ -97,7 +97,7 @@ impl Terminal {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.bar {
             Some(bar) => {
-                let width = console_width();
+                let width = room();
                 let mut text = format!("{} {detail}", shown.stage);
                 for line in &shown.tail {
                     text.push_str("\n    ");
@@ -114,12 +114,10 @@ impl Terminal {
     }
 }
 
-fn console_width() -> usize {
-    rustix_columns().saturating_sub(8).max(20)
-}
-
-fn rustix_columns() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(100)
+/// How many characters fit beside the indentation; they are asked for anew, because windows change their size.
+fn room() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));
+    columns.saturating_sub(6).max(20)
 }
 
 impl Progress for Terminal {

@@ -50,17 +50,19 @@ impl Farm {
         let keyring = self.options.config.debian.keyrings.first().cloned().unwrap_or_default();
         let mut packages = Vec::new();
         let mut in_release = None;
-        let sysroots =
-            Platform::ALL.map(|p| (p.architecture(), p.architecture(), &toolchain.sysroot.packages));
-        let roots =
-            [("build", toolchain.architecture.as_str(), &toolchain.packages)].into_iter().chain(sysroots);
-        for (root, architecture, wanted) in roots {
+        let sysroot = (&toolchain.sysroot.packages, &toolchain.sysroot.exclude);
+        let sysroots = Platform::ALL.map(|p| (p.architecture(), p.architecture(), sysroot));
+        let build = ("build", toolchain.architecture.as_str(), (&toolchain.packages, &toolchain.exclude));
+        for (root, architecture, (wanted, exclude)) in [build].into_iter().chain(sysroots) {
             self.progress.stage(&format!("resolve {root} packages for {architecture}"));
             let index = index(fetcher, suite, &release, &format!("main/binary-{architecture}/Packages.xz"))?;
             in_release = index.evidence().documents.first().map(|d| d.digest.clone());
             let state = self.options.data.join("work/apt");
             let resolver = Resolver::new(&state, suite, architecture, &keyring, view)?;
             for found in resolver.resolve(wanted, view)? {
+                if exclude.contains(&found.name) {
+                    continue;
+                }
                 // apt says which; what it is, only the signed index says.
                 let named = index.package(&found.name, &found.version, &found.architecture)?;
                 packages.push(LockedPackage {

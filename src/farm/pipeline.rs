@@ -131,16 +131,14 @@ impl Farm {
             let bytes = bytes.ok_or_else(|| missing(&finished.manifest))?;
             let mut descriptor = Descriptor::of(media_type::IMAGE_MANIFEST, &bytes);
             descriptor.platform = Some(*platform);
-            listed.push((*platform, descriptor));
+            listed.push(descriptor);
             blobs.extend(finished.image_blobs());
             manifests.push(NewManifest::new(media_type::IMAGE_MANIFEST, bytes));
         }
-        // The index is a function of the set of platforms, not of the order in which they were asked for.
-        listed.sort_by_key(|(platform, _)| *platform);
         let annotations = order.plans.first().map(hab_builder::annotations).unwrap_or_default();
-        let index = hab_image::index(listed.into_iter().map(|(_, d)| d).collect(), annotations)
-            .map_err(hab_builder::BuildError::from)?;
-        let root = Digest::of(&index);
+        let (index, descriptor) =
+            hab_image::index(&listed, annotations).map_err(hab_builder::BuildError::from)?;
+        let root = descriptor.digest;
         let report =
             IndexReport { repository: repository.to_string(), digest: root.clone(), tags: vec![tag.clone()] };
         let wanted = TagOrDigest::Tag(tag.clone());

@@ -8,10 +8,13 @@ use hab_keys::tag::{Claimed, VerifiedTag};
 use hab_mirror::crates::Index;
 use hab_mirror::debian::Suite;
 use hab_mirror::git::{GitMirror, TagBytes};
-use hab_mirror::{Fetcher, Keep as _, MirrorError};
+use hab_mirror::{Fault, Fetcher, Keep as _, MirrorError};
 use hab_recipe::{LockedSource, PlannedSource, RecipeName, SourceTable};
 
 use super::{Farm, FarmError};
+
+/// Under which kind the catalog remembers InRelease files that a policy accepted.
+const ACCEPTED: &str = "debian-in-release-accepted";
 
 /// The Sources or Packages index at `path` of a suite, through its verified InRelease.
 pub(super) fn index(
@@ -26,7 +29,8 @@ pub(super) fn index(
 }
 
 impl Farm {
-    /// The suite's InRelease, fetched and judged.
+    /// The suite's InRelease, fetched and judged. Offline, or when no upstream answers, the newest one that was accepted
+    /// before; never one that was only seen.
     pub(super) fn release(
         &self,
         fetcher: &Fetcher<'_>,
@@ -35,8 +39,24 @@ impl Farm {
     ) -> Result<VerifiedRelease, FarmError> {
         let policy = self.policy(policy)?;
         let certificates = self.certificates(&policy)?;
-        let bytes = suite.in_release(fetcher)?;
-        Ok(VerifiedRelease::verify(&bytes, suite.name(), &policy, &certificates, SystemTime::now())?)
+        let verify =
+            |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &policy, &certificates, SystemTime::now());
+        let kept = |source| MirrorError::Keep { what: format!("InRelease of {}", suite.name()), source };
+        let bytes = match suite.in_release(fetcher) {
+            Ok(bytes) => bytes,
+            Err(e) if e.fault() == Fault::Upstream => {
+                let accepted = self.keep.latest(ACCEPTED, suite.name()).map_err(kept)?;
+                let accepted = accepted.map(|digest| fetcher.kept_document(suite.name(), &digest)).transpose()?;
+                let bytes = accepted.flatten().ok_or(e)?;
+                self.progress.note(&format!("using the InRelease of {} that was accepted before", suite.name()));
+                return Ok(verify(&bytes)?);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let release = verify(&bytes)?;
+        let digest = hab_oci::Digest::of(&bytes);
+        self.keep.remember(ACCEPTED, suite.name(), &digest, bytes.len() as u64).map_err(kept)?;
+        Ok(release)
     }
 
     /// Fetches and judges a source that a lock names.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use hab_image::{ImageSpec, Layer};
+use hab_image::{Directory, ImageSpec, Layer, PackedLayer};
 use hab_oci::Descriptor;
 use hab_recipe::{Compression, Plan};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -31,36 +31,39 @@ impl Workshop<'_> {
     pub(crate) fn assemble(&self, given: &Inputs<'_>, run: &Run) -> Result<Image, BuildError> {
         let plan = given.plan;
         self.observer.stage(&format!("assemble the image for {}", plan.platform));
+        let epoch = plan.source.epoch;
         let base = self.layer(plan, base(plan, given.root)?)?;
         let outputs = self.layer(plan, outputs(plan, &run.out())?)?;
-        let debug = files(&run.debug())?;
+        let debug = files(&run.debug(), epoch)?;
         let debug = if debug.is_empty() { None } else { Some(finished(&self.layer(plan, debug)?)) };
         let layers = [base, outputs];
         let image = hab_image::assemble(&spec(plan), &layers)?;
         self.blobs.put(&image.config)?;
         self.blobs.put(&image.manifest)?;
         Ok(Image {
-            manifest: image.manifest_descriptor,
+            manifest: image.descriptor,
             config: image.config_descriptor,
             layers: layers.iter().map(finished).collect(),
             debug,
         })
     }
 
-    fn layer(&self, plan: &Plan, layer: Layer<'_>) -> Result<hab_image::Written, BuildError> {
+    fn layer(&self, plan: &Plan, layer: Layer<'_>) -> Result<PackedLayer, BuildError> {
         let compression = match plan.image.compression {
             Compression::Zstd => hab_image::Compression::Zstd,
             Compression::Gzip => hab_image::Compression::Gzip,
         };
-        let (writer, written) = layer.write(plan.source.epoch, compression, self.blobs.writer()?)?;
-        writer.commit(Some(&written.descriptor.digest))?;
-        Ok(written)
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut writer = self.blobs.writer()?;
+        let packed = layer.pack(compression, threads, &mut writer)?;
+        writer.commit(Some(&packed.descriptor.digest))?;
+        Ok(packed)
     }
 }
 
-fn finished(written: &hab_image::Written) -> FinishedLayer {
-    let Descriptor { media_type, digest, size, .. } = written.descriptor.clone();
-    FinishedLayer { digest, diff_id: written.diff_id.clone(), size, media_type }
+fn finished(packed: &PackedLayer) -> FinishedLayer {
+    let Descriptor { media_type, digest, size, .. } = packed.descriptor.clone();
+    FinishedLayer { digest, diff_id: packed.diff_id.clone(), size, media_type }
 }
 
 /// The annotations of a plan's image, which the index has too.
@@ -80,10 +83,10 @@ fn spec(plan: &Plan) -> ImageSpec {
         entrypoint: image.entrypoint.clone(),
         cmd: image.cmd.clone(),
         env,
-        working_dir: image.home.clone(),
+        workdir: image.home.clone(),
         ports: image.ports.clone(),
         volumes: vec![image.home.clone()],
-        stop_signal: image.stop_signal.clone(),
+        stop_signal: image.stop_signal.clone().unwrap_or_default(),
         annotations: annotations(plan),
     }
 }
@@ -91,23 +94,21 @@ fn spec(plan: &Plan) -> ImageSpec {
 /// The C library and its loader, certificate authorities, and the one user.
 fn base(plan: &Plan, root: &Path) -> Result<Layer<'static>, BuildError> {
     let sysroot = root.join(plan.sysroot().trim_start_matches('/'));
-    let mut layer = Layer::new();
+    let mut layer = Layer::new(plan.source.epoch)?;
     // The loader's path is written into every program, and it begins with one of these.
     layer.link("lib", "usr/lib")?;
     layer.link("lib64", "usr/lib64")?;
-    layer.folder("usr/lib64", 0, 0o755)?;
+    layer.directory("usr/lib64", Directory::default())?;
     for path in plan.base.files.get(plan.platform.architecture()).into_iter().flatten() {
         let (content, executable) = within(&sysroot, path)?;
-        layer.file(path, executable, content.len() as u64, io::Cursor::new(content))?;
+        layer.bytes(path, executable, content)?;
     }
     let certificates = &plan.base.certificates;
     let text = bundle(&sysroot.join(certificates.from.trim_start_matches('/')))?;
-    layer.file(&certificates.to, false, text.len() as u64, io::Cursor::new(text))?;
+    layer.bytes(&certificates.to, false, text)?;
     let (user, uid, home) = (&plan.image.user, plan.image.uid, &plan.image.home);
-    let passwd = format!("{user}:x:{uid}:{uid}:{user}:{home}:/nonexistent\n").into_bytes();
-    let group = format!("{user}:x:{uid}:\n").into_bytes();
-    layer.file("etc/passwd", false, passwd.len() as u64, io::Cursor::new(passwd))?;
-    layer.file("etc/group", false, group.len() as u64, io::Cursor::new(group))?;
+    layer.bytes("etc/passwd", false, format!("{user}:x:{uid}:{uid}:{user}:{home}:/nonexistent\n"))?;
+    layer.bytes("etc/group", false, format!("{user}:x:{uid}:\n"))?;
     Ok(layer)
 }
 
@@ -150,39 +151,24 @@ fn bundle(folder: &Path) -> Result<Vec<u8>, BuildError> {
 }
 
 fn outputs(plan: &Plan, folder: &Path) -> Result<Layer<'static>, BuildError> {
-    let mut layer = files(folder)?;
-    layer.folder(plan.image.home.trim_matches('/'), plan.image.uid, 0o700)?;
+    let mut layer = files(folder, plan.source.epoch)?;
+    let uid = plan.image.uid;
+    layer.directory(plan.image.home.trim_matches('/'), Directory { mode: 0o700, uid, gid: uid })?;
     Ok(layer)
 }
 
-fn files(folder: &Path) -> Result<Layer<'static>, BuildError> {
+fn files(folder: &Path, epoch: i64) -> Result<Layer<'static>, BuildError> {
     let tree = Tree::scan(folder, &Limits::default())?;
-    let mut layer = Layer::new();
+    let mut layer = Layer::new(epoch)?;
     for entry in tree.entries() {
         match &entry.node {
             Node::File { size, executable, .. } => {
-                let content = Later { path: folder.join(&entry.path), file: None };
-                layer.file(&entry.path, *executable, *size, content)?;
+                let path = folder.join(&entry.path);
+                layer.file(&entry.path, *executable, *size, move || File::open(path))?;
             }
             Node::Link(target) => layer.link(&entry.path, target)?,
-            Node::Directory => layer.folder(&entry.path, 0, 0o755)?,
+            Node::Directory => layer.directory(&entry.path, Directory::default())?,
         }
     }
     Ok(layer)
-}
-
-/// Opens its file when it is first read, so that a layer of many files does not hold them all open.
-struct Later {
-    path: PathBuf,
-    file: Option<File>,
-}
-
-impl Read for Later {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => File::open(&self.path)?,
-        };
-        self.file.insert(file).read(buffer)
-    }
 }

@@ -44,6 +44,8 @@ impl Workshop<'_> {
             binds.push(Bind { host: emulator.clone(), inside: EMULATOR.into(), writable: false });
         }
         let spec = Spec {
+            // The image's own home is not writable for the sandbox's user.
+            env: [("HOME".to_owned(), "/tmp".to_owned())].into(),
             binds,
             limits: Limits {
                 memory: Some(2 << 30),

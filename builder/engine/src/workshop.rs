@@ -107,6 +107,7 @@ impl<'a> Workshop<'a> {
         }
         let options = Options {
             merged_usr: true,
+            relative_links: group != "build",
             owner: hab_sandbox::owner(),
             epoch: ROOT_EPOCH,
             special: Special::Skip,

@@ -1,15 +1,25 @@
 //! Files to deterministic layers, manifests and an index.
 //!
-//! Layer: pure. It reads what it is given through `Read`, writes to the `Write` it is given, and knows neither a clock
-//! nor a file system. Equal input gives equal bytes on every machine: entries are sorted, owners and modes fixed, the
-//! time is the source's, and the compressor is the one that Cargo.lock pins, with its parameters written down here.
+//! Layer: above `hab-oci`, below the engine. Pure: what goes in are readers and plain values, what comes out are bytes;
+//! no filesystem, no clock, no async. The same files give the same digests in whatever order they were added, on
+//! whatever machine and on however many threads.
 //!
-//! Start reading at [`Layer`], then [`assemble`] and [`index`].
+//! Start reading at [`Layer`], which becomes a [`PackedLayer`]; [`assemble`] makes an image of these, and [`index`]
+//! makes one name of several images.
 
-mod assemble;
-mod compress;
+mod compression;
+mod date;
+mod error;
+mod header;
+mod image;
 mod layer;
+mod pack;
+#[cfg(test)]
+mod tests;
 
-pub use assemble::{Assembled, ImageSpec, assemble, index};
-pub use compress::Compression;
-pub use layer::{ImageError, Layer, Written};
+pub use compression::Compression;
+pub use date::rfc3339;
+pub use error::{ImageError, PathProblem};
+pub use image::{Image, ImageSpec, assemble, index};
+pub use layer::{Directory, Layer};
+pub use pack::PackedLayer;

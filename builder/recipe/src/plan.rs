@@ -80,6 +80,8 @@ impl Plan {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into();
+        let mut base = text.toolchain.base.clone();
+        base.files.retain(|architecture, _| architecture == platform.architecture());
         Ok(Self {
             schema: PLAN_SCHEMA,
             recipe: recipe.name.clone(),
@@ -92,7 +94,7 @@ impl Plan {
             links: text.toolchain.link.clone(),
             script: Digest::of(text.script.as_bytes()),
             env: recipe.build.env.clone(),
-            base: text.toolchain.base.clone(),
+            base,
             image: recipe.image.clone(),
             smoke: recipe.smoke.clone(),
             annotations,

@@ -21,6 +21,9 @@ pub struct Toolchain {
     pub architecture: String,
     /// The packages to resolve for the root itself.
     pub packages: Vec<String>,
+    /// Packages that the resolver wants and that must not be unpacked: they would be found before the sysroot.
+    #[serde(default)]
+    pub exclude: Vec<String>,
     /// Links that maintainer scripts would have made.
     #[serde(default)]
     pub link: Vec<LinkTable>,
@@ -46,6 +49,9 @@ pub struct LinkTable {
 pub struct SysrootTable {
     /// The packages to resolve, once for each platform.
     pub packages: Vec<String>,
+    /// Packages that the resolver wants and that must not be unpacked.
+    #[serde(default)]
+    pub exclude: Vec<String>,
 }
 
 /// What every image made with this toolchain holds beside the build's outputs.
@@ -101,7 +107,8 @@ impl Toolchain {
             "suite": self.suite,
             "architecture": self.architecture,
             "packages": self.packages,
-            "sysroot": self.sysroot.packages,
+            "exclude": self.exclude,
+            "sysroot": self.sysroot,
         });
         Digest::of(text.to_string().as_bytes())
     }

@@ -36,6 +36,9 @@ pub struct Options {
     pub strip_components: usize,
     /// Make `bin`, `sbin`, `lib`, `lib32`, `lib64` and `libx32` links into `usr` first, and put their entries there.
     pub merged_usr: bool,
+    /// Make absolute targets of symbolic links relative, so that they stay within the root when it is used as a
+    /// sysroot: a linker script or a `libm.so` that points at `/lib/…` would otherwise mean the machine's own.
+    pub relative_links: bool,
     /// Who owns everything, as (uid, gid); needs the privilege to give files away. `None`: this process.
     pub owner: Option<(u32, u32)>,
     /// Seconds since 1970: the latest time that any file has, and the time of every directory and symbolic link.
@@ -55,6 +58,7 @@ impl Default for Options {
         Self {
             strip_components: 0,
             merged_usr: false,
+            relative_links: false,
             owner: None,
             epoch: 0,
             order: Order::AsIs,

@@ -187,6 +187,8 @@ impl<'a> Placer<'a> {
 
     /// Makes the symbolic link `path`.
     pub(super) fn link(&mut self, path: &[u8], target: &[u8]) -> Result<(), UnpackError> {
+        let rebased = self.options.relative_links.then(|| relative(path, target)).flatten();
+        let target = rebased.as_deref().unwrap_or(target);
         if target.is_empty() || target.contains(&0) {
             let problem = if target.is_empty() { NameProblem::Empty } else { NameProblem::Nul };
             return Err(UnpackError::Name { archive: self.name(), entry: shown(path), problem });
@@ -279,6 +281,13 @@ impl<'a> Placer<'a> {
         }
         Ok(())
     }
+}
+
+/// An absolute target as seen from the link at `path`, both below one root.
+fn relative(path: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+    let below = target.strip_prefix(b"/")?;
+    let up = path.iter().filter(|byte| **byte == b'/').count();
+    Some([&b"../".repeat(up)[..], below].concat())
 }
 
 fn times(seconds: i64) -> Timestamps {

@@ -1,0 +1,79 @@
+//! The recipes that come with the program: every one reads, fits its locks and makes a plan.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hab_oci::{Digest, Platform};
+use hab_recipe::{Plan, PlannedSource, RecipeError, RecipeSet};
+
+fn set() -> RecipeSet {
+    RecipeSet::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes"))).unwrap()
+}
+
+fn plan(name: &str, platform: Platform) -> Plan {
+    let set = set();
+    let text = set.recipe(name).unwrap();
+    let toolchain = set.toolchain_lock(&text.toolchain).unwrap();
+    let lock = set.recipe_lock(&text.recipe, &toolchain).unwrap();
+    let (version, source) = match lock.source.last() {
+        Some(locked) => (
+            locked.version.clone(),
+            PlannedSource {
+                digest: locked.digest().unwrap().clone(),
+                revision: locked.version.clone(),
+                epoch: locked.epoch,
+            },
+        ),
+        None => (
+            "v1".to_owned(),
+            PlannedSource { digest: Digest::of(b"tree"), revision: "commit".to_owned(), epoch: 1 },
+        ),
+    };
+    Plan::new(&text, &version, platform, toolchain.digest(), source, BTreeMap::new()).unwrap()
+}
+
+#[test]
+fn every_recipe_fits_its_locks_and_makes_a_plan() {
+    let set = set();
+    assert_eq!(set.names(), ["bitcoin", "bitcoin-crate", "secp256k1"]);
+    for name in set.names() {
+        let [amd64, arm64] = Platform::ALL.map(|p| plan(name, p));
+        assert_ne!(amd64.digest(), arm64.digest());
+        let again: Plan = serde_json::from_str(&amd64.to_text()).unwrap();
+        assert_eq!(again.digest(), amd64.digest(), "a plan's text reads back");
+    }
+}
+
+#[test]
+fn locks_are_written_as_they_are_read() {
+    let set = set();
+    for name in set.names() {
+        let text = set.recipe(name).unwrap();
+        let toolchain = set.toolchain_lock(&text.toolchain).unwrap();
+        let lock = set.recipe_lock(&text.recipe, &toolchain).unwrap();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes"));
+        let read = |file: String| std::fs::read_to_string(folder.join(file)).unwrap();
+        assert_eq!(lock.to_text(), read(format!("{name}/recipe.lock")));
+        assert_eq!(toolchain.to_text(), read("toolchains/debian-12.lock".to_owned()));
+    }
+}
+
+#[test]
+fn a_version_that_could_be_a_path_or_an_option_is_refused() {
+    let text = set().recipe("bitcoin").unwrap();
+    for version in ["", "-v", "../x", "a b", "a/b", "v1\n", &"1".repeat(101)] {
+        let source = PlannedSource { digest: Digest::of(b""), revision: String::new(), epoch: 0 };
+        let plan = Plan::new(&text, version, Platform::LinuxAmd64, Digest::of(b""), source, BTreeMap::new());
+        assert!(matches!(plan, Err(RecipeError::Version(_))), "{version:?}");
+    }
+}
+
+#[test]
+fn a_plan_prints_everything_that_decides() {
+    let mut plan = plan("secp256k1", Platform::LinuxArm64);
+    // These change with every new lock or script; what they are is not what this test is about.
+    plan.toolchain = Digest::of(b"toolchain");
+    plan.script = Digest::of(b"script");
+    insta::assert_snapshot!(plan.to_text());
+}
