@@ -32,6 +32,21 @@ fn a_signed_source_becomes_an_image_and_the_report_says_everything() {
 }
 
 #[test]
+fn a_crate_is_held_against_its_lock_and_its_subfolder_is_built() {
+    let world = World::new();
+    world.crate_recipe("tiny-node", harness::GOOD);
+    let good = world.server.get("dl/tiny/1.2.3.crate").unwrap();
+    world.server.tamper("dl/tiny/1.2.3.crate");
+    world.build("data", "tiny-node").refused(3, &["tiny-1.2.3.crate", "not what the lock says"]);
+    world.server.put("dl/tiny/1.2.3.crate", good);
+    let built = world.build("data", "tiny-node").good();
+    assert_eq!(built.json["source"]["kind"], "crate");
+    assert_eq!(built.json["source"]["evidence"]["kind"], "digest");
+    let message = &built.json["platforms"][0]["outputs"][0];
+    assert_eq!(message["sha256"], hab_oci::Digest::of(b"from a crate\n").hex());
+}
+
+#[test]
 fn two_data_folders_have_the_same_index() {
     let world = World::new();
     let one = world.build("one", "hello").good();

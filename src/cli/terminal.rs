@@ -116,7 +116,8 @@ impl Terminal {
 
 /// How many characters fit beside the indentation; they are asked for anew, because windows change their size.
 fn room() -> usize {
-    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));
+    let columns =
+        rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));
     columns.saturating_sub(6).max(20)
 }
 

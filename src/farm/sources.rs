@@ -39,16 +39,19 @@ impl Farm {
     ) -> Result<VerifiedRelease, FarmError> {
         let policy = self.policy(policy)?;
         let certificates = self.certificates(&policy)?;
-        let verify =
-            |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &policy, &certificates, SystemTime::now());
+        let verify = |bytes: &[u8]| {
+            VerifiedRelease::verify(bytes, suite.name(), &policy, &certificates, SystemTime::now())
+        };
         let kept = |source| MirrorError::Keep { what: format!("InRelease of {}", suite.name()), source };
         let bytes = match suite.in_release(fetcher) {
             Ok(bytes) => bytes,
             Err(e) if e.fault() == Fault::Upstream => {
                 let accepted = self.keep.latest(ACCEPTED, suite.name()).map_err(kept)?;
-                let accepted = accepted.map(|digest| fetcher.kept_document(suite.name(), &digest)).transpose()?;
+                let accepted =
+                    accepted.map(|digest| fetcher.kept_document(suite.name(), &digest)).transpose()?;
                 let bytes = accepted.flatten().ok_or(e)?;
-                self.progress.note(&format!("using the InRelease of {} that was accepted before", suite.name()));
+                self.progress
+                    .note(&format!("using the InRelease of {} that was accepted before", suite.name()));
                 return Ok(verify(&bytes)?);
             }
             Err(e) => return Err(e.into()),

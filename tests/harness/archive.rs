@@ -85,6 +85,18 @@ fn tar_xz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     tar.into_inner().unwrap().finish().unwrap()
 }
 
+/// A crate whose folder `inner` is what is built.
+pub fn krate() -> Vec<u8> {
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (path, text) in [("tiny-1.2.3/Cargo.toml", ""), ("tiny-1.2.3/inner/message", "from a crate\n")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, path, text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
 /// A binary package with these files.
 pub fn deb(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut ar = ar::Builder::new(Vec::new());

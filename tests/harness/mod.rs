@@ -81,7 +81,7 @@ impl World {
 
     fn write_config(&self) {
         let text = format!(
-            "certificates = [{:?}]\n[debian]\nbases = [{:?}]\nkeyrings = [{:?}]\n",
+            "certificates = [{:?}]\n[crates]\nindex = \"sparse+{1}/\"\n[debian]\nbases = [{1:?}]\nkeyrings = [{2:?}]\n",
             self.path("certificates"),
             self.server.address(),
             self.path("keyring/archive.gpg")
@@ -103,6 +103,15 @@ impl World {
         let source =
             format!("kind = \"git\"\nproject = \"{name}\"\nurls = [{url:?}]\npolicy = \"maintainers\"");
         self.recipe_with(name, script, &source);
+    }
+
+    /// Writes a recipe over the crate `tiny` 1.2.3, publishes the crate, and locks it.
+    pub fn crate_recipe(&self, name: &str, script: &str) {
+        let bytes = archive::krate();
+        let config = format!("{{\"dl\": \"{}/dl/{{crate}}/{{version}}.crate\"}}", self.server.address());
+        self.server.put("config.json", config.into_bytes());
+        self.server.put("dl/tiny/1.2.3.crate", bytes);
+        self.recipe_with(name, script, "kind = \"crate\"\npackage = \"tiny\"\nsubfolder = \"inner\"");
     }
 
     fn recipe_with(&self, name: &str, script: &str, source: &str) {
@@ -136,10 +145,22 @@ impl World {
         let recipe = set.recipe(name).unwrap().recipe;
         let source = match recipe.source {
             hab_recipe::SourceTable::Git { .. } => Vec::new(),
-            _ => vec![self.locked_source()],
+            hab_recipe::SourceTable::Crate { .. } => vec![self.locked_crate()],
+            hab_recipe::SourceTable::DebianSource { .. } => vec![self.locked_source()],
         };
         let lock = RecipeLock::new(&recipe, lock.digest(), source, Vec::new());
         self.write(&format!("recipes/{name}/recipe.lock"), lock.to_text());
+    }
+
+    fn locked_crate(&self) -> LockedSource {
+        let bytes = self.server.get("dl/tiny/1.2.3.crate").unwrap();
+        let path = "tiny-1.2.3.crate".to_owned();
+        LockedSource {
+            package: "tiny".to_owned(),
+            version: "1.2.3".to_owned(),
+            epoch: 1_600_000_000,
+            files: vec![LockedFile { path, digest: Digest::of(&bytes), size: bytes.len() as u64 }],
+        }
     }
 
     fn locked_source(&self) -> LockedSource {

@@ -150,10 +150,13 @@ impl<'a> Workshop<'a> {
     }
 }
 
+/// Grows whenever equal packages would be unpacked to another root.
+const ROOT_SCHEMA: u32 = 1;
+
 /// The links are not in the lock, but in the root.
 fn root_key(toolchain: &Toolchain, lock: &ToolchainLock) -> Digest {
     let links: Vec<_> = toolchain.link.iter().map(|l| format!("{} {}\n", l.path, l.target)).collect();
-    Digest::of(format!("{}\n{}", lock.digest(), links.concat()).as_bytes())
+    Digest::of(format!("{ROOT_SCHEMA}\n{}\n{}", lock.digest(), links.concat()).as_bytes())
 }
 
 /// Gives a folder made by hand the owner and time that the unpacked ones have.

@@ -68,7 +68,8 @@ impl RecipeSet {
 
     /// The recipes' names.
     pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.files.keys().filter_map(|path| path.strip_suffix("/recipe.toml")).collect();
+        let mut names: Vec<_> =
+            self.files.keys().filter_map(|path| path.strip_suffix("/recipe.toml")).collect();
         names.sort_unstable();
         names
     }

@@ -286,7 +286,7 @@ impl<'a> Placer<'a> {
 /// An absolute target as seen from the link at `path`, both below one root.
 fn relative(path: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     let below = target.strip_prefix(b"/")?;
-    let up = path.iter().filter(|byte| **byte == b'/').count();
+    let up = path.split(|byte| *byte == b'/').count() - 1;
     Some([&b"../".repeat(up)[..], below].concat())
 }
 

@@ -30,6 +30,23 @@ fn old_and_new_paths_meet_in_a_merged_usr() {
 }
 
 #[test]
+fn absolute_links_stay_within_a_root_that_becomes_a_sysroot() {
+    let world = World::new();
+    let package = deb(&xz(&tar(&[
+        link("./usr/lib/t/libm.so", "/lib/t/libm.so.6"),
+        link("./usr/lib/t/libx.so", "libx.so.1"),
+        link("./etc", "/usr/etc"),
+        file("./lib/t/libm.so.6", "libm"),
+    ])));
+    world.packages(&[package], &Options { relative_links: true, ..merged() }).unwrap();
+    let target = |path: &str| fs::read_link(world.root().join(path)).unwrap();
+    assert_eq!(target("usr/lib/t/libm.so"), Path::new("../../../lib/t/libm.so.6"));
+    assert_eq!(target("usr/lib/t/libx.so"), Path::new("libx.so.1"));
+    assert_eq!(target("etc"), Path::new("usr/etc"));
+    assert_eq!(world.read("usr/lib/t/libm.so"), "libm");
+}
+
+#[test]
 fn two_packages_may_share_directories_and_identical_files_only() {
     let package = |content: &str| deb(&tar(&[directory("./d"), file("./d/shared", content)]));
     World::new().packages(&[package("same"), package("same")], &Options::default()).unwrap();
