@@ -77,5 +77,6 @@ fn an_upstream_that_is_not_there_and_a_tag_that_is_not_there_are_told_apart() {
     let upstream = Upstream::new(&world.path("upstream.git"));
     upstream.commit("one\n");
     world.git_recipe("node", GOOD, &upstream.url());
-    build(&world, &["node", "v9"]).refused(4, &["tag v9", "not known"]);
+    build(&world, &["node", "v9"]).refused(2, &["node has no tag v9"]);
+    build(&world, &["node", "../../x"]).refused(2, &["is not a version"]);
 }

@@ -42,11 +42,28 @@ fn a_package_that_changes_in_the_store_is_refused() {
 }
 
 #[test]
-fn a_truncated_package_is_an_upstream_that_does_not_deliver() {
+fn a_truncated_and_a_longer_package_are_refused() {
     let world = World::new();
     let package = world.server.get("pool/tools.deb").unwrap();
-    world.server.put("pool/tools.deb", package[..package.len() / 2].to_vec());
-    world.build("data", "hello").refused(4, &["tools.deb", "could not be fetched", "bytes"]);
+    for wrong in [package[..package.len() / 2].to_vec(), [&package[..], b"x"].concat()] {
+        world.server.put("pool/tools.deb", wrong);
+        world.build("data", "hello").refused(3, &["tools.deb", "not what the lock says", "bytes"]);
+        let partial = harness::files_below(&world.path("data/work/partial"));
+        assert!(partial.values().all(Vec::is_empty), "{:?}", partial.keys());
+    }
+}
+
+#[test]
+fn a_half_fetched_file_that_rotted_is_fetched_anew() {
+    let world = World::new();
+    world.server.cut("pool/tools.deb", 1000);
+    world.build("data", "hello").refused(4, &["tools.deb"]);
+    world.server.cut("pool/tools.deb", 0);
+    for (path, mut bytes) in harness::files_below(&world.path("data/work/partial")) {
+        bytes[10] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    world.build("data", "hello").good();
 }
 
 #[test]
@@ -223,7 +240,7 @@ fn a_build_beyond_its_limits_is_stopped() {
 #[test]
 fn an_argument_that_is_no_platform_is_usage() {
     let world = World::new();
-    let output = world.run("data", &["hello", "--platform", "linux/riscv"]);
-    assert_eq!(output.code, Some(2));
+    let output = world.run("data", &["hello", "--platform", "linux/riscv", "--json"]);
+    output.refused(2, &["linux/riscv"]);
     assert!(output.stderr.contains("linux/amd64"), "{}", output.stderr);
 }

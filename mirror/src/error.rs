@@ -60,6 +60,18 @@ pub enum MirrorError {
         /// What came.
         actual: Digest,
     },
+    /// An upstream has a file of another size than the lock says, and no other upstream had the right one.
+    #[error("{what} from {url} is not what the lock says: expected {expected} bytes, got {actual}")]
+    WrongSize {
+        /// What was wanted.
+        what: String,
+        /// Who has it.
+        url: String,
+        /// Bytes wanted.
+        expected: u64,
+        /// Bytes there.
+        actual: u64,
+    },
     /// A document from upstream does not read as what it should be.
     #[error("{what} does not read as {expected}: {detail}")]
     Malformed {
@@ -175,6 +187,7 @@ impl MirrorError {
             | Self::Git { .. }
             | Self::Apt { .. } => Fault::Upstream,
             Self::WrongDigest { .. }
+            | Self::WrongSize { .. }
             | Self::Malformed { .. }
             | Self::TagMoved { .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
@@ -230,6 +243,14 @@ pub enum Transfer {
     TooSlow {
         /// The limit.
         seconds: u64,
+    },
+    /// Not the size that the lock says, so not the bytes either.
+    #[error("it has {actual} bytes, not {expected}")]
+    WrongSize {
+        /// Bytes wanted.
+        expected: u64,
+        /// Bytes announced.
+        actual: u64,
     },
     /// The digest did not fit; another upstream is asked before this is an error.
     #[error("it sent other bytes: expected {expected}, got {actual}")]

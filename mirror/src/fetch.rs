@@ -114,26 +114,31 @@ impl<'a> Fetcher<'a> {
             return Err(MirrorError::Offline { what: what.to_owned() });
         }
         let partial = self.keep.partial().join(wanted.digest.hex());
-        let mut last = None;
+        let (mut refused, mut away) = (None, None);
         for url in &wanted.urls {
             match self.ask_one(wanted, url, &partial) {
                 Ok(()) => return Ok(()),
-                Err(e) => last = Some((url, e?)),
+                Err(e) => match e? {
+                    wrong @ (Transfer::WrongDigest { .. } | Transfer::WrongSize { .. }) => {
+                        refused = Some((url.clone(), wrong));
+                    }
+                    other => away = Some((url.clone(), other)),
+                },
             }
         }
-        Err(match last {
-            Some((url, Transfer::WrongDigest { expected, actual })) => {
-                MirrorError::WrongDigest { what: what.to_owned(), url: url.clone(), expected, actual }
+        let what = what.to_owned();
+        // That somebody has other bytes says more than that somebody else does not answer.
+        Err(match (refused, away) {
+            (Some((url, Transfer::WrongDigest { expected, actual })), _) => {
+                MirrorError::WrongDigest { what, url, expected, actual }
             }
-            Some((url, transfer)) => MirrorError::Unreachable {
-                what: what.to_owned(),
-                tried: wanted.urls.len(),
-                url: url.clone(),
-                source: Box::new(transfer),
-            },
-            None => {
-                MirrorError::NoUpstream { what: what.to_owned(), advice: "name one in hab.toml".to_owned() }
+            (Some((url, Transfer::WrongSize { expected, actual })), _) => {
+                MirrorError::WrongSize { what, url, expected, actual }
             }
+            (Some((url, transfer)), _) | (None, Some((url, transfer))) => {
+                MirrorError::Unreachable { what, tried: wanted.urls.len(), url, source: Box::new(transfer) }
+            }
+            (None, None) => MirrorError::NoUpstream { what, advice: "name one in hab.toml".to_owned() },
         })
     }
 
@@ -146,6 +151,7 @@ impl<'a> Fetcher<'a> {
     ) -> Result<(), Result<Transfer, MirrorError>> {
         let fatal = |e: MirrorError| Err(e);
         let mut file = open_partial(partial).map_err(fatal)?;
+        let resumed = file.metadata().map_err(MirrorError::io(partial)).map_err(fatal)?.len() > 0;
         let bounds = Bounds { exact: Some(wanted.size), limit: wanted.size };
         self.attempts(url, &mut file, bounds, &wanted.what)?;
         file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(partial)).map_err(fatal)?;
@@ -157,6 +163,10 @@ impl<'a> Fetcher<'a> {
             }
             Err(KeepError::WrongDigest { expected, actual }) => {
                 fs::remove_file(partial).map_err(MirrorError::io(partial)).map_err(fatal)?;
+                // What an earlier run left may be at fault; only a whole transfer accuses the upstream.
+                if resumed {
+                    return self.ask_one(wanted, url, partial);
+                }
                 Err(Ok(Transfer::WrongDigest { expected, actual }))
             }
             Err(e) => Err(fatal(MirrorError::Keep { what: wanted.what.clone(), source: e })),

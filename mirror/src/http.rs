@@ -39,6 +39,17 @@ pub(crate) struct Bounds {
     pub limit: u64,
 }
 
+impl Bounds {
+    /// Whether a body of `size` bytes may be the wanted one: another size is other bytes, before one of them is read.
+    fn admit(self, size: u64) -> Result<(), Transfer> {
+        match self.exact {
+            Some(expected) if size != expected => Err(Transfer::WrongSize { expected, actual: size }),
+            None if size > self.limit => Err(Transfer::TooLarge { limit: self.limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Appends to `file` until it holds the whole of `url`. On failure what came stays in the file, to resume from.
 pub(crate) fn transfer(
     agent: &ureq::Agent,
@@ -55,6 +66,7 @@ pub(crate) fn transfer(
     if let Some(path) = url.strip_prefix("file://") {
         let source = File::open(path).map_err(Transfer::Io)?;
         restart(file)?;
+        bounds.admit(source.metadata().map_err(Transfer::Io)?.len())?;
         return copy(source, file, 0, bounds, what, observer);
     }
     if !url.starts_with("https://") && !url.starts_with("http://") {
@@ -80,8 +92,11 @@ pub(crate) fn transfer(
         other => return Err(Transfer::Status(other)),
     };
     let announced = response.body().content_length().map(|rest| start + rest);
-    if announced.is_some_and(|size| size > bounds.limit) {
-        return Err(Transfer::TooLarge { limit: bounds.limit });
+    if let Some(size) = announced
+        && let Err(e) = bounds.admit(size)
+    {
+        restart(file)?;
+        return Err(e);
     }
     let body = response.into_body().into_with_config().limit(u64::MAX).reader();
     let total = Bounds { exact: bounds.exact.or(announced), ..bounds };

@@ -84,7 +84,13 @@ pub fn run() -> ExitCode {
     let cli = match parse(&arguments) {
         Ok(cli) => cli,
         // clap prints help to stdout with 0 and errors to stderr with 2, which are our codes too.
-        Err(e) => e.exit(),
+        Err(e) => {
+            if e.use_stderr() && arguments.iter().any(|a| a == "--json") {
+                let text = e.to_string();
+                print_error(text.lines().next().unwrap_or_default(), &[&text], ExitStatus::Usage);
+            }
+            e.exit()
+        }
     };
     terminal::start_log();
     let json = cli.global.json;
@@ -162,21 +168,18 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
 
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     let status = error.downcast_ref::<FarmError>().map_or(ExitStatus::Ours, FarmError::exit_status);
-    // Transparent errors repeat their source's text; a chain is shown once.
-    let mut chain: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        if chain.last().is_none_or(|last| !last.contains(&text)) {
-            chain.push(text);
-        }
-    }
+    let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     let sentence = chain.join(": ");
     terminal::error(&sentence);
     if json {
-        // Nothing better can be done where stdout is closed.
-        let _ = print_json(&serde_json::json!({ "error": sentence, "causes": chain, "exit": status as u8 }));
+        print_error(&sentence, &chain.iter().map(String::as_str).collect::<Vec<_>>(), status);
     }
     ExitCode::from(status as u8)
+}
+
+fn print_error(sentence: &str, causes: &[&str], status: ExitStatus) {
+    // Nothing better can be done where stdout is closed.
+    let _ = print_json(&serde_json::json!({ "error": sentence, "causes": causes, "exit": status as u8 }));
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use hab_recipe::SourceTable;
+
 use super::{Global, print_json, terminal};
-use crate::farm::Quiet;
+use crate::farm::{FarmError, Quiet};
 
 #[derive(serde::Serialize)]
 struct Row {
@@ -18,9 +20,15 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
     let set = farm.recipes();
     let mut rows = Vec::new();
     for name in set.names() {
-        let text = set.recipe(name).map_err(crate::farm::FarmError::from)?;
-        let lock = set.toolchain_lock(&text.toolchain).and_then(|t| set.recipe_lock(&text.recipe, &t));
-        let versions = lock.map(|l| l.source.into_iter().map(|s| s.version).collect()).unwrap_or_default();
+        let text = set.recipe(name).map_err(FarmError::from)?;
+        let versions = match text.recipe.source {
+            SourceTable::Git { .. } => Vec::new(),
+            SourceTable::Crate { .. } | SourceTable::DebianSource { .. } => {
+                let toolchain = set.toolchain_lock(&text.toolchain).map_err(FarmError::from)?;
+                let lock = set.recipe_lock(&text.recipe, &toolchain).map_err(FarmError::from)?;
+                lock.source.into_iter().map(|s| s.version).collect()
+            }
+        };
         rows.push(Row { name: name.to_owned(), summary: text.recipe.summary, versions });
     }
     for row in &rows {

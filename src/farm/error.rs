@@ -56,7 +56,7 @@ pub enum FarmError {
     #[error(transparent)]
     Build(#[from] hab_builder::BuildError),
     /// The store.
-    #[error("the store: {0}")]
+    #[error(transparent)]
     Store(#[from] hab_store::Error),
     /// A version that makes no tag.
     #[error(transparent)]

@@ -87,7 +87,7 @@ impl Farm {
         let toolchain = self.recipes.toolchain_lock(&text.toolchain)?;
         let path = folder.join(format!("{name}/recipe.lock"));
         let lock = self.fetching(|fetcher, _| {
-            let source = self.lock_sources(fetcher, &text, &toolchain, version)?;
+            let source = self.lock_sources(fetcher, &text, version)?;
             let inputs = text.recipe.input.iter();
             let input = inputs
                 .map(|input| self.lock_source(fetcher, &input.source, None))
@@ -102,7 +102,6 @@ impl Farm {
         &self,
         fetcher: &Fetcher<'_>,
         text: &RecipeText,
-        toolchain: &ToolchainLock,
         version: Option<&str>,
     ) -> Result<Vec<LockedSource>, FarmError> {
         let table = &text.recipe.source;
@@ -110,10 +109,8 @@ impl Farm {
             return Ok(Vec::new());
         }
         // A lock that no longer fits is what this command is for; its versions are locked anew.
-        let mut versions: Vec<Option<String>> = match self.recipes.recipe_lock(&text.recipe, toolchain) {
-            Ok(old) => old.source.into_iter().map(|s| Some(s.version)).collect(),
-            Err(_) => Vec::new(),
-        };
+        let mut versions: Vec<Option<String>> =
+            self.recipes.locked_versions(&text.recipe).into_iter().map(Some).collect();
         let wanted = version.map(str::to_owned);
         if (version.is_some() || versions.is_empty()) && !versions.contains(&wanted) {
             versions.push(wanted);

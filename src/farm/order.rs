@@ -7,6 +7,7 @@ use hab_keys::tag::VerifiedTag;
 use hab_oci::Platform;
 use hab_recipe::{
     LockedSource, Plan, PlannedSource, RecipeError, RecipeLock, RecipeText, SourceTable, ToolchainLock,
+    check_version,
 };
 
 use super::{Farm, FarmError};
@@ -59,6 +60,7 @@ impl Farm {
                 let version = request.version.clone();
                 let version =
                     version.ok_or_else(|| RecipeError::VersionMissing { recipe: recipe.name.clone() })?;
+                check_version(&version)?;
                 let tag = self.verify_tag(project, urls, policy, &version)?;
                 let planned = self.plan_tag(project, &tag)?;
                 (Origin::Tag { project: project.clone(), tag: Box::new(tag) }, version, planned)

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use hab_builder::{Inputs, Workshop};
 use hab_keys::VerifiedSource;
@@ -113,7 +114,13 @@ impl Farm {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 self.progress.note("another build uses this data folder; waiting for it to end");
-                file.lock().map_err(FarmError::io(&path))?;
+                // A blocking lock would not hear Ctrl-C.
+                while let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+                    if self.progress.cancel().load(Ordering::Relaxed) {
+                        return Err(hab_builder::BuildError::Cancelled.into());
+                    }
+                    std::thread::sleep(Duration::from_millis(100));
+                }
             }
             Err(fs::TryLockError::Error(source)) => return Err(FarmError::Io { path, source }),
         }

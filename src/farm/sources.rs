@@ -178,8 +178,7 @@ impl Farm {
         let urls = configured.filter(|urls| !urls.is_empty()).unwrap_or(urls);
         self.fetching(|_, view| mirror.sync(urls, view))?;
         mirror.tag(version)?.ok_or_else(|| {
-            MirrorError::Unknown { what: format!("tag {version}"), upstream: format!("{project}'s upstream") }
-                .into()
+            FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream"))
         })
     }
 

@@ -117,7 +117,7 @@ impl World {
     fn recipe_with(&self, name: &str, script: &str, source: &str) {
         let recipe = format!(
             "name = \"{name}\"\nsummary = \"test\"\nlicenses = \"MIT\"\nhomepage = \"https://test.invalid\"\n\
-             [source]\n{source}\n[build]\ntoolchain = \"tiny\"\nmemory_mib = 512\ndisk_mib = 256\nminutes = 2\n\
+             [source]\n{source}\n[build]\ntoolchain = \"tiny\"\nhardened = false\nmemory_mib = 512\ndisk_mib = 256\nminutes = 2\n\
              [image]\nrepository = \"test/{name}\"\nentrypoint = [\"/usr/bin/hello\"]\nuser = \"hello\"\nhome = \"/home/hello\"\n\
              [smoke]\ncommand = [\"/usr/bin/hello\", \"--version\"]\nexpect = \"coreutils\"\n"
         );
@@ -210,7 +210,8 @@ impl World {
 
     /// Runs it to its end.
     pub fn run(&self, data: &str, words: &[&str]) -> Outcome {
-        Outcome::of(&self.command(data, words).output().unwrap())
+        let asked_json = words.contains(&"--json");
+        Outcome { asked_json, ..Outcome::of(&self.command(data, words).output().unwrap()) }
     }
 
     /// `hab-build NAME --platform linux/amd64 --json` in the data folder `data`.
@@ -226,6 +227,7 @@ impl World {
 
 /// What the program did.
 pub struct Outcome {
+    asked_json: bool,
     pub code: Option<i32>,
     pub json: Value,
     pub stderr: String,
@@ -234,6 +236,7 @@ pub struct Outcome {
 impl Outcome {
     pub fn of(output: &Output) -> Self {
         Self {
+            asked_json: false,
             code: output.status.code(),
             json: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -252,6 +255,17 @@ impl Outcome {
     pub fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
         let error = self.stderr.split("error: ").nth(1).unwrap_or_default();
+        assert!(!error.contains("panicked"), "{error}");
+        if self.asked_json {
+            assert_eq!(self.json["exit"], code, "an error is a document too");
+        }
+        // A chain that says a thing twice has an error that repeats its source.
+        let causes = self.json["causes"].as_array().cloned().unwrap_or_default();
+        for (at, cause) in causes.iter().enumerate() {
+            let cause = cause.as_str().unwrap();
+            let repeated = causes[..at].iter().any(|earlier| earlier.as_str().unwrap().contains(cause));
+            assert!(!repeated, "{cause:?} is said twice: {causes:?}");
+        }
         for word in words {
             assert!(error.contains(word), "no {word:?} in: {}", self.stderr);
         }
@@ -281,7 +295,7 @@ pub fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Whether this machine can run the sandbox at all; a test that cannot says so.
+/// Whether the tests run as root.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
 }

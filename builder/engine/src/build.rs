@@ -8,7 +8,7 @@ use hab_oci::{Descriptor, Digest};
 use hab_recipe::{BuildTable, Plan};
 use serde::{Deserialize, Serialize};
 
-use crate::compare::{self, Limits, Tree};
+use crate::compare::{self, Limits, Node, Relro, Tree};
 use crate::run::{Circumstances, Run};
 use crate::{BuildError, Workshop};
 
@@ -169,7 +169,17 @@ impl Workshop<'_> {
         let second = self.run(given, scratch, second)?;
         self.observer.stage("compare the two runs");
         let outputs = agreed(given.plan, &first.out(), &second.out())?;
+        if outputs.is_empty() {
+            return Err(BuildError::NoOutput {
+                recipe: given.plan.recipe.to_string(),
+                platform: given.plan.platform,
+                log: first.log_path,
+            });
+        }
         agreed(given.plan, &first.debug(), &second.debug())?;
+        if given.limits.hardened {
+            hardened(given.plan, &outputs, &first.out())?;
+        }
 
         let image = self.assemble(given, &first)?;
         let root = self.unpack_image(given.plan, &image.layers, scratch)?;
@@ -198,6 +208,33 @@ impl Workshop<'_> {
             smoke,
         })
     }
+}
+
+/// Every program and library of the outputs must have what its recipe's flags ask for: flags are easily lost on their
+/// way through a build system.
+fn hardened(plan: &Plan, outputs: &Tree, folder: &Path) -> Result<(), BuildError> {
+    for entry in outputs.entries() {
+        let Node::File { .. } = entry.node else { continue };
+        let Some(found) = compare::hardening(&folder.join(&entry.path))? else { continue };
+        let lacks: Vec<_> = [
+            (found.pie, "position independence"),
+            (found.relro == Relro::Full, "full RELRO"),
+            (found.nx, "a stack that is not executable"),
+            (found.stack_canary, "stack canaries"),
+        ]
+        .into_iter()
+        .filter_map(|(has, what)| (!has).then_some(what))
+        .collect();
+        if !lacks.is_empty() {
+            return Err(BuildError::NotHardened {
+                recipe: plan.recipe.to_string(),
+                platform: plan.platform,
+                path: entry.path.clone(),
+                lacks: lacks.join(", "),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The tree that both folders hold, or where they first differ.

@@ -108,6 +108,32 @@ pub enum BuildError {
         /// Which program needs which library.
         missing: String,
     },
+    /// A program or library lacks what `build.hardened` asks for.
+    #[error(
+        "{path} of {recipe} for {platform} lacks {lacks}; pass the flags on, or set build.hardened to false and say why"
+    )]
+    NotHardened {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// Which output.
+        path: String,
+        /// What is missing.
+        lacks: String,
+    },
+    /// This machine cannot run the toolchain's programs.
+    #[error(
+        "toolchain {toolchain} runs on {needs}, and this machine is {is}; build on another one and serve here"
+    )]
+    Architecture {
+        /// The toolchain's name.
+        toolchain: String,
+        /// In Debian's words.
+        needs: String,
+        /// In Rust's words.
+        is: &'static str,
+    },
     /// Reading outputs.
     #[error(transparent)]
     Compare(#[from] CompareError),
@@ -167,6 +193,8 @@ impl BuildError {
             | Self::Script { .. }
             | Self::NoOutput { .. }
             | Self::MissingLibraries { .. }
+            | Self::NotHardened { .. }
+            | Self::Architecture { .. }
             | Self::Compare(_)
             | Self::Image(_)
             | Self::MissingBase { .. }

@@ -10,6 +10,7 @@ mod assemble;
 mod build;
 pub mod compare;
 mod error;
+mod log;
 mod observer;
 mod run;
 mod smoke;

@@ -1,6 +1,6 @@
 //! One run of one plan: a fresh work folder, the script in the sandbox, its log and its outputs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -11,11 +11,10 @@ use hab_keys::{SourceFile, VerifiedSource};
 use hab_oci::Digest;
 use hab_sandbox::{Bind, Limits, Outcome, Report, Spec, Tmpfs};
 
+use crate::log::Log;
 use crate::unpack::{self, Options};
 use crate::{BuildError, Inputs, Workshop};
 
-/// How many of the last lines are shown when a script fails.
-const TAIL: usize = 25;
 /// How much a script may print, in bytes.
 const LOG: u64 = 512 << 20;
 
@@ -57,6 +56,8 @@ pub(crate) struct Run {
     pub folder: PathBuf,
     /// What the script printed, in the store.
     pub log: Digest,
+    /// The same in the work folder.
+    pub log_path: PathBuf,
     /// What it used.
     pub report: Report,
 }
@@ -109,15 +110,7 @@ impl Workshop<'_> {
         let mut file = File::open(&log_path).map_err(BuildError::io(&log_path))?;
         std::io::copy(&mut file, &mut writer).map_err(BuildError::io(&log_path))?;
         let (digest, _) = writer.commit(None)?;
-        let run = Run { folder, log: digest, report };
-        if is_empty(&run.out()) {
-            return Err(BuildError::NoOutput {
-                recipe: plan.recipe.to_string(),
-                platform: plan.platform,
-                log: log_path,
-            });
-        }
-        Ok(run)
+        Ok(Run { folder, log: digest, log_path, report })
     }
 
     fn prepare(&self, given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Result<(), BuildError> {
@@ -273,66 +266,4 @@ fn give_away(folder: &Path) -> Result<(), BuildError> {
     }
     // Whoever acts for nobody else must still be able to enter.
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(folder))
-}
-
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
-}
-
-/// A script's output: to a file, line by line to whoever watches, and the last lines for an error.
-struct Log {
-    path: PathBuf,
-    file: BufWriter<File>,
-    /// The first write that failed; the build is stopped by it when it ends.
-    failed: Option<std::io::Error>,
-    line: Vec<u8>,
-    tail: VecDeque<String>,
-}
-
-impl Log {
-    fn create(path: &Path) -> Result<Self, BuildError> {
-        let file = File::create(path).map_err(BuildError::io(path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: BufWriter::new(file),
-            failed: None,
-            line: Vec::new(),
-            tail: VecDeque::new(),
-        })
-    }
-
-    fn add(&mut self, bytes: &[u8], show: &mut dyn FnMut(&str)) {
-        if let Err(e) = self.file.write_all(bytes) {
-            self.failed.get_or_insert(e);
-        }
-        for byte in bytes {
-            if *byte == b'\n' {
-                self.end_line(show);
-            } else if self.line.len() < 500 {
-                self.line.push(*byte);
-            }
-        }
-    }
-
-    fn end_line(&mut self, show: &mut dyn FnMut(&str)) {
-        let text: String =
-            String::from_utf8_lossy(&self.line).chars().filter(|c| *c == '\t' || !c.is_control()).collect();
-        self.line.clear();
-        show(&text);
-        self.tail.push_back(text);
-        if self.tail.len() > TAIL {
-            self.tail.pop_front();
-        }
-    }
-
-    fn finish(mut self) -> Result<String, BuildError> {
-        if !self.line.is_empty() {
-            self.end_line(&mut |_| {});
-        }
-        if let Some(e) = self.failed.take() {
-            return Err(BuildError::Io { path: self.path, source: e });
-        }
-        self.file.flush().map_err(BuildError::io(&self.path))?;
-        Ok(self.tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
-    }
 }

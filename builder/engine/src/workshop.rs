@@ -45,6 +45,18 @@ impl<'a> Workshop<'a> {
 
     /// The toolchain's root, unpacked now unless it is in the cache. Every package is held against its digest first.
     pub fn root(&self, toolchain: &Toolchain, lock: &ToolchainLock) -> Result<PathBuf, BuildError> {
+        let runs_on = match toolchain.architecture.as_str() {
+            "amd64" => "x86_64",
+            "arm64" => "aarch64",
+            other => other,
+        };
+        if runs_on != std::env::consts::ARCH {
+            return Err(BuildError::Architecture {
+                toolchain: toolchain.name.clone(),
+                needs: toolchain.architecture.clone(),
+                is: std::env::consts::ARCH,
+            });
+        }
         let key = root_key(toolchain, lock);
         let root = self.roots.join(key.hex());
         if root.is_dir() {

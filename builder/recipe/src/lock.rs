@@ -185,6 +185,12 @@ impl RecipeLock {
         Ok(lock)
     }
 
+    /// The versions of the recipe's own source in a lock's text, whatever it was made for; none where it does not read.
+    pub fn versions(text: &str) -> Vec<String> {
+        let lock = toml::from_str::<Self>(text).map(|lock| lock.source).unwrap_or_default();
+        lock.into_iter().map(|source| source.version).collect()
+    }
+
     /// The lock's text.
     pub fn to_text(&self) -> String {
         let mut text = header(&format!("hab-build lock recipe {}", self.recipe));

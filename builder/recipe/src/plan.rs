@@ -125,7 +125,7 @@ impl Plan {
 }
 
 /// A version becomes a tag, a part of file names and a ref, so it is checked once, here.
-fn check_version(version: &str) -> Result<(), RecipeError> {
+pub fn check_version(version: &str) -> Result<(), RecipeError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+~:-".contains(&b);
     let valid = (1..=100).contains(&version.len()) && !version.starts_with('-') && version.bytes().all(plain);
     if valid { Ok(()) } else { Err(RecipeError::Version(version.chars().take(120).collect())) }

@@ -86,6 +86,10 @@ pub struct BuildTable {
     /// What the script sees beside the fixed environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Whether every program and library it leaves must be position independent, with full RELRO, a stack that is not
+    /// executable, and stack canaries.
+    #[serde(default = "yes")]
+    pub hardened: bool,
     /// The most memory all processes together may use, in MiB.
     #[serde(default = "default_memory")]
     pub memory_mib: u64,
@@ -97,6 +101,9 @@ pub struct BuildTable {
     pub minutes: u64,
 }
 
+fn yes() -> bool {
+    true
+}
 fn default_memory() -> u64 {
     8192
 }

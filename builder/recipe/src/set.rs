@@ -112,6 +112,12 @@ impl RecipeSet {
         RecipeLock::parse(recipe, &toolchain.digest(), text)
     }
 
+    /// The versions that a recipe's lock names, even when it no longer fits: what is to be locked anew.
+    pub fn locked_versions(&self, recipe: &Recipe) -> Vec<String> {
+        let text = self.text(&format!("{}/recipe.lock", recipe.name)).unwrap_or_default();
+        RecipeLock::versions(text)
+    }
+
     fn text(&self, path: &str) -> Result<&str, RecipeError> {
         self.files
             .get(path)

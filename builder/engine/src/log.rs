@@ -1,0 +1,69 @@
+//! What a script prints.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::BuildError;
+
+/// How many of the last lines are shown when a script fails.
+const TAIL: usize = 25;
+
+/// A script's output: to a file, line by line to whoever watches, and the last lines for an error.
+pub(crate) struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// The first write that failed; the build is stopped by it when it ends.
+    failed: Option<std::io::Error>,
+    line: Vec<u8>,
+    tail: VecDeque<String>,
+}
+
+impl Log {
+    pub(crate) fn create(path: &Path) -> Result<Self, BuildError> {
+        let file = File::create(path).map_err(BuildError::io(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufWriter::new(file),
+            failed: None,
+            line: Vec::new(),
+            tail: VecDeque::new(),
+        })
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8], show: &mut dyn FnMut(&str)) {
+        if let Err(e) = self.file.write_all(bytes) {
+            self.failed.get_or_insert(e);
+        }
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.end_line(show);
+            } else if self.line.len() < 500 {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    fn end_line(&mut self, show: &mut dyn FnMut(&str)) {
+        let text: String =
+            String::from_utf8_lossy(&self.line).chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+        self.line.clear();
+        show(&text);
+        self.tail.push_back(text);
+        if self.tail.len() > TAIL {
+            self.tail.pop_front();
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Result<String, BuildError> {
+        if !self.line.is_empty() {
+            self.end_line(&mut |_| {});
+        }
+        if let Some(e) = self.failed.take() {
+            return Err(BuildError::Io { path: self.path, source: e });
+        }
+        self.file.flush().map_err(BuildError::io(&self.path))?;
+        Ok(self.tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+    }
+}
