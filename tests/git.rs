@@ -62,6 +62,19 @@ fn a_tag_that_upstream_moved_is_refused_even_when_it_is_signed() {
 }
 
 #[test]
+fn a_bad_tag_that_was_seen_first_does_not_block_the_good_one() {
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    upstream.tag("v1.0", upstream.commit("junk\n"), None);
+    world.git_recipe("node", GOOD, &upstream.url());
+    build(&world, &["node", "v1.0"]).refused(3, &["carries no signature"]);
+    let commit = upstream.commit("good\n");
+    upstream.tag("v1.0", commit, Some(&world.maintainer));
+    let built = build(&world, &["node", "v1.0"]).good();
+    assert_eq!(built.json["source"]["revision"], commit.to_string());
+}
+
+#[test]
 fn a_git_recipe_needs_a_version() {
     let world = World::new();
     let upstream = Upstream::new(&world.path("upstream.git"));

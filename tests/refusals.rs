@@ -202,6 +202,18 @@ fn a_build_that_fails_shows_its_last_lines_and_the_log() {
 }
 
 #[test]
+fn a_build_cannot_put_the_host_into_its_image() {
+    for (name, link) in [("out", "rmdir $OUT; ln -s /etc $OUT"), ("debug", "rmdir $DEBUG; ln -s /etc $DEBUG")]
+    {
+        let world = World::new();
+        let script = if name == "out" { link.to_owned() } else { format!("{GOOD}{link}") };
+        world.recipe("hello", &script);
+        world.build("data", "hello").refused(1, &[name, "neither a file, a directory"]);
+        nothing_is_tagged(&world);
+    }
+}
+
+#[test]
 fn a_build_that_writes_nothing_is_said() {
     let world = World::new();
     world.recipe("hello", "true");

@@ -247,6 +247,13 @@ impl ListedSource {
                 detail: "it does not name the same files as the Sources index".to_owned(),
             });
         }
+        let whole = |n: &&Named| !n.name.ends_with(".asc") && unpack_rule(file_name(&n.name)).is_none();
+        if let Some(other) = self.files.iter().find(whole) {
+            return Err(Refusal::Malformed {
+                what: what.to_owned(),
+                detail: format!("{} is of a source format that is not unpacked here", file_name(&other.name)),
+            });
+        }
         let mut evidence = self.evidence.clone();
         evidence.asked = format!("Debian source package {} {}", self.name, self.version);
         evidence.documents.push(document(what, dsc));

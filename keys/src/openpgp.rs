@@ -11,6 +11,7 @@ use sequoia_openpgp::parse::stream::{
     VerifierBuilder,
 };
 use sequoia_openpgp::policy::StandardPolicy;
+use sequoia_openpgp::types::RevocationStatus;
 use sequoia_openpgp::{Cert, Fingerprint, KeyHandle};
 
 use crate::{Certificates, Policy, Refusal, RequirementKind, SignatureSeen, Verdict};
@@ -124,13 +125,25 @@ impl<'a> Collector<'a> {
         Self { asked, seen: Vec::new() }
     }
 
-    /// sequoia judges a key at the time that the signature claims, which whoever holds an expired key can choose. So
-    /// the certificate must be alive now too.
-    fn still(&self, cert: &Cert) -> Verdict {
+    /// sequoia judges a key at the time that the signature claims, which whoever holds an expired or retired key can
+    /// choose. So the certificate and the key itself must be alive and not revoked now too.
+    fn still(&self, cert: &Cert, signer: &Fingerprint) -> Verdict {
         let standard = StandardPolicy::new();
-        match cert.with_policy(&standard, self.asked.now).and_then(|valid| valid.alive()) {
-            Ok(()) => Verdict::Good,
-            Err(e) => Verdict::BadKey(format!("valid when made, but not now: {e}")),
+        let now = match cert.with_policy(&standard, self.asked.now) {
+            Ok(now) => now,
+            Err(e) => return Verdict::BadKey(format!("valid when made, but not now: {e}")),
+        };
+        if let Err(e) = now.alive() {
+            return Verdict::BadKey(format!("valid when made, but not now: {e}"));
+        }
+        if matches!(now.revocation_status(), RevocationStatus::Revoked(_)) {
+            return Verdict::BadKey("its certificate is revoked".to_owned());
+        }
+        let mut live = now.keys().alive().revoked(false).for_signing();
+        if live.any(|ka| ka.key().fingerprint() == *signer) {
+            Verdict::Good
+        } else {
+            Verdict::BadKey("the key that signed is expired or revoked now".to_owned())
         }
     }
 
@@ -168,7 +181,7 @@ impl VerificationHelper for Collector<'_> {
                 use VerificationError as E;
                 match result {
                     Ok(good) => {
-                        let verdict = self.still(good.ka.cert());
+                        let verdict = self.still(good.ka.cert(), &good.ka.key().fingerprint());
                         self.add(Some(good.sig), Some(good.ka.cert()), verdict);
                     }
                     Err(E::MissingKey { sig }) => self.add(Some(sig), None, Verdict::UnknownKey),

@@ -32,6 +32,7 @@ pub struct Claimed<'a> {
 pub struct VerifiedTag {
     project: String,
     name: String,
+    object: Digest,
     commit: String,
     tree: Oid,
     epoch: i64,
@@ -55,7 +56,17 @@ impl VerifiedTag {
         let object = claimed.object.ok_or_else(unsigned)?;
         has_id(ObjectType::Tag, object, claimed.id).map_err(malformed)?;
 
-        let header = |name| header(object, name);
+        let at =
+            signature_start(object).ok_or_else(|| match find(object, b"-----BEGIN SSH SIGNATURE-----") {
+                Some(_) => malformed("it carries an SSH signature, which no policy here accepts yet"),
+                None => unsigned(),
+            })?;
+        let (payload, signature) = object.split_at(at);
+        // Headers are read from the signed bytes only: the armor below them has lines of its own.
+        if find(payload, b"\n\n").is_none() {
+            return Err(malformed("its headers do not end within the signed text"));
+        }
+        let header = |name| header(payload, name);
         if header("type") != Some("commit") || header("object") != Some(claimed.commit.0) {
             return Err(malformed("it does not point at the commit that would be built"));
         }
@@ -65,13 +76,6 @@ impl VerifiedTag {
                 header("tag").unwrap_or_default()
             )));
         }
-        let at = find(object, b"-----BEGIN PGP SIGNATURE-----").ok_or_else(|| {
-            match find(object, b"-----BEGIN SSH SIGNATURE-----") {
-                Some(_) => malformed("it carries an SSH signature, which no policy here accepts yet"),
-                None => unsigned(),
-            }
-        })?;
-        let (payload, signature) = object.split_at(at);
         let asked = Asked { what: &what, kind: RequirementKind::Tag, policy, certificates, now };
         let signatures = openpgp::detached(asked, signature, payload)?;
 
@@ -85,6 +89,7 @@ impl VerifiedTag {
         Ok(Self {
             project: claimed.project.to_owned(),
             name: claimed.name.to_owned(),
+            object: Digest::of(object),
             commit: claimed.commit.0.to_owned(),
             tree: tree.ok_or_else(|| malformed("its commit names no tree"))?,
             epoch: committer.ok_or_else(|| malformed("its commit has no date"))?,
@@ -99,6 +104,11 @@ impl VerifiedTag {
                 signatures,
             },
         })
+    }
+
+    /// The digest of the tag object itself.
+    pub fn object_digest(&self) -> &Digest {
+        &self.object
     }
 
     /// The signed commit.
@@ -158,6 +168,12 @@ fn header<'a>(object: &'a [u8], name: &str) -> Option<&'a str> {
         (Some(value), None) => Some(value),
         _ => None,
     }
+}
+
+/// Where the armored signature begins: the last line that is its first one, as git's parse_signature takes it.
+fn signature_start(object: &[u8]) -> Option<usize> {
+    let marker = b"\n-----BEGIN PGP SIGNATURE-----";
+    object.windows(marker.len()).rposition(|w| w == marker).map(|at| at + 1)
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {

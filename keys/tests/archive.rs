@@ -160,6 +160,35 @@ fn an_expired_key_does_not_count() {
 }
 
 #[test]
+fn a_retired_certificate_and_an_expired_subkey_do_not_count() {
+    use sequoia_openpgp::types::{ReasonForRevocation, SignatureType};
+    let key = cert("archive");
+    let archive = archive(&key, "stable");
+    // Retired after it signed: sequoia itself would still accept what it signed before.
+    let later = now() + std::time::Duration::from_hours(1);
+    let mut signer = key.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+    let revocation = sequoia_openpgp::cert::CertRevocationBuilder::new()
+        .set_reason_for_revocation(ReasonForRevocation::KeyRetired, b"")
+        .unwrap()
+        .set_signature_creation_time(later)
+        .unwrap()
+        .build(&mut signer, &key, None)
+        .unwrap();
+    assert_eq!(revocation.typ(), SignatureType::KeyRevocation);
+    let retired = key.clone().insert_packets(revocation).unwrap().0;
+    let judge = judge("archive-signature", 1, &[&key], &[&retired]);
+    let much_later = later + std::time::Duration::from_hours(1);
+    let result = VerifiedRelease::verify(
+        &archive.in_release,
+        "stable",
+        &judge.policy,
+        &judge.certificates,
+        much_later,
+    );
+    assert!(matches!(result, Err(Refusal::Signatures { good: 0, .. })), "{result:?}");
+}
+
+#[test]
 fn a_policy_about_tags_does_not_decide_about_archives() {
     let key = cert("archive");
     let archive = archive(&key, "stable");

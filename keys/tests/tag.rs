@@ -158,6 +158,23 @@ fn a_signature_over_other_bytes_is_refused() {
 }
 
 #[test]
+fn headers_in_the_armor_are_not_headers() {
+    let key = cert("maintainer");
+    let repo = repo();
+    // Any text of a pinned key without an empty line, and the tag's headers where armor has comments.
+    let text = b"0000  bitcoin.tar.gz\n".to_vec();
+    let armor = String::from_utf8(detached(&key, &text)).unwrap();
+    let headers = format!("\nComment: x\nobject {}\ntype commit\ntag v1\n\n", repo.commit);
+    let forged = [text, armor.replacen("\n\n", &headers, 1).into_bytes()].concat();
+    let id = Oid::hash_object(ObjectType::Tag, &forged).unwrap().to_string();
+    let commit = repo.git.odb().unwrap().read(repo.commit).unwrap().data().to_vec();
+    let tag =
+        Tagged { name: "v1".to_owned(), id, object: forged, commit_id: repo.commit.to_string(), commit };
+    let refusal = verify(&tag, &judge("tag", 1, &[&key], &[&key])).unwrap_err();
+    assert!(matches!(refusal, Refusal::Malformed { .. }), "{refusal}");
+}
+
+#[test]
 fn a_header_that_stands_twice_is_refused() {
     let key = cert("maintainer");
     let repo = repo();

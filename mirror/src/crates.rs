@@ -39,7 +39,7 @@ impl Index {
             tame_index::PathBuf::from_path_buf(p.to_owned())
                 .map_err(|p| config(format!("{} is not UTF-8", p.display())))
         };
-        let url = match base {
+        let url = match base.filter(|base| !base.is_empty()) {
             Some(base) => base.to_owned(),
             // Only what cargo's files say is asked; the version merely says that sparse is the default protocol.
             None => IndexUrl::crates_io(Some(utf8(folder)?), Some(&utf8(cargo_home)?), Some("1.85.0"))
@@ -93,6 +93,11 @@ impl Index {
         version: &str,
         digest: &Digest,
     ) -> Result<String, MirrorError> {
+        KrateName::crates_io(name).map_err(|e| MirrorError::Malformed {
+            what: format!("crate {name:?}"),
+            expected: "a crate's name",
+            detail: e.to_string(),
+        })?;
         let url = format!("{}/config.json", self.base);
         let bytes = fetcher.document("crate-index", "config.json of the crates index", &[url])?;
         let config: IndexConfig = serde_json::from_slice(&bytes).map_err(|e| MirrorError::Malformed {
@@ -100,6 +105,14 @@ impl Index {
             expected: "a sparse index configuration",
             detail: e.to_string(),
         })?;
+        // The index is not signed: what it names may be asked for over the network, and nothing else.
+        if !config.dl.starts_with("https://") && !config.dl.starts_with("http://") {
+            return Err(MirrorError::Malformed {
+                what: "config.json of the crates index".to_owned(),
+                expected: "a sparse index configuration",
+                detail: format!("dl is {:?}, not an http or https address", config.dl),
+            });
+        }
         let prefix = prefix(name);
         if !config.dl.contains('{') {
             return Ok(format!("{}/{name}/{version}/download", config.dl));

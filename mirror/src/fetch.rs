@@ -182,6 +182,10 @@ impl<'a> Fetcher<'a> {
         what: &str,
     ) -> Result<(), Result<Transfer, MirrorError>> {
         for attempt in 1.. {
+            if bounds.exact.is_none() && attempt > 1 {
+                // Without a digest nothing would notice that two halves are of two generations.
+                file.set_len(0).map_err(|e| Ok(Transfer::Io(e)))?;
+            }
             match http::transfer(&self.agent, url, file, bounds, what, self.observer) {
                 Ok(_) => break,
                 Err(_) if self.observer.cancelled() => {
@@ -190,9 +194,12 @@ impl<'a> Fetcher<'a> {
                 Err(Transfer::Io(e)) if is_full(&e) => {
                     return Err(Err(MirrorError::Io { path: self.keep.partial().to_owned(), source: e }));
                 }
-                Err(e @ (Transfer::Short { .. } | Transfer::Io(_) | Transfer::Http(_)))
-                    if attempt < self.limits.attempts =>
-                {
+                Err(
+                    e @ (Transfer::Short { .. }
+                    | Transfer::Io(_)
+                    | Transfer::Http(_)
+                    | Transfer::Status(206 | 416)),
+                ) if attempt < self.limits.attempts => {
                     tracing::debug!(url, attempt, error = %e, "transfer broke off, trying again");
                 }
                 Err(e) => return Err(Ok(e)),

@@ -91,7 +91,7 @@ pub(crate) fn transfer(
         }
         other => return Err(Transfer::Status(other)),
     };
-    let announced = response.body().content_length().map(|rest| start + rest);
+    let announced = response.body().content_length().map(|rest| start.saturating_add(rest));
     if let Some(size) = announced
         && let Err(e) = bounds.admit(size)
     {

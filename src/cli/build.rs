@@ -54,6 +54,12 @@ fn summary(report: &BuildReport) {
             platform.platform, finished.manifest, runs.count, finished.smoke
         ));
     }
+    if report.index.tags.is_empty() {
+        terminal::say(&format!(
+            "  {name}@{}  (its tag keeps an index with more platforms)",
+            report.index.digest
+        ));
+    }
     for tag in &report.index.tags {
         terminal::say(&format!("  {name}:{tag}  {}", report.index.digest));
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hab_builder::{Inputs, Workshop};
 use hab_keys::VerifiedSource;
-use hab_oci::{Descriptor, Digest, Platform, Tag, TagOrDigest, media_type};
+use hab_oci::{Descriptor, Digest, ImageIndex, Platform, Tag, TagOrDigest, media_type};
 use hab_recipe::Plan;
 use hab_store::{NewManifest, Publication};
 
@@ -150,14 +150,28 @@ impl Farm {
             IndexReport { repository: repository.to_string(), digest: root.clone(), tags: vec![tag.clone()] };
         let wanted = TagOrDigest::Tag(tag.clone());
         let tagged = self.runtime.block_on(self.store.catalog.manifest(&repository, &wanted))?;
-        if tagged.is_some_and(|found| found.digest == root) {
+        if tagged.as_ref().is_some_and(|found| found.digest == root) {
             return Ok(report);
         }
+        // A build of fewer platforms must not take the others out of a tag; it is there by its digest.
+        let keeps = tagged.map(|found| self.holds_more(&found.digest, &listed)).transpose()?.unwrap_or(false);
+        let tags = if keeps { Vec::new() } else { vec![tag] };
+        let report = IndexReport { tags: tags.clone(), ..report };
         manifests.push(NewManifest::new(media_type::IMAGE_INDEX, index));
-        let publication =
-            Publication { repository, blobs, manifests, tags: vec![tag], root, at: open::now() };
+        let publication = Publication { repository, blobs, manifests, tags, root, at: open::now() };
         self.runtime.block_on(self.store.publish(publication))?;
         Ok(report)
+    }
+}
+
+impl Farm {
+    /// Whether the published index `digest` has all of `manifests`, and others besides.
+    fn holds_more(&self, digest: &Digest, manifests: &[Descriptor]) -> Result<bool, FarmError> {
+        let bytes = self.store.blobs.read(digest)?.unwrap_or_default();
+        // What somebody else pushed there need not be an index of ours.
+        let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) else { return Ok(false) };
+        let has = |wanted: &Descriptor| index.manifests.iter().any(|m| m.digest == wanted.digest);
+        Ok(index.manifests.len() > manifests.len() && manifests.iter().all(has))
     }
 }
 

@@ -2,19 +2,23 @@
 
 use std::time::SystemTime;
 
-use hab_keys::VerifiedSource;
 use hab_keys::debian::{VerifiedIndex, VerifiedRelease};
 use hab_keys::tag::{Claimed, VerifiedTag};
+use hab_keys::{Policy, VerifiedSource};
 use hab_mirror::crates::Index;
 use hab_mirror::debian::Suite;
 use hab_mirror::git::{GitMirror, TagBytes};
 use hab_mirror::{Fault, Fetcher, Keep as _, MirrorError};
+use hab_oci::Digest;
 use hab_recipe::{LockedSource, PlannedSource, RecipeName, SourceTable};
 
 use super::{Farm, FarmError};
 
 /// Under which kind the catalog remembers InRelease files that a policy accepted.
 const ACCEPTED: &str = "debian-in-release-accepted";
+
+/// Under which kind the catalog remembers tag objects that a policy accepted.
+const ACCEPTED_TAG: &str = "git-tag-accepted";
 
 /// The Sources or Packages index at `path` of a suite, through its verified InRelease.
 pub(super) fn index(
@@ -57,7 +61,7 @@ impl Farm {
             Err(e) => return Err(e.into()),
         };
         let release = verify(&bytes)?;
-        let digest = hab_oci::Digest::of(&bytes);
+        let digest = Digest::of(&bytes);
         self.keep.remember(ACCEPTED, suite.name(), &digest, bytes.len() as u64).map_err(kept)?;
         Ok(release)
     }
@@ -83,7 +87,7 @@ impl Farm {
             other => Err(FarmError::NotTheLocked {
                 what: format!("{} {}", locked.package, locked.version),
                 recipe: recipe.to_string(),
-                locked: other.cloned().unwrap_or_else(|| hab_oci::Digest::of(b"")),
+                locked: other.cloned().unwrap_or_else(|| Digest::of(b"")),
                 verified: verified.digest().clone(),
             }),
         }
@@ -149,37 +153,71 @@ impl Farm {
         self.progress.stage(&format!("verify tag {version} of {project}"));
         let policy = self.policy(policy)?;
         let mirror = self.git(project)?;
-        let tag = match mirror.tag(version)? {
-            Some(tag) => tag,
-            None => self.sync_for(&mirror, project, urls, version)?,
-        };
-        let claimed = Claimed {
-            project,
-            name: &tag.name,
-            id: &tag.id,
-            object: tag.object.as_deref(),
-            commit: (&tag.commit_id, &tag.commit),
-        };
-        let certificates = self.certificates(&policy)?;
-        Ok(VerifiedTag::verify(claimed, &policy, &certificates, SystemTime::now())?)
-    }
-
-    fn sync_for(
-        &self,
-        mirror: &GitMirror,
-        project: &str,
-        urls: &[String],
-        version: &str,
-    ) -> Result<TagBytes, FarmError> {
-        if self.options.offline {
+        let name = format!("{project} {version}");
+        let kept = |source| MirrorError::Keep { what: name.clone(), source };
+        let accepted = self.keep.latest(ACCEPTED_TAG, &name).map_err(kept)?;
+        if accepted.is_none() && !self.options.offline {
+            let known = mirror.tag(version)?;
+            let judged = self.judge(project, &known, &policy, None)?;
+            if !matches!(judged, Some(Ok(_))) {
+                // Nothing here is good: whatever was seen first does not stand in the way of what upstream has now.
+                let configured = self.options.config.git.get(project).map(|g| g.urls.as_slice());
+                let urls = configured.filter(|urls| !urls.is_empty()).unwrap_or(urls);
+                self.fetching(|_, view| mirror.sync(urls, view))?;
+            }
+        }
+        let seen = mirror.tag(version)?;
+        if seen.is_empty() && self.options.offline {
             return Err(MirrorError::Offline { what: format!("tag {version} of {project}") }.into());
         }
-        let configured = self.options.config.git.get(project).map(|g| g.urls.as_slice());
-        let urls = configured.filter(|urls| !urls.is_empty()).unwrap_or(urls);
-        self.fetching(|_, view| mirror.sync(urls, view))?;
-        mirror.tag(version)?.ok_or_else(|| {
-            FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream"))
-        })
+        let verified = self.judge(project, &seen, &policy, accepted.as_ref())?.unwrap_or_else(|| {
+            Err(FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream")))
+        })?;
+        let digest = verified.object_digest().clone();
+        self.keep.remember(ACCEPTED_TAG, &name, &digest, 0).map_err(kept)?;
+        Ok(verified)
+    }
+
+    /// Judges every value that a tag was seen to have. The first good one counts; where one was accepted before, only
+    /// that, and any other value is a tag that moved.
+    fn judge(
+        &self,
+        project: &str,
+        seen: &[TagBytes],
+        policy: &Policy,
+        accepted: Option<&Digest>,
+    ) -> Result<Option<Result<VerifiedTag, FarmError>>, FarmError> {
+        let Some(first) = seen.first() else { return Ok(None) };
+        let certificates = self.certificates(policy)?;
+        let is_accepted = |tag: &TagBytes| {
+            accepted.is_none_or(|digest| tag.object.as_deref().is_some_and(|o| Digest::of(o) == *digest))
+        };
+        let other = seen.iter().find(|tag| !is_accepted(tag));
+        if let (Some(_), Some(other)) = (accepted, other) {
+            let old = seen.iter().find(|tag| is_accepted(tag)).unwrap_or(first);
+            return Ok(Some(Err(MirrorError::TagMoved {
+                project: project.to_owned(),
+                tag: first.name.clone(),
+                old: old.id.clone(),
+                new: other.id.clone(),
+            }
+            .into())));
+        }
+        let mut refused = None;
+        for tag in seen {
+            let claimed = Claimed {
+                project,
+                name: &tag.name,
+                id: &tag.id,
+                object: tag.object.as_deref(),
+                commit: (&tag.commit_id, &tag.commit),
+            };
+            match VerifiedTag::verify(claimed, policy, &certificates, SystemTime::now()) {
+                Ok(verified) => return Ok(Some(Ok(verified))),
+                Err(e) => refused = refused.or(Some(FarmError::from(e))),
+            }
+        }
+        Ok(refused.map(Err))
     }
 
     fn git(&self, project: &str) -> Result<GitMirror, FarmError> {
@@ -219,7 +257,7 @@ impl Farm {
     pub(super) fn verify_export(
         &self,
         tag: &VerifiedTag,
-        digest: &hab_oci::Digest,
+        digest: &Digest,
     ) -> Result<VerifiedSource, FarmError> {
         let blob = self.store.blobs.open_blob(digest)?;
         let mut file = blob.ok_or_else(|| MirrorError::Offline { what: digest.to_string() })?.file;

@@ -17,7 +17,8 @@ pub const TOOLCHAIN: &str = "name = \"tiny\"\nsuite = \"stable\"\npolicy = \"deb
 
 /// This machine's own programs that a build script runs.
 const PROGRAMS: &[&str] = &[
-    "bash", "cat", "cp", "date", "head", "ls", "mkdir", "seq", "sleep", "sort", "tar", "yes", "touch", "dd",
+    "bash", "cat", "cp", "date", "dd", "head", "ln", "ls", "mkdir", "rmdir", "seq", "sleep", "sort", "tar",
+    "touch", "yes",
 ];
 
 /// (root, name, bytes): the toolchain's packages.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hab_image::{Directory, ImageSpec, Layer, PackedLayer};
 use hab_oci::Descriptor;
@@ -104,7 +104,7 @@ fn base(plan: &Plan, root: &Path) -> Result<Layer<'static>, BuildError> {
         layer.bytes(path, executable, content)?;
     }
     let certificates = &plan.base.certificates;
-    let text = bundle(&sysroot.join(certificates.from.trim_start_matches('/')))?;
+    let text = bundle(&sysroot, certificates.from.trim_matches('/'))?;
     layer.bytes(&certificates.to, false, text)?;
     let (user, uid, home) = (&plan.image.user, plan.image.uid, &plan.image.home);
     layer.bytes("etc/passwd", false, format!("{user}:x:{uid}:{uid}:{user}:{home}:/nonexistent\n"))?;
@@ -125,23 +125,27 @@ fn within(sysroot: &Path, path: &str) -> Result<(Vec<u8>, bool), BuildError> {
         return Err(BuildError::MissingBase { path: path.to_owned() });
     }
     let mut content = Vec::new();
-    file.take(BASE_FILE).read_to_end(&mut content).map_err(BuildError::io(path))?;
+    file.take(BASE_FILE + 1).read_to_end(&mut content).map_err(BuildError::io(path))?;
+    if content.len() as u64 > BASE_FILE {
+        return Err(BuildError::MissingBase { path: format!("{path} of at most {BASE_FILE} bytes") });
+    }
     Ok((content, metadata.permissions().mode() & 0o100 != 0))
 }
 
 /// The certificates' bundle: every `.crt` file of a folder in the order of their names, as ca-certificates makes it.
-fn bundle(folder: &Path) -> Result<Vec<u8>, BuildError> {
-    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let mut found: Vec<PathBuf> =
-        entries.map_err(BuildError::io(folder))?.iter().map(fs::DirEntry::path).collect();
-    found.retain(|f| f.extension().is_some_and(|e| e == "crt"));
-    found.sort();
-    if found.is_empty() {
-        return Err(BuildError::MissingBase { path: format!("{}/*.crt", folder.display()) });
+fn bundle(sysroot: &Path, from: &str) -> Result<Vec<u8>, BuildError> {
+    let folder = sysroot.join(from);
+    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(BuildError::io(&folder))?;
+    let mut names: Vec<_> = entries.iter().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.retain(|name| name.ends_with(".crt"));
+    names.sort();
+    if names.is_empty() {
+        return Err(BuildError::MissingBase { path: format!("{from}/*.crt") });
     }
     let mut text = Vec::new();
-    for file in found {
-        let certificate = fs::read(&file).map_err(BuildError::io(&file))?;
+    for name in names {
+        let (certificate, _) = within(sysroot, &format!("{from}/{name}"))?;
         text.extend_from_slice(&certificate);
         if !certificate.ends_with(b"\n") {
             text.push(b'\n');

@@ -1,6 +1,6 @@
 //! Where builds happen: a data folder with a store, a cache of roots and scratch space.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use hab_oci::{Digest, Platform};
@@ -77,6 +77,10 @@ impl<'a> Workshop<'a> {
             let _ = hab_sandbox::remove_tree(&unfinished);
             return Err(e);
         }
+        // Images take files from the root without another check, so it must not lose any to a power cut.
+        File::open(&unfinished)
+            .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
+            .map_err(BuildError::io(&unfinished))?;
         fs::rename(&unfinished, &root).map_err(BuildError::io(&root))?;
         Ok(root)
     }
@@ -88,11 +92,13 @@ impl<'a> Workshop<'a> {
         root: &Path,
     ) -> Result<(), BuildError> {
         let links = toolchain.link.iter().map(|l| (l.path.clone(), l.target.clone())).collect();
+        // Before any package: none can put a link in their place.
+        let sysroots = Platform::ALL.map(|p| (p.architecture(), root.join("sysroot").join(p.architecture())));
+        for (_, sysroot) in &sysroots {
+            fs::create_dir_all(sysroot).map_err(BuildError::io(sysroot))?;
+        }
         self.unpack_group(lock, "build", root, links)?;
-        for platform in Platform::ALL {
-            let architecture = platform.architecture();
-            let sysroot = root.join("sysroot").join(architecture);
-            fs::create_dir_all(&sysroot).map_err(BuildError::io(&sysroot))?;
+        for (architecture, sysroot) in sysroots {
             self.unpack_group(lock, architecture, &sysroot, Vec::new())?;
         }
         let folder = root.join("sysroot");
@@ -177,7 +183,7 @@ fn settle(folder: &Path, epoch: i64) -> Result<(), BuildError> {
         std::os::unix::fs::chown(folder, Some(uid), Some(gid)).map_err(BuildError::io(folder))?;
     }
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(epoch).unwrap_or(0));
-    fs::File::open(folder)
+    File::open(folder)
         .and_then(|f| f.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)))
         .map_err(BuildError::io(folder))
 }

@@ -185,6 +185,17 @@ impl Recipe {
         if self.name != *folder {
             return Err(format!("its name is {}, but it lies in folder {folder}", self.name));
         }
+        for table in self.input.iter().map(|i| &i.source).chain([&self.source]) {
+            // These become folders and file names.
+            let names = match table {
+                SourceTable::DebianSource { policy, .. } => vec![policy],
+                SourceTable::Crate { .. } => Vec::new(),
+                SourceTable::Git { project, policy, .. } => vec![project, policy],
+            };
+            if let Some(bad) = names.into_iter().find(|name| name.parse::<RecipeName>().is_err()) {
+                return Err(format!("{bad:?} is not the name of a project or policy"));
+            }
+        }
         for input in &self.input {
             if matches!(input.source, SourceTable::Git { .. }) {
                 return Err(format!("input {} is a git source, which a lock cannot pin", input.name));

@@ -90,6 +90,9 @@ impl Toolchain {
                 return Err(invalid(format!("base.files has no entry for {}", platform.architecture())));
             }
         }
+        if this.policy.parse::<crate::RecipeName>().is_err() {
+            return Err(invalid(format!("{:?} is not the name of a policy", this.policy)));
+        }
         let words =
             this.packages.iter().chain(&this.sysroot.packages).chain([&this.suite, &this.architecture]);
         for word in words {

@@ -1,19 +1,25 @@
 //! Bare mirrors of git repositories.
 //!
 //! The git program fetches, because it speaks every transport and indexes packs faster than the libraries; libgit2
-//! reads. What arrives is held under `refs/incoming/` until it is compared with what is here: a branch follows its
-//! upstream (its old tip stays under `refs/history/` when it was rewritten), a tag never moves.
+//! reads. Only tags are mirrored yet. What arrives is held under `refs/incoming/` until it is compared with what is
+//! here: a tag never moves, and another value of it is kept beside, under `refs/history/`.
 
 mod export;
 mod program;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 
 pub use export::Exported;
 
 use crate::{MirrorError, Observer};
+
+/// The largest tag or commit object that is read, in bytes.
+const OBJECT_LIMIT: usize = 4 << 20;
 
 /// One project's bare repository.
 pub struct GitMirror {
@@ -50,10 +56,16 @@ impl GitMirror {
         Ok(Self { project: project.to_owned(), path, repository })
     }
 
-    /// Brings the mirror up to date from the first of `urls` that answers.
+    /// Brings the mirror's tags up to date from the first of `urls` that answers. One process at a time; another waits.
     pub fn sync(&self, urls: &[String], observer: &dyn Observer) -> Result<(), MirrorError> {
+        let _alone = self.lock(observer)?;
+        program::clean(&self.path)?;
         let mut last = None;
         for url in urls {
+            // What a run that was killed left there could only be in the way.
+            for reference in self.repository.references_glob("refs/incoming/*").map_err(self.broken())? {
+                reference.and_then(|mut r| r.delete()).map_err(self.broken())?;
+            }
             match program::fetch(&self.path, url, &self.project, observer) {
                 Ok(()) => return self.promote(observer),
                 Err(e @ (MirrorError::NoGit(_) | MirrorError::Cancelled { .. })) => return Err(e),
@@ -66,79 +78,92 @@ impl GitMirror {
         }))
     }
 
-    /// Moves what arrived to where it is served from, and never forgets what was there.
+    fn lock(&self, observer: &dyn Observer) -> Result<File, MirrorError> {
+        let path = self.path.with_extension("lock");
+        let file = File::create(&path).map_err(MirrorError::io(&path))?;
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if observer.cancelled() {
+                return Err(MirrorError::Cancelled { what: self.project.clone() });
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(file)
+    }
+
+    /// Moves what arrived to where it is read from. A tag that is here already stays; another value of it is kept
+    /// beside, under `refs/history/`.
     fn promote(&self, observer: &dyn Observer) -> Result<(), MirrorError> {
         let repo = &self.repository;
-        let incoming = repo.references_glob("refs/incoming/*").map_err(self.broken())?;
-        for reference in incoming {
+        for reference in repo.references_glob("refs/incoming/*").map_err(self.broken())? {
             let mut reference = reference.map_err(self.broken())?;
             let Ok(name) = reference.name().map(str::to_owned) else { continue };
             let Some(new) = reference.target() else { continue };
             let wanted = name.replacen("refs/incoming/", "refs/", 1);
-            let old = repo.refname_to_id(&wanted).ok();
-            let history = |id: Oid| wanted.replacen("refs/", "refs/history/", 1) + "/" + &id.to_string();
-            match old {
-                Some(old) if old == new => {}
-                Some(old) if wanted.starts_with("refs/tags/") => {
-                    repo.reference(&history(new), new, true, "tag moved upstream").map_err(self.broken())?;
-                    observer.note(&format!("{}: upstream moved {wanted} from {old} to {new}", self.project));
+            let kept = match repo.refname_to_id(&wanted) {
+                Ok(old) if old == new => Ok(()),
+                Ok(_) => {
+                    let beside = wanted.replacen("refs/", "refs/history/", 1) + "/" + &new.to_string();
+                    repo.reference(&beside, new, true, "another value of a tag").map(drop)
                 }
-                Some(old) => {
-                    if !repo.graph_descendant_of(new, old).unwrap_or(false) {
-                        repo.reference(&history(old), old, true, "rewritten upstream")
-                            .map_err(self.broken())?;
-                    }
-                    repo.reference(&wanted, new, true, "sync").map_err(self.broken())?;
-                }
-                None => {
-                    repo.reference(&wanted, new, false, "sync").map_err(self.broken())?;
-                }
+                Err(_) => repo.reference(&wanted, new, false, "sync").map(drop),
+            };
+            // One name that cannot be kept (a folder where a tag was) must not hide all others.
+            if let Err(e) = kept {
+                observer.note(&format!("{}: {wanted} is not mirrored: {}", self.project, e.message()));
             }
             reference.delete().map_err(self.broken())?;
         }
         Ok(())
     }
 
-    /// The tag `name`, or `None` where the mirror has no such tag. A tag that upstream moved is an error.
-    pub fn tag(&self, name: &str) -> Result<Option<TagBytes>, MirrorError> {
+    /// Every value that the tag `name` was ever seen to have, the first one first.
+    pub fn tag(&self, name: &str) -> Result<Vec<TagBytes>, MirrorError> {
         let refname = format!("refs/tags/{name}");
         if !git2::Reference::is_valid_name(&refname) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let id = match self.repository.refname_to_id(&refname) {
-            Ok(id) => id,
-            Err(e) if e.code() == ErrorCode::NotFound => return Ok(None),
+        let mut ids = match self.repository.refname_to_id(&refname) {
+            Ok(id) => vec![id],
+            Err(e) if e.code() == ErrorCode::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(self.broken()(e)),
         };
-        let moved = self
-            .repository
-            .references_glob(&format!("refs/history/tags/{name}/*"))
-            .and_then(|mut found| found.next().transpose())
-            .map_err(self.broken())?;
-        if let Some(moved) = moved {
-            return Err(MirrorError::TagMoved {
-                project: self.project.clone(),
-                tag: name.to_owned(),
-                old: id.to_string(),
-                new: moved.target().map(|t| t.to_string()).unwrap_or_default(),
-            });
+        let beside = format!("refs/history/tags/{name}/*");
+        for reference in self.repository.references_glob(&beside).map_err(self.broken())? {
+            ids.extend(reference.map_err(self.broken())?.target());
         }
-        let odb = self.repository.odb().map_err(self.broken())?;
-        let object = odb.read(id).map_err(self.broken())?;
-        let bytes = (object.kind() == ObjectType::Tag).then(|| object.data().to_vec());
-        let commit = self
-            .repository
-            .find_object(id, None)
-            .and_then(|o| o.peel(ObjectType::Commit))
-            .map_err(self.broken())?;
-        let raw = odb.read(commit.id()).map_err(self.broken())?;
-        Ok(Some(TagBytes {
+        ids.into_iter().map(|id| self.tag_bytes(name, id)).collect()
+    }
+
+    fn tag_bytes(&self, name: &str, id: Oid) -> Result<TagBytes, MirrorError> {
+        let (kind, object) = self.small(id)?;
+        let not_a_commit = |_| MirrorError::Malformed {
+            what: format!("tag {name} of {}", self.project),
+            expected: "a tag of a commit",
+            detail: format!("{id} leads to something else"),
+        };
+        let commit = self.repository.find_object(id, None).map_err(self.broken())?;
+        let commit = commit.peel(ObjectType::Commit).map_err(not_a_commit)?.id();
+        Ok(TagBytes {
             name: name.to_owned(),
             id: id.to_string(),
-            object: bytes,
-            commit_id: commit.id().to_string(),
-            commit: raw.data().to_vec(),
-        }))
+            object: (kind == ObjectType::Tag).then_some(object),
+            commit_id: commit.to_string(),
+            commit: self.small(commit)?.1,
+        })
+    }
+
+    /// A tag or commit object. Its size is asked first: a pack of megabytes can hold one of gigabytes.
+    fn small(&self, id: Oid) -> Result<(ObjectType, Vec<u8>), MirrorError> {
+        let odb = self.repository.odb().map_err(self.broken())?;
+        let (size, kind) = odb.read_header(id).map_err(self.broken())?;
+        if size > OBJECT_LIMIT {
+            return Err(MirrorError::Malformed {
+                what: format!("object {id} of {}", self.project),
+                expected: "a tag or commit",
+                detail: format!("{size} bytes are more than one may have ({OBJECT_LIMIT})"),
+            });
+        }
+        Ok((kind, odb.read(id).map_err(self.broken())?.data().to_vec()))
     }
 
     fn broken(&self) -> impl Fn(git2::Error) -> MirrorError + '_ {

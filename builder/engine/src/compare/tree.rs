@@ -54,6 +54,12 @@ pub enum Node {
 impl Tree {
     /// Records the folder `root`.
     pub fn scan(root: &Path, limits: &Limits) -> Result<Self, CompareError> {
+        // A build owns the folder above and may have put a link to anywhere in its place.
+        let top = fs::symlink_metadata(root)
+            .map_err(|source| CompareError::Read { path: root.to_owned(), source })?;
+        if !top.is_dir() {
+            return Err(CompareError::Special { path: root.to_owned() });
+        }
         let mut scan = Scan { root, limits, entries: Vec::new(), seen: 0, bytes: 0 };
         scan.folder("", root)?;
         let mut entries = scan.entries;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{Mode, OFlags, open};
+
 use super::claims::{BEFORE, Claims, Node};
 use super::name::{MERGED, Rules};
 use super::worker::Job;
@@ -85,7 +87,9 @@ fn run(
 ) -> Result<Summary, UnpackError> {
     let broken = |source: io::Error| UnpackError::Root { path: root.to_owned(), source };
     fs::create_dir_all(root).map_err(broken)?;
-    let folder = File::open(root).map_err(broken)?;
+    // What an earlier archive unpacked may be a link here; all that follows is bound to what is opened now.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = File::from(open(root, flags, Mode::empty()).map_err(|e| broken(e.into()))?);
     let claims = Claims::new(archives.iter().map(|(name, _)| *name), options.limits);
     let job = Job { root: folder.as_fd(), claims: &claims, options, cancel, layer };
     claims.claim(BEFORE, b"", Node::Directory)?;
