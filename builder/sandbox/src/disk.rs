@@ -46,6 +46,13 @@ impl Disks {
     }
 }
 
+impl Disks {
+    /// The same when the run is over, counted whatever the filesystem says: others free space on it too.
+    pub(crate) fn over_at_the_end(&self, scratch: u64) -> bool {
+        self.most.is_some_and(|most| held(&self.binds) + scratch > most)
+    }
+}
+
 fn fullness(binds: &[PathBuf]) -> u64 {
     let used = |path: &PathBuf| {
         statvfs(path).map_or(0, |stat| stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize)

@@ -146,7 +146,7 @@ impl<'a> Supervisor<'a> {
             }
         }
         let ended = self.helper.wait()?;
-        if self.verdict.is_none() && disks.over(self.scratch_used()) {
+        if self.verdict.is_none() && disks.over_at_the_end(self.scratch_used()) {
             self.verdict = self.limits.disk.map(|most| Outcome::LimitExceeded(Limit::Disk(most)));
         }
         self.conclude(&ended)
