@@ -1,0 +1,45 @@
+//! The real thing: Debian's own archive, keys and packages, the shipped recipe, both platforms.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use hab_mirror::apt::AptConfig;
+use harness::Outcome;
+
+/// What recipe secp256k1 has come out as on every machine so far. It changes with the recipe, its locks, the toolchain
+/// and the way images are made, and with nothing else: if it changes without one of these, a build depends on the machine.
+const INDEX: &str = "sha256:75e7c2b630c8f630911bcf41d4e7f50b140b277461c0244d8bf3ebd3d7306c36";
+
+#[test]
+fn secp256k1_from_debian_has_the_index_it_had_elsewhere() {
+    let bases = AptConfig::load(Path::new("/etc/apt")).unwrap().bases("bookworm");
+    if bases.is_empty() {
+        println!("skipped: this machine's apt does not carry bookworm");
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hab-build"))
+        .args(["secp256k1", "--json", "--data"])
+        .arg(data.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let built = Outcome::of(&output);
+    if built.code == Some(4) {
+        println!("skipped: the archive does not answer: {}", built.stderr);
+        return;
+    }
+    let built = built.good();
+    let platforms = built.json["platforms"].as_array().unwrap();
+    let names: Vec<_> = platforms.iter().map(|p| p["platform"]["architecture"].as_str().unwrap()).collect();
+    assert_eq!(names, ["amd64", "arm64"]);
+    for platform in platforms {
+        assert_eq!(platform["runs"]["identical"], true);
+        let smoke = &platform["smoke"];
+        assert!(smoke["passed"].is_object() || smoke["not-run"].is_string(), "{smoke}");
+    }
+    assert_eq!(built.index(), INDEX);
+}
