@@ -143,9 +143,15 @@ fn copy(
             break;
         }
         done += n as u64;
-        if done > bounds.limit.min(bounds.exact.unwrap_or(u64::MAX)) {
+        let over = match bounds.exact {
+            // An upstream that announced nothing, or lied: other bytes than the lock's all the same.
+            Some(expected) if done > expected => Some(Transfer::WrongSize { expected, actual: done }),
+            None if done > bounds.limit => Some(Transfer::TooLarge { limit: bounds.limit }),
+            _ => None,
+        };
+        if let Some(e) = over {
             restart(file)?;
-            return Err(Transfer::TooLarge { limit: bounds.limit.min(bounds.exact.unwrap_or(u64::MAX)) });
+            return Err(e);
         }
         file.write_all(&buffer[..n]).map_err(Transfer::Io)?;
     }
