@@ -86,13 +86,18 @@ fn a_kill_leaves_nothing_running_and_nothing_served() {
 #[test]
 fn a_kill_while_fetching_keeps_what_came() {
     let world = World::new();
-    // Every answer for this package breaks off: the program tries again until it is killed or gives up.
-    world.server.cut("pool/tools.deb", 1000);
-    world.build("data", "hello").refused(4, &["tools.deb"]);
-    let partial = harness::files_below(&world.path("data/work/partial"));
-    assert_eq!(partial.len(), 1, "the first halves are kept");
-    world.server.cut("pool/tools.deb", 0);
+    let package = world.server.get("pool/tools.deb").unwrap();
+    world.server.stall("pool/tools.deb", true);
+    let mut child = world.start("data", &["hello", "--platform", "linux/amd64"]);
+    let halves = || harness::files_below(&world.path("data/work/partial"));
+    wait_until("half of the package is here", || halves().values().any(|b| b.len() == package.len() / 2));
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    world.server.stall("pool/tools.deb", false);
+    let (_, ranges) = world.server.requests();
     world.build("data", "hello").good();
+    assert_eq!(world.server.requests().1, ranges + 1, "only the other half was asked for");
+    assert!(halves().is_empty());
 }
 
 #[test]

@@ -157,6 +157,31 @@ fn a_bad_index_that_was_seen_does_not_spoil_the_accepted_one() {
 }
 
 #[test]
+fn an_older_index_than_the_accepted_one_is_not_used() {
+    let world = World::new();
+    world.build("data", "hello").good();
+    world.recipe("hello", &format!("{GOOD}echo > $OUT/etc/more\n"));
+    // Well signed, and of a day before: what an upstream that holds security fixes back would serve.
+    world.publish_archive_of("Fri, 10 Jan 2025 10:05:31 UTC");
+    let built = world.build("data", "hello").good();
+    assert!(built.stderr.contains("older than the one of 2025-01-11"), "{}", built.stderr);
+    let documents = built.json["source"]["evidence"]["documents"].to_string();
+    let accepted = harness::accepted_index(&world);
+    assert!(documents.contains(&accepted), "{documents} without {accepted}");
+}
+
+#[test]
+fn an_upstream_with_other_signatures_does_not_hide_the_next_one() {
+    let (world, vendor) = (World::new(), World::new());
+    world.write_config_with(&[vendor.server.address()]);
+    world.build("data", "hello").good();
+    // Where nobody has a good one, the refusal says more than that somebody does not answer.
+    world.server.stop();
+    fs::remove_dir_all(world.path("data")).unwrap();
+    world.build("data", "hello").refused(3, &["0 of 1 required signatures"]);
+}
+
+#[test]
 fn an_upstream_that_is_away_is_said() {
     let world = World::new();
     world.server.stop();

@@ -34,6 +34,7 @@ pub struct Named {
 #[derive(Clone, Debug)]
 pub struct VerifiedRelease {
     suite: String,
+    date: jiff::Timestamp,
     indexes: BTreeMap<String, Named>,
     evidence: Evidence,
 }
@@ -62,14 +63,18 @@ impl VerifiedRelease {
                 ),
             });
         }
-        if let Some(until) = field("Valid-Until").and_then(|v| jiff::fmt::rfc2822::parse(v).ok())
-            && jiff::Timestamp::try_from(now).is_ok_and(|now| now > until.timestamp())
+        let malformed = |detail: String| Refusal::Malformed { what: what.clone(), detail };
+        let time = |name: &str| field(name).map(|v| date(v).ok_or_else(|| malformed(format!("{name} is {v:?}"))));
+        let made = time("Date").unwrap_or_else(|| Err(malformed("it has no Date".to_owned())))?;
+        if let Some(until) = time("Valid-Until").transpose()?
+            && jiff::Timestamp::try_from(now).is_ok_and(|now| now > until)
         {
-            return Err(Refusal::Malformed { what, detail: format!("it was only valid until {until}") });
+            return Err(malformed(format!("it was only valid until {until}")));
         }
         let indexes = checksums(&fields, "SHA256", &what)?.into_iter().map(|n| (n.name.clone(), n)).collect();
         Ok(Self {
             suite: suite.to_owned(),
+            date: made,
             indexes,
             evidence: Evidence {
                 kind: EvidenceKind::ArchiveSignature,
@@ -79,6 +84,11 @@ impl VerifiedRelease {
                 signatures,
             },
         })
+    }
+
+    /// When the archive made it: of two, the older one is not what the archive is now.
+    pub fn date(&self) -> jiff::Timestamp {
+        self.date
     }
 
     /// The index at `path`, as the signed document names it.
@@ -295,6 +305,12 @@ fn unpack_rule(name: &str) -> Option<Unpack> {
         Some((_, component)) if !component.contains('/') && component != ".." => into(component, 1),
         _ => into("", 1),
     }
+}
+
+/// A date of a Release file: RFC 2822's form with the zone written `UTC` ("Debian repository format", Date).
+fn date(text: &str) -> Option<jiff::Timestamp> {
+    let text = text.strip_suffix("UTC").map_or_else(|| text.to_owned(), |day| format!("{day}+0000"));
+    jiff::fmt::rfc2822::parse(&text).ok().map(|zoned| zoned.timestamp())
 }
 
 /// The lines ` digest size name` of a checksum field.

@@ -28,7 +28,14 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+const DATE: &str = "Date: Sat, 11 Jan 2025 10:05:31 UTC";
+
 fn archive(signed_by: &Cert, suite: &str) -> Archive {
+    archive_of(signed_by, suite, DATE)
+}
+
+/// An archive whose InRelease has the lines `dates`.
+fn archive_of(signed_by: &Cert, suite: &str, dates: &str) -> Archive {
     let tarball = b"upstream";
     let debian = b"packaging";
     let lines = format!(
@@ -49,8 +56,8 @@ fn archive(signed_by: &Cert, suite: &str) -> Archive {
         dsc.len()
     )
     .as_bytes());
-    let release =
-        format!("Origin: Test\nCodename: {suite}\nSHA256:\n {} {} {INDEX}\n", hex(&sources), sources.len());
+    let listed = format!(" {} {} {INDEX}\n", hex(&sources), sources.len());
+    let release = format!("Origin: Test\nCodename: {suite}\n{dates}\nSHA256:\n{listed}");
     Archive { in_release: clearsign(signed_by, &release), sources, dsc }
 }
 
@@ -203,4 +210,22 @@ fn without_a_certificate_the_refusal_says_where_it_was_searched() {
     let (folder, places) = world::keyring(&[&other]);
     let refusal = hab_keys::Certificates::find(&policy, &places).unwrap_err();
     assert!(refusal.to_string().contains(folder.path().to_str().unwrap()), "{refusal}");
+}
+
+#[test]
+fn the_dates_of_an_index_are_read_and_held() {
+    let key = cert("archive");
+    let judge = judge("archive-signature", 1, &[&key], &[&key]);
+    let judged = |dates: &str| verify(&archive_of(&key, "stable", dates), &judge);
+    assert_eq!(judged(DATE).unwrap().date().to_string(), "2025-01-11T10:05:31Z");
+    assert!(judged(&format!("{DATE}\nValid-Until: Sat, 11 Jan 2125 10:05:31 UTC")).is_ok());
+    for (dates, said) in [
+        (format!("{DATE}\nValid-Until: Sat, 18 Jan 2025 10:05:31 UTC"), "only valid until 2025-01-18"),
+        (format!("{DATE}\nValid-Until: for ever"), "Valid-Until is \"for ever\""),
+        ("Date: yesterday".to_owned(), "Date is \"yesterday\""),
+        ("Label: Test".to_owned(), "it has no Date"),
+    ] {
+        let refusal = judged(&dates).unwrap_err().to_string();
+        assert!(refusal.contains(said), "{refusal}");
+    }
 }

@@ -29,11 +29,18 @@ impl Suite {
         &self.bases
     }
 
-    /// The clearsigned InRelease file: **unverified** bytes.
-    pub fn in_release(&self, fetcher: &Fetcher<'_>) -> Result<Vec<u8>, MirrorError> {
+    /// The clearsigned InRelease file of each base address in turn: **unverified** bytes, or why there are none. Which
+    /// one counts is for its judge to say, so all are offered.
+    pub fn in_releases(
+        &self,
+        fetcher: &Fetcher<'_>,
+    ) -> Result<impl Iterator<Item = Result<Vec<u8>, MirrorError>>, MirrorError> {
         self.known()?;
-        let urls: Vec<_> = self.bases.iter().map(|b| format!("{b}/dists/{}/InRelease", self.name)).collect();
-        fetcher.document("debian-in-release", &format!("InRelease of {}", self.name), &urls)
+        let name = format!("InRelease of {}", self.name);
+        Ok(self.bases.iter().map(move |base| {
+            let url = format!("{base}/dists/{}/InRelease", self.name);
+            fetcher.document("debian-in-release", &name, std::slice::from_ref(&url))
+        }))
     }
 
     /// An index such as `main/source/Sources.xz`, by the digest that a verified InRelease gives for it. Asked for by

@@ -1,12 +1,14 @@
 //! Files by digest, and the few documents whose digest nobody can know yet.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use hab_oci::Digest;
 
@@ -17,8 +19,11 @@ use crate::{Keep, KeepError, MirrorError, Observer};
 /// How much is accepted from outside where no lock gives the size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of a signed index, an index entry or another document, in bytes.
+    /// Of a document that nothing names by digest yet (an InRelease, an index entry, a crate to be locked), in bytes:
+    /// Debian's InRelease files have 0.2 MB, the largest index entries 10 MB.
     pub document: u64,
+    /// Of a file that is read into memory, in bytes: Debian's Packages.xz has 10 MB.
+    pub read: u64,
     /// How often one upstream is asked again after it broke off half way.
     pub attempts: usize,
     /// How many files are fetched at a time.
@@ -27,7 +32,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { document: 128 << 20, attempts: 3, parallel: 4 }
+        Self { document: 32 << 20, read: 128 << 20, attempts: 3, parallel: 4 }
     }
 }
 
@@ -113,10 +118,14 @@ impl<'a> Fetcher<'a> {
         if self.offline {
             return Err(MirrorError::Offline { what: what.to_owned() });
         }
-        let partial = self.keep.partial().join(wanted.digest.hex());
+        let mut partial = self.partial(wanted)?;
+        // Whoever had the file before may have brought it to its end.
+        if self.open(&wanted.digest)?.is_some() {
+            return partial.remove();
+        }
         let (mut refused, mut away) = (None, None);
         for url in &wanted.urls {
-            match self.ask_one(wanted, url, &partial) {
+            match self.ask_one(wanted, url, &mut partial) {
                 Ok(()) => return Ok(()),
                 Err(e) => match e? {
                     wrong @ (Transfer::WrongDigest { .. } | Transfer::WrongSize { .. }) => {
@@ -142,34 +151,54 @@ impl<'a> Fetcher<'a> {
         })
     }
 
+    /// The half-fetched file of `wanted`, this process's alone. It is named by its digest, so another process that wants
+    /// the same file meets it here, and waits.
+    fn partial(&self, wanted: &Wanted) -> Result<Partial, MirrorError> {
+        let path = self.keep.partial().join(wanted.digest.hex());
+        let mut told = false;
+        loop {
+            let file = open_partial(&path)?;
+            match file.try_lock() {
+                // What was locked may have been removed by then, and another file may have its name.
+                Ok(()) if is_at(&file, &path)? => return Ok(Partial { file, path }),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if self.observer.cancelled() => {
+                    return Err(MirrorError::Cancelled { what: wanted.what.clone() });
+                }
+                Err(TryLockError::WouldBlock) => {
+                    if !told {
+                        self.observer.note(&format!("{} is being fetched by another process", wanted.what));
+                        told = true;
+                    }
+                    thread::sleep(Duration::from_millis(100));
+                }
+                Err(TryLockError::Error(source)) => return Err(MirrorError::Io { path, source }),
+            }
+        }
+    }
+
     /// `Err(Ok(_))`: this upstream failed, ask the next. `Err(Err(_))`: nobody could do better.
     fn ask_one(
         &self,
         wanted: &Wanted,
         url: &str,
-        partial: &PathBuf,
+        partial: &mut Partial,
     ) -> Result<(), Result<Transfer, MirrorError>> {
-        let fatal = |e: MirrorError| Err(e);
-        let mut file = open_partial(partial).map_err(fatal)?;
-        let resumed = file.metadata().map_err(MirrorError::io(partial)).map_err(fatal)?.len() > 0;
+        let resumed = partial.len().map_err(Err)? > 0;
         let bounds = Bounds { exact: Some(wanted.size), limit: wanted.size };
-        self.attempts(url, &mut file, bounds, &wanted.what)?;
-        file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(partial)).map_err(fatal)?;
-        let taken = self.keep.take(Some(&wanted.digest), &mut file);
-        match taken {
-            Ok(_) => {
-                fs::remove_file(partial).map_err(MirrorError::io(partial)).map_err(fatal)?;
-                Ok(())
-            }
+        self.attempts(url, &mut partial.file, bounds, &wanted.what)?;
+        partial.file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(&partial.path)).map_err(Err)?;
+        match self.keep.take(Some(&wanted.digest), &mut partial.file) {
+            Ok(_) => partial.remove().map_err(Err),
             Err(KeepError::WrongDigest { expected, actual }) => {
-                fs::remove_file(partial).map_err(MirrorError::io(partial)).map_err(fatal)?;
+                partial.file.set_len(0).map_err(MirrorError::io(&partial.path)).map_err(Err)?;
                 // What an earlier run left may be at fault; only a whole transfer accuses the upstream.
                 if resumed {
                     return self.ask_one(wanted, url, partial);
                 }
                 Err(Ok(Transfer::WrongDigest { expected, actual }))
             }
-            Err(e) => Err(fatal(MirrorError::Keep { what: wanted.what.clone(), source: e })),
+            Err(source) => Err(Err(MirrorError::Keep { what: wanted.what.clone(), source })),
         }
     }
 
@@ -260,7 +289,33 @@ impl<'a> Fetcher<'a> {
         self.fetch(wanted)?;
         let file =
             self.open(&wanted.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what.clone() })?;
-        read_limited(file, &wanted.what, self.limits.document)
+        read_limited(file, &wanted.what, self.limits.read)
+    }
+}
+
+/// A half-fetched file, locked as long as this value lives.
+struct Partial {
+    file: File,
+    path: PathBuf,
+}
+
+impl Partial {
+    fn len(&self) -> Result<u64, MirrorError> {
+        Ok(self.file.metadata().map_err(MirrorError::io(&self.path))?.len())
+    }
+
+    fn remove(&self) -> Result<(), MirrorError> {
+        fs::remove_file(&self.path).map_err(MirrorError::io(&self.path))
+    }
+}
+
+/// Whether `path` names the open file `file` (still).
+fn is_at(file: &File, path: &Path) -> Result<bool, MirrorError> {
+    let here = file.metadata().map_err(MirrorError::io(path))?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((here.dev(), here.ino()) == (there.dev(), there.ino())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(MirrorError::io(path)(e)),
     }
 }
 
@@ -277,7 +332,7 @@ fn read_limited(file: File, what: &str, limit: u64) -> Result<Vec<u8>, MirrorErr
     Ok(bytes)
 }
 
-fn open_partial(path: &PathBuf) -> Result<File, MirrorError> {
+fn open_partial(path: &Path) -> Result<File, MirrorError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(MirrorError::io(folder))?;
     }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use hab_keys::debian::{VerifiedIndex, VerifiedRelease};
 use hab_keys::tag::{Claimed, VerifiedTag};
-use hab_keys::{Policy, VerifiedSource};
+use hab_keys::{Policy, Refusal, VerifiedSource};
 use hab_mirror::crates::Index;
 use hab_mirror::debian::Suite;
 use hab_mirror::git::{GitMirror, TagBytes};
@@ -33,8 +33,9 @@ pub(super) fn index(
 }
 
 impl Farm {
-    /// The suite's InRelease, fetched and judged. Offline, or when no upstream answers, the newest one that was accepted
-    /// before; never one that was only seen.
+    /// The suite's InRelease, fetched and judged: the first base address that has one which the policy accepts. Offline,
+    /// when no upstream answers, or when what it has is older, the one that was accepted before; never one that was
+    /// only seen.
     pub(super) fn release(
         &self,
         fetcher: &Fetcher<'_>,
@@ -46,24 +47,69 @@ impl Farm {
         let verify = |bytes: &[u8]| {
             VerifiedRelease::verify(bytes, suite.name(), &policy, &certificates, SystemTime::now())
         };
-        let kept = |source| MirrorError::Keep { what: format!("InRelease of {}", suite.name()), source };
-        let bytes = match suite.in_release(fetcher) {
-            Ok(bytes) => bytes,
-            Err(e) if e.fault() == Fault::Upstream => {
-                let accepted = self.keep.latest(ACCEPTED, suite.name()).map_err(kept)?;
-                let accepted =
-                    accepted.map(|digest| fetcher.kept_document(suite.name(), &digest)).transpose()?;
-                let bytes = accepted.flatten().ok_or(e)?;
-                self.progress
-                    .note(&format!("using the InRelease of {} that was accepted before", suite.name()));
-                return Ok(verify(&bytes)?);
+        let (mut refused, mut away) = (None, None);
+        for bytes in suite.in_releases(fetcher)? {
+            match bytes {
+                Ok(bytes) => match verify(&bytes) {
+                    Ok(release) => return self.newer(fetcher, suite, release, &bytes, verify),
+                    Err(e) => refused = refused.or(Some(e)),
+                },
+                Err(e) if e.fault() == Fault::Upstream => away = away.or(Some(e)),
+                Err(e) => return Err(e.into()),
             }
-            Err(e) => return Err(e.into()),
-        };
-        let release = verify(&bytes)?;
-        let digest = Digest::of(&bytes);
-        self.keep.remember(ACCEPTED, suite.name(), &digest, bytes.len() as u64).map_err(kept)?;
+        }
+        match (refused, away) {
+            (Some(e), _) => Err(e.into()),
+            (None, Some(e)) => {
+                let bytes = self.accepted_release(fetcher, suite)?.ok_or(e)?;
+                let name = suite.name();
+                self.progress.note(&format!("using the InRelease of {name} that was accepted before"));
+                Ok(verify(&bytes)?)
+            }
+            // `in_releases` is an error for a suite that nobody carries.
+            (None, None) => Err(FarmError::Usage(format!("nobody carries suite {}", suite.name()))),
+        }
+    }
+
+    /// An old index is signed as well as a new one, but its packages are those of its day. Of what upstream has now and
+    /// what was accepted before, the newer one counts, and is remembered.
+    fn newer(
+        &self,
+        fetcher: &Fetcher<'_>,
+        suite: &Suite,
+        release: VerifiedRelease,
+        bytes: &[u8],
+        verify: impl Fn(&[u8]) -> Result<VerifiedRelease, Refusal>,
+    ) -> Result<VerifiedRelease, FarmError> {
+        let name = suite.name();
+        // One whose key expired since says nothing any more.
+        let accepted = self.accepted_release(fetcher, suite)?.and_then(|accepted| verify(&accepted).ok());
+        if let Some(accepted) = accepted.filter(|accepted| accepted.date() > release.date()) {
+            self.progress.note(&format!(
+                "upstream has an InRelease of {name} from {}, older than the one of {} that was accepted before, which is \
+                 used",
+                release.date(),
+                accepted.date()
+            ));
+            return Ok(accepted);
+        }
+        let remembered = self.keep.remember(ACCEPTED, name, &Digest::of(bytes), bytes.len() as u64);
+        remembered
+            .map_err(|source| MirrorError::Keep { what: format!("InRelease of {name}"), source })?;
         Ok(release)
+    }
+
+    /// The InRelease that was accepted last.
+    fn accepted_release(
+        &self,
+        fetcher: &Fetcher<'_>,
+        suite: &Suite,
+    ) -> Result<Option<Vec<u8>>, FarmError> {
+        let accepted = self.keep.latest(ACCEPTED, suite.name());
+        let accepted = accepted
+            .map_err(|source| MirrorError::Keep { what: format!("InRelease of {}", suite.name()), source })?;
+        let Some(digest) = accepted else { return Ok(None) };
+        Ok(fetcher.kept_document(suite.name(), &digest)?)
     }
 
     /// Fetches and judges a source that a lock names.

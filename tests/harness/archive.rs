@@ -117,8 +117,11 @@ fn entry(bytes: &[u8], name: &str) -> String {
     format!(" {} {} {name}\n", Digest::of(bytes).hex(), bytes.len())
 }
 
+/// When the archive was made, as its InRelease says.
+pub const DATE: &str = "Sat, 11 Jan 2025 10:05:31 UTC";
+
 /// Every file of the archive by its path.
-pub fn files(key: &Cert) -> Vec<(String, Vec<u8>)> {
+pub fn files(key: &Cert, date: &str) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> =
         packages().into_iter().map(|(_, name, bytes)| (format!("pool/{name}.deb"), bytes)).collect();
 
@@ -138,8 +141,8 @@ pub fn files(key: &Cert) -> Vec<(String, Vec<u8>)> {
     let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
     encoder.write_all(sources.as_bytes()).unwrap();
     let sources = encoder.finish().unwrap();
-    let release =
-        format!("Origin: Test\nCodename: stable\nSHA256:\n{}", entry(&sources, "main/source/Sources.xz"));
+    let listed = entry(&sources, "main/source/Sources.xz");
+    let release = format!("Origin: Test\nCodename: stable\nDate: {date}\nSHA256:\n{listed}");
     files.extend([
         ("dists/stable/InRelease".to_owned(), signing::clearsign(key, &release)),
         ("dists/stable/main/source/Sources.xz".to_owned(), sources),

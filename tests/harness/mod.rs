@@ -80,8 +80,14 @@ impl World {
     }
 
     fn write_config(&self) {
+        self.write_config_with(&[]);
+    }
+
+    /// Writes a configuration in which `vendors` are asked for packages before the archive is.
+    pub fn write_config_with(&self, vendors: &[String]) {
+        let bases: Vec<_> = vendors.iter().cloned().chain([self.server.address()]).collect();
         let text = format!(
-            "certificates = [{:?}]\n[crates]\nindex = \"sparse+{1}/\"\n[debian]\nbases = [{1:?}]\nkeyrings = [{2:?}]\n",
+            "certificates = [{:?}]\n[crates]\nindex = \"sparse+{}/\"\n[debian]\nbases = {bases:?}\nkeyrings = [{:?}]\n",
             self.path("certificates"),
             self.server.address(),
             self.path("keyring/archive.gpg")
@@ -184,7 +190,12 @@ impl World {
 
     fn publish_archive(&self) {
         self.write("recipes/toolchains/tiny.toml", archive::TOOLCHAIN);
-        for (path, bytes) in archive::files(&self.archive_key) {
+        self.publish_archive_of(archive::DATE);
+    }
+
+    /// Publishes the archive as it was on another day.
+    pub fn publish_archive_of(&self, date: &str) {
+        for (path, bytes) in archive::files(&self.archive_key, date) {
             self.server.put(&path, bytes);
         }
     }
@@ -298,4 +309,14 @@ pub fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+}
+
+/// The digest of the InRelease of 11 January 2025 that a build in folder `data` kept.
+pub fn accepted_index(world: &World) -> String {
+    let kept = files_below(&world.path("data/blobs"));
+    let needle = format!("Date: {}", archive::DATE);
+    let found = kept.values().find(|bytes| {
+        bytes.starts_with(b"-----BEGIN PGP") && bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
+    });
+    Digest::of(found.unwrap()).to_string()
 }

@@ -1,17 +1,19 @@
 //! An upstream: a static HTTP server on loopback whose files a test can change. Ends with its value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Default)]
 struct Shared {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Paths whose body is cut after half, so many times.
     cut: Mutex<BTreeMap<String, usize>>,
+    /// Paths whose body stops after half, with the connection left open.
+    stalled: Mutex<BTreeSet<String>>,
     requests: AtomicUsize,
     ranges: AtomicUsize,
     stop: AtomicBool,
@@ -63,6 +65,12 @@ impl Server {
     /// The next `times` answers for `path` break off half way.
     pub fn cut(&self, path: &str, times: usize) {
         self.shared.cut.lock().unwrap().insert(path.to_owned(), times);
+    }
+
+    /// Whether answers for `path` stop half way and leave the client waiting.
+    pub fn stall(&self, path: &str, stalls: bool) {
+        let mut stalled = self.shared.stalled.lock().unwrap();
+        if stalls { stalled.insert(path.to_owned()) } else { stalled.remove(path) };
     }
 
     /// How many requests came, and how many of them asked for a range.
@@ -125,5 +133,10 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         *left = left.saturating_sub(1);
         now
     });
-    let _ = out.write_all(if cut { &body[..body.len() / 2] } else { body });
+    let stalls = || shared.stalled.lock().unwrap().contains(&path) && !shared.stop.load(Ordering::Relaxed);
+    let _ = out.write_all(if cut || stalls() { &body[..body.len() / 2] } else { body });
+    let start = Instant::now();
+    while stalls() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -15,6 +15,7 @@ pub struct AptConfig {
 struct Entry {
     uris: Vec<String>,
     suites: Vec<String>,
+    components: Vec<String>,
 }
 
 impl AptConfig {
@@ -40,12 +41,15 @@ impl AptConfig {
         Ok(config)
     }
 
-    /// The base addresses that carry `suite`, in the order in which apt would ask them; none with a trailing slash.
-    /// Addresses of other kinds than http, https and file are left out.
+    /// The base addresses that carry component `main` of `suite`, in the order in which apt would ask them; none with a
+    /// trailing slash. Addresses of other kinds than http, https and file are left out. Many a vendor names its suite
+    /// after Debian's too; most of them call their component otherwise.
     pub fn bases(&self, suite: &str) -> Vec<String> {
         let mut found = Vec::new();
-        for entry in self.entries.iter().filter(|e| e.suites.iter().any(|s| s.trim_end_matches('/') == suite))
-        {
+        let carries = |e: &&Entry| {
+            e.suites.iter().any(|s| s.trim_end_matches('/') == suite) && e.components.iter().any(|c| c == "main")
+        };
+        for entry in self.entries.iter().filter(carries) {
             for uri in &entry.uris {
                 let uri = uri.trim_end_matches('/');
                 let uri = match uri.strip_prefix("file:/") {
@@ -72,7 +76,7 @@ fn one_line(line: &str) -> Option<Entry> {
         None => rest,
     };
     let mut words = rest.split_whitespace().map(str::to_owned);
-    Some(Entry { uris: vec![words.next()?], suites: vec![words.next()?] })
+    Some(Entry { uris: vec![words.next()?], suites: vec![words.next()?], components: words.collect() })
 }
 
 /// The deb822 format: paragraphs with `Types`, `URIs`, `Suites`, and perhaps `Enabled: no`.
@@ -90,7 +94,11 @@ fn deb822(text: &str, file: &Path) -> Result<Vec<Entry>, MirrorError> {
         .iter()
         .filter(|p| words(p, "Types").iter().any(|t| t == "deb"))
         .filter(|p| !p.get("Enabled").is_some_and(|v| matches!(v.trim(), "no" | "false" | "0")))
-        .map(|p| Entry { uris: words(p, "URIs"), suites: words(p, "Suites") })
+        .map(|p| Entry {
+            uris: words(p, "URIs"),
+            suites: words(p, "Suites"),
+            components: words(p, "Components"),
+        })
         .collect())
 }
 
@@ -105,7 +113,8 @@ mod tests {
         fs::write(
             dir.path().join("sources.list"),
             "# a comment\ndeb [arch=amd64 signed-by=/x] http://one.invalid/debian/ stable main\n\
-             deb-src http://src.invalid/debian stable main\ndeb cdrom:[x]/ stable main\n",
+             deb-src http://src.invalid/debian stable main\ndeb cdrom:[x]/ stable main\n\
+             deb https://vendor.invalid/debian stable nightly\n",
         )
         .unwrap();
         fs::write(
