@@ -64,7 +64,8 @@ impl VerifiedRelease {
             });
         }
         let malformed = |detail: String| Refusal::Malformed { what: what.clone(), detail };
-        let time = |name: &str| field(name).map(|v| date(v).ok_or_else(|| malformed(format!("{name} is {v:?}"))));
+        let time =
+            |name: &str| field(name).map(|v| date(v).ok_or_else(|| malformed(format!("{name} is {v:?}"))));
         let made = time("Date").unwrap_or_else(|| Err(malformed("it has no Date".to_owned())))?;
         if let Some(until) = time("Valid-Until").transpose()?
             && jiff::Timestamp::try_from(now).is_ok_and(|now| now > until)

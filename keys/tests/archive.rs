@@ -218,7 +218,7 @@ fn the_dates_of_an_index_are_read_and_held() {
     let judge = judge("archive-signature", 1, &[&key], &[&key]);
     let judged = |dates: &str| verify(&archive_of(&key, "stable", dates), &judge);
     assert_eq!(judged(DATE).unwrap().date().to_string(), "2025-01-11T10:05:31Z");
-    assert!(judged(&format!("{DATE}\nValid-Until: Sat, 11 Jan 2125 10:05:31 UTC")).is_ok());
+    assert!(judged(&format!("{DATE}\nValid-Until: Thu, 11 Jan 2125 10:05:31 UTC")).is_ok());
     for (dates, said) in [
         (format!("{DATE}\nValid-Until: Sat, 18 Jan 2025 10:05:31 UTC"), "only valid until 2025-01-18"),
         (format!("{DATE}\nValid-Until: for ever"), "Valid-Until is \"for ever\""),

@@ -79,8 +79,7 @@ fn meet(upstream: &str, then: impl FnOnce(&Memory, &Path)) -> Memory {
     let urls = vec![upstream.to_owned()];
     let wanted = Wanted { what: "tools.deb".to_owned(), urls, digest, size: BYTES.len() as u64 };
     std::thread::scope(|scope| {
-        let fetched =
-            scope.spawn(|| Fetcher::new(&keep, &observer, Limits::default(), false).fetch(&wanted));
+        let fetched = scope.spawn(|| Fetcher::new(&keep, &observer, Limits::default(), false).fetch(&wanted));
         let note = notes.recv_timeout(Duration::from_secs(20)).unwrap();
         assert_eq!(note, "tools.deb is being fetched by another process");
         then(&keep, &path);

@@ -94,17 +94,12 @@ impl Farm {
             return Ok(accepted);
         }
         let remembered = self.keep.remember(ACCEPTED, name, &Digest::of(bytes), bytes.len() as u64);
-        remembered
-            .map_err(|source| MirrorError::Keep { what: format!("InRelease of {name}"), source })?;
+        remembered.map_err(|source| MirrorError::Keep { what: format!("InRelease of {name}"), source })?;
         Ok(release)
     }
 
     /// The InRelease that was accepted last.
-    fn accepted_release(
-        &self,
-        fetcher: &Fetcher<'_>,
-        suite: &Suite,
-    ) -> Result<Option<Vec<u8>>, FarmError> {
+    fn accepted_release(&self, fetcher: &Fetcher<'_>, suite: &Suite) -> Result<Option<Vec<u8>>, FarmError> {
         let accepted = self.keep.latest(ACCEPTED, suite.name());
         let accepted = accepted
             .map_err(|source| MirrorError::Keep { what: format!("InRelease of {}", suite.name()), source })?;

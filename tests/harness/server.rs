@@ -70,7 +70,11 @@ impl Server {
     /// Whether answers for `path` stop half way and leave the client waiting.
     pub fn stall(&self, path: &str, stalls: bool) {
         let mut stalled = self.shared.stalled.lock().unwrap();
-        if stalls { stalled.insert(path.to_owned()) } else { stalled.remove(path) };
+        if stalls {
+            stalled.insert(path.to_owned())
+        } else {
+            stalled.remove(path)
+        };
     }
 
     /// How many requests came, and how many of them asked for a range.

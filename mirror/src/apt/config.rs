@@ -47,7 +47,8 @@ impl AptConfig {
     pub fn bases(&self, suite: &str) -> Vec<String> {
         let mut found = Vec::new();
         let carries = |e: &&Entry| {
-            e.suites.iter().any(|s| s.trim_end_matches('/') == suite) && e.components.iter().any(|c| c == "main")
+            e.suites.iter().any(|s| s.trim_end_matches('/') == suite)
+                && e.components.iter().any(|c| c == "main")
         };
         for entry in self.entries.iter().filter(carries) {
             for uri in &entry.uris {
