@@ -1,14 +1,16 @@
 //! Certificates are found by pinned fingerprint, and never trusted for being found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use sequoia_openpgp::cert::CertParser;
 use sequoia_openpgp::parse::Parse;
-use sequoia_openpgp::{Cert, Fingerprint, KeyHandle};
+use sequoia_openpgp::serialize::SerializeInto as _;
+use sequoia_openpgp::{Cert, Fingerprint, KeyHandle, KeyID};
 
+use crate::policy::KeyId;
 use crate::{Policy, Refusal};
 
 /// The largest keyring that is read, in bytes; Debian's whole keyring is about 30 MB.
@@ -18,19 +20,21 @@ const LIMIT: u64 = 64 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     found: BTreeMap<Fingerprint, Cert>,
+    /// The certificates that have a key with this id, as primary key or subkey. Ids can be made to collide, so there may be
+    /// several, and whoever asks by fingerprint compares it.
+    by_id: HashMap<KeyID, Vec<Fingerprint>>,
 }
 
 impl Certificates {
-    /// Reads the certificates that `policy` pins from files and folders of files (`.gpg`, `.pgp`, `.asc`), all others
-    /// are dropped. A place that does not exist has none. Several revisions of one certificate are merged.
+    /// Reads the certificates that `policy` pins from files and folders of files (`.gpg`, `.pgp`, `.asc`, `.txt`); all
+    /// others are dropped. A place that does not exist has none. Several revisions of one certificate are merged, so that
+    /// an export that lacks an old self-signature or a revocation takes nothing away.
     pub fn find(policy: &Policy, places: &[PathBuf]) -> Result<Self, Refusal> {
-        let mut this = Self::default();
-        for place in places {
-            for file in files(place) {
-                this.read(policy, &file)?;
-            }
-        }
-        if this.found.is_empty() && !policy.keys().is_empty() {
+        let pinned = |f: &Fingerprint| policy.pin(&KeyId::OpenPgp(f.clone())).is_some();
+        let this = Self::read(places, pinned)?;
+        let needs = policy.pins().iter().any(|pin| matches!(pin.id, KeyId::OpenPgp(_)));
+        let knows = policy.pins().iter().any(|pin| matches!(pin.id, KeyId::Ssh(_)));
+        if this.found.is_empty() && needs && !knows {
             let searched = places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
             return Err(Refusal::NoCertificates {
                 policy: policy.name().to_owned(),
@@ -40,31 +44,144 @@ impl Certificates {
         Ok(this)
     }
 
-    fn read(&mut self, policy: &Policy, path: &Path) -> Result<(), Refusal> {
-        let io = |source| Refusal::Io { path: path.to_owned(), source };
-        let mut bytes = Vec::new();
-        File::open(path).map_err(io)?.take(LIMIT).read_to_end(&mut bytes).map_err(io)?;
-        let Ok(parser) = CertParser::from_bytes(&bytes) else { return Ok(()) };
-        // A broken certificate in a keyring hides only itself.
-        for cert in parser.flatten().filter(|c| policy.keys().contains_key(&c.fingerprint())) {
-            let fingerprint = cert.fingerprint();
-            let merged = match self.found.remove(&fingerprint) {
-                Some(earlier) => earlier.clone().merge_public(cert).unwrap_or(earlier),
-                None => cert.strip_secret_key_material(),
-            };
-            self.found.insert(fingerprint, merged);
+    /// Reads every certificate that `wanted` wants.
+    pub fn read(places: &[PathBuf], wanted: impl Fn(&Fingerprint) -> bool) -> Result<Self, Refusal> {
+        let mut this = Self::default();
+        for file in places.iter().flat_map(|place| files(place)) {
+            let io = |source| Refusal::Io { path: file.clone(), source };
+            let mut bytes = Vec::new();
+            File::open(&file).map_err(io)?.take(LIMIT).read_to_end(&mut bytes).map_err(io)?;
+            this.add(&bytes, &wanted);
         }
-        Ok(())
+        this.index();
+        Ok(this)
+    }
+
+    /// Reads every certificate in `bytes`, armored or binary.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut this = Self::default();
+        this.add(bytes, &|_| true);
+        this.index();
+        this
+    }
+
+    fn add(&mut self, bytes: &[u8], wanted: &dyn Fn(&Fingerprint) -> bool) {
+        let Ok(parser) = CertParser::from_bytes(bytes) else { return };
+        // A broken certificate in a keyring hides only itself.
+        for cert in parser.flatten().filter(|c| wanted(&c.fingerprint())) {
+            let cert = cert.strip_secret_key_material();
+            let merged = match self.found.remove(&cert.fingerprint()) {
+                Some(earlier) => earlier.clone().merge_public(cert).unwrap_or(earlier),
+                None => cert,
+            };
+            self.found.insert(merged.fingerprint(), merged);
+        }
+    }
+
+    fn index(&mut self) {
+        self.by_id.clear();
+        for (fingerprint, cert) in &self.found {
+            for key in cert.keys() {
+                self.by_id.entry(key.key().keyid()).or_default().push(fingerprint.clone());
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Cert> {
+        self.found.values()
+    }
+
+    /// The certificate with this primary fingerprint.
+    pub fn get(&self, fingerprint: &Fingerprint) -> Option<&Cert> {
+        self.found.get(fingerprint)
+    }
+
+    /// Every certificate's name and bytes.
+    pub(crate) fn exported(&self) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+        let export = |(fingerprint, cert): (&Fingerprint, &Cert)| {
+            let name = format!("certificate {fingerprint:X}");
+            match cert.to_vec() {
+                Ok(bytes) => Ok((name, bytes)),
+                Err(e) => Err(Refusal::Unreadable { what: name, detail: e.to_string() }),
+            }
+        };
+        self.found.iter().map(export).collect()
+    }
+
+    /// The one certificate that one of `handles` names; `None` when there is none, or more than one.
+    pub(crate) fn named(&self, handles: &[KeyHandle]) -> Option<&Cert> {
+        let ids = handles.iter().map(KeyID::from);
+        let mut named = ids.filter_map(|id| self.by_id.get(&id));
+        match (named.next()?.as_slice(), named.next()) {
+            ([one], None) => self.found.get(one),
+            ([one], Some(other)) if other.as_slice() == [one.clone()] && named.next().is_none() => {
+                self.found.get(one)
+            }
+            _ => None,
+        }
     }
 
     /// The certificates that one of `handles` names, as primary key or subkey.
     pub(crate) fn named_by(&self, handles: &[KeyHandle]) -> Vec<Cert> {
-        self.found
-            .values()
+        let mut named: Vec<&Fingerprint> = handles
+            .iter()
+            .flat_map(|handle| self.by_id.get(&KeyID::from(handle)).into_iter().flatten())
+            .collect();
+        named.sort();
+        named.dedup();
+        let certs = named.into_iter().filter_map(|f| self.found.get(f));
+        certs
             .filter(|cert| cert.keys().any(|ka| handles.iter().any(|h| h.aliases(ka.key().key_handle()))))
             .cloned()
             .collect()
     }
+
+    /// Writes every certificate into `folder`, one file each, merged with what is there. Nothing that a certificate ever
+    /// had is lost: exports drop old self-signatures that old signatures need. Returns which certificates are new, and
+    /// which have more than they had.
+    pub fn keep_in(&self, folder: &Path) -> Result<Kept, Refusal> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Refusal::Io { path, source }
+        };
+        fs::create_dir_all(folder).map_err(io(folder))?;
+        let mut kept = Kept::default();
+        for (fingerprint, cert) in &self.found {
+            let path = folder.join(format!("{fingerprint:X}.pgp"));
+            let there = Self::read(std::slice::from_ref(&path), |f| f == fingerprint)?;
+            let old = there.get(fingerprint);
+            let merged = match old {
+                Some(old) => old.clone().merge_public(cert.clone()).unwrap_or_else(|_| old.clone()),
+                None => cert.clone(),
+            };
+            if old == Some(&merged) {
+                kept.unchanged.push(fingerprint.clone());
+                continue;
+            }
+            let unwritable = |e: sequoia_openpgp::anyhow::Error| Refusal::Unreadable {
+                what: format!("certificate {fingerprint:X}"),
+                detail: e.to_string(),
+            };
+            let bytes = merged.to_vec().map_err(unwritable)?;
+            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(folder))?;
+            file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(io(&path))?;
+            file.persist(&path).map_err(|e| Refusal::Io { path: path.clone(), source: e.error })?;
+            if old.is_some() { &mut kept.grown } else { &mut kept.new }.push(fingerprint.clone());
+        }
+        Ok(kept)
+    }
+}
+
+/// What an import changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Certificates that were not there.
+    pub new: Vec<Fingerprint>,
+    /// Certificates that have more than they had.
+    pub grown: Vec<Fingerprint>,
+    /// Certificates that have what they had.
+    pub unchanged: Vec<Fingerprint>,
 }
 
 fn files(place: &Path) -> Vec<PathBuf> {
@@ -75,7 +192,8 @@ fn files(place: &Path) -> Vec<PathBuf> {
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|p| {
-            p.is_file() && matches!(p.extension().and_then(|e| e.to_str()), Some("gpg" | "pgp" | "asc"))
+            let extension = p.extension().and_then(|e| e.to_str());
+            p.is_file() && matches!(extension, Some("gpg" | "pgp" | "asc" | "txt"))
         })
         .collect();
     found.sort();

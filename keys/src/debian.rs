@@ -5,15 +5,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::ops::Range;
-use std::time::SystemTime;
 
 use deb822_fast::{Deb822, Paragraph};
 use hab_oci::Digest;
 
-use crate::openpgp::{self, Asked};
+use crate::policy::{Rule, RuleKind};
 use crate::{
-    Certificates, Document, Evidence, EvidenceKind, Policy, Refusal, RequirementKind, SignatureSeen,
-    SourceFile, SourceKind, Unpack, VerifiedSource,
+    Document, Evidence, EvidenceKind, Judge, Refusal, SignatureSeen, SourceFile, SourceKind, Unpack,
+    VerifiedSource,
 };
 
 /// The largest index that is read, uncompressed.
@@ -40,17 +39,14 @@ pub struct VerifiedRelease {
 }
 
 impl VerifiedRelease {
-    /// Judges the clearsigned InRelease of `suite` at the time `now`.
-    pub fn verify(
-        bytes: &[u8],
-        suite: &str,
-        policy: &Policy,
-        certificates: &Certificates,
-        now: SystemTime,
-    ) -> Result<Self, Refusal> {
+    /// Judges the clearsigned InRelease of `suite`.
+    pub fn verify(bytes: &[u8], suite: &str, judge: &Judge<'_>) -> Result<Self, Refusal> {
         let what = format!("InRelease of {suite}");
-        let asked = Asked { what: &what, kind: RequirementKind::ArchiveSignature, policy, certificates, now };
-        let (text, signatures) = openpgp::clearsigned(asked, bytes, INDEX_LIMIT)?;
+        let requirement = judge.requirement(RuleKind::ArchiveSignature, &what)?;
+        let (text, signatures) = judge.clearsigned(&what, bytes, INDEX_LIMIT)?;
+        if let Rule::ArchiveSignature(quorum) = &requirement.rule {
+            judge.quorum(&what, quorum, &signatures)?;
+        }
         let fields = paragraph(&text, &what)?;
         let field = |name: &str| fields.get(name).map(str::trim);
         // A signed index of another suite is an old trick: it would be a valid document about other packages.
@@ -68,7 +64,7 @@ impl VerifiedRelease {
             |name: &str| field(name).map(|v| date(v).ok_or_else(|| malformed(format!("{name} is {v:?}"))));
         let made = time("Date").unwrap_or_else(|| Err(malformed("it has no Date".to_owned())))?;
         if let Some(until) = time("Valid-Until").transpose()?
-            && jiff::Timestamp::try_from(now).is_ok_and(|now| now > until)
+            && jiff::Timestamp::try_from(judge.now()).is_ok_and(|now| now > until)
         {
             return Err(malformed(format!("it was only valid until {until}")));
         }
@@ -80,8 +76,8 @@ impl VerifiedRelease {
             evidence: Evidence {
                 kind: EvidenceKind::ArchiveSignature,
                 asked: what.clone(),
-                policy: Some(policy.reference()),
-                documents: vec![document(&what, bytes)],
+                policy: Some(judge.policy().reference()),
+                documents: vec![Document::of(&what, bytes)],
                 signatures,
             },
         })
@@ -114,7 +110,7 @@ impl VerifiedRelease {
             return Err(malformed(format!("it is larger than {INDEX_LIMIT} bytes")));
         }
         let mut evidence = self.evidence.clone();
-        evidence.documents.push(document(path, bytes));
+        evidence.documents.push(Document::of(path, bytes));
         let text = String::from_utf8(text).map_err(|e| malformed(e.to_string()))?;
         Ok(VerifiedIndex { path: path.to_owned(), paragraphs: paragraphs(&text), text, evidence })
     }
@@ -267,7 +263,7 @@ impl ListedSource {
         }
         let mut evidence = self.evidence.clone();
         evidence.asked = format!("Debian source package {} {}", self.name, self.version);
-        evidence.documents.push(document(what, dsc));
+        evidence.documents.push(Document::of(what, dsc));
         for (name, digest, size) in &index {
             evidence.documents.push(Document { name: name.clone(), digest: digest.clone(), size: *size });
         }
@@ -369,10 +365,6 @@ fn strip_clearsign(bytes: &[u8]) -> &[u8] {
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-fn document(name: &str, bytes: &[u8]) -> Document {
-    Document { name: name.to_owned(), digest: Digest::of(bytes), size: bytes.len() as u64 }
 }
 
 fn matches(what: &str, said_by: &str, expected: &Digest, bytes: &[u8]) -> Result<(), Refusal> {

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use hab_oci::Digest;
 
+use crate::policy::RuleKind;
+
 /// Why something was refused. Every variant but the files of this machine is the input's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -31,12 +33,14 @@ pub enum Refusal {
         policy: String,
     },
     /// The policy pins no key.
-    #[error("policy {policy} pins no key yet (needs-keys), so {what} is refused")]
+    #[error("policy {policy} pins no key yet (needs-keys: {why}), so {what} is refused")]
     NeedsKeys {
         /// What was judged.
         what: String,
         /// The policy's name.
         policy: String,
+        /// Why.
+        why: String,
     },
     /// No certificate of a pinned key was found on this machine.
     #[error(
@@ -50,15 +54,42 @@ pub enum Refusal {
         searched: String,
     },
     /// The policy asks for something else than what was brought before it.
-    #[error("policy {policy} does not decide about {what}")]
+    #[error("policy {policy} has no requirement of kind {kind}, so it does not decide about {what}")]
     WrongPolicy {
         /// What was judged.
         what: String,
         /// The policy's name.
         policy: String,
+        /// What kind of requirement decides about it.
+        kind: RuleKind,
     },
-    /// The OpenPGP data does not read.
-    #[error("{what} does not read as signed OpenPGP data: {detail}")]
+    /// The project signs nothing of the kind, as its policy says.
+    #[error(
+        "{what} is not vouched for by anybody: policy {policy} says that {reason}; where that is good enough, ask for it \
+         with --accept-unsigned"
+    )]
+    AskForUnsigned {
+        /// What was judged.
+        what: String,
+        /// The policy's name.
+        policy: String,
+        /// Why there is no better.
+        reason: String,
+    },
+    /// A source meets some of what its policy demands, but not enough.
+    #[error("{what} is refused by policy {policy}, which accepts {accept}; met: {met}")]
+    NotEnough {
+        /// What was judged.
+        what: String,
+        /// The policy's name.
+        policy: String,
+        /// What the policy demands.
+        accept: String,
+        /// Which requirements are met.
+        met: String,
+    },
+    /// The signed data does not read.
+    #[error("{what} does not read as signed data: {detail}")]
     Unreadable {
         /// What was judged.
         what: String,
@@ -93,6 +124,21 @@ pub enum Refusal {
         /// Where it was looked for.
         index: String,
     },
+    /// Somebody asked to stop.
+    #[error("judging {what} was stopped")]
+    Cancelled {
+        /// What was judged.
+        what: String,
+    },
+    /// A repository does not open or read.
+    #[error("repository {path} cannot be read")]
+    Repository {
+        /// Where it is.
+        path: PathBuf,
+        /// What libgit2 says.
+        #[source]
+        source: git2::Error,
+    },
     /// A file of this machine does not read.
     #[error("{path}")]
     Io {
@@ -107,6 +153,6 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the input is refused, rather than this machine unable to judge it.
     pub fn is_verdict(&self) -> bool {
-        !matches!(self, Self::Io { .. })
+        !matches!(self, Self::Io { .. } | Self::Cancelled { .. } | Self::Repository { .. })
     }
 }

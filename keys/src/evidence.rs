@@ -7,12 +7,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvidenceKind {
-    /// A Debian archive's signed index, and the chain of digests below it.
+    /// A file's signature, detached or clearsigned; for a Debian archive's index, and the chain of digests below it.
     ArchiveSignature,
     /// An annotated git tag's signature, and the tree below it.
     Tag,
-    /// A digest that the lock pins.
+    /// A history of signed commits.
+    CommitChain,
+    /// A signed list of hashes.
+    SignedHashes,
+    /// Independent builders' signed lists of hashes.
+    Attestations,
+    /// A digest that the lock or a policy pins.
     Digest,
+    /// Nothing: a person asked for unsigned source by name.
+    Unsigned,
 }
 
 /// Which bytes a decision rests on.
@@ -24,6 +32,13 @@ pub struct Document {
     pub digest: Digest,
     /// How many.
     pub size: u64,
+}
+
+impl Document {
+    /// The document `name` with these bytes.
+    pub fn of(name: &str, bytes: &[u8]) -> Self {
+        Self { name: name.to_owned(), digest: Digest::of(bytes), size: bytes.len() as u64 }
+    }
 }
 
 /// Which policy decided.
@@ -41,12 +56,44 @@ pub struct PolicyRef {
 pub enum Verdict {
     /// Valid, by a pinned key.
     Good,
-    /// By a key that the policy does not pin, or whose certificate is not here.
+    /// Valid when it was made, by its own word, but its key or pin has expired since.
+    ExpiredSince(String),
+    /// It says that a pinned key made it, but that key's certificate is not here.
+    CertificateMissing,
+    /// By a key that the policy does not pin.
     UnknownKey,
-    /// By a pinned key that was expired, revoked or not bound at the time.
+    /// Its key is revoked.
+    Revoked(String),
+    /// By a pinned key that was expired, not yet pinned or not bound when it was made.
     BadKey(String),
-    /// It does not fit the bytes, or is too weak.
+    /// Its hash or key algorithm is too weak.
+    Weak(String),
+    /// It does not fit the bytes, or does not read.
     Bad(String),
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Good => f.write_str("good"),
+            Self::CertificateMissing => f.write_str("pinned, certificate missing"),
+            Self::UnknownKey => f.write_str("not a pinned key"),
+            Self::ExpiredSince(why) => write!(f, "valid when made, expired since: {why}"),
+            Self::Revoked(why) => write!(f, "revoked: {why}"),
+            Self::Weak(why) => write!(f, "too weak: {why}"),
+            Self::BadKey(why) | Self::Bad(why) => f.write_str(why),
+        }
+    }
+}
+
+/// At which time a signature was judged, and why then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// Now: when it was first seen is not recorded.
+    Now,
+    /// When this farm first saw it.
+    FirstSeen,
 }
 
 /// One signature that the bytes carry.
@@ -60,13 +107,19 @@ pub struct SignatureSeen {
     /// When the signature says it was made, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub made: Option<String>,
-    /// Its hash algorithm.
-    pub hash: String,
+    /// Its algorithms: key and hash.
+    pub algorithm: String,
+    /// The signature's own bytes.
+    pub digest: Digest,
+    /// Against which time the key was held, RFC 3339.
+    pub judged: String,
+    /// Why that time.
+    pub basis: Basis,
     /// What it was found to be.
     pub verdict: Verdict,
 }
 
-/// Why a source was accepted.
+/// Why a source was accepted, or what was seen when it was not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// The kind of proof.

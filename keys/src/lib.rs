@@ -2,23 +2,47 @@
 //!
 //! Layer: between `mirror`, whose bytes it is given, and `builder`, which accepts nothing but what it makes. Only this
 //! crate can construct a [`VerifiedSource`], so source that was not verified cannot reach a sandbox: it would not
-//! compile. Synchronous; it reads certificates and policies from files and everything else from its arguments.
+//! compile. Synchronous; it reads certificates, policies and git repositories from files and everything else from its
+//! arguments.
 //!
-//! Start reading at [`VerifiedSource`], then the three ways to one: [`debian::VerifiedRelease`],
-//! [`tag::VerifiedTag`] and [`VerifiedSource::pinned`]. [`Policy`] says what is demanded, [`Evidence`] what was found.
+//! Start reading at [`Policy`], which says what is demanded, and [`Judge`], who weighs signatures by it. What is judged:
+//! [`tag::VerifiedTag`], [`chain::VerifiedChain`], [`VerifiedSums`], [`Attestations`], [`VerifiedFile`] and
+//! [`debian::VerifiedRelease`]. What comes of it: [`VerifiedSource`] for the builder, [`Evidence`] for everybody.
 
+pub mod attestations;
+mod blocks;
 mod certificates;
+pub mod chain;
 pub mod debian;
+mod decision;
 mod error;
 mod evidence;
+mod examine;
+mod file;
 mod git_tree;
+mod judge;
+mod object;
 mod openpgp;
-mod policy;
+pub mod policy;
 mod source;
+mod ssh;
+mod standing;
+mod sums;
 pub mod tag;
 
-pub use certificates::Certificates;
+pub use attestations::{
+    Attestations, Attester, FileReport, ListKind, ListReport, Outcome, Submitted, read as read_attestations,
+};
+pub use certificates::{Certificates, Kept};
+pub use chain::{Chain, ChainObserver, VerifiedChain};
+pub use decision::{Decision, Question};
 pub use error::Refusal;
-pub use evidence::{Document, Evidence, EvidenceKind, PolicyRef, SignatureSeen, Verdict};
-pub use policy::{Policy, PolicyError, RequirementKind};
+pub use evidence::{Basis, Document, Evidence, EvidenceKind, PolicyRef, SignatureSeen, Verdict};
+pub use examine::Examined;
+pub use file::VerifiedFile;
+pub use judge::{FirstSeen, Judge, NothingSeen};
+pub use policy::{KeyId, Pin, Policy, PolicyError, RuleKind};
+pub use sequoia_openpgp::Fingerprint;
 pub use source::{SourceFile, SourceKind, Unpack, VerifiedSource};
+pub use standing::Standing;
+pub use sums::{HashList, VerifiedSums};

@@ -1,201 +1,330 @@
-//! One judgement over signed bytes, by sequoia's standard policy and one of ours.
+//! OpenPGP signatures (RFC 9580), by sequoia's standard policy and one of ours.
 
-use std::collections::BTreeSet;
-use std::io::Read;
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use sequoia_openpgp::packet::Signature;
-use sequoia_openpgp::parse::Parse;
-use sequoia_openpgp::parse::stream::{
+use sequoia_openpgp as openpgp;
+
+use openpgp::cert::amalgamation::ValidAmalgamation as _;
+use openpgp::packet::Signature;
+use openpgp::parse::Parse as _;
+use openpgp::parse::stream::{
     DetachedVerifierBuilder, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
     VerifierBuilder,
 };
-use sequoia_openpgp::policy::StandardPolicy;
-use sequoia_openpgp::types::RevocationStatus;
-use sequoia_openpgp::{Cert, Fingerprint, KeyHandle};
+use openpgp::policy::{HashAlgoSecurity, Policy as _, StandardPolicy};
+use openpgp::types::{RevocationStatus, SignatureType};
+use openpgp::{Cert, Fingerprint, KeyHandle, Packet, PacketPile};
 
-use crate::{Certificates, Policy, Refusal, RequirementKind, SignatureSeen, Verdict};
+use crate::judge::{Judge, Moment};
+use crate::policy::{KeyId, Pin};
+use crate::{SignatureSeen, Verdict};
 
-/// A request to judge, beside the bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    pub what: &'a str,
-    pub kind: RequirementKind,
-    pub policy: &'a Policy,
-    pub certificates: &'a Certificates,
-    pub now: SystemTime,
+/// What keys were found to be at a moment: asked once for each, although each signs a thousand commits.
+#[derive(Default)]
+pub(crate) struct Standings {
+    found: Mutex<HashMap<(Fingerprint, SystemTime), Verdict>>,
 }
 
-/// Judges clearsigned text. Returns exactly the text that is signed, and every signature seen.
-pub(crate) fn clearsigned(
-    asked: Asked<'_>,
-    bytes: &[u8],
-    limit: u64,
-) -> Result<(Vec<u8>, Vec<SignatureSeen>), Refusal> {
-    admit(asked)?;
-    if !bytes.starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") {
-        return Err(Refusal::Unsigned {
-            what: asked.what.to_owned(),
-            policy: asked.policy.name().to_owned(),
-        });
-    }
-    let unreadable = |e: &dyn std::fmt::Display| Refusal::Unreadable {
-        what: asked.what.to_owned(),
-        detail: e.to_string(),
-    };
-    let standard = StandardPolicy::new();
-    let mut verifier = VerifierBuilder::from_bytes(bytes)
-        .and_then(|b| b.with_policy(&standard, asked.now, Collector::new(asked)))
-        .map_err(|e| unreadable(&e))?;
-    let mut text = Vec::new();
-    verifier.by_ref().take(limit).read_to_end(&mut text).map_err(|e| unreadable(&e))?;
-    // The signatures stand after the text, so they are only known once all of it was read.
-    if text.len() as u64 == limit {
-        return Err(unreadable(&format!("it is larger than {limit} bytes")));
-    }
-    let seen = verifier.into_helper().seen;
-    decide(asked, &seen)?;
-    Ok((text, seen.into_iter().map(|(_, s)| s).collect()))
+/// A signature as sequoia found it, before the policy has its say.
+struct Found {
+    seen: SignatureSeen,
+    /// The certificate of the signer, where it is known.
+    signer: Option<Fingerprint>,
 }
 
-/// Judges `signature`, detached, over `bytes`.
-pub(crate) fn detached(
-    asked: Asked<'_>,
-    signature: &[u8],
-    bytes: &[u8],
-) -> Result<Vec<SignatureSeen>, Refusal> {
-    admit(asked)?;
-    let unreadable = |e: sequoia_openpgp::anyhow::Error| Refusal::Unreadable {
-        what: asked.what.to_owned(),
-        detail: e.to_string(),
-    };
-    let standard = StandardPolicy::new();
-    let mut verifier = DetachedVerifierBuilder::from_bytes(signature)
-        .and_then(|b| b.with_policy(&standard, asked.now, Collector::new(asked)))
-        .map_err(unreadable)?;
-    verifier.verify_bytes(bytes).map_err(unreadable)?;
-    let seen = verifier.into_helper().seen;
-    decide(asked, &seen)?;
-    Ok(seen.into_iter().map(|(_, s)| s).collect())
-}
+/// The largest thing that is hashed once for each of its signatures, in bytes.
+const SMALL: usize = 1 << 20;
 
-fn admit(asked: Asked<'_>) -> Result<(), Refusal> {
-    let (what, policy) = (asked.what.to_owned(), asked.policy.name().to_owned());
-    if asked.policy.kind() != asked.kind {
-        return Err(Refusal::WrongPolicy { what, policy });
+/// Judges every signature of one block, detached, over `bytes`.
+pub(crate) fn detached(judge: &Judge<'_>, moment: &Moment, block: &[u8], bytes: &[u8]) -> Vec<SignatureSeen> {
+    if let Some(seen) = plainly_good(judge, moment, block, bytes) {
+        return seen;
     }
-    if asked.policy.keys().is_empty() {
-        return Err(Refusal::NeedsKeys { what, policy });
-    }
-    Ok(())
-}
-
-/// One key that signs three times is one signer: distinct primary fingerprints are counted.
-fn decide(asked: Asked<'_>, seen: &[(Option<Fingerprint>, SignatureSeen)]) -> Result<(), Refusal> {
-    let good: BTreeSet<_> =
-        seen.iter().filter(|(_, s)| s.verdict == Verdict::Good).filter_map(|(f, _)| f.as_ref()).collect();
-    if good.len() >= asked.policy.threshold() {
-        return Ok(());
-    }
-    let words = seen.iter().map(|(_, s)| {
-        let verdict = match &s.verdict {
-            Verdict::Good => "good".to_owned(),
-            Verdict::UnknownKey => "not a pinned key, or its certificate is not here".to_owned(),
-            Verdict::BadKey(why) | Verdict::Bad(why) => why.clone(),
-        };
-        format!("{}: {verdict}", s.key)
-    });
-    let seen = words.collect::<Vec<_>>().join("; ");
-    Err(Refusal::Signatures {
-        what: asked.what.to_owned(),
-        policy: asked.policy.name().to_owned(),
-        good: good.len(),
-        threshold: asked.policy.threshold(),
-        seen: if seen.is_empty() { "no signature was seen".to_owned() } else { format!("seen: {seen}") },
+    with_exceptions(judge, |policy| {
+        let collector = Collector::new(judge, moment, policy);
+        let found = DetachedVerifierBuilder::from_bytes(block)
+            .and_then(|b| b.with_policy(policy, moment.at, collector))
+            .and_then(|mut verifier| verifier.verify_bytes(bytes).map(|()| verifier.into_helper().found));
+        found.map_err(|e| e.to_string())
     })
+    .unwrap_or_else(|e| vec![unreadable(moment, &e)])
+}
+
+/// Judges clearsigned text. Returns exactly the text that is signed, and every signature.
+pub(crate) fn clearsigned(
+    judge: &Judge<'_>,
+    moment: &Moment,
+    block: &[u8],
+    limit: u64,
+) -> Result<(Vec<u8>, Vec<SignatureSeen>), String> {
+    let mut text = Vec::new();
+    let seen = with_exceptions(judge, |policy| {
+        text.clear();
+        let collector = Collector::new(judge, moment, policy);
+        let verifier = VerifierBuilder::from_bytes(block);
+        let mut verifier =
+            verifier.and_then(|b| b.with_policy(policy, moment.at, collector)).map_err(|e| e.to_string())?;
+        // The signatures stand after the text, so they are only known once all of it was read.
+        verifier.by_ref().take(limit).read_to_end(&mut text).map_err(|e| e.to_string())?;
+        if text.len() as u64 == limit {
+            return Err(format!("it is larger than {limit} bytes"));
+        }
+        Ok(verifier.into_helper().found)
+    })?;
+    Ok((text, seen))
+}
+
+/// The short way for what is nearly always so: every signature of the block fits, and its key is good at the moment of
+/// judgement. It asks of a signature what [`Collector::judged_by_moment`] asks; with any doubt the long way decides, and
+/// says why.
+fn plainly_good(
+    judge: &Judge<'_>,
+    moment: &Moment,
+    block: &[u8],
+    bytes: &[u8],
+) -> Option<Vec<SignatureSeen>> {
+    if bytes.len() > SMALL {
+        return None;
+    }
+    let standard = StandardPolicy::new();
+    let mut collector = Collector::new(judge, moment, &standard);
+    for packet in PacketPile::from_bytes(block).ok()?.children() {
+        let Packet::Signature(sig) = packet else { return None };
+        let issuers = sig.get_issuers();
+        let cert = judge.certificates.named(&issuers)?;
+        let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
+        let signer = key.key().fingerprint();
+        if sig.typ() != SignatureType::Binary || !matches!(collector.standing(cert, &signer), Verdict::Good) {
+            return None;
+        }
+        sig.signature_alive(moment.at, None).ok()?;
+        sig.verify_message(key.key(), bytes).ok()?;
+        standard.signature(sig, HashAlgoSecurity::default()).ok()?;
+        let verdict = collector.judged(sig, cert, &signer);
+        collector.add(Some(sig), Some(cert), verdict);
+    }
+    (!collector.found.is_empty()).then(|| collector.found.into_iter().map(|f| f.seen).collect())
+}
+
+fn unreadable(moment: &Moment, why: &str) -> SignatureSeen {
+    let verdict = Verdict::Bad(format!("it does not read: {why}"));
+    moment.seen("unknown issuer".to_owned(), None, None, "openpgp".to_owned(), verdict)
+}
+
+/// Judges by the standard policy, and what was too weak for it once more, where the policy makes an exception for that
+/// very certificate.
+fn with_exceptions(
+    judge: &Judge<'_>,
+    mut run: impl FnMut(&StandardPolicy<'_>) -> Result<Vec<Found>, String>,
+) -> Result<Vec<SignatureSeen>, String> {
+    let mut found = run(&StandardPolicy::new())?;
+    let now = jiff::Timestamp::try_from(judge.now()).unwrap_or(jiff::Timestamp::MAX);
+    for at in 0..found.len() {
+        let Found { seen: SignatureSeen { verdict: Verdict::Weak(_), .. }, signer: Some(signer) } =
+            &found[at]
+        else {
+            continue;
+        };
+        let id = KeyId::OpenPgp(signer.clone());
+        let mut relaxed = StandardPolicy::new();
+        let mut any = false;
+        for exception in judge.policy.exceptions(&id, now) {
+            relaxed.accept_hash(exception.hash);
+            any = true;
+        }
+        if any {
+            found.splice(at..=at, run(&relaxed)?.into_iter().skip(at).take(1));
+        }
+    }
+    Ok(found.into_iter().map(|f| f.seen).collect())
 }
 
 struct Collector<'a> {
-    asked: Asked<'a>,
-    seen: Vec<(Option<Fingerprint>, SignatureSeen)>,
+    judge: &'a Judge<'a>,
+    moment: &'a Moment,
+    policy: &'a StandardPolicy<'a>,
+    found: Vec<Found>,
 }
 
 impl<'a> Collector<'a> {
-    fn new(asked: Asked<'a>) -> Self {
-        Self { asked, seen: Vec::new() }
-    }
-
-    /// sequoia judges a key at the time that the signature claims, which whoever holds an expired or retired key can
-    /// choose. So the certificate and the key itself must be alive and not revoked now too.
-    fn still(&self, cert: &Cert, signer: &Fingerprint) -> Verdict {
-        let standard = StandardPolicy::new();
-        let now = match cert.with_policy(&standard, self.asked.now) {
-            Ok(now) => now,
-            Err(e) => return Verdict::BadKey(format!("valid when made, but not now: {e}")),
-        };
-        if let Err(e) = now.alive() {
-            return Verdict::BadKey(format!("valid when made, but not now: {e}"));
-        }
-        if matches!(now.revocation_status(), RevocationStatus::Revoked(_)) {
-            return Verdict::BadKey("its certificate is revoked".to_owned());
-        }
-        let mut live = now.keys().alive().revoked(false).for_signing();
-        if live.any(|ka| ka.key().fingerprint() == *signer) {
-            Verdict::Good
-        } else {
-            Verdict::BadKey("the key that signed is expired or revoked now".to_owned())
-        }
+    fn new(judge: &'a Judge<'a>, moment: &'a Moment, policy: &'a StandardPolicy<'a>) -> Self {
+        Self { judge, moment, policy, found: Vec::new() }
     }
 
     fn add(&mut self, sig: Option<&Signature>, cert: Option<&Cert>, verdict: Verdict) {
-        let fingerprint = cert.map(Cert::fingerprint);
-        let issuer = sig.and_then(|s| s.get_issuers().first().map(ToString::to_string));
-        let key = fingerprint.as_ref().map(ToString::to_string).or(issuer);
-        self.seen.push((
-            fingerprint.clone(),
-            SignatureSeen {
-                key: key.unwrap_or_else(|| "unknown issuer".to_owned()),
-                name: fingerprint.and_then(|f| self.asked.policy.keys().get(&f).cloned()),
-                made: sig.and_then(|s| s.signature_creation_time()).and_then(rfc3339),
-                hash: sig.map_or_else(|| "unknown".to_owned(), |s| s.hash_algo().to_string()),
-                verdict,
+        let issuer = || sig.and_then(|s| s.get_issuers().first().map(|handle| format!("{handle:X}")));
+        let signer = cert.map(Cert::fingerprint);
+        let pin = signer.clone().and_then(|f| self.judge.policy.pin(&KeyId::OpenPgp(f)));
+        // A certificate in the keyrings that the policy does not pin is nobody here.
+        let (key, pin, verdict) = match (&signer, pin) {
+            (Some(signer), Some(pin)) => (format!("{signer:X}"), Some(pin), verdict),
+            (Some(signer), None) => (format!("{signer:X}"), None, Verdict::UnknownKey),
+            (None, _) => match sig.and_then(|s| self.missing(s)) {
+                Some(pin) => (pin.id.to_string(), Some(pin), Verdict::CertificateMissing),
+                None => (issuer().unwrap_or_else(|| "unknown issuer".to_owned()), None, verdict),
             },
-        ));
+        };
+        let algorithm =
+            sig.map_or_else(|| "unknown".to_owned(), |s| format!("{} {}", s.pk_algo(), s.hash_algo()));
+        let made = sig.and_then(|s| s.signature_creation_time());
+        let seen = self.moment.seen(key, pin, made, algorithm, verdict);
+        self.found.push(Found { seen, signer });
+    }
+
+    /// The pinned key that a signature names as its issuer by whole fingerprint, though its certificate is not here.
+    fn missing(&self, sig: &Signature) -> Option<&'a Pin> {
+        sig.get_issuers().into_iter().find_map(|handle| match handle {
+            KeyHandle::Fingerprint(f) => self.judge.policy.pin(&KeyId::OpenPgp(f)),
+            KeyHandle::KeyID(_) => None,
+        })
+    }
+
+    /// sequoia judges a key at the time that the signature claims, which whoever holds an expired or retired key can
+    /// choose. So the certificate and the key itself must be alive and not revoked at the moment of judgement too.
+    fn standing(&self, cert: &Cert, signer: &Fingerprint) -> Verdict {
+        let key = (signer.clone(), self.moment.at);
+        let found = &self.judge.standings.found;
+        if let Some(known) = found.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.clone();
+        }
+        let standing = standing(cert, signer, self.policy, self.moment.at);
+        // Another policy than the standard one is an exception for one signature.
+        found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, standing.clone());
+        standing
+    }
+
+    /// A signature that fits, by a key that was good when it was made by its own word.
+    fn judged(&self, sig: &Signature, cert: &Cert, signer: &Fingerprint) -> Verdict {
+        let pin = self.judge.policy.pin(&KeyId::OpenPgp(cert.fingerprint()));
+        match self.standing(cert, signer) {
+            Verdict::Good => {
+                let outside = pin.and_then(|pin| self.moment.within(pin, sig.signature_creation_time()));
+                outside.unwrap_or(Verdict::Good)
+            }
+            other => other,
+        }
+    }
+
+    /// A signature whose certificate, as it is here, says nothing good of the time at which it was made: exports drop old
+    /// self-signatures, and a key that was renewed late was expired in between. What counts is the moment of judgement, so
+    /// the signature is good when it fits and the key is good then. `None`: it is not.
+    fn judged_by_moment(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
+        let issuers = sig.get_issuers();
+        let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
+        if !matches!(self.standing(cert, &key.key().fingerprint()), Verdict::Good) {
+            return None;
+        }
+        sig.signature_alive(self.moment.at, None).ok()?;
+        // The digest of what is signed was computed by the verifier that found this signature.
+        sig.verify_document(key.key()).ok()?;
+        self.policy.signature(sig, HashAlgoSecurity::default()).ok()?;
+        Some(self.judged(sig, cert, &key.key().fingerprint()))
     }
 }
 
-fn rfc3339(time: SystemTime) -> Option<String> {
-    jiff::Timestamp::try_from(time).ok().map(|t| t.to_string())
+fn standing(cert: &Cert, signer: &Fingerprint, policy: &StandardPolicy<'_>, at: SystemTime) -> Verdict {
+    let valid = match cert.with_policy(policy, at) {
+        Ok(valid) => valid,
+        Err(e) => return explain(&e, |why| Verdict::BadKey(format!("its certificate is not valid: {why}"))),
+    };
+    if let Some(verdict) = revoked(&valid.revocation_status(), "its certificate") {
+        return verdict;
+    }
+    if let Err(e) = valid.alive() {
+        return Verdict::ExpiredSince(root(&e));
+    }
+    let Some(key) = valid.keys().for_signing().find(|ka| ka.key().fingerprint() == *signer) else {
+        return Verdict::BadKey("the key that signed may not sign".to_owned());
+    };
+    if let Some(verdict) = revoked(&key.revocation_status(), "the subkey that signed") {
+        return verdict;
+    }
+    match key.alive() {
+        Ok(()) => Verdict::Good,
+        Err(e) => Verdict::ExpiredSince(root(&e)),
+    }
+}
+
+fn revoked(status: &RevocationStatus<'_>, what: &str) -> Option<Verdict> {
+    let RevocationStatus::Revoked(signatures) = status else { return None };
+    let reason = signatures.first().and_then(|s| s.reason_for_revocation());
+    let reason = reason.map_or_else(
+        || "no reason given".to_owned(),
+        |(code, text)| {
+            let text = String::from_utf8_lossy(text);
+            if text.trim().is_empty() { code.to_string() } else { format!("{code}, {:?}", text.trim()) }
+        },
+    );
+    Some(Verdict::Revoked(format!("{what} ({reason})")))
+}
+
+/// A policy's no is about strength; everything else is what `otherwise` makes of it.
+fn explain(error: &openpgp::anyhow::Error, otherwise: impl FnOnce(String) -> Verdict) -> Verdict {
+    let weak = error
+        .chain()
+        .any(|e| matches!(e.downcast_ref::<openpgp::Error>(), Some(openpgp::Error::PolicyViolation(..))));
+    if weak { Verdict::Weak(words(error)) } else { otherwise(words(error)) }
+}
+
+/// An error and its causes, each said once.
+fn words(error: &openpgp::anyhow::Error) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !all.iter().any(|earlier| earlier.contains(&cause)) {
+            all.push(cause);
+        }
+    }
+    all.join(": ")
+}
+
+fn root(error: &openpgp::anyhow::Error) -> String {
+    error.root_cause().to_string()
 }
 
 impl VerificationHelper for Collector<'_> {
-    fn get_certs(&mut self, ids: &[KeyHandle]) -> sequoia_openpgp::Result<Vec<Cert>> {
-        Ok(self.asked.certificates.named_by(ids))
+    fn get_certs(&mut self, ids: &[KeyHandle]) -> openpgp::Result<Vec<Cert>> {
+        Ok(self.judge.certificates.named_by(ids))
     }
 
-    /// Never fails: one broken signature must not hide a good one. `decide` counts afterwards.
-    fn check(&mut self, structure: MessageStructure<'_>) -> sequoia_openpgp::Result<()> {
+    /// Never fails: one broken signature must not hide a good one. The quorum is counted afterwards.
+    fn check(&mut self, structure: MessageStructure<'_>) -> openpgp::Result<()> {
         for layer in structure {
             let MessageLayer::SignatureGroup { results } = layer else { continue };
             for result in results {
                 use VerificationError as E;
                 match result {
                     Ok(good) => {
-                        let verdict = self.still(good.ka.cert(), &good.ka.key().fingerprint());
+                        let verdict = self.judged(good.sig, good.ka.cert(), &good.ka.key().fingerprint());
                         self.add(Some(good.sig), Some(good.ka.cert()), verdict);
                     }
-                    Err(E::MissingKey { sig }) => self.add(Some(sig), None, Verdict::UnknownKey),
+                    Err(E::MissingKey { sig }) => {
+                        // Nobody here could believe it, whoever made it: that says more than that the key is unknown.
+                        let strength = self.policy.signature(sig, HashAlgoSecurity::default());
+                        let weak = strength.err().map(|e| explain(&e, |_| Verdict::UnknownKey));
+                        self.add(Some(sig), None, weak.unwrap_or(Verdict::UnknownKey));
+                    }
                     Err(E::UnboundKey { sig, cert, error }) => {
-                        self.add(Some(sig), Some(cert), Verdict::BadKey(error.to_string()));
+                        let verdict = self.judged_by_moment(sig, cert);
+                        let verdict = verdict.unwrap_or_else(|| explain(&error, Verdict::BadKey));
+                        self.add(Some(sig), Some(cert), verdict);
                     }
                     Err(E::BadKey { sig, ka, error }) => {
-                        self.add(Some(sig), Some(ka.cert()), Verdict::BadKey(error.to_string()));
+                        let status = ka.cert().revocation_status(self.policy, self.moment.at);
+                        let verdict = self
+                            .judged_by_moment(sig, ka.cert())
+                            .or_else(|| revoked(&status, "its certificate"))
+                            .or_else(|| revoked(&ka.revocation_status(), "the subkey that signed"))
+                            .unwrap_or_else(|| explain(&error, Verdict::BadKey));
+                        self.add(Some(sig), Some(ka.cert()), verdict);
                     }
                     Err(E::BadSignature { sig, ka, error }) => {
-                        self.add(Some(sig), Some(ka.cert()), Verdict::Bad(error.to_string()));
+                        self.add(Some(sig), Some(ka.cert()), explain(&error, Verdict::Bad));
                     }
                     Err(E::MalformedSignature { sig, error }) => {
-                        self.add(Some(sig), None, Verdict::Bad(error.to_string()));
+                        self.add(Some(sig), None, explain(&error, Verdict::Bad));
                     }
                     Err(E::UnknownSignature { sig }) => {
                         self.add(None, None, Verdict::Bad(sig.error().to_string()));

@@ -1,15 +1,17 @@
 //! A signed git tag, from its bytes: gitformat-signature(5), git-mktag(1).
 
+use std::collections::BTreeSet;
 use std::io::Read;
-use std::time::SystemTime;
 
 use git2::{ObjectType, Oid};
 use hab_oci::Digest;
 
-use crate::openpgp::{self, Asked};
+use crate::judge::Signed;
+use crate::object::{self, find, has_id, tag_header};
+use crate::policy::{Accept, Rule, RuleKind};
 use crate::{
-    Certificates, Document, Evidence, EvidenceKind, Policy, Refusal, RequirementKind, SourceFile, SourceKind,
-    Unpack, VerifiedSource, git_tree,
+    Document, Evidence, EvidenceKind, Judge, Refusal, SignatureSeen, SourceFile, SourceKind, Unpack,
+    VerifiedChain, VerifiedSource, blocks, git_tree,
 };
 
 /// What a mirror says about a tag: bytes with names.
@@ -36,74 +38,93 @@ pub struct VerifiedTag {
     commit: String,
     tree: Oid,
     epoch: i64,
+    policy: String,
+    accept: Accept,
+    /// Which of the policy's requirements are met.
+    met: BTreeSet<String>,
     evidence: Evidence,
 }
 
 impl VerifiedTag {
-    /// Judges a tag at the time `now`.
+    /// Judges a tag.
     ///
     /// Beside the signature: the object has the id that the ref names, its own header names the tag that was asked for
     /// (an old tag object under a new name is an attack), and its target is the commit that is built.
-    pub fn verify(
+    pub fn verify(claimed: Claimed<'_>, judge: &Judge<'_>) -> Result<Self, Refusal> {
+        let what = format!("tag {} of {}", claimed.name, claimed.project);
+        let requirement = judge.requirement(RuleKind::Tag, &what)?;
+        let seen = inspect(claimed, judge)?;
+        if let Rule::Tag(quorum) = &requirement.rule {
+            judge.quorum(&what, quorum, &seen)?;
+        }
+        Self::new(claimed, judge, &requirement.name, EvidenceKind::Tag, seen)
+    }
+
+    /// Takes a tag that nothing vouches for, because a person asked for unsigned source by name and the policy has a
+    /// requirement `unsigned` that says why there is no better. Only the object ids are held.
+    pub fn unsigned(claimed: Claimed<'_>, judge: &Judge<'_>) -> Result<Self, Refusal> {
+        let policy = judge.policy();
+        let requirement = policy.requirement(RuleKind::Unsigned).ok_or_else(|| Refusal::WrongPolicy {
+            what: format!("tag {} of {}", claimed.name, claimed.project),
+            policy: policy.name().to_owned(),
+            kind: RuleKind::Unsigned,
+        })?;
+        let what = format!("tag {} of {}", claimed.name, claimed.project);
+        if let Some(object) = claimed.object
+            && (has_id(ObjectType::Tag, object, claimed.id).is_err()
+                || tag_header(object, "object") != Some(claimed.commit.0))
+        {
+            let detail = "it does not point at the commit that would be built".to_owned();
+            return Err(Refusal::Malformed { what, detail });
+        }
+        Self::new(claimed, judge, &requirement.name, EvidenceKind::Unsigned, Vec::new())
+    }
+
+    fn new(
         claimed: Claimed<'_>,
-        policy: &Policy,
-        certificates: &Certificates,
-        now: SystemTime,
+        judge: &Judge<'_>,
+        met: &str,
+        kind: EvidenceKind,
+        signatures: Vec<SignatureSeen>,
     ) -> Result<Self, Refusal> {
         let what = format!("tag {} of {}", claimed.name, claimed.project);
-        let unsigned = || Refusal::Unsigned { what: what.clone(), policy: policy.name().to_owned() };
-        let malformed = |detail: &str| Refusal::Malformed { what: what.clone(), detail: detail.to_owned() };
-        let object = claimed.object.ok_or_else(unsigned)?;
-        has_id(ObjectType::Tag, object, claimed.id).map_err(malformed)?;
-
-        let at =
-            signature_start(object).ok_or_else(|| match find(object, b"-----BEGIN SSH SIGNATURE-----") {
-                Some(_) => malformed("it carries an SSH signature, which no policy here accepts yet"),
-                None => unsigned(),
-            })?;
-        let (payload, signature) = object.split_at(at);
-        // Headers are read from the signed bytes only: the armor below them has lines of its own.
-        if find(payload, b"\n\n").is_none() {
-            return Err(malformed("its headers do not end within the signed text"));
+        let malformed = |detail: String| Refusal::Malformed { what: what.clone(), detail };
+        let (id, bytes) = claimed.commit;
+        has_id(ObjectType::Commit, bytes, id).map_err(|e| malformed(e.to_owned()))?;
+        let commit = object::commit(bytes).map_err(|e| malformed(format!("its commit is refused: {e}")))?;
+        // A lightweight tag is its commit.
+        let object = claimed.object.unwrap_or(bytes);
+        let mut documents = vec![Document::of(&format!("commit {id}"), bytes)];
+        if claimed.object.is_some() {
+            documents.insert(0, Document::of(&format!("tag object {}", claimed.id), object));
         }
-        let header = |name| header(payload, name);
-        if header("type") != Some("commit") || header("object") != Some(claimed.commit.0) {
-            return Err(malformed("it does not point at the commit that would be built"));
-        }
-        if header("tag") != Some(claimed.name) {
-            return Err(malformed(&format!(
-                "the signed object calls itself {:?}: it was signed for another tag",
-                header("tag").unwrap_or_default()
-            )));
-        }
-        let asked = Asked { what: &what, kind: RequirementKind::Tag, policy, certificates, now };
-        let signatures = openpgp::detached(asked, signature, payload)?;
-
-        let commit = claimed.commit.1;
-        has_id(ObjectType::Commit, commit, claimed.commit.0).map_err(malformed)?;
-        let tree = self::header(commit, "tree").and_then(|t| Oid::from_str(t).ok());
-        let committer = self::header(commit, "committer").and_then(|line| {
-            let mut words = line.rsplit(' ');
-            words.nth(1)?.parse().ok()
-        });
         Ok(Self {
             project: claimed.project.to_owned(),
             name: claimed.name.to_owned(),
             object: Digest::of(object),
-            commit: claimed.commit.0.to_owned(),
-            tree: tree.ok_or_else(|| malformed("its commit names no tree"))?,
-            epoch: committer.ok_or_else(|| malformed("its commit has no date"))?,
+            commit: id.to_owned(),
+            tree: commit.tree,
+            epoch: commit.epoch,
+            policy: judge.policy().name().to_owned(),
+            accept: judge.policy().accept().clone(),
+            met: [met.to_owned()].into(),
             evidence: Evidence {
-                kind: EvidenceKind::Tag,
+                kind,
                 asked: what.clone(),
-                policy: Some(policy.reference()),
-                documents: vec![
-                    document(&format!("tag object {}", claimed.id), object),
-                    document(&format!("commit {}", claimed.commit.0), commit),
-                ],
+                policy: Some(judge.policy().reference()),
+                documents,
                 signatures,
             },
         })
+    }
+
+    /// Adds that the tag's commit ends a chain that the same policy accepted.
+    #[must_use]
+    pub fn with_chain(mut self, chain: &VerifiedChain) -> Self {
+        if chain.tip() == self.commit && Some(chain.policy()) == self.evidence.policy.as_ref() {
+            self.met.insert(chain.requirement().to_owned());
+        }
+        self
     }
 
     /// The digest of the tag object itself.
@@ -121,9 +142,33 @@ impl VerifiedTag {
         self.epoch
     }
 
+    /// Whether nothing vouches for it.
+    pub fn is_unsigned(&self) -> bool {
+        self.evidence.kind == EvidenceKind::Unsigned
+    }
+
+    /// Why it was accepted.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Whether the policy accepts a source with what is known by now, or what is missing.
+    pub fn settle(&self) -> Result<(), Refusal> {
+        if self.accept.met_by(&self.met) {
+            return Ok(());
+        }
+        Err(Refusal::NotEnough {
+            what: self.evidence.asked.clone(),
+            policy: self.policy.clone(),
+            accept: self.accept.to_string(),
+            met: self.met.iter().cloned().collect::<Vec<_>>().join(", "),
+        })
+    }
+
     /// Accepts an exported tar archive (one leading folder) when its files are exactly the signed tree: the tree's
     /// object id is recomputed from the archive's bytes.
     pub fn archive(&self, tar: &mut dyn Read) -> Result<VerifiedSource, Refusal> {
+        self.settle()?;
         let what = format!("the exported tree of tag {} of {}", self.name, self.project);
         let hashed =
             git_tree::of_tar(tar).map_err(|detail| Refusal::Malformed { what: what.clone(), detail })?;
@@ -149,37 +194,27 @@ impl VerifiedTag {
     }
 }
 
-fn has_id(kind: ObjectType, bytes: &[u8], id: &str) -> Result<(), &'static str> {
-    // libgit2 hashes with collision detection, so a SHA-1 collision attack is an error here and not a match.
-    match Oid::hash_object(kind, bytes) {
-        Ok(actual) if actual.to_string() == id => Ok(()),
-        Ok(_) => Err("an object does not have the id that it is stored under"),
-        Err(_) => Err("an object cannot be hashed"),
+/// Looks at a tag object and at every signature in it.
+pub(crate) fn inspect(claimed: Claimed<'_>, judge: &Judge<'_>) -> Result<Vec<SignatureSeen>, Refusal> {
+    let what = format!("tag {} of {}", claimed.name, claimed.project);
+    let malformed = |detail: &str| Refusal::Malformed { what: what.clone(), detail: detail.to_owned() };
+    let object = claimed.object.ok_or_else(|| judge.unsigned(&what))?;
+    has_id(ObjectType::Tag, object, claimed.id).map_err(malformed)?;
+    let at = blocks::last(object).ok_or_else(|| judge.unsigned(&what))?;
+    let (payload, signature) = object.split_at(at);
+    // Headers are read from the signed bytes only: the armor below them has lines of its own.
+    if find(payload, b"\n\n").is_none() {
+        return Err(malformed("its headers do not end within the signed text"));
     }
-}
-
-/// The value of a header before the first empty line. A header that stands twice counts as absent: which of the two a
-/// reader takes would be the forger's choice.
-fn header<'a>(object: &'a [u8], name: &str) -> Option<&'a str> {
-    let end = find(object, b"\n\n").unwrap_or(object.len());
-    let text = std::str::from_utf8(object.get(..end)?).ok()?;
-    let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    match (values.next(), values.next()) {
-        (Some(value), None) => Some(value),
-        _ => None,
+    let header = |name| tag_header(payload, name);
+    if header("type") != Some("commit") || header("object") != Some(claimed.commit.0) {
+        return Err(malformed("it does not point at the commit that would be built"));
     }
-}
-
-/// Where the armored signature begins: the last line that is its first one, as git's parse_signature takes it.
-fn signature_start(object: &[u8]) -> Option<usize> {
-    let marker = b"\n-----BEGIN PGP SIGNATURE-----";
-    object.windows(marker.len()).rposition(|w| w == marker).map(|at| at + 1)
-}
-
-fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes.windows(needle.len()).position(|w| w == needle)
-}
-
-fn document(name: &str, bytes: &[u8]) -> Document {
-    Document { name: name.to_owned(), digest: Digest::of(bytes), size: bytes.len() as u64 }
+    if header("tag") != Some(claimed.name) {
+        return Err(malformed(&format!(
+            "the signed object calls itself {:?}: it was signed for another tag",
+            header("tag").unwrap_or_default()
+        )));
+    }
+    judge.detached(&what, Signed::Git, signature, payload)
 }

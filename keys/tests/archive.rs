@@ -7,7 +7,7 @@ use hab_keys::debian::VerifiedRelease;
 use hab_keys::{Refusal, Verdict};
 use hab_oci::Digest;
 use sequoia_openpgp::Cert;
-use world::{Judge, cert, clearsign, judge, now};
+use world::{Court, cert, clearsign, court, now};
 
 struct Archive {
     in_release: Vec<u8>,
@@ -61,15 +61,15 @@ fn archive_of(signed_by: &Cert, suite: &str, dates: &str) -> Archive {
     Archive { in_release: clearsign(signed_by, &release), sources, dsc }
 }
 
-fn verify(archive: &Archive, judge: &Judge) -> Result<VerifiedRelease, Refusal> {
-    VerifiedRelease::verify(&archive.in_release, "stable", &judge.policy, &judge.certificates, now())
+fn verify(archive: &Archive, court: &Court) -> Result<VerifiedRelease, Refusal> {
+    VerifiedRelease::verify(&archive.in_release, "stable", &court.judge())
 }
 
 #[test]
 fn a_whole_chain_makes_a_verified_source_with_its_evidence() {
     let key = cert("archive");
     let archive = archive(&key, "stable");
-    let release = verify(&archive, &judge("archive-signature", 1, &[&key], &[&key])).unwrap();
+    let release = verify(&archive, &court("archive-signature", 1, &[&key], &[&key])).unwrap();
     let index = release.open(INDEX, &archive.sources).unwrap();
     let listed = index.source("lib", None).unwrap();
     assert_eq!(listed.version(), "1.0-1");
@@ -89,7 +89,7 @@ fn an_index_signed_by_a_key_that_is_not_pinned_is_refused() {
     let (pinned, other) = (cert("pinned"), cert("other"));
     let archive = archive(&other, "stable");
     let refusal =
-        verify(&archive, &judge("archive-signature", 1, &[&pinned], &[&pinned, &other])).unwrap_err();
+        verify(&archive, &court("archive-signature", 1, &[&pinned], &[&pinned, &other])).unwrap_err();
     assert!(matches!(refusal, Refusal::Signatures { good: 0, .. }), "{refusal}");
 }
 
@@ -99,7 +99,7 @@ fn one_flipped_byte_in_the_signed_text_is_refused() {
     let mut archive = archive(&key, "stable");
     let at = archive.in_release.windows(4).position(|w| w == b"Test").unwrap();
     archive.in_release[at] ^= 1;
-    let refusal = verify(&archive, &judge("archive-signature", 1, &[&key], &[&key])).unwrap_err();
+    let refusal = verify(&archive, &court("archive-signature", 1, &[&key], &[&key])).unwrap_err();
     assert!(matches!(refusal, Refusal::Signatures { .. } | Refusal::Unreadable { .. }), "{refusal}");
 }
 
@@ -109,7 +109,7 @@ fn text_outside_the_signature_is_not_read() {
     let mut archive = archive(&key, "stable");
     archive.in_release.extend_from_slice(b"\nSHA256:\n 00 1 evil\n");
     // Either the whole message is refused or the added text is not part of what was verified.
-    if let Ok(release) = verify(&archive, &judge("archive-signature", 1, &[&key], &[&key])) {
+    if let Ok(release) = verify(&archive, &court("archive-signature", 1, &[&key], &[&key])) {
         assert!(release.index("evil").is_err());
         assert!(release.index(INDEX).is_ok());
     }
@@ -120,7 +120,7 @@ fn an_unsigned_index_is_refused() {
     let key = cert("archive");
     let mut archive = archive(&key, "stable");
     archive.in_release = b"Codename: stable\nSHA256:\n".to_vec();
-    let refusal = verify(&archive, &judge("archive-signature", 1, &[&key], &[&key])).unwrap_err();
+    let refusal = verify(&archive, &court("archive-signature", 1, &[&key], &[&key])).unwrap_err();
     assert!(matches!(refusal, Refusal::Unsigned { .. }), "{refusal}");
 }
 
@@ -128,7 +128,7 @@ fn an_unsigned_index_is_refused() {
 fn a_signed_index_of_another_suite_is_refused() {
     let key = cert("archive");
     let archive = archive(&key, "testing");
-    let refusal = verify(&archive, &judge("archive-signature", 1, &[&key], &[&key])).unwrap_err();
+    let refusal = verify(&archive, &court("archive-signature", 1, &[&key], &[&key])).unwrap_err();
     assert!(refusal.to_string().contains("signed for testing, not for stable"), "{refusal}");
 }
 
@@ -136,7 +136,7 @@ fn a_signed_index_of_another_suite_is_refused() {
 fn another_sources_index_another_dsc_and_an_unknown_package_are_refused() {
     let key = cert("archive");
     let archive = archive(&key, "stable");
-    let release = verify(&archive, &judge("archive-signature", 1, &[&key], &[&key])).unwrap();
+    let release = verify(&archive, &court("archive-signature", 1, &[&key], &[&key])).unwrap();
     assert!(matches!(release.open(INDEX, &xz(b"other")), Err(Refusal::WrongDigest { .. })));
     let index = release.open(INDEX, &archive.sources).unwrap();
     assert!(matches!(index.source("nothing", None), Err(Refusal::NotListed { .. })));
@@ -151,7 +151,7 @@ fn another_sources_index_another_dsc_and_an_unknown_package_are_refused() {
 fn two_required_signatures_are_not_one_key_twice() {
     let (a, b) = (cert("a"), cert("b"));
     let archive = archive(&a, "stable");
-    let refusal = verify(&archive, &judge("archive-signature", 2, &[&a, &b], &[&a, &b])).unwrap_err();
+    let refusal = verify(&archive, &court("archive-signature", 2, &[&a, &b], &[&a, &b])).unwrap_err();
     assert!(matches!(refusal, Refusal::Signatures { good: 1, threshold: 2, .. }), "{refusal}");
 }
 
@@ -159,10 +159,9 @@ fn two_required_signatures_are_not_one_key_twice() {
 fn an_expired_key_does_not_count() {
     let key = cert("archive");
     let archive = archive(&key, "stable");
-    let judge = judge("archive-signature", 1, &[&key], &[&key]);
+    let court = court("archive-signature", 1, &[&key], &[&key]);
     let later = now() + std::time::Duration::from_hours(72);
-    let result =
-        VerifiedRelease::verify(&archive.in_release, "stable", &judge.policy, &judge.certificates, later);
+    let result = VerifiedRelease::verify(&archive.in_release, "stable", &court.judge_at(later));
     assert!(matches!(result, Err(Refusal::Signatures { good: 0, .. })));
 }
 
@@ -183,15 +182,9 @@ fn a_retired_certificate_and_an_expired_subkey_do_not_count() {
         .unwrap();
     assert_eq!(revocation.typ(), SignatureType::KeyRevocation);
     let retired = key.clone().insert_packets(revocation).unwrap().0;
-    let judge = judge("archive-signature", 1, &[&key], &[&retired]);
+    let court = court("archive-signature", 1, &[&key], &[&retired]);
     let much_later = later + std::time::Duration::from_hours(1);
-    let result = VerifiedRelease::verify(
-        &archive.in_release,
-        "stable",
-        &judge.policy,
-        &judge.certificates,
-        much_later,
-    );
+    let result = VerifiedRelease::verify(&archive.in_release, "stable", &court.judge_at(much_later));
     assert!(matches!(result, Err(Refusal::Signatures { good: 0, .. })), "{result:?}");
 }
 
@@ -199,7 +192,7 @@ fn a_retired_certificate_and_an_expired_subkey_do_not_count() {
 fn a_policy_about_tags_does_not_decide_about_archives() {
     let key = cert("archive");
     let archive = archive(&key, "stable");
-    let refusal = verify(&archive, &judge("tag", 1, &[&key], &[&key])).unwrap_err();
+    let refusal = verify(&archive, &court("tag", 1, &[&key], &[&key])).unwrap_err();
     assert!(matches!(refusal, Refusal::WrongPolicy { .. }), "{refusal}");
 }
 
@@ -215,8 +208,8 @@ fn without_a_certificate_the_refusal_says_where_it_was_searched() {
 #[test]
 fn the_dates_of_an_index_are_read_and_held() {
     let key = cert("archive");
-    let judge = judge("archive-signature", 1, &[&key], &[&key]);
-    let judged = |dates: &str| verify(&archive_of(&key, "stable", dates), &judge);
+    let court = court("archive-signature", 1, &[&key], &[&key]);
+    let judged = |dates: &str| verify(&archive_of(&key, "stable", dates), &court);
     assert_eq!(judged(DATE).unwrap().date().to_string(), "2025-01-11T10:05:31Z");
     assert!(judged(&format!("{DATE}\nValid-Until: Thu, 11 Jan 2125 10:05:31 UTC")).is_ok());
     for (dates, said) in [

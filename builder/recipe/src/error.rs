@@ -43,6 +43,9 @@ pub enum RecipeError {
     /// Something that is not a version.
     #[error("{0:?} is not a version: letters, digits and . _ + ~ : - only, at most 100, no - first")]
     Version(String),
+    /// A name that no repository may have.
+    #[error(transparent)]
+    Repository(#[from] hab_oci::ReferenceError),
     /// Not TOML, or not the fields of its kind. The source says line, column and what was expected.
     #[error("{path} does not read")]
     Syntax {

@@ -56,7 +56,13 @@ pub struct PlannedSource {
     pub revision: String,
     /// Its date, in seconds since 1970.
     pub epoch: i64,
+    /// Whether nothing vouches for it: a person asked for unsigned source by name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsigned: bool,
 }
+
+/// The annotation of an image that was built from unsigned source.
+pub const UNSIGNED: &str = "io.hab-build.unsigned";
 
 impl Plan {
     /// A plan to build `version` of a recipe for `platform`.
@@ -70,7 +76,7 @@ impl Plan {
     ) -> Result<Self, RecipeError> {
         check_version(version)?;
         let recipe = &text.recipe;
-        let annotations = [
+        let mut annotations: BTreeMap<String, String> = [
             (key::SOURCE, recipe.homepage.as_str()),
             (key::REVISION, source.revision.as_str()),
             (key::VERSION, version),
@@ -80,6 +86,12 @@ impl Plan {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into();
+        let mut image = recipe.image.clone();
+        if source.unsigned {
+            annotations.insert(UNSIGNED.to_owned(), "true".to_owned());
+            // Quarantine: whoever pulls the recipe's own repository never gets it.
+            image.repository = format!("unsigned/{}", image.repository).parse()?;
+        }
         let mut base = text.toolchain.base.clone();
         base.files.retain(|architecture, _| architecture == platform.architecture());
         Ok(Self {
@@ -95,7 +107,7 @@ impl Plan {
             script: Digest::of(text.script.as_bytes()),
             env: recipe.build.env.clone(),
             base,
-            image: recipe.image.clone(),
+            image,
             smoke: recipe.smoke.clone(),
             annotations,
         })

@@ -211,6 +211,11 @@ impl Recipe {
         {
             return Err(format!("source.subfolder {folder:?} is not a folder within the source"));
         }
+        if self.image.repository.as_str().starts_with("unsigned/") {
+            return Err(
+                "image.repository may not lie below unsigned/, where images of unsigned source go".to_owned()
+            );
+        }
         if self.image.entrypoint.is_empty() || self.smoke.command.is_empty() {
             return Err("image.entrypoint and smoke.command must name a program".to_owned());
         }

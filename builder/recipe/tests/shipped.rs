@@ -23,11 +23,17 @@ fn plan(name: &str, platform: Platform) -> Plan {
                 digest: locked.digest().unwrap().clone(),
                 revision: locked.version.clone(),
                 epoch: locked.epoch,
+                unsigned: false,
             },
         ),
         None => (
             "v1".to_owned(),
-            PlannedSource { digest: Digest::of(b"tree"), revision: "commit".to_owned(), epoch: 1 },
+            PlannedSource {
+                digest: Digest::of(b"tree"),
+                revision: "commit".to_owned(),
+                epoch: 1,
+                unsigned: false,
+            },
         ),
     };
     Plan::new(&text, &version, platform, toolchain.digest(), source, BTreeMap::new()).unwrap()
@@ -63,7 +69,8 @@ fn locks_are_written_as_they_are_read() {
 fn a_version_that_could_be_a_path_or_an_option_is_refused() {
     let text = set().recipe("bitcoin").unwrap();
     for version in ["", "-v", "../x", "a b", "a/b", "v1\n", &"1".repeat(101)] {
-        let source = PlannedSource { digest: Digest::of(b""), revision: String::new(), epoch: 0 };
+        let source =
+            PlannedSource { digest: Digest::of(b""), revision: String::new(), epoch: 0, unsigned: false };
         let plan = Plan::new(&text, version, Platform::LinuxAmd64, Digest::of(b""), source, BTreeMap::new());
         assert!(matches!(plan, Err(RecipeError::Version(_))), "{version:?}");
     }

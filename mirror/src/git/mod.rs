@@ -56,6 +56,27 @@ impl GitMirror {
         Ok(Self { project: project.to_owned(), path, repository })
     }
 
+    /// Opens the repository at `path`, bare or not, to read it. A person's own repository is judged like any other.
+    pub fn existing(path: &Path) -> Result<Self, MirrorError> {
+        let broken = |source| MirrorError::Repository { path: path.to_owned(), source };
+        let repository = Repository::open(path).map_err(broken)?;
+        let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let project = name.strip_suffix(".git").filter(|stem| !stem.is_empty()).unwrap_or(&name).to_owned();
+        Ok(Self { project, path: repository.path().to_owned(), repository })
+    }
+
+    /// The project's name.
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// The id of the commit that `revision` names (gitrevisions(7)), if it names one.
+    pub fn commit_id(&self, revision: &str) -> Option<String> {
+        let found = self.repository.revparse_single(revision).and_then(|o| o.peel(ObjectType::Commit));
+        found.ok().map(|commit| commit.id().to_string())
+    }
+
     /// Brings the mirror's tags up to date from the first of `urls` that answers. One process at a time; another waits.
     pub fn sync(&self, urls: &[String], observer: &dyn Observer) -> Result<(), MirrorError> {
         let _alone = self.lock(observer)?;
@@ -76,6 +97,11 @@ impl GitMirror {
             what: self.project.clone(),
             advice: "the recipe's source names no url".to_owned(),
         }))
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn lock(&self, observer: &dyn Observer) -> Result<File, MirrorError> {

@@ -1,0 +1,314 @@
+//! What independent builders say that a release's files hash to, in the layout that Bitcoin Core's builders use:
+//! `<version>/<builder>/{noncodesigned,all}.SHA256SUMS{,.asc}`.
+//!
+//! Counted for each file, by distinct primary fingerprint. A builder's folder is bound to the key that the policy pins
+//! for it. Omitting a file is not dissent; but a builder that counts and names another hash is never outvoted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+
+use hab_oci::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::judge::Signed;
+use crate::policy::{KeyId, Quorum, Rule, RuleKind};
+use crate::{Document, Evidence, EvidenceKind, HashList, Judge, Refusal, SignatureSeen};
+
+/// The largest file of a builder that is read, in bytes.
+const LIMIT: u64 = 4 << 20;
+/// The most builders that are read.
+const BUILDERS: usize = 1000;
+
+/// Which list a builder signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListKind {
+    /// What came out of the build.
+    Noncodesigned,
+    /// That, and what Apple's and Microsoft's signatures were attached to.
+    All,
+}
+
+impl ListKind {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Noncodesigned, Self::All];
+
+    /// The name of its file.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Noncodesigned => "noncodesigned.SHA256SUMS",
+            Self::All => "all.SHA256SUMS",
+        }
+    }
+}
+
+/// What one builder handed in: bytes, **unverified**.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    /// The folder's name.
+    pub builder: String,
+    /// Which list.
+    pub kind: ListKind,
+    /// The list.
+    pub sums: Vec<u8>,
+    /// Its detached signature; empty when there is none.
+    pub signature: Vec<u8>,
+}
+
+/// Reads what the builders of `version` handed in below `folder`, in the order of their names.
+pub fn read(folder: &Path, version: &str) -> Result<Vec<Submitted>, Refusal> {
+    let base = folder.join(version);
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Refusal::Io { path, source }
+    };
+    let entries =
+        fs::read_dir(&base).map_err(io(&base))?.collect::<Result<Vec<_>, _>>().map_err(io(&base))?;
+    let mut builders: Vec<String> = entries
+        .iter()
+        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
+    builders.sort();
+    if builders.len() > BUILDERS {
+        let detail = format!("{} builders are more than are read ({BUILDERS})", builders.len());
+        return Err(Refusal::Malformed { what: base.display().to_string(), detail });
+    }
+    let mut found = Vec::new();
+    for builder in builders {
+        for kind in ListKind::BOTH {
+            let path = base.join(&builder).join(kind.file());
+            let Some(sums) = read_limited(&path)? else { continue };
+            let signature = read_limited(&path.with_extension("SHA256SUMS.asc"))?.unwrap_or_default();
+            found.push(Submitted { builder: builder.clone(), kind, sums, signature });
+        }
+    }
+    Ok(found)
+}
+
+fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
+    let io = |source| Refusal::Io { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io(e)),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > LIMIT {
+        let detail = format!("it has more than {LIMIT} bytes");
+        return Err(Refusal::Malformed { what: path.display().to_string(), detail });
+    }
+    Ok(Some(bytes))
+}
+
+/// What came of all that the builders of a version handed in.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attestations {
+    /// The version.
+    pub version: String,
+    /// How many builders must agree on a file.
+    pub threshold: usize,
+    /// The two lists.
+    pub lists: Vec<ListReport>,
+    /// The bytes and signatures.
+    #[serde(skip)]
+    pub evidence: Evidence,
+}
+
+/// What came of one list.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListReport {
+    /// Which.
+    pub list: ListKind,
+    /// Who signed it.
+    pub attesters: Vec<Attester>,
+    /// Which files it names.
+    pub files: Vec<FileReport>,
+}
+
+/// A builder that handed in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attester {
+    /// The folder's name.
+    pub builder: String,
+    /// How many files its list names.
+    pub files: usize,
+    /// Whether it counts.
+    pub counts: bool,
+    /// Why, or why not.
+    pub why: String,
+    /// The best of its signatures.
+    pub signature: Option<SignatureSeen>,
+}
+
+/// What builders say of one file.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileReport {
+    /// The file's name.
+    pub name: String,
+    /// The builders that count, by the hash that they name.
+    pub said: BTreeMap<Digest, Vec<String>>,
+    /// What follows.
+    pub outcome: Outcome,
+}
+
+/// What follows for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Enough builders agree, and none that counts dissents.
+    Agreed,
+    /// Too few say anything.
+    TooFew,
+    /// Builders that count name different hashes: nobody is outvoted, a person has to look.
+    Disputed,
+}
+
+impl Attestations {
+    /// Judges what was handed in.
+    pub fn judge(version: &str, submitted: &[Submitted], judge: &Judge<'_>) -> Result<Self, Refusal> {
+        let what = format!("the attestations of {version}");
+        let requirement = judge.requirement(RuleKind::SignedHashes, &what)?;
+        let Rule::SignedHashes(quorum) = &requirement.rule else {
+            return Err(Refusal::NotListed { what, index: format!("policy {}", judge.policy().name()) });
+        };
+        if submitted.is_empty() {
+            return Err(Refusal::NotListed { what, index: "what the builders handed in".to_owned() });
+        }
+        let mut signatures = Vec::new();
+        let mut documents = Vec::new();
+        for s in submitted {
+            let name = format!("{version}/{}/{}", s.builder, s.kind.file());
+            documents.push(Document::of(&name, &s.sums));
+            documents.push(Document::of(&format!("{name}.asc"), &s.signature));
+        }
+        let lists = ListKind::BOTH
+            .into_iter()
+            .map(|kind| {
+                let of_kind = submitted.iter().filter(|s| s.kind == kind);
+                list(kind, of_kind, quorum, judge, &mut signatures)
+            })
+            .collect();
+        let evidence = Evidence {
+            kind: EvidenceKind::Attestations,
+            asked: what,
+            policy: Some(judge.policy().reference()),
+            documents,
+            signatures,
+        };
+        Ok(Self { version: version.to_owned(), threshold: quorum.threshold, lists, evidence })
+    }
+
+    /// Refuses a version with a disputed file, or without a single one that enough builders agree on.
+    pub fn settle(&self) -> Result<(), Refusal> {
+        let what = format!("the attestations of {}", self.version);
+        let files = || self.lists.iter().flat_map(|l| &l.files);
+        if let Some(file) = files().find(|f| f.outcome == Outcome::Disputed) {
+            let sides =
+                file.said.iter().map(|(digest, who)| format!("{} say {}", who.join(", "), digest.short()));
+            let sides = sides.collect::<Vec<_>>().join("; ");
+            let detail = format!("builders that count do not agree on {}: {sides}", file.name);
+            return Err(Refusal::Malformed { what, detail });
+        }
+        if files().any(|f| f.outcome == Outcome::Agreed) {
+            return Ok(());
+        }
+        let detail = format!("there is no file on which {} builders that count agree", self.threshold);
+        Err(Refusal::Malformed { what, detail })
+    }
+}
+
+fn list<'a>(
+    kind: ListKind,
+    submitted: impl Iterator<Item = &'a Submitted>,
+    quorum: &Quorum,
+    judge: &Judge<'_>,
+    signatures: &mut Vec<SignatureSeen>,
+) -> ListReport {
+    let mut attesters = Vec::new();
+    // By file and hash: the distinct keys that vouch for it, and their builders' names.
+    let mut said: BTreeMap<String, BTreeMap<Digest, BTreeMap<KeyId, String>>> = BTreeMap::new();
+    for s in submitted {
+        let parsed = HashList::parse(&s.sums);
+        let seen = judge.detached(&s.builder, Signed::File, &s.signature, &s.sums);
+        let seen = seen.map_err(|e| e.to_string());
+        let counted = counted(s, seen.as_deref(), quorum, judge);
+        if let Ok(seen) = &seen {
+            signatures.extend(seen.iter().cloned());
+        }
+        let best = seen.ok().and_then(|seen| seen.into_iter().min_by_key(rank));
+        let (counts, why) = match (&parsed, &counted) {
+            (Err(e), _) => (false, format!("its list is refused: {e}")),
+            (Ok(_), Err(why)) => (false, why.clone()),
+            (Ok(_), Ok(_)) => (true, best.as_ref().map_or_else(String::new, |s| s.verdict.to_string())),
+        };
+        let entries = parsed.map(|list| list.entries().clone()).unwrap_or_default();
+        attesters.push(Attester {
+            builder: s.builder.clone(),
+            files: entries.len(),
+            counts,
+            why,
+            signature: best,
+        });
+        for (name, digest) in entries {
+            let sides = said.entry(name).or_default();
+            if let (true, Ok(key)) = (counts, &counted) {
+                sides.entry(digest).or_default().insert(key.clone(), s.builder.clone());
+            }
+        }
+    }
+    let files = said.into_iter().map(|(name, sides)| file(name, sides, quorum.threshold)).collect();
+    ListReport { list: kind, attesters, files }
+}
+
+fn file(name: String, sides: BTreeMap<Digest, BTreeMap<KeyId, String>>, threshold: usize) -> FileReport {
+    let most = sides.values().map(BTreeMap::len).max().unwrap_or(0);
+    let outcome = match sides.len() {
+        0 | 1 if most < threshold => Outcome::TooFew,
+        0 | 1 => Outcome::Agreed,
+        _ => Outcome::Disputed,
+    };
+    let names = |keys: BTreeMap<KeyId, String>| {
+        let mut names: Vec<String> = keys.into_values().collect();
+        names.sort();
+        names
+    };
+    let said = sides.into_iter().map(|(digest, keys)| (digest, names(keys))).collect();
+    FileReport { name, said, outcome }
+}
+
+/// The key that counts for a builder's list, or why none does.
+fn counted(
+    s: &Submitted,
+    seen: Result<&[SignatureSeen], &String>,
+    quorum: &Quorum,
+    judge: &Judge<'_>,
+) -> Result<KeyId, String> {
+    if s.signature.is_empty() {
+        return Err("it is not signed".to_owned());
+    }
+    let seen = seen.map_err(Clone::clone)?;
+    let signers: BTreeSet<&KeyId> = judge.signers(quorum, seen);
+    let bound = |key: &KeyId| judge.policy().pin(key).is_some_and(|pin| pin.builders.contains(&s.builder));
+    if let Some(key) = signers.iter().copied().find(|key| bound(key)) {
+        return Ok(key.clone());
+    }
+    Err(match signers.first() {
+        Some(other) => format!("signed by {other}, which is not the key of this folder"),
+        None => seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+    })
+}
+
+fn rank(seen: &SignatureSeen) -> u8 {
+    use crate::Verdict as V;
+    match seen.verdict {
+        V::Good => 0,
+        V::ExpiredSince(_) => 1,
+        V::CertificateMissing => 2,
+        V::Revoked(_) | V::BadKey(_) | V::Weak(_) => 3,
+        V::Bad(_) | V::UnknownKey => 4,
+    }
+}

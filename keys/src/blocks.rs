@@ -1,0 +1,169 @@
+//! Where signatures begin and end in bytes from outside (RFC 9580, section 6.2 and 7; PROTOCOL.sshsig).
+//!
+//! Parsers skip what stands around armor. A judge must not: what nobody reads is where somebody hides something.
+
+/// The most that the signatures of one thing may have, in bytes; 30 builders' signatures of one file have 25,000.
+const LIMIT: usize = 1 << 20;
+
+const PGP: (&str, &str) = ("-----BEGIN PGP SIGNATURE-----", "-----END PGP SIGNATURE-----");
+const SSH: (&str, &str) = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----");
+/// What opentimestamps-client adds below a git signature: a proof of when, which nobody here reads.
+const TIMESTAMP: (&str, &str) =
+    ("-----BEGIN OPENTIMESTAMPS GIT TIMESTAMP-----", "-----END OPENTIMESTAMPS GIT TIMESTAMP-----");
+const CLEARSIGNED: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
+
+/// One signature block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Block<'a> {
+    /// OpenPGP, armored or binary; may hold several signatures.
+    OpenPgp(&'a [u8]),
+    /// SSH.
+    Ssh(&'a [u8]),
+}
+
+impl<'a> Block<'a> {
+    /// Its bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::OpenPgp(bytes) | Self::Ssh(bytes) => bytes,
+        }
+    }
+}
+
+/// Splits into blocks; between them there is only white space. A timestamp may follow a signature and is left out.
+pub(crate) fn split(bytes: &[u8]) -> Result<Vec<Block<'_>>, String> {
+    if bytes.len() > LIMIT {
+        return Err(format!("{} bytes are more than signatures may have ({LIMIT})", bytes.len()));
+    }
+    // Every binary OpenPGP packet begins with a byte whose highest bit is set, and no text does.
+    if bytes.first().is_some_and(|first| first & 0x80 != 0) {
+        return Ok(vec![Block::OpenPgp(bytes)]);
+    }
+    let mut found = Vec::new();
+    let mut rest = bytes.trim_ascii_start();
+    while !rest.is_empty() {
+        let (block, after) = if rest.starts_with(PGP.0.as_bytes()) {
+            let (block, after) = armored(rest, PGP)?;
+            (Block::OpenPgp(block), after)
+        } else if rest.starts_with(SSH.0.as_bytes()) {
+            let (block, after) = armored(rest, SSH)?;
+            (Block::Ssh(block), after)
+        } else if rest.starts_with(TIMESTAMP.0.as_bytes()) && !found.is_empty() {
+            rest = armored(rest, TIMESTAMP)?.1.trim_ascii_start();
+            continue;
+        } else {
+            return Err(format!("{} stands beside a signature", excerpt(rest)));
+        };
+        found.push(block);
+        rest = after.trim_ascii_start();
+    }
+    Ok(found)
+}
+
+/// The clearsigned message that `bytes` are, and nothing beside it; `None` when they are not one.
+pub(crate) fn clearsigned(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
+    if !bytes.starts_with(CLEARSIGNED) {
+        return Ok(None);
+    }
+    // In the signed text, a line that begins with a dash is escaped, so the first such line is the signature's.
+    let at = line(bytes, PGP.0.as_bytes()).ok_or("its signature is missing")?;
+    let (block, after) = armored(&bytes[at..], PGP)?;
+    if block.len() > LIMIT {
+        return Err(format!("{} bytes are more than signatures may have ({LIMIT})", block.len()));
+    }
+    if !after.trim_ascii().is_empty() {
+        return Err(format!("{} stands after the signature", excerpt(after.trim_ascii())));
+    }
+    Ok(Some(&bytes[..at + block.len()]))
+}
+
+/// Where the signature of a git object begins: the last line that is a signature's first one, as git takes it.
+pub(crate) fn last(object: &[u8]) -> Option<usize> {
+    [PGP.0, SSH.0].into_iter().filter_map(|first| last_line(object, first.as_bytes())).max()
+}
+
+/// The block at the beginning of `bytes`, and what follows it.
+fn armored<'a>(bytes: &'a [u8], (first, last): (&str, &str)) -> Result<(&'a [u8], &'a [u8]), String> {
+    let end = line(bytes, last.as_bytes()).ok_or_else(|| format!("a signature does not end with {last}"))?;
+    let (block, after) = bytes.split_at(end + last.len());
+    if !after.is_empty() && !after.starts_with(b"\n") && !after.starts_with(b"\r\n") {
+        return Err(format!("{} stands after {last}", excerpt(after)));
+    }
+    if line(&block[first.len()..], first.as_bytes()).is_some() {
+        return Err("a signature begins within another".to_owned());
+    }
+    Ok((block, after))
+}
+
+/// Where a line begins with `words`.
+fn line(bytes: &[u8], words: &[u8]) -> Option<usize> {
+    if bytes.starts_with(words) {
+        return Some(0);
+    }
+    let mut at = 0;
+    while let Some(next) = memchr(&bytes[at..]) {
+        at += next + 1;
+        if bytes[at..].starts_with(words) {
+            return Some(at);
+        }
+    }
+    None
+}
+
+fn last_line(bytes: &[u8], words: &[u8]) -> Option<usize> {
+    let mut end = bytes.len();
+    while let Some(before) = bytes[..end].iter().rposition(|b| *b == b'\n') {
+        if bytes[before + 1..].starts_with(words) {
+            return Some(before + 1);
+        }
+        end = before;
+    }
+    bytes.starts_with(words).then_some(0)
+}
+
+fn memchr(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|b| *b == b'\n')
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    format!("{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(30)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "-----BEGIN PGP SIGNATURE-----\n\nabcd\n-----END PGP SIGNATURE-----";
+
+    #[test]
+    fn blocks_are_split_and_nothing_may_stand_beside_them() {
+        let two = format!("{ONE}\n\n{}\n", ONE.replace("PGP", "SSH"));
+        let blocks = split(two.as_bytes()).unwrap();
+        assert!(matches!(blocks[..], [Block::OpenPgp(a), Block::Ssh(_)] if a == ONE.as_bytes()));
+        let stamp =
+            "-----BEGIN OPENTIMESTAMPS GIT TIMESTAMP-----\nx\n-----END OPENTIMESTAMPS GIT TIMESTAMP-----\n";
+        assert_eq!(split(format!("{ONE}\n{stamp}").as_bytes()).unwrap(), [Block::OpenPgp(ONE.as_bytes())]);
+        for bad in [
+            stamp.to_owned(),
+            format!("{ONE}\n{}", stamp.replace("-----END", "")),
+            format!("{ONE}\nmore"),
+            format!("more\n{ONE}"),
+            format!("{ONE} more"),
+            ONE.replace("abcd", ONE),
+            ONE.replace("-----END PGP SIGNATURE-----", ""),
+            "x".repeat(LIMIT + 1),
+        ] {
+            assert!(split(bad.as_bytes()).is_err(), "{}", &bad[..bad.len().min(90)]);
+        }
+        assert!(split(b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_clearsigned_message_ends_with_its_signature() {
+        let text = format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nx\n{ONE}\n");
+        assert_eq!(clearsigned(text.as_bytes()).unwrap().unwrap(), text.trim_end().as_bytes());
+        assert!(clearsigned(format!("{text}more\n").as_bytes()).is_err());
+        assert!(clearsigned(text.replace(ONE, "").as_bytes()).is_err());
+        assert_eq!(clearsigned(b"plain").unwrap(), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! A merge, made again: its tree must be what merging its parents gives, so that nothing was slipped in.
+//!
+//! Three ways, from cheap to exact. Most merges touch different files, and comparing four trees entry by entry shows that
+//! each entry is the one that one side changed. Where both sides changed one file, libgit2 merges; where that gives another
+//! tree or a conflict (it does not search for renames here), git itself decides, as in Bitcoin Core's own checker. The
+//! first two say yes only where no entry comes from nowhere, which is what the check is for.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use git2::{MergeOptions, ObjectType, Oid, Repository, Tree};
+
+pub(super) struct Merger {
+    objects: PathBuf,
+}
+
+impl Merger {
+    /// For merges in `repository`, into which nothing is written: what a merge makes stays in memory, as long as this
+    /// opened repository does.
+    pub fn new(repository: &Repository) -> Result<Self, git2::Error> {
+        repository.odb()?.add_new_mempack_backend(1000)?;
+        Ok(Self { objects: repository.commondir().join("objects") })
+    }
+
+    /// Whether merging `theirs` into `ours` gives `tree`.
+    pub fn check(&self, repository: &Repository, ours: Oid, theirs: Oid, tree: Oid) -> Result<(), String> {
+        if by_entries(repository, ours, theirs, tree).unwrap_or(false) {
+            return Ok(());
+        }
+        if by_libgit2(repository, ours, theirs).is_ok_and(|merged| merged == Some(tree)) {
+            return Ok(());
+        }
+        match by_git(&self.objects, ours, theirs)? {
+            Some(merged) if merged == tree.to_string() => Ok(()),
+            Some(merged) => Err(format!("merging its parents gives tree {merged}, but it has {tree}")),
+            None => Err("its parents do not merge without conflicts".to_owned()),
+        }
+    }
+}
+
+/// Whether every entry of `merged` is that of the side which changed it. `false` says nothing.
+fn by_entries(repository: &Repository, ours: Oid, theirs: Oid, merged: Oid) -> Result<bool, git2::Error> {
+    let bases = repository.merge_bases(ours, theirs)?;
+    // Histories that cross have several, and merging them is not this simple.
+    let [base] = &bases[..] else { return Ok(false) };
+    let tree = |commit| repository.find_commit(commit).map(|c| c.tree_id());
+    entries(repository, [tree(*base)?, tree(ours)?, tree(theirs)?, merged])
+}
+
+fn entries(repository: &Repository, [base, ours, theirs, merged]: [Oid; 4]) -> Result<bool, git2::Error> {
+    if let Some(expected) = pick(&base, &ours, &theirs)
+        && *expected == merged
+    {
+        return Ok(true);
+    }
+    let trees = [base, ours, theirs, merged].map(|id| repository.find_tree(id));
+    let [base, ours, theirs, merged] = trees;
+    let trees = [base?, ours?, theirs?, merged?];
+    let names: BTreeSet<Vec<u8>> =
+        trees.iter().flat_map(|tree| tree.iter().map(|e| e.name_bytes().to_vec())).collect();
+    for name in names {
+        let [base, ours, theirs, merged] = [0, 1, 2, 3].map(|n| entry(&trees[n], &name));
+        if let Some(expected) = pick(&base, &ours, &theirs)
+            && *expected == merged
+        {
+            continue;
+        }
+        let folder = |e: &Entry| e.filter(|(_, kind, _)| *kind == ObjectType::Tree).map(|(id, ..)| id);
+        let (Some(b), Some(o), Some(t), Some(m)) =
+            (folder(&base), folder(&ours), folder(&theirs), folder(&merged))
+        else {
+            return Ok(false);
+        };
+        if !entries(repository, [b, o, t, m])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Id, kind and mode.
+type Entry = Option<(Oid, ObjectType, i32)>;
+
+fn entry(tree: &Tree<'_>, name: &[u8]) -> Entry {
+    let found = tree.get_name_bytes(name)?;
+    Some((found.id(), found.kind()?, found.filemode()))
+}
+
+/// What a three-way merge takes: the value of the side that changed it.
+fn pick<'a, T: PartialEq>(base: &T, ours: &'a T, theirs: &'a T) -> Option<&'a T> {
+    if base == theirs || ours == theirs {
+        Some(ours)
+    } else if base == ours {
+        Some(theirs)
+    } else {
+        None
+    }
+}
+
+fn by_libgit2(repository: &Repository, ours: Oid, theirs: Oid) -> Result<Option<Oid>, git2::Error> {
+    let (ours, theirs) = (repository.find_commit(ours)?, repository.find_commit(theirs)?);
+    let mut options = MergeOptions::new();
+    options.find_renames(false);
+    let mut index = repository.merge_commits(&ours, &theirs, Some(&options))?;
+    if index.has_conflicts() { Ok(None) } else { index.write_tree_to(repository).map(Some) }
+}
+
+/// `git merge-tree` (2.38 or newer) over `objects`, in an empty repository of its own, so that the settings of the one
+/// that is judged do not matter. `None`: conflicts.
+fn by_git(objects: &Path, ours: Oid, theirs: Oid) -> Result<Option<String>, String> {
+    let folder = tempfile::tempdir().map_err(|e| format!("no folder to merge in: {e}"))?;
+    Repository::init_bare(folder.path()).map_err(|e| e.message().to_owned())?;
+    let output = Command::new("git")
+        .arg("--git-dir")
+        .arg(folder.path())
+        .args(["merge-tree", "--write-tree", "--no-messages"])
+        .args([ours.to_string(), theirs.to_string()])
+        .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("git cannot be run to make its merge again: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match output.status.code() {
+        Some(0) => Ok(text.lines().next().map(|line| line.trim().to_owned())),
+        Some(1) => Ok(None),
+        _ => Err(format!(
+            "git cannot make its merge again: {}",
+            String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("it says nothing")
+        )),
+    }
+}

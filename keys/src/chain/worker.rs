@@ -1,0 +1,103 @@
+//! One thread's part of a chain: everything that is checked of one commit.
+
+use git2::{Oid, Repository};
+
+use super::merge::Merger;
+use super::tree_sha512::Trees;
+use super::{Context, Found};
+use crate::judge::Signed;
+use crate::object::{self, Commit};
+use crate::policy::ChainCheck;
+use crate::{Refusal, SignatureSeen};
+
+pub(super) struct Worker<'a> {
+    context: &'a Context<'a>,
+    trees: Trees<'a>,
+    /// Opened with the first commit, so that a repository that does not open is that commit's error.
+    opened: Option<(Repository, Merger)>,
+    commits: u32,
+}
+
+/// After so many commits the repository is opened anew: what merges made is forgotten with it.
+const FORGET: u32 = 256;
+
+impl<'a> Worker<'a> {
+    pub fn new(context: &'a Context<'a>) -> Self {
+        Self { context, trees: Trees::new(&context.blobs), opened: None, commits: 0 }
+    }
+
+    /// Checks everything of one commit.
+    pub fn commit(&mut self, id: Oid) -> Result<Found, Refusal> {
+        self.commits += 1;
+        if self.commits.is_multiple_of(FORGET) {
+            self.opened = None;
+        }
+        let (repository, merger) = match &mut self.opened {
+            Some(opened) => opened,
+            empty => {
+                let path = self.context.chain.repository;
+                let broken = |source| Refusal::Repository { path: path.to_owned(), source };
+                let repository = Repository::open(path).map_err(broken)?;
+                let merger = Merger::new(&repository).map_err(broken)?;
+                empty.insert((repository, merger))
+            }
+        };
+        let odb = repository.odb().map_err(|e| self.context.refuse(id, e.message()))?;
+        // libgit2 hashes what it reads, so these are the bytes that the id names.
+        let bytes = odb.read(id).map_err(|e| self.context.refuse(id, e.message()))?;
+        let commit = object::commit(bytes.data()).map_err(|e| self.context.refuse(id, &e))?;
+        if commit.parents.len() > 2 {
+            return Err(self.context.refuse(id, "it merges more than two histories at once"));
+        }
+        let mut allowed = Vec::new();
+        let mut check = |check: ChainCheck, result: Result<(), String>| match result {
+            Err(_) if self.context.allows(id, check) => {
+                allowed.push(check);
+                Ok(())
+            }
+            other => other.map_err(|e| self.context.refuse(id, &e)),
+        };
+        let (signatures, signed) = self.context.signed(id, &commit)?;
+        check(ChainCheck::Signature, signed)?;
+        let tree = self.context.rule.tree_sha512;
+        if tree {
+            check(ChainCheck::TreeSha512, self.trees.check(repository, &commit))?;
+        }
+        let merge = commit.parents.len() == 2;
+        if let [ours, theirs] = commit.parents[..] {
+            check(ChainCheck::Merge, merger.check(repository, ours, theirs, commit.tree))?;
+        }
+        Ok(Found { id, merge, tree, signatures, allowed })
+    }
+}
+
+impl Context<'_> {
+    /// The commit's signatures, and whether one of them is enough.
+    fn signed(
+        &self,
+        id: Oid,
+        commit: &Commit<'_>,
+    ) -> Result<(Vec<SignatureSeen>, Result<(), String>), Refusal> {
+        let Some(signature) = &commit.signature else {
+            return Ok((Vec::new(), Err("it is not signed".to_owned())));
+        };
+        let what = format!("commit {id}");
+        let seen = self.judge.detached(&what, Signed::Git, signature, &commit.payload)?;
+        let enough = if self.judge.signers(&self.rule.signers, &seen).is_empty() {
+            let words: Vec<_> = seen.iter().map(ToString::to_string).collect();
+            Err(format!("no signature by a key that may sign it: {}", words.join("; ")))
+        } else {
+            Ok(())
+        };
+        Ok((seen, enough))
+    }
+
+    fn allows(&self, id: Oid, check: ChainCheck) -> bool {
+        let id = id.to_string();
+        self.rule.allow.iter().any(|a| a.commit == id && a.rule == check)
+    }
+
+    fn refuse(&self, id: Oid, detail: &str) -> Refusal {
+        Refusal::Malformed { what: self.what.to_owned(), detail: format!("commit {id} is refused: {detail}") }
+    }
+}

@@ -1,0 +1,235 @@
+//! One judge, one policy, one moment: what a signature is worth, and whether enough of them are good.
+//!
+//! Every signature is looked at on its own, so that a broken one neither sinks nor helps the others. It is judged at the
+//! time at which this farm first saw it, where that is recorded, and now otherwise: the time that a signature carries is
+//! chosen by whoever holds the key.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use hab_oci::Digest;
+
+use crate::blocks::{self, Block};
+use crate::policy::{KeyId, Pin, Quorum, Requirement, Rule, RuleKind};
+use crate::{Basis, Certificates, Policy, Refusal, SignatureSeen, Verdict, openpgp, ssh};
+
+/// What a farm remembers of signatures.
+pub trait FirstSeen: Sync {
+    /// When the signature with these bytes was first seen here, if it was.
+    fn first_seen(&self, signature: &Digest) -> Option<SystemTime>;
+}
+
+/// A memory without anything in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NothingSeen;
+
+impl FirstSeen for NothingSeen {
+    fn first_seen(&self, _: &Digest) -> Option<SystemTime> {
+        None
+    }
+}
+
+/// What the signed bytes are, for SSH signatures, which say so (PROTOCOL.sshsig, namespace).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signed {
+    /// A git object.
+    Git,
+    /// A file.
+    File,
+}
+
+/// Judges signatures by one policy.
+pub struct Judge<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) certificates: &'a Certificates,
+    now: SystemTime,
+    memory: &'a dyn FirstSeen,
+    pub(crate) standings: openpgp::Standings,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge at the time `now` who never saw a signature before.
+    pub fn new(policy: &'a Policy, certificates: &'a Certificates, now: SystemTime) -> Self {
+        Self { policy, certificates, now, memory: &NothingSeen, standings: openpgp::Standings::default() }
+    }
+
+    /// A judge who remembers.
+    #[must_use]
+    pub fn remembering(mut self, memory: &'a dyn FirstSeen) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &'a Policy {
+        self.policy
+    }
+
+    /// The time of judgement.
+    pub fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// The policy's requirement of that kind, for judging `what`.
+    pub(crate) fn requirement(&self, kind: RuleKind, what: &str) -> Result<&'a Requirement, Refusal> {
+        let (what, policy) = (what.to_owned(), self.policy.name().to_owned());
+        if let Some(why) = self.policy.needs_keys() {
+            return Err(Refusal::NeedsKeys { what, policy, why: why.to_owned() });
+        }
+        if let Some(found) = self.policy.requirement(kind) {
+            return Ok(found);
+        }
+        Err(match self.policy.requirement(RuleKind::Unsigned).map(|r| &r.rule) {
+            Some(Rule::Unsigned(reason)) => Refusal::AskForUnsigned { what, policy, reason: reason.clone() },
+            _ => Refusal::WrongPolicy { what, policy, kind },
+        })
+    }
+
+    /// Judges every signature of `signatures` (armored blocks, or one binary OpenPGP signature) over `bytes`.
+    pub(crate) fn detached(
+        &self,
+        what: &str,
+        signed: Signed,
+        signatures: &[u8],
+        bytes: &[u8],
+    ) -> Result<Vec<SignatureSeen>, Refusal> {
+        let unreadable = |detail: String| Refusal::Unreadable { what: what.to_owned(), detail };
+        let mut seen = Vec::new();
+        for block in blocks::split(signatures).map_err(unreadable)? {
+            let moment = self.moment(&Digest::of(block.bytes()));
+            match block {
+                Block::Ssh(block) => seen.push(ssh::judge(self, &moment, signed, block, bytes)),
+                Block::OpenPgp(block) => seen.extend(openpgp::detached(self, &moment, block, bytes)),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Judges clearsigned text of at most `limit` bytes. Returns exactly the text that is signed, and every signature.
+    pub(crate) fn clearsigned(
+        &self,
+        what: &str,
+        bytes: &[u8],
+        limit: u64,
+    ) -> Result<(Vec<u8>, Vec<SignatureSeen>), Refusal> {
+        let unreadable = |detail: String| Refusal::Unreadable { what: what.to_owned(), detail };
+        let block = blocks::clearsigned(bytes).map_err(unreadable)?.ok_or_else(|| self.unsigned(what))?;
+        let moment = self.moment(&Digest::of(block));
+        openpgp::clearsigned(self, &moment, block, limit).map_err(unreadable)
+    }
+
+    /// Whether enough distinct keys signed well.
+    pub(crate) fn quorum(&self, what: &str, quorum: &Quorum, seen: &[SignatureSeen]) -> Result<(), Refusal> {
+        let good = self.signers(quorum, seen).len();
+        if good >= quorum.threshold {
+            return Ok(());
+        }
+        let words: Vec<_> = seen.iter().map(ToString::to_string).collect();
+        Err(Refusal::Signatures {
+            what: what.to_owned(),
+            policy: self.policy.name().to_owned(),
+            good,
+            threshold: quorum.threshold,
+            seen: if words.is_empty() {
+                "no signature was seen".to_owned()
+            } else {
+                format!("seen: {}", words.join("; "))
+            },
+        })
+    }
+
+    /// Whether enough distinct keys signed well.
+    pub fn counts(&self, quorum: &Quorum, seen: &[SignatureSeen]) -> bool {
+        self.signers(quorum, seen).len() >= quorum.threshold
+    }
+
+    /// The pins that count: one key that signs three times is one signer.
+    pub(crate) fn signers(&self, quorum: &Quorum, seen: &[SignatureSeen]) -> BTreeSet<&'a KeyId> {
+        let counts = |s: &&SignatureSeen| match s.verdict {
+            Verdict::Good => true,
+            Verdict::ExpiredSince(_) => quorum.expired_since,
+            _ => false,
+        };
+        let pin = |s: &SignatureSeen| -> Option<&'a Pin> {
+            let id: KeyId = s.key.parse().ok()?;
+            self.policy.pin(&id).filter(|pin| pin.counts_for(quorum.group.as_deref()))
+        };
+        seen.iter().filter(counts).filter_map(pin).map(|pin| &pin.id).collect()
+    }
+
+    pub(crate) fn unsigned(&self, what: &str) -> Refusal {
+        Refusal::Unsigned { what: what.to_owned(), policy: self.policy.name().to_owned() }
+    }
+
+    fn moment(&self, signature: &Digest) -> Moment {
+        match self.memory.first_seen(signature) {
+            // A record from the future is a clock that was wrong.
+            Some(at) if at <= self.now => {
+                Moment { at, basis: Basis::FirstSeen, signature: signature.clone() }
+            }
+            _ => Moment { at: self.now, basis: Basis::Now, signature: signature.clone() },
+        }
+    }
+}
+
+/// Against which time a signature is held.
+pub(crate) struct Moment {
+    pub at: SystemTime,
+    pub basis: Basis,
+    /// The signature's own bytes.
+    pub signature: Digest,
+}
+
+impl Moment {
+    /// A finding about the signature.
+    pub fn seen(
+        &self,
+        key: String,
+        pin: Option<&Pin>,
+        made: Option<SystemTime>,
+        algorithm: String,
+        verdict: Verdict,
+    ) -> SignatureSeen {
+        SignatureSeen {
+            key,
+            name: pin.map(|pin| pin.name.clone()),
+            made: made.map(rfc3339),
+            algorithm,
+            digest: self.signature.clone(),
+            judged: rfc3339(self.at),
+            basis: self.basis,
+            verdict,
+        }
+    }
+
+    /// What a pin's own range says of a signature that is good otherwise, made at `made` by its own word.
+    pub fn within(&self, pin: &Pin, made: Option<SystemTime>) -> Option<Verdict> {
+        let stamp = |time| jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
+        let made = made.map_or_else(|| stamp(self.at), stamp);
+        if let Some(since) = pin.since.filter(|since| made < *since) {
+            return Some(Verdict::BadKey(format!("made before {since}, since when its key is pinned")));
+        }
+        let until = pin.until.filter(|until| stamp(self.at) >= *until)?;
+        Some(if made < until {
+            Verdict::ExpiredSince(format!("pinned until {until}"))
+        } else {
+            Verdict::BadKey(format!("made after {until}, until when its key is pinned"))
+        })
+    }
+}
+
+/// RFC 3339, in UTC and whole seconds.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let stamp = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    jiff::Timestamp::from_second(stamp.as_second()).unwrap_or(stamp).to_string()
+}
+
+impl std::fmt::Display for SignatureSeen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.key)?;
+        if let Some(name) = &self.name {
+            write!(f, " ({name})")?;
+        }
+        write!(f, ": {}", self.verdict)
+    }
+}

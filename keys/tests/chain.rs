@@ -1,0 +1,349 @@
+//! Histories that the test makes: what a chain check accepts, and every rule broken once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use git2::{Oid, Repository, Signature, Time};
+use hab_keys::chain::{self, VerifiedChain};
+use hab_keys::{Chain, ChainObserver, Policy, Refusal};
+use sequoia_openpgp::Cert;
+use sha2::{Digest as _, Sha512};
+use world::{Court, cert, court_of, detached};
+
+type Files = BTreeMap<&'static str, &'static str>;
+
+struct History {
+    _folder: tempfile::TempDir,
+    git: Repository,
+    key: Cert,
+    root: Oid,
+}
+
+/// How a commit is made, beside its files.
+#[derive(Clone, Copy)]
+struct How {
+    signed: bool,
+    hash: Hash,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Hash {
+    Right,
+    Wrong,
+    None,
+}
+
+const WELL: How = How { signed: true, hash: Hash::Right };
+
+fn files(more: &[(&'static str, &'static str)]) -> Files {
+    let base = [
+        ("README", "a\nb\nc\nd\n"),
+        ("src/a.c", "int a;\n"),
+        ("src.c", "1\n2\n3\n4\n5\n6\n7\n8\n"),
+        ("src/b/c.c", ""),
+    ];
+    base.into_iter().chain(more.iter().copied()).collect()
+}
+
+impl History {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let git = Repository::init_bare(folder.path()).unwrap();
+        let mut this = Self { _folder: folder, git, key: cert("maintainer"), root: Oid::ZERO_SHA1 };
+        this.root = this.commit(&files(&[]), &[], How { signed: false, hash: Hash::None });
+        this
+    }
+
+    /// The definition, written down a second time: all paths sorted, whole.
+    fn sha512(files: &Files) -> String {
+        let mut lines: Vec<_> =
+            files.iter().map(|(path, text)| (path.as_bytes(), hex::encode(Sha512::digest(text)))).collect();
+        lines.sort();
+        let mut all = Sha512::new();
+        for (path, hash) in lines {
+            all.update(hash.as_bytes());
+            all.update(b"  ");
+            all.update(path);
+            all.update(b"\n");
+        }
+        hex::encode(all.finalize())
+    }
+
+    fn commit(&self, files: &Files, parents: &[Oid], how: How) -> Oid {
+        let who = Signature::new("n", "e@x.invalid", &Time::new(1_700_000_000, 0)).unwrap();
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        for (path, text) in files {
+            update.upsert(*path, self.git.blob(text.as_bytes()).unwrap(), git2::FileMode::Blob);
+        }
+        let empty = self.git.find_tree(self.git.treebuilder(None).unwrap().write().unwrap()).unwrap();
+        let tree = self.git.find_tree(update.create_updated(&self.git, &empty).unwrap()).unwrap();
+        let hash = match how.hash {
+            Hash::Right => format!("\nTree-SHA512: {}\n", Self::sha512(files)),
+            Hash::Wrong => format!("\nTree-SHA512: {}\n", "ab".repeat(64)),
+            Hash::None => String::new(),
+        };
+        let parents: Vec<_> = parents.iter().map(|id| self.git.find_commit(*id).unwrap()).collect();
+        let parents: Vec<_> = parents.iter().collect();
+        let message = format!("Merge something\n{hash}");
+        let buffer = self.git.commit_create_buffer(&who, &who, &message, &tree, &parents).unwrap();
+        let text = std::str::from_utf8(&buffer).unwrap();
+        if !how.signed {
+            return self.git.odb().unwrap().write(git2::ObjectType::Commit, &buffer).unwrap();
+        }
+        let signature = String::from_utf8(detached(&self.key, &buffer)).unwrap();
+        self.git.commit_signed(text, signature.trim_end(), None).unwrap()
+    }
+
+    /// A pull request with `change` on top of `base`, merged into `tip`.
+    fn merge(&self, tip: Oid, base: (Oid, &Files), change: &Files, merged: &Files, how: How) -> Oid {
+        assert_ne!(base.1, change);
+        let branch = self.commit(change, &[base.0], How { signed: false, hash: Hash::None });
+        self.commit(merged, &[tip, branch], how)
+    }
+
+    /// Root and two clean merges.
+    fn clean(&self) -> Oid {
+        let base = files(&[]);
+        let one = files(&[("one", "1\n")]);
+        let first = self.merge(self.root, (self.root, &base), &one, &one, WELL);
+        let two = files(&[("two", "2\n")]);
+        self.merge(first, (self.root, &base), &two, &files(&[("one", "1\n"), ("two", "2\n")]), WELL)
+    }
+
+    fn court(&self, more: &str) -> Court {
+        let text = format!(
+            "name = \"test\"\n[require.history]\nkind = \"commit-chain\"\nroot = \"{}\"\ntree-sha512 = true\n{more}\n\
+             [[key]]\nfingerprint = \"{}\"\nname = \"maintainer\"\nreason = \"r\"\n",
+            self.root,
+            self.key.fingerprint()
+        );
+        court_of(Policy::parse("test", &text).unwrap(), &[&self.key])
+    }
+
+    fn verify(&self, tip: Oid) -> Result<VerifiedChain, Refusal> {
+        self.verify_by(&self.court(""), tip, None, &Seen::default())
+    }
+
+    fn verify_by(
+        &self,
+        court: &Court,
+        tip: Oid,
+        verified: Option<&str>,
+        seen: &Seen,
+    ) -> Result<VerifiedChain, Refusal> {
+        let tip = tip.to_string();
+        let chain = Chain { project: "p", repository: self.git.path(), tip: &tip, verified };
+        chain::verify(chain, &court.judge(), seen)
+    }
+
+    fn allow(&self, commit: Oid, rule: &str) -> Court {
+        self.court(&format!(
+            "[[require.history.allow]]\ncommit = \"{commit}\"\nrule = \"{rule}\"\nreason = \"r\"\ndate = \"2026-01-01\"\n"
+        ))
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    told: Mutex<Vec<(usize, usize, String)>>,
+    stop: bool,
+}
+
+impl ChainObserver for Seen {
+    fn verified(&self, done: usize, total: usize, tip: &str) {
+        self.told.lock().unwrap().push((done, total, tip.to_owned()));
+    }
+    fn cancelled(&self) -> bool {
+        self.stop
+    }
+}
+
+fn said(result: Result<VerifiedChain, Refusal>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn a_signed_history_of_merges_is_accepted_and_can_be_resumed() {
+    let history = History::new();
+    let tip = history.clean();
+    let seen = Seen::default();
+    let verified = history.verify_by(&history.court(""), tip, None, &seen).unwrap();
+    let summary = verified.summary();
+    assert_eq!((summary.commits, summary.merges, summary.trees), (2, 2, 2));
+    assert_eq!(summary.by_key["maintainer"], 2);
+    assert_eq!(*seen.told.lock().unwrap(), [(2, 2, tip.to_string())]);
+    // Nothing before what was verified is judged again.
+    let base = files(&[("one", "1\n"), ("two", "2\n")]);
+    let three = files(&[("one", "1\n"), ("two", "2\n"), ("three", "3\n")]);
+    let newest = history.merge(tip, (tip, &base), &three, &three, WELL);
+    let resumed = history.verify_by(&history.court(""), newest, Some(&tip.to_string()), &seen).unwrap();
+    assert_eq!(resumed.summary().commits, 1);
+    // What was verified elsewhere is no end for another history.
+    let elsewhere = history.commit(&base, &[], WELL);
+    let whole = history.verify_by(&history.court(""), newest, Some(&elsewhere.to_string()), &seen).unwrap();
+    assert_eq!(whole.summary().commits, 3);
+}
+
+#[test]
+fn nothing_is_written_into_the_repository() {
+    let history = History::new();
+    let tip = history.clean();
+    let count = || {
+        let mut ids = 0;
+        history
+            .git
+            .odb()
+            .unwrap()
+            .foreach(|_| {
+                ids += 1;
+                true
+            })
+            .unwrap();
+        ids
+    };
+    let before = count();
+    history.verify(tip).unwrap();
+    assert_eq!(count(), before);
+}
+
+#[test]
+fn a_history_that_does_not_contain_the_root_is_refused() {
+    let history = History::new();
+    let orphan = history.commit(&files(&[]), &[], WELL);
+    let tip = history.commit(&files(&[("x", "")]), &[orphan], WELL);
+    assert!(said(history.verify(tip)).contains("does not contain the trusted root"));
+    // The root as somebody's second parent is not the line that maintainers made.
+    let tip = history.commit(&files(&[("x", "")]), &[orphan, history.root], WELL);
+    assert!(said(history.verify(tip)).contains("does not contain the trusted root"));
+}
+
+#[test]
+fn one_unsigned_commit_in_the_middle_is_refused_unless_it_is_allowed() {
+    let history = History::new();
+    let bad = history.commit(&files(&[("x", "")]), &[history.root], How { signed: false, hash: Hash::Right });
+    let tip = history.commit(&files(&[("x", ""), ("y", "")]), &[bad], WELL);
+    let said = said(history.verify(tip));
+    assert!(said.contains(&format!("commit {bad} is refused: it is not signed")), "{said}");
+    let allowed = history.verify_by(&history.allow(bad, "signature"), tip, None, &Seen::default()).unwrap();
+    assert_eq!(allowed.summary().allowed.len(), 1);
+    // An allowance is for one commit and one rule.
+    for court in [history.allow(tip, "signature"), history.allow(bad, "merge")] {
+        assert!(history.verify_by(&court, tip, None, &Seen::default()).is_err());
+    }
+}
+
+#[test]
+fn a_commit_by_a_key_that_may_not_sign_is_refused() {
+    let mut history = History::new();
+    let trusted = std::mem::replace(&mut history.key, cert("other"));
+    let bad = history.commit(&files(&[("x", "")]), &[history.root], WELL);
+    history.key = trusted;
+    let said = said(history.verify(bad));
+    assert!(said.contains("no signature by a key that may sign it"), "{said}");
+}
+
+#[test]
+fn a_tree_whose_sha512_is_wrong_or_missing_is_refused() {
+    let history = History::new();
+    for (hash, words) in
+        [(Hash::Wrong, "not the one that its message names"), (Hash::None, "names no Tree-SHA512")]
+    {
+        let tip = history.commit(&files(&[("x", "")]), &[history.root], How { signed: true, hash });
+        let said = said(history.verify(tip));
+        assert!(said.contains(words), "{said}");
+        assert!(history.verify_by(&history.allow(tip, "tree-sha512"), tip, None, &Seen::default()).is_ok());
+    }
+}
+
+#[test]
+fn a_merge_into_which_something_was_slipped_is_refused() {
+    let history = History::new();
+    let base = files(&[]);
+    let one = files(&[("one", "1\n")]);
+    let evil = files(&[("one", "1\n"), ("evil", "!\n")]);
+    let tip = history.merge(history.root, (history.root, &base), &one, &evil, WELL);
+    let said = said(history.verify(tip));
+    assert!(said.contains("merging its parents gives tree"), "{said}");
+    assert!(history.verify_by(&history.allow(tip, "merge"), tip, None, &Seen::default()).is_ok());
+}
+
+#[test]
+fn a_merge_that_needs_a_rename_to_be_seen_is_made_again_by_git() {
+    let history = History::new();
+    let base = files(&[]);
+    // One side moves src.c, the other changes a line of it.
+    let mut moved = base.clone();
+    let text = moved.remove("src.c").unwrap();
+    moved.insert("lib/src.c", text);
+    let ours = history.commit(&moved, &[history.root], WELL);
+    let mut changed = base.clone();
+    changed.insert("src.c", "1\n2\n3\nfour\n5\n6\n7\n8\n");
+    let mut merged = moved.clone();
+    merged.insert("lib/src.c", "1\n2\n3\nfour\n5\n6\n7\n8\n");
+    let tip = history.merge(ours, (history.root, &base), &changed, &merged, WELL);
+    assert_eq!(history.verify(tip).unwrap().summary().merges, 1);
+}
+
+#[test]
+fn a_merge_of_a_conflict_is_refused() {
+    let history = History::new();
+    let base = files(&[]);
+    let mut a = base.clone();
+    a.insert("src.c", "a\n");
+    let ours = history.commit(&a, &[history.root], WELL);
+    let mut b = base.clone();
+    b.insert("src.c", "b\n");
+    let tip = history.merge(ours, (history.root, &base), &b, &a, WELL);
+    assert!(said(history.verify(tip)).contains("do not merge without conflicts"));
+}
+
+#[test]
+fn a_merge_of_more_than_two_histories_is_refused() {
+    let history = History::new();
+    let [a, b] = ["a", "b"].map(|name| {
+        history.commit(&files(&[(name, "")]), &[history.root], How { signed: false, hash: Hash::None })
+    });
+    let tip = history.commit(&files(&[("a", ""), ("b", "")]), &[history.root, a, b], WELL);
+    assert!(said(history.verify(tip)).contains("more than two histories"));
+}
+
+#[test]
+fn a_check_that_is_stopped_says_so() {
+    let history = History::new();
+    let tip = history.clean();
+    let stopped = history.verify_by(&history.court(""), tip, None, &Seen { stop: true, ..Seen::default() });
+    assert!(matches!(stopped, Err(Refusal::Cancelled { .. })));
+}
+
+#[test]
+fn a_tag_needs_its_history_where_the_policy_says_so() {
+    use hab_keys::tag::{Claimed, VerifiedTag};
+    let history = History::new();
+    let tip = history.clean();
+    let text = history.court("").policy.text().replace(
+        "name = \"test\"\n",
+        "name = \"test\"\naccept = { all = [\"history\", \"release\"] }\n[require.release]\nkind = \"tag\"\nthreshold = 1\n",
+    );
+    let court = court_of(Policy::parse("test", &text).unwrap(), &[&history.key]);
+    let mut object =
+        format!("object {tip}\ntype commit\ntag v1\ntagger n <e@x.invalid> 1700000001 +0000\n\nv1\n")
+            .into_bytes();
+    object.extend_from_slice(&detached(&history.key, &object.clone()));
+    let odb = history.git.odb().unwrap();
+    let id = odb.write(git2::ObjectType::Tag, &object).unwrap().to_string();
+    let (tip_id, commit) = (tip.to_string(), odb.read(tip).unwrap().data().to_vec());
+    let claimed =
+        Claimed { project: "p", name: "v1", id: &id, object: Some(&object), commit: (&tip_id, &commit) };
+    let tag = VerifiedTag::verify(claimed, &court.judge()).unwrap();
+    let refused = tag.settle().unwrap_err().to_string();
+    assert!(refused.contains("accepts history and release; met: release"), "{refused}");
+    let chain = history.verify_by(&court, tip, None, &Seen::default()).unwrap();
+    assert!(tag.clone().with_chain(&chain).settle().is_ok());
+    // Another commit's history vouches for nothing.
+    let first = history.git.find_commit(tip).unwrap().parent_id(0).unwrap();
+    let other = history.verify_by(&court, first, None, &Seen::default()).unwrap();
+    assert!(tag.with_chain(&other).settle().is_err());
+}
