@@ -18,6 +18,10 @@ pub struct Args {
     /// For which platforms
     #[arg(long, value_delimiter = ',', default_value = "linux/amd64,linux/arm64")]
     pub platform: Vec<Platform>,
+    /// Build a tag that nobody signed, of a project whose policy says that it has no signed ones; its image is labelled and
+    /// published below unsigned/
+    #[arg(long)]
+    pub accept_unsigned: bool,
 }
 
 impl Args {
@@ -25,7 +29,8 @@ impl Args {
         let mut platforms = self.platform.clone();
         platforms.sort();
         platforms.dedup();
-        Request { recipe: self.recipe.clone(), version: self.version.clone(), platforms }
+        let (recipe, version) = (self.recipe.clone(), self.version.clone());
+        Request { recipe, version, platforms, unsigned: self.accept_unsigned }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The command line: one file a subcommand; this one parses and dispatches.
 
 mod build;
+mod keys;
 mod lock;
 mod plan;
 mod recipes;
 mod serve;
 mod terminal;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -72,6 +74,10 @@ enum Command {
     Serve(serve::Args),
     /// Resolve a toolchain or a recipe's sources into a lock
     Lock(lock::Args),
+    /// Say who signed something, and whether a policy accepts it
+    Verify(verify::Args),
+    /// The pinned keys, and what is known of them
+    Keys(keys::Args),
     /// List the recipes and their locked versions
     Recipes,
     #[command(external_subcommand)]
@@ -115,6 +121,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Plan(args) => plan::run(&cli.global, &args),
         Command::Serve(args) => serve::run(&cli.global, &args),
         Command::Lock(args) => lock::run(&cli.global, &args),
+        Command::Verify(args) => verify::run(&cli.global, &args),
+        Command::Keys(args) => keys::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),
@@ -166,7 +174,16 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An error whose document is on stdout already.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Said(FarmError);
+
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
+    if let Some(Said(error)) = error.downcast_ref::<Said>() {
+        terminal::error(&error.to_string());
+        return ExitCode::from(error.exit_status() as u8);
+    }
     let status = error.downcast_ref::<FarmError>().map_or(ExitStatus::Ours, FarmError::exit_status);
     let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     let sentence = chain.join(": ");

@@ -38,6 +38,12 @@ pub enum FarmError {
     /// A judgement.
     #[error(transparent)]
     Refused(#[from] hab_keys::Refusal),
+    /// A decision that refuses; the decision itself was printed.
+    #[error("{refusal}")]
+    Decided {
+        /// Why.
+        refusal: String,
+    },
     /// What was verified is not what the lock names.
     #[error(
         "{what} is verified, but it is not the one in the lock: locked {locked}, verified {verified}; if the change is right, make the lock anew with `hab-build lock recipe {recipe}`"
@@ -95,8 +101,9 @@ impl FarmError {
                 Mirror::Upstream => ExitStatus::Upstream,
                 Mirror::Cancelled => ExitStatus::Interrupted,
             },
+            Self::Refused(hab_keys::Refusal::Cancelled { .. }) => ExitStatus::Interrupted,
             Self::Refused(e) if !e.is_verdict() => ExitStatus::Ours,
-            Self::Refused(_) | Self::NotTheLocked { .. } => ExitStatus::Refused,
+            Self::Refused(_) | Self::NotTheLocked { .. } | Self::Decided { .. } => ExitStatus::Refused,
             Self::Build(e) => match e.fault() {
                 Build::Ours => ExitStatus::Ours,
                 Build::Refused => ExitStatus::Refused,

@@ -2,9 +2,12 @@
 //!
 //! Start reading at [`pipeline`].
 
+pub mod decide;
 mod error;
 mod keep;
+pub mod keyring;
 mod lock;
+mod memory;
 mod open;
 mod order;
 pub mod pipeline;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hab_keys::{Certificates, Policy};
+use hab_keys::Policy;
 use hab_mirror::apt::AptConfig;
 use hab_mirror::debian::Suite;
 use hab_mirror::{Fetcher, Limits};
@@ -87,6 +87,10 @@ impl Farm {
 
     /// The policy of that name.
     pub(super) fn policy(&self, name: &str) -> Result<Policy, FarmError> {
+        // A name is a folder's, and nothing that leads out of it.
+        if name.parse::<hab_recipe::RecipeName>().is_err() {
+            return Err(FarmError::UnknownPolicy(name.to_owned()));
+        }
         let path = format!("{name}/policy.toml");
         let text = match &self.options.trust {
             Some(folder) => fs::read_to_string(folder.join(&path)).ok(),
@@ -96,15 +100,18 @@ impl Farm {
         Ok(Policy::parse(name, &text)?)
     }
 
-    /// The certificates of the keys that `policy` pins: from the operator's places, the data folder, and for a Debian
-    /// archive the host's keyring.
-    pub(super) fn certificates(&self, policy: &Policy) -> Result<Certificates, FarmError> {
-        let mut places = self.options.config.certificates.clone();
-        places.push(self.options.data.join("certificates"));
-        if policy.kind() == hab_keys::RequirementKind::ArchiveSignature {
-            places.extend(self.options.config.debian.keyrings.iter().cloned());
-        }
-        Ok(Certificates::find(policy, &places)?)
+    /// The names of all policies.
+    pub(super) fn policy_names(&self) -> Result<Vec<String>, FarmError> {
+        let mut names: Vec<String> = match &self.options.trust {
+            Some(folder) => fs::read_dir(folder)
+                .map_err(FarmError::io(folder))?
+                .filter_map(|e| e.ok().filter(|e| e.path().join("policy.toml").is_file()))
+                .filter_map(|e| e.file_name().into_string().ok())
+                .collect(),
+            None => TRUST.dirs().filter_map(|d| d.path().to_str().map(str::to_owned)).collect(),
+        };
+        names.sort();
+        Ok(names)
     }
 
     /// A Debian suite, below the operator's base addresses or else those of the host's apt.

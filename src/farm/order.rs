@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hab_keys::VerifiedSource;
 use hab_keys::tag::VerifiedTag;
-use hab_oci::Platform;
+use hab_oci::{Platform, RepositoryName};
 use hab_recipe::{
     LockedSource, Plan, PlannedSource, RecipeError, RecipeLock, RecipeText, SourceTable, ToolchainLock,
     check_version,
@@ -21,6 +21,8 @@ pub struct Request {
     pub version: Option<String>,
     /// For which platforms.
     pub platforms: Vec<Platform>,
+    /// Whether source that nobody signed is asked for by name.
+    pub unsigned: bool,
 }
 
 /// A request with everything resolved that decides what comes out.
@@ -45,6 +47,12 @@ impl Order {
     pub fn plans(&self) -> &[Plan] {
         &self.plans
     }
+
+    /// Where the image is published: the recipe's repository, or its place in quarantine.
+    pub(super) fn repository(&self) -> RepositoryName {
+        let recipe = &self.text.recipe.image.repository;
+        self.plans.first().map_or_else(|| recipe.clone(), |plan| plan.image.repository.clone())
+    }
 }
 
 impl Farm {
@@ -61,7 +69,7 @@ impl Farm {
                 let version =
                     version.ok_or_else(|| RecipeError::VersionMissing { recipe: recipe.name.clone() })?;
                 check_version(&version)?;
-                let tag = self.verify_tag(project, urls, policy, &version)?;
+                let tag = self.verify_tag(project, urls, policy, (&version, request.unsigned))?;
                 let planned = self.plan_tag(project, &tag)?;
                 (Origin::Tag { project: project.clone(), tag: Box::new(tag) }, version, planned)
             }
@@ -114,5 +122,6 @@ fn planned(locked: &LockedSource) -> PlannedSource {
         digest: locked.digest().cloned().unwrap_or_else(|| hab_oci::Digest::of(b"")),
         revision: locked.version.clone(),
         epoch: locked.epoch,
+        unsigned: false,
     }
 }

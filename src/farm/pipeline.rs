@@ -129,7 +129,7 @@ impl Farm {
 
     /// Makes the index and, unless the tag names it already, publishes everything in one transaction.
     fn publish(&self, order: &Order, records: &[Record], tag: Tag) -> Result<IndexReport, FarmError> {
-        let repository = order.text.recipe.image.repository.clone();
+        let repository = order.repository();
         let mut manifests = Vec::new();
         let mut listed = Vec::new();
         let mut blobs = Vec::new();

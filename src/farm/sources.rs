@@ -1,10 +1,8 @@
 //! From a recipe's `[source]` to a `VerifiedSource`: the mirror fetches, `hab-keys` judges.
 
-use std::time::SystemTime;
-
 use hab_keys::debian::{VerifiedIndex, VerifiedRelease};
 use hab_keys::tag::{Claimed, VerifiedTag};
-use hab_keys::{Policy, Refusal, VerifiedSource};
+use hab_keys::{Policy, Refusal, RuleKind, VerifiedSource};
 use hab_mirror::crates::Index;
 use hab_mirror::debian::Suite;
 use hab_mirror::git::{GitMirror, TagBytes};
@@ -43,10 +41,9 @@ impl Farm {
         policy: &str,
     ) -> Result<VerifiedRelease, FarmError> {
         let policy = self.policy(policy)?;
-        let certificates = self.certificates(&policy)?;
-        let verify = |bytes: &[u8]| {
-            VerifiedRelease::verify(bytes, suite.name(), &policy, &certificates, SystemTime::now())
-        };
+        let certificates = self.certificates(&policy, &[])?;
+        let judge = self.judge(&policy, &certificates);
+        let verify = |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &judge);
         let (mut refused, mut away) = (None, None);
         for bytes in suite.in_releases(fetcher)? {
             match bytes {
@@ -95,6 +92,7 @@ impl Farm {
         }
         let remembered = self.keep.remember(ACCEPTED, name, &Digest::of(bytes), bytes.len() as u64);
         remembered.map_err(|source| MirrorError::Keep { what: format!("InRelease of {name}"), source })?;
+        self.saw(release.signatures())?;
         Ok(release)
     }
 
@@ -189,7 +187,7 @@ impl Farm {
         project: &str,
         urls: &[String],
         policy: &str,
-        version: &str,
+        (version, unsigned): (&str, bool),
     ) -> Result<VerifiedTag, FarmError> {
         self.progress.stage(&format!("verify tag {version} of {project}"));
         let policy = self.policy(policy)?;
@@ -199,7 +197,7 @@ impl Farm {
         let accepted = self.keep.latest(ACCEPTED_TAG, &name).map_err(kept)?;
         if accepted.is_none() && !self.options.offline {
             let known = mirror.tag(version)?;
-            let judged = self.judge(project, &known, &policy, None)?;
+            let judged = self.judge_tags(project, &known, (&policy, unsigned), None)?;
             if !matches!(judged, Some(Ok(_))) {
                 // Nothing here is good: whatever was seen first does not stand in the way of what upstream has now.
                 let configured = self.options.config.git.get(project).map(|g| g.urls.as_slice());
@@ -211,25 +209,30 @@ impl Farm {
         if seen.is_empty() && self.options.offline {
             return Err(MirrorError::Offline { what: format!("tag {version} of {project}") }.into());
         }
-        let verified = self.judge(project, &seen, &policy, accepted.as_ref())?.unwrap_or_else(|| {
-            Err(FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream")))
-        })?;
+        let verified = self
+            .judge_tags(project, &seen, (&policy, unsigned), accepted.as_ref())?
+            .unwrap_or_else(|| {
+                Err(FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream")))
+            })?;
+        let verified = self.settled(project, &policy, verified)?;
         let digest = verified.object_digest().clone();
         self.keep.remember(ACCEPTED_TAG, &name, &digest, 0).map_err(kept)?;
+        self.saw(&verified.evidence().signatures)?;
         Ok(verified)
     }
 
     /// Judges every value that a tag was seen to have. The first good one counts; where one was accepted before, only
     /// that, and any other value is a tag that moved.
-    fn judge(
+    fn judge_tags(
         &self,
         project: &str,
         seen: &[TagBytes],
-        policy: &Policy,
+        (policy, unsigned): (&Policy, bool),
         accepted: Option<&Digest>,
     ) -> Result<Option<Result<VerifiedTag, FarmError>>, FarmError> {
         let Some(first) = seen.first() else { return Ok(None) };
-        let certificates = self.certificates(policy)?;
+        let certificates = self.certificates(policy, &[])?;
+        let judge = self.judge(policy, &certificates);
         let is_accepted = |tag: &TagBytes| {
             accepted.is_none_or(|digest| tag.object.as_deref().is_some_and(|o| Digest::of(o) == *digest))
         };
@@ -253,12 +256,32 @@ impl Farm {
                 object: tag.object.as_deref(),
                 commit: (&tag.commit_id, &tag.commit),
             };
-            match VerifiedTag::verify(claimed, policy, &certificates, SystemTime::now()) {
+            let verified = if unsigned && policy.requirement(RuleKind::Unsigned).is_some() {
+                VerifiedTag::unsigned(claimed, &judge)
+            } else {
+                VerifiedTag::verify(claimed, &judge)
+            };
+            match verified {
                 Ok(verified) => return Ok(Some(Ok(verified))),
                 Err(e) => refused = refused.or(Some(FarmError::from(e))),
             }
         }
         Ok(refused.map(Err))
+    }
+
+    /// Judges what else the policy demands of a tag's history, where the tag alone is not enough.
+    fn settled(&self, project: &str, policy: &Policy, tag: VerifiedTag) -> Result<VerifiedTag, FarmError> {
+        let needs_chain = policy.requirement(RuleKind::CommitChain).is_some();
+        if tag.settle().is_ok() || !needs_chain {
+            tag.settle()?;
+            return Ok(tag);
+        }
+        self.progress.stage(&format!("verify the history of {project}"));
+        let certificates = self.certificates(policy, &[])?;
+        let chain = self.chain(policy, &certificates, (project, self.git(project)?.path()), tag.commit())?;
+        let tag = tag.with_chain(&chain.verified);
+        tag.settle()?;
+        Ok(tag)
     }
 
     fn git(&self, project: &str) -> Result<GitMirror, FarmError> {
@@ -278,7 +301,12 @@ impl Farm {
             Some(digest) => digest,
             None => self.export(project, tag, &name)?.digest().clone(),
         };
-        Ok(PlannedSource { digest, revision: tag.commit().to_owned(), epoch: tag.epoch() })
+        Ok(PlannedSource {
+            digest,
+            revision: tag.commit().to_owned(),
+            epoch: tag.epoch(),
+            unsigned: tag.is_unsigned(),
+        })
     }
 
     /// Exports the signed tree into the blob store and holds it against the signature.

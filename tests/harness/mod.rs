@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use git::Upstream;
 pub use server::Server;
-pub use signing::cert;
+pub use signing::{cert, clearsign, detached, export};
 
 /// Everything one test needs; gone with it.
 pub struct World {
@@ -69,14 +69,32 @@ impl World {
             [("debian", "archive-signature", &self.archive_key), ("maintainers", "tag", &self.maintainer)]
         {
             let policy = format!(
-                "name = \"{name}\"\n[require]\nkind = \"{kind}\"\nthreshold = 1\n[[key]]\nfingerprint = \"{}\"\n\
+                "name = \"{name}\"\n[require.it]\nkind = \"{kind}\"\nthreshold = 1\n[[key]]\nfingerprint = \"{}\"\n\
                  name = \"test\"\nreason = \"test\"\n",
                 key.fingerprint()
             );
             self.write(&format!("trust/{name}/policy.toml"), policy);
         }
-        self.write("keyring/archive.gpg", signing::export(&self.archive_key));
-        self.write("certificates/maintainer.gpg", signing::export(&self.maintainer));
+        self.write("keyring/archive.gpg", export(&self.archive_key));
+        self.write("certificates/maintainer.gpg", export(&self.maintainer));
+    }
+
+    /// Writes a policy by its requirements and the fingerprints that it pins.
+    pub fn policy(&self, name: &str, requirements: &str, keys: &[(&str, &Cert)]) {
+        let mut text = format!("name = \"{name}\"\n{requirements}\n");
+        for (who, key) in keys {
+            text.push_str(&format!(
+                "[[key]]\nfingerprint = \"{}\"\nname = \"{who}\"\nreason = \"test\"\nbuilders = [\"{who}\"]\n",
+                key.fingerprint()
+            ));
+        }
+        self.write(&format!("trust/{name}/policy.toml"), text);
+    }
+
+    /// Writes a file of this world.
+    pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        self.write(name, bytes);
+        self.path(name).display().to_string()
     }
 
     fn write_config(&self) {

@@ -1,0 +1,125 @@
+//! `hab-build keys`: the pinned keys, and what is known of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hab_keys::KeyId;
+
+use super::{Global, print_json, terminal, usage};
+use crate::farm::Quiet;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Who is pinned, until when their keys are good, and when they last signed something new
+    List {
+        /// Only this policy's keys
+        policy: Option<String>,
+    },
+    /// Take certificates into the data folder; nothing that one ever had is lost
+    Import {
+        /// Files, or folders of .gpg, .pgp, .asc and .txt files
+        #[arg(required = true)]
+        places: Vec<PathBuf>,
+    },
+    /// Everything that is known of one key
+    Show {
+        /// Its whole fingerprint, or SHA256:... of an SSH key
+        fingerprint: String,
+    },
+    /// Keys that expire within 90 days or are not good any more, and those that have only a pin or only a certificate
+    Audit {
+        /// Only this policy's keys
+        policy: Option<String>,
+    },
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let farm = global.open(Arc::new(Quiet::default()))?;
+    match &args.what {
+        What::List { policy } => {
+            let rows = farm.keys(policy.as_deref())?;
+            for row in &rows {
+                terminal::say(&format!(
+                    "{:<16} {}  {:<28} {:<34} {}",
+                    row.policy,
+                    row.fingerprint,
+                    row.name,
+                    row.standing.to_string(),
+                    last(row.last_signed)
+                ));
+            }
+            if global.json { print_json(&rows) } else { Ok(()) }
+        }
+        What::Import { places } => {
+            let kept = farm.import_keys(places)?;
+            let list = |keys: &[hab_keys::Fingerprint]| -> Vec<String> {
+                keys.iter().map(|f| KeyId::OpenPgp(f.clone()).to_string()).collect()
+            };
+            let (new, grown) = (list(&kept.new), list(&kept.grown));
+            for (keys, word) in [(&new, "new"), (&grown, "has more than it had")] {
+                for key in keys {
+                    terminal::say(&format!("{key}  {word}"));
+                }
+            }
+            terminal::say(&format!(
+                "{} new, {} grown, {} unchanged",
+                new.len(),
+                grown.len(),
+                kept.unchanged.len()
+            ));
+            let unchanged = list(&kept.unchanged);
+            let report = serde_json::json!({ "new": new, "grown": grown, "unchanged": unchanged });
+            if global.json { print_json(&report) } else { Ok(()) }
+        }
+        What::Show { fingerprint } => {
+            let id: KeyId = fingerprint.parse().map_err(|e: String| usage(&anyhow::anyhow!(e)))?;
+            let (rows, standing) = farm.show_key(&id)?;
+            terminal::say(&format!("{id}  {standing}"));
+            for row in &rows {
+                let groups = if row.groups.is_empty() {
+                    String::new()
+                } else {
+                    format!(", in {}", row.groups.join(", "))
+                };
+                terminal::say(&format!("  pinned by {} as {}{groups}: {}", row.policy, row.name, row.reason));
+                terminal::say(&format!("  {}", last(row.last_signed)));
+            }
+            if rows.is_empty() {
+                terminal::say("  no policy pins it");
+            }
+            let report =
+                serde_json::json!({ "fingerprint": id.to_string(), "standing": standing, "pins": rows });
+            if global.json { print_json(&report) } else { Ok(()) }
+        }
+        What::Audit { policy } => {
+            let findings = farm.audit_keys(policy.as_deref())?;
+            for f in &findings {
+                let policies = if f.policies.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", f.policies.join(", "))
+                };
+                let mark = if f.urgent { "!" } else { " " };
+                terminal::say(&format!("{mark} {}  {}{policies}: {}", f.fingerprint, f.name, f.words));
+            }
+            let urgent = findings.iter().filter(|f| f.urgent).count();
+            terminal::say(&format!(
+                "{} findings, {urgent} of them about keys that cannot be used now",
+                findings.len()
+            ));
+            if global.json { print_json(&findings) } else { Ok(()) }
+        }
+    }
+}
+
+fn last(seconds: Option<u64>) -> String {
+    let stamp =
+        seconds.and_then(|s| i64::try_from(s).ok()).and_then(|s| jiff::Timestamp::from_second(s).ok());
+    stamp.map_or_else(|| "not seen signing here".to_owned(), |stamp| format!("last seen signing {stamp}"))
+}

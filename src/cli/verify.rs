@@ -1,0 +1,281 @@
+//! `hab-build verify`: who signed this, and does a policy accept it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use hab_keys::attestations::Outcome;
+use hab_keys::{Attestations, SignatureSeen};
+
+use super::{Global, print_json, terminal, usage};
+use crate::farm::decide::{self, By, Decided, Looked, ObjectKind};
+use crate::farm::{Farm, FarmError, Progress};
+
+#[derive(Debug, clap::Args)]
+#[command(subcommand_required = false, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Make a decision again from kept bytes, without a network: its file, or its digest in the store
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct With {
+    /// The policy's name, as in keys/trust
+    #[arg(long, value_name = "NAME")]
+    policy: String,
+    /// Certificates beside those that were imported: a file, or a folder of files
+    #[arg(long, value_name = "PATH")]
+    certificates: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// A tag of a repository; or all in a folder of raw tag objects
+    Tag {
+        /// A git repository, or a folder of raw objects named by their ids
+        repository: PathBuf,
+        /// The tag
+        #[arg(value_name = "REF")]
+        reference: Option<String>,
+        #[command(flatten)]
+        with: With,
+    },
+    /// A repository's history back to the policy's trusted root; or all in a folder of raw commit objects
+    Commits {
+        /// A git repository, or a folder of raw objects named by their ids
+        repository: PathBuf,
+        /// The newest commit
+        #[arg(value_name = "REF", default_value = "HEAD")]
+        reference: String,
+        #[command(flatten)]
+        with: With,
+    },
+    /// A list of hashes and detached signatures over it
+    Sums {
+        /// SHA256SUMS
+        sums: PathBuf,
+        /// Files of one or more signatures
+        #[arg(required = true)]
+        signatures: Vec<PathBuf>,
+        #[command(flatten)]
+        with: With,
+    },
+    /// What independent builders say of a version's files
+    Attestations {
+        /// The folder with a folder for each version
+        folder: PathBuf,
+        /// The version
+        version: String,
+        #[command(flatten)]
+        with: With,
+    },
+    /// A file and its detached signature; without one, a clearsigned file or one that the policy pins
+    File {
+        /// The file
+        file: PathBuf,
+        /// Its signature
+        signature: Option<PathBuf>,
+        #[command(flatten)]
+        with: With,
+    },
+}
+
+impl With {
+    fn by(&self) -> By {
+        By { policy: self.policy.clone(), certificates: self.certificates.clone() }
+    }
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let terminal = terminal::Terminal::start()?;
+    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+    let done = match (&args.what, &args.evidence) {
+        (Some(what), None) => verify(global, &farm, what),
+        (None, Some(evidence)) => again(global, &farm, evidence),
+        _ => Err(usage(&anyhow::anyhow!(
+            "say what to verify, or --evidence FILE; see hab-build verify --help"
+        ))),
+    };
+    terminal.finish();
+    done
+}
+
+fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
+    match what {
+        What::Tag { repository, reference: None, with } => {
+            if !decide::is_raw(repository) {
+                return Err(usage(&anyhow::anyhow!("say which tag of {}", repository.display())));
+            }
+            let looked = farm.examine(&with.by(), repository, ObjectKind::Tag)?;
+            say_looked(global, "tags", &looked, true)
+        }
+        What::Tag { repository, reference: Some(name), with } => {
+            say(global, &farm.decide_tag(&with.by(), repository, name)?)
+        }
+        What::Commits { repository, with, .. } if decide::is_raw(repository) => {
+            let looked = farm.examine(&with.by(), repository, ObjectKind::Commit)?;
+            say_looked(global, "commits", &looked, false)
+        }
+        What::Commits { repository, reference, with } => {
+            let report = farm.verify_commits(&with.by(), repository, reference)?;
+            let summary = &report.summary;
+            if let Some(resumed) = &report.resumed {
+                terminal::say(&format!("verified before, up to {resumed}"));
+            }
+            terminal::say(&format!(
+                "{} up to {}: {} commits are good, {} merges made again, {} trees hashed again",
+                report.project, report.tip, summary.commits, summary.merges, summary.trees
+            ));
+            for (who, count) in &summary.by_key {
+                terminal::say(&format!("  {count:>6}  {who}"));
+            }
+            for (commit, check) in &summary.allowed {
+                terminal::say(&format!("  allowed by the policy: {commit} ({check:?})"));
+            }
+            if global.json { print_json(&report) } else { Ok(()) }
+        }
+        What::Sums { sums, signatures, with } => {
+            say(global, &farm.decide_sums(&with.by(), sums, signatures)?)
+        }
+        What::Attestations { folder, version, with } => {
+            let decided = farm.decide_attestations(&with.by(), folder, version)?;
+            if let Some(attestations) = &decided.attestations {
+                say_attestations(attestations);
+            }
+            say(global, &decided)
+        }
+        What::File { file, signature, with } => {
+            if signature.is_none()
+                && let Some(pinned) = farm.pinned_file(&with.by(), file)?
+            {
+                terminal::say(&format!("{}: it is the file that the policy pins", pinned.evidence().asked));
+                return if global.json { print_json(pinned.evidence()) } else { Ok(()) };
+            }
+            say(global, &farm.decide_file(&with.by(), file, signature.as_deref())?)
+        }
+    }
+}
+
+fn again(global: &Global, farm: &Farm, evidence: &Path) -> anyhow::Result<()> {
+    let stored = evidence.to_str().and_then(|text| text.parse().ok());
+    let text = match stored {
+        Some(digest) => farm
+            .document(&digest)?
+            .ok_or_else(|| usage(&anyhow::anyhow!("decision {digest} is not in this store")))?,
+        None => std::fs::read(evidence)
+            .with_context(|| format!("{} does not read", evidence.display()))
+            .map_err(|e| usage(&e))?,
+    };
+    let decided = farm.decide_again(&text)?;
+    terminal::say(&format!("decided again as of {}, with the same result", decided.decision.at));
+    say(global, &decided)
+}
+
+/// Prints a decision; one that refuses is the error that it says.
+fn say(global: &Global, decided: &Decided) -> anyhow::Result<()> {
+    let decision = &decided.decision;
+    let attested = decided.attestations.is_some();
+    for seen in decision.evidence.signatures.iter().filter(|_| !attested) {
+        terminal::say(&format!("  {}", signature(seen)));
+    }
+    terminal::say(&format!("  decision {}", decided.document));
+    match &decision.refusal {
+        None => {
+            let policy = decision.evidence.policy.as_ref().map(|p| p.name.as_str()).unwrap_or_default();
+            terminal::say(&format!("{}: accepted by policy {policy}", decision.question));
+            if global.json { print_json(decided) } else { Ok(()) }
+        }
+        Some(refusal) => {
+            let error = FarmError::Decided { refusal: refusal.clone() };
+            if global.json {
+                print_json(&serde_json::json!({
+                    "error": refusal, "causes": [refusal], "exit": error.exit_status() as u8,
+                    "decision": decided.decision, "document": decided.document,
+                    "attestations": decided.attestations,
+                }))?;
+                return Err(super::Said(error).into());
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn signature(seen: &SignatureSeen) -> String {
+    let made = seen.made.as_ref().map_or_else(String::new, |made| format!(", made {made} by its own word"));
+    let basis = match seen.basis {
+        hab_keys::Basis::Now => "as of now",
+        hab_keys::Basis::FirstSeen => "as of when it was first seen here",
+    };
+    format!("{seen} ({}{made}; judged {basis}, {})", seen.algorithm, seen.judged)
+}
+
+fn say_attestations(attestations: &Attestations) {
+    for list in attestations.lists.iter().filter(|l| !l.attesters.is_empty()) {
+        let counting = list.attesters.iter().filter(|a| a.counts).count();
+        let expired = |a: &&hab_keys::Attester| {
+            a.signature.as_ref().is_some_and(|s| matches!(s.verdict, hab_keys::Verdict::ExpiredSince(_)))
+        };
+        let expired = list.attesters.iter().filter(expired).count();
+        terminal::say(&format!(
+            "{} of {}: {} attesters, {counting} count, {expired} keys expired since",
+            list.list.file(),
+            attestations.version,
+            list.attesters.len()
+        ));
+        for a in &list.attesters {
+            let mark = if a.counts { "counts" } else { "does not" };
+            let key = a.signature.as_ref().map_or("", |s| s.key.as_str());
+            terminal::say(&format!("  {:<14} {mark:<9} {:>3} files  {key}  {}", a.builder, a.files, a.why));
+        }
+        for file in &list.files {
+            let agree = file.said.values().map(Vec::len).max().unwrap_or(0);
+            let outcome = match file.outcome {
+                Outcome::Agreed => "agreed",
+                Outcome::TooFew => "too few",
+                Outcome::Disputed => "DISPUTED",
+            };
+            terminal::say(&format!("  {outcome:<9} {agree:>3} agree  {}", file.name));
+        }
+    }
+}
+
+/// A table of raw objects: each that does not count, then how many of which kind.
+fn say_looked(global: &Global, what: &str, looked: &[Looked], each: bool) -> anyhow::Result<()> {
+    let mut states: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for object in looked {
+        let who = object.signatures.first().map(|s| match &s.name {
+            Some(name) => format!("{} ({name})", s.key),
+            None => s.key.clone(),
+        });
+        let who = who.unwrap_or_default();
+        if each || !object.counts {
+            let name = if object.name.is_empty() { String::new() } else { format!("  {}", object.name) };
+            terminal::say(&format!("  {}{name}  {who}: {}", object.id, object.state()));
+        }
+        *states.entry((who, object.state())).or_default() += 1;
+    }
+    for ((who, state), count) in &states {
+        terminal::say(&format!("{count:>6}  {who}: {state}"));
+    }
+    let good = looked.iter().filter(|l| l.counts).count();
+    terminal::say(&format!("{good} of {} {what} are signed as the policy demands", looked.len()));
+    let refusal = (good < looked.len()).then(|| FarmError::Decided {
+        refusal: format!(
+            "{} of {} {what} are not signed as the policy demands",
+            looked.len() - good,
+            looked.len()
+        ),
+    });
+    if global.json {
+        print_json(&serde_json::json!({ "good": good, "total": looked.len(), what: looked }))?;
+    }
+    match refusal {
+        Some(error) if global.json => Err(super::Said(error).into()),
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}

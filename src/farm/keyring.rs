@@ -1,0 +1,142 @@
+//! The pinned keys and what is known of them: `hab-build keys`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use hab_keys::{Certificates, Kept, KeyId, Policy, Standing};
+
+use super::{Farm, FarmError};
+
+/// Keys that expire within this time are reported.
+const SOON: Duration = Duration::from_hours(90 * 24);
+
+/// A pinned key.
+#[derive(Debug, serde::Serialize)]
+pub struct KeyRow {
+    /// The policy.
+    pub policy: String,
+    /// Its whole fingerprint.
+    pub fingerprint: String,
+    /// Whose it is.
+    pub name: String,
+    /// Why it is pinned.
+    pub reason: String,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// What its certificate says now.
+    pub standing: Standing,
+    /// When it was last seen here signing something new, in unix seconds.
+    pub last_signed: Option<u64>,
+}
+
+/// Something that a person should look at.
+#[derive(Debug, serde::Serialize)]
+pub struct Finding {
+    /// The policies that pin the key; none for one that nobody pins.
+    pub policies: Vec<String>,
+    /// Its whole fingerprint.
+    pub fingerprint: String,
+    /// Whose it is.
+    pub name: String,
+    /// What is wrong, in words.
+    pub words: String,
+    /// Whether it stands in the way of accepting something.
+    pub urgent: bool,
+}
+
+impl Farm {
+    /// The pinned keys of one policy, or of all.
+    pub fn keys(&self, policy: Option<&str>) -> Result<Vec<KeyRow>, FarmError> {
+        let mut rows = Vec::new();
+        for policy in self.policies(policy)? {
+            let certificates = self.certificates_of(&policy)?;
+            for pin in policy.pins() {
+                let standing = Standing::of(&pin.id, &certificates, SystemTime::now());
+                let last = self.last_signed(&pin.id)?;
+                rows.push(KeyRow {
+                    policy: policy.name().to_owned(),
+                    fingerprint: pin.id.to_string(),
+                    name: pin.name.clone(),
+                    reason: pin.reason.clone(),
+                    groups: pin.groups.iter().cloned().collect(),
+                    standing,
+                    last_signed: last
+                        .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok())
+                        .map(|d| d.as_secs()),
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Takes certificates from files and folders into the data folder, merged with what is there.
+    pub fn import_keys(&self, places: &[PathBuf]) -> Result<Kept, FarmError> {
+        if let Some(missing) = places.iter().find(|place| !place.exists()) {
+            return Err(FarmError::Usage(format!("{} does not exist", missing.display())));
+        }
+        let read = Certificates::read(places, |_| true)?;
+        if read.iter().next().is_none() {
+            let said = places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+            return Err(FarmError::Usage(format!("there is no OpenPGP certificate in {said}")));
+        }
+        Ok(read.keep_in(&self.certificate_folder())?)
+    }
+
+    /// What is known of one key: every policy that pins it, and its certificate.
+    pub fn show_key(&self, id: &KeyId) -> Result<(Vec<KeyRow>, Standing), FarmError> {
+        let rows = self.keys(None)?.into_iter().filter(|row| row.fingerprint == id.to_string()).collect();
+        let all = Certificates::read(&self.places(&[]), |f| KeyId::OpenPgp(f.clone()) == *id)?;
+        Ok((rows, Standing::of(id, &all, SystemTime::now())))
+    }
+
+    /// What a person should look at: keys that expire soon or have, are revoked, are pinned without a certificate, and
+    /// imported certificates that nobody pins.
+    pub fn audit_keys(&self, policy: Option<&str>) -> Result<Vec<Finding>, FarmError> {
+        let mut found: BTreeMap<String, Finding> = BTreeMap::new();
+        for policy in self.policies(policy)? {
+            let certificates = self.certificates_of(&policy)?;
+            for pin in policy.pins() {
+                let standing = Standing::of(&pin.id, &certificates, SystemTime::now());
+                let Some((words, urgent)) = standing.finding(SystemTime::now(), SOON) else { continue };
+                let fingerprint = pin.id.to_string();
+                let name = pin.name.clone();
+                let row =
+                    Finding { policies: Vec::new(), fingerprint: fingerprint.clone(), name, words, urgent };
+                found.entry(fingerprint).or_insert(row).policies.push(policy.name().to_owned());
+            }
+        }
+        let pinned: Vec<KeyId> =
+            self.policies(None)?.iter().flat_map(|p| p.pins().iter().map(|pin| pin.id.clone())).collect();
+        let imported = Certificates::read(&[self.certificate_folder()], |_| true)?;
+        for cert in imported.iter() {
+            let id = KeyId::OpenPgp(cert.fingerprint());
+            if !pinned.contains(&id) {
+                let name = cert.userids().next().map(|u| u.userid().to_string()).unwrap_or_default();
+                let words = "imported, but no policy pins it".to_owned();
+                let fingerprint = id.to_string();
+                let row = Finding {
+                    policies: Vec::new(),
+                    fingerprint: fingerprint.clone(),
+                    name,
+                    words,
+                    urgent: false,
+                };
+                found.insert(fingerprint, row);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn policies(&self, one: Option<&str>) -> Result<Vec<Policy>, FarmError> {
+        match one {
+            Some(name) => Ok(vec![self.policy(name)?]),
+            None => self.policy_names()?.iter().map(|name| self.policy(name)).collect(),
+        }
+    }
+
+    fn certificates_of(&self, policy: &Policy) -> Result<Certificates, FarmError> {
+        let pinned = |f: &_| policy.pin(&KeyId::OpenPgp(Clone::clone(f))).is_some();
+        Ok(Certificates::read(&self.places(&[]), pinned)?)
+    }
+}

@@ -1,0 +1,79 @@
+//! What this farm remembers of signatures: when each was first seen, and when a key last signed something new.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hab_keys::{Certificates, FirstSeen, Judge, KeyId, Policy, SignatureSeen, Verdict};
+use hab_oci::Digest;
+use hab_store::Mirrored;
+
+use super::{Farm, FarmError, open};
+
+/// Under which kind the catalog remembers when a signature was first seen.
+const SIGNATURE: &str = "signature";
+/// Under which kind the catalog remembers what a key signed.
+const SIGNED_BY: &str = "signed-by";
+
+impl FirstSeen for Farm {
+    fn first_seen(&self, signature: &Digest) -> Option<SystemTime> {
+        // A catalog that does not answer must not stop a judgement: it is then made as of now, which is stricter.
+        self.history(SIGNATURE, &signature.to_string()).ok()?.first().map(|first| time(first.first_seen))
+    }
+}
+
+impl Farm {
+    /// A judge who remembers what this farm has seen.
+    pub(super) fn judge<'a>(&'a self, policy: &'a Policy, certificates: &'a Certificates) -> Judge<'a> {
+        Judge::new(policy, certificates, SystemTime::now()).remembering(self)
+    }
+
+    /// The certificates of the keys that `policy` pins: from `more`, the operator's places, the data folder and the
+    /// keyrings of the host.
+    pub(super) fn certificates(&self, policy: &Policy, more: &[PathBuf]) -> Result<Certificates, FarmError> {
+        Ok(Certificates::find(policy, &self.places(more))?)
+    }
+
+    /// Where certificates are searched.
+    pub(super) fn places(&self, more: &[PathBuf]) -> Vec<PathBuf> {
+        let config = &self.options.config;
+        let kept = [self.certificate_folder()];
+        more.iter().chain(&config.certificates).chain(&kept).chain(&config.debian.keyrings).cloned().collect()
+    }
+
+    /// Where imported certificates are kept.
+    pub(super) fn certificate_folder(&self) -> PathBuf {
+        self.options.data.join("certificates")
+    }
+
+    /// Remembers that these signatures were seen now, unless they were seen before.
+    pub(super) fn saw(&self, signatures: &[SignatureSeen]) -> Result<(), FarmError> {
+        let catalog = &self.store.catalog;
+        for seen in signatures {
+            let name = seen.digest.to_string();
+            self.runtime.block_on(catalog.remember(SIGNATURE, &name, &seen.digest, 0, open::now()))?;
+            if matches!(seen.verdict, Verdict::Good | Verdict::ExpiredSince(_)) {
+                self.runtime.block_on(catalog.remember(
+                    SIGNED_BY,
+                    &seen.key,
+                    &seen.digest,
+                    0,
+                    open::now(),
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When a key was last seen signing something new.
+    pub(super) fn last_signed(&self, key: &KeyId) -> Result<Option<SystemTime>, FarmError> {
+        Ok(self.history(SIGNED_BY, &key.to_string())?.last().map(|last| time(last.first_seen)))
+    }
+
+    fn history(&self, kind: &str, name: &str) -> Result<Vec<Mirrored>, hab_store::Error> {
+        self.runtime.block_on(self.store.catalog.history(kind, name))
+    }
+}
+
+fn time(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
