@@ -219,3 +219,43 @@ fn unsigned_source_is_built_only_when_it_is_asked_for_and_is_labelled() {
     world.policy("maintainers", "[require.it]\nkind = \"tag\"\nthreshold = 1", &[("m", &world.maintainer)]);
     run(&world, &[&words[..], &["--accept-unsigned"]].concat()).refused(3, &["carries no signature"]);
 }
+
+#[test]
+fn a_history_is_judged_once_and_the_decision_can_be_made_again() {
+    let key = cert("maintainer");
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("node.git"));
+    let root = upstream.commit("root\n");
+    let rule =
+        |root: &str| format!("[require.it]\nkind = \"commit-chain\"\nroot = \"{root}\"\ntree-sha512 = false");
+    world.policy("p", &rule(&root.to_string()), &[("maintainer", &key)]);
+    let file = world.file("key.pgp", export(&key));
+    run(&world, &["keys", "import", &file]).good();
+    let good = upstream.signed_commit("one\n", &key);
+    let verify = |words: &[&str]| {
+        run(&world, &[&["verify", "commits", &upstream.url(), "--policy", "p"], words].concat())
+    };
+    let first = verify(&["main"]).good();
+    assert_eq!(first.json["summary"]["commits"], 1);
+    assert_eq!(first.json["summary"]["by_key"]["maintainer"], 1);
+    let second = verify(&["main"]).good();
+    assert_eq!(
+        (&second.json["resumed"], &second.json["summary"]["commits"]),
+        (&good.to_string().into(), &0.into())
+    );
+    let again = run(&world, &["verify", "--evidence", first.json["document"].as_str().unwrap()]).good();
+    assert_eq!(again.json["decision"], first.json["decision"]);
+    // An unsigned commit on top.
+    let bad = upstream.commit("two\n");
+    let refused = verify(&["main"]);
+    assert_eq!(refused.code, Some(3));
+    assert!(
+        refused.stderr.contains(&format!("commit {bad} is refused: it is not signed")),
+        "{}",
+        refused.stderr
+    );
+    verify(&["nowhere"]).refused(2, &["has no commit nowhere"]);
+    // A history that does not begin where the policy says.
+    world.policy("p", &rule(&"1".repeat(40)), &[("maintainer", &key)]);
+    assert_eq!(verify(&[&good.to_string()]).code, Some(3));
+}

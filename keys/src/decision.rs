@@ -2,6 +2,7 @@
 //! the kept bytes it can be decided again, years later and without a network.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use hab_oci::Digest;
@@ -10,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::judge::rfc3339;
 use crate::tag::{Claimed, VerifiedTag};
 use crate::{
-    Attestations, Basis, Certificates, Document, Evidence, FirstSeen, Judge, ListKind, Policy, Refusal,
-    SignatureSeen, Submitted, VerifiedFile, VerifiedSums,
+    Attestations, Basis, Certificates, Chain, ChainObserver, Document, Evidence, Examined, FirstSeen, Judge,
+    ListKind, Policy, Refusal, SignatureSeen, Submitted, VerifiedFile, VerifiedSums, chain,
 };
 
 /// What was asked. The bytes are the evidence's documents, in its order.
@@ -42,6 +43,16 @@ pub enum Question {
         name: String,
         /// The signature files' names.
         signatures: Vec<String>,
+    },
+    /// Is this history signed back to the trusted root? Document: the newest commit. The others lie in the repository, which
+    /// is read again when the decision is made again.
+    Commits {
+        /// The project's name.
+        project: String,
+        /// Where the repository was.
+        repository: PathBuf,
+        /// The newest commit's id.
+        tip: String,
     },
     /// Do the builders of this version agree? Documents: list and signature, for each builder and kind.
     Attestations {
@@ -81,6 +92,16 @@ impl Decision {
         judge: &Judge<'_>,
     ) -> Result<(Self, Bytes), Refusal> {
         let answer = question.answer(documents, judge);
+        Self::record(question, documents, judge, answer)
+    }
+
+    /// Says on what a question was answered by `judge` already.
+    pub fn record(
+        question: Question,
+        documents: &[Vec<u8>],
+        judge: &Judge<'_>,
+        answer: Result<(), Refusal>,
+    ) -> Result<(Self, Bytes), Refusal> {
         let names = question.names();
         let listed = names.iter().zip(documents).map(|(name, bytes)| Document::of(name, bytes));
         let evidence = Evidence {
@@ -175,6 +196,7 @@ impl Question {
     fn names(&self) -> Vec<String> {
         match self {
             Self::Tag { id, commit, .. } => vec![format!("tag object {id}"), format!("commit {commit}")],
+            Self::Commits { tip, .. } => vec![format!("commit {tip}")],
             Self::File { name, signature } => [name].into_iter().chain(signature).cloned().collect(),
             Self::Sums { name, signatures } => [name].into_iter().chain(signatures).cloned().collect(),
             Self::Attestations { version, submitted } => submitted
@@ -189,6 +211,7 @@ impl Question {
         use crate::EvidenceKind as E;
         match self {
             Self::Tag { .. } => E::Tag,
+            Self::Commits { .. } => E::CommitChain,
             Self::File { .. } => E::ArchiveSignature,
             Self::Sums { .. } => E::SignedHashes,
             Self::Attestations { .. } => E::Attestations,
@@ -208,6 +231,10 @@ impl Question {
             Self::Tag { .. } => {
                 let claimed = self.claimed(documents).ok_or_else(wrong)?;
                 VerifiedTag::verify(claimed, judge).map(drop)
+            }
+            Self::Commits { project, repository, tip } => {
+                let chain = Chain { project, repository, tip, verified: None };
+                chain::verify(chain, judge, &Silent).map(drop)
             }
             Self::File { name, signature: None } => {
                 VerifiedFile::clearsigned(name, &documents[0], judge).map(drop)
@@ -234,6 +261,9 @@ impl Question {
             Self::Tag { .. } => {
                 let claimed = self.claimed(documents);
                 claimed.and_then(|c| crate::tag::inspect(c, judge).ok()).unwrap_or_default()
+            }
+            Self::Commits { tip, .. } => {
+                Examined::commit(tip, first, judge).map(|e| e.signatures).unwrap_or_default()
             }
             Self::File { name, signature: None } => {
                 judge.clearsigned(name, first, u64::MAX).map(|(_, seen)| seen).unwrap_or_default()
@@ -275,10 +305,21 @@ impl std::fmt::Display for Question {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tag { project, name, .. } => write!(f, "tag {name} of {project}"),
+            Self::Commits { project, tip, .. } => write!(f, "the history of {project} up to {tip}"),
             Self::File { name, .. } => write!(f, "file {name}"),
             Self::Sums { name, .. } => write!(f, "list of hashes {name}"),
             Self::Attestations { version, .. } => write!(f, "the attestations of {version}"),
         }
+    }
+}
+
+/// Nobody is told how far a check has come.
+struct Silent;
+
+impl ChainObserver for Silent {
+    fn verified(&self, _: usize, _: usize, _: &str) {}
+    fn cancelled(&self) -> bool {
+        false
     }
 }
 

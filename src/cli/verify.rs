@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use hab_keys::attestations::Outcome;
+use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
 
 use super::{Global, print_json, terminal, usage};
@@ -122,21 +123,13 @@ fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
         }
         What::Commits { repository, reference, with } => {
             let report = farm.verify_commits(&with.by(), repository, reference)?;
-            let summary = &report.summary;
             if let Some(resumed) = &report.resumed {
                 terminal::say(&format!("verified before, up to {resumed}"));
             }
-            terminal::say(&format!(
-                "{} up to {}: {} commits are good, {} merges made again, {} trees hashed again",
-                report.project, report.tip, summary.commits, summary.merges, summary.trees
-            ));
-            for (who, count) in &summary.by_key {
-                terminal::say(&format!("  {count:>6}  {who}"));
+            if let Some(summary) = &report.summary {
+                say_history(summary);
             }
-            for (commit, check) in &summary.allowed {
-                terminal::say(&format!("  allowed by the policy: {commit} ({check:?})"));
-            }
-            if global.json { print_json(&report) } else { Ok(()) }
+            say_with(global, &report.decided, &report)
         }
         What::Sums { sums, signatures, with } => {
             say(global, &farm.decide_sums(&with.by(), sums, signatures)?)
@@ -175,8 +168,26 @@ fn again(global: &Global, farm: &Farm, evidence: &Path) -> anyhow::Result<()> {
     say(global, &decided)
 }
 
+fn say_history(summary: &Summary) {
+    let Summary { commits, merges, trees, .. } = summary;
+    terminal::say(&format!(
+        "{commits} commits are good, {merges} merges made again, {trees} trees hashed again"
+    ));
+    for (who, count) in &summary.by_key {
+        terminal::say(&format!("  {count:>6}  {who}"));
+    }
+    for (commit, check) in &summary.allowed {
+        terminal::say(&format!("  allowed by the policy: {commit} ({check:?})"));
+    }
+}
+
 /// Prints a decision; one that refuses is the error that it says.
 fn say(global: &Global, decided: &Decided) -> anyhow::Result<()> {
+    say_with(global, decided, decided)
+}
+
+/// Prints a decision, with a document that says more.
+fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -> anyhow::Result<()> {
     let decision = &decided.decision;
     let attested = decided.attestations.is_some();
     for seen in decision.evidence.signatures.iter().filter(|_| !attested) {
@@ -187,7 +198,7 @@ fn say(global: &Global, decided: &Decided) -> anyhow::Result<()> {
         None => {
             let policy = decision.evidence.policy.as_ref().map(|p| p.name.as_str()).unwrap_or_default();
             terminal::say(&format!("{}: accepted by policy {policy}", decision.question));
-            if global.json { print_json(decided) } else { Ok(()) }
+            if global.json { print_json(whole) } else { Ok(()) }
         }
         Some(refusal) => {
             let error = FarmError::Decided { refusal: refusal.clone() };

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use hab_keys::chain::{self, Summary};
 use hab_keys::{
-    Attestations, Certificates, Chain, ChainObserver, Decision, Examined, Policy, Question, Refusal,
-    RuleKind, SignatureSeen, VerifiedChain, VerifiedFile,
+    Attestations, Certificates, Chain, ChainObserver, Decision, Document, Examined, Policy, Question,
+    Refusal, RuleKind, SignatureSeen, VerifiedChain, VerifiedFile,
 };
 use hab_mirror::git::GitMirror;
 use hab_oci::Digest;
@@ -55,17 +55,23 @@ impl Farm {
             _ => None,
         };
         let (decision, bytes) = Decision::make(question, documents, &judge)?;
-        for (_, bytes) in &bytes {
+        let document = self.keep_decision(&decision, &bytes)?;
+        Ok(Decided { decision, document, attestations })
+    }
+
+    /// Keeps a decision and all that it rests on; returns its document's digest.
+    fn keep_decision(&self, decision: &Decision, bytes: &[(Document, Vec<u8>)]) -> Result<Digest, FarmError> {
+        for (_, bytes) in bytes {
             self.store.blobs.put(bytes)?;
         }
         let document = self.store.blobs.put(decision.to_text().as_bytes())?;
         self.saw(&decision.evidence.signatures)?;
-        Ok(Decided { decision, document, attestations })
+        Ok(document)
     }
 
     /// Judges tag `name` of the repository at `path`.
     pub fn decide_tag(&self, by: &By, path: &Path, name: &str) -> Result<Decided, FarmError> {
-        let repository = GitMirror::existing(path)?;
+        let repository = self.repository(path)?;
         let name = name.strip_prefix("refs/tags/").unwrap_or(name);
         // Another value that the tag once had is not what was asked about.
         let tag = repository.tag(name)?.into_iter().next();
@@ -142,17 +148,34 @@ impl Farm {
 
     /// Judges the history of `reference` in the repository at `path`; what was verified before under the same policy is
     /// not judged again.
-    pub fn verify_commits(&self, by: &By, path: &Path, reference: &str) -> Result<ChainReport, FarmError> {
+    pub fn verify_commits(&self, by: &By, path: &Path, reference: &str) -> Result<ChainDecided, FarmError> {
         let policy = self.policy(&by.policy)?;
         let certificates = self.certificates(&policy, &by.certificates)?;
-        let repository = GitMirror::existing(path)?;
+        let repository = self.repository(path)?;
         let tip = repository.commit_id(reference);
         let tip =
             tip.ok_or_else(|| FarmError::Usage(format!("{} has no commit {reference}", path.display())))?;
         let project = repository.project().to_owned();
-        let Chained { verified, resumed } =
-            self.chain(&policy, &certificates, (&project, repository.path()), &tip)?;
-        Ok(ChainReport { project, tip, resumed, summary: verified.summary().clone() })
+        let place = repository.path().canonicalize().map_err(FarmError::io(repository.path()))?;
+        let bytes = repository.commit(&tip)?;
+        let chained = self.chain(&policy, &certificates, (&project, &place), &tip);
+        let (answer, summary, resumed) = match chained {
+            Ok(Chained { verified, resumed }) => (Ok(()), Some(verified.summary().clone()), resumed),
+            Err(FarmError::Refused(e)) if e.is_verdict() => (Err(e), None, None),
+            Err(e) => return Err(e),
+        };
+        let judge = self.judge(&policy, &certificates);
+        let question = Question::Commits { project, repository: place, tip };
+        let (decision, bytes) = Decision::record(question, &[bytes], &judge, answer)?;
+        let document = self.keep_decision(&decision, &bytes)?;
+        Ok(ChainDecided { decided: Decided { decision, document, attestations: None }, resumed, summary })
+    }
+
+    /// A repository: a path, or else the name of a project that is mirrored here.
+    fn repository(&self, path: &Path) -> Result<GitMirror, FarmError> {
+        let mirrored = self.options.data.join("git").join(path).with_extension("git");
+        let named = path.components().count() == 1 && !path.exists() && mirrored.is_dir();
+        Ok(GitMirror::existing(if named { &mirrored } else { path })?)
     }
 
     /// Judges the history up to `tip`, from where an earlier check under the same policy ended.
@@ -260,18 +283,18 @@ pub(super) struct Chained {
     resumed: Option<String>,
 }
 
-/// What is said of a history that was verified.
+/// A decision about a history.
 #[derive(Debug, serde::Serialize)]
-pub struct ChainReport {
-    /// The project.
-    pub project: String,
-    /// The newest commit.
-    pub tip: String,
+pub struct ChainDecided {
+    /// The decision.
+    #[serde(flatten)]
+    pub decided: Decided,
     /// Up to which commit it had been verified before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed: Option<String>,
-    /// What was found.
-    pub summary: Summary,
+    /// What was found, where it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
 }
 
 /// Tells the person and remembers for the next run.

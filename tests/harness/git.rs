@@ -35,6 +35,20 @@ impl Upstream {
         repo.commit(Some("refs/heads/main"), &who, &who, message, &tree, &parents).unwrap()
     }
 
+    /// A commit on the main branch that `key` signs.
+    pub fn signed_commit(&self, message: &str, key: &Cert) -> Oid {
+        let repo = &self.repository;
+        let parent = repo.find_reference("refs/heads/main").unwrap().peel_to_commit().unwrap();
+        let who = Signature::new("n", "e@x.invalid", &Time::new(1_600_000_000, 0)).unwrap();
+        let buffer =
+            repo.commit_create_buffer(&who, &who, message, &parent.tree().unwrap(), &[&parent]).unwrap();
+        let signature = String::from_utf8(signing::detached(key, &buffer)).unwrap();
+        let text = std::str::from_utf8(&buffer).unwrap();
+        let id = repo.commit_signed(text, signature.trim_end(), None).unwrap();
+        repo.reference("refs/heads/main", id, true, "test").unwrap();
+        id
+    }
+
     /// Points `name` at an annotated tag over `commit`, signed where there is a key.
     pub fn tag(&self, name: &str, commit: Oid, key: Option<&Cert>) {
         let mut object = format!(

@@ -77,6 +77,12 @@ impl GitMirror {
         found.ok().map(|commit| commit.id().to_string())
     }
 
+    /// The bytes of a commit.
+    pub fn commit(&self, id: &str) -> Result<Vec<u8>, MirrorError> {
+        let id = Oid::from_str(id).map_err(self.broken())?;
+        Ok(self.small(id)?.1)
+    }
+
     /// Brings the mirror's tags up to date from the first of `urls` that answers. One process at a time; another waits.
     pub fn sync(&self, urls: &[String], observer: &dyn Observer) -> Result<(), MirrorError> {
         let _alone = self.lock(observer)?;
