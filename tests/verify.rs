@@ -98,7 +98,7 @@ fn a_tag_of_a_repository_is_judged() {
     run(&world, &["verify", "tag", &upstream.url(), "v1", "--policy", "../p"])
         .refused(2, &["no policy ../p"]);
     run(&world, &["verify", "tag", &world.path("nowhere").display().to_string(), "v1", "--policy", "p"])
-        .refused(1, &["nowhere"]);
+        .refused(2, &["nowhere does not exist"]);
 }
 
 #[test]
@@ -138,7 +138,8 @@ fn builders_that_disagree_are_shown_and_refused() {
         "{}",
         disputed.stderr
     );
-    run(&world, &["verify", "attestations", &folder, "2.0", "--policy", "p"]).refused(1, &["2.0"]);
+    run(&world, &["verify", "attestations", &folder, "2.0", "--policy", "p"])
+        .refused(2, &["2.0 does not exist"]);
 }
 
 #[test]

@@ -196,6 +196,8 @@ impl Attestations {
             kind: EvidenceKind::Attestations,
             asked: what,
             policy: Some(judge.policy().reference()),
+            // Which files are agreed on is in the lists.
+            met: Vec::new(),
             documents,
             signatures,
         };

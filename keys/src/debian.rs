@@ -77,6 +77,7 @@ impl VerifiedRelease {
                 kind: EvidenceKind::ArchiveSignature,
                 asked: what.clone(),
                 policy: Some(judge.policy().reference()),
+                met: vec![requirement.name.clone()],
                 documents: vec![Document::of(&what, bytes)],
                 signatures,
             },

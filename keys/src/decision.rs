@@ -9,6 +9,7 @@ use hab_oci::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::judge::rfc3339;
+use crate::policy::RuleKind;
 use crate::tag::{Claimed, VerifiedTag};
 use crate::{
     Attestations, Basis, Certificates, Chain, ChainObserver, Document, Evidence, Examined, FirstSeen, Judge,
@@ -103,11 +104,14 @@ impl Decision {
         answer: Result<(), Refusal>,
     ) -> Result<(Self, Bytes), Refusal> {
         let names = question.names();
+        let met =
+            judge.policy().requirement(question.rule()).map(|r| r.name.clone()).filter(|_| answer.is_ok());
         let listed = names.iter().zip(documents).map(|(name, bytes)| Document::of(name, bytes));
         let evidence = Evidence {
             kind: question.evidence_kind(),
             asked: question.to_string(),
             policy: Some(judge.policy().reference()),
+            met: met.into_iter().collect(),
             documents: listed.collect(),
             signatures: question.signatures(documents, judge),
         };
@@ -204,6 +208,16 @@ impl Question {
                 .map(|(builder, kind)| format!("{version}/{builder}/{}", kind.file()))
                 .flat_map(|name| [name.clone(), format!("{name}.asc")])
                 .collect(),
+        }
+    }
+
+    /// Which kind of requirement decides about it.
+    fn rule(&self) -> RuleKind {
+        match self {
+            Self::Tag { .. } => RuleKind::Tag,
+            Self::Commits { .. } => RuleKind::CommitChain,
+            Self::File { .. } => RuleKind::ArchiveSignature,
+            Self::Sums { .. } | Self::Attestations { .. } => RuleKind::SignedHashes,
         }
     }
 

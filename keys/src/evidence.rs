@@ -129,6 +129,9 @@ pub struct Evidence {
     /// Which policy decided; a digest in a lock needs none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub policy: Option<PolicyRef>,
+    /// Which of its requirements are met.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub met: Vec<String>,
     /// The bytes, from the signed document down to the source.
     pub documents: Vec<Document>,
     /// Every signature that was seen.

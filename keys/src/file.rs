@@ -1,7 +1,7 @@
 //! A file and its signature: detached beside it, or clearsigned around it.
 
 use crate::judge::Signed;
-use crate::policy::{Rule, RuleKind};
+use crate::policy::{Requirement, Rule, RuleKind};
 use crate::{Document, Evidence, EvidenceKind, Judge, Refusal};
 
 /// The largest clearsigned text that is read, in bytes.
@@ -28,7 +28,7 @@ impl VerifiedFile {
             judge.quorum(name, quorum, &seen)?;
         }
         let documents = vec![Document::of(name, bytes), Document::of(signature.0, signature.1)];
-        Ok(Self { content: None, evidence: evidence(name, judge, documents, seen) })
+        Ok(Self { content: None, evidence: evidence((name, requirement), judge, documents, seen) })
     }
 
     /// Judges a clearsigned file.
@@ -39,7 +39,7 @@ impl VerifiedFile {
             judge.quorum(name, quorum, &seen)?;
         }
         let documents = vec![Document::of(name, bytes)];
-        Ok(Self { content: Some(text), evidence: evidence(name, judge, documents, seen) })
+        Ok(Self { content: Some(text), evidence: evidence((name, requirement), judge, documents, seen) })
     }
 
     /// Holds `bytes` against the digest that the policy pins for the file `name`.
@@ -65,7 +65,7 @@ impl VerifiedFile {
                 actual: document.digest,
             });
         }
-        let mut evidence = evidence(name, judge, vec![document], Vec::new());
+        let mut evidence = evidence((name, requirement), judge, vec![document], Vec::new());
         evidence.kind = EvidenceKind::Digest;
         Ok(Self { content: None, evidence })
     }
@@ -82,7 +82,7 @@ impl VerifiedFile {
 }
 
 fn evidence(
-    name: &str,
+    (name, requirement): (&str, &Requirement),
     judge: &Judge<'_>,
     documents: Vec<Document>,
     signatures: Vec<crate::SignatureSeen>,
@@ -91,6 +91,7 @@ fn evidence(
         kind: EvidenceKind::ArchiveSignature,
         asked: format!("file {name}"),
         policy: Some(judge.policy().reference()),
+        met: vec![requirement.name.clone()],
         documents,
         signatures,
     }

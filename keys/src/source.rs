@@ -97,6 +97,7 @@ impl VerifiedSource {
             kind: EvidenceKind::Digest,
             asked: format!("crate {name} {version}"),
             policy: None,
+            met: Vec::new(),
             documents: vec![Document { name: file.clone(), digest: digest.clone(), size }],
             signatures: Vec::new(),
         };

@@ -90,6 +90,7 @@ impl VerifiedSums {
                 kind: EvidenceKind::SignedHashes,
                 asked: format!("list of hashes {name}"),
                 policy: Some(judge.policy().reference()),
+                met: vec![requirement.name.clone()],
                 documents,
                 signatures: seen,
             },

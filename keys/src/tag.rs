@@ -112,6 +112,7 @@ impl VerifiedTag {
                 kind,
                 asked: what.clone(),
                 policy: Some(judge.policy().reference()),
+                met: vec![met.to_owned()],
                 documents,
                 signatures,
             },
@@ -123,6 +124,7 @@ impl VerifiedTag {
     pub fn with_chain(mut self, chain: &VerifiedChain) -> Self {
         if chain.tip() == self.commit && Some(chain.policy()) == self.evidence.policy.as_ref() {
             self.met.insert(chain.requirement().to_owned());
+            self.evidence.met = self.met.iter().cloned().collect();
         }
         self
     }

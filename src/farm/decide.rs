@@ -122,6 +122,11 @@ impl Farm {
 
     /// Judges what the builders of a version handed in below `folder`.
     pub fn decide_attestations(&self, by: &By, folder: &Path, version: &str) -> Result<Decided, FarmError> {
+        // A version is one folder's name.
+        if version.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(FarmError::Usage(format!("{version:?} is not the name of a version's folder")));
+        }
+        exists(&folder.join(version))?;
         let submitted = hab_keys::read_attestations(folder, version)?;
         let listed = submitted.iter().map(|s| (s.builder.clone(), s.kind)).collect();
         let question = Question::Attestations { version: version.to_owned(), submitted: listed };
@@ -175,6 +180,9 @@ impl Farm {
     fn repository(&self, path: &Path) -> Result<GitMirror, FarmError> {
         let mirrored = self.options.data.join("git").join(path).with_extension("git");
         let named = path.components().count() == 1 && !path.exists() && mirrored.is_dir();
+        if !named {
+            exists(path)?;
+        }
         Ok(GitMirror::existing(if named { &mirrored } else { path })?)
     }
 
@@ -339,11 +347,17 @@ fn raw_objects(folder: &Path) -> Result<Vec<String>, FarmError> {
     Ok(ids)
 }
 
+/// What a person names must be there; otherwise it is the question that is wrong.
+fn exists(path: &Path) -> Result<(), FarmError> {
+    if path.exists() { Ok(()) } else { Err(FarmError::Usage(format!("{} does not exist", path.display()))) }
+}
+
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FarmError> {
+    exists(path)?;
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(FarmError::io(path))?;
     file.take(limit + 1).read_to_end(&mut bytes).map_err(FarmError::io(path))?;

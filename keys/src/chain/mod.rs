@@ -124,6 +124,7 @@ pub fn verify(
             kind: EvidenceKind::CommitChain,
             asked: what.clone(),
             policy: Some(judge.policy().reference()),
+            met: vec![requirement.name.clone()],
             documents: vec![Document::of(&format!("commit {}", chain.tip), tip.data())],
             signatures,
         },
