@@ -32,7 +32,7 @@ fn a_file_is_judged_and_the_decision_can_be_made_again_without_it() {
     let (file, signature) = (world.file("f", "content\n"), world.file("f.asc", detached(&key, b"content\n")));
     let decided = run(&world, &["verify", "file", &file, &signature, "--policy", "p"]).good();
     assert_eq!(decided.json["decision"]["evidence"]["signatures"][0]["verdict"], "good");
-    assert!(decided.stderr.contains("accepted by policy p"), "{}", decided.stderr);
+    assert!(decided.stderr.contains("accepted, by requirement it of policy p"), "{}", decided.stderr);
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_file(&signature).unwrap();
     std::fs::remove_dir_all(world.path("trust/p")).unwrap();
@@ -51,17 +51,23 @@ fn a_decision_that_was_changed_or_whose_bytes_are_gone_is_refused() {
     let refused = run(&world, &["verify", "file", &file, &bad, "--policy", "p"]);
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     assert_eq!(refused.json["exit"], 3);
-    // Somebody makes a yes of it.
-    let mut decision = refused.json["decision"].clone();
-    assert!(decision["refusal"].is_string());
-    decision["refusal"] = serde_json::Value::Null;
-    let forged = world.file("forged.json", decision.to_string());
-    run(&world, &["verify", "--evidence", &forged]).refused(3, &["decided again from the same bytes"]);
-    decision["evidence"]["documents"][0]["digest"] = format!("sha256:{}", "0".repeat(64)).into();
-    let gone = world.file("gone.json", decision.to_string());
-    run(&world, &["verify", "--evidence", &gone]).refused(3, &["is not listed in this store"]);
-    let nonsense = world.file("nonsense.json", "{}");
-    run(&world, &["verify", "--evidence", &nonsense]).refused(3, &["does not read"]);
+    assert!(refused.json["decision"]["refusal"].is_string());
+    let again = |decision: &serde_json::Value| {
+        run(&world, &["verify", "--evidence", &world.file("decision.json", decision.to_string())])
+    };
+    // A no, made again, is the same no.
+    assert_eq!(again(&refused.json["decision"]).code, Some(3));
+    // Somebody makes a yes of it, at a time of his choice.
+    for (field, value) in [("refusal", serde_json::Value::Null), ("at", "2023-07-01T00:00:00Z".into())] {
+        let mut forged = refused.json["decision"].clone();
+        forged[field] = value;
+        again(&forged).refused(3, &["was not made by this farm"]);
+    }
+    again(&"{}".into()).refused(3, &["does not read"]);
+    let digest = hab_oci::Digest::of(b"content\n");
+    let blob = world.path("data/blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    std::fs::remove_file(blob).unwrap();
+    again(&refused.json["decision"]).refused(3, &["is not listed in this store"]);
 }
 
 #[test]
@@ -120,7 +126,7 @@ fn builders_that_disagree_are_shown_and_refused() {
     let (a, b) = (cert("a"), cert("b"));
     let world = world(SUMS, &[("a", &a), ("b", &b)]);
     let says = |builder: &str, key: &Cert, byte: &str| {
-        let list = format!("{}  file\n", byte.repeat(32));
+        let list = format!("{}  file-1.0\n", byte.repeat(32));
         world.file(&format!("sigs/1.0/{builder}/all.SHA256SUMS"), &list);
         world.file(&format!("sigs/1.0/{builder}/all.SHA256SUMS.asc"), detached(key, list.as_bytes()));
     };
@@ -259,4 +265,62 @@ fn a_history_is_judged_once_and_the_decision_can_be_made_again() {
     // A history that does not begin where the policy says.
     world.policy("p", &rule(&"1".repeat(40)), &[("maintainer", &key)]);
     assert_eq!(verify(&[&good.to_string()]).code, Some(3));
+}
+
+#[test]
+fn a_history_is_judged_anew_when_a_certificate_says_more() {
+    let key = cert("maintainer");
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("node.git"));
+    let root = upstream.commit("root\n");
+    let rule = format!("[require.it]\nkind = \"commit-chain\"\nroot = \"{root}\"\ntree-sha512 = false");
+    world.policy("p", &rule, &[("maintainer", &key)]);
+    let file = world.file("key.pgp", export(&key));
+    run(&world, &["keys", "import", &file]).good();
+    upstream.signed_commit("one\n", &key);
+    let verify = || run(&world, &["verify", "commits", &upstream.url(), "main", "--policy", "p"]);
+    verify().good();
+    let mut signer = key.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+    let revocation = sequoia_openpgp::cert::CertRevocationBuilder::new()
+        .set_reason_for_revocation(sequoia_openpgp::types::ReasonForRevocation::KeyCompromised, b"stolen")
+        .unwrap()
+        .build(&mut signer, &key, None)
+        .unwrap();
+    let revoked = world.file("revoked.pgp", export(&key.clone().insert_packets(revocation).unwrap().0));
+    let imported = run(&world, &["keys", "import", &revoked]).good();
+    assert_eq!(imported.json["grown"][0], key.fingerprint().to_string());
+    let refused = verify();
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    assert!(refused.stderr.contains("revoked"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_lightweight_unsigned_tag_is_taken_as_often_as_it_is_asked_for() {
+    let world = World::new();
+    let unsigned = "accept = \"none\"\n[require.none]\nkind = \"unsigned\"\nreason = \"it signs nothing\"";
+    world.policy("maintainers", unsigned, &[]);
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    let commit = upstream.commit("one\n");
+    upstream.lightweight_tag("v1", commit);
+    world.git_recipe("node", GOOD, &upstream.url());
+    let words = ["plan", "node", "v1", "--platform", "linux/amd64", "--accept-unsigned"];
+    run(&world, &words).good();
+    run(&world, &words).good();
+    // A signed tag of that name is not held against what was taken unsigned.
+    world.policy("maintainers", "[require.it]\nkind = \"tag\"\nthreshold = 1", &[("m", &world.maintainer)]);
+    upstream.tag("v1", commit, Some(&world.maintainer));
+    run(&world, &["plan", "node", "v1", "--platform", "linux/amd64"]).good();
+}
+
+#[test]
+fn names_from_outside_do_not_move_the_cursor() {
+    let key = cert("a");
+    let world = world(SUMS, &[("a", &key), ("b", &cert("b"))]);
+    let evil = "evil\u{1b}[2K\rFAKE: agreed";
+    world.file(&format!("sigs/1.0/{evil}/all.SHA256SUMS"), "x");
+    let folder = world.path("sigs").display().to_string();
+    let shown = run(&world, &["verify", "attestations", &folder, "1.0", "--policy", "p"]);
+    assert!(
+        shown.stderr.contains("FAKE") && !shown.stderr.contains('\u{1b}') && !shown.stderr.contains('\r')
+    );
 }

@@ -88,6 +88,8 @@ pub fn read(folder: &Path, version: &str) -> Result<Vec<Submitted>, Refusal> {
     Ok(found)
 }
 
+/// A builder's file; an empty one where there is something else than a file of a decent size, so that one builder's
+/// folder cannot stop the judgement of all others: an empty list does not count.
 fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
     let io = |source| Refusal::Io { path: path.to_owned(), source };
     let file = match File::open(path) {
@@ -95,13 +97,12 @@ fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(io(e)),
     };
+    if !file.metadata().map_err(io)?.is_file() {
+        return Ok(Some(Vec::new()));
+    }
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > LIMIT {
-        let detail = format!("it has more than {LIMIT} bytes");
-        return Err(Refusal::Malformed { what: path.display().to_string(), detail });
-    }
-    Ok(Some(bytes))
+    Ok(Some(if bytes.len() as u64 > LIMIT { Vec::new() } else { bytes }))
 }
 
 /// What came of all that the builders of a version handed in.
@@ -185,13 +186,14 @@ impl Attestations {
             documents.push(Document::of(&name, &s.sums));
             documents.push(Document::of(&format!("{name}.asc"), &s.signature));
         }
-        let lists = ListKind::BOTH
+        let mut lists: Vec<ListReport> = ListKind::BOTH
             .into_iter()
             .map(|kind| {
                 let of_kind = submitted.iter().filter(|s| s.kind == kind);
                 list(kind, of_kind, quorum, judge, &mut signatures)
             })
             .collect();
+        dispute_across(&mut lists);
         let evidence = Evidence {
             kind: EvidenceKind::Attestations,
             asked: what,
@@ -204,22 +206,53 @@ impl Attestations {
         Ok(Self { version: version.to_owned(), threshold: quorum.threshold, lists, evidence })
     }
 
-    /// Refuses a version with a disputed file, or without a single one that enough builders agree on.
+    /// How many files, in both lists, came out so.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.lists.iter().flat_map(|l| &l.files).filter(|f| f.outcome == outcome).count()
+    }
+
+    /// Refuses a version with a disputed file, or without a single one that enough builders agree on; and files of which
+    /// none has the version in its name, which would be another version's in this one's folder. A file that too few name
+    /// is not accepted, and takes nothing from the others.
     pub fn settle(&self) -> Result<(), Refusal> {
         let what = format!("the attestations of {}", self.version);
-        let files = || self.lists.iter().flat_map(|l| &l.files);
-        if let Some(file) = files().find(|f| f.outcome == Outcome::Disputed) {
-            let sides =
-                file.said.iter().map(|(digest, who)| format!("{} say {}", who.join(", "), digest.short()));
-            let sides = sides.collect::<Vec<_>>().join("; ");
-            let detail = format!("builders that count do not agree on {}: {sides}", file.name);
+        let files = || self.lists.iter().flat_map(|l| l.files.iter().map(move |f| (l.list, f)));
+        if let Some((_, disputed)) = files().find(|(_, f)| f.outcome == Outcome::Disputed) {
+            let sides: BTreeSet<String> = files()
+                .filter(|(_, f)| f.name == disputed.name)
+                .flat_map(|(list, f)| {
+                    f.said.iter().map(move |(digest, who)| {
+                        format!("{} say {} in {}", who.join(", "), digest.short(), list.file())
+                    })
+                })
+                .collect();
+            let sides = sides.into_iter().collect::<Vec<_>>().join("; ");
+            let detail = format!("builders that count do not agree on {}: {sides}", disputed.name);
             return Err(Refusal::Malformed { what, detail });
         }
-        if files().any(|f| f.outcome == Outcome::Agreed) {
+        let mut agreed = files().filter(|(_, f)| f.outcome == Outcome::Agreed).peekable();
+        let detail = if agreed.peek().is_none() {
+            format!("there is no file on which {} builders that count agree", self.threshold)
+        } else if agreed.all(|(_, f)| !f.name.contains(&self.version)) {
+            "no file on which builders agree has the version in its name: they may be of another version"
+                .to_owned()
+        } else {
             return Ok(());
-        }
-        let detail = format!("there is no file on which {} builders that count agree", self.threshold);
+        };
         Err(Refusal::Malformed { what, detail })
+    }
+}
+
+/// A file has one content, in whichever list a builder names it: two hashes in two lists are a dispute as well.
+fn dispute_across(lists: &mut [ListReport]) {
+    let mut said: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+    for file in lists.iter().flat_map(|l| &l.files) {
+        said.entry(file.name.clone()).or_default().extend(file.said.keys().cloned());
+    }
+    for file in lists.iter_mut().flat_map(|l| &mut l.files) {
+        if said.get(&file.name).is_some_and(|digests| digests.len() > 1) {
+            file.outcome = Outcome::Disputed;
+        }
     }
 }
 

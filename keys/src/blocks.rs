@@ -5,6 +5,9 @@
 /// The most that the signatures of one thing may have, in bytes; 30 builders' signatures of one file have 25,000.
 const LIMIT: usize = 1 << 20;
 
+/// The most signature blocks; what is signed is hashed once for each.
+const COUNT: usize = 128;
+
 const PGP: (&str, &str) = ("-----BEGIN PGP SIGNATURE-----", "-----END PGP SIGNATURE-----");
 const SSH: (&str, &str) = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----");
 /// What opentimestamps-client adds below a git signature: a proof of when, which nobody here reads.
@@ -54,6 +57,9 @@ pub(crate) fn split(bytes: &[u8]) -> Result<Vec<Block<'_>>, String> {
         } else {
             return Err(format!("{} stands beside a signature", excerpt(rest)));
         };
+        if found.len() == COUNT {
+            return Err(format!("there are more than {COUNT} signatures"));
+        }
         found.push(block);
         rest = after.trim_ascii_start();
     }

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
+use hab_oci::Digest;
 use sequoia_openpgp::cert::CertParser;
 use sequoia_openpgp::parse::Parse;
 use sequoia_openpgp::serialize::SerializeInto as _;
@@ -95,6 +96,12 @@ impl Certificates {
     /// The certificate with this primary fingerprint.
     pub fn get(&self, fingerprint: &Fingerprint) -> Option<&Cert> {
         self.found.get(fingerprint)
+    }
+
+    /// A digest over all that they say.
+    pub fn digest(&self) -> Result<Digest, Refusal> {
+        let bytes: Vec<_> = self.exported()?.into_iter().map(|(_, bytes)| bytes).collect();
+        Ok(Digest::of(&bytes.concat()))
     }
 
     /// Every certificate's name and bytes.

@@ -47,6 +47,8 @@ impl VerifiedRelease {
         if let Rule::ArchiveSignature(quorum) = &requirement.rule {
             judge.quorum(&what, quorum, &signatures)?;
         }
+        // Everything below this document is accepted by it, so it must be all that the policy demands.
+        judge.settle(&what, &[requirement.name.clone()].into())?;
         let fields = paragraph(&text, &what)?;
         let field = |name: &str| fields.get(name).map(str::trim);
         // A signed index of another suite is an old trick: it would be a valid document about other packages.

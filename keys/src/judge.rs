@@ -1,8 +1,8 @@
 //! One judge, one policy, one moment: what a signature is worth, and whether enough of them are good.
 //!
-//! Every signature is looked at on its own, so that a broken one neither sinks nor helps the others. It is judged at the
-//! time at which this farm first saw it, where that is recorded, and now otherwise: the time that a signature carries is
-//! chosen by whoever holds the key.
+//! Every signature is looked at on its own, so that a broken one neither sinks nor helps the others. It is judged as of now;
+//! where it is not good now, but this farm recorded that it saw it before, as of then. The time that a signature carries is
+//! chosen by whoever holds the key, so it is never what counts.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ use crate::{Basis, Certificates, Policy, Refusal, SignatureSeen, Verdict, openpg
 
 /// What a farm remembers of signatures.
 pub trait FirstSeen: Sync {
-    /// When the signature with these bytes was first seen here, if it was.
+    /// When the signature with these bytes was first seen to be good here, if it was.
     fn first_seen(&self, signature: &Digest) -> Option<SystemTime>;
 }
 
@@ -96,10 +96,33 @@ impl<'a> Judge<'a> {
         let unreadable = |detail: String| Refusal::Unreadable { what: what.to_owned(), detail };
         let mut seen = Vec::new();
         for block in blocks::split(signatures).map_err(unreadable)? {
-            let moment = self.moment(&Digest::of(block.bytes()));
-            match block {
-                Block::Ssh(block) => seen.push(ssh::judge(self, &moment, signed, block, bytes)),
-                Block::OpenPgp(block) => seen.extend(openpgp::detached(self, &moment, block, bytes)),
+            let judged = |moment: &Moment| match block {
+                Block::Ssh(block) => Ok(vec![ssh::judge(self, moment, signed, block, bytes)]),
+                Block::OpenPgp(block) => Ok(openpgp::detached(self, moment, block, bytes)),
+            };
+            seen.extend(self.at_its_best(&Digest::of(block.bytes()), judged)?);
+        }
+        Ok(seen)
+    }
+
+    /// Judges as of now, and once more as of when the signature was first seen, where that may help.
+    fn at_its_best(
+        &self,
+        signature: &Digest,
+        judged: impl Fn(&Moment) -> Result<Vec<SignatureSeen>, Refusal>,
+    ) -> Result<Vec<SignatureSeen>, Refusal> {
+        let now = Moment { at: self.now, basis: Basis::Now, signature: signature.clone() };
+        let mut seen = judged(&now)?;
+        if seen.iter().all(|s| s.verdict == Verdict::Good) {
+            return Ok(seen);
+        }
+        // A record from the future is a clock that was wrong.
+        let first = self.memory.first_seen(signature).filter(|at| *at <= self.now);
+        let Some(at) = first else { return Ok(seen) };
+        let then = judged(&Moment { at, basis: Basis::FirstSeen, signature: signature.clone() })?;
+        for (now, then) in seen.iter_mut().zip(then) {
+            if now.verdict != Verdict::Good && then.verdict == Verdict::Good {
+                *now = then;
             }
         }
         Ok(seen)
@@ -114,8 +137,13 @@ impl<'a> Judge<'a> {
     ) -> Result<(Vec<u8>, Vec<SignatureSeen>), Refusal> {
         let unreadable = |detail: String| Refusal::Unreadable { what: what.to_owned(), detail };
         let block = blocks::clearsigned(bytes).map_err(unreadable)?.ok_or_else(|| self.unsigned(what))?;
-        let moment = self.moment(&Digest::of(block));
-        openpgp::clearsigned(self, &moment, block, limit).map_err(unreadable)
+        let text = std::cell::RefCell::new(Vec::new());
+        let seen = self.at_its_best(&Digest::of(block), |moment| {
+            let (content, seen) = openpgp::clearsigned(self, moment, block, limit).map_err(unreadable)?;
+            text.replace(content);
+            Ok(seen)
+        })?;
+        Ok((text.into_inner(), seen))
     }
 
     /// Whether enough distinct keys signed well.
@@ -135,6 +163,19 @@ impl<'a> Judge<'a> {
             } else {
                 format!("seen: {}", words.join("; "))
             },
+        })
+    }
+
+    /// Whether the requirements in `met` are what the policy accepts a source by, or what is missing.
+    pub(crate) fn settle(&self, what: &str, met: &BTreeSet<String>) -> Result<(), Refusal> {
+        if self.policy.accept().met_by(met) {
+            return Ok(());
+        }
+        Err(Refusal::NotEnough {
+            what: what.to_owned(),
+            policy: self.policy.name().to_owned(),
+            accept: self.policy.accept().to_string(),
+            met: met.iter().cloned().collect::<Vec<_>>().join(", "),
         })
     }
 
@@ -159,16 +200,6 @@ impl<'a> Judge<'a> {
 
     pub(crate) fn unsigned(&self, what: &str) -> Refusal {
         Refusal::Unsigned { what: what.to_owned(), policy: self.policy.name().to_owned() }
-    }
-
-    fn moment(&self, signature: &Digest) -> Moment {
-        match self.memory.first_seen(signature) {
-            // A record from the future is a clock that was wrong.
-            Some(at) if at <= self.now => {
-                Moment { at, basis: Basis::FirstSeen, signature: signature.clone() }
-            }
-            _ => Moment { at: self.now, basis: Basis::Now, signature: signature.clone() },
-        }
     }
 }
 

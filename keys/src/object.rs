@@ -2,6 +2,8 @@
 //!
 //! Nothing here asks a repository: grafts and replace refs change what a repository says of a commit, not its bytes.
 
+use std::collections::BTreeMap;
+
 use git2::{ObjectType, Oid};
 
 /// The largest tag or commit that is judged, in bytes.
@@ -129,6 +131,31 @@ pub(crate) fn tag_header<'a>(object: &'a [u8], name: &str) -> Option<&'a str> {
         (Some(value), None) => Some(value),
         _ => None,
     }
+}
+
+/// An entry of a tree: its object, what that is, and its mode.
+pub(crate) type TreeEntry = (Oid, ObjectType, i32);
+
+/// The entries of a tree by their names, when they stand in git's order and none stands twice. Readers of another tree
+/// differ about what is in it: who looks a name up finds less than who lists them.
+pub(crate) fn tree_entries(tree: &git2::Tree<'_>) -> Option<BTreeMap<Vec<u8>, TreeEntry>> {
+    let mut entries = BTreeMap::new();
+    let mut last: Option<Vec<u8>> = None;
+    for entry in tree {
+        let kind = entry.kind()?;
+        let mut key = entry.name_bytes().to_vec();
+        entries.insert(key.clone(), (entry.id(), kind, entry.filemode_raw()));
+        // Git sorts a folder as if its name ended in a slash.
+        if kind == ObjectType::Tree {
+            key.push(b'/');
+        }
+        if last.as_ref().is_some_and(|last| *last >= key) {
+            return None;
+        }
+        last = Some(key);
+    }
+    // A file and a folder of one name are apart in that order.
+    (entries.len() == tree.len()).then_some(entries)
 }
 
 pub(crate) fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {

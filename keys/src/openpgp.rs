@@ -9,14 +9,14 @@ use sequoia_openpgp as openpgp;
 
 use openpgp::cert::amalgamation::ValidAmalgamation as _;
 use openpgp::packet::Signature;
-use openpgp::parse::Parse as _;
 use openpgp::parse::stream::{
     DetachedVerifierBuilder, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
     VerifierBuilder,
 };
+use openpgp::parse::{PacketParser, PacketParserResult, Parse as _};
 use openpgp::policy::{HashAlgoSecurity, Policy as _, StandardPolicy};
 use openpgp::types::{RevocationStatus, SignatureType};
-use openpgp::{Cert, Fingerprint, KeyHandle, Packet, PacketPile};
+use openpgp::{Cert, Fingerprint, KeyHandle, Packet};
 
 use crate::judge::{Judge, Moment};
 use crate::policy::{KeyId, Pin};
@@ -91,8 +91,14 @@ fn plainly_good(
     }
     let standard = StandardPolicy::new();
     let mut collector = Collector::new(judge, moment, &standard);
-    for packet in PacketPile::from_bytes(block).ok()?.children() {
-        let Packet::Signature(sig) = packet else { return None };
+    // Packet by packet and never into one: what is not a signature, a container of more of them above all, is not even
+    // unpacked.
+    let mut next = PacketParser::from_bytes(block).ok()?;
+    while let PacketParserResult::Some(parser) = next {
+        let Packet::Signature(sig) = &parser.packet else { return None };
+        let sig = sig.clone();
+        next = parser.next().ok()?.1;
+        let sig = &sig;
         let issuers = sig.get_issuers();
         let cert = judge.certificates.named(&issuers)?;
         let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
@@ -191,7 +197,8 @@ impl<'a> Collector<'a> {
             return known.clone();
         }
         let standing = standing(cert, signer, self.policy, self.moment.at);
-        // Another policy than the standard one is an exception for one signature.
+        // The first policy to ask is the standard one, so that an exception for weak hashes is one for signatures over
+        // files, and not for a certificate's own.
         found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, standing.clone());
         standing
     }
@@ -199,12 +206,12 @@ impl<'a> Collector<'a> {
     /// A signature that fits, by a key that was good when it was made by its own word.
     fn judged(&self, sig: &Signature, cert: &Cert, signer: &Fingerprint) -> Verdict {
         let pin = self.judge.policy.pin(&KeyId::OpenPgp(cert.fingerprint()));
-        match self.standing(cert, signer) {
-            Verdict::Good => {
-                let outside = pin.and_then(|pin| self.moment.within(pin, sig.signature_creation_time()));
-                outside.unwrap_or(Verdict::Good)
-            }
-            other => other,
+        let range = pin.and_then(|pin| self.moment.within(pin, sig.signature_creation_time()));
+        match (self.standing(cert, signer), range) {
+            // Made when it was not pinned: an expiry since does not mend that.
+            (Verdict::ExpiredSince(_), Some(outside @ Verdict::BadKey(_)))
+            | (Verdict::Good, Some(outside)) => outside,
+            (standing, _) => standing,
         }
     }
 
@@ -230,11 +237,9 @@ fn standing(cert: &Cert, signer: &Fingerprint, policy: &StandardPolicy<'_>, at: 
         Ok(valid) => valid,
         Err(e) => return explain(&e, |why| Verdict::BadKey(format!("its certificate is not valid: {why}"))),
     };
+    // Revocations before expiry: a key that was taken back does not come back by expiring.
     if let Some(verdict) = revoked(&valid.revocation_status(), "its certificate") {
         return verdict;
-    }
-    if let Err(e) = valid.alive() {
-        return Verdict::ExpiredSince(root(&e));
     }
     let Some(key) = valid.keys().for_signing().find(|ka| ka.key().fingerprint() == *signer) else {
         return Verdict::BadKey("the key that signed may not sign".to_owned());
@@ -242,7 +247,7 @@ fn standing(cert: &Cert, signer: &Fingerprint, policy: &StandardPolicy<'_>, at: 
     if let Some(verdict) = revoked(&key.revocation_status(), "the subkey that signed") {
         return verdict;
     }
-    match key.alive() {
+    match valid.alive().and_then(|()| key.alive()) {
         Ok(()) => Verdict::Good,
         Err(e) => Verdict::ExpiredSince(root(&e)),
     }

@@ -62,15 +62,15 @@ fn enough_builders_agree_file_by_file_and_omission_is_not_dissent() {
     let all = judged(
         &court,
         &[
-            says("a", &t.a, &[("x", GOOD), ("y", GOOD)]),
-            says("b", &t.b, &[("x", GOOD)]),
-            says("c", &t.c, &[("x", GOOD)]),
+            says("a", &t.a, &[("x-1.0", GOOD), ("y-1.0", GOOD)]),
+            says("b", &t.b, &[("x-1.0", GOOD)]),
+            says("c", &t.c, &[("x-1.0", GOOD)]),
         ],
     );
-    assert_eq!(outcome(&all, "x"), Outcome::Agreed);
-    assert_eq!(outcome(&all, "y"), Outcome::TooFew);
+    assert_eq!(outcome(&all, "x-1.0"), Outcome::Agreed);
+    assert_eq!(outcome(&all, "y-1.0"), Outcome::TooFew);
     assert!(all.settle().is_ok());
-    let few = judged(&court, &[says("a", &t.a, &[("x", GOOD)])]);
+    let few = judged(&court, &[says("a", &t.a, &[("x-1.0", GOOD)])]);
     assert!(few.settle().unwrap_err().to_string().contains("no file on which 2 builders"));
 }
 
@@ -81,15 +81,17 @@ fn a_builder_that_counts_and_dissents_is_never_outvoted() {
     let all = judged(
         &court,
         &[
-            says("a", &t.a, &[("x", GOOD), ("y", GOOD)]),
-            says("b", &t.b, &[("x", GOOD), ("y", GOOD)]),
-            says("c", &t.c, &[("x", OTHER), ("y", GOOD)]),
+            says("a", &t.a, &[("x-1.0", GOOD), ("y-1.0", GOOD)]),
+            says("b", &t.b, &[("x-1.0", GOOD), ("y-1.0", GOOD)]),
+            says("c", &t.c, &[("x-1.0", OTHER), ("y-1.0", GOOD)]),
         ],
     );
-    assert_eq!((outcome(&all, "x"), outcome(&all, "y")), (Outcome::Disputed, Outcome::Agreed));
+    assert_eq!((outcome(&all, "x-1.0"), outcome(&all, "y-1.0")), (Outcome::Disputed, Outcome::Agreed));
     let said = all.settle().unwrap_err().to_string();
     assert!(
-        said.contains("do not agree on x") && said.contains("a, b say aaaa") && said.contains("c say bbbb"),
+        said.contains("do not agree on x-1.0")
+            && said.contains("a, b say aaaa")
+            && said.contains("c say bbbb"),
         "{said}"
     );
 }
@@ -101,12 +103,12 @@ fn a_stranger_neither_counts_nor_dissents() {
     let all = judged(
         &court,
         &[
-            says("a", &t.a, &[("x", GOOD)]),
-            says("b", &t.b, &[("x", GOOD)]),
-            says("stranger", &stranger, &[("x", OTHER), ("z", OTHER)]),
+            says("a", &t.a, &[("x-1.0", GOOD)]),
+            says("b", &t.b, &[("x-1.0", GOOD)]),
+            says("stranger", &stranger, &[("x-1.0", OTHER), ("z-1.0", OTHER)]),
         ],
     );
-    assert_eq!((outcome(&all, "x"), outcome(&all, "z")), (Outcome::Agreed, Outcome::TooFew));
+    assert_eq!((outcome(&all, "x-1.0"), outcome(&all, "z-1.0")), (Outcome::Agreed, Outcome::TooFew));
     assert!(!all.lists[1].attesters[2].counts);
 }
 
@@ -115,8 +117,8 @@ fn a_builder_is_bound_to_the_key_of_its_folder() {
     let t = Three::new();
     let court = t.court(2);
     // One key in three folders is one builder, and only in its own.
-    let all = judged(&court, &["a", "b", "c"].map(|folder| says(folder, &t.a, &[("x", GOOD)])));
-    assert_eq!(outcome(&all, "x"), Outcome::TooFew);
+    let all = judged(&court, &["a", "b", "c"].map(|folder| says(folder, &t.a, &[("x-1.0", GOOD)])));
+    assert_eq!(outcome(&all, "x-1.0"), Outcome::TooFew);
     assert!(all.lists[1].attesters[1].why.contains("not the key of this folder"));
 }
 
@@ -126,23 +128,64 @@ fn one_key_with_two_folders_is_counted_once() {
     let text =
         court(2, &[("a", &a), ("b", &b)], &[&a, &b]).policy.text().replace("[\"a\"]", "[\"a\", \"old-a\"]");
     let court = court_of(Policy::parse("test", &text).unwrap(), &[&a, &b]);
-    let twice = [says("a", &a, &[("x", GOOD)]), says("old-a", &a, &[("x", GOOD)])];
-    assert_eq!(outcome(&judged(&court, &twice), "x"), Outcome::TooFew);
+    let twice = [says("a", &a, &[("x-1.0", GOOD)]), says("old-a", &a, &[("x-1.0", GOOD)])];
+    assert_eq!(outcome(&judged(&court, &twice), "x-1.0"), Outcome::TooFew);
 }
 
 #[test]
 fn what_is_tampered_with_unsigned_or_no_list_does_not_count() {
     let t = Three::new();
     let court = t.court(2);
-    let mut tampered = says("b", &t.b, &[("x", OTHER)]);
-    tampered.sums = says("b", &t.b, &[("x", GOOD)]).sums;
-    let mut unsigned = says("c", &t.c, &[("x", GOOD)]);
+    let mut tampered = says("b", &t.b, &[("x-1.0", OTHER)]);
+    tampered.sums = says("b", &t.b, &[("x-1.0", GOOD)]).sums;
+    let mut unsigned = says("c", &t.c, &[("x-1.0", GOOD)]);
     unsigned.signature.clear();
     let nonsense =
         Submitted { signature: detached(&t.c, b"no list"), sums: b"no list".to_vec(), ..unsigned.clone() };
-    let all = judged(&court, &[says("a", &t.a, &[("x", GOOD)]), tampered, unsigned, nonsense]);
-    assert_eq!(outcome(&all, "x"), Outcome::TooFew);
+    let all = judged(&court, &[says("a", &t.a, &[("x-1.0", GOOD)]), tampered, unsigned, nonsense]);
+    assert_eq!(outcome(&all, "x-1.0"), Outcome::TooFew);
     let why: Vec<_> = all.lists[1].attesters.iter().map(|a| (a.counts, a.why.as_str())).collect();
     assert!(why[0].0 && !why[1].0 && !why[2].0 && !why[3].0, "{why:?}");
     assert!(why[2].1.contains("not signed") && why[3].1.contains("line 1"), "{why:?}");
+}
+
+#[test]
+fn a_dissenter_in_the_other_list_is_not_outvoted_either() {
+    let t = Three::new();
+    let court = t.court(2);
+    let mut other = says("c", &t.c, &[("x-1.0", OTHER)]);
+    other.kind = ListKind::Noncodesigned;
+    let both = [says("a", &t.a, &[("x-1.0", GOOD)]), says("b", &t.b, &[("x-1.0", GOOD)]), other];
+    let all = judged(&court, &both);
+    assert_eq!(outcome(&all, "x-1.0"), Outcome::Disputed);
+    let said = all.settle().unwrap_err().to_string();
+    assert!(said.contains("c say bbbb") && said.contains("noncodesigned"), "{said}");
+}
+
+#[test]
+fn attestations_of_another_version_are_not_this_ones() {
+    let t = Three::new();
+    let old = ["a", "b"].map(|who| says(who, if who == "a" { &t.a } else { &t.b }, &[("x-0.9", GOOD)]));
+    let said = judged(&t.court(2), &old).settle().unwrap_err().to_string();
+    assert!(said.contains("has the version in its name"), "{said}");
+}
+
+#[test]
+fn one_builders_nonsense_does_not_stop_the_others() {
+    let t = Three::new();
+    let folder = tempfile::tempdir().unwrap();
+    for (who, cert) in [("a", &t.a), ("b", &t.b)] {
+        let said = says(who, cert, &[("x-1.0", GOOD)]);
+        let path = folder.path().join("1.0").join(who);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("all.SHA256SUMS"), said.sums).unwrap();
+        std::fs::write(path.join("all.SHA256SUMS.asc"), said.signature).unwrap();
+    }
+    std::fs::create_dir_all(folder.path().join("1.0/c/all.SHA256SUMS")).unwrap();
+    std::fs::create_dir_all(folder.path().join("1.0/d")).unwrap();
+    std::fs::write(folder.path().join("1.0/d/all.SHA256SUMS"), vec![b'a'; 5 << 20]).unwrap();
+    let submitted = hab_keys::read_attestations(folder.path(), "1.0").unwrap();
+    let all = judged(&t.court(2), &submitted);
+    assert_eq!(all.lists[1].attesters.len(), 4);
+    assert!(all.settle().is_ok());
 }

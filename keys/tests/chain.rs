@@ -347,3 +347,48 @@ fn a_tag_needs_its_history_where_the_policy_says_so() {
     let other = history.verify_by(&court, first, None, &Seen::default()).unwrap();
     assert!(tag.with_chain(&other).settle().is_err());
 }
+
+#[test]
+fn a_tree_that_is_not_sorted_is_refused_however_it_is_signed() {
+    let history = History::new();
+    let base = files(&[]);
+    let one = files(&[("one", "1\n")]);
+    // The right merge's tree with one entry more, at the front: who looks it up by name does not find it.
+    let good = history.merge(history.root, (history.root, &base), &one, &one, WELL);
+    let good = history.git.find_commit(good).unwrap();
+    let odb = history.git.odb().unwrap();
+    let evil = history.git.blob(b"!").unwrap();
+    let entry = [b"100644 zzz-evil.sh\0".as_slice(), evil.as_bytes()].concat();
+    let bytes = [entry.as_slice(), odb.read(good.tree_id()).unwrap().data()].concat();
+    let tree = odb.write(git2::ObjectType::Tree, &bytes).unwrap();
+    let raw = String::from_utf8(odb.read(good.id()).unwrap().data().to_vec()).unwrap();
+    let start = raw.find("gpgsig").unwrap();
+    let end = raw.find("\n\nMerge").unwrap() + 1;
+    let unsigned =
+        format!("{}{}", &raw[..start], &raw[end..]).replace(&good.tree_id().to_string(), &tree.to_string());
+    let signature = String::from_utf8(detached(&history.key, unsigned.as_bytes())).unwrap();
+    let tip = history.git.commit_signed(&unsigned, signature.trim_end(), None).unwrap();
+    let said = said(history.verify(tip));
+    assert!(said.contains("is not sorted"), "{said}");
+    // Without the hash of the tree, the merge says it.
+    let text = history.court("").policy.text().replace("tree-sha512 = true", "tree-sha512 = false");
+    let court = court_of(Policy::parse("test", &text).unwrap(), &[&history.key]);
+    let refused = history.verify_by(&court, tip, None, &Seen::default()).unwrap_err().to_string();
+    assert!(refused.contains("merging its parents gives tree"), "{refused}");
+}
+
+#[test]
+fn a_repository_with_a_commit_graph_is_judged_without_it() {
+    let history = History::new();
+    let tip = history.clean();
+    history.git.reference("refs/heads/main", tip, true, "test").unwrap();
+    let written = std::process::Command::new("git")
+        .arg("--git-dir")
+        .arg(history.git.path())
+        .args(["commit-graph", "write", "--reachable"])
+        .status()
+        .unwrap();
+    assert!(written.success());
+    assert!(history.git.path().join("objects/info/commit-graph").exists());
+    assert_eq!(history.verify(tip).unwrap().summary().merges, 2);
+}

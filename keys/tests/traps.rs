@@ -138,6 +138,9 @@ fn a_key_that_expired_since_counts_where_the_policy_says_so_or_it_was_seen_befor
     // This farm saw it when the key was alive.
     let memory = SeenThen(now());
     let seen = judged(strict.judge_at(later).remembering(&memory)).unwrap();
+    // A memory of a time when it was not good yet does not speak against it.
+    let early = SeenThen(now() - 3 * DAY);
+    assert!(judged(strict.judge().remembering(&early)).is_ok());
     assert_eq!(seen.evidence().signatures[0].basis, hab_keys::Basis::FirstSeen);
     // A memory of the future is a clock that was wrong.
     let memory = SeenThen(later + DAY);
@@ -358,4 +361,95 @@ fn a_list_of_hashes_is_believed_only_as_a_whole_and_signed() {
     assert!(HashList::parse(b"not a list").is_err());
     let id: KeyId = key.fingerprint().to_string().parse().unwrap();
     assert!(court.policy.pin(&id).is_some());
+}
+
+/// A certificate with a signing subkey, made a while ago, that is valid for so many days.
+fn old_cert(made: Duration, valid: Duration) -> Cert {
+    sequoia_openpgp::cert::CertBuilder::new()
+        .add_userid("old")
+        .set_creation_time(now() - made)
+        .set_validity_period(valid)
+        .add_signing_subkey()
+        .generate()
+        .unwrap()
+        .0
+}
+
+/// The policy in which expired keys count, with another line for the key.
+fn lenient(key: &Cert, line: &str, known: &Cert) -> Court {
+    let text = policy("archive-signature", 1, &[key]).text().to_owned();
+    let text = text.replace("threshold = 1", "threshold = 1\nexpired-since = true");
+    court_of(Policy::parse("test", &text.replace("reason", &format!("{line}\nreason"))).unwrap(), &[known])
+}
+
+#[test]
+fn a_key_that_expires_does_not_come_back_into_the_range_of_its_pin() {
+    // Alive from 2000 days ago to 500 days ago; pinned until 1500 days ago.
+    let key = old_cert(2000 * DAY, 1500 * DAY);
+    let day = |ago: Duration| jiff::Timestamp::try_from(now() - ago).unwrap().to_string()[..10].to_owned();
+    let until = format!("until = \"{}\"", day(1500 * DAY));
+    let late = detached_at(&key, TEXT, now() - 1000 * DAY);
+    let said = said(file(&lenient(&key, &until, &key), &late));
+    assert!(said.contains("until when its key is pinned"), "{said}");
+    let early = detached_at(&key, TEXT, now() - 1800 * DAY);
+    assert!(file(&lenient(&key, &until, &key), &early).is_ok());
+    let since = format!("since = \"{}\"", day(1500 * DAY));
+    assert!(file(&lenient(&key, &since, &key), &early).is_err());
+}
+
+#[test]
+fn a_revoked_subkey_does_not_come_back_when_its_certificate_expires() {
+    let key = old_cert(2000 * DAY, 1500 * DAY);
+    let subkey = key.keys().subkeys().next().unwrap();
+    let mut signer = key.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+    let revocation = sequoia_openpgp::cert::SubkeyRevocationBuilder::new()
+        .set_reason_for_revocation(ReasonForRevocation::KeySuperseded, b"test")
+        .unwrap()
+        .set_signature_creation_time(now() - 1000 * DAY)
+        .unwrap()
+        .build(&mut signer, &key, subkey.key(), None)
+        .unwrap();
+    let revoked = key.clone().insert_packets(revocation).unwrap().0;
+    let signature = detached_at(&key, TEXT, now() - 1800 * DAY);
+    assert!(file(&lenient(&key, "", &key), &signature).is_ok());
+    let said = said(file(&lenient(&key, "", &revoked), &signature));
+    assert!(said.contains("revoked: the subkey that signed"), "{said}");
+}
+
+#[test]
+fn a_signature_that_is_a_compressed_bomb_is_not_unpacked() {
+    use std::io::Write as _;
+    // A Compressed Data packet (RFC 9580, section 5.6), old format, of indeterminate length: ZIP of 512 MiB of zeros.
+    let mut zip = flate2::write::DeflateEncoder::new(vec![0xa3, 1], flate2::Compression::best());
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..512 {
+        zip.write_all(&zeros).unwrap();
+    }
+    let bomb = zip.finish().unwrap();
+    assert!(bomb.len() < 1 << 20, "{}", bomb.len());
+    let key = cert("key");
+    let before = peak_memory();
+    assert!(file(&court("archive-signature", 1, &[&key], &[&key]), &bomb).is_err());
+    let grown = peak_memory() - before;
+    assert!(grown < 256 << 10, "{grown} KiB more");
+}
+
+/// The most memory that this process ever had, in KiB.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn an_archive_that_meets_only_a_part_of_what_is_demanded_is_refused() {
+    let key = cert("key");
+    let text = policy("archive-signature", 1, &[&key]).text().replace(
+        "name = \"test\"",
+        "name = \"test\"\naccept = { all = [\"it\", \"more\"] }\n[require.more]\nkind = \"tag\"\nthreshold = 1",
+    );
+    let court = court_of(Policy::parse("test", &text).unwrap(), &[&key]);
+    let release = clearsign(&key, "Codename: stable\nDate: Sat, 11 Jan 2025 10:05:31 UTC\nSHA256:\n");
+    let refused = hab_keys::debian::VerifiedRelease::verify(&release, "stable", &court.judge()).unwrap_err();
+    assert!(refused.to_string().contains("accepts it and more; met: it"), "{refused}");
 }

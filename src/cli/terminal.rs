@@ -19,15 +19,24 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// A line for people.
 pub fn say(text: &str) {
-    // A closed stderr must not end a build.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    write(&plain(text));
 }
 
 /// An error for people.
 pub fn error(text: &str) {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-    say(&format!("{label} {text}"));
+    write(&format!("{label} {}", plain(text)));
+}
+
+fn write(line: &str) {
+    // A closed stderr must not end a build.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Names and words from outside must not move the cursor, or paint another verdict over the real one.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
 }
 
 /// Details for whoever sets HAB_LOG, such as HAB_LOG=debug.

@@ -197,7 +197,11 @@ fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -
     match &decision.refusal {
         None => {
             let policy = decision.evidence.policy.as_ref().map(|p| p.name.as_str()).unwrap_or_default();
-            terminal::say(&format!("{}: accepted by policy {policy}", decision.question));
+            let met = decision.evidence.met.join(", ");
+            terminal::say(&format!(
+                "{}: accepted, by requirement {met} of policy {policy}",
+                decision.question
+            ));
             if global.json { print_json(whole) } else { Ok(()) }
         }
         Some(refusal) => {
@@ -225,6 +229,15 @@ fn signature(seen: &SignatureSeen) -> String {
 }
 
 fn say_attestations(attestations: &Attestations) {
+    let count = |outcome| attestations.count(outcome);
+    terminal::say(&format!(
+        "{}: {} entries agreed on by {} or more, {} named by too few, {} disputed",
+        attestations.version,
+        count(Outcome::Agreed),
+        attestations.threshold,
+        count(Outcome::TooFew),
+        count(Outcome::Disputed)
+    ));
     for list in attestations.lists.iter().filter(|l| !l.attesters.is_empty()) {
         let counting = list.attesters.iter().filter(|a| a.counts).count();
         let expired = |a: &&hab_keys::Attester| {

@@ -12,7 +12,7 @@ use hab_keys::{
 use hab_mirror::git::GitMirror;
 use hab_oci::Digest;
 
-use super::{Farm, FarmError};
+use super::{Farm, FarmError, open};
 
 /// The largest file that is judged, in bytes.
 const FILE: u64 = 2 << 30;
@@ -20,6 +20,8 @@ const FILE: u64 = 2 << 30;
 const SIGNATURE: u64 = 4 << 20;
 /// Under which kind the catalog remembers how far a chain was verified.
 const CHAIN: &str = "chain-verified";
+/// Under which kind it remembers the decisions that this farm made.
+const DECISION: &str = "decision";
 
 /// By whom and with what to judge.
 #[derive(Clone, Debug)]
@@ -64,7 +66,11 @@ impl Farm {
         for (_, bytes) in bytes {
             self.store.blobs.put(bytes)?;
         }
-        let document = self.store.blobs.put(decision.to_text().as_bytes())?;
+        let text = decision.to_text();
+        let document = self.store.blobs.put(text.as_bytes())?;
+        let (name, size) = (document.to_string(), text.len() as u64);
+        let made = self.store.catalog.remember(DECISION, &name, &document, size, open::now());
+        self.runtime.block_on(made)?;
         self.saw(&decision.evidence.signatures)?;
         Ok(document)
     }
@@ -134,16 +140,29 @@ impl Farm {
         self.decide(by, question, &documents)
     }
 
-    /// Makes a decision again from what the store has, without a network, and holds the two against each other.
+    /// Makes a decision again from what the store has, without a network, and holds the two against each other. Only one
+    /// that this farm made: what a document says of its own time, policy and memory is believed because it is recorded.
     pub fn decide_again(&self, text: &[u8]) -> Result<Decided, FarmError> {
-        let decision = Decision::parse(text)?.again(&|digest| {
+        let decision = Decision::parse(text)?;
+        let document = Digest::of(decision.to_text().as_bytes());
+        if self.runtime.block_on(self.store.catalog.latest(DECISION, &document.to_string()))?.is_none() {
+            let refusal = format!("decision {document} was not made by this farm, or was changed since");
+            return Err(FarmError::Decided { refusal });
+        }
+        let decision = decision.again(&|digest| {
             let bytes = self.store.blobs.read(digest).ok().flatten();
             bytes.ok_or_else(|| Refusal::NotListed {
                 what: digest.to_string(),
                 index: "this store".to_owned(),
             })
         })?;
-        Ok(Decided { document: Digest::of(text), decision, attestations: None })
+        if let Some(then) = &decision.evidence.policy
+            && self.policy(&then.name).is_ok_and(|now| now.reference() != *then)
+        {
+            self.progress
+                .note(&format!("policy {} has changed since; this is by what it was then", then.name));
+        }
+        Ok(Decided { document, decision, attestations: None })
     }
 
     /// A document of the store.
@@ -178,7 +197,7 @@ impl Farm {
 
     /// A repository: a path, or else the name of a project that is mirrored here.
     fn repository(&self, path: &Path) -> Result<GitMirror, FarmError> {
-        let mirrored = self.options.data.join("git").join(path).with_extension("git");
+        let mirrored = self.options.data.join("git").join(format!("{}.git", path.display()));
         let named = path.components().count() == 1 && !path.exists() && mirrored.is_dir();
         if !named {
             exists(path)?;
@@ -194,7 +213,8 @@ impl Farm {
         (project, repository): (&str, &Path),
         tip: &str,
     ) -> Result<Chained, FarmError> {
-        let fact = format!("{} {project}", policy.reference().digest);
+        // Another certificate, or another revision of one, may be a revocation.
+        let fact = format!("{} {} {project}", policy.reference().digest, certificates.digest()?);
         let resumed = self.verified_before(&fact)?;
         let judge = self.judge(policy, certificates);
         let watch = Watch { farm: self, fact: &fact, project };
@@ -323,7 +343,7 @@ impl ChainObserver for Watch<'_> {
         // What is not remembered is verified once more; nothing else is lost.
         if let Ok(digest) = farm.store.blobs.put(tip.as_bytes()) {
             let size = tip.len() as u64;
-            let remembered = farm.store.catalog.remember(CHAIN, self.fact, &digest, size, super::open::now());
+            let remembered = farm.store.catalog.remember(CHAIN, self.fact, &digest, size, open::now());
             let _ = farm.runtime.block_on(remembered);
         }
     }

@@ -45,20 +45,16 @@ impl Farm {
         self.options.data.join("certificates")
     }
 
-    /// Remembers that these signatures were seen now, unless they were seen before.
+    /// Remembers that these signatures were good now, unless they were before. One that is not good is not remembered: that
+    /// its certificate was missing or its key expired at first must not be held against it later.
     pub(super) fn saw(&self, signatures: &[SignatureSeen]) -> Result<(), FarmError> {
         let catalog = &self.store.catalog;
-        for seen in signatures {
+        for seen in signatures.iter().filter(|s| s.verdict == Verdict::Good) {
             let name = seen.digest.to_string();
-            self.runtime.block_on(catalog.remember(SIGNATURE, &name, &seen.digest, 0, open::now()))?;
-            if matches!(seen.verdict, Verdict::Good | Verdict::ExpiredSince(_)) {
-                self.runtime.block_on(catalog.remember(
-                    SIGNED_BY,
-                    &seen.key,
-                    &seen.digest,
-                    0,
-                    open::now(),
-                ))?;
+            let remembered = catalog.remember(SIGNATURE, &name, &seen.digest, 0, open::now());
+            if self.runtime.block_on(remembered)? {
+                let signed = catalog.remember(SIGNED_BY, &seen.key, &seen.digest, 0, open::now());
+                self.runtime.block_on(signed)?;
             }
         }
         Ok(())

@@ -18,6 +18,9 @@ const ACCEPTED: &str = "debian-in-release-accepted";
 /// Under which kind the catalog remembers tag objects that a policy accepted.
 const ACCEPTED_TAG: &str = "git-tag-accepted";
 
+/// Under which kind it remembers those that a person took unsigned: they do not stand in the way of a signed one.
+const TAKEN_TAG: &str = "git-tag-taken-unsigned";
+
 /// The Sources or Packages index at `path` of a suite, through its verified InRelease.
 pub(super) fn index(
     fetcher: &Fetcher<'_>,
@@ -194,7 +197,9 @@ impl Farm {
         let mirror = self.git(project)?;
         let name = format!("{project} {version}");
         let kept = |source| MirrorError::Keep { what: name.clone(), source };
-        let accepted = self.keep.latest(ACCEPTED_TAG, &name).map_err(kept)?;
+        let taken = unsigned && policy.requirement(RuleKind::Unsigned).is_some();
+        let kind = if taken { TAKEN_TAG } else { ACCEPTED_TAG };
+        let accepted = self.keep.latest(kind, &name).map_err(kept)?;
         if accepted.is_none() && !self.options.offline {
             let known = mirror.tag(version)?;
             let judged = self.judge_tags(project, &known, (&policy, unsigned), None)?;
@@ -216,7 +221,7 @@ impl Farm {
             })?;
         let verified = self.settled(project, &policy, verified)?;
         let digest = verified.object_digest().clone();
-        self.keep.remember(ACCEPTED_TAG, &name, &digest, 0).map_err(kept)?;
+        self.keep.remember(kind, &name, &digest, 0).map_err(kept)?;
         self.saw(&verified.evidence().signatures)?;
         Ok(verified)
     }
@@ -234,7 +239,8 @@ impl Farm {
         let certificates = self.certificates(policy, &[])?;
         let judge = self.judge(policy, &certificates);
         let is_accepted = |tag: &TagBytes| {
-            accepted.is_none_or(|digest| tag.object.as_deref().is_some_and(|o| Digest::of(o) == *digest))
+            // A lightweight tag is its commit.
+            accepted.is_none_or(|digest| Digest::of(tag.object.as_deref().unwrap_or(&tag.commit)) == *digest)
         };
         let other = seen.iter().find(|tag| !is_accepted(tag));
         if let (Some(_), Some(other)) = (accepted, other) {

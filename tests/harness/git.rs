@@ -35,6 +35,11 @@ impl Upstream {
         repo.commit(Some("refs/heads/main"), &who, &who, message, &tree, &parents).unwrap()
     }
 
+    /// Points `name` at a commit itself.
+    pub fn lightweight_tag(&self, name: &str, commit: Oid) {
+        self.repository.reference(&format!("refs/tags/{name}"), commit, true, "test").unwrap();
+    }
+
     /// A commit on the main branch that `key` signs.
     pub fn signed_commit(&self, message: &str, key: &Cert) -> Oid {
         let repo = &self.repository;

@@ -5,14 +5,18 @@
 //! tree or a conflict (it does not search for renames here), git itself decides, as in Bitcoin Core's own checker. The
 //! first two say yes only where no entry comes from nowhere, which is what the check is for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use git2::{MergeOptions, ObjectType, Oid, Repository, Tree};
+use git2::{MergeOptions, ObjectType, Oid, Repository};
+
+use crate::object::{TreeEntry, tree_entries};
 
 pub(super) struct Merger {
     objects: PathBuf,
+    /// Whether the repository has a commit graph: a cache of who descends from whom, which libgit2 believes.
+    graph: bool,
 }
 
 impl Merger {
@@ -20,15 +24,18 @@ impl Merger {
     /// opened repository does.
     pub fn new(repository: &Repository) -> Result<Self, git2::Error> {
         repository.odb()?.add_new_mempack_backend(1000)?;
-        Ok(Self { objects: repository.commondir().join("objects") })
+        let objects = repository.commondir().join("objects");
+        let graph =
+            ["info/commit-graph", "info/commit-graphs"].iter().any(|name| objects.join(name).exists());
+        Ok(Self { objects, graph })
     }
 
     /// Whether merging `theirs` into `ours` gives `tree`.
     pub fn check(&self, repository: &Repository, ours: Oid, theirs: Oid, tree: Oid) -> Result<(), String> {
-        if by_entries(repository, ours, theirs, tree).unwrap_or(false) {
+        if !self.graph && by_entries(repository, ours, theirs, tree).unwrap_or(false) {
             return Ok(());
         }
-        if by_libgit2(repository, ours, theirs).is_ok_and(|merged| merged == Some(tree)) {
+        if !self.graph && by_libgit2(repository, ours, theirs).is_ok_and(|merged| merged == Some(tree)) {
             return Ok(());
         }
         match by_git(&self.objects, ours, theirs)? {
@@ -54,19 +61,21 @@ fn entries(repository: &Repository, [base, ours, theirs, merged]: [Oid; 4]) -> R
     {
         return Ok(true);
     }
-    let trees = [base, ours, theirs, merged].map(|id| repository.find_tree(id));
-    let [base, ours, theirs, merged] = trees;
-    let trees = [base?, ours?, theirs?, merged?];
-    let names: BTreeSet<Vec<u8>> =
-        trees.iter().flat_map(|tree| tree.iter().map(|e| e.name_bytes().to_vec())).collect();
+    let mut trees = Vec::new();
+    for id in [base, ours, theirs, merged] {
+        let Some(entries) = tree_entries(&repository.find_tree(id)?) else { return Ok(false) };
+        trees.push(entries);
+    }
+    let names: BTreeSet<&Vec<u8>> = trees.iter().flat_map(BTreeMap::keys).collect();
     for name in names {
-        let [base, ours, theirs, merged] = [0, 1, 2, 3].map(|n| entry(&trees[n], &name));
+        let [base, ours, theirs, merged] = [0, 1, 2, 3].map(|n: usize| trees[n].get(name).copied());
         if let Some(expected) = pick(&base, &ours, &theirs)
             && *expected == merged
         {
             continue;
         }
-        let folder = |e: &Entry| e.filter(|(_, kind, _)| *kind == ObjectType::Tree).map(|(id, ..)| id);
+        let folder =
+            |e: &Option<TreeEntry>| e.filter(|(_, kind, _)| *kind == ObjectType::Tree).map(|(id, ..)| id);
         let (Some(b), Some(o), Some(t), Some(m)) =
             (folder(&base), folder(&ours), folder(&theirs), folder(&merged))
         else {
@@ -77,14 +86,6 @@ fn entries(repository: &Repository, [base, ours, theirs, merged]: [Oid; 4]) -> R
         }
     }
     Ok(true)
-}
-
-/// Id, kind and mode.
-type Entry = Option<(Oid, ObjectType, i32)>;
-
-fn entry(tree: &Tree<'_>, name: &[u8]) -> Entry {
-    let found = tree.get_name_bytes(name)?;
-    Some((found.id(), found.kind()?, found.filemode()))
 }
 
 /// What a three-way merge takes: the value of the side that changed it.
@@ -106,15 +107,15 @@ fn by_libgit2(repository: &Repository, ours: Oid, theirs: Oid) -> Result<Option<
     if index.has_conflicts() { Ok(None) } else { index.write_tree_to(repository).map(Some) }
 }
 
-/// `git merge-tree` (2.38 or newer) over `objects`, in an empty repository of its own, so that the settings of the one
-/// that is judged do not matter. `None`: conflicts.
+/// `git merge-tree` (2.38 or newer) over `objects`, in an empty repository of its own, so that the settings and caches of
+/// the one that is judged do not matter. `None`: conflicts.
 fn by_git(objects: &Path, ours: Oid, theirs: Oid) -> Result<Option<String>, String> {
     let folder = tempfile::tempdir().map_err(|e| format!("no folder to merge in: {e}"))?;
     Repository::init_bare(folder.path()).map_err(|e| e.message().to_owned())?;
     let output = Command::new("git")
         .arg("--git-dir")
         .arg(folder.path())
-        .args(["merge-tree", "--write-tree", "--no-messages"])
+        .args(["-c", "core.commitGraph=false", "merge-tree", "--write-tree", "--no-messages"])
         .args([ours.to_string(), theirs.to_string()])
         .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects)
         .env("GIT_CONFIG_NOSYSTEM", "1")

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use git2::{ObjectType, Oid, Repository};
 use sha2::{Digest as _, Sha512};
 
-use crate::object::Commit;
+use crate::object::{Commit, tree_entries};
 
 /// The largest file that is hashed, in bytes.
 const FILE_LIMIT: usize = 1 << 30;
@@ -91,6 +91,12 @@ impl<'a> Trees<'a> {
         let folder = repository.find_tree(tree).map_err(|e| e.message().to_owned())?;
         if folder.len() > FILES_LIMIT {
             return Err(format!("a folder has {} files, more than {FILES_LIMIT}", folder.len()));
+        }
+        if tree_entries(&folder).is_none() {
+            return Err(format!(
+                "its folder {:?} is not sorted, or has a name twice",
+                String::from_utf8_lossy(prefix)
+            ));
         }
         let mut lines = Vec::new();
         for entry in &folder {

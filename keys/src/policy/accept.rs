@@ -7,7 +7,11 @@ use serde::Deserialize;
 
 /// `"release-tag"`, `{ all = […] }` or `{ any = […] }`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "the name of a requirement, { all = [...] } or { any = [...] }")]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "the name of a requirement, { all = [...] } or { any = [...] }"
+)]
 pub enum Accept {
     /// One requirement.
     Name(String),

@@ -114,13 +114,22 @@ fn read(file: PolicyFile, text: &str) -> Result<Policy, String> {
     if file.require.is_empty() {
         return Err("it requires nothing".to_owned());
     }
-    let mut requirements = BTreeMap::new();
+    let mut requirements: BTreeMap<String, Requirement> = BTreeMap::new();
     for (name, table) in file.require {
         let rule = rule(table).map_err(|e| format!("require.{name}: {e}"))?;
         let unmeetable =
             rule.quorum().filter(|_| file.needs_keys.is_none()).and_then(|q| unmeetable(q, &pins));
         if let Some(why) = unmeetable {
             return Err(format!("require.{name}: {why}"));
+        }
+        let same = |r: &&Requirement| r.rule.kind() == rule.kind();
+        if let Some(other) = requirements.values().find(same) {
+            // Which of the two decides would be a matter of their names.
+            return Err(format!(
+                "require.{name} is of the same kind as require.{}: {}",
+                other.name,
+                rule.kind()
+            ));
         }
         requirements.insert(name.clone(), Requirement { name, rule });
     }

@@ -202,7 +202,7 @@ impl Policy {
         self.requirements.values()
     }
 
-    /// The first requirement of a kind, in the order of their names.
+    /// The requirement of a kind; a policy has one of each at most.
     pub fn requirement(&self, kind: RuleKind) -> Option<&Requirement> {
         self.requirements.values().find(|r| r.rule.kind() == kind)
     }

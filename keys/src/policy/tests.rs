@@ -51,6 +51,17 @@ fn what_would_accept_too_much_or_nothing_is_refused() {
         ("name = \"p\"", "name = \"p\"\naccept = \"relase\"", "accept names relase"),
         ("name = \"p\"", "name = \"p\"\naccept = { all = [] }", "empty list"),
         ("name = \"p\"", "name = \"p\"\naccept = { some = [] }", "{ all = [...] }"),
+        // Of two conditions, none may be dropped.
+        (
+            "name = \"p\"",
+            "name = \"p\"\naccept = { all = [\"release\"], any = [\"release\"] }",
+            "{ all = [...] }",
+        ),
+        (
+            "[[key]]",
+            "[require.lax]\nkind = \"tag\"\nthreshold = 1\n[[key]]",
+            "require.release is of the same kind as require.lax: tag",
+        ),
         ("reason = \"r\"", "reason = \" \"", "needs a name and a reason"),
         ("reason = \"r\"", "", "missing field `reason`"),
         ("kind = \"tag\"", "kind = \"anything\"", "unknown variant"),
