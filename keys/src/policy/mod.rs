@@ -1,7 +1,7 @@
 //! What a project demands: `trust/<project>/policy.toml`.
 //!
 //! A policy pins keys, names requirements over them, and says which of the requirements a source must meet. Reading the
-//! file is in [`file`]; what the expression of requirements means is in [`accept`].
+//! file is in `file.rs`; what the expression of requirements means is in [`Accept`].
 
 mod accept;
 mod file;
