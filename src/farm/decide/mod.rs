@@ -1,26 +1,24 @@
 //! Decisions for people who ask: `hab-build verify`. Everything a decision rests on is kept, so that it can be made again.
 
-use std::fs::{self, File};
+mod history;
+mod raw;
+
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use hab_keys::chain::{self, Summary};
-use hab_keys::{
-    Attestations, Certificates, Chain, ChainObserver, Decision, Document, Examined, Policy, Question,
-    Refusal, RuleKind, SignatureSeen, VerifiedChain, VerifiedFile,
-};
+use hab_keys::{Attestations, Certificates, Decision, Document, Question, Refusal, RuleKind, VerifiedFile};
 use hab_mirror::git::GitMirror;
 use hab_oci::Digest;
 
+pub use self::raw::{Looked, ObjectKind, is_raw};
 use super::{Farm, FarmError, open};
 
 /// The largest file that is judged, in bytes.
 const FILE: u64 = 2 << 30;
 /// The largest signature file that is read, in bytes; a whole one is refused by its own limit.
 const SIGNATURE: u64 = 4 << 20;
-/// Under which kind the catalog remembers how far a chain was verified.
-const CHAIN: &str = "chain-verified";
-/// Under which kind it remembers the decisions that this farm made.
+/// Under which kind the catalog remembers the decisions that this farm made.
 const DECISION: &str = "decision";
 
 /// By whom and with what to judge.
@@ -170,31 +168,6 @@ impl Farm {
         Ok(self.store.blobs.read(digest)?)
     }
 
-    /// Judges the history of `reference` in the repository at `path`; what was verified before under the same policy is
-    /// not judged again.
-    pub fn verify_commits(&self, by: &By, path: &Path, reference: &str) -> Result<ChainDecided, FarmError> {
-        let policy = self.policy(&by.policy)?;
-        let certificates = self.certificates(&policy, &by.certificates)?;
-        let repository = self.repository(path)?;
-        let tip = repository.commit_id(reference);
-        let tip =
-            tip.ok_or_else(|| FarmError::Usage(format!("{} has no commit {reference}", path.display())))?;
-        let project = repository.project().to_owned();
-        let place = repository.path().canonicalize().map_err(FarmError::io(repository.path()))?;
-        let bytes = repository.commit(&tip)?;
-        let chained = self.chain(&policy, &certificates, (&project, &place), &tip);
-        let (answer, summary, resumed) = match chained {
-            Ok(Chained { verified, resumed }) => (Ok(()), Some(verified.summary().clone()), resumed),
-            Err(FarmError::Refused(e)) if e.is_verdict() => (Err(e), None, None),
-            Err(e) => return Err(e),
-        };
-        let judge = self.judge(&policy, &certificates);
-        let question = Question::Commits { project, repository: place, tip };
-        let (decision, bytes) = Decision::record(question, &[bytes], &judge, answer)?;
-        let document = self.keep_decision(&decision, &bytes)?;
-        Ok(ChainDecided { decided: Decided { decision, document, attestations: None }, resumed, summary })
-    }
-
     /// A repository: a path, or else the name of a project that is mirrored here.
     fn repository(&self, path: &Path) -> Result<GitMirror, FarmError> {
         let mirrored = self.options.data.join("git").join(format!("{}.git", path.display()));
@@ -204,167 +177,6 @@ impl Farm {
         }
         Ok(GitMirror::existing(if named { &mirrored } else { path })?)
     }
-
-    /// Judges the history up to `tip`, from where an earlier check under the same policy ended.
-    pub(super) fn chain(
-        &self,
-        policy: &Policy,
-        certificates: &Certificates,
-        (project, repository): (&str, &Path),
-        tip: &str,
-    ) -> Result<Chained, FarmError> {
-        // Another certificate, or another revision of one, may be a revocation.
-        let fact = format!("{} {} {project}", policy.reference().digest, certificates.digest()?);
-        let resumed = self.verified_before(&fact)?;
-        let judge = self.judge(policy, certificates);
-        let watch = Watch { farm: self, fact: &fact, project };
-        let chain = Chain { project, repository, tip, verified: resumed.as_deref() };
-        let verified = chain::verify(chain, &judge, &watch)?;
-        self.saw(&verified.evidence().signatures)?;
-        Ok(Chained { verified, resumed })
-    }
-
-    fn verified_before(&self, fact: &str) -> Result<Option<String>, FarmError> {
-        let Some(digest) = self.runtime.block_on(self.store.catalog.latest(CHAIN, fact))? else {
-            return Ok(None);
-        };
-        Ok(self.store.blobs.read(&digest)?.and_then(|bytes| String::from_utf8(bytes).ok()))
-    }
-
-    /// Looks at every tag and commit object in a folder of raw objects, each named by its id.
-    pub fn examine(&self, by: &By, folder: &Path, kind: ObjectKind) -> Result<Vec<Looked>, FarmError> {
-        let policy = self.policy(&by.policy)?;
-        let certificates = self.certificates(&policy, &by.certificates)?;
-        let judge = self.judge(&policy, &certificates);
-        let group = policy.requirement(match kind {
-            ObjectKind::Tag => RuleKind::Tag,
-            ObjectKind::Commit => RuleKind::CommitChain,
-        });
-        let group = group.and_then(|r| r.rule.quorum().cloned());
-        let mut looked = Vec::new();
-        for id in raw_objects(folder)? {
-            let bytes = read(&folder.join(&id), 8 << 20)?;
-            let examined = match kind {
-                ObjectKind::Tag => Examined::tag(&id, &bytes, &judge),
-                ObjectKind::Commit => Examined::commit(&id, &bytes, &judge),
-            };
-            looked.push(match examined {
-                Ok(examined) => {
-                    self.saw(&examined.signatures)?;
-                    let counts = group.as_ref().is_some_and(|q| judge.counts(q, &examined.signatures));
-                    Looked { id, name: examined.name, counts, signatures: examined.signatures, refused: None }
-                }
-                Err(e) if e.is_verdict() => Looked {
-                    id,
-                    name: String::new(),
-                    counts: false,
-                    signatures: Vec::new(),
-                    refused: Some(e.to_string()),
-                },
-                Err(e) => return Err(e.into()),
-            });
-        }
-        Ok(looked)
-    }
-}
-
-/// Which kind of raw objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ObjectKind {
-    /// Annotated tags.
-    Tag,
-    /// Commits.
-    Commit,
-}
-
-/// A raw object that was looked at.
-#[derive(Debug, serde::Serialize)]
-pub struct Looked {
-    /// Its id.
-    pub id: String,
-    /// A tag's own name.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// Whether its signatures are enough for the policy.
-    pub counts: bool,
-    /// Its signatures.
-    pub signatures: Vec<SignatureSeen>,
-    /// Why it could not be judged.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-}
-
-impl Looked {
-    /// Its state, in few words: for counting.
-    pub fn state(&self) -> String {
-        match (&self.refused, self.signatures.first()) {
-            (Some(why), _) => why.clone(),
-            (None, None) => "unsigned".to_owned(),
-            (None, Some(seen)) => seen.verdict.to_string(),
-        }
-    }
-}
-
-/// A history that was verified, and up to where it had been before.
-pub(super) struct Chained {
-    pub verified: VerifiedChain,
-    resumed: Option<String>,
-}
-
-/// A decision about a history.
-#[derive(Debug, serde::Serialize)]
-pub struct ChainDecided {
-    /// The decision.
-    #[serde(flatten)]
-    pub decided: Decided,
-    /// Up to which commit it had been verified before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resumed: Option<String>,
-    /// What was found, where it was accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub summary: Option<Summary>,
-}
-
-/// Tells the person and remembers for the next run.
-struct Watch<'a> {
-    farm: &'a Farm,
-    fact: &'a str,
-    project: &'a str,
-}
-
-impl ChainObserver for Watch<'_> {
-    fn verified(&self, done: usize, total: usize, tip: &str) {
-        let farm = self.farm;
-        farm.progress.amount(
-            &format!("verify commits of {}:", self.project),
-            done as u64,
-            Some(total as u64),
-        );
-        // What is not remembered is verified once more; nothing else is lost.
-        if let Ok(digest) = farm.store.blobs.put(tip.as_bytes()) {
-            let size = tip.len() as u64;
-            let remembered = farm.store.catalog.remember(CHAIN, self.fact, &digest, size, open::now());
-            let _ = farm.runtime.block_on(remembered);
-        }
-    }
-
-    fn cancelled(&self) -> bool {
-        self.farm.progress.cancel().load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
-
-/// Whether `folder` is one of raw objects rather than a repository.
-pub fn is_raw(folder: &Path) -> bool {
-    GitMirror::existing(folder).is_err() && raw_objects(folder).is_ok_and(|ids| !ids.is_empty())
-}
-
-fn raw_objects(folder: &Path) -> Result<Vec<String>, FarmError> {
-    let entries = fs::read_dir(folder).map_err(FarmError::io(folder))?;
-    let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-    let mut ids: Vec<String> =
-        names.filter(|name| name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit())).collect();
-    ids.sort();
-    Ok(ids)
 }
 
 /// What a person names must be there; otherwise it is the question that is wrong.

@@ -1,0 +1,165 @@
+//! A decision as a document: what was asked, on which bytes, by which policy and certificates, and what was decided. From
+//! the kept bytes it can be decided again, years later and without a network.
+
+mod question;
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use hab_oci::Digest;
+use serde::{Deserialize, Serialize};
+
+pub use self::question::Question;
+use crate::judge::rfc3339;
+use crate::{Basis, Certificates, Document, Evidence, FirstSeen, Judge, Policy, Refusal, SignatureSeen};
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// The form of this document: 1.
+    pub schema: u32,
+    /// What was asked.
+    pub question: Question,
+    /// When it was decided, RFC 3339.
+    pub at: String,
+    /// On what.
+    pub evidence: Evidence,
+    /// The certificates at hand, each as one document.
+    pub certificates: Vec<Document>,
+    /// Why not; none when it was accepted.
+    pub refusal: Option<String>,
+}
+
+/// Bytes that a decision rests on, to be kept beside it.
+pub type Bytes = Vec<(Document, Vec<u8>)>;
+
+impl Decision {
+    /// Answers a question over `documents` and says on what.
+    pub fn make(
+        question: Question,
+        documents: &[Vec<u8>],
+        judge: &Judge<'_>,
+    ) -> Result<(Self, Bytes), Refusal> {
+        let answer = question.answer(documents, judge);
+        Self::record(question, documents, judge, answer)
+    }
+
+    /// Says on what a question was answered by `judge` already.
+    pub fn record(
+        question: Question,
+        documents: &[Vec<u8>],
+        judge: &Judge<'_>,
+        answer: Result<(), Refusal>,
+    ) -> Result<(Self, Bytes), Refusal> {
+        let names = question.names();
+        let met =
+            judge.policy().requirement(question.rule()).map(|r| r.name.clone()).filter(|_| answer.is_ok());
+        let listed = names.iter().zip(documents).map(|(name, bytes)| Document::of(name, bytes));
+        let evidence = Evidence {
+            kind: question.evidence_kind(),
+            asked: question.to_string(),
+            policy: Some(judge.policy().reference()),
+            met: met.into_iter().collect(),
+            documents: listed.collect(),
+            signatures: question.signatures(documents, judge),
+        };
+        let mut kept: Bytes = evidence.documents.iter().cloned().zip(documents.iter().cloned()).collect();
+        let mut certificates = Vec::new();
+        for (name, bytes) in judge.certificates.exported()? {
+            let document = Document::of(&name, &bytes);
+            certificates.push(document.clone());
+            kept.push((document, bytes));
+        }
+        let text = judge.policy().text().as_bytes();
+        kept.push((Document::of(&format!("policy {}", judge.policy().name()), text), text.to_vec()));
+        let refusal = match answer {
+            Ok(()) => None,
+            Err(e) if e.is_verdict() => Some(e.to_string()),
+            Err(e) => return Err(e),
+        };
+        let at = rfc3339(judge.now());
+        Ok((Self { schema: 1, question, at, evidence, certificates, refusal }, kept))
+    }
+
+    /// The document's text: JSON with sorted keys and no white space, so that equal decisions are equal bytes.
+    pub fn to_text(&self) -> String {
+        // serde_json keeps a value's keys sorted, and numbers here are whole.
+        serde_json::to_value(self).map(|value| value.to_string()).unwrap_or_default()
+    }
+
+    /// Reads a decision.
+    pub fn parse(text: &[u8]) -> Result<Self, Refusal> {
+        let unreadable = |detail| Refusal::Unreadable { what: "the decision".to_owned(), detail };
+        let this: Self = serde_json::from_slice(text).map_err(|e| unreadable(e.to_string()))?;
+        if this.schema == 1 {
+            Ok(this)
+        } else {
+            Err(unreadable(format!("its schema is {}, not 1", this.schema)))
+        }
+    }
+
+    /// Decides again, at the same time, by the same policy and certificates, from bytes that `read` finds by digest; and
+    /// holds the new decision against this one.
+    pub fn again(&self, read: &dyn Fn(&Digest) -> Result<Vec<u8>, Refusal>) -> Result<Self, Refusal> {
+        let unreadable = |detail: String| Refusal::Unreadable { what: "the decision".to_owned(), detail };
+        let held = |document: &Document| -> Result<Vec<u8>, Refusal> {
+            let bytes = read(&document.digest)?;
+            let actual = Digest::of(&bytes);
+            if actual == document.digest {
+                return Ok(bytes);
+            }
+            Err(Refusal::WrongDigest {
+                what: document.name.clone(),
+                said_by: "the decision".to_owned(),
+                expected: document.digest.clone(),
+                actual,
+            })
+        };
+        let reference =
+            self.evidence.policy.as_ref().ok_or_else(|| unreadable("it names no policy".to_owned()))?;
+        let policy = Document { name: reference.name.clone(), digest: reference.digest.clone(), size: 0 };
+        let text = String::from_utf8(held(&policy)?).map_err(|e| unreadable(e.to_string()))?;
+        let policy = Policy::parse(&reference.name, &text).map_err(|e| unreadable(e.to_string()))?;
+        let certificates: Vec<u8> =
+            self.certificates.iter().map(held).collect::<Result<Vec<_>, _>>()?.concat();
+        let certificates = Certificates::from_bytes(&certificates);
+        let documents = self.evidence.documents.iter().map(held).collect::<Result<Vec<_>, _>>()?;
+        let now = time(&self.at).ok_or_else(|| unreadable(format!("{:?} is not a time", self.at)))?;
+        let memory = Recorded::of(&self.evidence.signatures);
+        let judge = Judge::new(&policy, &certificates, now).remembering(&memory);
+        let (again, _) = Self::make(self.question.clone(), &documents, &judge)?;
+        if again == *self {
+            return Ok(again);
+        }
+        let say = |d: &Self| d.refusal.clone().unwrap_or_else(|| "accepted".to_owned());
+        Err(Refusal::Malformed {
+            what: "the decision".to_owned(),
+            detail: if again.refusal == self.refusal {
+                "decided again from the same bytes, its evidence is another".to_owned()
+            } else {
+                format!("decided again from the same bytes: {}; it says: {}", say(&again), say(self))
+            },
+        })
+    }
+}
+
+/// What a decision says of when signatures were first seen.
+struct Recorded(BTreeMap<Digest, SystemTime>);
+
+impl Recorded {
+    fn of(signatures: &[SignatureSeen]) -> Self {
+        let seen = signatures.iter().filter(|s| s.basis == Basis::FirstSeen);
+        Self(seen.filter_map(|s| Some((s.digest.clone(), time(&s.judged)?))).collect())
+    }
+}
+
+impl FirstSeen for Recorded {
+    fn first_seen(&self, signature: &Digest) -> Option<SystemTime> {
+        self.0.get(signature).copied()
+    }
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}
