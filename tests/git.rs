@@ -93,3 +93,52 @@ fn an_upstream_that_is_not_there_and_a_tag_that_is_not_there_are_told_apart() {
     build(&world, &["node", "v9"]).refused(2, &["node has no tag v9"]);
     build(&world, &["node", "../../x"]).refused(2, &["is not a version"]);
 }
+
+#[test]
+fn every_change_of_a_tag_is_in_the_journal_for_ever() {
+    let world = World::new();
+    let upstream = Upstream::new(&world.path("upstream.git"));
+    let one = upstream.commit("one\n");
+    upstream.tag("v1.0", one, Some(&world.maintainer));
+    upstream.tag("v0.9", one, Some(&world.maintainer));
+    world.git_recipe("node", GOOD, &upstream.url());
+    let log = || {
+        let log = world.run("data", &["mirror", "log", "node", "--json"]).good();
+        let entry =
+            |e: &serde_json::Value| format!("{} {}", e["kind"].as_str().unwrap(), e["ref"].as_str().unwrap());
+        log.json.as_array().unwrap().iter().map(entry).collect::<Vec<_>>()
+    };
+    // Asking for a tag that is not mirrored yet is what makes the mirror look.
+    let sync = |tag: &str| {
+        upstream.tag(tag, upstream.commit(tag), Some(&world.maintainer));
+        world.run("data", &["plan", "node", tag, "--platform", "linux/amd64", "--json"]).good();
+    };
+    sync("v1.1");
+    assert_eq!(log(), ["new refs/tags/v0.9", "new refs/tags/v1.0", "new refs/tags/v1.1"]);
+    upstream.tag("v1.0", upstream.commit("evil\n"), Some(&world.maintainer));
+    upstream.delete_tag("v0.9");
+    sync("v1.2");
+    sync("v1.3");
+    assert_eq!(
+        log()[3..],
+        ["tag-moved refs/tags/v1.0", "new refs/tags/v1.2", "deleted refs/tags/v0.9", "new refs/tags/v1.3"]
+    );
+    // Back where it was, on both counts.
+    let first = world.run("data", &["mirror", "log", "node", "--json"]).good().json[1]["new"].clone();
+    upstream.point("v1.0", first.as_str().unwrap());
+    sync("v1.4");
+    assert_eq!(log()[7..], ["restored refs/tags/v1.0", "new refs/tags/v1.4"]);
+    let verified = world.run("data", &["mirror", "verify", "--json"]).good();
+    assert_eq!(verified.json[0]["entries"], 9);
+    // Somebody takes the last day back.
+    let path = world.path("data/git/node.journal");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    std::fs::write(&path, lines[..8].concat()).unwrap();
+    world.run("data", &["mirror", "verify", "node", "--json"]).refused(3, &["its end is gone"]);
+    std::fs::write(&path, text.replacen("tag-moved", "new", 1)).unwrap();
+    world
+        .run("data", &["mirror", "verify", "node", "--json"])
+        .refused(3, &["line 5 of", "the line before it"]);
+    world.run("data", &["mirror", "log", "nobody", "--json"]).refused(2, &["nobody is not mirrored here"]);
+}

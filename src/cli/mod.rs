@@ -3,6 +3,7 @@
 mod build;
 mod keys;
 mod lock;
+mod mirror;
 mod plan;
 mod recipes;
 mod serve;
@@ -78,6 +79,8 @@ enum Command {
     Verify(verify::Args),
     /// The pinned keys, and what is known of them
     Keys(keys::Args),
+    /// What is mirrored, and what upstreams changed
+    Mirror(mirror::Args),
     /// List the recipes and their locked versions
     Recipes,
     #[command(external_subcommand)]
@@ -123,6 +126,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Lock(args) => lock::run(&cli.global, &args),
         Command::Verify(args) => verify::run(&cli.global, &args),
         Command::Keys(args) => keys::run(&cli.global, &args),
+        Command::Mirror(args) => mirror::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),

@@ -8,6 +8,7 @@ mod keep;
 pub mod keyring;
 mod lock;
 mod memory;
+mod mirrors;
 mod open;
 mod order;
 pub mod pipeline;

@@ -18,6 +18,9 @@ const ACCEPTED: &str = "debian-in-release-accepted";
 /// Under which kind the catalog remembers tag objects that a policy accepted.
 const ACCEPTED_TAG: &str = "git-tag-accepted";
 
+/// Under which kind it remembers where a project's ref journal ended.
+pub(super) const JOURNAL: &str = "git-journal";
+
 /// Under which kind it remembers those that a person took unsigned: they do not stand in the way of a signed one.
 const TAKEN_TAG: &str = "git-tag-taken-unsigned";
 
@@ -208,6 +211,9 @@ impl Farm {
                 let configured = self.options.config.git.get(project).map(|g| g.urls.as_slice());
                 let urls = configured.filter(|urls| !urls.is_empty()).unwrap_or(urls);
                 self.fetching(|_, view| mirror.sync(urls, view))?;
+                // Whoever remembers where the journal ended notices when its end is cut off.
+                let head = mirror.journal()?.head().clone();
+                self.keep.remember(JOURNAL, project, &head, 0).map_err(kept)?;
             }
         }
         let seen = mirror.tag(version)?;
@@ -290,7 +296,7 @@ impl Farm {
         Ok(tag)
     }
 
-    fn git(&self, project: &str) -> Result<GitMirror, FarmError> {
+    pub(super) fn git(&self, project: &str) -> Result<GitMirror, FarmError> {
         let folder = self.options.data.join("git");
         std::fs::create_dir_all(&folder).map_err(FarmError::io(&folder))?;
         Ok(GitMirror::open(&folder, project)?)

@@ -35,6 +35,17 @@ impl Upstream {
         repo.commit(Some("refs/heads/main"), &who, &who, message, &tree, &parents).unwrap()
     }
 
+    /// Takes a tag away.
+    pub fn delete_tag(&self, name: &str) {
+        self.repository.find_reference(&format!("refs/tags/{name}")).unwrap().delete().unwrap();
+    }
+
+    /// Points a tag at an object that is here already.
+    pub fn point(&self, name: &str, id: &str) {
+        let id = Oid::from_str(id).unwrap();
+        self.repository.reference(&format!("refs/tags/{name}"), id, true, "test").unwrap();
+    }
+
     /// Points `name` at a commit itself.
     pub fn lightweight_tag(&self, name: &str, commit: Oid) {
         self.repository.reference(&format!("refs/tags/{name}"), commit, true, "test").unwrap();

@@ -5,16 +5,21 @@
 //! here: a tag never moves, and another value of it is kept beside, under `refs/history/`.
 
 mod export;
+mod journal;
 mod program;
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 
 pub use export::Exported;
+pub use journal::{Change, Entry, Journal};
+
+use journal::Seen;
 
 use crate::{MirrorError, Observer};
 
@@ -94,7 +99,7 @@ impl GitMirror {
                 reference.and_then(|mut r| r.delete()).map_err(self.broken())?;
             }
             match program::fetch(&self.path, url, &self.project, observer) {
-                Ok(()) => return self.promote(observer),
+                Ok(()) => return self.promote(url, observer),
                 Err(e @ (MirrorError::NoGit(_) | MirrorError::Cancelled { .. })) => return Err(e),
                 Err(e) => last = Some(e),
             }
@@ -122,30 +127,56 @@ impl GitMirror {
         Ok(file)
     }
 
+    /// The journal of every change that a sync of this project saw.
+    pub fn journal(&self) -> Result<Journal, MirrorError> {
+        Journal::open(&self.path.with_extension("journal"))
+    }
+
+    /// Whether an object is here, of whatever kind.
+    pub fn has(&self, id: &str) -> Result<bool, MirrorError> {
+        let id = Oid::from_str(id).map_err(self.broken())?;
+        Ok(self.repository.odb().map_err(self.broken())?.exists(id))
+    }
+
     /// Moves what arrived to where it is read from. A tag that is here already stays; another value of it is kept
-    /// beside, under `refs/history/`.
-    fn promote(&self, observer: &dyn Observer) -> Result<(), MirrorError> {
+    /// beside, under `refs/history/`. What changed is in the journal before a ref moves.
+    fn promote(&self, upstream: &str, observer: &dyn Observer) -> Result<(), MirrorError> {
+        let incoming = self.targets("refs/incoming/")?;
+        let here = self.targets("refs/tags/")?;
+        let mut journal = self.journal()?;
+        let changes = changes(&here, &incoming, &journal);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        journal.append(&without_user(upstream), i64::try_from(now).unwrap_or(i64::MAX), &changes)?;
         let repo = &self.repository;
-        for reference in repo.references_glob("refs/incoming/*").map_err(self.broken())? {
-            let mut reference = reference.map_err(self.broken())?;
-            let Ok(name) = reference.name().map(str::to_owned) else { continue };
-            let Some(new) = reference.target() else { continue };
+        for (name, new) in incoming {
             let wanted = name.replacen("refs/incoming/", "refs/", 1);
-            let kept = match repo.refname_to_id(&wanted) {
-                Ok(old) if old == new => Ok(()),
-                Ok(_) => {
+            let kept = match here.get(&wanted) {
+                Some(old) if *old == new => Ok(()),
+                Some(_) => {
                     let beside = wanted.replacen("refs/", "refs/history/", 1) + "/" + &new.to_string();
                     repo.reference(&beside, new, true, "another value of a tag").map(drop)
                 }
-                Err(_) => repo.reference(&wanted, new, false, "sync").map(drop),
+                None => repo.reference(&wanted, new, false, "sync").map(drop),
             };
             // One name that cannot be kept (a folder where a tag was) must not hide all others.
             if let Err(e) = kept {
                 observer.note(&format!("{}: {wanted} is not mirrored: {}", self.project, e.message()));
             }
-            reference.delete().map_err(self.broken())?;
+            repo.find_reference(&name).and_then(|mut r| r.delete()).map_err(self.broken())?;
         }
         Ok(())
+    }
+
+    /// The refs below `prefix` and the objects that they name.
+    fn targets(&self, prefix: &str) -> Result<BTreeMap<String, Oid>, MirrorError> {
+        let mut found = BTreeMap::new();
+        for reference in self.repository.references_glob(&format!("{prefix}*")).map_err(self.broken())? {
+            let reference = reference.map_err(self.broken())?;
+            if let (Ok(name), Some(target)) = (reference.name(), reference.target()) {
+                found.insert(name.to_owned(), target);
+            }
+        }
+        Ok(found)
     }
 
     /// Every value that the tag `name` was ever seen to have, the first one first.
@@ -200,5 +231,56 @@ impl GitMirror {
 
     fn broken(&self) -> impl Fn(git2::Error) -> MirrorError + '_ {
         |source| MirrorError::Repository { path: self.path.clone(), source }
+    }
+}
+
+/// What an upstream's tags, as they arrived, say that the ones here do not.
+fn changes(here: &BTreeMap<String, Oid>, incoming: &BTreeMap<String, Oid>, journal: &Journal) -> Vec<Seen> {
+    let mut changes = Vec::new();
+    let mut seen = |reference: &str, kind, old: Option<Oid>, new: Option<Oid>| {
+        let text = |id: Option<Oid>| id.map(|id| id.to_string());
+        changes.push(Seen { reference: reference.to_owned(), kind, old: text(old), new: text(new) });
+    };
+    for (name, new) in incoming {
+        let wanted = name.replacen("refs/incoming/", "refs/", 1);
+        let was = || journal.last(&wanted).map(|e| e.kind);
+        match here.get(&wanted) {
+            None => seen(&wanted, Change::New, None, Some(*new)),
+            Some(old) if old != new => seen(&wanted, Change::TagMoved, Some(*old), Some(*new)),
+            Some(old) if matches!(was(), Some(Change::TagMoved | Change::Deleted)) => {
+                seen(&wanted, Change::Restored, Some(*old), Some(*new));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, old) in here {
+        if !incoming.contains_key(&name.replacen("refs/", "refs/incoming/", 1)) {
+            seen(name, Change::Deleted, Some(*old), None);
+        }
+    }
+    changes
+}
+
+/// An upstream's address without whatever a person put before the host: a journal is for everybody to read.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let host = rest.find('/').unwrap_or(rest.len());
+    let at = rest[..host].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_kept_without_its_password() {
+        for (url, kept) in [
+            ("https://me:secret@host.invalid/a@b.git", "https://host.invalid/a@b.git"),
+            ("https://host.invalid/a.git", "https://host.invalid/a.git"),
+            ("/srv/a.git", "/srv/a.git"),
+        ] {
+            assert_eq!(without_user(url), kept);
+        }
     }
 }

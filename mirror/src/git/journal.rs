@@ -1,0 +1,268 @@
+//! The ref journal: every change that a sync ever saw, one JSON object a line, each naming the digest of the line before.
+//! Lines are only ever added. Whoever changes or removes one in the middle breaks the chain; whoever cuts the end is found
+//! by whoever remembers where it was (`Journal::head`).
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use hab_oci::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::MirrorError;
+
+/// The largest journal that is read, in bytes: a million changes.
+const LIMIT: u64 = 512 << 20;
+
+/// What happened to a ref.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It was not here before.
+    New,
+    /// Upstream has another value of a tag: ours stays.
+    TagMoved,
+    /// Upstream does not have it any more: ours stays.
+    Deleted,
+    /// Upstream has our value again.
+    Restored,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::New => "new",
+            Self::TagMoved => "tag-moved",
+            Self::Deleted => "deleted",
+            Self::Restored => "restored",
+        })
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Counts from 0.
+    pub seq: u64,
+    /// When it was seen, in unix seconds.
+    pub at: i64,
+    /// From which upstream.
+    pub upstream: String,
+    /// Which ref, `refs/tags/v1`.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// What happened.
+    pub kind: Change,
+    /// The object that it named here.
+    pub old: Option<String>,
+    /// The object that it names upstream.
+    pub new: Option<String>,
+    /// The digest of the line before, line feed included; of nothing for the first.
+    pub previous: Digest,
+}
+
+/// A change, before it has its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Which ref.
+    pub reference: String,
+    /// What happened.
+    pub kind: Change,
+    /// The object that it named here.
+    pub old: Option<String>,
+    /// The object that it names upstream.
+    pub new: Option<String>,
+}
+
+/// A project's journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    entries: Vec<Entry>,
+    /// Where the newest entry about each ref is.
+    newest: HashMap<String, usize>,
+    /// The digest of the last line.
+    head: Digest,
+    /// How many bytes whole lines take; what follows was being written when somebody was killed.
+    whole: u64,
+}
+
+impl Journal {
+    /// Reads a journal and checks its chain; one that does not exist is empty.
+    pub fn open(path: &Path) -> Result<Self, MirrorError> {
+        let mut text = Vec::new();
+        match File::open(path) {
+            Ok(file) => {
+                file.take(LIMIT).read_to_end(&mut text).map_err(MirrorError::io(path))?;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(MirrorError::io(path)(e)),
+        }
+        let mut this = Self {
+            path: path.to_owned(),
+            entries: Vec::new(),
+            newest: HashMap::new(),
+            head: Digest::of(b""),
+            whole: 0,
+        };
+        for line in text.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n")) {
+            let entry: Entry = serde_json::from_slice(line).map_err(|e| this.broken(&e.to_string()))?;
+            if entry.previous != this.head || entry.seq != this.entries.len() as u64 {
+                return Err(this.broken("it does not name the line before it"));
+            }
+            this.head = Digest::of(line);
+            this.whole += line.len() as u64;
+            this.newest.insert(entry.reference.clone(), this.entries.len());
+            this.entries.push(entry);
+        }
+        Ok(this)
+    }
+
+    fn broken(&self, detail: &str) -> MirrorError {
+        MirrorError::Malformed {
+            what: format!("line {} of {}", self.entries.len() + 1, self.path.display()),
+            expected: "the next entry of a ref journal",
+            detail: detail.to_owned(),
+        }
+    }
+
+    /// All entries, the oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The digest of the last line; whoever remembers it notices when the end is cut off.
+    pub fn head(&self) -> &Digest {
+        &self.head
+    }
+
+    /// Whether the line with this digest is, or was, the last one.
+    pub fn contains(&self, head: &Digest) -> bool {
+        self.head == *head || self.entries.iter().any(|e| e.previous == *head)
+    }
+
+    /// The newest entry about a ref.
+    pub fn last(&self, reference: &str) -> Option<&Entry> {
+        self.entries.get(*self.newest.get(reference)?)
+    }
+
+    /// Adds changes, all or none as far as a file can: one write, synced before this returns. A change that is already the
+    /// newest entry about its ref is not added again: a sync that was killed after this is seen once more by the next.
+    pub fn append(&mut self, upstream: &str, at: i64, seen: &[Seen]) -> Result<usize, MirrorError> {
+        let mut lines = Vec::new();
+        let mut added = Vec::new();
+        let mut head = self.head.clone();
+        for change in seen {
+            let known = self.last(&change.reference);
+            if known.is_some_and(|e| (e.kind, &e.old, &e.new) == (change.kind, &change.old, &change.new)) {
+                continue;
+            }
+            let entry = Entry {
+                seq: (self.entries.len() + added.len()) as u64,
+                at,
+                upstream: upstream.to_owned(),
+                reference: change.reference.clone(),
+                kind: change.kind,
+                old: change.old.clone(),
+                new: change.new.clone(),
+                previous: head,
+            };
+            // Only a map with keys that are not strings could fail.
+            let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";
+            head = Digest::of(line.as_bytes());
+            lines.extend_from_slice(line.as_bytes());
+            added.push(entry);
+        }
+        if added.is_empty() {
+            return Ok(0);
+        }
+        let io = |e| MirrorError::io(&self.path)(e);
+        let new = !self.path.exists();
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&self.path).map_err(io)?;
+        file.set_len(self.whole).map_err(io)?;
+        file.seek(SeekFrom::Start(self.whole)).map_err(io)?;
+        file.write_all(&lines).and_then(|()| file.sync_all()).map_err(io)?;
+        if new && let Some(folder) = self.path.parent() {
+            File::open(folder).and_then(|f| f.sync_all()).map_err(MirrorError::io(folder))?;
+        }
+        self.whole += lines.len() as u64;
+        self.head = head;
+        let count = added.len();
+        for entry in added {
+            self.newest.insert(entry.reference.clone(), self.entries.len());
+            self.entries.push(entry);
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn seen(reference: &str, kind: Change, new: &str) -> Seen {
+        Seen { reference: reference.to_owned(), kind, old: None, new: Some(new.to_owned()) }
+    }
+
+    fn journal() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.journal");
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.append("u", 1, &[seen("refs/tags/a", Change::New, "1")]).unwrap(), 1);
+        let more = [seen("refs/tags/b", Change::New, "2"), seen("refs/tags/a", Change::TagMoved, "3")];
+        assert_eq!(journal.append("u", 2, &more).unwrap(), 2);
+        (folder, path)
+    }
+
+    #[test]
+    fn what_was_written_reads_again_and_is_not_written_twice() {
+        let (_folder, path) = journal();
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.entries().len(), 3);
+        assert_eq!(journal.last("refs/tags/a").unwrap().new.as_deref(), Some("3"));
+        assert_eq!(journal.append("u", 3, &[seen("refs/tags/a", Change::TagMoved, "3")]).unwrap(), 0);
+        assert_eq!(journal.append("u", 3, &[seen("refs/tags/a", Change::TagMoved, "4")]).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_changed_removed_or_added_line_breaks_the_chain() {
+        let (_folder, path) = journal();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        for bad in [
+            text.replacen("\"new\":\"1\"", "\"new\":\"9\"", 1),
+            [lines[0], lines[2]].concat(),
+            [lines[1], lines[2]].concat(),
+            [lines[0], lines[1], lines[1], lines[2]].concat(),
+            format!("{text}{{}}\n"),
+        ] {
+            fs::write(&path, bad).unwrap();
+            let said = Journal::open(&path).unwrap_err().to_string();
+            assert!(said.contains("of ") && said.contains("ref journal"), "{said}");
+        }
+        // A cut end is a shorter, valid journal; its old head is what tells.
+        let whole = {
+            fs::write(&path, &text).unwrap();
+            Journal::open(&path).unwrap()
+        };
+        fs::write(&path, lines[..2].concat()).unwrap();
+        let cut = Journal::open(&path).unwrap();
+        assert!(whole.contains(cut.head()) && !cut.contains(whole.head()));
+    }
+
+    #[test]
+    fn half_a_line_of_a_killed_process_is_written_over() {
+        let (_folder, path) = journal();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}{{\"seq\":3,\"at\"")).unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.entries().len(), 3);
+        journal.append("u", 4, &[seen("refs/tags/c", Change::New, "5")]).unwrap();
+        assert_eq!(Journal::open(&path).unwrap().entries().len(), 4);
+    }
+}
