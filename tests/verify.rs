@@ -64,6 +64,9 @@ fn a_decision_that_was_changed_or_whose_bytes_are_gone_is_refused() {
         again(&forged).refused(3, &["was not made by this farm"]);
     }
     again(&"{}".into()).refused(3, &["does not read"]);
+    let huge = world.file("huge.json", vec![b' '; 17 << 20]);
+    run(&world, &["verify", "--evidence", &huge]).refused(3, &["more than 16777216 bytes"]);
+    run(&world, &["verify", "--evidence", "nowhere.json"]).refused(2, &["nowhere.json does not exist"]);
     let digest = hab_oci::Digest::of(b"content\n");
     let blob = world.path("data/blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
     std::fs::remove_file(blob).unwrap();

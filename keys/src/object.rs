@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use git2::{ObjectType, Oid};
 
+/// How deep folders may lie within each other; Bitcoin Core's lie 7 deep. Deeper ones are for exhausting a stack.
+pub(crate) const DEPTH: usize = 256;
+
 /// The largest tag or commit that is judged, in bytes.
 const LIMIT: usize = 4 << 20;
 

@@ -392,3 +392,19 @@ fn a_repository_with_a_commit_graph_is_judged_without_it() {
     assert!(history.git.path().join("objects/info/commit-graph").exists());
     assert_eq!(history.verify(tip).unwrap().summary().merges, 2);
 }
+
+#[test]
+fn folders_that_lie_too_deep_are_refused_before_they_exhaust_the_stack() {
+    let history = History::new();
+    let odb = history.git.odb().unwrap();
+    let mut entry = ("100644 file".to_owned(), history.git.blob(b"").unwrap());
+    for _ in 0..2_000 {
+        let bytes = [entry.0.as_bytes(), b"\0", entry.1.as_bytes()].concat();
+        entry = ("40000 d".to_owned(), odb.write(git2::ObjectType::Tree, &bytes).unwrap());
+    }
+    let who = "n <e@x.invalid> 1700000000 +0000";
+    let text = format!("tree {}\nparent {}\nauthor {who}\ncommitter {who}\n\nDeep\n", entry.1, history.root);
+    let signature = String::from_utf8(detached(&history.key, text.as_bytes())).unwrap();
+    let tip = history.git.commit_signed(&text, signature.trim_end(), None).unwrap();
+    assert!(said(history.verify(tip)).contains("lie more than 256 deep"));
+}

@@ -10,14 +10,7 @@ use hab_keys::{Examined, HashList, KeyId, Policy, Refusal, Verdict, VerifiedFile
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::CertRevocationBuilder;
 use sequoia_openpgp::types::ReasonForRevocation;
-use world::{Court, cert, clearsign, court, court_of, detached, detached_at, now, policy};
-
-const TEXT: &[u8] = b"the signed bytes\n";
-const DAY: Duration = Duration::from_hours(24);
-
-fn file(court: &Court, signature: &[u8]) -> Result<VerifiedFile, Refusal> {
-    VerifiedFile::detached("file", TEXT, ("file.asc", signature), &court.judge())
-}
+use world::{Court, TEXT, cert, clearsign, court, court_of, detached, file, now, policy, said};
 
 /// What was found of each signature.
 fn verdicts(court: &Court, signature: &[u8]) -> Vec<Verdict> {
@@ -26,10 +19,6 @@ fn verdicts(court: &Court, signature: &[u8]) -> Vec<Verdict> {
         Ok(file) => file.evidence().signatures.iter().map(|s| s.verdict.clone()).collect(),
         Err(e) => panic!("{e}"),
     }
-}
-
-fn said(result: Result<VerifiedFile, Refusal>) -> String {
-    result.unwrap_err().to_string()
 }
 
 fn revoked(cert: &Cert, why: ReasonForRevocation, at: std::time::SystemTime) -> Cert {
@@ -95,74 +84,6 @@ fn a_key_that_matches_only_in_its_last_64_bits_does_not_count() {
     let judge = hab_keys::Judge::new(&policy, &all, now());
     let refused = VerifiedFile::detached("file", TEXT, ("file.asc", &detached(&key, TEXT)), &judge);
     assert!(said(refused).contains("not a pinned key"));
-}
-
-#[test]
-fn a_signature_whose_embedded_time_lies_is_judged_by_the_clock() {
-    // Valid for two days from yesterday.
-    let key = cert("key");
-    let court = court("archive-signature", 1, &[&key], &[&key]);
-    let back = |at| {
-        VerifiedFile::detached(
-            "file",
-            TEXT,
-            ("s", &detached_at(&key, TEXT, now() - DAY / 2)),
-            &court.judge_at(at),
-        )
-        .map(drop)
-    };
-    assert!(back(now()).is_ok());
-    // Dated into the key's life, but seen after it: whoever holds an expired key can write any date.
-    let late = back(now() + 3 * DAY).unwrap_err().to_string();
-    assert!(late.contains("valid when made, expired since"), "{late}");
-    // Dated into the future, or before the key was made.
-    for at in [now() + DAY / 2, now() - 3 * DAY] {
-        assert!(file(&court, &detached_at(&key, TEXT, at)).is_err());
-    }
-}
-
-#[test]
-fn a_key_that_expired_since_counts_where_the_policy_says_so_or_it_was_seen_before() {
-    struct SeenThen(std::time::SystemTime);
-    impl hab_keys::FirstSeen for SeenThen {
-        fn first_seen(&self, _: &hab_oci::Digest) -> Option<std::time::SystemTime> {
-            Some(self.0)
-        }
-    }
-    let key = cert("key");
-    let signature = detached(&key, TEXT);
-    let strict = court("archive-signature", 1, &[&key], &[&key]);
-    let later = now() + 3 * DAY;
-    let judged = |judge: hab_keys::Judge<'_>| VerifiedFile::detached("file", TEXT, ("s", &signature), &judge);
-    assert!(judged(strict.judge_at(later)).is_err());
-    // This farm saw it when the key was alive.
-    let memory = SeenThen(now());
-    let seen = judged(strict.judge_at(later).remembering(&memory)).unwrap();
-    // A memory of a time when it was not good yet does not speak against it.
-    let early = SeenThen(now() - 3 * DAY);
-    assert!(judged(strict.judge().remembering(&early)).is_ok());
-    assert_eq!(seen.evidence().signatures[0].basis, hab_keys::Basis::FirstSeen);
-    // A memory of the future is a clock that was wrong.
-    let memory = SeenThen(later + DAY);
-    assert!(judged(strict.judge_at(later).remembering(&memory)).is_err());
-    let text = strict.policy.text().replace("threshold = 1", "threshold = 1\nexpired-since = true");
-    let lenient = court_of(Policy::parse("test", &text).unwrap(), &[&key]);
-    let found = judged(lenient.judge_at(later)).unwrap();
-    assert!(matches!(found.evidence().signatures[0].verdict, Verdict::ExpiredSince(_)));
-}
-
-#[test]
-fn a_pin_has_a_range() {
-    let key = cert("key");
-    let with = |line: &str| {
-        let text =
-            policy("archive-signature", 1, &[&key]).text().replace("reason", &format!("{line}\nreason"));
-        court_of(Policy::parse("test", &text).unwrap(), &[&key])
-    };
-    let signature = detached(&key, TEXT);
-    assert!(file(&with("since = \"2020-01-01\""), &signature).is_ok());
-    assert!(said(file(&with("since = \"2120-01-01\""), &signature)).contains("since when its key is pinned"));
-    assert!(said(file(&with("until = \"2020-01-01\""), &signature)).contains("until when its key is pinned"));
 }
 
 #[test]
@@ -254,69 +175,6 @@ fn a_certificate_without_a_valid_self_signature_at_the_time_asked_does_not_count
 }
 
 #[test]
-fn line_endings_and_trailing_white_space_in_clearsigned_text() {
-    let key = cert("key");
-    let court = court("archive-signature", 1, &[&key], &[&key]);
-    let signed = String::from_utf8(clearsign(&key, "first\nsecond\n")).unwrap();
-    let content = |text: &str| {
-        let file = VerifiedFile::clearsigned("file", text.as_bytes(), &court.judge());
-        file.map(|f| String::from_utf8(f.content().unwrap().to_vec()).unwrap())
-    };
-    assert_eq!(content(&signed).unwrap().trim_end(), "first\nsecond");
-    // RFC 9580, section 7.2: neither is signed, so neither may reach a reader.
-    let spaced = signed.replace("first\n", "first \t\n");
-    assert!(!content(&spaced).is_ok_and(|text| text.contains("first \t")));
-    let windows = signed.replace("first\n", "first\r\n");
-    assert!(!content(&windows).is_ok_and(|text| text.contains("first\r\r")));
-    for other in [
-        signed.replace("first", "First"),
-        signed.replace("first\n", "first\nmore\n"),
-        signed.replace("second", ""),
-    ] {
-        assert!(content(&other).is_err(), "{other}");
-    }
-}
-
-#[test]
-fn one_broken_signature_among_good_ones_neither_sinks_nor_helps_the_count() {
-    let (a, b) = (cert("a"), cert("b"));
-    let broken = String::from_utf8(detached(&b, TEXT)).unwrap();
-    let lines: Vec<_> = broken.lines().collect();
-    let middle = lines[lines.len() / 2];
-    let broken = broken.replace(middle, &middle.chars().rev().collect::<String>());
-    let both = [detached(&a, TEXT), broken.into_bytes()].concat();
-    assert!(file(&court("archive-signature", 1, &[&a, &b], &[&a, &b]), &both).is_ok());
-    let two = court("archive-signature", 2, &[&a, &b], &[&a, &b]);
-    assert!(matches!(file(&two, &both), Err(Refusal::Signatures { good: 1, .. })));
-}
-
-#[test]
-fn an_armored_block_with_extra_data_is_refused() {
-    let key = cert("key");
-    let court = court("archive-signature", 1, &[&key], &[&key]);
-    let good = String::from_utf8(detached(&key, TEXT)).unwrap();
-    assert!(file(&court, good.as_bytes()).is_ok());
-    for bad in [format!("{good}more\n"), format!("more\n{good}"), good.replace("-----END", "x\n-----END")] {
-        assert!(file(&court, bad.as_bytes()).is_err(), "{bad}");
-    }
-}
-
-#[test]
-fn a_signature_of_100_mb_is_refused_by_its_size() {
-    let key = cert("key");
-    let court = court("archive-signature", 1, &[&key], &[&key]);
-    let good = detached(&key, TEXT);
-    let start = std::time::Instant::now();
-    for padding in [&b"\n"[..], b"\x99"] {
-        let huge = [good.as_slice(), &padding.repeat(100 << 20)].concat();
-        let said = said(file(&court, &huge));
-        assert!(said.contains("are more than signatures may have"), "{said}");
-    }
-    // Not a measurement: reading it all as OpenPGP would take minutes.
-    assert!(start.elapsed() < Duration::from_secs(60));
-}
-
-#[test]
 fn a_weak_hash_is_refused_unless_the_policy_says_for_whom_and_until_when() {
     let key = cert("key");
     let weak = world::detached_with(&key, TEXT, sequoia_openpgp::types::HashAlgorithm::SHA1);
@@ -361,84 +219,6 @@ fn a_list_of_hashes_is_believed_only_as_a_whole_and_signed() {
     assert!(HashList::parse(b"not a list").is_err());
     let id: KeyId = key.fingerprint().to_string().parse().unwrap();
     assert!(court.policy.pin(&id).is_some());
-}
-
-/// A certificate with a signing subkey, made a while ago, that is valid for so many days.
-fn old_cert(made: Duration, valid: Duration) -> Cert {
-    sequoia_openpgp::cert::CertBuilder::new()
-        .add_userid("old")
-        .set_creation_time(now() - made)
-        .set_validity_period(valid)
-        .add_signing_subkey()
-        .generate()
-        .unwrap()
-        .0
-}
-
-/// The policy in which expired keys count, with another line for the key.
-fn lenient(key: &Cert, line: &str, known: &Cert) -> Court {
-    let text = policy("archive-signature", 1, &[key]).text().to_owned();
-    let text = text.replace("threshold = 1", "threshold = 1\nexpired-since = true");
-    court_of(Policy::parse("test", &text.replace("reason", &format!("{line}\nreason"))).unwrap(), &[known])
-}
-
-#[test]
-fn a_key_that_expires_does_not_come_back_into_the_range_of_its_pin() {
-    // Alive from 2000 days ago to 500 days ago; pinned until 1500 days ago.
-    let key = old_cert(2000 * DAY, 1500 * DAY);
-    let day = |ago: Duration| jiff::Timestamp::try_from(now() - ago).unwrap().to_string()[..10].to_owned();
-    let until = format!("until = \"{}\"", day(1500 * DAY));
-    let late = detached_at(&key, TEXT, now() - 1000 * DAY);
-    let said = said(file(&lenient(&key, &until, &key), &late));
-    assert!(said.contains("until when its key is pinned"), "{said}");
-    let early = detached_at(&key, TEXT, now() - 1800 * DAY);
-    assert!(file(&lenient(&key, &until, &key), &early).is_ok());
-    let since = format!("since = \"{}\"", day(1500 * DAY));
-    assert!(file(&lenient(&key, &since, &key), &early).is_err());
-}
-
-#[test]
-fn a_revoked_subkey_does_not_come_back_when_its_certificate_expires() {
-    let key = old_cert(2000 * DAY, 1500 * DAY);
-    let subkey = key.keys().subkeys().next().unwrap();
-    let mut signer = key.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
-    let revocation = sequoia_openpgp::cert::SubkeyRevocationBuilder::new()
-        .set_reason_for_revocation(ReasonForRevocation::KeySuperseded, b"test")
-        .unwrap()
-        .set_signature_creation_time(now() - 1000 * DAY)
-        .unwrap()
-        .build(&mut signer, &key, subkey.key(), None)
-        .unwrap();
-    let revoked = key.clone().insert_packets(revocation).unwrap().0;
-    let signature = detached_at(&key, TEXT, now() - 1800 * DAY);
-    assert!(file(&lenient(&key, "", &key), &signature).is_ok());
-    let said = said(file(&lenient(&key, "", &revoked), &signature));
-    assert!(said.contains("revoked: the subkey that signed"), "{said}");
-}
-
-#[test]
-fn a_signature_that_is_a_compressed_bomb_is_not_unpacked() {
-    use std::io::Write as _;
-    // A Compressed Data packet (RFC 9580, section 5.6), old format, of indeterminate length: ZIP of 512 MiB of zeros.
-    let mut zip = flate2::write::DeflateEncoder::new(vec![0xa3, 1], flate2::Compression::best());
-    let zeros = vec![0; 1 << 20];
-    for _ in 0..512 {
-        zip.write_all(&zeros).unwrap();
-    }
-    let bomb = zip.finish().unwrap();
-    assert!(bomb.len() < 1 << 20, "{}", bomb.len());
-    let key = cert("key");
-    let before = peak_memory();
-    assert!(file(&court("archive-signature", 1, &[&key], &[&key]), &bomb).is_err());
-    let grown = peak_memory() - before;
-    assert!(grown < 256 << 10, "{grown} KiB more");
-}
-
-/// The most memory that this process ever had, in KiB.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

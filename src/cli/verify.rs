@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use hab_keys::attestations::Outcome;
 use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
@@ -154,15 +153,7 @@ fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
 }
 
 fn again(global: &Global, farm: &Farm, evidence: &Path) -> anyhow::Result<()> {
-    let stored = evidence.to_str().and_then(|text| text.parse().ok());
-    let text = match stored {
-        Some(digest) => farm
-            .document(&digest)?
-            .ok_or_else(|| usage(&anyhow::anyhow!("decision {digest} is not in this store")))?,
-        None => std::fs::read(evidence)
-            .with_context(|| format!("{} does not read", evidence.display()))
-            .map_err(|e| usage(&e))?,
-    };
+    let text = farm.decision_text(evidence)?;
     let decided = farm.decide_again(&text)?;
     terminal::say(&format!("decided again as of {}, with the same result", decided.decision.at));
     say(global, &decided)

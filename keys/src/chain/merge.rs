@@ -6,12 +6,18 @@
 //! first two say yes only where no entry comes from nowhere, which is what the check is for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use git2::{MergeOptions, ObjectType, Oid, Repository};
 
-use crate::object::{TreeEntry, tree_entries};
+use crate::object::{DEPTH, TreeEntry, tree_entries};
+
+/// The longest that git may take for one merge.
+const LONGEST: Duration = Duration::from_mins(5);
 
 pub(super) struct Merger {
     objects: PathBuf,
@@ -52,14 +58,21 @@ fn by_entries(repository: &Repository, ours: Oid, theirs: Oid, merged: Oid) -> R
     // Histories that cross have several, and merging them is not this simple.
     let [base] = &bases[..] else { return Ok(false) };
     let tree = |commit| repository.find_commit(commit).map(|c| c.tree_id());
-    entries(repository, [tree(*base)?, tree(ours)?, tree(theirs)?, merged])
+    entries(repository, [tree(*base)?, tree(ours)?, tree(theirs)?, merged], 0)
 }
 
-fn entries(repository: &Repository, [base, ours, theirs, merged]: [Oid; 4]) -> Result<bool, git2::Error> {
+fn entries(
+    repository: &Repository,
+    [base, ours, theirs, merged]: [Oid; 4],
+    depth: usize,
+) -> Result<bool, git2::Error> {
     if let Some(expected) = pick(&base, &ours, &theirs)
         && *expected == merged
     {
         return Ok(true);
+    }
+    if depth > DEPTH {
+        return Ok(false);
     }
     let mut trees = Vec::new();
     for id in [base, ours, theirs, merged] {
@@ -81,7 +94,7 @@ fn entries(repository: &Repository, [base, ours, theirs, merged]: [Oid; 4]) -> R
         else {
             return Ok(false);
         };
-        if !entries(repository, [b, o, t, m])? {
+        if !entries(repository, [b, o, t, m], depth + 1)? {
             return Ok(false);
         }
     }
@@ -112,7 +125,10 @@ fn by_libgit2(repository: &Repository, ours: Oid, theirs: Oid) -> Result<Option<
 fn by_git(objects: &Path, ours: Oid, theirs: Oid) -> Result<Option<String>, String> {
     let folder = tempfile::tempdir().map_err(|e| format!("no folder to merge in: {e}"))?;
     Repository::init_bare(folder.path()).map_err(|e| e.message().to_owned())?;
-    let output = Command::new("git")
+    // Into files: what it says of a conflict is as long as the conflict.
+    let place = |name: &str| folder.path().join(name);
+    let file = |name: &str| File::create(place(name)).map_err(|e| format!("no file to merge into: {e}"));
+    let mut child = Command::new("git")
         .arg("--git-dir")
         .arg(folder.path())
         .args(["-c", "core.commitGraph=false", "merge-tree", "--write-tree", "--no-messages"])
@@ -122,15 +138,41 @@ fn by_git(objects: &Path, ours: Oid, theirs: Oid) -> Result<Option<String>, Stri
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
-        .output()
+        .stdout(file("said")?)
+        .stderr(file("complained")?)
+        .spawn()
         .map_err(|e| format!("git cannot be run to make its merge again: {e}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match output.status.code() {
-        Some(0) => Ok(text.lines().next().map(|line| line.trim().to_owned())),
+    let status = wait(&mut child)?;
+    let first_line = |name: &str| -> String {
+        let mut line = String::new();
+        let reader = File::open(place(name)).map(|file| BufReader::new(file.take(1000)));
+        // What cannot be read is no answer, and is told apart below by being none.
+        let _ = reader.and_then(|mut reader| reader.read_line(&mut line));
+        line.trim().to_owned()
+    };
+    match status.code() {
+        Some(0) => Ok(Some(first_line("said"))),
         Some(1) => Ok(None),
-        _ => Err(format!(
-            "git cannot make its merge again: {}",
-            String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("it says nothing")
-        )),
+        _ => Err(format!("git cannot make its merge again: {}", first_line("complained"))),
+    }
+}
+
+/// Waits for git to end, but not for ever.
+fn wait(child: &mut Child) -> Result<ExitStatus, String> {
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if start.elapsed() < LONGEST => std::thread::sleep(Duration::from_millis(2)),
+            Ok(None) => {
+                let killed = child.kill().and_then(|()| child.wait());
+                let seconds = LONGEST.as_secs();
+                return Err(match killed {
+                    Ok(_) => format!("git did not make its merge again within {seconds} seconds"),
+                    Err(e) => format!("git did not make its merge again within {seconds} seconds: {e}"),
+                });
+            }
+            Err(e) => return Err(format!("git cannot be waited for: {e}")),
+        }
     }
 }

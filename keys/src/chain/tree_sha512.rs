@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use git2::{ObjectType, Oid, Repository};
 use sha2::{Digest as _, Sha512};
 
-use crate::object::{Commit, tree_entries};
+use crate::object::{Commit, DEPTH, tree_entries};
 
 /// The largest file that is hashed, in bytes.
 const FILE_LIMIT: usize = 1 << 30;
@@ -87,6 +87,9 @@ impl<'a> Trees<'a> {
         if let Some(known) = self.folders.get_mut(&key) {
             known.used = self.turn;
             return Ok(Rc::clone(&known.lines));
+        }
+        if prefix.split(|b| *b == b'/').count() > DEPTH {
+            return Err(format!("its folders lie more than {DEPTH} deep"));
         }
         let folder = repository.find_tree(tree).map_err(|e| e.message().to_owned())?;
         if folder.len() > FILES_LIMIT {

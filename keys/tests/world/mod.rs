@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use hab_keys::{Certificates, Judge, Policy};
+use hab_keys::{Certificates, Judge, Policy, Refusal, VerifiedFile};
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::{CertBuilder, CipherSuite};
 use sequoia_openpgp::serialize::SerializeInto as _;
@@ -128,4 +128,19 @@ pub fn keyring(known: &[&Cert]) -> (tempfile::TempDir, Vec<PathBuf>) {
     let path = folder.path().join("keyring.gpg");
     std::fs::write(&path, bytes).unwrap();
     (folder, vec![path])
+}
+
+/// What the tests sign.
+pub const TEXT: &[u8] = b"the signed bytes\n";
+pub const DAY: Duration = Duration::from_hours(24);
+
+/// Judges a detached signature over [`TEXT`].
+pub fn file(court: &Court, signature: &[u8]) -> Result<VerifiedFile, Refusal> {
+    VerifiedFile::detached("file", TEXT, ("file.asc", signature), &court.judge())
+}
+
+/// Why it was refused.
+#[track_caller]
+pub fn said(result: Result<VerifiedFile, Refusal>) -> String {
+    result.unwrap_err().to_string()
 }

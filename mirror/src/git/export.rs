@@ -7,6 +7,9 @@ use git2::{ObjectType, Oid, Tree};
 use super::GitMirror;
 use crate::MirrorError;
 
+/// How deep folders may lie within each other: deeper ones are for exhausting a stack.
+const DEPTH: usize = 256;
+
 /// What an export wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exported {
@@ -40,6 +43,9 @@ impl GitMirror {
         tar: &mut tar::Builder<&mut dyn Write>,
         total: &mut Exported,
     ) -> Result<(), MirrorError> {
+        if prefix.split('/').count() > DEPTH {
+            return Err(self.malformed(prefix, &format!("folders that lie more than {DEPTH} deep")));
+        }
         for entry in tree {
             let name = entry.name().map_err(|_| self.malformed(prefix, "a file name that is not UTF-8"))?;
             if name.is_empty() || name == "." || name == ".." || name.contains('/') {

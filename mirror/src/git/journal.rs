@@ -95,7 +95,15 @@ impl Journal {
         let mut text = Vec::new();
         match File::open(path) {
             Ok(file) => {
-                file.take(LIMIT).read_to_end(&mut text).map_err(MirrorError::io(path))?;
+                file.take(LIMIT + 1).read_to_end(&mut text).map_err(MirrorError::io(path))?;
+                // Half of it would look like a journal whose end was being written.
+                if text.len() as u64 > LIMIT {
+                    return Err(MirrorError::Malformed {
+                        what: path.display().to_string(),
+                        expected: "a ref journal",
+                        detail: format!("it has more than {LIMIT} bytes"),
+                    });
+                }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(MirrorError::io(path)(e)),

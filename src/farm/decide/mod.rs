@@ -18,6 +18,8 @@ use super::{Farm, FarmError, open};
 const FILE: u64 = 2 << 30;
 /// The largest signature file that is read, in bytes; a whole one is refused by its own limit.
 const SIGNATURE: u64 = 4 << 20;
+/// The largest decision that is read from a file, in bytes; one over 1,000 builders' lists has two million.
+const DECISION_SIZE: u64 = 16 << 20;
 /// Under which kind the catalog remembers the decisions that this farm made.
 const DECISION: &str = "decision";
 
@@ -163,9 +165,13 @@ impl Farm {
         Ok(Decided { document, decision, attestations: None })
     }
 
-    /// A document of the store.
-    pub fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>, FarmError> {
-        Ok(self.store.blobs.read(digest)?)
+    /// A decision's text: by its digest in the store, or from a file.
+    pub fn decision_text(&self, place: &Path) -> Result<Vec<u8>, FarmError> {
+        let Some(digest) = place.to_str().and_then(|text| text.parse::<Digest>().ok()) else {
+            return read(place, DECISION_SIZE);
+        };
+        let missing = || FarmError::Usage(format!("decision {digest} is not in this store"));
+        self.store.blobs.read(&digest)?.ok_or_else(missing)
     }
 
     /// A repository: a path, or else the name of a project that is mirrored here.
