@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use git2::{ObjectType, Oid};
+use git2::{ObjectType, Odb, Oid};
 
 /// How deep folders may lie within each other; Bitcoin Core's lie 7 deep. Deeper ones are for exhausting a stack.
 pub(crate) const DEPTH: usize = 256;
@@ -24,6 +24,25 @@ pub(crate) struct Commit<'a> {
     pub signature: Option<Vec<u8>>,
     /// What is signed: everything but the signature's own header.
     pub payload: Vec<u8>,
+}
+
+/// The largest tree that is read, in bytes: a million files in one folder.
+const TREE_LIMIT: usize = 64 << 20;
+
+/// Refuses an object that is larger than one of its kind may be, before it is unpacked: a pack of megabytes can hold one of
+/// gigabytes.
+pub(crate) fn admit(odb: &Odb<'_>, id: Oid) -> Result<(), git2::Error> {
+    let (size, kind) = odb.read_header(id)?;
+    let limit = match kind {
+        ObjectType::Tree => TREE_LIMIT,
+        ObjectType::Commit | ObjectType::Tag => LIMIT,
+        // Files are hashed where their own limit is.
+        _ => return Ok(()),
+    };
+    if size <= limit {
+        return Ok(());
+    }
+    Err(git2::Error::from_str(&format!("object {id} has {size} bytes, more than one may have ({limit})")))
 }
 
 /// Whether `bytes` are the object that `id` names.

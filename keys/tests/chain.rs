@@ -408,3 +408,15 @@ fn folders_that_lie_too_deep_are_refused_before_they_exhaust_the_stack() {
     let tip = history.git.commit_signed(&text, signature.trim_end(), None).unwrap();
     assert!(said(history.verify(tip)).contains("lie more than 256 deep"));
 }
+
+#[test]
+fn a_commit_that_is_too_large_is_not_unpacked() {
+    let history = History::new();
+    let who = "n <e@x.invalid> 1700000000 +0000";
+    let tree = history.git.find_commit(history.root).unwrap().tree_id();
+    let text = format!("tree {tree}\nparent {}\nauthor {who}\ncommitter {who}\n\n", history.root);
+    let huge = [text.as_bytes(), &vec![b'x'; 5 << 20]].concat();
+    let tip = history.git.odb().unwrap().write(git2::ObjectType::Commit, &huge).unwrap();
+    let said = said(history.verify(tip));
+    assert!(said.contains("more than one may have"), "{said}");
+}

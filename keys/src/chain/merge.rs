@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use git2::{MergeOptions, ObjectType, Oid, Repository};
 
-use crate::object::{DEPTH, TreeEntry, tree_entries};
+use crate::object::{DEPTH, TreeEntry, admit, tree_entries};
 
 /// The longest that git may take for one merge.
 const LONGEST: Duration = Duration::from_mins(5);
@@ -76,6 +76,7 @@ fn entries(
     }
     let mut trees = Vec::new();
     for id in [base, ours, theirs, merged] {
+        admit(&repository.odb()?, id)?;
         let Some(entries) = tree_entries(&repository.find_tree(id)?) else { return Ok(false) };
         trees.push(entries);
     }

@@ -142,8 +142,8 @@ fn first_parents(odb: &Odb<'_>, what: &str, chain: Chain<'_>, rule: &ChainRule) 
     let mut ids = Vec::new();
     let mut at = id(chain.tip)?;
     while !ends.contains(&at) {
-        let bytes =
-            odb.read(at).map_err(|e| malformed(format!("commit {at} cannot be read: {}", e.message())))?;
+        let read = object::admit(odb, at).and_then(|()| odb.read(at));
+        let bytes = read.map_err(|e| malformed(format!("commit {at} cannot be read: {}", e.message())))?;
         let commit = object::commit(bytes.data()).map_err(|e| malformed(format!("commit {at}: {e}")))?;
         ids.push(at);
         at = *commit.parents.first().ok_or_else(|| {

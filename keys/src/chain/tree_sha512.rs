@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use git2::{ObjectType, Oid, Repository};
 use sha2::{Digest as _, Sha512};
 
-use crate::object::{Commit, DEPTH, tree_entries};
+use crate::object::{Commit, DEPTH, admit, tree_entries};
 
 /// The largest file that is hashed, in bytes.
 const FILE_LIMIT: usize = 1 << 30;
@@ -91,7 +91,9 @@ impl<'a> Trees<'a> {
         if prefix.split(|b| *b == b'/').count() > DEPTH {
             return Err(format!("its folders lie more than {DEPTH} deep"));
         }
-        let folder = repository.find_tree(tree).map_err(|e| e.message().to_owned())?;
+        let admitted = repository.odb().and_then(|odb| admit(&odb, tree));
+        let folder =
+            admitted.and_then(|()| repository.find_tree(tree)).map_err(|e| e.message().to_owned())?;
         if folder.len() > FILES_LIMIT {
             return Err(format!("a folder has {} files, more than {FILES_LIMIT}", folder.len()));
         }

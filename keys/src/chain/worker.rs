@@ -44,7 +44,8 @@ impl<'a> Worker<'a> {
         };
         let odb = repository.odb().map_err(|e| self.context.refuse(id, e.message()))?;
         // libgit2 hashes what it reads, so these are the bytes that the id names.
-        let bytes = odb.read(id).map_err(|e| self.context.refuse(id, e.message()))?;
+        let read = object::admit(&odb, id).and_then(|()| odb.read(id));
+        let bytes = read.map_err(|e| self.context.refuse(id, e.message()))?;
         let commit = object::commit(bytes.data()).map_err(|e| self.context.refuse(id, &e))?;
         if commit.parents.len() > 2 {
             return Err(self.context.refuse(id, "it merges more than two histories at once"));
