@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
 
@@ -21,8 +21,27 @@ pub trait Keep: Send + Sync {
     /// The newest bytes that `name` was ever seen to be.
     fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>, KeepError>;
 
+    /// Every name of `kind`, by name, with the newest bytes that it was ever seen to be.
+    fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError>;
+
+    /// Where the kept bytes with this digest lie, if they are here: whole, and never changed.
+    fn path(&self, digest: &Digest) -> Result<Option<PathBuf>, KeepError>;
+
     /// A folder for half-fetched files, on the same disk; survives restarts, may be emptied at any time.
     fn partial(&self) -> &Path;
+}
+
+/// A name and the bytes it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The name, unique within its kind.
+    pub name: String,
+    /// Which bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+    /// When they were first seen under this name, in unix seconds.
+    pub first_seen: i64,
 }
 
 /// Why bytes were not kept.

@@ -16,7 +16,8 @@ mod fetch;
 pub mod git;
 mod http;
 mod keep;
+pub mod kinds;
 
 pub use error::{Fault, MirrorError};
 pub use fetch::{Fetcher, Limits, Wanted};
-pub use keep::{Keep, KeepError, Observer};
+pub use keep::{Keep, KeepError, Kept, Observer};

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use hab_mirror::{Fetcher, Keep, KeepError, Limits, Observer, Wanted};
+use hab_mirror::{Fetcher, Keep, KeepError, Kept, Limits, Observer, Wanted};
 use hab_oci::Digest;
 
 /// A keep in memory.
@@ -45,6 +45,14 @@ impl Keep for Memory {
     }
 
     fn latest(&self, _: &str, _: &str) -> Result<Option<Digest>, KeepError> {
+        Ok(None)
+    }
+
+    fn names(&self, _: &str) -> Result<Vec<Kept>, KeepError> {
+        Ok(Vec::new())
+    }
+
+    fn path(&self, _: &Digest) -> Result<Option<PathBuf>, KeepError> {
         Ok(None)
     }
 

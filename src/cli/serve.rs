@@ -29,6 +29,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let farm = global.open(Arc::new(Quiet::default()))?;
     let access = if args.writable { hab_registry::Access::ReadWrite } else { hab_registry::Access::ReadOnly };
     let registry = hab_registry::Registry::new(farm.store().clone(), access);
+    let mirror = hab_mirror_server::router(farm.served());
     farm.runtime().block_on(async {
         let listener = TcpListener::bind(args.listen)
             .await
@@ -45,7 +46,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 _ = term.recv() => {}
             }
         };
-        hab_registry::serve(listener, registry, stop).await?;
+        hab_registry::serve(listener, registry, mirror, stop).await?;
         Ok(())
     })
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use hab_mirror::{Keep, KeepError};
+use hab_mirror::{Keep, KeepError, Kept};
 use hab_oci::Digest;
 use hab_store::Store;
 use tokio::runtime::Handle;
@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::open::now;
 
 /// Keeps mirrored bytes in the blob store and facts in the catalog.
+#[derive(Clone)]
 pub struct StoreKeep {
     store: Store,
     runtime: Handle,
@@ -59,6 +60,22 @@ impl Keep for StoreKeep {
 
     fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>, KeepError> {
         self.runtime.block_on(self.store.catalog.latest(kind, name)).map_err(failed)
+    }
+
+    fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError> {
+        let facts = self.runtime.block_on(self.store.catalog.names(kind)).map_err(failed)?;
+        let kept = |(name, fact): (String, hab_store::Mirrored)| Kept {
+            name,
+            digest: fact.digest,
+            size: fact.size,
+            first_seen: fact.first_seen,
+        };
+        Ok(facts.into_iter().map(kept).collect())
+    }
+
+    fn path(&self, digest: &Digest) -> Result<Option<PathBuf>, KeepError> {
+        let kept = self.store.blobs.get(digest).map_err(failed)?;
+        Ok(kept.map(|_| self.store.blobs.path(digest)))
     }
 
     fn partial(&self) -> &Path {

@@ -1,5 +1,7 @@
 //! What is mirrored, and whether it is still what it was: `hab-build mirror`.
 
+use std::sync::Arc;
+
 use hab_mirror::git::{Entry, GitMirror};
 use hab_mirror::{Keep as _, MirrorError};
 
@@ -59,6 +61,12 @@ impl Farm {
             }
         }
         row(&mirror)
+    }
+
+    /// What is served beside the registry.
+    pub fn served(&self) -> hab_mirror_server::Mirror {
+        let limits = hab_mirror_server::Limits::default();
+        hab_mirror_server::Mirror::new(Arc::new(self.keep.clone()), self.options.data.join("git"), limits)
     }
 
     fn mirrored(&self, project: &str) -> Result<GitMirror, FarmError> {

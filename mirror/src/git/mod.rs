@@ -26,6 +26,16 @@ use crate::{MirrorError, Observer};
 /// The largest tag or commit object that is read, in bytes.
 const OBJECT_LIMIT: usize = 4 << 20;
 
+/// Where a repository's commit-graph lies, within it: an object folder of its own, which only serving looks at. Whoever
+/// judges a history must not believe it: it is a summary of objects that nothing signs.
+pub const GRAPH: &str = "graph";
+
+/// Whether `name` may be a project's: letters, digits, `-`, `_` and `.`, and no leading dot.
+pub fn is_project_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.bytes().all(plain)
+}
+
 /// One project's bare repository.
 pub struct GitMirror {
     project: String,

@@ -20,18 +20,19 @@ use crate::registry::now;
 use crate::stall::StallGuard;
 use crate::{Limits, Registry, router};
 
-/// Serves until `shutdown` is ready; then nothing is accepted any more, and open requests have [`Limits::drain`] to
+/// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open requests have [`Limits::drain`] to
 /// end.
 ///
 /// HTTP/1.1 without TLS. Fails only if the listener does.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
+    more: Router,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let limits = registry.limits.clone();
     let janitor = expire_uploads(registry.clone());
-    let serving = accept(listener, router(registry), limits, shutdown);
+    let serving = accept(listener, router(registry).merge(more), limits, shutdown);
     tokio::select! {
         result = serving => result,
         () = janitor => Ok(()),

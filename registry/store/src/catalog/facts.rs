@@ -80,6 +80,23 @@ impl Catalog {
         last(&mut connection, kind, name).await
     }
 
+    /// Every name of `kind`, by name, and what bytes it was when it was last seen.
+    pub async fn names(&self, kind: &str) -> Result<Vec<(String, Mirrored)>> {
+        let rows: Vec<(String, String, i64, i64)> = query_as(
+            "SELECT name, digest, size, first_seen FROM mirrored AS newest
+             WHERE kind = $1 AND seq = (SELECT MAX(seq) FROM mirrored WHERE kind = newest.kind AND name = newest.name)
+             ORDER BY name",
+        )
+        .bind(kind)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("list the names of a kind"))?;
+        let fact = |(name, text, bytes, first_seen)| {
+            Ok((name, Mirrored { digest: digest(text)?, size: size(bytes), first_seen }))
+        };
+        rows.into_iter().map(fact).collect()
+    }
+
     /// Everything that a name ever was, the first first.
     pub async fn history(&self, kind: &str, name: &str) -> Result<Vec<Mirrored>> {
         let rows: Vec<(String, i64, i64)> = query_as(

@@ -1,0 +1,53 @@
+use std::io;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hab_mirror::KeepError;
+
+/// Why a request is not answered; turned into a status here alone.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("there is no such thing here")]
+    NotFound,
+    #[error("this mirror is read-only")]
+    ReadOnly,
+    #[error("only git's smart HTTP protocol is spoken here; use a git client")]
+    NotSmart,
+    #[error("the request does not read as one of git's: {0}")]
+    Malformed(&'static str),
+    #[error("the request has more than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the client stayed silent for too long")]
+    Stalled,
+    #[error("too many clones are running; try again in a minute")]
+    Busy,
+    #[error("git could not be run")]
+    Git(#[source] io::Error),
+    #[error("the store could not be read")]
+    Keep(#[from] KeepError),
+    #[error("a task ended before its time")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::ReadOnly | Self::NotSmart => StatusCode::FORBIDDEN,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Git(_) | Self::Keep(_) | Self::Task(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            let source = std::error::Error::source(&self).map(ToString::to_string);
+            tracing::error!(error = %self, source, "a request was not answered");
+        }
+        let mut response = (status, format!("{self}\n")).into_response();
+        if matches!(self, Self::Busy) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response
+    }
+}

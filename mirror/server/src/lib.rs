@@ -1,0 +1,79 @@
+//! What the mirror keeps, served: git repositories over smart HTTP, and kept files by the names their clients know.
+//!
+//! Layer: above `hab-mirror`; the program listens and this crate answers, read-only. It holds no state of its own: a
+//! repository is served by git's own upload-pack, and a file is whatever the [`Keep`](hab_mirror::Keep) has under its name.
+//!
+//! Start reading at [`router`].
+
+mod error;
+mod files;
+mod git;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use hab_mirror::Keep;
+use tokio::sync::Semaphore;
+
+/// What is served.
+#[derive(Clone)]
+pub struct Mirror {
+    pub(crate) keep: Arc<dyn Keep>,
+    pub(crate) git: PathBuf,
+    pub(crate) limits: Limits,
+    /// One permit a running upload-pack.
+    pub(crate) packs: Arc<Semaphore>,
+    /// One permit a git that only lists refs.
+    pub(crate) light: Arc<Semaphore>,
+}
+
+/// What one client, and all of them together, may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many upload-packs run at a time; who comes later waits.
+    pub packs: usize,
+    /// How many gits list refs at a time.
+    pub lists: usize,
+    /// How long a client waits for its turn before it is sent away.
+    pub turn: Duration,
+    /// The longest that one upload-pack may take.
+    pub wall: Duration,
+    /// How long a client may stay silent while it sends, or while it should take what it is sent.
+    pub idle: Duration,
+    /// The largest request of a git client, in bytes after decompression: 50 for every ref that it has or wants.
+    pub request: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packs: 8,
+            lists: 32,
+            turn: Duration::from_secs(60),
+            wall: Duration::from_secs(3600),
+            idle: Duration::from_secs(60),
+            request: 64 << 20,
+        }
+    }
+}
+
+impl Mirror {
+    /// Serves the repositories below the folder `git` and the files that `keep` has.
+    pub fn new(keep: Arc<dyn Keep>, git: PathBuf, limits: Limits) -> Self {
+        let slots = |count| Arc::new(Semaphore::new(count));
+        Self { keep, git, limits, packs: slots(limits.packs), light: slots(limits.lists) }
+    }
+}
+
+/// Everything that is served, to be merged with other routes.
+pub fn router(mirror: Mirror) -> Router {
+    Router::new()
+        .route("/git/{*path}", get(git::get).post(git::post))
+        .route("/depends-sources/{file}", get(files::depends_source))
+        .route("/releases/{project}/{version}/{file}", get(files::release))
+        .route("/files/{name}", get(files::plain))
+        .with_state(mirror)
+}
