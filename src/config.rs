@@ -16,6 +16,8 @@ pub struct Config {
     pub crates: CratesConfig,
     /// Certificates: files, or folders of `.gpg`, `.pgp` and `.asc` files. Found by pinned fingerprint only.
     pub certificates: Vec<PathBuf>,
+    /// What may be mirrored, and how.
+    pub mirror: MirrorConfig,
     /// Git projects by name.
     pub git: BTreeMap<String, GitConfig>,
 }
@@ -45,11 +47,21 @@ pub struct CratesConfig {
     pub index: Option<String>,
 }
 
+/// What may be mirrored.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MirrorConfig {
+    /// Repositories may be fetched from this machine, by path or `file://`.
+    pub file: bool,
+    /// Repositories may be fetched by unencrypted http.
+    pub http: bool,
+}
+
 /// Where a git project comes from.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GitConfig {
-    /// Upstreams, asked in order, instead of the recipe's.
+    /// Upstreams, asked in order, instead of the project's own.
     pub urls: Vec<String>,
 }
 

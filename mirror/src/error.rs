@@ -8,6 +8,8 @@ use crate::KeepError;
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// The request's: an address or a name that cannot be used.
+    Request,
     /// Ours: a full disk, a broken store, a bug.
     Ours,
     /// Bytes that do not meet their digest, or a ref that contradicts what was seen before.
@@ -115,6 +117,32 @@ pub enum MirrorError {
         /// Its last words.
         stderr: String,
     },
+    /// An address that is not fetched from.
+    #[error("nothing is fetched from {url}: {detail}")]
+    Url {
+        /// The address.
+        url: String,
+        /// Why not, and what to do.
+        detail: String,
+    },
+    /// A ref that waits for nobody.
+    #[error("{name} of {project} cannot be accepted: {detail}")]
+    NotFrozen {
+        /// The project.
+        project: String,
+        /// What was asked for.
+        name: String,
+        /// What there is instead.
+        detail: String,
+    },
+    /// A project's file does not read.
+    #[error("project {project} does not read: {detail}")]
+    Project {
+        /// Which.
+        project: String,
+        /// Where it does not.
+        detail: String,
+    },
     /// The git program is not installed.
     #[error("git is not installed, and git sources need it; install the package git")]
     NoGit(#[source] io::Error),
@@ -191,6 +219,7 @@ impl MirrorError {
             | Self::Malformed { .. }
             | Self::TagMoved { .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
+            Self::Url { .. } | Self::NotFrozen { .. } | Self::Project { .. } => Fault::Request,
             Self::NoGit(_)
             | Self::NoApt { .. }
             | Self::Repository { .. }

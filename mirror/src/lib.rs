@@ -17,6 +17,7 @@ pub mod git;
 mod http;
 mod keep;
 pub mod kinds;
+pub mod projects;
 
 pub use error::{Fault, MirrorError};
 pub use fetch::{Fetcher, Limits, Wanted};

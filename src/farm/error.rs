@@ -96,6 +96,7 @@ impl FarmError {
             | Self::Usage(_)
             | Self::Reference(_) => ExitStatus::Usage,
             Self::Mirror(e) => match e.fault() {
+                Mirror::Request => ExitStatus::Usage,
                 Mirror::Ours => ExitStatus::Ours,
                 Mirror::Refused => ExitStatus::Refused,
                 Mirror::Upstream => ExitStatus::Upstream,

@@ -13,10 +13,15 @@ mod open;
 mod order;
 pub mod pipeline;
 mod progress;
+mod projects;
 mod report;
+mod schedule;
 mod sources;
+mod sync;
 
 pub use error::{ExitStatus, FarmError};
+pub use mirrors::MirrorRow;
 pub use open::{Farm, Options};
-pub use progress::{Progress, Quiet};
+pub use progress::{Notes, Progress, Quiet};
 pub use report::{BuildReport, PlatformReport};
+pub use schedule::follow;
