@@ -5,6 +5,7 @@
 mod archive;
 mod git;
 mod server;
+mod serving;
 mod signing;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 pub use git::Upstream;
 pub use server::Server;
+pub use serving::Serving;
 pub use signing::{cert, clearsign, detached, export};
 
 /// Everything one test needs; gone with it.

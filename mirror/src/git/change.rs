@@ -94,7 +94,10 @@ impl Here<'_> {
     fn held(&self, upstream: &str, name: &str, ours: Oid, theirs: Oid, kind: Change) -> Option<Step> {
         let last = self.last_by(upstream, name);
         if ours == theirs {
-            let strayed = last.is_some_and(|e| e.kind.freezes() || e.kind == Change::Deleted);
+            // What a person has accepted since is no news.
+            let open = |e: &Entry| self.journal.undecided(name).iter().any(|u| u.seq == e.seq);
+            let strayed =
+                last.is_some_and(|e| e.kind == Change::Deleted || (e.kind.freezes() && open(e)));
             return strayed.then(|| seen(upstream, name, Change::Restored, Some(ours), Some(theirs)));
         }
         let told = last.is_some_and(|e| e.kind.freezes() && e.new.as_deref() == Some(&theirs.to_string()));
@@ -209,6 +212,7 @@ mod tests {
         assert_eq!(mirror.sync(&[("a", &[(M, 8)])]), ["a restored heads/m"]);
         assert_eq!(mirror.at(M), id(4));
         mirror.accept(M, 8);
+        assert!(mirror.sync(&[("a", &[(M, 8)])]).is_empty());
         assert_eq!(mirror.sync(&[("a", &[(M, 16)])]), ["a fast-forward heads/m"]);
     }
 

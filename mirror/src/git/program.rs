@@ -296,7 +296,7 @@ impl Git<'_> {
                         line.clear();
                         if let Some((done, total)) = progress(&text) {
                             self.observer.fetching(&format!("{} (objects)", self.project), done, Some(total));
-                        } else if !text.is_empty() {
+                        } else if !text.is_empty() && !is_chatter(&text) {
                             kept.push_back(text);
                             if kept.len() > 10 {
                                 kept.pop_front();
@@ -312,7 +312,13 @@ impl Git<'_> {
     }
 }
 
-fn failed(action: &'static str, url: &str, stderr: String) -> MirrorError {
+fn failed(action: &'static str, url: &str, mut stderr: String) -> MirrorError {
+    if ["301", "302", "303", "307", "308"]
+        .iter()
+        .any(|code| stderr.ends_with(&format!("returned error: {code}")))
+    {
+        stderr.push_str("; redirects are not followed: if it should, name the address that it leads to");
+    }
     MirrorError::Git { action, url: without_user(url), stderr }
 }
 
@@ -336,6 +342,13 @@ fn kill_group(child: &mut Child) {
         let _ = kill_process_group(group, Signal::KILL);
     }
     let _ = child.wait();
+}
+
+/// What an upstream's git tells about its own progress.
+fn is_chatter(line: &str) -> bool {
+    ["remote: Enumerating", "remote: Counting", "remote: Compressing", "remote: Total", "Cloning into"]
+        .iter()
+        .any(|start| line.starts_with(start))
 }
 
 /// `Receiving objects:  42% (420/1000), 1.2 MiB | …`
