@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`Fetcher`], then [`debian`], [`crates`] and [`git`].
 
+pub mod airgap;
 pub mod apt;
 pub mod crates;
 pub mod debian;

@@ -7,6 +7,7 @@
 //! Start reading at [`GitMirror::sync`].
 
 mod accept;
+mod carry;
 mod change;
 mod export;
 mod journal;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 
 pub use accept::Accepted;
+pub use carry::Carried;
 pub use export::Exported;
 pub use journal::{Change, Entry, Journal};
 pub use refs::RefPattern;

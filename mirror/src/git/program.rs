@@ -154,6 +154,20 @@ impl Git<'_> {
         self.done(action, &repository.display().to_string(), command, run).map(drop)
     }
 
+    /// The same, with something to read.
+    pub(super) fn told(
+        &self,
+        action: &'static str,
+        repository: &Path,
+        arguments: &[&std::ffi::OsStr],
+        stdin: String,
+    ) -> Result<(), MirrorError> {
+        let mut command = self.command();
+        command.arg("--git-dir").arg(repository).arg(action).args(arguments);
+        let run = Run { stdin: Some(stdin), wall: self.bounds.fetch, ..Run::default() };
+        self.done(action, &repository.display().to_string(), command, run).map(drop)
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("sh");
         // What an upstream sends must not take more memory than this, however it is packed. Where the limit is lower

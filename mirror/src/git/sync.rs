@@ -90,19 +90,55 @@ impl GitMirror {
         if let Some(quarantine) = quarantine {
             quarantine.release()?;
         }
-        let upstream = told.first().map(|t| t.answer.upstream.clone()).unwrap_or_default();
         let answers: Vec<_> = told.into_iter().map(|t| t.answer).collect();
+        let synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
+        self.point_head(head.as_deref())?;
+        Ok(synced)
+    }
+
+    /// Takes refs whose objects are here already, as if the upstream `name` had answered with them.
+    pub(super) fn take_refs(
+        &self,
+        name: &str,
+        refs: &BTreeMap<String, String>,
+        wish: &Wish<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Synced, MirrorError> {
+        let _alone = self.lock(observer)?;
+        let (allow, bounds, tolerate) = (wish.allow, wish.bounds, wish.tolerate);
+        let git = Git { project: &self.project, allow, bounds, tolerate, observer };
+        let mut journal = self.journal()?;
+        self.keep_beside(&git, &self.targets("refs/")?, &journal)?;
+        // What the journal says and no ref does yet was taken over with it.
+        let here = self.targets("refs/")?;
+        let parse = |(name, id): (&String, &String)| Some((name.clone(), Oid::from_str(id).ok()?));
+        let refs = refs.iter().filter_map(parse).collect();
+        let answers = [Answer { upstream: name.to_owned(), refs }];
+        let synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
+        self.point_head(None)?;
+        Ok(synced)
+    }
+
+    /// Writes down what the answers change, and moves the refs that follow.
+    fn settle(
+        &self,
+        git: &Git<'_>,
+        wish: &Wish<'_>,
+        here: &BTreeMap<String, Oid>,
+        journal: &mut Journal,
+        answers: &[Answer],
+    ) -> Result<Synced, MirrorError> {
+        let upstream = answers.first().map(|answer| answer.upstream.clone()).unwrap_or_default();
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
         let refs = here.iter().filter(|(name, _)| wanted(name)).map(|(n, id)| (n.clone(), *id)).collect();
-        let steps = self.steps(&refs, &journal, &answers);
-        let steps = self.fitting(&here, steps, observer);
+        let steps = self.steps(&refs, journal, answers);
+        let steps = self.fitting(here, steps, git.observer);
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
         let changes = journal.append(now(), &seen)?;
-        let moved = self.act(&git, &steps)?;
-        self.point_head(head.as_deref())?;
+        let moved = self.act(git, &steps)?;
         for step in steps.iter().filter(|step| step.seen.kind.freezes()) {
             let (kind, name, ours) = (step.seen.kind, &step.seen.reference, step.seen.old.as_deref());
-            observer.note(&format!(
+            git.observer.note(&format!(
                 "{}: {name} is {kind} at {}: it stays at {} until `hab-build mirror accept {} {name}`",
                 self.project,
                 step.seen.upstream,
@@ -268,7 +304,7 @@ impl GitMirror {
     }
 
     /// What an upstream need not send: everything that any project in this object store names.
-    fn known(&self) -> Result<BTreeMap<String, Oid>, MirrorError> {
+    pub(super) fn known(&self) -> Result<BTreeMap<String, Oid>, MirrorError> {
         let mut known = BTreeMap::new();
         for (at, repository) in self.sharers()?.iter().enumerate() {
             for reference in repository.references().map_err(self.broken())? {
