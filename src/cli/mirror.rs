@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Global, print_json, terminal};
+use super::{Global, packages, print_json, terminal};
 use crate::farm::Quiet;
 
 #[derive(Debug, clap::Args)]
@@ -25,12 +25,23 @@ enum What {
         /// The project; all without one
         project: Option<String>,
     },
+    /// Keep and serve every package, source and crate that a toolchain's or a recipe's lock names
+    Packages,
+    /// Keep and serve every crate that a Cargo.lock names
+    Crates {
+        /// The locks, of version 3 or 4
+        #[arg(required = true, value_name = "CARGO.LOCK")]
+        locks: Vec<std::path::PathBuf>,
+    },
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let farm = global.open(Arc::new(Quiet::default()))?;
+    let farm = || global.open(Arc::new(Quiet::default()));
     match &args.what {
+        What::Packages => packages::run(global),
+        What::Crates { locks } => packages::crates(global, locks),
         What::List => {
+            let farm = farm()?;
             let rows = farm.mirrors()?;
             for row in &rows {
                 let newest = row.newest.map_or_else(|| "never".to_owned(), stamp);
@@ -42,6 +53,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             if global.json { print_json(&rows) } else { Ok(()) }
         }
         What::Log { project } => {
+            let farm = farm()?;
             let entries = farm.mirror_log(project)?;
             for e in &entries {
                 let short =
@@ -57,6 +69,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             if global.json { print_json(&entries) } else { Ok(()) }
         }
         What::Verify { project } => {
+            let farm = farm()?;
             let projects = match project {
                 Some(project) => vec![project.clone()],
                 None => farm.mirrors()?.into_iter().map(|row| row.project).collect(),

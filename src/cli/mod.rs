@@ -4,6 +4,7 @@ mod build;
 mod keys;
 mod lock;
 mod mirror;
+mod packages;
 mod plan;
 mod recipes;
 mod serve;

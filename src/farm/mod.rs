@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`pipeline`].
 
+mod cargo_lock;
 pub mod decide;
 mod error;
 mod keep;
@@ -11,6 +12,7 @@ mod memory;
 mod mirrors;
 mod open;
 mod order;
+mod packages;
 pub mod pipeline;
 mod progress;
 mod report;
@@ -18,5 +20,6 @@ mod sources;
 
 pub use error::{ExitStatus, FarmError};
 pub use open::{Farm, Options};
+pub use packages::Packages;
 pub use progress::{Progress, Quiet};
 pub use report::{BuildReport, PlatformReport};

@@ -153,8 +153,8 @@ impl Farm {
         let listed = index.source(package, Some(&locked.version))?;
         let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
         let source = listed.verify(&dsc, locked.epoch)?;
-        let tarballs: Vec<_> = listed.files.iter().map(|f| suite.pool(&f.name, &f.digest, f.size)).collect();
-        fetcher.fetch_all(&tarballs)?;
+        let files = [&listed.dsc].into_iter().chain(&listed.files);
+        suite.keep(fetcher, files.map(|f| (f.name.as_str(), &f.digest, f.size)))?;
         Ok(source)
     }
 
