@@ -48,6 +48,12 @@ fn served_refs(folder: &Path, url: &str) -> Vec<String> {
     text.lines().map(|line| line.split_once('\t').unwrap().1.to_owned()).collect()
 }
 
+/// Text that does not compress well.
+fn noise(length: u64) -> String {
+    let letter = |n: u64| char::from(b'!' + (n.wrapping_mul(n ^ 0x9e37_79b9) >> 7).to_le_bytes()[0] % 90);
+    (0..length).map(letter).collect()
+}
+
 #[test]
 fn a_stock_git_clones_in_every_way_and_fetches_what_came_later() {
     let (world, upstream) = world();
@@ -356,9 +362,7 @@ fn a_full_disk_keeps_every_ref_that_was_served() {
     sync(&world);
     let refs = || git(&world.path("data/git/node.git"), &["for-each-ref"]);
     let before = refs();
-    let noise: String = (0..2_000_000_u64)
-        .map(|n| char::from(b'!' + (n.wrapping_mul(n ^ 0x9e37_79b9) >> 7) as u8 % 90))
-        .collect();
+    let noise = noise(2_000_000);
     let noise = [noise.clone(), noise.chars().rev().collect()].concat();
     let big = upstream.commit(&(noise.clone() + &noise));
     let full = world.run("data", &["mirror", "sync", "node", "--json"]);
@@ -377,10 +381,7 @@ fn a_full_disk_keeps_every_ref_that_was_served() {
 #[test]
 fn a_clone_that_its_client_gives_up_ends_the_process_that_served_it() {
     let (world, upstream) = world();
-    let noise: String = (0..8_000_000_u64)
-        .map(|n| char::from(b'!' + (n.wrapping_mul(n ^ 0x9e37_79b9) >> 7) as u8 % 90))
-        .collect();
-    upstream.commit(&noise);
+    upstream.commit(&noise(8_000_000));
     sync(&world);
     let serving = Serving::start(&world);
     let packs = || {

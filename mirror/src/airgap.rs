@@ -205,7 +205,8 @@ pub fn read(
     let mut tar = tar::Archive::new(zstd);
     let mut entries = tar.entries().map_err(broken)?;
     let mut next = |path: &str, most: u64| {
-        let entry = entries.next().ok_or_else(|| malformed(format!("it ends before {path}")))?.map_err(broken)?;
+        let entry =
+            entries.next().ok_or_else(|| malformed(format!("it ends before {path}")))?.map_err(broken)?;
         let name = entry.path_bytes().into_owned();
         if name != path.as_bytes() || !entry.header().entry_type().is_file() {
             let name = String::from_utf8_lossy(&name).into_owned();
@@ -253,7 +254,8 @@ fn check(manifest: &Manifest) -> Result<(), String> {
             return Err(format!("{:?} is not a project's name", project.name));
         }
     }
-    let plain = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('/') && name.len() < 200;
+    let plain =
+        |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('/') && name.len() < 200;
     match manifest.certificates.iter().find(|(name, size)| !plain(name) || *size > 16 << 20) {
         Some((name, _)) => Err(format!("{name:?} is not a certificate's file")),
         None => Ok(()),

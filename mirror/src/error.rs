@@ -230,6 +230,13 @@ impl MirrorError {
         }
     }
 
+    /// Whether upstream said nothing, or broke off, rather than no.
+    pub fn is_silence(&self) -> bool {
+        use Transfer::{Http, Io, Short, TooSlow};
+        let Self::Unreachable { source, .. } = self else { return false };
+        matches!(**source, Http(_) | Io(_) | Short { .. } | TooSlow { .. })
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }

@@ -86,14 +86,23 @@ impl<'a> Fetcher<'a> {
         }
         // Largest first, so that the last thread does not end alone with the biggest file.
         missing.sort_by_key(|w| std::cmp::Reverse(w.size));
+        self.each(&missing, |w| self.fetch(w))
+    }
+
+    /// Does `work` for every item, a few at a time. The first failure ends it.
+    pub fn each<T: Sync>(
+        &self,
+        items: &[T],
+        work: impl Fn(&T) -> Result<(), MirrorError> + Sync,
+    ) -> Result<(), MirrorError> {
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         thread::scope(|scope| {
-            for _ in 0..self.limits.parallel.min(missing.len()) {
+            for _ in 0..self.limits.parallel.min(items.len()) {
                 scope.spawn(|| {
-                    while let Some(w) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(e) = self.fetch(w) {
-                            next.store(missing.len(), Ordering::Relaxed);
+                    while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(e) = work(item) {
+                            next.store(items.len(), Ordering::Relaxed);
                             if let Ok(mut slot) = failure.lock() {
                                 slot.get_or_insert(e);
                             }
@@ -241,16 +250,28 @@ impl<'a> Fetcher<'a> {
     /// has it; kept, and remembered under `kind` and `name`. **Unverified**: it is for `hab-keys` to judge, and only
     /// its caller knows which earlier copy was accepted, so there is no falling back here.
     pub fn document(&self, kind: &str, name: &str, urls: &[String]) -> Result<Vec<u8>, MirrorError> {
+        let bytes = self.glance(name, urls, self.limits.document)?;
+        let (digest, size) = self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
+        self.name(kind, name, &digest, size)?;
+        Ok(bytes)
+    }
+
+    /// What the first of `urls` that answers has now, up to `limit` bytes: **unverified**, and not kept.
+    pub(crate) fn glance(&self, name: &str, urls: &[String], limit: u64) -> Result<Vec<u8>, MirrorError> {
         if self.offline {
             return Err(MirrorError::Offline { what: name.to_owned() });
         }
         let mut last = None;
         for url in urls {
-            let mut file =
-                tempfile::tempfile_in(self.keep.partial()).map_err(MirrorError::io(self.keep.partial()))?;
-            let bounds = Bounds { exact: None, limit: self.limits.document };
-            match self.attempts(url, &mut file, bounds, name) {
-                Ok(()) => return self.keep_document(kind, name, &mut file),
+            let folder = self.keep.partial();
+            let mut file = tempfile::tempfile_in(folder).map_err(MirrorError::io(folder))?;
+            match self.attempts(url, &mut file, Bounds { exact: None, limit }, name) {
+                Ok(()) => {
+                    let mut bytes = Vec::new();
+                    file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(folder))?;
+                    file.read_to_end(&mut bytes).map_err(MirrorError::io(folder))?;
+                    return Ok(bytes);
+                }
                 Err(e) => last = Some((url, e?)),
             }
         }
@@ -270,13 +291,34 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    fn keep_document(&self, kind: &str, name: &str, file: &mut File) -> Result<Vec<u8>, MirrorError> {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(self.keep.partial()))?;
-        file.read_to_end(&mut bytes).map_err(MirrorError::io(self.keep.partial()))?;
-        let (digest, size) = self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
-        self.keep.remember(kind, name, &digest, size).map_err(MirrorError::keep(name))?;
-        Ok(bytes)
+    /// Remembers that kept bytes are what `name` is.
+    pub fn name(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), MirrorError> {
+        self.keep.remember(kind, name, digest, size).map_err(MirrorError::keep(name))
+    }
+
+    /// Which bytes `name` is, where they are kept.
+    pub(crate) fn named(&self, kind: &str, name: &str) -> Result<Option<Digest>, MirrorError> {
+        let Some(digest) = self.keep.latest(kind, name).map_err(MirrorError::keep(name))? else {
+            return Ok(None);
+        };
+        Ok(self.open(&digest)?.map(|_| digest))
+    }
+
+    /// How many bytes the kept `digest` has.
+    pub fn size(&self, digest: &Digest) -> Result<u64, MirrorError> {
+        let what = digest.to_string();
+        let file = self.open(digest)?.ok_or_else(|| MirrorError::Offline { what: what.clone() })?;
+        Ok(file.metadata().map_err(MirrorError::io(what))?.len())
+    }
+
+    /// How much is accepted from outside.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Keeps bytes that are in memory already, where they are the ones that `digest` names.
+    pub(crate) fn take(&self, what: &str, digest: &Digest, mut bytes: &[u8]) -> Result<(), MirrorError> {
+        self.keep.take(Some(digest), &mut bytes).map(drop).map_err(MirrorError::keep(what))
     }
 
     /// The kept document with this digest, if it is here.

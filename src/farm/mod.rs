@@ -2,6 +2,8 @@
 //!
 //! Start reading at [`pipeline`].
 
+mod airgap;
+mod cargo_lock;
 pub mod decide;
 mod error;
 mod keep;
@@ -11,6 +13,7 @@ mod memory;
 mod mirrors;
 mod open;
 mod order;
+mod packages;
 pub mod pipeline;
 mod progress;
 mod projects;
@@ -22,6 +25,7 @@ mod sync;
 pub use error::{ExitStatus, FarmError};
 pub use mirrors::MirrorRow;
 pub use open::{Farm, Options};
+pub use packages::Packages;
 pub use progress::{Notes, Progress, Quiet};
 pub use report::{BuildReport, PlatformReport};
 pub use schedule::follow;

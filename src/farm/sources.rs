@@ -14,7 +14,7 @@ use super::sync::nothing;
 use super::{Farm, FarmError};
 
 /// Under which kind the catalog remembers InRelease files that a policy accepted.
-const ACCEPTED: &str = "debian-in-release-accepted";
+pub(super) const ACCEPTED: &str = "debian-in-release-accepted";
 
 /// Under which kind the catalog remembers tag objects that a policy accepted.
 pub(super) const ACCEPTED_TAG: &str = "git-tag-accepted";
@@ -77,7 +77,7 @@ impl Farm {
 
     /// An old index is signed as well as a new one, but its packages are those of its day. Of what upstream has now and
     /// what was accepted before, the newer one counts, and is remembered.
-    fn newer(
+    pub(super) fn newer(
         &self,
         fetcher: &Fetcher<'_>,
         suite: &Suite,
@@ -154,8 +154,8 @@ impl Farm {
         let listed = index.source(package, Some(&locked.version))?;
         let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
         let source = listed.verify(&dsc, locked.epoch)?;
-        let tarballs: Vec<_> = listed.files.iter().map(|f| suite.pool(&f.name, &f.digest, f.size)).collect();
-        fetcher.fetch_all(&tarballs)?;
+        let files = [&listed.dsc].into_iter().chain(&listed.files);
+        suite.keep(fetcher, files.map(|f| (f.name.as_str(), &f.digest, f.size)))?;
         Ok(source)
     }
 

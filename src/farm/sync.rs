@@ -50,11 +50,17 @@ impl Farm {
         }
         mirror.record(&state)?;
         let synced = synced?;
-        self.remember_journal(&mirror)?;
-        if let Some(policy) = &project.policy {
-            self.show_accepted(&mirror, &self.policy(policy)?, false)?;
-        }
+        self.synced(&mirror, project.policy.as_deref())?;
         Ok(synced)
+    }
+
+    /// What follows from every change of a mirror.
+    pub(super) fn synced(&self, mirror: &GitMirror, policy: Option<&str>) -> Result<(), FarmError> {
+        self.remember_journal(mirror)?;
+        match policy {
+            Some(policy) => self.show_accepted(mirror, &self.policy(policy)?, false),
+            None => Ok(()),
+        }
     }
 
     /// Makes serving a project fast, and judges its branches where its policy can.
@@ -80,10 +86,8 @@ impl Farm {
                 }
             }
         }
-        self.remember_journal(&mirror)?;
-        if let Some(policy) = self.project(project).ok().and_then(|p| p.policy) {
-            self.show_accepted(&mirror, &self.policy(&policy)?, false)?;
-        }
+        let policy = self.project(project).ok().and_then(|p| p.policy);
+        self.synced(&mirror, policy.as_deref())?;
         Ok(accepted)
     }
 

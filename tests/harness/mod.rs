@@ -18,6 +18,7 @@ use hab_recipe::{LockedFile, LockedPackage, LockedSource, RecipeLock, RecipeSet,
 use sequoia_openpgp::Cert;
 use serde_json::Value;
 
+pub use archive::DATE;
 pub use git::Upstream;
 pub use server::Server;
 pub use serving::Serving;
@@ -211,12 +212,17 @@ impl World {
 
     fn publish_archive(&self) {
         self.write("recipes/toolchains/tiny.toml", archive::TOOLCHAIN);
-        self.publish_archive_of(archive::DATE);
+        self.publish_archive_of(DATE);
     }
 
     /// Publishes the archive as it was on another day.
     pub fn publish_archive_of(&self, date: &str) {
-        for (path, bytes) in archive::files(&self.archive_key, date) {
+        self.publish_archive_by(&self.archive_key, date);
+    }
+
+    /// Publishes an archive that `key` signs.
+    pub fn publish_archive_by(&self, key: &Cert, date: &str) {
+        for (path, bytes) in archive::files(key, date) {
             self.server.put(&path, bytes);
         }
     }
@@ -335,7 +341,7 @@ pub fn is_root() -> bool {
 /// The digest of the InRelease of 11 January 2025 that a build in folder `data` kept.
 pub fn accepted_index(world: &World) -> String {
     let kept = files_below(&world.path("data/blobs"));
-    let needle = format!("Date: {}", archive::DATE);
+    let needle = format!("Date: {DATE}");
     let found = kept.values().find(|bytes| {
         bytes.starts_with(b"-----BEGIN PGP") && bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
     });

@@ -40,14 +40,20 @@ impl Serving {
 
     /// (status, body)
     pub fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        let (status, _, body) = self.ask(path, "Host: x\r\n");
+        (status, body)
+    }
+
+    /// (status, head, body), asked with these header lines.
+    pub fn ask(&self, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let at = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-        let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
-        (status, answer[at + 4..].to_vec())
+        let head = String::from_utf8_lossy(&answer[..at]).to_lowercase();
+        (head[9..12].parse().unwrap(), head, answer[at + 4..].to_vec())
     }
 }
 

@@ -95,7 +95,8 @@ impl GitMirror {
         let offered: BTreeMap<String, String> =
             refs.iter().filter(branches).map(|(n, id)| (n.clone(), id.clone())).collect();
         if said != offered {
-            let odd = offered.iter().find(|(name, id)| said.get(*name) != Some(id)).map(|(name, _)| name.clone());
+            let odd =
+                offered.iter().find(|(name, id)| said.get(*name) != Some(id)).map(|(name, _)| name.clone());
             let odd = odd.or_else(|| said.keys().find(|name| !offered.contains_key(*name)).cloned());
             return Err(self.not_whole(&format!(
                 "its journal and its refs do not say the same about {}",
@@ -113,7 +114,8 @@ impl GitMirror {
             file.persist(&own).map_err(|e| MirrorError::io(&own)(e.error))?;
             File::open(folder).and_then(|f| f.sync_all()).map_err(MirrorError::io(folder))?;
             let zero = Oid::ZERO_SHA1;
-            let text = said.iter().fold(String::new(), |all, (n, id)| all + &format!("update {n} {id} {zero}\n"));
+            let text =
+                said.iter().fold(String::new(), |all, (n, id)| all + &format!("update {n} {id} {zero}\n"));
             self.local(observer).update_refs(&self.path, text)?;
         }
         self.take_refs(CARRIED, &offered, wish, observer)
@@ -127,7 +129,8 @@ impl GitMirror {
     ) -> Result<(), MirrorError> {
         let _alone = self.lock(observer)?;
         let allow = Allow { file: true, http: false };
-        let git = Git { project: &self.project, allow, bounds: wish.bounds, tolerate: wish.tolerate, observer };
+        let git =
+            Git { project: &self.project, allow, bounds: wish.bounds, tolerate: wish.tolerate, observer };
         let url = bundle.display().to_string();
         let refs = git.ls_remote(&url, true)?;
         let known = self.known()?;

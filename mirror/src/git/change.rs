@@ -96,8 +96,7 @@ impl Here<'_> {
         if ours == theirs {
             // What a person has accepted since is no news.
             let open = |e: &Entry| self.journal.undecided(name).iter().any(|u| u.seq == e.seq);
-            let strayed =
-                last.is_some_and(|e| e.kind == Change::Deleted || (e.kind.freezes() && open(e)));
+            let strayed = last.is_some_and(|e| e.kind == Change::Deleted || (e.kind.freezes() && open(e)));
             return strayed.then(|| seen(upstream, name, Change::Restored, Some(ours), Some(theirs)));
         }
         let told = last.is_some_and(|e| e.kind.freezes() && e.new.as_deref() == Some(&theirs.to_string()));

@@ -65,7 +65,10 @@ fn a_pack_larger_than_is_allowed_is_cut_off() {
     let mut world = World::new();
     let upstream = world.upstream();
     let noise: Vec<u8> = (0_u64..4 << 20)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ (n.wrapping_mul(n) >> 13) as u8)
+        .map(|n| {
+            (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56).to_le_bytes()[0]
+                ^ (n.wrapping_mul(n) >> 13).to_le_bytes()[0]
+        })
         .collect();
     upstream.commit_file("noise", &noise, "100644");
     world.bounds.packs = 64 << 10;

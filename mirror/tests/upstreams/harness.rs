@@ -282,7 +282,10 @@ fn talk(stream: &TcpStream, answer: &dyn Fn(&str) -> Say, stopped: &AtomicBool) 
         Say::Half(body, stays) => {
             out.write_all(head(Some(body.len())).as_bytes())?;
             out.write_all(&body[..body.len() / 2])?;
-            if stays { wait(stopped) } else { Ok(()) }
+            if stays {
+                wait(stopped);
+            }
+            Ok(())
         }
         Say::Redirect(to) => out.write_all(
             format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").as_bytes(),
@@ -294,14 +297,16 @@ fn talk(stream: &TcpStream, answer: &dyn Fn(&str) -> Say, stopped: &AtomicBool) 
                 out.write_all(&again)?;
             }
         }
-        Say::Silence => wait(stopped),
+        Say::Silence => {
+            wait(stopped);
+            Ok(())
+        }
     }
 }
 
-fn wait(stopped: &AtomicBool) -> std::io::Result<()> {
+fn wait(stopped: &AtomicBool) {
     let start = Instant::now();
     while !stopped.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
 }
