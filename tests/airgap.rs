@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use hab_oci::Digest;
 use harness::{GOOD, Outcome, Upstream, World};
 use serde_json::Value;
 
@@ -17,6 +18,12 @@ fn built() -> (World, Upstream, [String; 3]) {
     upstream.tag("v1.0", upstream.commit("one\n"), Some(&world.maintainer));
     world.git_recipe("node", GOOD, &upstream.url());
     world.crate_recipe("tiny", "mkdir -p $OUT/usr/bin\ncp /usr/bin/cat $OUT/usr/bin/hello\n");
+    let digest = Digest::of(&world.server.get("dl/tiny/1.2.3.crate").unwrap());
+    let line = format!(
+        "{{\"name\":\"tiny\",\"vers\":\"1.2.3\",\"deps\":[],\"cksum\":\"{}\",\"features\":{{}},\"yanked\":false}}",
+        digest.hex()
+    );
+    world.server.put("ti/ny/tiny", line.into_bytes());
     let indexes = builds(&world, "data", &[]);
     world.run("data", &["mirror", "packages"]).good();
     (world, upstream, indexes)
@@ -145,9 +152,10 @@ fn a_file_that_was_changed_on_the_way_is_refused_and_nothing_of_it_is_served() {
         ("html", b"<html>login</html>".to_vec()),
     ] {
         File::create(world.path(name)).unwrap().write_all(&bytes).unwrap();
-        let outcome = import(&world, name, name);
+        let data = format!("{name}-data");
+        let outcome = import(&world, &data, name);
         assert_eq!(outcome.code, Some(3), "{name}: {}", outcome.stderr);
-        assert!(!world.path(name).join("git/node.git").exists());
+        assert!(!world.path(&data).join("git/node.git").exists());
     }
     let other = "0".repeat(40);
     let refuse = |what: &str, words: &[&str], change: &dyn Fn(&mut Value)| {

@@ -226,10 +226,27 @@ pub fn read(
     check(&manifest).map_err(malformed)?;
     begin(&manifest)?;
     for (content, size) in manifest.entries() {
-        let mut entry = next(&content.path(), size)?;
-        take(&manifest, &content, size, &mut entry)?;
+        let mut entry = Watched { inner: next(&content.path(), size)?, failed: None };
+        let taken = take(&manifest, &content, size, &mut entry);
+        // Whoever was given it cannot know that it was the file's fault.
+        if let Some(detail) = entry.failed {
+            return Err(malformed(format!("{} does not read: {detail}", content.path())));
+        }
+        taken?;
     }
     Ok(manifest)
+}
+
+/// Remembers whether reading failed.
+struct Watched<R> {
+    inner: R,
+    failed: Option<String>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(to).inspect_err(|e| self.failed = Some(e.to_string()))
+    }
 }
 
 /// The manifest of an export, without what follows it.

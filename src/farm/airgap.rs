@@ -172,7 +172,7 @@ impl Farm {
                     Content::Journal(name) => lay(&work.path().join(format!("{name}.journal")), bytes)?,
                     Content::Bundle(name) => lay(&work.path().join(format!("{name}.bundle")), bytes)?,
                     Content::Certificate(name) => {
-                        lay(&work.path().join(format!("{name}.certificate")), bytes)?
+                        lay(&work.path().join(format!("{name}.certificate")), bytes)?;
                     }
                 }
                 done += size;
@@ -295,6 +295,10 @@ impl Farm {
             ));
             return Ok(false);
         };
+        let kept = |source| MirrorError::Keep { what: named.name.clone(), source };
+        if self.keep.latest(ACCEPTED, &named.name).map_err(kept)?.as_ref() == Some(&named.digest) {
+            return Ok(false);
+        }
         let suite = self.suite(&named.name)?;
         let bytes = self.store.blobs.read(&named.digest)?.unwrap_or_default();
         let policy = self.policy(&policy)?;
@@ -312,7 +316,8 @@ impl Farm {
         let suite = named.name.split('/').nth(1).unwrap_or_default();
         let accepted = self.keep.latest(ACCEPTED, suite).map_err(kept)?;
         let size = self.store.blobs.get(&named.digest)?.unwrap_or(named.size);
-        if accepted.as_ref() != Some(&named.digest) {
+        let served = self.keep.latest(&named.kind, &named.name).map_err(kept)?;
+        if accepted.as_ref() != Some(&named.digest) || served == accepted {
             return Ok(false);
         }
         self.keep.remember(&named.kind, &named.name, &named.digest, size).map_err(kept)?;
