@@ -79,7 +79,9 @@ impl GitMirror {
             match self.fetch(&git, &here, &mut told) {
                 Ok(quarantine) => break (quarantine, head),
                 Err((at, e @ MirrorError::Git { .. })) => {
-                    observer.note(&format!("{}: {e}", self.project));
+                    if wish.urls.len() > 1 {
+                        observer.note(&format!("{}: {e}", self.project));
+                    }
                     told.remove(at);
                     last = Some(e);
                 }
