@@ -2,7 +2,7 @@
 //! them a Debian archive for apt and a sparse index for cargo.
 //!
 //! Layer: above `hab-mirror`; the program listens and this crate answers, read-only. It holds no state of its own: a
-//! repository is served by git's own upload-pack, and a file is whatever the [`Keep`](hab_mirror::Keep) has under its name.
+//! repository is served by git's own upload-pack, and a file is whatever the [`Keep`] has under its name.
 //!
 //! Start reading at [`router`].
 
