@@ -19,6 +19,9 @@ pub struct Args {
     /// Accept pushes; only on a loopback address, because there is no access control yet
     #[arg(long)]
     writable: bool,
+    /// Accept images that name layers which are not here (indexes may always name images that are not)
+    #[arg(long, requires = "writable")]
+    sparse: bool,
     /// Serve only; do not bring mirrored projects up to date on schedule
     #[arg(long)]
     no_sync: bool,
@@ -33,7 +36,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let log = Arc::new(Notes::new(terminal::say));
     let farm = Arc::new(global.open(log.clone())?);
     let access = if args.writable { hab_registry::Access::ReadWrite } else { hab_registry::Access::ReadOnly };
-    let registry = hab_registry::Registry::new(farm.store().clone(), access);
+    let mut rules = hab_registry::Rules::default();
+    if args.sparse {
+        rules.gaps = hab_store::Gaps::All;
+    }
+    let registry = hab_registry::Registry::new(farm.store().clone(), access).with_rules(rules);
     let mirror = hab_mirror_server::router(farm.served());
     let following = (!args.no_sync && !global.offline).then(|| farm::follow(Arc::clone(&farm)));
     let served: anyhow::Result<()> = farm.runtime().block_on(async {

@@ -10,7 +10,7 @@ use hab_builder::{Inputs, Workshop};
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest, ImageIndex, Platform, Tag, TagOrDigest, media_type};
 use hab_recipe::Plan;
-use hab_store::{NewManifest, Publication};
+use hab_store::{Gaps, NewManifest, Publication};
 
 pub use super::order::{Order, Request};
 use super::progress::BuilderView;
@@ -157,7 +157,8 @@ impl Farm {
         let tags = if keeps { Vec::new() } else { vec![tag] };
         let report = IndexReport { tags: tags.clone(), ..report };
         manifests.push(NewManifest::new(media_type::IMAGE_INDEX, index));
-        let publication = Publication { repository, blobs, manifests, tags, root, at: open::now() };
+        let publication =
+            Publication { repository, blobs, manifests, tags, root, gaps: Gaps::None, at: open::now() };
         self.runtime.block_on(self.store.publish(publication))?;
         Ok(report)
     }

@@ -9,6 +9,7 @@ use crate::Registry;
 use crate::body::{blocking, send};
 use crate::error::Error;
 use crate::handle::{CONTENT_DIGEST, empty};
+use crate::multipart;
 use crate::range::Wanted;
 
 pub(crate) async fn get(
@@ -29,25 +30,35 @@ pub(crate) async fn get(
             return Err(unknown());
         }
     };
-    let (status, first, length, range) = match wanted(method, headers, digest, size) {
-        Wanted::All => (StatusCode::OK, 0, size, None),
+    let wanted = wanted(method, headers, digest, size);
+    let (status, length) = match &wanted {
+        Wanted::All => (StatusCode::OK, size),
         Wanted::Nothing => return Err(Error::RangeNotSatisfiable { size }),
-        Wanted::Part { first, last } => (
-            StatusCode::PARTIAL_CONTENT,
-            first,
-            last - first + 1,
-            Some(format!("bytes {first}-{last}/{size}")),
-        ),
+        Wanted::One(part) => (StatusCode::PARTIAL_CONTENT, part.length()),
+        Wanted::Several(parts) => (StatusCode::PARTIAL_CONTENT, multipart::length(parts, size)),
+    };
+    let kind = match &wanted {
+        Wanted::Several(_) => multipart::TYPE,
+        _ => "application/octet-stream",
     };
     let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, length.to_string()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (CONTENT_DIGEST, digest.to_string()),
         (header::ETAG, format!("\"{digest}\"")),
     ];
-    let content = if method == Method::HEAD { Body::empty() } else { send(blob.file, first, length) };
-    Ok((status, headers, range.map(|text| [(header::CONTENT_RANGE, text)]), content).into_response())
+    let range = match &wanted {
+        Wanted::One(part) => Some([(header::CONTENT_RANGE, part.said(size))]),
+        _ => None,
+    };
+    let content = match wanted {
+        _ if method == Method::HEAD => Body::empty(),
+        Wanted::One(part) => send(blob.file, part.first, part.length()),
+        Wanted::Several(parts) => multipart::send(blob.file, parts, size),
+        Wanted::All | Wanted::Nothing => send(blob.file, 0, size),
+    };
+    Ok((status, headers, range, content).into_response())
 }
 
 /// A range is for a GET (RFC 9110, section 14.2), and only for the bytes that the client has the rest of.

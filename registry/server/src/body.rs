@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use hab_store::{BlobWriter, Upload};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -115,15 +116,22 @@ async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Byte
 
 /// `length` bytes of a file from `first` on. While one batch is sent the next one is read.
 pub(crate) fn send(file: File, first: u64, length: u64) -> Body {
-    let file = std::sync::Arc::new(file);
+    Body::from_stream(batches(Arc::new(file), first, length))
+}
+
+pub(crate) fn batches(
+    file: Arc<File>,
+    first: u64,
+    length: u64,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let batches = (0..length.div_ceil(BATCH)).map(move |n| {
         let at = n * BATCH;
         (file.clone(), first + at, BATCH.min(length - at))
     });
-    let read = |(file, offset, length): (std::sync::Arc<File>, u64, u64)| async move {
+    let read = |(file, offset, length): (Arc<File>, u64, u64)| async move {
         spawn_blocking(move || read_at(&file, offset, length)).await.map_err(io::Error::other)?
     };
-    Body::from_stream(stream::iter(batches).map(read).buffered(2).into_stream())
+    stream::iter(batches).map(read).buffered(2)
 }
 
 fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {

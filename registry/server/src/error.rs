@@ -39,6 +39,10 @@ pub(crate) enum Error {
     ManifestTooLarge { limit: usize },
     #[error("the manifest's media type is said neither by the request nor by the manifest")]
     NoMediaType,
+    #[error("a push by tag has that tag alone; push by digest to give it several")]
+    TagsOfTag,
+    #[error("a push may have at most {limit} tags")]
+    TooManyTags { limit: usize },
     #[error("a blob may have at most {limit} bytes")]
     BlobTooLarge { limit: u64 },
     #[error("the blob has {size} bytes, and none of them are in the range")]
@@ -87,7 +91,8 @@ impl Error {
             Self::Method(_) => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
             Self::ReadOnly => (S::METHOD_NOT_ALLOWED, code::DENIED),
             Self::Name(_) => (S::BAD_REQUEST, code::NAME_INVALID),
-            Self::Tag(_) | Self::NoMediaType => (S::BAD_REQUEST, code::MANIFEST_INVALID),
+            Self::TooManyTags { .. } => (S::URI_TOO_LONG, code::MANIFEST_INVALID),
+            Self::Tag(_) | Self::NoMediaType | Self::TagsOfTag => (S::BAD_REQUEST, code::MANIFEST_INVALID),
             Self::Digest(_) | Self::NoDigest => (S::BAD_REQUEST, code::DIGEST_INVALID),
             Self::PageSize => (S::BAD_REQUEST, code::PAGINATION_NUMBER_INVALID),
             Self::Query => (S::BAD_REQUEST, code::UNSUPPORTED),

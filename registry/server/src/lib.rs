@@ -14,6 +14,7 @@ mod body;
 mod error;
 mod handle;
 mod manifests;
+mod multipart;
 mod range;
 mod referrers;
 mod registry;
@@ -24,5 +25,5 @@ mod tags;
 mod uploads;
 
 pub use handle::router;
-pub use registry::{Access, Limits, Registry};
+pub use registry::{Access, Limits, Registry, Rules};
 pub use serve::serve;

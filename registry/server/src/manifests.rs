@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{NewManifest, Publication};
@@ -10,8 +10,11 @@ use hab_store::{NewManifest, Publication};
 use crate::Registry;
 use crate::body::{self, blocking};
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty};
+use crate::handle::{CONTENT_DIGEST, empty, query};
 use crate::registry::now;
+
+/// Tags that one push by digest may give; the specification asks for at least ten.
+const MOST_TAGS: usize = 100;
 
 pub(crate) async fn get(
     registry: &Registry,
@@ -48,6 +51,11 @@ pub(crate) async fn put(
     request: Request,
 ) -> Result<Response, Error> {
     let key = new(reference)?;
+    let by_digest = matches!(key, TagOrDigest::Digest(_));
+    let more = tags_of(request.uri())?;
+    if !more.is_empty() && !by_digest {
+        return Err(Error::TagsOfTag);
+    }
     let said = match request.headers().get(header::CONTENT_TYPE) {
         Some(value) => Some(value.to_str().map_err(|_| Error::NoMediaType)?.to_owned()),
         None => None,
@@ -56,7 +64,7 @@ pub(crate) async fn put(
     let media_type = said.or_else(|| Outline::media_type_within(&bytes)).ok_or(Error::NoMediaType)?;
     let (digest, tags) = match key {
         TagOrDigest::Tag(tag) => (Digest::of(&bytes), vec![tag]),
-        TagOrDigest::Digest(digest) => (digest, Vec::new()),
+        TagOrDigest::Digest(digest) => (digest, more),
     };
     let subject = Outline::read(&media_type, &bytes).ok().and_then(|outline| outline.subject);
     registry
@@ -65,8 +73,9 @@ pub(crate) async fn put(
             repository: name.clone(),
             blobs: Vec::new(),
             manifests: vec![NewManifest { digest: digest.clone(), media_type, bytes }],
-            tags,
+            tags: tags.clone(),
             root: digest.clone(),
+            gaps: registry.rules.gaps,
             at: now(),
         })
         .await?;
@@ -76,7 +85,25 @@ pub(crate) async fn put(
     if let Some(value) = subject.and_then(|subject| HeaderValue::try_from(subject.to_string()).ok()) {
         response.headers_mut().insert(HeaderName::from_static("oci-subject"), value);
     }
+    if by_digest {
+        for tag in &tags {
+            let value = HeaderValue::try_from(tag.as_str());
+            let _ =
+                value.map(|value| response.headers_mut().append(HeaderName::from_static("oci-tag"), value));
+        }
+    }
     Ok(response)
+}
+
+/// The `tag` parameters of a push by digest: distribution specification, end-7b.
+fn tags_of(uri: &Uri) -> Result<Vec<Tag>, Error> {
+    let pairs: Vec<(String, String)> = query(uri)?;
+    let tags =
+        pairs.into_iter().filter(|(name, _)| name == "tag").map(|(_, tag)| tag.parse().map_err(Error::Tag));
+    let mut tags = tags.collect::<Result<Vec<Tag>, Error>>()?;
+    tags.sort();
+    tags.dedup();
+    if tags.len() > MOST_TAGS { Err(Error::TooManyTags { limit: MOST_TAGS }) } else { Ok(tags) }
 }
 
 pub(crate) async fn delete(

@@ -1,39 +1,83 @@
 //! Which bytes of a blob: a pull's `Range` (RFC 9110, section 14) and a push's `Content-Range` (distribution
 //! specification, "Pushing a blob in chunks").
 
-/// What a pull asks for.
+/// Ranges in one request; whoever asks for more gets the whole.
+const MOST: usize = 16;
+
+/// From one byte to another, both within the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl Part {
+    pub(crate) fn length(self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    /// The `Content-Range` of this part of `size` bytes.
+    pub(crate) fn said(self, size: u64) -> String {
+        format!("bytes {}-{}/{size}", self.first, self.last)
+    }
+}
+
+/// What a pull asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// All of it: no range was given, or one that may be ignored.
     All,
-    /// From `first` to `last`, both within the blob.
-    Part { first: u64, last: u64 },
-    /// A range without a byte of the blob.
+    /// One part.
+    One(Part),
+    /// Several, as they were asked for; together no more than the blob.
+    Several(Vec<Part>),
+    /// No byte of the blob.
     Nothing,
 }
 
 impl Wanted {
-    /// Reads a `Range` header. What is not one range of bytes is ignored, as RFC 9110 allows.
+    /// Reads a `Range` header. What is not a set of ranges of bytes is ignored, as RFC 9110 allows, and so are too many
+    /// or overlapping ones, which would cost more than the whole.
     pub(crate) fn of(header: Option<&str>, size: u64) -> Self {
-        header.and_then(|text| Self::of_bytes(text.strip_prefix("bytes=")?.trim(), size)).unwrap_or(Self::All)
+        header.and_then(|text| Self::of_bytes(text.strip_prefix("bytes=")?, size)).unwrap_or(Self::All)
     }
 
-    fn of_bytes(spec: &str, size: u64) -> Option<Self> {
-        let (first, last) = spec.split_once('-')?;
-        if first.is_empty() {
-            let suffix = number(last)?.min(size);
-            return Some(match suffix {
-                0 => Self::Nothing,
-                _ => Self::Part { first: size - suffix, last: size - 1 },
-            });
+    fn of_bytes(set: &str, size: u64) -> Option<Self> {
+        let mut parts = Vec::new();
+        for spec in set.split(',') {
+            parts.extend(part(spec.trim(), size).ok()?);
+            if parts.len() > MOST {
+                return None;
+            }
         }
-        let first = number(first)?;
-        let last = if last.is_empty() { u64::MAX } else { number(last)? };
-        if last < first {
+        if parts.len() > 1 && parts.iter().map(|part| part.length()).sum::<u64>() > size {
             return None;
         }
-        Some(if first >= size { Self::Nothing } else { Self::Part { first, last: last.min(size - 1) } })
+        Some(match parts.as_slice() {
+            [] => Self::Nothing,
+            [one] => Self::One(*one),
+            _ => Self::Several(parts),
+        })
     }
+}
+
+/// What is not a range at all.
+struct NoRange;
+
+/// One range; `None` if it has no byte of the blob.
+fn part(spec: &str, size: u64) -> Result<Option<Part>, NoRange> {
+    let (first, last) = spec.split_once('-').ok_or(NoRange)?;
+    let digits = |text| number(text).ok_or(NoRange);
+    if first.is_empty() {
+        if last.is_empty() {
+            return Err(NoRange);
+        }
+        let suffix = digits(last)?.min(size);
+        return Ok((suffix > 0).then(|| Part { first: size - suffix, last: size - 1 }));
+    }
+    let first = digits(first)?;
+    let last = if last.is_empty() { u64::MAX } else { digits(last)? };
+    Ok((first <= last && first < size).then(|| Part { first, last: last.min(size - 1) }))
 }
 
 /// `first-last` of a piece that is pushed.
@@ -68,25 +112,50 @@ mod tests {
 
     use super::*;
 
+    fn one(first: u64, last: u64) -> Wanted {
+        Wanted::One(Part { first, last })
+    }
+
     #[test]
     fn one_range_is_cut_to_the_blob() {
         for (text, wanted) in [
-            ("bytes=0-0", Wanted::Part { first: 0, last: 0 }),
-            ("bytes=2-", Wanted::Part { first: 2, last: 9 }),
-            ("bytes=2-99", Wanted::Part { first: 2, last: 9 }),
-            ("bytes=-3", Wanted::Part { first: 7, last: 9 }),
-            ("bytes=-99", Wanted::Part { first: 0, last: 9 }),
+            ("bytes=0-0", one(0, 0)),
+            ("bytes=2-", one(2, 9)),
+            ("bytes=2-99", one(2, 9)),
+            ("bytes=-3", one(7, 9)),
+            ("bytes=-99", one(0, 9)),
             ("bytes=10-", Wanted::Nothing),
             ("bytes=-0", Wanted::Nothing),
-            ("bytes=5-4", Wanted::All),
+            ("bytes=5-4", Wanted::Nothing),
             ("bytes=+1-2", Wanted::All),
-            ("bytes=0-1,3-4", Wanted::All),
+            ("bytes=-", Wanted::All),
+            ("bytes=", Wanted::All),
             ("lines=0-1", Wanted::All),
         ] {
             assert_eq!(Wanted::of(Some(text), 10), wanted, "{text}");
         }
         assert_eq!(Wanted::of(None, 10), Wanted::All);
         assert_eq!(Wanted::of(Some("bytes=0-"), 0), Wanted::Nothing);
+    }
+
+    #[test]
+    fn several_ranges_are_several_parts_unless_they_cost_more_than_the_whole() {
+        let parts = |pairs: &[(u64, u64)]| {
+            Wanted::Several(pairs.iter().map(|&(first, last)| Part { first, last }).collect())
+        };
+        for (text, wanted) in [
+            ("bytes=0-1,3-4", parts(&[(0, 1), (3, 4)])),
+            ("bytes=8-, 0-0", parts(&[(8, 9), (0, 0)])),
+            ("bytes=0-1,-2", parts(&[(0, 1), (8, 9)])),
+            ("bytes=0-1,20-30", one(0, 1)),
+            ("bytes=20-30,40-", Wanted::Nothing),
+            ("bytes=0-8,1-9", Wanted::All),
+            ("bytes=0-1,x", Wanted::All),
+        ] {
+            assert_eq!(Wanted::of(Some(text), 10), wanted, "{text}");
+        }
+        let many = (0..17).map(|n| format!("{n}-{n}")).collect::<Vec<_>>().join(",");
+        assert_eq!(Wanted::of(Some(&format!("bytes={many}")), 1000), Wanted::All);
     }
 
     #[test]
@@ -100,10 +169,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_is_never_empty_and_always_within(text in "bytes=[0-9]{0,20}-[0-9]{0,20}", size in 0u64..1000) {
-            if let Wanted::Part { first, last } = Wanted::of(Some(&text), size) {
-                prop_assert!(first <= last && last < size);
+        fn parts_are_never_empty_always_within_and_together_no_more_than_the_whole(
+            text in "bytes=([0-9]{0,4}-[0-9]{0,20},?){1,4}", size in 0u64..1000
+        ) {
+            let parts = match Wanted::of(Some(&text), size) {
+                Wanted::One(part) => vec![part],
+                Wanted::Several(parts) => parts,
+                Wanted::All | Wanted::Nothing => Vec::new(),
+            };
+            for part in &parts {
+                prop_assert!(part.first <= part.last && part.last < size);
             }
+            prop_assert!(parts.iter().map(|part| part.length()).sum::<u64>() <= size);
         }
 
         #[test]

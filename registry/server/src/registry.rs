@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
-use hab_store::Store;
+use hab_store::{Gaps, Store};
 
 use crate::error::Error;
 
@@ -50,24 +50,45 @@ impl Default for Limits {
     }
 }
 
+/// What is accepted of those who may push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// What a pushed manifest may name that its repository does not hold.
+    pub gaps: Gaps,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { gaps: Gaps::Indexes }
+    }
+}
+
 /// A registry over a store.
 #[derive(Clone, Debug)]
 pub struct Registry {
     pub(crate) store: Store,
     pub(crate) access: Access,
     pub(crate) limits: Limits,
+    pub(crate) rules: Rules,
 }
 
 impl Registry {
     /// A registry with the default limits.
     pub fn new(store: Store, access: Access) -> Self {
-        Self { store, access, limits: Limits::default() }
+        Self { store, access, limits: Limits::default(), rules: Rules::default() }
     }
 
     /// The same registry with other limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same registry with other rules.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
         self
     }
 

@@ -35,9 +35,10 @@ pub(crate) async fn start(
     request: Request,
 ) -> Result<Response, Error> {
     let Start { digest, mount, from } = query(request.uri())?;
-    if let (Some(digest), Some(from)) = (mount, from) {
-        let (digest, from): (Digest, RepositoryName) = (digest.parse()?, from.parse().map_err(Error::Name)?);
-        if mounted(registry, &from, name, &digest).await? {
+    if let Some(digest) = mount {
+        let digest: Digest = digest.parse()?;
+        let from: Option<RepositoryName> = from.map(|from| from.parse().map_err(Error::Name)).transpose()?;
+        if mounted(registry, from.as_ref(), name, &digest).await? {
             return Ok(created(name, &digest));
         }
     }
@@ -50,16 +51,23 @@ pub(crate) async fn start(
 /// A blob whose file is cut or gone is asked for again instead.
 async fn mounted(
     registry: &Registry,
-    from: &RepositoryName,
+    from: Option<&RepositoryName>,
     to: &RepositoryName,
     digest: &Digest,
 ) -> Result<bool, Error> {
-    let Some(size) = registry.store.catalog.blob(from, digest).await? else { return Ok(false) };
+    let catalog = &registry.store.catalog;
+    // Without a source, any repository that holds it: everybody may read all of them.
+    let from = match from {
+        Some(from) => Some(from.clone()),
+        None => catalog.holder(digest).await?,
+    };
+    let Some(from) = from else { return Ok(false) };
+    let Some(size) = catalog.blob(&from, digest).await? else { return Ok(false) };
     let (blobs, key) = (registry.store.blobs.clone(), digest.clone());
     if blocking(move || blobs.get(&key)).await? != Some(size) {
         return Ok(false);
     }
-    Ok(registry.store.catalog.mount_blob(from, to, digest, now()).await?)
+    Ok(catalog.mount_blob(&from, to, digest, now()).await?)
 }
 
 async fn whole(

@@ -18,7 +18,7 @@ mod store;
 pub use blobs::{Blob, BlobWriter, Blobs, Mark, Upload, UploadId, UploadIdError};
 pub use catalog::{Catalog, ManifestRecord, Mirrored, Referrer, TagMove};
 pub use error::{Error, Fault};
-pub use store::{NewManifest, Publication, Store};
+pub use store::{Gaps, NewManifest, Publication, Store};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -31,8 +31,22 @@ pub struct Publication {
     pub tags: Vec<Tag>,
     /// One of `manifests`.
     pub root: Digest,
+    /// What the manifests may name that the repository does not hold.
+    pub gaps: Gaps,
     /// Now, in unix seconds.
     pub at: i64,
+}
+
+/// What a manifest may name that its repository does not hold; a subject may always be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Gaps {
+    /// Nothing.
+    #[default]
+    None,
+    /// Manifests of an index: a copy of some platforms only.
+    Indexes,
+    /// Layers and configurations too.
+    All,
 }
 
 /// A manifest to be published.
@@ -68,7 +82,7 @@ impl Store {
     /// bytes are not a manifest or have another digest, when a blob's bytes are not stored ([`Error::NotStored`]) or
     /// have another size, or when a manifest points at what the repository would not hold ([`Error::Missing`]).
     pub async fn publish(&self, publication: Publication) -> Result<()> {
-        let Publication { repository, blobs, manifests, tags, root, at } = publication;
+        let Publication { repository, blobs, manifests, tags, root, gaps, at } = publication;
         if !manifests.iter().any(|m| m.digest == root) {
             return Err(Error::NoRoot(root));
         }
@@ -85,7 +99,7 @@ impl Store {
         })
         .await?;
         let facts =
-            Facts { repository: &repository, blobs, manifests: readings, tags: &tags, root: &root, at };
+            Facts { repository: &repository, blobs, manifests: readings, tags: &tags, root: &root, gaps, at };
         self.catalog.publish(&facts).await
     }
 

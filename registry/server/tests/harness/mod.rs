@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hab_oci::{Descriptor, Digest, media_type};
-use hab_registry::{Access, Limits, Registry};
+use hab_registry::{Access, Limits, Registry, Rules};
 use hab_store::Store;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -26,10 +26,16 @@ impl Server {
     }
 
     pub fn with(access: Access, limits: Limits) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), access, limits)
+        Self::on(tempfile::tempdir().unwrap(), access, limits, Rules::default())
     }
 
-    fn on(folder: TempDir, access: Access, limits: Limits) -> Self {
+    /// One that accepts images whose layers are not here.
+    pub fn sparse() -> Self {
+        let rules = Rules { gaps: hab_store::Gaps::All };
+        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), rules)
+    }
+
+    fn on(folder: TempDir, access: Access, limits: Limits, rules: Rules) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (told, address) = std::sync::mpsc::channel();
         let data = folder.path().to_owned();
@@ -39,7 +45,7 @@ impl Server {
                 let store = Store::open(&data).await.unwrap();
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
-                let registry = Registry::new(store, access).with_limits(limits);
+                let registry = Registry::new(store, access).with_limits(limits).with_rules(rules);
                 let shutdown = async { drop(stopped.await) };
                 hab_registry::serve(listener, registry, axum::Router::default(), shutdown).await.unwrap();
             });
@@ -51,7 +57,7 @@ impl Server {
     /// Another server over the same folder, after this one has ended.
     pub fn restarted(mut self, access: Access) -> Self {
         self.end();
-        Self::on(self.folder.take().unwrap(), access, Limits::default())
+        Self::on(self.folder.take().unwrap(), access, Limits::default(), Rules::default())
     }
 
     pub fn folder(&self) -> &Path {

@@ -70,10 +70,6 @@ fn a_manifest_that_points_at_what_is_not_there_is_refused_by_name() {
     let reply = server.put_manifest("a", "v1", media_type::IMAGE_MANIFEST, &bytes);
     assert_eq!(reply.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
     assert!(String::from_utf8_lossy(&reply.body).contains(Digest::of(&layer).hex()));
-    let child = descriptor(&Descriptor::of(media_type::IMAGE_MANIFEST, &bytes));
-    let index = format!("{{\"schemaVersion\":2,\"manifests\":[{child}]}}");
-    let reply = server.put_manifest("a", "v1", media_type::IMAGE_INDEX, index.as_bytes());
-    assert_eq!(reply.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
     assert_eq!(server.get("/v2/a/manifests/v1").status, 404);
 }
 
@@ -160,4 +156,61 @@ fn tags_manifests_and_unused_blobs_are_deleted_at_once() {
     assert_eq!(server.get("/v2/a/manifests/v2").status, 404);
     assert_eq!(server.get("/v2/a/tags/list").json()["tags"], json!([]));
     assert_eq!((delete(&layer), delete(&layer), server.get(&layer).status), (202, 404, 404));
+}
+
+#[test]
+fn a_push_by_digest_may_give_several_tags_at_once() {
+    let server = Server::writable();
+    let bytes = server.push_image("a", "first", "");
+    let digest = Digest::of(&bytes).to_string();
+    let reply = server.put_manifest(
+        "a",
+        &format!("{digest}?tag=1.2.3&tag=1.2&tag=latest"),
+        media_type::IMAGE_MANIFEST,
+        &bytes,
+    );
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let told: Vec<_> =
+        reply.headers.iter().filter(|(n, _)| n == "oci-tag").map(|(_, v)| v.as_str()).collect();
+    assert_eq!(told, ["1.2", "1.2.3", "latest"]);
+    for tag in ["1.2.3", "1.2", "latest"] {
+        assert_eq!(server.get(&format!("/v2/a/manifests/{tag}")).body, bytes);
+    }
+    // All of them, or none.
+    let bad =
+        server.put_manifest("a", &format!("{digest}?tag=good&tag=-bad"), media_type::IMAGE_MANIFEST, &bytes);
+    assert_eq!(bad.error(), (400, "MANIFEST_INVALID".into()));
+    assert_eq!(server.get("/v2/a/manifests/good").status, 404);
+    let by_tag = server.put_manifest("a", "v9?tag=v8", media_type::IMAGE_MANIFEST, &bytes);
+    assert_eq!(by_tag.error(), (400, "MANIFEST_INVALID".into()));
+    let many = (0..101).fold(String::new(), |all, n| all + &format!("&tag=t{n}"));
+    let reply =
+        server.put_manifest("a", &format!("{digest}?{}", &many[1..]), media_type::IMAGE_MANIFEST, &bytes);
+    assert_eq!(reply.error(), (414, "MANIFEST_INVALID".into()));
+}
+
+#[test]
+fn an_index_may_name_images_that_are_not_here_and_an_image_may_not_name_such_layers() {
+    let server = Server::writable();
+    let image = server.push_image("a", "image", "");
+    let here = descriptor(&Descriptor::of(media_type::IMAGE_MANIFEST, &image));
+    let elsewhere = descriptor(&Descriptor::of(media_type::IMAGE_MANIFEST, b"not pushed"));
+    let index = format!("{{\"schemaVersion\":2,\"manifests\":[{here},{elsewhere}]}}");
+    let reply = server.put_manifest("a", "some", media_type::IMAGE_INDEX, index.as_bytes());
+    assert_eq!(reply.status, 201, "{reply:?}");
+    assert_eq!(server.get("/v2/a/manifests/some").body, index.as_bytes());
+    let absent = Digest::of(b"not pushed");
+    assert_eq!(server.get(&format!("/v2/a/manifests/{absent}")).error(), (404, "MANIFEST_UNKNOWN".into()));
+    // It nests.
+    let nested = descriptor(&Descriptor::of(media_type::IMAGE_INDEX, index.as_bytes()));
+    let outer = format!("{{\"schemaVersion\":2,\"manifests\":[{nested}]}}");
+    assert_eq!(server.put_manifest("a", "outer", media_type::IMAGE_INDEX, outer.as_bytes()).status, 201);
+    let hollow = manifest(b"{}", b"nowhere", "");
+    server.push_blob("a", b"{}");
+    let reply = server.put_manifest("a", "hollow", media_type::IMAGE_MANIFEST, &hollow);
+    assert_eq!(reply.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
+    // Unless the operator says so.
+    let sparse = Server::sparse();
+    assert_eq!(sparse.put_manifest("a", "hollow", media_type::IMAGE_MANIFEST, &hollow).status, 201);
+    assert_eq!(sparse.get("/v2/a/manifests/hollow").body, hollow);
 }

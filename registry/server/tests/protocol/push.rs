@@ -111,3 +111,18 @@ fn many_clients_push_one_blob_at_once() {
     assert!(server.get(&format!("/v2/a/blobs/{digest}")).body == bytes);
     assert_eq!(std::fs::read_dir(server.folder().join("blobs/tmp")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_blob_is_mounted_without_a_source_where_anybody_has_it() {
+    let server = Server::writable();
+    let digest = server.push_blob("one", b"shared");
+    let mount =
+        |digest: &Digest| server.send("POST", &format!("/v2/two/blobs/uploads/?mount={digest}"), &[], b"");
+    let reply = mount(&digest);
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (201, Some(format!("/v2/two/blobs/{digest}").as_str()))
+    );
+    assert_eq!(server.get(&format!("/v2/two/blobs/{digest}")).body, b"shared");
+    assert_eq!(mount(&Digest::of(b"absent")).status, 202);
+}

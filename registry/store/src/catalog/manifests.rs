@@ -6,7 +6,7 @@ use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Connection, commit, digest, repositories, size, stored, tags};
-use crate::{Error, Result};
+use crate::{Error, Gaps, Result};
 
 /// A manifest of a repository; its bytes are in the blob store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) manifests: Vec<Reading>,
     pub(crate) tags: &'a [Tag],
     pub(crate) root: &'a Digest,
+    pub(crate) gaps: Gaps,
     pub(crate) at: i64,
 }
 
@@ -142,7 +143,7 @@ impl Catalog {
         }
         // After all of them are in, so that their order does not matter.
         for manifest in &facts.manifests {
-            insert_edges(&mut tx, repository, manifest).await?;
+            insert_edges(&mut tx, repository, manifest, facts.gaps).await?;
         }
         for tag in facts.tags {
             tags::point(&mut tx, repository, tag, facts.root, at).await?;
@@ -180,7 +181,12 @@ async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Rea
     Ok(())
 }
 
-async fn insert_edges(tx: &mut Connection, repository: &RepositoryName, manifest: &Reading) -> Result<()> {
+async fn insert_edges(
+    tx: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &Reading,
+    gaps: Gaps,
+) -> Result<()> {
     let mut seen = BTreeSet::new();
     for edge in &manifest.outline.edges {
         let found = match edge.kind {
@@ -189,11 +195,12 @@ async fn insert_edges(tx: &mut Connection, repository: &RepositoryName, manifest
             // It need not exist: distribution specification, "Pushing Manifests with Subject".
             EdgeKind::Subject => Some(edge.size),
         };
+        let least = if edge.kind == EdgeKind::Manifest { Gaps::Indexes } else { Gaps::All };
         match found {
             Some(found) if found != edge.size => {
                 return Err(Error::WrongSize { digest: edge.digest.clone(), expected: edge.size, found });
             }
-            None if !edge.elsewhere => {
+            None if !edge.elsewhere && gaps < least => {
                 return Err(Error::Missing {
                     repository: repository.clone(),
                     digest: edge.digest.clone(),

@@ -38,6 +38,19 @@ impl Catalog {
         commit(tx).await
     }
 
+    /// A repository that holds a blob, if any does.
+    pub async fn holder(&self, digest: &Digest) -> Result<Option<RepositoryName>> {
+        let name: Option<String> =
+            query_scalar("SELECT repository FROM repository_blobs WHERE digest = $1 LIMIT 1")
+                .bind(digest.to_string())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(Error::database("find a holder of a blob"))?;
+        let parse =
+            |name: String| name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name });
+        name.map(parse).transpose()
+    }
+
     /// Makes a blob of one repository a member of another too; `false` if the first does not hold it.
     pub async fn mount_blob(
         &self,

@@ -71,6 +71,7 @@ impl Image {
             manifests: vec![self.manifest.clone()],
             tags: tags.iter().map(|t| tag(t)).collect(),
             root: self.manifest.digest.clone(),
+            gaps: hab_store::Gaps::None,
             at,
         }
     }
