@@ -1,16 +1,17 @@
 //! Blobs: distribution specification, "Pulling blobs", "Deleting Blobs".
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, RepositoryName};
 
 use crate::Registry;
 use crate::body::{blocking, send};
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty};
+use crate::handle::{CACHE, CONTENT_DIGEST, empty};
 use crate::multipart;
 use crate::range::Wanted;
+use crate::upstream::{Arriving, Freshness, Remote};
 
 pub(crate) async fn get(
     registry: &Registry,
@@ -59,6 +60,41 @@ pub(crate) async fn get(
         Wanted::All | Wanted::Nothing => send(blob.file, 0, size),
     };
     Ok((status, headers, range, content).into_response())
+}
+
+/// The same, of an upstream's repository. One that is on its way is sent as it comes; a part of it when it is here.
+pub(crate) async fn get_through(
+    registry: &Registry,
+    remote: &Remote,
+    digest: &Digest,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Error> {
+    let said = |mut response: Response, freshness: Freshness| {
+        response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
+        response
+    };
+    if registry.store.catalog.blob(&remote.local, digest).await?.is_none() {
+        match remote.blob(&registry.store, digest, registry.limits.blob).await? {
+            Arriving::Here => {}
+            Arriving::Coming(download) if headers.contains_key(header::RANGE) => {
+                download.end().await.map_err(|failure| remote.failed(failure))?;
+            }
+            Arriving::Coming(download) => {
+                let headers = [
+                    (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+                    (header::CONTENT_LENGTH, download.size().to_string()),
+                    (header::ACCEPT_RANGES, "bytes".to_owned()),
+                    (CONTENT_DIGEST, digest.to_string()),
+                    (header::ETAG, format!("\"{digest}\"")),
+                ];
+                let body = if method == Method::HEAD { Body::empty() } else { download.body() };
+                return Ok(said((headers, body).into_response(), Freshness::Miss));
+            }
+        }
+    }
+    let response = get(registry, &remote.local, digest, method, headers).await?;
+    Ok(said(response, Freshness::Hit))
 }
 
 /// A range is for a GET (RFC 9110, section 14.2), and only for the bytes that the client has the rest of.

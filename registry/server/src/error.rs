@@ -8,6 +8,8 @@ use hab_oci::{Digest, DigestError, OutlineError, ReferenceError, RepositoryName}
 use hab_store::Error as StoreError;
 use serde::Serialize;
 
+use crate::upstream::UpstreamFailure;
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -59,6 +61,12 @@ pub(crate) enum Error {
     BodyBroken(#[source] axum::Error),
     #[error("nothing came for too long")]
     Stalled,
+    #[error("{0} may not be pulled through this registry")]
+    NotAllowed(RepositoryName),
+    #[error("{0} may be pulled by digest only")]
+    DigestOnly(RepositoryName),
+    #[error("upstream {name} could not give it")]
+    Upstream { name: String, failure: UpstreamFailure },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a worker of the registry ended early")]
@@ -107,6 +115,8 @@ impl Error {
             Self::UploadOrder { .. } => (S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
             Self::SizeMismatch { .. } | Self::BodyBroken(_) => (S::BAD_REQUEST, code::SIZE_INVALID),
             Self::Stalled => (S::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
+            Self::NotAllowed(_) | Self::DigestOnly(_) => (S::FORBIDDEN, code::DENIED),
+            Self::Upstream { .. } => (S::BAD_GATEWAY, code::UNKNOWN),
             Self::Store(error) => Self::of_store(error),
             Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
         }
@@ -147,6 +157,9 @@ impl Error {
     fn words(&self, status: StatusCode) -> (String, Option<String>) {
         if status == StatusCode::INSUFFICIENT_STORAGE {
             return ("the registry's disk is full".to_owned(), None);
+        }
+        if let Self::Upstream { failure, .. } = self {
+            return (format!("{self}: {failure}"), None);
         }
         if status.is_server_error() {
             return ("the registry failed; its log says why".to_owned(), None);

@@ -8,10 +8,12 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hab_oci::RepositoryName;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::route::{Endpoint, Route};
+use crate::upstream::Remote;
 use crate::{Registry, blobs, manifests, referrers, tags, uploads};
 
 /// The routes below `/v2`, to be served alone ([`serve`](crate::serve())) or merged with others.
@@ -42,7 +44,39 @@ async fn dispatch(registry: &Registry, request: Request) -> Result<Response, Err
             }
             _ => Err(Error::Method("GET, HEAD")),
         },
-        Route::Repository(name, endpoint) => at(registry, &method, &name, endpoint, request).await,
+        Route::Repository(name, endpoint) => {
+            let Origin { ns } = query(request.uri())?;
+            match registry.upstreams.find(&name, ns.as_deref())? {
+                Some(remote) => through(registry, &method, &remote, endpoint, request).await,
+                None => at(registry, &method, &name, endpoint, request).await,
+            }
+        }
+    }
+}
+
+/// The registry that a mirror's client means: containerd's `ns`.
+#[derive(Deserialize)]
+struct Origin {
+    ns: Option<String>,
+}
+
+/// A repository of an upstream: it is pulled, and nothing else. What is listed is what is here.
+async fn through(
+    registry: &Registry,
+    method: &Method,
+    remote: &Remote,
+    endpoint: Endpoint,
+    request: Request,
+) -> Result<Response, Error> {
+    match (endpoint, method) {
+        (_, method) if !method.is_safe() => Err(Error::ReadOnly),
+        (Endpoint::Manifest(reference), &(Method::GET | Method::HEAD)) => {
+            manifests::get_through(registry, remote, &reference, method).await
+        }
+        (Endpoint::Blob(digest), &(Method::GET | Method::HEAD)) => {
+            blobs::get_through(registry, remote, &digest, method, request.headers()).await
+        }
+        (endpoint, method) => at(registry, method, &remote.local, endpoint, request).await,
     }
 }
 
@@ -101,3 +135,6 @@ pub(crate) fn empty<const N: usize>(status: StatusCode, headers: [(HeaderName, S
 
 /// `Docker-Content-Digest`.
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Where an answer that was pulled through came from: `hit`, `miss` or `stale`.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-hab-cache");

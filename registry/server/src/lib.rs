@@ -23,7 +23,9 @@ mod serve;
 mod stall;
 mod tags;
 mod uploads;
+mod upstream;
 
 pub use handle::router;
 pub use registry::{Access, Limits, Registry, Rules};
 pub use serve::serve;
+pub use upstream::{Pattern, UpstreamConfig, Upstreams};

@@ -5,13 +5,14 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
-use hab_store::{NewManifest, Publication};
+use hab_store::{ManifestRecord, NewManifest, Publication};
 
 use crate::Registry;
 use crate::body::{self, blocking};
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty, query};
+use crate::handle::{CACHE, CONTENT_DIGEST, empty, query};
 use crate::registry::now;
+use crate::upstream::Remote;
 
 /// Tags that one push by digest may give; the specification asks for at least ten.
 const MOST_TAGS: usize = 100;
@@ -25,6 +26,26 @@ pub(crate) async fn get(
     let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let found = registry.store.catalog.manifest(name, &key).await?.ok_or_else(unknown)?;
+    answer(registry, found, method).await
+}
+
+/// The same, of an upstream's repository.
+pub(crate) async fn get_through(
+    registry: &Registry,
+    remote: &Remote,
+    reference: &str,
+    method: &Method,
+) -> Result<Response, Error> {
+    let unknown =
+        || Error::ManifestUnknown { repository: remote.local.clone(), reference: reference.to_owned() };
+    let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
+    let (found, freshness) = remote.manifest(&registry.store, &key, registry.limits.manifest).await?;
+    let mut response = answer(registry, found, method).await?;
+    response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
+    Ok(response)
+}
+
+async fn answer(registry: &Registry, found: ManifestRecord, method: &Method) -> Result<Response, Error> {
     let headers = [
         (header::CONTENT_TYPE, found.media_type),
         (header::CONTENT_LENGTH, found.size.to_string()),

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use axum::http::Method;
 use hab_store::{Gaps, Store};
 
+use crate::upstream::Upstreams;
+
 use crate::error::Error;
 
 /// Who may do what.
@@ -70,12 +72,19 @@ pub struct Registry {
     pub(crate) access: Access,
     pub(crate) limits: Limits,
     pub(crate) rules: Rules,
+    pub(crate) upstreams: Upstreams,
 }
 
 impl Registry {
     /// A registry with the default limits.
     pub fn new(store: Store, access: Access) -> Self {
-        Self { store, access, limits: Limits::default(), rules: Rules::default() }
+        Self {
+            store,
+            access,
+            limits: Limits::default(),
+            rules: Rules::default(),
+            upstreams: Upstreams::default(),
+        }
     }
 
     /// The same registry with other limits.
@@ -89,6 +98,13 @@ impl Registry {
     #[must_use]
     pub fn with_rules(mut self, rules: Rules) -> Self {
         self.rules = rules;
+        self
+    }
+
+    /// The same registry, through which others may be pulled.
+    #[must_use]
+    pub fn with_upstreams(mut self, upstreams: Upstreams) -> Self {
+        self.upstreams = upstreams;
         self
     }
 

@@ -1,5 +1,7 @@
 //! A registry on a loopback port, and a client small enough to send what no client would.
 
+pub mod fake;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -7,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hab_oci::{Descriptor, Digest, media_type};
-use hab_registry::{Access, Limits, Registry, Rules};
+use hab_registry::{Access, Limits, Registry, Rules, Upstreams};
 use hab_store::Store;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -26,16 +28,27 @@ impl Server {
     }
 
     pub fn with(access: Access, limits: Limits) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), access, limits, Rules::default())
+        Self::on(tempfile::tempdir().unwrap(), access, limits, Rules::default(), Upstreams::default())
+    }
+
+    /// One through which others are pulled.
+    pub fn through(access: Access, limits: Limits, upstreams: Upstreams) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), access, limits, Rules::default(), upstreams)
     }
 
     /// One that accepts images whose layers are not here.
     pub fn sparse() -> Self {
         let rules = Rules { gaps: hab_store::Gaps::All };
-        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), rules)
+        Self::on(
+            tempfile::tempdir().unwrap(),
+            Access::ReadWrite,
+            Limits::default(),
+            rules,
+            Upstreams::default(),
+        )
     }
 
-    fn on(folder: TempDir, access: Access, limits: Limits, rules: Rules) -> Self {
+    fn on(folder: TempDir, access: Access, limits: Limits, rules: Rules, upstreams: Upstreams) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (told, address) = std::sync::mpsc::channel();
         let data = folder.path().to_owned();
@@ -45,7 +58,10 @@ impl Server {
                 let store = Store::open(&data).await.unwrap();
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
-                let registry = Registry::new(store, access).with_limits(limits).with_rules(rules);
+                let registry = Registry::new(store, access)
+                    .with_limits(limits)
+                    .with_rules(rules)
+                    .with_upstreams(upstreams);
                 let shutdown = async { drop(stopped.await) };
                 hab_registry::serve(listener, registry, axum::Router::default(), shutdown).await.unwrap();
             });
@@ -57,7 +73,13 @@ impl Server {
     /// Another server over the same folder, after this one has ended.
     pub fn restarted(mut self, access: Access) -> Self {
         self.end();
-        Self::on(self.folder.take().unwrap(), access, Limits::default(), Rules::default())
+        Self::on(
+            self.folder.take().unwrap(),
+            access,
+            Limits::default(),
+            Rules::default(),
+            Upstreams::default(),
+        )
     }
 
     pub fn folder(&self) -> &Path {
@@ -75,6 +97,15 @@ impl Server {
 
     pub fn get(&self, path: &str) -> Reply {
         self.send("GET", path, &[], b"")
+    }
+
+    /// A GET whose answer may be cut off.
+    pub fn raw_get(&self, path: &str) -> Option<Reply> {
+        let mut stream = self.connect();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        Reply::read(&mut stream)
     }
 
     pub fn head(&self, path: &str) -> Reply {

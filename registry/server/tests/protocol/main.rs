@@ -8,4 +8,5 @@ mod connections;
 mod manifests;
 mod pull;
 mod push;
+mod through;
 mod uploads;

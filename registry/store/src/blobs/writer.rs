@@ -53,6 +53,11 @@ impl BlobWriter {
         self.tally.size
     }
 
+    /// Another handle to read from what is written so far, good until the blob is finished and after.
+    pub fn reader(&self) -> Result<File> {
+        File::open(self.temp.path()).map_err(Error::io("open", self.temp.path()))
+    }
+
     /// Writes all of `bytes`; unlike [`Write::write_all`], a full disk is an error of this crate.
     pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all(bytes).map_err(Error::io("write", self.temp.path()))

@@ -101,6 +101,34 @@ impl Catalog {
             .collect()
     }
 
+    /// Whether a manifest names layers or a configuration that its repository does not hold.
+    pub async fn lacks_blobs(&self, repository: &RepositoryName, manifest: &Digest) -> Result<bool> {
+        let lacking: Option<i64> = query_scalar(
+            "SELECT 1 FROM edges e WHERE e.repository = $1 AND e.manifest = $2 AND e.kind IN ('config', 'layer')
+             AND NOT EXISTS (SELECT 1 FROM repository_blobs b WHERE b.repository = e.repository AND b.digest = e.child)
+             LIMIT 1",
+        )
+        .bind(repository.as_str())
+        .bind(manifest.to_string())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(Error::database("look for missing blobs"))?;
+        Ok(lacking.is_some())
+    }
+
+    /// Whether a manifest of the repository names a blob as a layer or its configuration.
+    pub async fn names_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<bool> {
+        let named: Option<i64> = query_scalar(
+            "SELECT 1 FROM edges WHERE child = $1 AND repository = $2 AND kind IN ('config', 'layer') LIMIT 1",
+        )
+        .bind(blob.to_string())
+        .bind(repository.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(Error::database("look for users of a blob"))?;
+        Ok(named.is_some())
+    }
+
     /// Deletes a manifest and the tags at it; `false` if there was none. `at`: unix seconds.
     pub async fn delete_manifest(
         &self,

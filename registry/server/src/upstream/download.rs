@@ -1,0 +1,190 @@
+//! One blob on its way from an upstream, however many clients wait for it: one request fills a file, and all of them read
+//! from it as it grows.
+//!
+//! The last byte is held back until the digest is checked, so that nobody ever has the whole of wrong bytes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use hab_oci::{Digest, RepositoryName};
+use hab_store::{BlobWriter, Store};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use super::client::{Client, Failure};
+use crate::registry::now;
+
+/// How much is read for one client at a time.
+const BATCH: u64 = 256 * 1024;
+/// How often an upstream is asked for the rest of a blob that broke off.
+const ATTEMPTS: usize = 4;
+
+/// How far a download is.
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// Bytes that may be read.
+    available: u64,
+    /// Whether it has ended, and how.
+    ended: Option<Result<(), Failure>>,
+}
+
+/// A download that may be joined.
+#[derive(Clone, Debug)]
+pub(crate) struct Download {
+    file: Arc<File>,
+    size: u64,
+    state: watch::Receiver<State>,
+}
+
+/// What is to be fetched.
+pub(crate) struct Errand {
+    pub(crate) client: Arc<Client>,
+    pub(crate) store: Store,
+    /// The repository here.
+    pub(crate) local: RepositoryName,
+    /// The repository there.
+    pub(crate) remote: String,
+    pub(crate) digest: Digest,
+    pub(crate) limit: u64,
+}
+
+impl Download {
+    /// Asks the upstream, and goes on by itself. `done` is called when it has ended, whatever the end.
+    pub(crate) async fn start(errand: Errand, done: impl FnOnce() + Send + 'static) -> Result<Self, Failure> {
+        let response = errand.client.blob(&errand.remote, &errand.digest, 0).await?;
+        // Clients are told it before the first byte.
+        let size = response.content_length();
+        let size = size.ok_or_else(|| Failure::Wrong("a blob whose size it does not say".to_owned()))?;
+        if size > errand.limit {
+            return Err(Failure::Wrong(format!("a blob of {size} bytes, more than {}", errand.limit)));
+        }
+        let (blobs, algorithm) = (errand.store.blobs.clone(), errand.digest.algorithm());
+        let opened = spawn_blocking(move || {
+            let writer = blobs.writer_with(algorithm)?;
+            let file = writer.reader()?;
+            Ok::<_, hab_store::Error>((writer, file))
+        });
+        let (writer, file) = opened.await.map_err(lost)?.map_err(ours)?;
+        let (tell, state) = watch::channel(State::default());
+        tokio::spawn(async move {
+            let ended = fill(&errand, response, writer, size, &tell).await;
+            if let Err(failure) = &ended {
+                tracing::warn!(digest = %errand.digest, %failure, "a blob did not come from upstream");
+            }
+            // In this order: whoever asks from now on finds the blob itself, or begins anew.
+            done();
+            tell.send_modify(|state| {
+                if ended.is_ok() {
+                    state.available = size;
+                }
+                state.ended = Some(ended);
+            });
+        });
+        Ok(Self { file: Arc::new(file), size, state })
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().ended.is_some()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        let ended = self.state.wait_for(|state| state.ended.is_some()).await;
+        ended.map_err(lost)?.ended.clone().unwrap_or(Ok(()))
+    }
+
+    /// All of its bytes, as they come.
+    pub(crate) fn body(self) -> Body {
+        Body::from_stream(stream::try_unfold((self, 0), |(mut this, at)| async move {
+            let available = {
+                let next = |state: &State| state.available > at || state.ended.is_some();
+                let state = this.state.wait_for(next).await.map_err(io::Error::other)?;
+                if let Some(Err(failure)) = &state.ended {
+                    return Err(io::Error::other(failure.clone()));
+                }
+                state.available
+            };
+            if at == this.size {
+                return Ok(None);
+            }
+            let (file, length) = (this.file.clone(), (available - at).min(BATCH));
+            let read = spawn_blocking(move || {
+                let mut buffer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+                file.read_exact_at(&mut buffer, at)?;
+                Ok::<_, io::Error>(Bytes::from(buffer))
+            });
+            let bytes = read.await.map_err(io::Error::other)??;
+            Ok(Some((bytes, (this, at + length))))
+        }))
+    }
+}
+
+/// Receives, resumes where it breaks off, checks and publishes.
+async fn fill(
+    errand: &Errand,
+    response: reqwest::Response,
+    mut writer: BlobWriter,
+    size: u64,
+    tell: &watch::Sender<State>,
+) -> Result<(), Failure> {
+    let mut response = Some(response);
+    let mut attempt = 0;
+    while writer.size() < size {
+        let chunk = match &mut response {
+            Some(response) => response.chunk().await.map_err(|_| ()),
+            None => Ok(None),
+        };
+        match chunk {
+            Ok(Some(bytes)) => {
+                if writer.size() + bytes.len() as u64 > size {
+                    return Err(Failure::Wrong(format!("more than the {size} bytes that it has")));
+                }
+                let written = spawn_blocking(move || writer.add(&bytes).map(|()| writer));
+                writer = written.await.map_err(lost)?.map_err(ours)?;
+                let available = writer.size().min(size - 1);
+                tell.send_modify(|state| state.available = available);
+            }
+            // It ended early, or broke.
+            Ok(None) | Err(()) => {
+                attempt += 1;
+                if attempt == ATTEMPTS {
+                    return Err(Failure::Away(format!(
+                        "it broke off after {} of {size} bytes",
+                        writer.size()
+                    )));
+                }
+                tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+                response = errand.client.blob(&errand.remote, &errand.digest, writer.size()).await.ok();
+            }
+        }
+    }
+    let digest = errand.digest.clone();
+    let committed = spawn_blocking(move || writer.commit(Some(&digest))).await.map_err(lost)?;
+    let (digest, size) = match committed {
+        Err(e @ hab_store::Error::WrongDigest { .. }) => return Err(Failure::Wrong(e.to_string())),
+        other => other.map_err(ours)?,
+    };
+    errand.store.catalog.link_blob(&errand.local, &digest, size, now()).await.map_err(ours)
+}
+
+/// Our own failure: its details are for the log.
+pub(super) fn ours(error: hab_store::Error) -> Failure {
+    tracing::error!(error = crate::error::chain(&error), "what came from upstream could not be kept");
+    Failure::Away("it could not be kept here".to_owned())
+}
+
+fn lost<E: std::error::Error>(error: E) -> Failure {
+    tracing::error!(%error, "a download ended before its time");
+    Failure::Away("its download ended before its time".to_owned())
+}

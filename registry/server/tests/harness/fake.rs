@@ -1,0 +1,148 @@
+//! An upstream registry that answers as a test tells it to. Ends with its value.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What is answered.
+#[derive(Clone, Default)]
+pub struct Say {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// The connection is closed after so many bytes of the body.
+    pub cut: Option<usize>,
+    /// The body goes on for as long as somebody listens.
+    pub endless: bool,
+    /// A pause before the second half.
+    pub pause: Duration,
+}
+
+impl Say {
+    pub fn ok(kind: &str, body: &[u8]) -> Self {
+        let headers = vec![("Content-Type".to_owned(), kind.to_owned())];
+        Self { status: 200, headers, body: body.to_vec(), ..Self::default() }
+    }
+
+    pub fn status(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+pub struct Fake {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Fake {
+    pub fn start(answer: impl Fn(&Asked) -> Say + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, stopped, answer) = (asked.clone(), stop.clone(), Arc::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (log, answer) = (log.clone(), answer.clone());
+                std::thread::spawn(move || {
+                    // Whoever hangs up early does so on purpose.
+                    let _ = talk(&stream, &log, &*answer);
+                });
+            }
+        });
+        Self { address, asked, stop }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The requests whose path ends so.
+    pub fn asked(&self, end: &str) -> Vec<Asked> {
+        self.asked.lock().unwrap().iter().filter(|asked| asked.path.ends_with(end)).cloned().collect()
+    }
+
+    /// Nobody answers any more.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn talk(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Say) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = Vec::new();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header)?;
+        let Some((name, value)) = header.trim().split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let asked = Asked { method: method.clone(), path, headers };
+    log.lock().unwrap().push(asked.clone());
+    let said = answer(&asked);
+    let mut head = format!("HTTP/1.1 {} Said\r\nConnection: close\r\n", said.status);
+    for (name, value) in &said.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !said.endless {
+        head.push_str(&format!("Content-Length: {}\r\n", said.body.len()));
+    }
+    let mut out = stream;
+    out.write_all(format!("{head}\r\n").as_bytes())?;
+    if method == "HEAD" {
+        return Ok(());
+    }
+    if said.endless {
+        loop {
+            out.write_all(&[b'x'; 4096])?;
+        }
+    }
+    let body = &said.body[..said.cut.unwrap_or(said.body.len())];
+    let (first, second) = body.split_at(body.len() / 2);
+    out.write_all(first)?;
+    if !said.pause.is_zero() {
+        std::thread::sleep(said.pause);
+    }
+    out.write_all(second)?;
+    out.flush()?;
+    // So that what was sent is not lost with the connection.
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let _ = reader.take(1).read(&mut [0]);
+    Ok(())
+}
