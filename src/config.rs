@@ -18,6 +18,8 @@ pub struct Config {
     pub certificates: Vec<PathBuf>,
     /// What may be mirrored, and how.
     pub mirror: MirrorConfig,
+    /// The registry.
+    pub registry: RegistryConfig,
     /// Git projects by name.
     pub git: BTreeMap<String, GitConfig>,
 }
@@ -55,6 +57,72 @@ pub struct MirrorConfig {
     pub file: bool,
     /// Repositories may be fetched by unencrypted http.
     pub http: bool,
+}
+
+/// The registry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// Other registries that are pulled through this one, by what their images are named by: `docker.io`.
+    pub upstream: BTreeMap<String, UpstreamTable>,
+}
+
+/// Another registry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UpstreamTable {
+    /// Its address: `https://registry-1.docker.io`.
+    pub url: String,
+    /// For whom it answers.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// A file whose first line is the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Which repositories may be pulled, with `*` for anything; all without.
+    #[serde(default)]
+    pub repositories: Vec<String>,
+    /// Nothing may be pulled by tag.
+    #[serde(default)]
+    pub digest_only: bool,
+    /// For how long a tag is what it was: `5m`.
+    #[serde(default = "five_minutes")]
+    pub ttl: String,
+    /// Tags that stay what they were first, with `*` for anything.
+    #[serde(default)]
+    pub fixed: Vec<String>,
+}
+
+fn five_minutes() -> String {
+    "5m".to_owned()
+}
+
+impl RegistryConfig {
+    /// The upstreams, ready to be asked.
+    pub fn upstreams(&self) -> anyhow::Result<hab_registry::Upstreams> {
+        let patterns = |texts: &[String]| texts.iter().map(|text| hab_registry::Pattern::new(text)).collect();
+        let mut all = Vec::new();
+        for (name, table) in &self.upstream {
+            let read = |path: &PathBuf| {
+                let text = std::fs::read_to_string(path);
+                text.with_context(|| format!("upstream {name}: {} does not read", path.display()))
+            };
+            let password = table.password_file.as_ref().map(read).transpose()?;
+            let ttl: jiff::SignedDuration =
+                table.ttl.parse().with_context(|| format!("upstream {name}: ttl {:?}", table.ttl))?;
+            all.push(hab_registry::UpstreamConfig {
+                name: name.clone(),
+                url: table.url.clone(),
+                username: table.username.clone(),
+                password: password.and_then(|text| text.lines().next().map(str::to_owned)),
+                repositories: patterns(&table.repositories),
+                digest_only: table.digest_only,
+                ttl: ttl.try_into().with_context(|| format!("upstream {name}: ttl {:?}", table.ttl))?,
+                fixed: patterns(&table.fixed),
+            });
+        }
+        hab_registry::Upstreams::new(all).map_err(anyhow::Error::msg)
+    }
 }
 
 /// Where a git project comes from.

@@ -41,6 +41,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         rules.gaps = hab_store::Gaps::All;
     }
     let registry = hab_registry::Registry::new(farm.store().clone(), access).with_rules(rules);
+    let upstreams = farm.config().registry.upstreams().map_err(|e| usage(&e))?;
+    let registry = if global.offline { registry } else { registry.with_upstreams(upstreams) };
     let mirror = hab_mirror_server::router(farm.served());
     let following = (!args.no_sync && !global.offline).then(|| farm::follow(Arc::clone(&farm)));
     let served: anyhow::Result<()> = farm.runtime().block_on(async {

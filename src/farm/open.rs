@@ -70,6 +70,11 @@ impl Farm {
         Ok(Self { options, store, runtime, recipes, keep, progress })
     }
 
+    /// The operator's configuration.
+    pub fn config(&self) -> &Config {
+        &self.options.config
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store

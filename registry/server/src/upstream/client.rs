@@ -51,8 +51,9 @@ pub(crate) struct Client {
     resting: Mutex<Option<Instant>>,
 }
 
+/// What a token service sends. Some call it by the one name, some by the other.
 #[derive(Deserialize)]
-struct Token {
+struct Granted {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
@@ -246,13 +247,13 @@ impl Client {
                 if !response.status().is_success() {
                     return Err(Failure::Absent);
                 }
-                let token: Token = serde_json::from_slice(&whole(response, TOKEN).await?)
+                let granted: Granted = serde_json::from_slice(&whole(response, TOKEN).await?)
                     .map_err(|_| Failure::Wrong("its token service sent no token".to_owned()))?;
-                let text = token.token.or(token.access_token);
+                let text = granted.token.or(granted.access_token);
                 let text =
                     text.ok_or_else(|| Failure::Wrong("its token service sent no token".to_owned()))?;
                 // The token specification's default is a minute.
-                let time = Duration::from_secs(token.expires_in.unwrap_or(60).clamp(10, 3600) - 5);
+                let time = Duration::from_secs(granted.expires_in.unwrap_or(60).clamp(10, 3600) - 5);
                 (format!("Bearer {text}"), time)
             }
         };

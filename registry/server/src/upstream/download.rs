@@ -145,29 +145,23 @@ async fn fill(
             Some(response) => response.chunk().await.map_err(|_| ()),
             None => Ok(None),
         };
-        match chunk {
-            Ok(Some(bytes)) => {
-                if writer.size() + bytes.len() as u64 > size {
-                    return Err(Failure::Wrong(format!("more than the {size} bytes that it has")));
-                }
-                let written = spawn_blocking(move || writer.add(&bytes).map(|()| writer));
-                writer = written.await.map_err(lost)?.map_err(ours)?;
-                let available = writer.size().min(size - 1);
-                tell.send_modify(|state| state.available = available);
+        if let Ok(Some(bytes)) = chunk {
+            if writer.size() + bytes.len() as u64 > size {
+                return Err(Failure::Wrong(format!("more than the {size} bytes that it has")));
             }
-            // It ended early, or broke.
-            Ok(None) | Err(()) => {
-                attempt += 1;
-                if attempt == ATTEMPTS {
-                    return Err(Failure::Away(format!(
-                        "it broke off after {} of {size} bytes",
-                        writer.size()
-                    )));
-                }
-                tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
-                response = errand.client.blob(&errand.remote, &errand.digest, writer.size()).await.ok();
-            }
+            let written = spawn_blocking(move || writer.add(&bytes).map(|()| writer));
+            writer = written.await.map_err(lost)?.map_err(ours)?;
+            let available = writer.size().min(size - 1);
+            tell.send_modify(|state| state.available = available);
+            continue;
         }
+        // It ended early, or broke.
+        attempt += 1;
+        if attempt == ATTEMPTS {
+            return Err(Failure::Away(format!("it broke off after {} of {size} bytes", writer.size())));
+        }
+        tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+        response = errand.client.blob(&errand.remote, &errand.digest, writer.size()).await.ok();
     }
     let digest = errand.digest.clone();
     let committed = spawn_blocking(move || writer.commit(Some(&digest))).await.map_err(lost)?;
@@ -179,7 +173,8 @@ async fn fill(
 }
 
 /// Our own failure: its details are for the log.
-pub(super) fn ours(error: hab_store::Error) -> Failure {
+#[allow(clippy::needless_pass_by_value)] // it is what `map_err` gives
+fn ours(error: hab_store::Error) -> Failure {
     tracing::error!(error = crate::error::chain(&error), "what came from upstream could not be kept");
     Failure::Away("it could not be kept here".to_owned())
 }
