@@ -1,6 +1,7 @@
 //! `hab-build`: mirror, verify, build twice, compare, serve. This file only dispatches.
 
 mod cli;
+mod cluster;
 mod config;
 mod farm;
 

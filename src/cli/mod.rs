@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand; this one parses and dispatches.
 
 mod build;
+mod cluster;
 mod keys;
 mod lock;
 mod mirror;
@@ -81,6 +82,8 @@ enum Command {
     Keys(keys::Args),
     /// What is mirrored, and what upstreams changed
     Mirror(mirror::Args),
+    /// What hosts must be told so that they pull from this registry and from nowhere else
+    Cluster(cluster::Args),
     /// List the recipes and their locked versions
     Recipes,
     #[command(external_subcommand)]
@@ -127,6 +130,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => verify::run(&cli.global, &args),
         Command::Keys(args) => keys::run(&cli.global, &args),
         Command::Mirror(args) => mirror::run(&cli.global, &args),
+        Command::Cluster(args) => cluster::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),
@@ -134,12 +138,21 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
 }
 
 impl Global {
+    /// The data folder, which need not be there yet.
+    fn data(&self) -> anyhow::Result<PathBuf> {
+        match &self.data {
+            Some(data) => Ok(data.clone()),
+            None => config::default_data_dir().map_err(|e| usage(&e)),
+        }
+    }
+
+    /// The operator's configuration.
+    fn configuration(&self) -> anyhow::Result<Config> {
+        Config::load(self.config.as_deref(), &self.data()?).map_err(|e| usage(&e))
+    }
+
     fn open(&self, progress: Arc<dyn Progress>) -> anyhow::Result<Farm> {
-        let data = match &self.data {
-            Some(data) => data.clone(),
-            None => config::default_data_dir().map_err(|e| usage(&e))?,
-        };
-        let config = Config::load(self.config.as_deref(), &data).map_err(|e| usage(&e))?;
+        let (data, config) = (self.data()?, self.configuration()?);
         let options = Options {
             data,
             recipes: self.recipes.clone(),
