@@ -270,6 +270,11 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         if !crate::git::is_project_name(&project.name) {
             return Err(format!("{:?} is not a project's name", project.name));
         }
+        // What an upstream may send.
+        let most = crate::git::Bounds::default().packs;
+        if project.bundle > most || project.journal > crate::git::JOURNAL_LIMIT {
+            return Err(format!("what is carried of {} is larger than one may be", project.name));
+        }
     }
     let plain =
         |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('/') && name.len() < 200;

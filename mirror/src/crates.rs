@@ -211,11 +211,13 @@ impl Index {
     fn line(&self, fetcher: &Fetcher<'_>, locked: &LockedCrate) -> Result<Vec<u8>, MirrorError> {
         let LockedCrate { name, version, digest } = locked;
         let what = format!("the index entry of crate {name} {version}");
-        if let Some(kept) = fetcher.named(kinds::CRATE_LINE, &line_name(name, version))?
-            && let Some(line) = fetcher.kept_document(&what, &kept)?
-            && line_of(&line, locked).is_some_and(|(_, cksum)| cksum == digest.hex())
-        {
-            return Ok(line);
+        for kind in [kinds::CRATE_LINE, kinds::CRATE_LINE_OFFERED] {
+            if let Some(kept) = fetcher.named(kind, &line_name(name, version))?
+                && let Some(line) = fetcher.kept_document(&what, &kept)?
+                && line_of(&line, locked).is_some_and(|(_, cksum)| cksum == digest.hex())
+            {
+                return Ok(line);
+            }
         }
         let url = format!("{}/{}", self.base, index_path(name));
         let entry = fetcher.glance(&what, std::slice::from_ref(&url), fetcher.limits().document)?;

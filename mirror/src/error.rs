@@ -117,6 +117,16 @@ pub enum MirrorError {
         /// Its last words.
         stderr: String,
     },
+    /// The git program failed on a repository of ours.
+    #[error("git {action} failed in {path}: {stderr}")]
+    GitHere {
+        /// What it was asked to do.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Its last words.
+        stderr: String,
+    },
     /// An address that is not fetched from.
     #[error("nothing is fetched from {url}: {detail}")]
     Url {
@@ -144,7 +154,7 @@ pub enum MirrorError {
         detail: String,
     },
     /// The git program is not installed.
-    #[error("git is not installed, and git sources need it; install the package git")]
+    #[error("git is not installed, or util-linux's setpriv is not; install the packages git and util-linux")]
     NoGit(#[source] io::Error),
     /// apt is not installed.
     #[error("apt-get is not installed; only `hab-build lock` needs it, so run that on a Debian host")]
@@ -218,9 +228,12 @@ impl MirrorError {
             | Self::WrongSize { .. }
             | Self::Malformed { .. }
             | Self::TagMoved { .. }
+            // What is here is not what it was.
+            | Self::GitHere { action: "fsck" | "rev-list", .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
             Self::Url { .. } | Self::NotFrozen { .. } | Self::Project { .. } => Fault::Request,
-            Self::NoGit(_)
+            Self::GitHere { .. }
+            | Self::NoGit(_)
             | Self::NoApt { .. }
             | Self::Repository { .. }
             | Self::Keep { source: KeepError::Store(_), .. }

@@ -15,8 +15,5 @@ pub const DEBIAN_INDEX: &str = "debian-index";
 pub const CRATE: &str = "crate";
 /// The line of a crates index about one version of a crate; the name is `name version`, the crate's in lower case.
 pub const CRATE_LINE: &str = "crate-line";
-
-/// Whether this is the name of the InRelease that is a suite's current one: not a fact about bytes, but a choice.
-pub fn is_current_index(kind: &str, name: &str) -> bool {
-    kind == DEBIAN_INDEX && name.ends_with("/InRelease")
-}
+/// A line that another farm had: nothing that is served, until a lock's checksum vouches for it.
+pub const CRATE_LINE_OFFERED: &str = "crate-line-offered";

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hab_keys::debian::VerifiedRelease;
 use hab_mirror::airgap::{self, Content, Manifest, Named, ProjectEntry};
-use hab_mirror::git::{Bounds, GitMirror, Synced, Wish};
+use hab_mirror::git::{Bounds, GitMirror, Synced, Wish, without_user};
 use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError, kinds};
 use hab_oci::Digest;
@@ -16,7 +16,8 @@ use super::progress::MirrorView;
 use super::sources::ACCEPTED;
 use super::{Farm, FarmError, open};
 
-/// The kinds of names that are carried. What this farm has judged is not among them: whoever imports judges for himself.
+/// The kinds of names whose bytes are carried. The names themselves are for whoever imports to give again, from its own locks,
+/// revisions and policies; only a line of a crates index, which nothing else names, is offered to them.
 const CARRIED: [&str; 7] = [
     kinds::DEBIAN_POOL,
     kinds::DEBIAN_INDEX,
@@ -26,6 +27,11 @@ const CARRIED: [&str; 7] = [
     kinds::RELEASE_FILE,
     kinds::PLAIN_FILE,
 ];
+
+/// Whose journal names no password must not hand one on by another way.
+fn without_passwords(project: &Project) -> Project {
+    Project { urls: project.urls.iter().map(|url| without_user(url)).collect(), ..project.clone() }
+}
 
 /// What was exported.
 #[derive(Debug, serde::Serialize)]
@@ -76,7 +82,7 @@ impl Farm {
             let carried = mirror.carry_out(&folder, known, &MirrorView(self.progress.as_ref()))?;
             let size = |name: &str| fs::metadata(folder.join(name)).map_or(0, |m| m.len());
             manifest.projects.push(ProjectEntry {
-                project: project.to_text(),
+                project: without_passwords(&project).to_text(),
                 name: project.name,
                 refs: carried.refs,
                 journal: size("journal"),
@@ -152,8 +158,9 @@ impl Farm {
     }
 
     /// Takes in an export, as if it came from an upstream: blobs by their digests, git through quarantine and journal, an
-    /// InRelease by its signature. What is here already is not replaced.
-    pub fn mirror_import(&self, file: &Path) -> Result<Imported, FarmError> {
+    /// InRelease by its signature. What is here already is not replaced. A project that is not known here is left out, unless
+    /// `strangers` says otherwise: its addresses will be asked.
+    pub fn mirror_import(&self, file: &Path, strangers: bool) -> Result<Imported, FarmError> {
         if !file.exists() {
             return Err(FarmError::Usage(format!("{} does not exist", file.display())));
         }
@@ -194,9 +201,15 @@ impl Farm {
         let mut projects = BTreeMap::new();
         for entry in &manifest.projects {
             self.progress.stage(&format!("import {}", entry.name));
-            projects.insert(entry.name.clone(), self.import_project(entry, work.path())?);
+            if let Some(synced) = self.import_project(entry, work.path(), strangers)? {
+                projects.insert(entry.name.clone(), synced);
+            }
         }
         let names = self.import_names(&manifest)?;
+        // What came is served under the names that the locks here give it.
+        if let Err(e) = self.keep_packages() {
+            self.progress.note(&format!("not all that locks here name came with it: {e}"));
+        }
         Ok(Imported { manifest: manifest.digest(), projects, blobs: manifest.blobs.len(), names })
     }
 
@@ -218,15 +231,31 @@ impl Farm {
         Ok(())
     }
 
-    fn import_project(&self, entry: &ProjectEntry, work: &Path) -> Result<Synced, FarmError> {
+    fn import_project(
+        &self,
+        entry: &ProjectEntry,
+        work: &Path,
+        strangers: bool,
+    ) -> Result<Option<Synced>, FarmError> {
         let known = self.projects()?.get(&entry.name).cloned();
-        let project = if let Some(project) = known {
-            project
-        } else {
-            let project = Project::parse(&entry.name, &entry.project)?;
-            let path = self.add_project(&project)?;
-            self.progress.note(&format!("{} is a new project: {}", entry.name, path.display()));
-            project
+        let project = match known {
+            Some(project) => project,
+            None if strangers => {
+                let said = Project::parse(&entry.name, &entry.project)?;
+                // How its history is checked and where its objects lie is for a person here to say.
+                let project = Project { tolerate: Vec::new(), fork_of: None, ..said };
+                let path = self.add_project(&project)?;
+                self.progress.note(&format!("{} is a new project: {}", entry.name, path.display()));
+                project
+            }
+            None => {
+                self.progress.note(&format!(
+                    "{} is left out, because no project here has that name; `hab-build mirror add {}` makes one, \
+                     --new-projects takes the file's word for it",
+                    entry.name, entry.name
+                ));
+                return Ok(None);
+            }
         };
         let folder = self.git_folder()?;
         let mirror = match &project.fork_of {
@@ -251,37 +280,26 @@ impl Farm {
         let kept = |source| MirrorError::Keep { what: entry.name.clone(), source };
         self.keep.remember("imported-journal", &entry.name, &digest, text.len() as u64).map_err(kept)?;
         self.synced(&mirror, project.policy.as_deref())?;
-        Ok(synced)
+        Ok(Some(synced))
     }
 
-    /// Names that are new here; one that stands for other bytes already goes on to do so.
+    /// An InRelease counts if it is accepted here; a line of a crates index waits for a lock.
     fn import_names(&self, manifest: &Manifest) -> Result<usize, FarmError> {
         let mut new = 0;
         for named in &manifest.names {
             let kept = |source| MirrorError::Keep { what: named.name.clone(), source };
-            if named.kind == ACCEPTED {
-                new += usize::from(self.import_release(named)?);
-                continue;
-            }
-            let served = kinds::is_current_index(&named.kind, &named.name);
-            if !CARRIED.contains(&named.kind.as_str()) || served {
-                continue;
-            }
-            match self.keep.latest(&named.kind, &named.name).map_err(kept)? {
-                Some(here) if here != named.digest => self.progress.note(&format!(
-                    "{} {} is {here} here and {} in the export: ours stays",
-                    named.kind, named.name, named.digest
-                )),
-                Some(_) => {}
-                None => {
-                    let size = self.store.blobs.get(&named.digest)?.unwrap_or(named.size);
-                    self.keep.remember(&named.kind, &named.name, &named.digest, size).map_err(kept)?;
+            let offered = kinds::CRATE_LINE_OFFERED;
+            match named.kind.as_str() {
+                ACCEPTED => new += usize::from(self.import_release(named)?),
+                kinds::CRATE_LINE
+                    if self.keep.latest(offered, &named.name).map_err(kept)?.as_ref()
+                        != Some(&named.digest) =>
+                {
+                    self.keep.remember(offered, &named.name, &named.digest, named.size).map_err(kept)?;
                     new += 1;
                 }
+                _ => {}
             }
-        }
-        for named in manifest.names.iter().filter(|named| kinds::is_current_index(&named.kind, &named.name)) {
-            new += usize::from(self.import_current(named)?);
         }
         Ok(new)
     }
@@ -307,20 +325,6 @@ impl Farm {
         let verify = |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &judge);
         let release = verify(&bytes)?;
         self.fetching(|fetcher, _| self.newer(fetcher, &suite, release, &bytes, verify))?;
-        Ok(true)
-    }
-
-    /// What apt is told is the current InRelease becomes so only if it was accepted here.
-    fn import_current(&self, named: &Named) -> Result<bool, FarmError> {
-        let kept = |source| MirrorError::Keep { what: named.name.clone(), source };
-        let suite = named.name.split('/').nth(1).unwrap_or_default();
-        let accepted = self.keep.latest(ACCEPTED, suite).map_err(kept)?;
-        let size = self.store.blobs.get(&named.digest)?.unwrap_or(named.size);
-        let served = self.keep.latest(&named.kind, &named.name).map_err(kept)?;
-        if accepted.as_ref() != Some(&named.digest) || served == accepted {
-            return Ok(false);
-        }
-        self.keep.remember(&named.kind, &named.name, &named.digest, size).map_err(kept)?;
         Ok(true)
     }
 

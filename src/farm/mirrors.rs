@@ -1,10 +1,10 @@
 //! What is mirrored, and whether it is still what it was: `hab-build mirror`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use hab_mirror::git::{Entry, GitMirror, State, is_project_name};
+use hab_mirror::git::{Entry, GitMirror, State, is_project_name, size_below};
 use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError};
 
@@ -36,6 +36,9 @@ pub struct MirrorRow {
     pub lag: Option<i64>,
     /// The refs that wait for a person.
     pub frozen: Vec<String>,
+    /// Why its mirror does not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 /// Something that can be removed without losing anything.
@@ -57,12 +60,12 @@ impl Farm {
         for name in self.mirrored_names() {
             if projects.get(&name).is_none() {
                 // It was mirrored when something still named it.
-                rows.push(self.row(&Project::new(&name, Vec::new()))?);
+                rows.push(self.row(&Project::new(&name, Vec::new())));
             }
         }
         for project in projects.iter() {
             if all || self.is_mirrored(&project.name) {
-                rows.push(self.row(project)?);
+                rows.push(self.row(project));
             }
         }
         rows.sort_by(|a, b| a.project.cmp(&b.project));
@@ -115,7 +118,7 @@ impl Farm {
         if fsck {
             self.fetching(|_, view| mirror.fsck(&known.tolerate, view))?;
         }
-        self.row(&known)
+        Ok(self.row(&known))
     }
 
     /// What can be removed without losing anything, and is unless `dry`: what killed runs left. Objects are none of it:
@@ -123,20 +126,13 @@ impl Farm {
     pub fn mirror_gc(&self, dry: bool) -> Result<Vec<Leftover>, FarmError> {
         let mut found = Vec::new();
         for project in self.mirrored_names() {
-            let mirror = self.mirrored(&project)?;
-            // Whoever holds the lock is at work in there.
-            for path in mirror.leftovers()? {
-                let size = size_below(&path);
-                if !dry {
-                    let removed =
-                        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                    removed.map_err(FarmError::io(&path))?;
-                }
-                let path = path.strip_prefix(&self.options.data).unwrap_or(&path).to_owned();
-                found.push(Leftover { path, size, what: "left by a sync that was killed" });
-            }
+            self.mirrored(&project)?.sweep(dry, &mut found)?;
         }
-        Ok(found)
+        let left = |(path, size): (PathBuf, u64)| {
+            let path = path.strip_prefix(&self.options.data).unwrap_or(&path).to_owned();
+            Leftover { path, size, what: "left by a run that was killed" }
+        };
+        Ok(found.into_iter().map(left).collect())
     }
 
     /// What is served beside the registry.
@@ -166,7 +162,7 @@ impl Farm {
         projects
     }
 
-    fn row(&self, project: &Project) -> Result<MirrorRow, FarmError> {
+    fn row(&self, project: &Project) -> MirrorRow {
         let mirrored = self.is_mirrored(&project.name);
         let mut row = MirrorRow {
             project: project.name.clone(),
@@ -180,30 +176,27 @@ impl Farm {
             state: State::default(),
             lag: None,
             frozen: Vec::new(),
+            broken: None,
         };
-        if mirrored {
-            let mirror = self.git(&project.name)?;
-            let journal = mirror.journal()?;
-            row.size = size_below(mirror.path());
-            row.refs = mirror.refs()?.len();
-            row.entries = journal.entries().len();
-            row.newest = journal.entries().last().map(|e| e.at);
-            row.head = Some(journal.head().clone());
-            row.frozen = journal.frozen().into_iter().map(str::to_owned).collect();
-            row.state = mirror.state();
-            let interval = i64::try_from(project.interval.0.as_secs()).unwrap_or(i64::MAX);
-            row.lag = row.state.succeeded.map(|at| (open::now() - at - interval).max(0));
+        // One that does not read must not hide the others.
+        if mirrored && let Err(e) = self.look_at(project, &mut row) {
+            row.broken = Some(e.to_string());
         }
-        Ok(row)
+        row
     }
-}
 
-/// Bytes of all files below a folder, or of one file.
-fn size_below(path: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
-    if !metadata.is_dir() {
-        return metadata.len();
+    fn look_at(&self, project: &Project, row: &mut MirrorRow) -> Result<(), FarmError> {
+        let mirror = self.git(&project.name)?;
+        let journal = mirror.journal()?;
+        row.size = size_below(mirror.path());
+        row.refs = mirror.refs()?.len();
+        row.entries = journal.entries().len();
+        row.newest = journal.entries().last().map(|e| e.at);
+        row.head = Some(journal.head().clone());
+        row.frozen = journal.frozen().into_iter().map(str::to_owned).collect();
+        row.state = mirror.state();
+        let interval = i64::try_from(project.interval.0.as_secs()).unwrap_or(i64::MAX);
+        row.lag = row.state.succeeded.map(|at| (open::now() - at - interval).max(0));
+        Ok(())
     }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| size_below(&entry.path())).sum()
 }

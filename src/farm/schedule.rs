@@ -1,17 +1,19 @@
 //! Syncing on schedule, while serving: every mirrored project at its interval, one fetch per upstream host at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hab_mirror::git::{State, host};
 use hab_mirror::projects::Project;
 
 use super::{Farm, open};
 
+/// The least time between two tries of one project.
+const LEAST: Duration = Duration::from_secs(60);
 /// How often is looked for what is due.
 const TICK: Duration = Duration::from_secs(1);
 /// How many syncs run at a time, of different hosts.
@@ -23,6 +25,8 @@ impl Farm {
     /// Syncs what is due until the person asks to stop.
     pub fn follow(&self) {
         let busy: Mutex<BTreeSet<String>> = Mutex::default();
+        // A disk that takes no note of a try must not make an upstream be asked every second.
+        let mut tried: BTreeMap<String, Instant> = BTreeMap::new();
         let stopped = || self.progress.cancel().load(Ordering::Relaxed);
         thread::scope(|scope| {
             while !stopped() {
@@ -31,14 +35,18 @@ impl Farm {
                     Vec::new()
                 });
                 for project in projects {
-                    let due =
-                        self.mirrored(&project.name).is_ok_and(|m| due(&project, &m.state()) <= open::now());
+                    let lately = tried.get(&project.name).is_some_and(|at| at.elapsed() < LEAST);
+                    let due = !lately
+                        && self
+                            .mirrored(&project.name)
+                            .is_ok_and(|m| due(&project, &m.state()) <= open::now());
                     let hosts: Vec<String> = project.urls.iter().map(|url| place(url)).collect();
                     let mut taken = busy.lock().unwrap_or_else(PoisonError::into_inner);
                     if !due || taken.len() >= AT_ONCE || hosts.iter().any(|host| taken.contains(host)) {
                         continue;
                     }
                     taken.extend(hosts.iter().cloned());
+                    tried.insert(project.name.clone(), Instant::now());
                     let busy = &busy;
                     scope.spawn(move || {
                         self.follow_one(&project);

@@ -1,9 +1,10 @@
 //! Bringing a project's mirror up to date, and what follows from that: the record, and the view of what is accepted.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use hab_keys::tag::{Claimed, VerifiedTag};
-use hab_keys::{Policy, RuleKind};
+use hab_keys::{Certificates, Judge, Policy, RuleKind};
 use hab_mirror::git::{Accepted, Bounds, GitMirror, State, Synced, Upkeep, Wish};
 use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError};
@@ -48,8 +49,9 @@ impl Farm {
                 state.error = Some(e.to_string());
             }
         }
-        mirror.record(&state)?;
+        let recorded = mirror.record(&state);
         let synced = synced?;
+        recorded?;
         self.synced(&mirror, project.policy.as_deref())?;
         Ok(synced)
     }
@@ -59,6 +61,10 @@ impl Farm {
         self.remember_journal(mirror)?;
         match policy {
             Some(policy) => self.show_accepted(mirror, &self.policy(policy)?, false),
+            // What was accepted by a policy that is gone is accepted by nobody.
+            None if self.view_path(mirror.project()).exists() => {
+                Ok(mirror.show(&self.view_path(mirror.project()), &BTreeMap::new())?)
+            }
             None => Ok(()),
         }
     }
@@ -115,7 +121,24 @@ impl Farm {
         // Another certificate, or another revision of one, may be a revocation.
         let by = format!("{} {}", policy.reference().digest, certificates.digest()?);
         let mut shown = BTreeMap::new();
+        let judged = self.accepted_refs(mirror, policy, (&certificates, &judge, &by), branches, &mut shown);
+        // Whatever ended it: what was accepted before by somebody else is not shown any longer.
+        mirror.show(&self.view_path(mirror.project()), &shown)?;
+        judged
+    }
+
+    fn accepted_refs(
+        &self,
+        mirror: &GitMirror,
+        policy: &Policy,
+        (certificates, judge, by): (&Certificates, &Judge<'_>, &str),
+        branches: bool,
+        shown: &mut BTreeMap<String, String>,
+    ) -> Result<(), FarmError> {
         for (name, id) in mirror.refs()? {
+            if self.progress.cancel().load(Ordering::Relaxed) {
+                return Err(MirrorError::Cancelled { what: mirror.project().to_owned() }.into());
+            }
             let fact = format!("{} {name} {by}", mirror.project());
             let digest = Digest::of(id.as_bytes());
             let kept = |source| MirrorError::Keep { what: name.clone(), source };
@@ -135,12 +158,12 @@ impl Farm {
                     object: tag.object.as_deref(),
                     commit: (&tag.commit_id, &tag.commit),
                 };
-                let verified = VerifiedTag::verify(claimed, &judge).map_err(FarmError::from);
+                let verified = VerifiedTag::verify(claimed, judge).map_err(FarmError::from);
                 verified.and_then(|tag| self.settled(mirror.project(), policy, tag)).map(|tag| {
                     let _ = self.saw(&tag.evidence().signatures);
                 })
             } else if branches && policy.requirement(RuleKind::CommitChain).is_some() {
-                self.chain(policy, &certificates, (mirror.project(), mirror.path()), &id).map(drop)
+                self.chain(policy, certificates, (mirror.project(), mirror.path()), &id).map(drop)
             } else {
                 // Where it was last accepted it still is.
                 if let Some(before) = self.shown_before(mirror, &name, &fact)? {
@@ -157,7 +180,7 @@ impl Farm {
                 Err(e) => return Err(e),
             }
         }
-        Ok(mirror.show(&self.view_path(mirror.project()), &shown)?)
+        Ok(())
     }
 
     /// Where a branch stands in the view, if it was accepted there under this policy.

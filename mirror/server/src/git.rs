@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
@@ -116,11 +116,17 @@ pub(crate) async fn post(
     };
     let protocol = protocol(&head.headers)?;
     let body = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
-    let (file, light) = if gzip {
-        receive(&mirror, GzipDecoder::new(BufReader::new(body))).await?
-    } else {
-        receive(&mirror, body).await?
+    let receiving = turn(&mirror, &mirror.receiving).await?;
+    let received = async {
+        if gzip {
+            receive(&mirror, GzipDecoder::new(BufReader::new(body))).await
+        } else {
+            receive(&mirror, body).await
+        }
     };
+    // However slowly it comes, it comes to an end.
+    let (file, light) = timeout(mirror.limits.idle, received).await.map_err(|_| Error::Stalled)??;
+    drop(receiving);
     let permit = turn(&mirror, if light { &mirror.light } else { &mirror.packs }).await?;
     let running = Running::start(&mirror, &repository, protocol, false, Stdio::from(file), permit)?;
     Ok(answer("application/x-git-upload-pack-result", Bytes::new(), running))
@@ -134,7 +140,7 @@ async fn receive(mirror: &Mirror, mut body: impl AsyncRead + Unpin) -> Result<(F
     let mut room = mirror.limits.request;
     let mut buffer = vec![0; CHUNK];
     loop {
-        let read = timeout(mirror.limits.idle, body.read(&mut buffer)).await.map_err(|_| Error::Stalled)?;
+        let read = body.read(&mut buffer).await;
         let read = read.map_err(|_| Error::Malformed("its body broke off"))?;
         if read == 0 {
             break;
@@ -185,7 +191,8 @@ struct Running {
     child: Child,
     stdout: ChildStdout,
     buffer: BytesMut,
-    until: Instant,
+    /// Ends it when it takes too long, whether or not anybody reads.
+    watch: tokio::task::AbortHandle,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -222,17 +229,21 @@ impl Running {
         }
         let mut child = command.spawn().map_err(Error::Git)?;
         let stdout = child.stdout.take().ok_or_else(|| Error::Git(std::io::ErrorKind::BrokenPipe.into()))?;
-        let until = Instant::now() + mirror.limits.wall;
-        Ok(Self { child, stdout, buffer: BytesMut::new(), until, _permit: permit })
+        let (group, wall) = (group(&child), mirror.limits.wall);
+        let watch = tokio::spawn(async move {
+            tokio::time::sleep(wall).await;
+            kill(group);
+        });
+        Ok(Self { child, stdout, buffer: BytesMut::new(), watch: watch.abort_handle(), _permit: permit })
     }
 
     async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         self.buffer.reserve(CHUNK);
-        let read = timeout_at(self.until, self.stdout.read_buf(&mut self.buffer)).await;
-        if read.map_err(|_| std::io::ErrorKind::TimedOut)?? > 0 {
+        if self.stdout.read_buf(&mut self.buffer).await? > 0 {
             return Ok(Some(self.buffer.split().freeze()));
         }
         // What git has to say to its client it has said by its own means, so its status changes nothing here.
+        self.watch.abort();
         let status = self.child.wait().await?;
         tracing::debug!(status = status.code(), "upload-pack ended");
         Ok(None)
@@ -241,9 +252,18 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.watch.abort();
         // One that was waited for has no id any more, and its number may be somebody else's.
-        if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        kill(group(&self.child));
+    }
+}
+
+fn group(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
+}
+
+fn kill(group: Option<Pid>) {
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }

@@ -30,6 +30,8 @@ pub struct Mirror {
     pub(crate) packs: Arc<Semaphore>,
     /// One permit a git that only lists refs.
     pub(crate) light: Arc<Semaphore>,
+    /// One permit a request that is coming in.
+    pub(crate) receiving: Arc<Semaphore>,
 }
 
 /// What one client, and all of them together, may use.
@@ -43,7 +45,7 @@ pub struct Limits {
     pub turn: Duration,
     /// The longest that one upload-pack may take.
     pub wall: Duration,
-    /// How long a client may stay silent while it sends, or while it should take what it is sent.
+    /// How long a client may take to send its request. That it takes what it is sent is for the listener to see to.
     pub idle: Duration,
     /// The largest request of a git client, in bytes after decompression: 50 for every ref that it has or wants.
     pub request: u64,
@@ -57,7 +59,7 @@ impl Default for Limits {
             turn: Duration::from_secs(60),
             wall: Duration::from_secs(3600),
             idle: Duration::from_secs(60),
-            request: 64 << 20,
+            request: 16 << 20,
         }
     }
 }
@@ -66,7 +68,14 @@ impl Mirror {
     /// Serves the repositories below the folder `git` and the files that `keep` has.
     pub fn new(keep: Arc<dyn Keep>, git: PathBuf, limits: Limits) -> Self {
         let slots = |count| Arc::new(Semaphore::new(count));
-        Self { keep, git, limits, packs: slots(limits.packs), light: slots(limits.lists) }
+        Self {
+            keep,
+            git,
+            limits,
+            packs: slots(limits.packs),
+            light: slots(limits.lists),
+            receiving: slots(limits.lists),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! A person decides about a ref that waits.
 
+use git2::Oid;
+
 use super::journal::{Change, Seen};
-use super::program::Git;
-use super::sync::{beside, now};
+use super::program::{Git, RefUpdate};
+use super::sync::now;
 use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
@@ -32,7 +34,15 @@ impl GitMirror {
         observer: &dyn Observer,
     ) -> Result<Accepted, MirrorError> {
         let _alone = self.lock(observer)?;
+        let git = Git {
+            project: &self.project,
+            allow: Allow::default(),
+            bounds: Bounds::default(),
+            tolerate: &[],
+            observer,
+        };
         let mut journal = self.journal()?;
+        self.heal(&git, &journal)?;
         let unknown = |detail: String| MirrorError::NotFrozen {
             project: self.project.clone(),
             name: name.to_owned(),
@@ -49,7 +59,8 @@ impl GitMirror {
                 return Err(unknown(format!("it may be {}", names.join(" or "))));
             }
         };
-        let old = self.repository.refname_to_id(&reference).map_err(self.broken())?.to_string();
+        let was = self.repository.refname_to_id(&reference).map_err(self.broken())?;
+        let old = was.to_string();
         let undecided = journal.undecided(&reference);
         let mut values: Vec<&str> = undecided.iter().filter_map(|e| e.new.as_deref()).collect();
         values.insert(0, &old);
@@ -62,8 +73,13 @@ impl GitMirror {
             values.dedup();
             unknown(format!("it was seen to be {}; give 7 or more digits of one", values.join(", ")))
         })?;
-        if !self.has(&new)? {
+        let value = Oid::from_str(&new).map_err(self.broken())?;
+        if !self.holds(value)? {
             return Err(unknown(format!("{new} is not here; sync first")));
+        }
+        // What git could not do must not be written down as done.
+        if reference.starts_with("refs/heads/") && self.repository.find_commit(value).is_err() {
+            return Err(unknown(format!("{new} is no commit, which a branch must name; give another value")));
         }
         let seen = Seen {
             upstream: OPERATOR.to_owned(),
@@ -73,16 +89,9 @@ impl GitMirror {
             new: Some(new.clone()),
         };
         journal.append(now(), &[seen])?;
-        let git = Git {
-            project: &self.project,
-            allow: Allow::default(),
-            bounds: Bounds::default(),
-            tolerate: &[],
-            observer,
-        };
         if new != old {
-            let text = beside(&reference, &old) + &format!("update {reference} {new} {old}\n");
-            git.update_refs(&self.path, text)?;
+            let moved = RefUpdate { name: reference.clone(), new: value, old: Some(was) };
+            git.update_refs(&self.path, &[RefUpdate::beside(&reference, was), moved])?;
         }
         Ok(Accepted { reference, old, new })
     }

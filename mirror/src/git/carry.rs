@@ -1,6 +1,6 @@
 //! Carrying a mirror to another place by hand: a bundle and a journal, out and in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,10 +8,12 @@ use std::path::Path;
 
 use git2::Oid;
 
-use super::journal::{Change, Entry, Journal};
+use super::change::Answer;
+use super::journal::Journal;
 use super::program::Git;
 use super::quarantine::Quarantine;
-use super::sync::{Synced, Wish};
+use super::refs::{OURS, is_ref_name};
+use super::sync::{Synced, Wish, replay};
 use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
@@ -65,7 +67,7 @@ impl GitMirror {
         let all: String = not.iter().chain(carried.keys()).fold(String::new(), |all, one| all + one + "\n");
         arguments.push("--stdin".as_ref());
         let git = self.local(observer);
-        git.told("bundle", &self.path, &arguments, all)?;
+        git.told("bundle", &self.path, &arguments, all, None)?;
         Ok(Carried { refs: carried, bundle: true })
     }
 
@@ -79,65 +81,96 @@ impl GitMirror {
         wish: &Wish<'_>,
         observer: &dyn Observer,
     ) -> Result<Synced, MirrorError> {
-        let theirs = Journal::open(journal)?;
-        if let Some(bundle) = bundle {
-            self.take_objects(bundle, wish, observer)?;
-        }
-        for id in refs.values().chain(theirs.entries().iter().flat_map(|e| e.old.iter().chain(&e.new))) {
-            if !self.has(id)? {
-                return Err(self.not_whole(&format!(
-                    "object {id}, which it names, is neither in it nor here; import what it continues first"
-                )));
-            }
-        }
-        let said = replay(theirs.entries());
-        let branches = |(name, _): &(&String, &String)| !name.starts_with("refs/history/");
-        let offered: BTreeMap<String, String> =
-            refs.iter().filter(branches).map(|(n, id)| (n.clone(), id.clone())).collect();
-        if said != offered {
-            let odd =
-                offered.iter().find(|(name, id)| said.get(*name) != Some(id)).map(|(name, _)| name.clone());
-            let odd = odd.or_else(|| said.keys().find(|name| !offered.contains_key(*name)).cloned());
-            return Err(self.not_whole(&format!(
-                "its journal and its refs do not say the same about {}",
-                odd.unwrap_or_default()
-            )));
-        }
-        let own = self.path.with_extension("journal");
-        if self.journal()?.entries().is_empty() && self.refs()?.is_empty() {
-            let _alone = self.lock(observer)?;
-            let text = fs::read(journal).map_err(MirrorError::io(journal))?;
-            let folder = own.parent().unwrap_or(&own);
-            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
-            file.write_all(&text).map_err(MirrorError::io(&own))?;
-            file.as_file().sync_all().map_err(MirrorError::io(&own))?;
-            file.persist(&own).map_err(|e| MirrorError::io(&own)(e.error))?;
-            File::open(folder).and_then(|f| f.sync_all()).map_err(MirrorError::io(folder))?;
-            let zero = Oid::ZERO_SHA1;
-            let text =
-                said.iter().fold(String::new(), |all, (n, id)| all + &format!("update {n} {id} {zero}\n"));
-            self.local(observer).update_refs(&self.path, text)?;
-        }
-        self.take_refs(CARRIED, &offered, wish, observer)
-    }
-
-    fn take_objects(
-        &self,
-        bundle: &Path,
-        wish: &Wish<'_>,
-        observer: &dyn Observer,
-    ) -> Result<(), MirrorError> {
         let _alone = self.lock(observer)?;
         let allow = Allow { file: true, http: false };
         let git =
             Git { project: &self.project, allow, bounds: wish.bounds, tolerate: wish.tolerate, observer };
+        let theirs = Journal::open(journal)?;
+        let named = refs.keys().chain(theirs.entries().iter().map(|e| &e.reference));
+        if let Some(odd) = named.clone().find(|name| !is_ref_name(name)) {
+            return Err(self.not_whole(&format!("no ref may be named {odd:?}")));
+        }
+        let ids = refs.values().chain(theirs.entries().iter().flat_map(|e| e.old.iter().chain(&e.new)));
+        let ids: BTreeSet<&str> = ids.map(String::as_str).collect();
+        if let Some(odd) = ids.iter().find(|id| id.len() != 40 || Oid::from_str(id).is_err()) {
+            return Err(self.not_whole(&format!("{odd:?} is not an object's id")));
+        }
+        let mut own = self.journal()?;
+        self.heal(&git, &own)?;
+        let place = bundle.map(|bundle| self.unpack(&git, bundle)).transpose()?;
+        self.complete(&git, place.as_ref(), &ids)?;
+        if let Some(place) = place {
+            place.release()?;
+        }
+        let ours = |name: &String| OURS.iter().any(|prefix| name.starts_with(prefix));
+        let offered: BTreeMap<&String, &String> = refs.iter().filter(|(name, _)| !ours(name)).collect();
+        let said = replay(theirs.entries());
+        if let Some(odd) = offered
+            .keys()
+            .chain(&said.keys().collect::<Vec<_>>())
+            .find(|name| offered.get(**name).copied() != said.get(**name))
+        {
+            return Err(self.not_whole(&format!("its journal and its refs do not say the same about {odd}")));
+        }
+        if own.entries().is_empty() && self.refs()?.is_empty() {
+            self.take_over(journal)?;
+            own = self.journal()?;
+        }
+        let here = self.heal(&git, &own)?;
+        let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
+        let parse = |(name, id): (&&String, &&String)| Some(((**name).clone(), Oid::from_str(id).ok()?));
+        let refs = offered.iter().filter(|(name, _)| wanted(name)).filter_map(parse).collect();
+        let answers = [Answer { upstream: CARRIED.to_owned(), refs }];
+        let synced = self.settle(&git, wish, &here, &mut own, &answers)?;
+        self.point_head(None)?;
+        Ok(synced)
+    }
+
+    /// A bundle's objects in quarantine, checked one by one.
+    fn unpack<'a>(&'a self, git: &'a Git<'a>, bundle: &Path) -> Result<Quarantine<'a>, MirrorError> {
         let url = bundle.display().to_string();
         let refs = git.ls_remote(&url, true)?;
-        let known = self.known()?;
-        let place = Quarantine::new(&git, self.quarantine(), &self.objects, &known)?;
+        let place = Quarantine::new(git, self.quarantine(), &self.objects, &self.known()?)?;
         let names: Vec<&str> = refs.keys().map(String::as_str).collect();
         place.fetch(&url, &names, false)?;
-        place.release()
+        Ok(place)
+    }
+
+    /// Whether everything that these ids reach is here or in quarantine. git asks that only of what a bundle's own list
+    /// names.
+    fn complete(
+        &self,
+        git: &Git<'_>,
+        place: Option<&Quarantine<'_>>,
+        ids: &BTreeSet<&str>,
+    ) -> Result<(), MirrorError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let text = ids.iter().fold(String::new(), |all, id| all + id + "\n");
+        let words = ["--objects", "--quiet", "--stdin", "--not", "--all"].map(OsStr::new);
+        let (repository, alternates) = match place {
+            Some(place) => (place.path(), Some(self.objects.as_path())),
+            None => (self.path.as_path(), None),
+        };
+        match git.told("rev-list", repository, &words, text, alternates) {
+            Err(MirrorError::GitHere { stderr, .. }) => Err(self.not_whole(&format!(
+                "an object that it names or needs is neither in it nor here ({stderr}); import what it continues first"
+            ))),
+            other => other,
+        }
+    }
+
+    /// Makes a journal, whose chain was checked, the mirror's own.
+    fn take_over(&self, journal: &Path) -> Result<(), MirrorError> {
+        let own = self.path.with_extension("journal");
+        let text = fs::read(journal).map_err(MirrorError::io(journal))?;
+        let folder = own.parent().unwrap_or(&own);
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
+        file.write_all(&text).map_err(MirrorError::io(&own))?;
+        file.as_file().sync_all().map_err(MirrorError::io(&own))?;
+        file.persist(&own).map_err(|e| MirrorError::io(&own)(e.error))?;
+        File::open(folder).and_then(|f| f.sync_all()).map_err(MirrorError::io(folder))
     }
 
     fn local<'a>(&'a self, observer: &'a dyn Observer) -> Git<'a> {
@@ -152,15 +185,4 @@ impl GitMirror {
             detail: detail.to_owned(),
         }
     }
-}
-
-/// What the refs are when a journal has been followed to its end.
-fn replay(entries: &[Entry]) -> BTreeMap<String, String> {
-    let mut refs = BTreeMap::new();
-    for entry in entries {
-        if let (Change::New | Change::FastForward | Change::Accepted, Some(new)) = (entry.kind, &entry.new) {
-            refs.insert(entry.reference.clone(), new.clone());
-        }
-    }
-    refs
 }

@@ -71,10 +71,15 @@ impl Here<'_> {
         }
         let last = self.last_by(upstream, name);
         let said = last.and_then(|e| Oid::from_str(e.new.as_deref()?).ok());
+        let frozen = self.journal.is_frozen(name);
+        // Told already; comparing histories again would cost as much again.
+        if said == Some(theirs) && (frozen || last.is_some_and(|e| e.kind.freezes())) {
+            return None;
+        }
         let goes_on = (self.contains)(theirs, ours);
-        if self.journal.is_frozen(name) {
+        if frozen {
             let kind = if goes_on { Change::Restored } else { Change::Rewritten };
-            return (said != Some(theirs)).then(|| seen(upstream, name, kind, Some(ours), Some(theirs)));
+            return Some(seen(upstream, name, kind, Some(ours), Some(theirs)));
         }
         if goes_on {
             return Some(seen(upstream, name, Change::FastForward, Some(ours), Some(theirs)));
@@ -82,8 +87,7 @@ impl Here<'_> {
         // An upstream that lags behind the one that ours is from takes nothing back that it ever said itself.
         let lags = (self.contains)(ours, theirs)
             && said.is_none_or(|said| said == theirs || (self.contains)(theirs, said));
-        let decided = said == Some(theirs) && last.is_some_and(|e| e.kind.freezes());
-        (!lags && !decided).then(|| seen(upstream, name, Change::Rewritten, Some(ours), Some(theirs)))
+        (!lags).then(|| seen(upstream, name, Change::Rewritten, Some(ours), Some(theirs)))
     }
 
     fn compared(&self, upstream: &str, name: &str, ours: Oid, theirs: Oid) -> Option<Step> {

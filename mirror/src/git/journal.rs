@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::MirrorError;
 
 /// The largest journal that is read, in bytes: a million changes.
-const LIMIT: u64 = 512 << 20;
+pub const LIMIT: u64 = 512 << 20;
 
 /// What happened to a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,6 +238,10 @@ impl Journal {
         }
         if added.is_empty() {
             return Ok(0);
+        }
+        // One that grew beyond what is read could never be read again.
+        if self.whole + lines.len() as u64 > LIMIT {
+            return Err(self.broken(&format!("with it the journal would have more than {LIMIT} bytes")));
         }
         let io = |e| MirrorError::io(&self.path)(e);
         let new = !self.path.exists();

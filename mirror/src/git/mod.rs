@@ -31,12 +31,12 @@ use git2::{ErrorCode, ObjectType, Oid, Repository};
 pub use accept::Accepted;
 pub use carry::Carried;
 pub use export::Exported;
-pub use journal::{Change, Entry, Journal};
+pub use journal::{Change, Entry, Journal, LIMIT as JOURNAL_LIMIT};
 pub use refs::RefPattern;
 pub use state::State;
 pub use sync::{Synced, Wish};
-pub use upkeep::Upkeep;
-pub use url::{Allow, host};
+pub use upkeep::{Upkeep, size_below};
+pub use url::{Allow, host, without_user};
 
 use refs::is_ref_name;
 
@@ -124,13 +124,7 @@ impl GitMirror {
         });
         let repository =
             repository.map_err(|source| MirrorError::Repository { path: path.clone(), source })?;
-        let shared = fs::read_to_string(path.join(ALTERNATES)).ok();
-        let objects = match shared.as_deref().and_then(|text| text.lines().next()) {
-            // Relative to the object folder that names it (gitrepository-layout(5)).
-            Some(shared) => path.join("objects").join(shared),
-            None => path.join("objects"),
-        };
-        let objects = objects.canonicalize().map_err(MirrorError::io(&objects))?;
+        let objects = objects_of(&path)?;
         Ok(Self { project: project.to_owned(), path, objects, repository })
     }
 
@@ -228,11 +222,12 @@ impl GitMirror {
         for entry in fs::read_dir(folder).map_err(MirrorError::io(folder))?.flatten() {
             let path = entry.path();
             let name = path.file_name().and_then(|name| name.to_str()).and_then(|n| n.strip_suffix(".git"));
-            if let Some(project) = name.filter(|name| is_project_name(name)) {
-                let mirror = Self::open(folder, project)?;
-                if mirror.objects == self.objects {
-                    found.push(mirror.repository);
-                }
+            let theirs = name.filter(|name| is_project_name(name)).and_then(|_| objects_of(&path).ok());
+            // One that does not open has no say in what another needs.
+            if theirs.as_ref() == Some(&self.objects)
+                && let Ok(repository) = Repository::open_bare(&path)
+            {
+                found.push(repository);
             }
         }
         Ok(found)
@@ -278,6 +273,11 @@ impl GitMirror {
         ids.into_iter().map(|id| self.tag_bytes(name, id)).collect()
     }
 
+    /// The tag `name` with the one value `id`.
+    pub fn tag_at(&self, name: &str, id: &str) -> Result<TagBytes, MirrorError> {
+        self.tag_bytes(name, Oid::from_str(id).map_err(self.broken())?)
+    }
+
     fn tag_bytes(&self, name: &str, id: Oid) -> Result<TagBytes, MirrorError> {
         let (kind, object) = self.small(id)?;
         let not_a_commit = |_| MirrorError::Malformed {
@@ -313,4 +313,15 @@ impl GitMirror {
     fn broken(&self) -> impl Fn(git2::Error) -> MirrorError + '_ {
         |source| MirrorError::Repository { path: self.path.clone(), source }
     }
+}
+
+/// Where the objects of the repository at `path` are kept.
+fn objects_of(path: &Path) -> Result<PathBuf, MirrorError> {
+    let shared = fs::read_to_string(path.join(ALTERNATES)).ok();
+    let objects = match shared.as_deref().and_then(|text| text.lines().next()) {
+        // Relative to the object folder that names it (gitrepository-layout(5)).
+        Some(shared) => path.join("objects").join(shared),
+        None => path.join("objects"),
+    };
+    objects.canonicalize().map_err(MirrorError::io(&objects))
 }

@@ -16,6 +16,29 @@ use super::url::{Allow, without_user};
 use super::{Bounds, is_ref_name};
 use crate::{MirrorError, Observer};
 
+/// What git is told each time, over the host's own configuration.
+const SETTINGS: [&str; 15] = [
+    "safe.directory=*",
+    "core.hooksPath=/dev/null",
+    "init.defaultBranch=main",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "transfer.fsckObjects=true",
+    "fetch.fsckObjects=true",
+    // A history that is cut off cannot be checked, and would be served as if it were whole.
+    "clone.rejectShallow=true",
+    "fetch.unpackLimit=1",
+    "transfer.unpackLimit=1",
+    "transfer.bundleURI=false",
+    "http.sslVerify=true",
+    "http.followRedirects=false",
+    "http.lowSpeedLimit=1024",
+    "http.lowSpeedTime=60",
+];
+
+/// How much larger a file may grow than a fetch may be, in bytes: the limit that says why comes first.
+const SLACK: u64 = 64 << 20;
+
 /// One project's git, told what an upstream may cost.
 pub(super) struct Git<'a> {
     pub project: &'a str,
@@ -35,6 +58,25 @@ struct Run<'a> {
     /// Whose size is watched.
     grows: Option<PathBuf>,
     wall: Duration,
+    /// It ends by itself, whatever a person wants: it is short, and holds locks.
+    steady: bool,
+}
+
+/// An instruction to move a ref.
+#[derive(Clone, Debug)]
+pub(super) struct RefUpdate {
+    pub name: String,
+    pub new: Oid,
+    /// What it must name before; all zeros: it must not exist; `None`: whatever it names.
+    pub old: Option<Oid>,
+}
+
+impl RefUpdate {
+    /// Keeps another value of a ref under `refs/history/`.
+    pub(super) fn beside(reference: &str, id: Oid) -> Self {
+        let name = format!("{}/{id}", reference.replacen("refs/", "refs/history/", 1));
+        Self { name, new: id, old: None }
+    }
 }
 
 enum Ended {
@@ -54,11 +96,13 @@ impl Git<'_> {
         }
         command.arg("--").arg(url);
         let run = Run { wall: self.bounds.answer, ..Run::default() };
-        let text = self.done("ls-remote", url, command, run)?;
+        let text = self.done("ls-remote", url, command, &run)?;
         let mut refs = BTreeMap::new();
         for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            // A name that is not UTF-8 could not be asked for by what it was read as.
+            let parsed = std::str::from_utf8(line).ok().and_then(|line| line.split_once('\t'));
+            let parsed = parsed.and_then(|(id, name)| Some((Oid::from_str(id).ok()?, name)));
             let line = String::from_utf8_lossy(line);
-            let parsed = line.split_once('\t').and_then(|(id, name)| Some((Oid::from_str(id).ok()?, name)));
             match parsed {
                 Some((id, name)) if is_ref_name(name) => {
                     refs.insert(name.to_owned(), id);
@@ -81,7 +125,7 @@ impl Git<'_> {
         let mut command = self.command();
         command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(url).arg("HEAD");
         let run = Run { wall: self.bounds.answer, ..Run::default() };
-        let text = self.done("ls-remote", url, command, run).ok()?;
+        let text = self.done("ls-remote", url, command, &run).ok()?;
         let line = text.split(|b| *b == b'\n').next()?;
         let name = std::str::from_utf8(line).ok()?.strip_prefix("ref: ")?.strip_suffix("\tHEAD")?;
         is_ref_name(name).then(|| name.to_owned())
@@ -94,7 +138,7 @@ impl Git<'_> {
         // A path would otherwise be linked file by file, unchecked.
         command.args(["clone", "--bare", "--no-local", "--template=", "--progress", "--"]).arg(url).arg(to);
         let run = Run { wall: self.bounds.fetch, grows: Some(to.join("objects/pack")), ..Run::default() };
-        self.done("clone", url, command, run).map(drop)
+        self.done("clone", url, command, &run).map(drop)
     }
 
     /// Fetches the named refs into `repository`, under their own names. What lies in `alternates` is not sent again.
@@ -117,8 +161,9 @@ impl Git<'_> {
             alternates: Some(alternates),
             wall: self.bounds.fetch,
             grows: Some(repository.join("objects/pack")),
+            steady: false,
         };
-        self.done("fetch", url, command, run).map(drop)
+        self.done("fetch", url, command, &run).map(drop)
     }
 
     /// The size of the largest object in `repository` alone.
@@ -127,17 +172,29 @@ impl Git<'_> {
         command.arg("--git-dir").arg(repository).args(["cat-file", "--batch-all-objects", "--unordered"]);
         command.args(["--buffer", "--batch-check=%(objectsize)"]);
         let run = Run { wall: self.bounds.fetch, ..Run::default() };
-        let sizes = self.done("cat-file", url, command, run)?;
+        let sizes = self.done("cat-file", url, command, &run)?;
         let size = |line: &[u8]| std::str::from_utf8(line).ok()?.parse::<u64>().ok();
         Ok(sizes.split(|b| *b == b'\n').filter_map(size).max().unwrap_or(0))
     }
 
-    /// Moves refs of a repository here, all of them or none (git-update-ref(1)).
-    pub(super) fn update_refs(&self, repository: &Path, instructions: String) -> Result<(), MirrorError> {
+    /// Moves refs of a repository here, all of them or none (git-update-ref(1)); of two instructions for one ref the last
+    /// counts. Not to be cut off: what it holds locks on would stay locked.
+    pub(super) fn update_refs(&self, repository: &Path, updates: &[RefUpdate]) -> Result<(), MirrorError> {
+        let updates: BTreeMap<&str, &RefUpdate> = updates.iter().map(|u| (u.name.as_str(), u)).collect();
+        if updates.is_empty() {
+            return Ok(());
+        }
+        // Without `commit` at its end nothing of it is done, so that half of a text does nothing.
+        let mut text = String::from("start\0");
+        for RefUpdate { name, new, old } in updates.values() {
+            let old = old.as_ref().map(ToString::to_string).unwrap_or_default();
+            text.push_str(&format!("update {name}\0{new}\0{old}\0"));
+        }
+        text.push_str("prepare\0commit\0");
         let mut command = self.command();
-        command.arg("--git-dir").arg(repository).args(["update-ref", "--stdin"]);
-        let run = Run { stdin: Some(instructions), wall: self.bounds.fetch, ..Run::default() };
-        self.done("update-ref", &repository.display().to_string(), command, run).map(drop)
+        command.arg("--git-dir").arg(repository).args(["update-ref", "--stdin", "-z"]);
+        let run = Run { stdin: Some(text), wall: self.bounds.fetch, steady: true, ..Run::default() };
+        self.done_here("update-ref", repository, command, &run)
     }
 
     /// Anything else on a repository here.
@@ -150,8 +207,9 @@ impl Git<'_> {
     ) -> Result<(), MirrorError> {
         let mut command = self.command();
         command.arg("--git-dir").arg(repository).arg(action).args(arguments);
-        let run = Run { alternates, wall: self.bounds.fetch, ..Run::default() };
-        self.done(action, &repository.display().to_string(), command, run).map(drop)
+        let steady = action == "pack-refs";
+        let run = Run { alternates, wall: self.bounds.fetch, steady, ..Run::default() };
+        self.done_here(action, repository, command, &run)
     }
 
     /// The same, with something to read.
@@ -161,39 +219,29 @@ impl Git<'_> {
         repository: &Path,
         arguments: &[&std::ffi::OsStr],
         stdin: String,
+        alternates: Option<&Path>,
     ) -> Result<(), MirrorError> {
         let mut command = self.command();
         command.arg("--git-dir").arg(repository).arg(action).args(arguments);
-        let run = Run { stdin: Some(stdin), wall: self.bounds.fetch, ..Run::default() };
-        self.done(action, &repository.display().to_string(), command, run).map(drop)
+        let run = Run { stdin: Some(stdin), alternates, wall: self.bounds.fetch, ..Run::default() };
+        self.done_here(action, repository, command, &run)
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new("sh");
-        // What an upstream sends must not take more memory than this, however it is packed. Where the limit is lower
-        // already, it stays.
+        // What an upstream sends must not take more memory or disk than this, however it is packed; where a limit is lower
+        // already, it stays. And git must not outlive this program, which keeps all other limits.
         command
-            .args(["-c", "ulimit -d \"$0\" 2>/dev/null; exec git \"$@\""])
-            .arg((self.bounds.memory / 1024).to_string());
-        command
-            .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0"])
-            .args([
-                "-c",
-                "maintenance.auto=false",
-                "-c",
-                "transfer.fsckObjects=true",
-                "-c",
-                "fetch.unpackLimit=1",
-            ])
-            .args(["-c", "http.sslVerify=true", "-c", "http.followRedirects=false"])
-            .args([
-                "-c",
-                "http.lowSpeedLimit=1024",
-                "-c",
-                "http.lowSpeedTime=60",
-                "-c",
-                "transfer.bundleURI=false",
-            ]);
+            .arg("-c")
+            .arg(
+                "ulimit -d \"$0\" 2>/dev/null; ulimit -f \"$1\" 2>/dev/null; shift; \
+                 exec setpriv --pdeathsig KILL git \"$@\"",
+            )
+            .arg((self.bounds.memory / 1024).to_string())
+            .arg(((self.bounds.packs + SLACK) / 512).to_string());
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
         for check in self.tolerate {
             for section in ["fetch.fsck", "fsck"] {
                 command.arg("-c").arg(format!("{section}.{check}=ignore"));
@@ -204,7 +252,10 @@ impl Git<'_> {
             .env("GIT_ALLOW_PROTOCOL", self.allow.words())
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "true")
-            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=20")
+            .env(
+                "GIT_SSH_COMMAND",
+                "ssh -oBatchMode=yes -oConnectTimeout=20 -oControlMaster=no -oControlPath=none",
+            )
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("LC_ALL", "C")
             .stdout(Stdio::piped())
@@ -217,12 +268,26 @@ impl Git<'_> {
         command
     }
 
+    /// The same on a repository of ours: what goes wrong is no upstream's fault.
+    fn done_here(
+        &self,
+        action: &'static str,
+        repository: &Path,
+        command: Command,
+        run: &Run<'_>,
+    ) -> Result<(), MirrorError> {
+        match self.run(command, run)? {
+            Ended::Well(_) => Ok(()),
+            Ended::Badly(stderr) => Err(MirrorError::GitHere { action, path: repository.to_owned(), stderr }),
+        }
+    }
+
     fn done(
         &self,
         action: &'static str,
         url: &str,
         command: Command,
-        run: Run<'_>,
+        run: &Run<'_>,
     ) -> Result<Vec<u8>, MirrorError> {
         match self.run(command, run)? {
             Ended::Well(stdout) => Ok(stdout),
@@ -230,7 +295,7 @@ impl Git<'_> {
         }
     }
 
-    fn run(&self, mut command: Command, run: Run<'_>) -> Result<Ended, MirrorError> {
+    fn run(&self, mut command: Command, run: &Run<'_>) -> Result<Ended, MirrorError> {
         if let Some(folder) = run.alternates {
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", folder);
         }
@@ -238,16 +303,22 @@ impl Git<'_> {
         let mut child = command.spawn().map_err(MirrorError::NoGit)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (ended, stdout, words) = thread::scope(|scope| {
-            let text = run.stdin.unwrap_or_default();
+            let text = run.stdin.clone().unwrap_or_default();
             // It may end without having read everything; its status says more than the broken pipe.
             scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(text.as_bytes())));
             let limit = self.bounds.output;
             let stdout = scope.spawn(move || stdout.map(|pipe| bounded(pipe, limit)).unwrap_or_default());
             let words = scope.spawn(|| stderr.map(|pipe| self.last_words(pipe)).unwrap_or_default());
-            let ended = self.wait(&mut child, run.grows.as_deref(), run.wall);
+            let ended = self.wait(&mut child, run);
+            // Whatever it left behind would hold on to our pipes.
+            kill_group(&mut child);
             (ended, stdout.join().unwrap_or_default(), words.join().unwrap_or_default())
         });
         let (ended, (stdout, over)) = (ended?, stdout);
+        if words.contains("No space left on device") || words.contains("Disk quota exceeded") {
+            let source = io::ErrorKind::StorageFull.into();
+            return Err(MirrorError::Io { path: format!("the mirror of {}", self.project).into(), source });
+        }
         Ok(match ended {
             _ if over => Ended::Badly(format!("it said more than {} bytes", self.bounds.output)),
             Ok(()) => Ended::Well(stdout),
@@ -257,23 +328,23 @@ impl Git<'_> {
     }
 
     /// Waits for git's end; the error is why it was ended, or nothing when it failed by itself.
-    fn wait(
-        &self,
-        child: &mut Child,
-        grows: Option<&Path>,
-        wall: Duration,
-    ) -> Result<Result<(), String>, MirrorError> {
+    fn wait(&self, child: &mut Child, run: &Run<'_>) -> Result<Result<(), String>, MirrorError> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = child.try_wait().map_err(MirrorError::io("git"))? {
-                return Ok(if status.success() { Ok(()) } else { Err(String::new()) });
+                return match status.code() {
+                    Some(0) => Ok(Ok(())),
+                    // What the shell says of a program that is not there.
+                    Some(127) => Err(MirrorError::NoGit(io::ErrorKind::NotFound.into())),
+                    _ => Ok(Err(String::new())),
+                };
             }
-            let why = if self.observer.cancelled() {
+            let why = if self.observer.cancelled() && !run.steady {
                 Some(None)
-            } else if start.elapsed() > wall {
-                Some(Some(format!("it took longer than {} s", wall.as_secs())))
-            } else if grows.is_some_and(|folder| folder_size(folder) > self.bounds.packs) {
+            } else if start.elapsed() > run.wall {
+                Some(Some(format!("it took longer than {} s", run.wall.as_secs())))
+            } else if run.grows.as_deref().is_some_and(|folder| folder_size(folder) > self.bounds.packs) {
                 Some(Some(format!("it sent more than {} bytes", self.bounds.packs)))
             } else {
                 None

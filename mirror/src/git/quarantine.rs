@@ -38,6 +38,11 @@ impl<'a> Quarantine<'a> {
         Ok(this)
     }
 
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Brings the named refs, or at first all branches and tags, from `url`; returns the values that arrived.
     pub(super) fn fetch(
         &self,

@@ -4,10 +4,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a ref may be named so (git-check-ref-format(1)), below `refs/`.
+/// Whether a ref may be named so (git-check-ref-format(1)), below `refs/`; each part becomes a file's name, with more behind it.
 pub(super) fn is_ref_name(name: &str) -> bool {
-    name.starts_with("refs/") && name.len() <= 1024 && git2::Reference::is_valid_name(name)
+    let short = name.len() <= 1024 && name.split('/').all(|part| part.len() <= 200);
+    short && name.starts_with("refs/") && git2::Reference::is_valid_name(name)
 }
+
+/// Below these a mirror keeps refs of its own.
+pub(super) const OURS: [&str; 2] = ["refs/history/", "refs/known/"];
 
 /// A full ref name with at most one `*`, which stands for anything: `refs/heads/*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +54,12 @@ impl FromStr for RefPattern {
             Some((before, after)) => (before.to_owned(), Some(after.to_owned())),
             None => (text.to_owned(), None),
         };
-        let ours = ["refs/history/", "refs/known/"];
-        if !is_ref_name(&text.replacen('*', "x", 1)) || ours.iter().any(|prefix| before.starts_with(prefix)) {
+        // What the mirror keeps for itself, and patterns that would take it.
+        let ours = |prefix: &&str| {
+            before.starts_with(*prefix)
+                || (after.is_some() && before != "refs/" && prefix.starts_with(&before))
+        };
+        if !is_ref_name(&text.replacen('*', "x", 1)) || OURS.iter().any(ours) {
             return Err(format!(
                 "{text:?} is not a ref's full name with at most one *, such as refs/heads/*"
             ));
@@ -94,9 +102,16 @@ mod tests {
         assert!(!pattern("refs/heads/*.x").unwrap().matches("refs/heads/master"));
         assert!(pattern("refs/heads/master").unwrap().matches("refs/heads/master"));
         assert!(!pattern("refs/heads/aba*aba").unwrap().matches("refs/heads/aba"));
-        for bad in
-            ["heads/*", "refs/*", "refs/heads/*/*", "refs/../x", "refs/history/*", "refs/heads/a b", "*"]
-        {
+        for bad in [
+            "heads/*",
+            "refs/*",
+            "refs/heads/*/*",
+            "refs/../x",
+            "refs/history/*",
+            "refs/h*",
+            "refs/heads/a b",
+            "*",
+        ] {
             assert!(pattern(bad).is_err(), "{bad}");
         }
     }

@@ -2,13 +2,15 @@
 //! then move refs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use git2::Oid;
 
 use super::change::{Action, Answer, Here, Step, is_tag};
-use super::journal::Journal;
-use super::program::Git;
+use super::journal::{Change, Entry, Journal};
+use super::program::{Git, RefUpdate};
 use super::quarantine::{self, Quarantine};
 use super::refs::RefPattern;
 use super::url::{Allow, without_user};
@@ -64,9 +66,8 @@ impl GitMirror {
             tolerate: wish.tolerate,
             observer,
         };
-        let here = self.targets("refs/")?;
         let mut journal = self.journal()?;
-        self.keep_beside(&git, &here, &journal)?;
+        let here = self.heal(&git, &journal)?;
         let mut last = None;
         let mut told = self.ask(&git, wish, &mut last)?;
         // Whoever cannot give what it says it has is asked no more, and everything is begun anew without it.
@@ -98,31 +99,8 @@ impl GitMirror {
         Ok(synced)
     }
 
-    /// Takes refs whose objects are here already, as if the upstream `name` had answered with them.
-    pub(super) fn take_refs(
-        &self,
-        name: &str,
-        refs: &BTreeMap<String, String>,
-        wish: &Wish<'_>,
-        observer: &dyn Observer,
-    ) -> Result<Synced, MirrorError> {
-        let _alone = self.lock(observer)?;
-        let (allow, bounds, tolerate) = (wish.allow, wish.bounds, wish.tolerate);
-        let git = Git { project: &self.project, allow, bounds, tolerate, observer };
-        let mut journal = self.journal()?;
-        self.keep_beside(&git, &self.targets("refs/")?, &journal)?;
-        // What the journal says and no ref does yet was taken over with it.
-        let here = self.targets("refs/")?;
-        let parse = |(name, id): (&String, &String)| Some((name.clone(), Oid::from_str(id).ok()?));
-        let refs = refs.iter().filter_map(parse).collect();
-        let answers = [Answer { upstream: name.to_owned(), refs }];
-        let synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
-        self.point_head(None)?;
-        Ok(synced)
-    }
-
     /// Writes down what the answers change, and moves the refs that follow.
-    fn settle(
+    pub(super) fn settle(
         &self,
         git: &Git<'_>,
         wish: &Wish<'_>,
@@ -133,8 +111,12 @@ impl GitMirror {
         let upstream = answers.first().map(|answer| answer.upstream.clone()).unwrap_or_default();
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
         let refs = here.iter().filter(|(name, _)| wanted(name)).map(|(n, id)| (n.clone(), *id)).collect();
-        let steps = self.steps(&refs, journal, answers);
-        let steps = self.fitting(here, steps, git.observer);
+        let steps = self.steps(&refs, journal, answers, git.observer);
+        // Where a history is compared, a person's wish to stop is no answer.
+        if git.observer.cancelled() {
+            return Err(MirrorError::Cancelled { what: self.project.clone() });
+        }
+        let steps = self.fitting(here, steps, git.observer)?;
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
         let changes = journal.append(now(), &seen)?;
         let moved = self.act(git, &steps)?;
@@ -228,81 +210,155 @@ impl GitMirror {
         Ok(quarantine)
     }
 
-    fn steps(&self, refs: &BTreeMap<String, Oid>, journal: &Journal, answers: &[Answer]) -> Vec<Step> {
-        let contains =
-            |one: Oid, other: Oid| self.repository.graph_descendant_of(one, other).unwrap_or(false);
+    fn steps(
+        &self,
+        refs: &BTreeMap<String, Oid>,
+        journal: &Journal,
+        answers: &[Answer],
+        observer: &dyn Observer,
+    ) -> Vec<Step> {
+        let contains = |one: Oid, other: Oid| {
+            !observer.cancelled() && self.repository.graph_descendant_of(one, other).unwrap_or(false)
+        };
         Here { refs, journal, contains: &contains }.steps(answers)
     }
 
-    /// Leaves out refs that git could not hold: one whose name is a folder of another's, and a branch that is no commit.
-    /// One such ref must not hide all others.
-    fn fitting(&self, here: &BTreeMap<String, Oid>, steps: Vec<Step>, observer: &dyn Observer) -> Vec<Step> {
+    /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a value
+    /// whose object did not come. One such ref must not hide all others.
+    fn fitting(
+        &self,
+        here: &BTreeMap<String, Oid>,
+        steps: Vec<Step>,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Step>, MirrorError> {
         let mut names: BTreeSet<String> = here.keys().cloned().collect();
-        let mut unfit = |name: &str, id: Oid| {
-            let folder = format!("{name}/");
-            let above = name.match_indices('/').any(|(at, _)| names.contains(&name[..at]));
-            let below = names.range(folder.clone()..).next().is_some_and(|next| next.starts_with(&folder));
-            if above || below {
-                return Some("a ref that is here has a part of its name, or it of theirs");
-            }
-            if name.starts_with("refs/heads/") && self.repository.find_commit(id).is_err() {
-                return Some("it is a branch, but names no commit");
-            }
-            names.insert(name.to_owned());
-            None
-        };
-        let mut fits = |step: &Step| {
-            let Action::Move(id) = step.action else { return true };
-            let why = unfit(&step.seen.reference, id);
+        let mut unfit = BTreeSet::new();
+        let mut fits = Vec::new();
+        for step in steps {
+            let name = &step.seen.reference;
+            let why = match step.action {
+                _ if unfit.contains(name) => continue,
+                Action::Move(id) | Action::Beside(id) if !self.holds(id)? => Some("its object did not come"),
+                Action::Move(id) => self.unfit(&names, name, id),
+                Action::Beside(_) | Action::Nothing => None,
+            };
             if let Some(why) = why {
-                observer.note(&format!("{}: {} is not mirrored: {why}", self.project, step.seen.reference));
+                observer.note(&format!("{}: {name} is not mirrored: {why}", self.project));
+                unfit.insert(name.clone());
+            } else {
+                names.insert(name.clone());
+                fits.push(step);
             }
-            why.is_none()
-        };
-        steps.into_iter().filter(|step| fits(step)).collect()
+        }
+        Ok(fits)
+    }
+
+    /// Why git could not hold a ref of this name, if so.
+    pub(super) fn unfit(&self, names: &BTreeSet<String>, name: &str, id: Oid) -> Option<&'static str> {
+        let folder = format!("{name}/");
+        let above = name.match_indices('/').any(|(at, _)| names.contains(&name[..at]));
+        let below = names.range(folder.clone()..).next().is_some_and(|next| next.starts_with(&folder));
+        if above || below {
+            return Some("a ref that is here has a part of its name, or it of theirs");
+        }
+        let branch = name.starts_with("refs/heads/");
+        (branch && self.repository.find_commit(id).is_err()).then_some("it is a branch, but names no commit")
     }
 
     /// Moves refs, all at once; returns how many.
     fn act(&self, git: &Git<'_>, steps: &[Step]) -> Result<usize, MirrorError> {
+        let mut updates = Vec::new();
         let mut moved = 0;
-        let mut text = String::new();
-        let zero = Oid::ZERO_SHA1.to_string();
         for Step { seen, action } in steps {
             match action {
-                Action::Move(to) => {
+                Action::Move(new) => {
                     moved += 1;
-                    let from = seen.old.as_deref().unwrap_or(&zero);
-                    text.push_str(&format!("update {} {to} {from}\n", seen.reference));
+                    let old = seen.old.as_deref().map_or(Ok(Oid::ZERO_SHA1), Oid::from_str);
+                    let old = Some(old.map_err(self.broken())?);
+                    updates.push(RefUpdate { name: seen.reference.clone(), new: *new, old });
                 }
-                Action::Beside(id) => text.push_str(&beside(&seen.reference, &id.to_string())),
+                Action::Beside(id) => updates.push(RefUpdate::beside(&seen.reference, *id)),
                 Action::Nothing => {}
             }
         }
-        if !text.is_empty() {
-            git.update_refs(&self.path, text)?;
-        }
+        git.update_refs(&self.path, &updates)?;
         Ok(moved)
     }
 
-    /// Makes the refs that keep what the journal names and no other ref does, where a run that was killed did not.
-    fn keep_beside(
+    /// Finishes what a run that was killed wrote down and did not do: every ref is where the journal says, and what the
+    /// journal names and no ref does any more is kept beside. Returns the refs as they are then.
+    pub(super) fn heal(
         &self,
         git: &Git<'_>,
-        here: &BTreeMap<String, Oid>,
         journal: &Journal,
-    ) -> Result<(), MirrorError> {
-        let mut text = String::new();
-        for entry in journal.entries().iter().filter(|e| e.kind.freezes()) {
-            if let Some(id) = &entry.new {
-                let line = beside(&entry.reference, id);
-                let there = line.split(' ').nth(1).is_some_and(|name| here.contains_key(name));
-                let held = Oid::from_str(id).is_ok_and(|id| self.holds(id).unwrap_or(false));
-                if !there && held && !text.contains(&line) {
-                    text.push_str(&line);
+    ) -> Result<BTreeMap<String, Oid>, MirrorError> {
+        for path in self.locks()? {
+            fs::remove_file(&path).map_err(MirrorError::io(&path))?;
+        }
+        let here = self.targets("refs/")?;
+        let mut names: BTreeSet<String> = here.keys().cloned().collect();
+        let mut updates = Vec::new();
+        let keep = |reference: &str, id: Oid, updates: &mut Vec<RefUpdate>| {
+            let update = RefUpdate::beside(reference, id);
+            if !here.contains_key(&update.name) && self.holds(id).unwrap_or(false) {
+                updates.push(update);
+            }
+        };
+        let said = replay(journal.entries());
+        for (name, id) in &said {
+            let Ok(id) = Oid::from_str(id) else { continue };
+            let was = here.get(name).copied();
+            if was == Some(id) || !self.holds(id)? {
+                continue;
+            }
+            let fits = was.is_some() || self.unfit(&names, name, id).is_none();
+            let branch = name.starts_with("refs/heads/") && self.repository.find_commit(id).is_err();
+            if fits && !branch {
+                names.insert(name.clone());
+                if let Some(was) = was {
+                    keep(name, was, &mut updates);
+                }
+                updates.push(RefUpdate { name: name.clone(), new: id, old: was.or(Some(Oid::ZERO_SHA1)) });
+            }
+        }
+        for entry in journal.entries() {
+            let value = match entry.kind {
+                kind if kind.freezes() => &entry.new,
+                Change::Restored => &entry.new,
+                Change::Accepted => &entry.old,
+                _ => continue,
+            };
+            let now = said.get(&entry.reference);
+            if let Some(id) = value.as_ref().filter(|id| Some(*id) != now)
+                && let Ok(id) = Oid::from_str(id)
+            {
+                keep(&entry.reference, id, &mut updates);
+            }
+        }
+        if updates.is_empty() {
+            return Ok(here);
+        }
+        git.update_refs(&self.path, &updates)?;
+        self.targets("refs/")
+    }
+
+    /// What refs were locked by a git that was killed. Whoever holds the project's lock may remove it.
+    pub(super) fn locks(&self) -> Result<Vec<PathBuf>, MirrorError> {
+        let mut found: Vec<_> =
+            ["packed-refs.lock", "packed-refs.new", "HEAD.lock"].map(|name| self.path.join(name)).into();
+        found.retain(|path| path.exists());
+        let mut waiting = vec![self.path.join("refs")];
+        while let Some(folder) = waiting.pop() {
+            for entry in fs::read_dir(&folder).map_err(MirrorError::io(&folder))?.flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    waiting.push(path);
+                } else if path.extension().is_some_and(|e| e == "lock") {
+                    found.push(path);
                 }
             }
         }
-        if text.is_empty() { Ok(()) } else { git.update_refs(&self.path, text) }
+        Ok(found)
     }
 
     /// What an upstream need not send: everything that any project in this object store names.
@@ -331,7 +387,7 @@ impl GitMirror {
     }
 
     /// Lets HEAD name the branch that upstream's does, once, so that a clone checks something out.
-    fn point_head(&self, head: Option<&str>) -> Result<(), MirrorError> {
+    pub(super) fn point_head(&self, head: Option<&str>) -> Result<(), MirrorError> {
         if let Err(e) = self.repository.head()
             && e.code() == git2::ErrorCode::UnbornBranch
         {
@@ -353,9 +409,15 @@ impl GitMirror {
     }
 }
 
-/// An instruction of git-update-ref(1) that keeps another value of a ref.
-pub(super) fn beside(reference: &str, id: &str) -> String {
-    format!("update {}/{id} {id}\n", reference.replacen("refs/", "refs/history/", 1))
+/// What the refs are when a journal has been followed to its end.
+pub(super) fn replay(entries: &[Entry]) -> BTreeMap<String, String> {
+    let mut refs = BTreeMap::new();
+    for entry in entries {
+        if let (Change::New | Change::FastForward | Change::Accepted, Some(new)) = (entry.kind, &entry.new) {
+            refs.insert(entry.reference.clone(), new.clone());
+        }
+    }
+    refs
 }
 
 pub(super) fn now() -> i64 {

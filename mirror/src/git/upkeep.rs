@@ -10,7 +10,7 @@ use git2::ObjectType;
 
 use super::program::Git;
 use super::url::Allow;
-use super::{Bounds, GRAPH, GitMirror};
+use super::{Bounds, GRAPH, GitMirror, State};
 use crate::{MirrorError, Observer};
 
 /// How old a bundle becomes before it is made anew; whoever clones with an older one fetches the rest.
@@ -30,14 +30,16 @@ impl GitMirror {
     pub fn keep_up(&self, bundle: bool, observer: &dyn Observer) -> Result<Upkeep, MirrorError> {
         let _alone = self.lock(observer)?;
         let head = self.journal()?.head().to_string();
-        let mut state = self.state();
+        let state = self.state();
         let file = self.path.join("clone.bundle");
         let age = fs::metadata(&file).and_then(|m| m.modified()).ok();
         let stale =
             age.is_none_or(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > BUNDLE_AGE));
         let needed = state.kept_up.as_ref() != Some(&head);
-        let empty = self.refs()?.is_empty();
-        if empty || (!needed && (!bundle || age.is_some())) {
+        let refs = self.refs()?;
+        let bundle =
+            bundle && refs.keys().any(|n| n.starts_with("refs/heads/") || n.starts_with("refs/tags/"));
+        if refs.is_empty() || (!needed && (!bundle || age.is_some())) {
             return Ok(Upkeep { needed: false, bundled: false });
         }
         let bounds = Bounds::default();
@@ -59,8 +61,8 @@ impl GitMirror {
             File::open(&new).and_then(|file| file.sync_all()).map_err(MirrorError::io(&new))?;
             fs::rename(&new, &file).map_err(MirrorError::io(&file))?;
         }
-        state.kept_up = Some(head);
-        self.record(&state)?;
+        // A sync may have written it meanwhile.
+        self.record(&State { kept_up: Some(head), ..self.state() })?;
         Ok(Upkeep { needed, bundled })
     }
 
@@ -72,21 +74,33 @@ impl GitMirror {
         git.here("fsck", &self.path, &words, None)
     }
 
-    /// What syncs and upkeeps that were killed left behind; nothing while one is at work.
-    pub fn leftovers(&self) -> Result<Vec<PathBuf>, MirrorError> {
+    /// What syncs and upkeeps that were killed left behind, removed unless `dry`; nothing while one is at work.
+    pub fn sweep(&self, dry: bool, found: &mut Vec<(PathBuf, u64)>) -> Result<(), MirrorError> {
         let path = self.path.with_extension("lock");
         let lock = File::create(&path).map_err(MirrorError::io(&path))?;
         if lock.try_lock().is_err() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut found = vec![self.path.with_extension("incoming"), self.path.join("clone.bundle.new")];
-        found.retain(|path| path.exists());
-        for entry in fs::read_dir(self.objects.join("pack")).into_iter().flatten().flatten() {
+        let mut left = vec![self.quarantine(), self.path.join("clone.bundle.new")];
+        left.extend(self.locks()?);
+        // Under the lock of whoever's objects they are: nobody packs them meanwhile.
+        for entry in fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("tmp_") {
-                found.push(entry.path());
+                left.push(entry.path());
             }
         }
-        Ok(found)
+        for path in left {
+            if !path.exists() {
+                continue;
+            }
+            let size = size_below(&path);
+            if !dry {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(MirrorError::io(&path))?;
+            }
+            found.push((path, size));
+        }
+        Ok(())
     }
 
     fn pack(&self, git: &Git<'_>) -> Result<(), MirrorError> {
@@ -133,4 +147,14 @@ impl GitMirror {
 
 fn stem(path: &std::path::Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Bytes of all files below a folder, or of one file.
+pub fn size_below(path: &std::path::Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return metadata.len();
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| size_below(&entry.path())).sum()
 }

@@ -68,7 +68,7 @@ pub fn host(url: &str) -> Option<&str> {
 }
 
 /// An address without whatever a person put before the host: a journal is for everybody to read.
-pub(super) fn without_user(url: &str) -> String {
+pub fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let host = rest.find('/').unwrap_or(rest.len());
     let at = rest[..host].rfind('@').map_or(0, |at| at + 1);

@@ -1,7 +1,7 @@
 //! A view: a repository without objects of its own that shows some of a mirror's refs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -19,7 +19,7 @@ impl GitMirror {
         Ok(refs.into_iter().map(|(name, id)| (name, id.to_string())).collect())
     }
 
-    /// Makes the repository at `path` show exactly `refs`, all of them at once. HEAD is the mirror's where it is shown.
+    /// Makes the repository at `path` show exactly `refs`, all of them at once, with the mirror's HEAD.
     pub fn show(&self, path: &Path, refs: &BTreeMap<String, String>) -> Result<(), MirrorError> {
         let broken = |source| MirrorError::Repository { path: path.to_owned(), source };
         if !path.join("HEAD").exists() {
@@ -40,7 +40,9 @@ impl GitMirror {
         file.as_file().sync_all().map_err(MirrorError::io(path))?;
         file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
         let head = fs::read(self.path.join("HEAD")).map_err(MirrorError::io(self.path.join("HEAD")))?;
-        let at = path.join("HEAD");
-        File::create(&at).and_then(|mut file| file.write_all(&head)).map_err(MirrorError::io(at))
+        let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
+        file.write_all(&head).map_err(MirrorError::io(path))?;
+        file.persist(path.join("HEAD")).map_err(|e| MirrorError::io(path)(e.error))?;
+        Ok(())
     }
 }

@@ -81,7 +81,7 @@ impl World {
         let path = self.mirror().path().to_owned();
         git(&path, &["fsck", "--full", "--no-dangling", "--connectivity-only"]);
         // What was refused is no part of it.
-        assert!(!self.path("git/p.incoming").join("objects/info/alternates").exists());
+        assert!(!self.path("git/p.incoming").exists());
     }
 
     /// What was told, in one text.

@@ -4,4 +4,5 @@
 mod advertised;
 mod content;
 mod harness;
+mod healing;
 mod transport;

@@ -33,7 +33,7 @@ fn one_that_hangs_or_resets_half_way_is_given_up_and_the_next_is_asked() {
         let server = Server::start(move |path| {
             if path.contains("info/refs") { Say::Body(refs.clone()) } else { Say::Half(pack.clone(), stays) }
         });
-        let why = if stays { "longer than 2 s" } else { "" };
+        let why = if stays { "longer than 2 s" } else { "early EOF" };
         world.refused(&server.url(), &["git clone failed", why]);
         let synced = world.sync(&[&server.url(), &upstream.url()]).unwrap();
         assert_eq!((synced.upstream, synced.moved), (upstream.url(), 2));

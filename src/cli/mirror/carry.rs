@@ -19,10 +19,11 @@ pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&
     if global.json { print_json(&exported) } else { Ok(()) }
 }
 
-pub fn import(global: &Global, file: &Path) -> anyhow::Result<()> {
+pub fn import(global: &Global, file: &Path, strangers: bool) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;
-    let farm = global.open(terminal.clone())?;
-    let imported = farm.mirror_import(file)?;
+    // What is missing in the file is not fetched behind its back.
+    let farm = Global { offline: true, ..global.clone() }.open(terminal.clone())?;
+    let imported = farm.mirror_import(file, strangers)?;
     terminal.finish();
     for (project, synced) in &imported.projects {
         let waits = match synced.frozen.len() {

@@ -82,6 +82,9 @@ enum What {
     Import {
         /// The file
         file: PathBuf,
+        /// Also projects that are not known here, with the addresses that the file gives them
+        #[arg(long)]
+        new_projects: bool,
     },
     /// Keep and serve every package, source and crate that a toolchain's or a recipe's lock names
     Packages,
@@ -107,7 +110,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::Verify { project, quick } => refs::verify(global, project.as_deref(), *quick),
         What::Gc { dry_run } => refs::gc(global, &quiet()?, *dry_run),
         What::Export { file, projects, since } => carry::export(global, file, projects, since.as_deref()),
-        What::Import { file } => carry::import(global, file),
+        What::Import { file, new_projects } => carry::import(global, file, *new_projects),
         What::Packages => packages::run(global),
         What::Crates { locks } => packages::crates(global, locks),
     }

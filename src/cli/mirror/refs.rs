@@ -69,15 +69,27 @@ pub fn verify(global: &Global, project: Option<&str>, quick: bool) -> anyhow::Re
         Some(project) => vec![project.to_owned()],
         None => farm.mirrors(false)?.into_iter().map(|row| row.project).collect(),
     };
-    let check = |p: &String| farm.mirror_verify(p, !quick);
-    let rows = projects.iter().map(check).collect::<Result<Vec<_>, _>>()?;
-    terminal.finish();
-    for row in &rows {
-        let head = row.head.as_ref().map_or_else(String::new, ToString::to_string);
-        let entries = row.entries;
-        terminal::say(&format!("{}: {entries} changes, all of them here; head {head}", row.project));
+    let (mut rows, mut first) = (Vec::new(), None);
+    for project in &projects {
+        match farm.mirror_verify(project, !quick) {
+            Ok(row) => {
+                let head = row.head.as_ref().map_or_else(String::new, ToString::to_string);
+                terminal::say(&format!("{project}: {} changes, all of them here; head {head}", row.entries));
+                rows.push(row);
+            }
+            Err(e) if projects.len() > 1 => {
+                terminal::say(&format!("{project}: {e}"));
+                first = first.or(Some(e));
+            }
+            Err(e) => return Err(e.into()),
+        }
     }
-    if global.json { print_json(&rows) } else { Ok(()) }
+    terminal.finish();
+    match first {
+        Some(e) => Err(e.into()),
+        None if global.json => print_json(&rows),
+        None => Ok(()),
+    }
 }
 
 pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
