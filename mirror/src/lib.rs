@@ -6,11 +6,12 @@
 //!
 //! Synchronous. Where the bytes are kept is the caller's business, through [`Keep`].
 //!
-//! Start reading at [`Fetcher`], then [`debian`], [`crates`] and [`git`].
+//! Start reading at [`Fetcher`], then [`debian`], [`crates`], [`git`] and [`depends`].
 
 pub mod apt;
 pub mod crates;
 pub mod debian;
+pub mod depends;
 mod error;
 mod fetch;
 pub mod git;

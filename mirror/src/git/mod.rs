@@ -7,6 +7,7 @@
 mod export;
 mod journal;
 mod program;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -18,6 +19,7 @@ use git2::{ErrorCode, ObjectType, Oid, Repository};
 
 pub use export::Exported;
 pub use journal::{Change, Entry, Journal};
+pub use tree::Files;
 
 use journal::Seen;
 
