@@ -6,7 +6,7 @@ use hab_oci::Digest;
 use serde::Deserialize;
 use tame_index::{IndexKrate, IndexUrl, KrateName};
 
-use crate::{Fetcher, MirrorError, Wanted};
+use crate::{Fetcher, MirrorError, Size, Wanted};
 
 /// A sparse registry index.
 #[derive(Clone, Debug)]
@@ -141,7 +141,7 @@ impl Index {
         } else {
             vec![self.download_url(fetcher, name, version, digest)?]
         };
-        Ok(Wanted { what, urls, digest: digest.clone(), size })
+        Ok(Wanted { what, urls, digest: digest.clone(), size: Size::Exact(size) })
     }
 }
 

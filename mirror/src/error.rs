@@ -260,6 +260,14 @@ pub enum Transfer {
         /// What came.
         actual: Digest,
     },
+    /// A redirect that is not followed.
+    #[error("it redirects to {to}, which is not followed: {why}")]
+    Redirect {
+        /// Where to.
+        to: String,
+        /// Why not.
+        why: String,
+    },
     /// An address of a kind that is not fetched from.
     #[error("only http, https and file addresses are fetched from")]
     Scheme,

@@ -14,6 +14,7 @@ use hab_oci::Digest;
 
 use crate::error::Transfer;
 use crate::http::{self, Bounds};
+use crate::redirect::Client;
 use crate::{Keep, KeepError, MirrorError, Observer};
 
 /// How much is accepted from outside where no lock gives the size.
@@ -36,7 +37,25 @@ impl Default for Limits {
     }
 }
 
-/// A file that a lock names.
+/// What is known of a file's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    /// No more than this many bytes, and no other bytes than the digest's.
+    AtMost(u64),
+    /// This many bytes.
+    Exact(u64),
+}
+
+impl Size {
+    fn bounds(self) -> Bounds {
+        match self {
+            Self::AtMost(limit) => Bounds { exact: None, limit, pinned: true },
+            Self::Exact(size) => Bounds { exact: Some(size), limit: size, pinned: true },
+        }
+    }
+}
+
+/// A file that something names by its digest.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// For people: a package's or a file's name.
@@ -45,13 +64,13 @@ pub struct Wanted {
     pub urls: Vec<String>,
     /// Which bytes it is.
     pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
+    /// Its size.
+    pub size: Size,
 }
 
 /// Brings files into the [`Keep`].
 pub struct Fetcher<'a> {
-    agent: ureq::Agent,
+    client: Client,
     keep: &'a dyn Keep,
     observer: &'a dyn Observer,
     limits: Limits,
@@ -61,7 +80,7 @@ pub struct Fetcher<'a> {
 impl<'a> Fetcher<'a> {
     /// A fetcher into `keep`; when `offline`, only what is kept already is found.
     pub fn new(keep: &'a dyn Keep, observer: &'a dyn Observer, limits: Limits, offline: bool) -> Self {
-        Self { agent: http::agent(), keep, observer, limits, offline }
+        Self { client: http::client(), keep, observer, limits, offline }
     }
 
     /// Whether nothing may be fetched.
@@ -185,8 +204,7 @@ impl<'a> Fetcher<'a> {
         partial: &mut Partial,
     ) -> Result<(), Result<Transfer, MirrorError>> {
         let resumed = partial.len().map_err(Err)? > 0;
-        let bounds = Bounds { exact: Some(wanted.size), limit: wanted.size };
-        self.attempts(url, &mut partial.file, bounds, &wanted.what)?;
+        self.attempts(url, &mut partial.file, wanted.size.bounds(), &wanted.what)?;
         partial.file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(&partial.path)).map_err(Err)?;
         match self.keep.take(Some(&wanted.digest), &mut partial.file) {
             Ok(_) => partial.remove().map_err(Err),
@@ -211,11 +229,11 @@ impl<'a> Fetcher<'a> {
         what: &str,
     ) -> Result<(), Result<Transfer, MirrorError>> {
         for attempt in 1.. {
-            if bounds.exact.is_none() && attempt > 1 {
+            if !bounds.pinned && attempt > 1 {
                 // Without a digest nothing would notice that two halves are of two generations.
                 file.set_len(0).map_err(|e| Ok(Transfer::Io(e)))?;
             }
-            match http::transfer(&self.agent, url, file, bounds, what, self.observer) {
+            match http::transfer(&self.client, url, file, bounds, what, self.observer) {
                 Ok(_) => break,
                 Err(_) if self.observer.cancelled() => {
                     return Err(Err(MirrorError::Cancelled { what: what.to_owned() }));
@@ -248,7 +266,7 @@ impl<'a> Fetcher<'a> {
         for url in urls {
             let mut file =
                 tempfile::tempfile_in(self.keep.partial()).map_err(MirrorError::io(self.keep.partial()))?;
-            let bounds = Bounds { exact: None, limit: self.limits.document };
+            let bounds = Bounds { exact: None, limit: self.limits.document, pinned: false };
             match self.attempts(url, &mut file, bounds, name) {
                 Ok(()) => return self.keep_document(kind, name, &mut file),
                 Err(e) => last = Some((url, e?)),

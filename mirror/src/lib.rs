@@ -18,7 +18,8 @@ pub mod git;
 mod http;
 mod keep;
 pub mod kinds;
+mod redirect;
 
 pub use error::{Fault, MirrorError};
-pub use fetch::{Fetcher, Limits, Wanted};
+pub use fetch::{Fetcher, Limits, Size, Wanted};
 pub use keep::{Keep, KeepError, Kept, Observer};
