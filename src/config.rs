@@ -18,6 +18,17 @@ pub struct Config {
     pub certificates: Vec<PathBuf>,
     /// Git projects by name.
     pub git: BTreeMap<String, GitConfig>,
+    /// Where else mirrored files come from.
+    pub mirror: MirrorConfig,
+}
+
+/// Where files come from that a project names by digest.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MirrorConfig {
+    /// Folders of depends sources, such as another farm's `https://…/depends-sources`; asked, in order, after the address
+    /// that a package itself names.
+    pub depends: Vec<String>,
 }
 
 /// Where Debian packages come from.

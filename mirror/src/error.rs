@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use hab_oci::Digest;
 
 use crate::KeepError;
+use crate::depends::DependsError;
 
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,15 @@ pub enum MirrorError {
         expected: &'static str,
         /// Where it does not.
         detail: String,
+    },
+    /// A project's depends folder does not say what it is built from.
+    #[error("what {what} is built from cannot be read from its depends folder")]
+    Depends {
+        /// The project and its revision.
+        what: String,
+        /// Where it does not.
+        #[source]
+        source: DependsError,
     },
     /// The upstream has no such version or tag.
     #[error("{what} is not known to {upstream}")]
@@ -189,6 +199,7 @@ impl MirrorError {
             Self::WrongDigest { .. }
             | Self::WrongSize { .. }
             | Self::Malformed { .. }
+            | Self::Depends { .. }
             | Self::TagMoved { .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
             Self::NoGit(_)

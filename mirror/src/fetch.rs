@@ -5,8 +5,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use hab_oci::Digest;
 use crate::error::Transfer;
 use crate::http::{self, Bounds};
 use crate::redirect::Client;
-use crate::{Keep, KeepError, MirrorError, Observer};
+use crate::{Fault, Keep, KeepError, MirrorError, Observer};
 
 /// How much is accepted from outside where no lock gives the size.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,16 @@ impl<'a> Fetcher<'a> {
 
     /// Makes sure that every wanted file is kept. The first refusal ends it; what came stays.
     pub fn fetch_all(&self, wanted: &[Wanted]) -> Result<(), MirrorError> {
+        self.fetch_missing(wanted, false)?.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Makes sure that as many of the wanted files are kept as can be had: one that nobody has does not keep the others
+    /// away. Returns why the missing ones are missing.
+    pub fn fetch_each(&self, wanted: &[Wanted]) -> Result<Vec<MirrorError>, MirrorError> {
+        self.fetch_missing(wanted, true)
+    }
+
+    fn fetch_missing(&self, wanted: &[Wanted], go_on: bool) -> Result<Vec<MirrorError>, MirrorError> {
         let mut missing = Vec::new();
         // A package may be wanted for two roots; two threads must not write one partial file.
         let mut seen = BTreeSet::new();
@@ -106,26 +116,23 @@ impl<'a> Fetcher<'a> {
         // Largest first, so that the last thread does not end alone with the biggest file.
         missing.sort_by_key(|w| std::cmp::Reverse(w.size));
         let next = AtomicUsize::new(0);
-        let failure = Mutex::new(None);
+        let failures = Mutex::new(Vec::new());
         thread::scope(|scope| {
             for _ in 0..self.limits.parallel.min(missing.len()) {
                 scope.spawn(|| {
                     while let Some(w) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if let Err(e) = self.fetch(w) {
-                            next.store(missing.len(), Ordering::Relaxed);
-                            if let Ok(mut slot) = failure.lock() {
-                                slot.get_or_insert(e);
+                            // Our own disk, or a person who asks to stop, are the same for the next file.
+                            if !go_on || matches!(e.fault(), Fault::Ours | Fault::Cancelled) {
+                                next.store(missing.len(), Ordering::Relaxed);
                             }
+                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
                         }
                     }
                 });
             }
         });
-        match failure.into_inner() {
-            Ok(None) => Ok(()),
-            Ok(Some(e)) => Err(e),
-            Err(poisoned) => poisoned.into_inner().map_or(Ok(()), Err),
-        }
+        Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes sure that the wanted file is kept.

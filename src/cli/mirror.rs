@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Global, print_json, terminal};
+use super::{Global, depends, print_json, terminal};
 use crate::farm::Quiet;
 
 #[derive(Debug, clap::Args)]
@@ -25,11 +25,23 @@ enum What {
         /// The project; all without one
         project: Option<String>,
     },
+    /// Mirror the sources that a revision's depends folder names
+    #[command(after_help = depends::PINNED)]
+    Depends(depends::Fetch),
+    /// Write those sources as a SOURCES_PATH that make takes without a network
+    #[command(after_help = depends::PINNED)]
+    ExportDepends(depends::Export),
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    match &args.what {
+        What::Depends(args) => return depends::fetch(global, args),
+        What::ExportDepends(args) => return depends::export(global, args),
+        _ => {}
+    }
     let farm = global.open(Arc::new(Quiet::default()))?;
     match &args.what {
+        What::Depends(_) | What::ExportDepends(_) => Ok(()),
         What::List => {
             let rows = farm.mirrors()?;
             for row in &rows {

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand; this one parses and dispatches.
 
 mod build;
+mod depends;
 mod keys;
 mod lock;
 mod mirror;

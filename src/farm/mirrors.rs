@@ -69,7 +69,7 @@ impl Farm {
         hab_mirror_server::Mirror::new(Arc::new(self.keep.clone()), self.options.data.join("git"), limits)
     }
 
-    fn mirrored(&self, project: &str) -> Result<GitMirror, FarmError> {
+    pub(super) fn mirrored(&self, project: &str) -> Result<GitMirror, FarmError> {
         let known = project.parse::<hab_recipe::RecipeName>().is_ok()
             && self.options.data.join("git").join(format!("{project}.git")).is_dir();
         if known {

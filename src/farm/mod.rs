@@ -3,6 +3,7 @@
 //! Start reading at [`pipeline`].
 
 pub mod decide;
+mod depends;
 mod error;
 mod keep;
 pub mod keyring;
