@@ -16,19 +16,10 @@ pub struct Config {
     pub crates: CratesConfig,
     /// Certificates: files, or folders of `.gpg`, `.pgp` and `.asc` files. Found by pinned fingerprint only.
     pub certificates: Vec<PathBuf>,
+    /// What may be mirrored, and how.
+    pub mirror: MirrorConfig,
     /// Git projects by name.
     pub git: BTreeMap<String, GitConfig>,
-    /// Where else mirrored files come from.
-    pub mirror: MirrorConfig,
-}
-
-/// Where files come from that a project names by digest.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MirrorConfig {
-    /// Folders of depends sources, such as another farm's `https://…/depends-sources`; asked, in order, after the address
-    /// that a package itself names.
-    pub depends: Vec<String>,
 }
 
 /// Where Debian packages come from.
@@ -56,11 +47,24 @@ pub struct CratesConfig {
     pub index: Option<String>,
 }
 
+/// What may be mirrored.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MirrorConfig {
+    /// Repositories may be fetched from this machine, by path or `file://`.
+    pub file: bool,
+    /// Repositories may be fetched by unencrypted http.
+    pub http: bool,
+    /// Folders of depends sources, such as another farm's `https://…/depends-sources`; asked, in order, after the address
+    /// that a package itself names.
+    pub depends: Vec<String>,
+}
+
 /// Where a git project comes from.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GitConfig {
-    /// Upstreams, asked in order, instead of the recipe's.
+    /// Upstreams, asked in order, instead of the project's own.
     pub urls: Vec<String>,
 }
 

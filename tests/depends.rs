@@ -190,8 +190,9 @@ fn a_mirror_of_the_operators_is_asked_where_upstream_is_away() {
     }
     world.run("data", &MIRROR).refused(4, &["could not be fetched"]);
     let config = fs::read_to_string(world.path("hab.toml")).unwrap();
-    let more = format!("[mirror]\ndepends = [\"{}/theirs/\"]\n", world.server.address());
-    fs::write(world.path("hab.toml"), config + &more).unwrap();
+    let theirs = format!("[mirror]\ndepends = [\"{}/theirs/\"]\n", world.server.address());
+    assert!(config.contains("[mirror]\n"));
+    fs::write(world.path("hab.toml"), config.replace("[mirror]\n", &theirs)).unwrap();
     world.run("data", &MIRROR).good();
     let asked = world.server.requests();
     world.run("data", &MIRROR).good();

@@ -3,51 +3,8 @@
 
 mod harness;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::Child;
-use std::time::Duration;
-
 use hab_oci::Digest;
-use harness::World;
-
-struct Serving {
-    child: Child,
-    address: String,
-}
-
-impl Serving {
-    fn start(world: &World) -> Self {
-        let mut child = world.start("data", &["serve", "--listen", "127.0.0.1:0", "--json"]);
-        let mut reader = BufReader::new(child.stdout.take().unwrap());
-        let mut text = String::new();
-        while !text.contains('}') {
-            assert!(reader.read_line(&mut text).unwrap() > 0, "serve ended: {text}");
-        }
-        let address =
-            serde_json::from_str::<serde_json::Value>(&text).unwrap()["listen"].as_str().unwrap().to_owned();
-        Self { child, address }
-    }
-
-    /// (status, body)
-    fn get(&self, path: &str) -> (u16, Vec<u8>) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let at = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-        let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
-        (status, answer[at + 4..].to_vec())
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use harness::{Serving, World};
 
 #[test]
 fn the_index_its_manifest_and_layers_are_served_by_tag_and_by_digest() {

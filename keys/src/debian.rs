@@ -35,6 +35,7 @@ pub struct VerifiedRelease {
     suite: String,
     date: jiff::Timestamp,
     indexes: BTreeMap<String, Named>,
+    document: Document,
     evidence: Evidence,
 }
 
@@ -71,6 +72,7 @@ impl VerifiedRelease {
             return Err(malformed(format!("it was only valid until {until}")));
         }
         let indexes = checksums(&fields, "SHA256", &what)?.into_iter().map(|n| (n.name.clone(), n)).collect();
+        let document = Document::of(&what, bytes);
         Ok(Self {
             suite: suite.to_owned(),
             date: made,
@@ -80,10 +82,16 @@ impl VerifiedRelease {
                 asked: what.clone(),
                 policy: Some(judge.policy().reference()),
                 met: vec![requirement.name.clone()],
-                documents: vec![Document::of(&what, bytes)],
+                documents: vec![document.clone()],
                 signatures,
             },
+            document,
         })
+    }
+
+    /// The signed document itself.
+    pub fn document(&self) -> &Document {
+        &self.document
     }
 
     /// When the archive made it: of two, the older one is not what the archive is now.
@@ -97,6 +105,11 @@ impl VerifiedRelease {
             what: path.to_owned(),
             index: format!("InRelease of {}", self.suite),
         })
+    }
+
+    /// All indexes that it names, by path.
+    pub fn indexes(&self) -> impl Iterator<Item = &Named> {
+        self.indexes.values()
     }
 
     /// Accepts the bytes of the index at `path` (`.xz`) when they are the ones that the signed document names.

@@ -1,17 +1,66 @@
 //! Crates, through the sparse index that the host's own cargo configuration names (Cargo book, "Registry Index").
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use hab_oci::Digest;
 use serde::Deserialize;
-use tame_index::{IndexKrate, IndexUrl, KrateName};
+use tame_index::{CRATES_IO_HTTP_INDEX, CRATES_IO_INDEX, IndexKrate, IndexUrl, KrateName, Version};
 
-use crate::{Fetcher, MirrorError, Size, Wanted};
+use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
+
+/// The largest crate whose size no lock gives, in bytes: the default registry accepts a sixth of it.
+const CRATE_LIMIT: u64 = 64 << 20;
+
+/// The longest index line that is kept, in bytes: it is served from memory.
+const LINE_LIMIT: usize = 1 << 20;
 
 /// A sparse registry index.
 #[derive(Clone, Debug)]
 pub struct Index {
     base: String,
+    /// Its configuration's `dl`, asked for once.
+    dl: OnceLock<String>,
+}
+
+/// A version of a crate as a lock names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockedCrate {
+    name: String,
+    version: String,
+    digest: Digest,
+}
+
+impl LockedCrate {
+    /// The digest of its .crate file.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The version `version` of crate `name`, whose .crate file has this digest.
+    pub fn new(name: &str, version: &str, digest: Digest) -> Result<Self, MirrorError> {
+        let malformed =
+            |what: String, expected, detail: String| MirrorError::Malformed { what, expected, detail };
+        KrateName::crates_io(name)
+            .map_err(|e| malformed(format!("crate {name:?}"), "a crate's name", e.to_string()))?;
+        version.parse::<Version>().map_err(|e| {
+            malformed(format!("version {version:?} of crate {name}"), "a version", e.to_string())
+        })?;
+        Ok(Self { name: name.to_owned(), version: version.to_owned(), digest })
+    }
+}
+
+/// What of an index line is held against a lock.
+#[derive(Deserialize)]
+struct Line {
+    name: String,
+    vers: String,
+    cksum: String,
+}
+
+/// Whether a `source` of a Cargo.lock is the default registry, under any of its addresses.
+pub fn is_default_registry(source: &str) -> bool {
+    source == CRATES_IO_HTTP_INDEX || source.strip_prefix("registry+") == Some(CRATES_IO_INDEX)
 }
 
 /// One published version of a crate, as its index entry tells.
@@ -51,7 +100,7 @@ impl Index {
         if !base.starts_with("https://") && !base.starts_with("http://") {
             return Err(config(format!("{url} is not a sparse index; set crates.index in hab.toml to one")));
         }
-        Ok(Self { base: base.trim_end_matches('/').to_owned() })
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), dl: OnceLock::new() })
     }
 
     /// The published version `version` of `name`. **Unverified**: the index is not signed, so its digest becomes
@@ -98,6 +147,23 @@ impl Index {
             expected: "a crate's name",
             detail: e.to_string(),
         })?;
+        let dl = self.dl(fetcher)?;
+        let prefix = prefix(name);
+        if !dl.contains('{') {
+            return Ok(format!("{dl}/{name}/{version}/download"));
+        }
+        Ok(dl
+            .replace("{crate}", name)
+            .replace("{version}", version)
+            .replace("{prefix}", &prefix)
+            .replace("{lowerprefix}", &prefix.to_lowercase())
+            .replace("{sha256-checksum}", digest.hex()))
+    }
+
+    fn dl(&self, fetcher: &Fetcher<'_>) -> Result<&str, MirrorError> {
+        if let Some(dl) = self.dl.get() {
+            return Ok(dl);
+        }
         let url = format!("{}/config.json", self.base);
         let bytes = fetcher.document("crate-index", "config.json of the crates index", &[url])?;
         let config: IndexConfig = serde_json::from_slice(&bytes).map_err(|e| MirrorError::Malformed {
@@ -113,17 +179,62 @@ impl Index {
                 detail: format!("dl is {:?}, not an http or https address", config.dl),
             });
         }
-        let prefix = prefix(name);
-        if !config.dl.contains('{') {
-            return Ok(format!("{}/{name}/{version}/download", config.dl));
+        Ok(self.dl.get_or_init(|| config.dl))
+    }
+
+    /// Makes sure that a version is kept with its line of the index, and that both are served. The line is unsigned, so it
+    /// is kept only where it says what the lock says; it is not asked for again, whatever upstream says later.
+    pub fn keep(&self, fetcher: &Fetcher<'_>, locked: &LockedCrate) -> Result<(), MirrorError> {
+        let LockedCrate { name, version, digest } = locked;
+        let file = format!("{name}-{version}.crate");
+        // Before the file: two locks could name two of them.
+        let line = self.line(fetcher, locked)?;
+        if fetcher.open(digest)?.is_none() {
+            let url = self.download_url(fetcher, name, version, digest)?;
+            let bytes = fetcher.glance(&file, std::slice::from_ref(&url), CRATE_LIMIT)?;
+            let actual = Digest::of(&bytes);
+            if actual != *digest {
+                return Err(MirrorError::WrongDigest { what: file, url, expected: digest.clone(), actual });
+            }
+            fetcher.take(&file, digest, &bytes)?;
         }
-        Ok(config
-            .dl
-            .replace("{crate}", name)
-            .replace("{version}", version)
-            .replace("{prefix}", &prefix)
-            .replace("{lowerprefix}", &prefix.to_lowercase())
-            .replace("{sha256-checksum}", digest.hex()))
+        let size = fetcher.size(digest)?;
+        fetcher.name(kinds::CRATE, &format!("{name} {version}"), digest, size)?;
+        let of_line = Digest::of(&line);
+        if fetcher.open(&of_line)?.is_none() {
+            fetcher.take(&file, &of_line, &line)?;
+        }
+        fetcher.name(kinds::CRATE_LINE, &line_name(name, version), &of_line, line.len() as u64)
+    }
+
+    /// The line of a version, as it is kept or else as the index has it.
+    fn line(&self, fetcher: &Fetcher<'_>, locked: &LockedCrate) -> Result<Vec<u8>, MirrorError> {
+        let LockedCrate { name, version, digest } = locked;
+        let what = format!("the index entry of crate {name} {version}");
+        if let Some(kept) = fetcher.named(kinds::CRATE_LINE, &line_name(name, version))?
+            && let Some(line) = fetcher.kept_document(&what, &kept)?
+            && line_of(&line, locked).is_some_and(|(_, cksum)| cksum == digest.hex())
+        {
+            return Ok(line);
+        }
+        let url = format!("{}/{}", self.base, index_path(name));
+        let entry = fetcher.glance(&what, std::slice::from_ref(&url), fetcher.limits().document)?;
+        let mut lines = entry.split(|b| *b == b'\n').filter(|line| line.len() <= LINE_LIMIT);
+        let found = lines.find_map(|line| line_of(line, locked));
+        let Some((line, cksum)) = found else {
+            let what = format!("version {version} of crate {name}");
+            return Err(MirrorError::Unknown { what, upstream: "the crates index".to_owned() });
+        };
+        let actual = Digest::from_sha256_hex(&cksum).map_err(|e| MirrorError::Malformed {
+            what: what.clone(),
+            expected: "a sparse index entry",
+            detail: e.to_string(),
+        })?;
+        if actual == *digest {
+            Ok(line.to_vec())
+        } else {
+            Err(MirrorError::WrongDigest { what, url, expected: digest.clone(), actual })
+        }
     }
 
     /// The .crate file that a lock names. The index is only asked where the file is not kept yet.
@@ -145,11 +256,52 @@ impl Index {
     }
 }
 
+/// A line and its checksum, where it is about this version.
+fn line_of<'a>(line: &'a [u8], locked: &LockedCrate) -> Option<(&'a [u8], String)> {
+    let read: Line = serde_json::from_slice(line).ok()?;
+    (read.name == locked.name && read.vers == locked.version).then_some((line, read.cksum))
+}
+
+fn line_name(name: &str, version: &str) -> String {
+    format!("{} {version}", name.to_lowercase())
+}
+
+/// The path of a crate's entry below a sparse index (Cargo book, "Index Files"); `name` is a crate's.
+fn index_path(name: &str) -> String {
+    let name = name.to_lowercase();
+    format!("{}/{name}", prefix(&name))
+}
+
+/// The crate that a path below a sparse index asks for, as [`kinds::CRATE_LINE`] writes it.
+pub fn asked(path: &str) -> Option<&str> {
+    let name = path.rsplit('/').next()?;
+    (KrateName::crates_io(name).is_ok() && index_path(name) == path).then_some(name)
+}
+
 /// `1`, `2`, `3/a` or `ab/cd`, by the length of the name.
 fn prefix(name: &str) -> String {
     match name.len() {
         1 | 2 => name.len().to_string(),
         3 => format!("3/{}", &name[..1]),
         _ => format!("{}/{}", &name[..2], &name[2..4]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_path_that_an_index_gives_a_name_asks_for_it() {
+        for (path, name) in
+            [("1/a", "a"), ("2/ab", "ab"), ("3/a/abc", "abc"), ("un/de/under_score", "under_score")]
+        {
+            assert_eq!(asked(path), Some(name));
+        }
+        for path in
+            ["", "a", "1/ab", "3/A/Abc", "3/a/../abc", "../3/a/abc", "3/b/abc", "é/é/éé", "ab/c/abc", "2/.."]
+        {
+            assert_eq!(asked(path), None, "{path}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use hab_oci::Digest;
 
-use crate::{Fetcher, MirrorError, Size, Wanted};
+use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
 
 /// One suite of one archive, and where it may be fetched from.
 #[derive(Clone, Debug)]
@@ -43,8 +43,7 @@ impl Suite {
         }))
     }
 
-    /// An index such as `main/source/Sources.xz`, by the digest that a verified InRelease gives for it. Asked for by
-    /// hash first, so that an archive that is being updated cannot give one of another generation.
+    /// An index such as `main/source/Sources.xz`, by the digest that a verified InRelease gives for it.
     pub fn index(
         &self,
         fetcher: &Fetcher<'_>,
@@ -52,18 +51,71 @@ impl Suite {
         digest: &Digest,
         size: u64,
     ) -> Result<Vec<u8>, MirrorError> {
+        self.keep_index(fetcher, path, digest, size)?;
+        fetcher.read(&self.index_file(path, digest, size))
+    }
+
+    /// Makes sure that an index is kept, and served by its hash.
+    pub fn keep_index(
+        &self,
+        fetcher: &Fetcher<'_>,
+        path: &str,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), MirrorError> {
         self.known()?;
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let at = |b: &String| format!("{b}/dists/{}", self.name);
-        let by_hash =
-            self.bases.iter().map(|b| format!("{}/{folder}/by-hash/SHA256/{}", at(b), digest.hex()));
-        let plain = self.bases.iter().map(|b| format!("{}/{path}", at(b)));
-        fetcher.read(&Wanted {
+        fetcher.fetch(&self.index_file(path, digest, size))?;
+        fetcher.name(kinds::DEBIAN_INDEX, &by_hash(&self.name, path, digest), digest, size)
+    }
+
+    /// Asked for by hash first, so that an archive that is being updated cannot give one of another generation.
+    fn index_file(&self, path: &str, digest: &Digest, size: u64) -> Wanted {
+        let by_hash = self.bases.iter().map(|b| format!("{b}/{}", by_hash(&self.name, path, digest)));
+        let plain = self.bases.iter().map(|b| format!("{b}/dists/{}/{path}", self.name));
+        Wanted {
             what: format!("{path} of {}", self.name),
             urls: by_hash.chain(plain).collect(),
             digest: digest.clone(),
             size: Size::Exact(size),
-        })
+        }
+    }
+
+    /// Serves the InRelease `release` (its digest and size) from now on, and below it `indexes`, which must all be kept: the
+    /// last fact that is recorded makes all of them current at once.
+    pub fn publish(
+        &self,
+        fetcher: &Fetcher<'_>,
+        (release, size): (&Digest, u64),
+        indexes: &[(String, Digest, u64)],
+    ) -> Result<(), MirrorError> {
+        let name = |name: &str, digest, size| fetcher.name(kinds::DEBIAN_INDEX, name, digest, size);
+        for (path, digest, size) in indexes {
+            name(&beside(&format!("dists/{}/{path}", self.name), release), digest, *size)?;
+        }
+        name(&by_hash(&self.name, "InRelease", release), release, size)?;
+        name(&in_release(&self.name), release, size)
+    }
+
+    /// Makes sure that files of the archive's pool are kept, and served by their paths.
+    pub fn keep<'a>(
+        &self,
+        fetcher: &Fetcher<'_>,
+        files: impl IntoIterator<Item = (&'a str, &'a Digest, u64)>,
+    ) -> Result<(), MirrorError> {
+        let files: Vec<_> = files.into_iter().collect();
+        if let Some((path, ..)) = files.iter().find(|(path, ..)| !is_archive_path(path)) {
+            return Err(MirrorError::Malformed {
+                what: format!("the lock's path {path:?}"),
+                expected: "a path of a file in a Debian archive",
+                detail: "it is not of the form pool/…".to_owned(),
+            });
+        }
+        let wanted: Vec<_> =
+            files.iter().map(|(path, digest, size)| self.pool(path, digest, *size)).collect();
+        fetcher.fetch_all(&wanted)?;
+        files
+            .iter()
+            .try_for_each(|(path, digest, size)| fetcher.name(kinds::DEBIAN_POOL, path, digest, *size))
     }
 
     /// A file below the archive's root, such as `pool/main/…/x.deb`.
@@ -86,6 +138,28 @@ impl Suite {
         }
         Ok(())
     }
+}
+
+/// The name under which the current InRelease of a suite is served.
+pub fn in_release(suite: &str) -> String {
+    format!("dists/{suite}/InRelease")
+}
+
+/// The name under which an index is served for ever: beside its own path, by its hash.
+pub fn by_hash(suite: &str, path: &str, digest: &Digest) -> String {
+    let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    format!("dists/{suite}/{folder}by-hash/SHA256/{}", digest.hex())
+}
+
+/// The name of what was at `path` (`dists/…`) when `release` was the suite's InRelease.
+pub fn beside(path: &str, release: &Digest) -> String {
+    format!("{path} beside {release}")
+}
+
+/// Whether `path` is one below an archive's root, is no index's, and leads nowhere else.
+fn is_archive_path(path: &str) -> bool {
+    let whole = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
+    path.split('/').all(whole) && !path.starts_with("dists/")
 }
 
 /// The largest changelog that is read, in bytes.
@@ -115,4 +189,38 @@ pub fn changelog_date(name: &str, tarball: impl Read) -> Result<i64, MirrorError
         return Ok(parsed.timestamp().as_second());
     }
     Err(malformed("it has no debian/changelog".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_lock_leads_to_a_file_of_the_archive_or_nowhere() {
+        for path in ["pool/main/b/bash/bash_5.2.15-2+b13_amd64.deb", "pool/x.deb", "x.deb"] {
+            assert!(is_archive_path(path), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "/pool/x",
+            "pool//x",
+            "pool/../x",
+            "../x",
+            "pool/./x",
+            "pool/x/",
+            "pool/\0x",
+            "dists/s/InRelease",
+        ] {
+            assert!(!is_archive_path(path), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn an_index_has_its_hash_as_a_name_beside_its_own() {
+        let digest = Digest::of(b"");
+        let at = |path| by_hash("stable", path, &digest).replace(digest.hex(), "HEX");
+        assert_eq!(at("main/source/Sources.xz"), "dists/stable/main/source/by-hash/SHA256/HEX");
+        assert_eq!(at("InRelease"), "dists/stable/by-hash/SHA256/HEX");
+    }
 }

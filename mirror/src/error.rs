@@ -9,6 +9,8 @@ use crate::depends::DependsError;
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// The request's: an address or a name that cannot be used.
+    Request,
     /// Ours: a full disk, a broken store, a bug.
     Ours,
     /// Bytes that do not meet their digest, or a ref that contradicts what was seen before.
@@ -125,6 +127,32 @@ pub enum MirrorError {
         /// Its last words.
         stderr: String,
     },
+    /// An address that is not fetched from.
+    #[error("nothing is fetched from {url}: {detail}")]
+    Url {
+        /// The address.
+        url: String,
+        /// Why not, and what to do.
+        detail: String,
+    },
+    /// A ref that waits for nobody.
+    #[error("{name} of {project} cannot be accepted: {detail}")]
+    NotFrozen {
+        /// The project.
+        project: String,
+        /// What was asked for.
+        name: String,
+        /// What there is instead.
+        detail: String,
+    },
+    /// A project's file does not read.
+    #[error("project {project} does not read: {detail}")]
+    Project {
+        /// Which.
+        project: String,
+        /// Where it does not.
+        detail: String,
+    },
     /// The git program is not installed.
     #[error("git is not installed, and git sources need it; install the package git")]
     NoGit(#[source] io::Error),
@@ -202,6 +230,7 @@ impl MirrorError {
             | Self::Depends { .. }
             | Self::TagMoved { .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
+            Self::Url { .. } | Self::NotFrozen { .. } | Self::Project { .. } => Fault::Request,
             Self::NoGit(_)
             | Self::NoApt { .. }
             | Self::Repository { .. }
@@ -210,6 +239,13 @@ impl MirrorError {
             | Self::HostConfig { .. } => Fault::Ours,
             Self::Cancelled { .. } => Fault::Cancelled,
         }
+    }
+
+    /// Whether upstream said nothing, or broke off, rather than no.
+    pub fn is_silence(&self) -> bool {
+        use Transfer::{Http, Io, Short, TooSlow};
+        let Self::Unreachable { source, .. } = self else { return false };
+        matches!(**source, Http(_) | Io(_) | Short { .. } | TooSlow { .. })
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

@@ -95,16 +95,26 @@ impl<'a> Fetcher<'a> {
 
     /// Makes sure that every wanted file is kept. The first refusal ends it; what came stays.
     pub fn fetch_all(&self, wanted: &[Wanted]) -> Result<(), MirrorError> {
-        self.fetch_missing(wanted, false)?.into_iter().next().map_or(Ok(()), Err)
+        self.each(&self.missing(wanted)?, |w| self.fetch(w))
     }
 
-    /// Makes sure that as many of the wanted files are kept as can be had: one that nobody has does not keep the others
-    /// away. Returns why the missing ones are missing.
+    /// Makes sure that as many of the wanted files are kept as can be had: one that nobody has keeps no other away.
+    /// Returns why the missing ones are missing.
     pub fn fetch_each(&self, wanted: &[Wanted]) -> Result<Vec<MirrorError>, MirrorError> {
-        self.fetch_missing(wanted, true)
+        let failures = Mutex::new(Vec::new());
+        self.each(&self.missing(wanted)?, |w| match self.fetch(w) {
+            // Our own disk, or a person who asks to stop, are the same for the next file.
+            Err(e) if !matches!(e.fault(), Fault::Ours | Fault::Cancelled) => {
+                failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
+                Ok(())
+            }
+            done => done,
+        })?;
+        Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn fetch_missing(&self, wanted: &[Wanted], go_on: bool) -> Result<Vec<MirrorError>, MirrorError> {
+    /// Those that are not kept, the largest first, so that the last thread does not end alone with the biggest file.
+    fn missing<'w>(&self, wanted: &'w [Wanted]) -> Result<Vec<&'w Wanted>, MirrorError> {
         let mut missing = Vec::new();
         // A package may be wanted for two roots; two threads must not write one partial file.
         let mut seen = BTreeSet::new();
@@ -113,26 +123,37 @@ impl<'a> Fetcher<'a> {
                 missing.push(w);
             }
         }
-        // Largest first, so that the last thread does not end alone with the biggest file.
         missing.sort_by_key(|w| std::cmp::Reverse(w.size));
+        Ok(missing)
+    }
+
+    /// Does `work` for every item, a few at a time. The first failure ends it.
+    pub fn each<T: Sync>(
+        &self,
+        items: &[T],
+        work: impl Fn(&T) -> Result<(), MirrorError> + Sync,
+    ) -> Result<(), MirrorError> {
         let next = AtomicUsize::new(0);
-        let failures = Mutex::new(Vec::new());
+        let failure = Mutex::new(None);
         thread::scope(|scope| {
-            for _ in 0..self.limits.parallel.min(missing.len()) {
+            for _ in 0..self.limits.parallel.min(items.len()) {
                 scope.spawn(|| {
-                    while let Some(w) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(e) = self.fetch(w) {
-                            // Our own disk, or a person who asks to stop, are the same for the next file.
-                            if !go_on || matches!(e.fault(), Fault::Ours | Fault::Cancelled) {
-                                next.store(missing.len(), Ordering::Relaxed);
+                    while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(e) = work(item) {
+                            next.store(items.len(), Ordering::Relaxed);
+                            if let Ok(mut slot) = failure.lock() {
+                                slot.get_or_insert(e);
                             }
-                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
                         }
                     }
                 });
             }
         });
-        Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
+        match failure.into_inner() {
+            Ok(None) => Ok(()),
+            Ok(Some(e)) => Err(e),
+            Err(poisoned) => poisoned.into_inner().map_or(Ok(()), Err),
+        }
     }
 
     /// Makes sure that the wanted file is kept.
@@ -266,16 +287,28 @@ impl<'a> Fetcher<'a> {
     /// has it; kept, and remembered under `kind` and `name`. **Unverified**: it is for `hab-keys` to judge, and only
     /// its caller knows which earlier copy was accepted, so there is no falling back here.
     pub fn document(&self, kind: &str, name: &str, urls: &[String]) -> Result<Vec<u8>, MirrorError> {
+        let bytes = self.glance(name, urls, self.limits.document)?;
+        let (digest, size) = self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
+        self.name(kind, name, &digest, size)?;
+        Ok(bytes)
+    }
+
+    /// What the first of `urls` that answers has now, up to `limit` bytes: **unverified**, and not kept.
+    pub(crate) fn glance(&self, name: &str, urls: &[String], limit: u64) -> Result<Vec<u8>, MirrorError> {
         if self.offline {
             return Err(MirrorError::Offline { what: name.to_owned() });
         }
         let mut last = None;
         for url in urls {
-            let mut file =
-                tempfile::tempfile_in(self.keep.partial()).map_err(MirrorError::io(self.keep.partial()))?;
-            let bounds = Bounds { exact: None, limit: self.limits.document, pinned: false };
-            match self.attempts(url, &mut file, bounds, name) {
-                Ok(()) => return self.keep_document(kind, name, &mut file),
+            let folder = self.keep.partial();
+            let mut file = tempfile::tempfile_in(folder).map_err(MirrorError::io(folder))?;
+            match self.attempts(url, &mut file, Bounds { exact: None, limit, pinned: false }, name) {
+                Ok(()) => {
+                    let mut bytes = Vec::new();
+                    file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(folder))?;
+                    file.read_to_end(&mut bytes).map_err(MirrorError::io(folder))?;
+                    return Ok(bytes);
+                }
                 Err(e) => last = Some((url, e?)),
             }
         }
@@ -295,13 +328,34 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    fn keep_document(&self, kind: &str, name: &str, file: &mut File) -> Result<Vec<u8>, MirrorError> {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(self.keep.partial()))?;
-        file.read_to_end(&mut bytes).map_err(MirrorError::io(self.keep.partial()))?;
-        let (digest, size) = self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
-        self.keep.remember(kind, name, &digest, size).map_err(MirrorError::keep(name))?;
-        Ok(bytes)
+    /// Remembers that kept bytes are what `name` is.
+    pub fn name(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), MirrorError> {
+        self.keep.remember(kind, name, digest, size).map_err(MirrorError::keep(name))
+    }
+
+    /// Which bytes `name` is, where they are kept.
+    pub(crate) fn named(&self, kind: &str, name: &str) -> Result<Option<Digest>, MirrorError> {
+        let Some(digest) = self.keep.latest(kind, name).map_err(MirrorError::keep(name))? else {
+            return Ok(None);
+        };
+        Ok(self.open(&digest)?.map(|_| digest))
+    }
+
+    /// How many bytes the kept `digest` has.
+    pub fn size(&self, digest: &Digest) -> Result<u64, MirrorError> {
+        let what = digest.to_string();
+        let file = self.open(digest)?.ok_or_else(|| MirrorError::Offline { what: what.clone() })?;
+        Ok(file.metadata().map_err(MirrorError::io(what))?.len())
+    }
+
+    /// How much is accepted from outside.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Keeps bytes that are in memory already, where they are the ones that `digest` names.
+    pub(crate) fn take(&self, what: &str, digest: &Digest, mut bytes: &[u8]) -> Result<(), MirrorError> {
+        self.keep.take(Some(digest), &mut bytes).map(drop).map_err(MirrorError::keep(what))
     }
 
     /// The kept document with this digest, if it is here.

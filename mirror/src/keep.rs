@@ -24,6 +24,13 @@ pub trait Keep: Send + Sync {
     /// Every name of `kind`, by name, with the newest bytes that it was ever seen to be.
     fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError>;
 
+    /// Of [`Keep::names`], those that begin with `prefix`.
+    fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<Kept>, KeepError> {
+        let mut names = self.names(kind)?;
+        names.retain(|kept| kept.name.starts_with(prefix));
+        Ok(names)
+    }
+
     /// Where the kept bytes with this digest lie, if they are here: whole, and never changed.
     fn path(&self, digest: &Digest) -> Result<Option<PathBuf>, KeepError>;
 

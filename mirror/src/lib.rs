@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`Fetcher`], then [`debian`], [`crates`], [`git`] and [`depends`].
 
+pub mod airgap;
 pub mod apt;
 pub mod crates;
 pub mod debian;
@@ -18,6 +19,7 @@ pub mod git;
 mod http;
 mod keep;
 pub mod kinds;
+pub mod projects;
 mod redirect;
 
 pub use error::{Fault, MirrorError};

@@ -1,7 +1,6 @@
 //! The command line: one file a subcommand; this one parses and dispatches.
 
 mod build;
-mod depends;
 mod keys;
 mod lock;
 mod mirror;

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Global, terminal, usage};
-use crate::farm::Quiet;
+use crate::farm::{self, Notes, Progress as _};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -18,6 +19,9 @@ pub struct Args {
     /// Accept pushes; only on a loopback address, because there is no access control yet
     #[arg(long)]
     writable: bool,
+    /// Serve only; do not bring mirrored projects up to date on schedule
+    #[arg(long)]
+    no_sync: bool,
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
@@ -26,11 +30,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             "--writable beyond loopback would let anyone push; listen on 127.0.0.1, or serve read-only"
         )));
     }
-    let farm = global.open(Arc::new(Quiet::default()))?;
+    let log = Arc::new(Notes::new(terminal::say));
+    let farm = Arc::new(global.open(log.clone())?);
     let access = if args.writable { hab_registry::Access::ReadWrite } else { hab_registry::Access::ReadOnly };
     let registry = hab_registry::Registry::new(farm.store().clone(), access);
     let mirror = hab_mirror_server::router(farm.served());
-    farm.runtime().block_on(async {
+    let following = (!args.no_sync && !global.offline).then(|| farm::follow(Arc::clone(&farm)));
+    let served: anyhow::Result<()> = farm.runtime().block_on(async {
         let listener = TcpListener::bind(args.listen)
             .await
             .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -48,5 +54,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         };
         hab_registry::serve(listener, registry, mirror, stop).await?;
         Ok(())
-    })
+    });
+    log.cancel().store(true, Ordering::Relaxed);
+    if let Some(thread) = following {
+        // It has nothing to say that it has not said.
+        let _ = thread.join();
+    }
+    served
 }

@@ -58,6 +58,17 @@ pub enum FarmError {
         /// The verified digest.
         verified: hab_oci::Digest,
     },
+    /// Files that locks name, of which some are not kept; each was told on its own, and the first is the source.
+    #[error("{missing} of {total} that locks name are not kept; the first")]
+    NotKept {
+        /// How many are not.
+        missing: usize,
+        /// Of how many.
+        total: usize,
+        /// Why the first of them is not.
+        #[source]
+        first: Box<FarmError>,
+    },
     /// A build.
     #[error(transparent)]
     Build(#[from] hab_builder::BuildError),
@@ -96,11 +107,13 @@ impl FarmError {
             | Self::Usage(_)
             | Self::Reference(_) => ExitStatus::Usage,
             Self::Mirror(e) => match e.fault() {
+                Mirror::Request => ExitStatus::Usage,
                 Mirror::Ours => ExitStatus::Ours,
                 Mirror::Refused => ExitStatus::Refused,
                 Mirror::Upstream => ExitStatus::Upstream,
                 Mirror::Cancelled => ExitStatus::Interrupted,
             },
+            Self::NotKept { first, .. } => first.exit_status(),
             Self::Refused(hab_keys::Refusal::Cancelled { .. }) => ExitStatus::Interrupted,
             Self::Refused(e) if !e.is_verdict() => ExitStatus::Ours,
             Self::Refused(_) | Self::NotTheLocked { .. } | Self::Decided { .. } => ExitStatus::Refused,

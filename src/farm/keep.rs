@@ -63,7 +63,11 @@ impl Keep for StoreKeep {
     }
 
     fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError> {
-        let facts = self.runtime.block_on(self.store.catalog.names(kind)).map_err(failed)?;
+        self.names_below(kind, "")
+    }
+
+    fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<Kept>, KeepError> {
+        let facts = self.runtime.block_on(self.store.catalog.names_below(kind, prefix)).map_err(failed)?;
         let kept = |(name, fact): (String, hab_store::Mirrored)| Kept {
             name,
             digest: fact.digest,

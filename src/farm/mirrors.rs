@@ -1,35 +1,85 @@
 //! What is mirrored, and whether it is still what it was: `hab-build mirror`.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hab_mirror::git::{Entry, GitMirror};
+use hab_mirror::git::{Entry, GitMirror, State, is_project_name};
+use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError};
 
 use super::sources::JOURNAL;
-use super::{Farm, FarmError};
+use super::{Farm, FarmError, open};
 
-/// A mirrored project.
+/// A project, and how its mirror stands.
 #[derive(Debug, serde::Serialize)]
 pub struct MirrorRow {
     /// Its name.
     pub project: String,
+    /// Its upstreams, the preferred one first.
+    pub urls: Vec<String>,
+    /// Whether it is mirrored here.
+    pub mirrored: bool,
+    /// How many bytes its own folder takes; a fork's objects lie with the project it is a fork of.
+    pub size: u64,
+    /// How many branches and tags it has.
+    pub refs: usize,
     /// How many changes its journal has.
     pub entries: usize,
     /// When the newest was seen, in unix seconds.
     pub newest: Option<i64>,
     /// The digest of its journal's last line.
-    pub head: hab_oci::Digest,
+    pub head: Option<hab_oci::Digest>,
+    /// How the last syncs went.
+    pub state: State,
+    /// For how many seconds it should have been synced and was not.
+    pub lag: Option<i64>,
+    /// The refs that wait for a person.
+    pub frozen: Vec<String>,
+}
+
+/// Something that can be removed without losing anything.
+#[derive(Debug, serde::Serialize)]
+pub struct Leftover {
+    /// Where it lies, below the data folder.
+    pub path: PathBuf,
+    /// In bytes.
+    pub size: u64,
+    /// What it is.
+    pub what: &'static str,
 }
 
 impl Farm {
-    /// The projects that are mirrored here, by name.
-    pub fn mirrors(&self) -> Result<Vec<MirrorRow>, FarmError> {
-        let entries = std::fs::read_dir(self.options.data.join("git")).into_iter().flatten().flatten();
-        let names = entries.filter_map(|e| e.file_name().into_string().ok());
-        let mut projects: Vec<String> =
-            names.filter_map(|name| Some(name.strip_suffix(".git")?.to_owned())).collect();
-        projects.sort();
-        projects.iter().map(|project| row(&self.mirrored(project)?)).collect()
+    /// The projects that are mirrored here, or all that there are, by name.
+    pub fn mirrors(&self, all: bool) -> Result<Vec<MirrorRow>, FarmError> {
+        let mut rows = Vec::new();
+        let projects = self.projects()?;
+        for name in self.mirrored_names() {
+            if projects.get(&name).is_none() {
+                // It was mirrored when something still named it.
+                rows.push(self.row(&Project::new(&name, Vec::new()))?);
+            }
+        }
+        for project in projects.iter() {
+            if all || self.is_mirrored(&project.name) {
+                rows.push(self.row(project)?);
+            }
+        }
+        rows.sort_by(|a, b| a.project.cmp(&b.project));
+        Ok(rows)
+    }
+
+    /// The projects to sync: the named ones; without names those that are mirrored, or all.
+    pub fn wanted_projects(&self, names: &[String], all: bool) -> Result<Vec<Project>, FarmError> {
+        if !names.is_empty() {
+            return names.iter().map(|name| self.project(name)).collect();
+        }
+        let projects = self.projects()?;
+        let mut wanted: Vec<Project> =
+            projects.iter().filter(|p| all || self.is_mirrored(&p.name)).cloned().collect();
+        // What a fork shares comes first.
+        wanted.sort_by_key(|project| project.fork_of.is_some());
+        Ok(wanted)
     }
 
     /// Every change that was seen of a project's refs, the oldest first.
@@ -37,8 +87,9 @@ impl Farm {
         Ok(self.mirrored(project)?.journal()?.entries().to_vec())
     }
 
-    /// Checks that a project's journal is whole, that its end is where it was, and that every object it names is here.
-    pub fn mirror_verify(&self, project: &str) -> Result<MirrorRow, FarmError> {
+    /// Checks that a project's journal is whole, that its end is where it was, and that every object it names is here; with
+    /// `fsck` also every object that a ref reaches.
+    pub fn mirror_verify(&self, project: &str, fsck: bool) -> Result<MirrorRow, FarmError> {
         let mirror = self.mirrored(project)?;
         let journal = mirror.journal()?;
         let broken = |detail: String| MirrorError::Malformed {
@@ -60,7 +111,32 @@ impl Farm {
                 }
             }
         }
-        row(&mirror)
+        let known = self.project(project).unwrap_or_else(|_| Project::new(project, Vec::new()));
+        if fsck {
+            self.fetching(|_, view| mirror.fsck(&known.tolerate, view))?;
+        }
+        self.row(&known)
+    }
+
+    /// What can be removed without losing anything, and is unless `dry`: what killed runs left. Objects are none of it:
+    /// nothing that a journal ever named goes.
+    pub fn mirror_gc(&self, dry: bool) -> Result<Vec<Leftover>, FarmError> {
+        let mut found = Vec::new();
+        for project in self.mirrored_names() {
+            let mirror = self.mirrored(&project)?;
+            // Whoever holds the lock is at work in there.
+            for path in mirror.leftovers()? {
+                let size = size_below(&path);
+                if !dry {
+                    let removed =
+                        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                    removed.map_err(FarmError::io(&path))?;
+                }
+                let path = path.strip_prefix(&self.options.data).unwrap_or(&path).to_owned();
+                found.push(Leftover { path, size, what: "left by a sync that was killed" });
+            }
+        }
+        Ok(found)
     }
 
     /// What is served beside the registry.
@@ -70,22 +146,64 @@ impl Farm {
     }
 
     pub(super) fn mirrored(&self, project: &str) -> Result<GitMirror, FarmError> {
-        let known = project.parse::<hab_recipe::RecipeName>().is_ok()
-            && self.options.data.join("git").join(format!("{project}.git")).is_dir();
-        if known {
+        if is_project_name(project) && self.is_mirrored(project) {
             self.git(project)
         } else {
             Err(FarmError::Usage(format!("{project} is not mirrored here")))
         }
     }
+
+    fn is_mirrored(&self, project: &str) -> bool {
+        self.options.data.join("git").join(format!("{project}.git")).is_dir()
+    }
+
+    pub(super) fn mirrored_names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.options.data.join("git")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|e| e.file_name().into_string().ok());
+        let names = names.filter_map(|name| Some(name.strip_suffix(".git")?.to_owned()));
+        let mut projects: Vec<String> = names.filter(|name| is_project_name(name)).collect();
+        projects.sort();
+        projects
+    }
+
+    fn row(&self, project: &Project) -> Result<MirrorRow, FarmError> {
+        let mirrored = self.is_mirrored(&project.name);
+        let mut row = MirrorRow {
+            project: project.name.clone(),
+            urls: project.urls.clone(),
+            mirrored,
+            size: 0,
+            refs: 0,
+            entries: 0,
+            newest: None,
+            head: None,
+            state: State::default(),
+            lag: None,
+            frozen: Vec::new(),
+        };
+        if mirrored {
+            let mirror = self.git(&project.name)?;
+            let journal = mirror.journal()?;
+            row.size = size_below(mirror.path());
+            row.refs = mirror.refs()?.len();
+            row.entries = journal.entries().len();
+            row.newest = journal.entries().last().map(|e| e.at);
+            row.head = Some(journal.head().clone());
+            row.frozen = journal.frozen().into_iter().map(str::to_owned).collect();
+            row.state = mirror.state();
+            let interval = i64::try_from(project.interval.0.as_secs()).unwrap_or(i64::MAX);
+            row.lag = row.state.succeeded.map(|at| (open::now() - at - interval).max(0));
+        }
+        Ok(row)
+    }
 }
 
-fn row(mirror: &GitMirror) -> Result<MirrorRow, FarmError> {
-    let journal = mirror.journal()?;
-    Ok(MirrorRow {
-        project: mirror.project().to_owned(),
-        entries: journal.entries().len(),
-        newest: journal.entries().last().map(|e| e.at),
-        head: journal.head().clone(),
-    })
+/// Bytes of all files below a folder, or of one file.
+fn size_below(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return metadata.len();
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| size_below(&entry.path())).sum()
 }

@@ -2,6 +2,8 @@
 //!
 //! Start reading at [`pipeline`].
 
+mod airgap;
+mod cargo_lock;
 pub mod decide;
 mod depends;
 mod error;
@@ -12,12 +14,19 @@ mod memory;
 mod mirrors;
 mod open;
 mod order;
+mod packages;
 pub mod pipeline;
 mod progress;
+mod projects;
 mod report;
+mod schedule;
 mod sources;
+mod sync;
 
 pub use error::{ExitStatus, FarmError};
+pub use mirrors::MirrorRow;
 pub use open::{Farm, Options};
-pub use progress::{Progress, Quiet};
+pub use packages::Packages;
+pub use progress::{Notes, Progress, Quiet};
 pub use report::{BuildReport, PlatformReport};
+pub use schedule::follow;

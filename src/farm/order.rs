@@ -64,12 +64,12 @@ impl Farm {
         let toolchain = self.recipes.toolchain_lock(&text.toolchain)?;
         let lock = self.recipes.recipe_lock(recipe, &toolchain)?;
         let (origin, version, source) = match &recipe.source {
-            SourceTable::Git { project, urls, policy } => {
+            SourceTable::Git { project, policy, .. } => {
                 let version = request.version.clone();
                 let version =
                     version.ok_or_else(|| RecipeError::VersionMissing { recipe: recipe.name.clone() })?;
                 check_version(&version)?;
-                let tag = self.verify_tag(project, urls, policy, (&version, request.unsigned))?;
+                let tag = self.verify_tag(project, policy, (&version, request.unsigned))?;
                 let planned = self.plan_tag(project, &tag)?;
                 (Origin::Tag { project: project.clone(), tag: Box::new(tag) }, version, planned)
             }

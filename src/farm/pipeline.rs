@@ -100,9 +100,8 @@ impl Farm {
     fn fetch_packages(&self, order: &Order) -> Result<(), FarmError> {
         self.progress.stage(&format!("fetch toolchain {}", order.text.toolchain.name));
         let suite = self.suite(&order.text.toolchain.suite)?;
-        let wanted: Vec<_> =
-            order.toolchain.packages.iter().map(|p| suite.pool(&p.path, &p.digest, p.size)).collect();
-        self.fetching(|fetcher, _| fetcher.fetch_all(&wanted))?;
+        let packages = order.toolchain.packages.iter().map(|p| (p.path.as_str(), &p.digest, p.size));
+        self.fetching(|fetcher, _| suite.keep(fetcher, packages))?;
         Ok(())
     }
 

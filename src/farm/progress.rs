@@ -32,6 +32,31 @@ impl Progress for Quiet {
     }
 }
 
+/// Tells only what a person should read, one line each: for a service's log.
+pub struct Notes {
+    cancel: AtomicBool,
+    say: fn(&str),
+}
+
+impl Notes {
+    /// Says notes by `say`.
+    pub fn new(say: fn(&str)) -> Self {
+        Self { cancel: AtomicBool::new(false), say }
+    }
+}
+
+impl Progress for Notes {
+    fn stage(&self, _what: &str) {}
+    fn amount(&self, _what: &str, _done: u64, _total: Option<u64>) {}
+    fn line(&self, _text: &str) {}
+    fn note(&self, text: &str) {
+        (self.say)(text);
+    }
+    fn cancel(&self) -> &AtomicBool {
+        &self.cancel
+    }
+}
+
 /// The mirror's view of a [`Progress`].
 pub(super) struct MirrorView<'a>(pub &'a dyn Progress);
 

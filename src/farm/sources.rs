@@ -10,19 +10,20 @@ use hab_mirror::{Fault, Fetcher, Keep as _, MirrorError};
 use hab_oci::Digest;
 use hab_recipe::{LockedSource, PlannedSource, RecipeName, SourceTable};
 
+use super::sync::nothing;
 use super::{Farm, FarmError};
 
 /// Under which kind the catalog remembers InRelease files that a policy accepted.
-const ACCEPTED: &str = "debian-in-release-accepted";
+pub(super) const ACCEPTED: &str = "debian-in-release-accepted";
 
 /// Under which kind the catalog remembers tag objects that a policy accepted.
-const ACCEPTED_TAG: &str = "git-tag-accepted";
+pub(super) const ACCEPTED_TAG: &str = "git-tag-accepted";
 
 /// Under which kind it remembers where a project's ref journal ended.
 pub(super) const JOURNAL: &str = "git-journal";
 
 /// Under which kind it remembers those that a person took unsigned: they do not stand in the way of a signed one.
-const TAKEN_TAG: &str = "git-tag-taken-unsigned";
+pub(super) const TAKEN_TAG: &str = "git-tag-taken-unsigned";
 
 /// The Sources or Packages index at `path` of a suite, through its verified InRelease.
 pub(super) fn index(
@@ -76,7 +77,7 @@ impl Farm {
 
     /// An old index is signed as well as a new one, but its packages are those of its day. Of what upstream has now and
     /// what was accepted before, the newer one counts, and is remembered.
-    fn newer(
+    pub(super) fn newer(
         &self,
         fetcher: &Fetcher<'_>,
         suite: &Suite,
@@ -153,8 +154,8 @@ impl Farm {
         let listed = index.source(package, Some(&locked.version))?;
         let dsc = fetcher.read(&suite.pool(&listed.dsc.name, &listed.dsc.digest, listed.dsc.size))?;
         let source = listed.verify(&dsc, locked.epoch)?;
-        let tarballs: Vec<_> = listed.files.iter().map(|f| suite.pool(&f.name, &f.digest, f.size)).collect();
-        fetcher.fetch_all(&tarballs)?;
+        let files = [&listed.dsc].into_iter().chain(&listed.files);
+        suite.keep(fetcher, files.map(|f| (f.name.as_str(), &f.digest, f.size)))?;
         Ok(source)
     }
 
@@ -191,7 +192,6 @@ impl Farm {
     pub(super) fn verify_tag(
         &self,
         project: &str,
-        urls: &[String],
         policy: &str,
         (version, unsigned): (&str, bool),
     ) -> Result<VerifiedTag, FarmError> {
@@ -202,18 +202,13 @@ impl Farm {
         let kept = |source| MirrorError::Keep { what: name.clone(), source };
         let taken = unsigned && policy.requirement(RuleKind::Unsigned).is_some();
         let kind = if taken { TAKEN_TAG } else { ACCEPTED_TAG };
-        let accepted = self.keep.latest(kind, &name).map_err(kept)?;
+        let accepted = self.keep.latest(kind, &name).map_err(kept)?.filter(|digest| *digest != nothing());
         if accepted.is_none() && !self.options.offline {
             let known = mirror.tag(version)?;
             let judged = self.judge_tags(project, &known, (&policy, unsigned), None)?;
             if !matches!(judged, Some(Ok(_))) {
                 // Nothing here is good: whatever was seen first does not stand in the way of what upstream has now.
-                let configured = self.options.config.git.get(project).map(|g| g.urls.as_slice());
-                let urls = configured.filter(|urls| !urls.is_empty()).unwrap_or(urls);
-                self.fetching(|_, view| mirror.sync(urls, view))?;
-                // Whoever remembers where the journal ended notices when its end is cut off.
-                let head = mirror.journal()?.head().clone();
-                self.keep.remember(JOURNAL, project, &head, 0).map_err(kept)?;
+                self.sync_project(&self.project(project)?)?;
             }
         }
         let seen = mirror.tag(version)?;
@@ -282,7 +277,12 @@ impl Farm {
     }
 
     /// Judges what else the policy demands of a tag's history, where the tag alone is not enough.
-    fn settled(&self, project: &str, policy: &Policy, tag: VerifiedTag) -> Result<VerifiedTag, FarmError> {
+    pub(super) fn settled(
+        &self,
+        project: &str,
+        policy: &Policy,
+        tag: VerifiedTag,
+    ) -> Result<VerifiedTag, FarmError> {
         let needs_chain = policy.requirement(RuleKind::CommitChain).is_some();
         if tag.settle().is_ok() || !needs_chain {
             tag.settle()?;
@@ -297,9 +297,7 @@ impl Farm {
     }
 
     pub(super) fn git(&self, project: &str) -> Result<GitMirror, FarmError> {
-        let folder = self.options.data.join("git");
-        std::fs::create_dir_all(&folder).map_err(FarmError::io(&folder))?;
-        Ok(GitMirror::open(&folder, project)?)
+        Ok(GitMirror::open(&self.git_folder()?, project)?)
     }
 
     /// What is known of a tag's tree: from an earlier export, or by exporting it now.

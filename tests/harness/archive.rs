@@ -86,6 +86,12 @@ fn tar_xz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     tar.into_inner().unwrap().finish().unwrap()
 }
 
+fn xz(text: &str) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// A crate whose folder `inner` is what is built.
 pub fn krate() -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
@@ -138,14 +144,33 @@ pub fn files(key: &Cert, date: &str) -> Vec<(String, Vec<u8>)> {
         "Package: hello\nVersion: 1.0-1\nDirectory: pool/h\nChecksums-Sha256:\n{lines}{}\n",
         entry(&dsc, "hello_1.0-1.dsc")
     );
-    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
-    encoder.write_all(sources.as_bytes()).unwrap();
-    let sources = encoder.finish().unwrap();
-    let listed = entry(&sources, "main/source/Sources.xz");
-    let release = format!("Origin: Test\nCodename: stable\nDate: {date}\nSHA256:\n{listed}");
+    let package = |(_, name, bytes): (&str, &str, Vec<u8>)| {
+        format!(
+            "Package: {name}\nVersion: 1\nArchitecture: amd64\nDescription: as of {date}\nFilename: pool/{name}.deb\n\
+             Size: {}\nSHA256: {}\n\n",
+            bytes.len(),
+            Digest::of(&bytes).hex()
+        )
+    };
+    let binary = packages().into_iter().map(package).collect::<String>();
+    let indexes = [
+        ("main/source/Sources", sources.as_str()),
+        ("main/binary-amd64/Packages", binary.as_str()),
+        ("main/binary-arm64/Packages", ""),
+        ("main/i18n/Translation-de", ""),
+    ];
+    // As in Debian's own: what is listed uncompressed is there compressed only.
+    let plain: String = indexes.iter().map(|(path, text)| entry(text.as_bytes(), path)).collect();
+    let indexes = indexes.map(|(path, text)| (format!("{path}.xz"), xz(text)));
+    let listed: String = indexes.iter().map(|(path, bytes)| entry(bytes, path)).collect();
+    let listed = plain + &listed + &entry(b"gone", "main/Contents-amd64.gz");
+    let release = format!(
+        "Origin: Test\nCodename: stable\nDate: {date}\nAcquire-By-Hash: yes\nArchitectures: amd64 arm64\n\
+         Components: main\nSHA256:\n{listed}"
+    );
+    files.extend(indexes.map(|(path, bytes)| (format!("dists/stable/{path}"), bytes)));
     files.extend([
         ("dists/stable/InRelease".to_owned(), signing::clearsign(key, &release)),
-        ("dists/stable/main/source/Sources.xz".to_owned(), sources),
         ("pool/h/hello_1.0-1.dsc".to_owned(), dsc),
         ("pool/h/hello_1.0.orig.tar.xz".to_owned(), orig),
         ("pool/h/hello_1.0-1.debian.tar.xz".to_owned(), debian),

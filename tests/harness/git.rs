@@ -18,6 +18,11 @@ impl Upstream {
         Self { path: path.to_owned(), repository }
     }
 
+    /// One that is there already.
+    pub fn existing(path: &Path) -> Self {
+        Self { path: path.to_owned(), repository: Repository::open(path).unwrap() }
+    }
+
     pub fn url(&self) -> String {
         self.path.display().to_string()
     }
@@ -33,6 +38,11 @@ impl Upstream {
         let parent = repo.find_reference("refs/heads/main").ok().map(|r| r.peel_to_commit().unwrap());
         let parents: Vec<_> = parent.iter().collect();
         repo.commit(Some("refs/heads/main"), &who, &who, message, &tree, &parents).unwrap()
+    }
+
+    /// Lets the main branch be at `commit`, whatever it was before.
+    pub fn rewind(&self, commit: Oid) {
+        self.repository.reference("refs/heads/main", commit, true, "test").unwrap();
     }
 
     /// Takes a tag away.

@@ -5,6 +5,7 @@
 mod archive;
 mod git;
 mod server;
+mod serving;
 mod signing;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,10 @@ use hab_recipe::{LockedFile, LockedPackage, LockedSource, RecipeLock, RecipeSet,
 use sequoia_openpgp::Cert;
 use serde_json::Value;
 
+pub use archive::DATE;
 pub use git::Upstream;
 pub use server::Server;
+pub use serving::Serving;
 pub use signing::{cert, clearsign, detached, export};
 
 /// Everything one test needs; gone with it.
@@ -105,7 +108,8 @@ impl World {
     pub fn write_config_with(&self, vendors: &[String]) {
         let bases: Vec<_> = vendors.iter().cloned().chain([self.server.address()]).collect();
         let text = format!(
-            "certificates = [{:?}]\n[crates]\nindex = \"sparse+{}/\"\n[debian]\nbases = {bases:?}\nkeyrings = [{:?}]\n",
+            "certificates = [{:?}]\n[crates]\nindex = \"sparse+{}/\"\n[debian]\nbases = {bases:?}\nkeyrings = [{:?}]\n\
+             [mirror]\nfile = true\nhttp = true\n",
             self.path("certificates"),
             self.server.address(),
             self.path("keyring/archive.gpg")
@@ -208,12 +212,17 @@ impl World {
 
     fn publish_archive(&self) {
         self.write("recipes/toolchains/tiny.toml", archive::TOOLCHAIN);
-        self.publish_archive_of(archive::DATE);
+        self.publish_archive_of(DATE);
     }
 
     /// Publishes the archive as it was on another day.
     pub fn publish_archive_of(&self, date: &str) {
-        for (path, bytes) in archive::files(&self.archive_key, date) {
+        self.publish_archive_by(&self.archive_key, date);
+    }
+
+    /// Publishes an archive that `key` signs.
+    pub fn publish_archive_by(&self, key: &Cert, date: &str) {
+        for (path, bytes) in archive::files(key, date) {
             self.server.put(&path, bytes);
         }
     }
@@ -332,7 +341,7 @@ pub fn is_root() -> bool {
 /// The digest of the InRelease of 11 January 2025 that a build in folder `data` kept.
 pub fn accepted_index(world: &World) -> String {
     let kept = files_below(&world.path("data/blobs"));
-    let needle = format!("Date: {}", archive::DATE);
+    let needle = format!("Date: {DATE}");
     let found = kept.values().find(|bytes| {
         bytes.starts_with(b"-----BEGIN PGP") && bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
     });

@@ -74,6 +74,12 @@ impl RecipeSet {
         names
     }
 
+    /// The toolchains' names.
+    pub fn toolchains(&self) -> Vec<&str> {
+        let names = self.files.keys().filter_map(|path| path.strip_prefix("toolchains/"));
+        names.filter_map(|file| file.strip_suffix(".toml")).collect()
+    }
+
     /// The recipe `name` with its script and toolchain.
     pub fn recipe(&self, name: &str) -> Result<RecipeText, RecipeError> {
         let unknown = || RecipeError::UnknownRecipe {

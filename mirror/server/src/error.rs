@@ -9,6 +9,10 @@ use hab_mirror::KeepError;
 pub(crate) enum Error {
     #[error("there is no such thing here")]
     NotFound,
+    #[error("it is not kept here; `hab-build mirror` keeps what a lock names")]
+    NotKept,
+    #[error("the Host header must say by which name this mirror is reached")]
+    NoHost,
     #[error("this mirror is read-only")]
     ReadOnly,
     #[error("only git's smart HTTP protocol is spoken here; use a git client")]
@@ -32,9 +36,9 @@ pub(crate) enum Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NotKept => StatusCode::NOT_FOUND,
             Self::ReadOnly | Self::NotSmart => StatusCode::FORBIDDEN,
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::NoHost => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,

@@ -203,7 +203,6 @@ impl Running {
         command
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", repository.join(hab_mirror::git::GRAPH))
             .env("LC_ALL", "C")
             .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"])
             .args(["-c", "uploadpack.allowFilter=true", "-c", "pack.windowMemory=64m"])
@@ -214,6 +213,10 @@ impl Running {
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
+        let graph = repository.join(hab_mirror::git::GRAPH);
+        if graph.is_dir() {
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", graph);
+        }
         if let Some(words) = protocol {
             command.env("GIT_PROTOCOL", words);
         }

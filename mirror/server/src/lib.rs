@@ -1,10 +1,12 @@
-//! What the mirror keeps, served: git repositories over smart HTTP, and kept files by the names their clients know.
+//! What the mirror keeps, served: git repositories over smart HTTP, and kept files by the names their clients know, among
+//! them a Debian archive for apt and a sparse index for cargo.
 //!
 //! Layer: above `hab-mirror`; the program listens and this crate answers, read-only. It holds no state of its own: a
 //! repository is served by git's own upload-pack, and a file is whatever the [`Keep`](hab_mirror::Keep) has under its name.
 //!
 //! Start reading at [`router`].
 
+mod crates;
 mod error;
 mod files;
 mod git;
@@ -75,5 +77,7 @@ pub fn router(mirror: Mirror) -> Router {
         .route("/depends-sources/{file}", get(files::depends_source))
         .route("/releases/{project}/{version}/{file}", get(files::release))
         .route("/files/{name}", get(files::plain))
+        .route("/debian/{*path}", get(files::debian))
+        .route("/crates/{*path}", get(crates::get))
         .with_state(mirror)
 }

@@ -21,21 +21,40 @@ const LIMIT: u64 = 512 << 20;
 pub enum Change {
     /// It was not here before.
     New,
+    /// A branch went on from where it was.
+    FastForward,
+    /// Upstream has another value of a branch, which does not contain ours: ours stays.
+    Rewritten,
     /// Upstream has another value of a tag: ours stays.
     TagMoved,
+    /// A second upstream has another value of a tag than the first: ours stays.
+    Disagreed,
     /// Upstream does not have it any more: ours stays.
     Deleted,
     /// Upstream has our value again.
     Restored,
+    /// A person decided which value counts.
+    Accepted,
+}
+
+impl Change {
+    /// Whether the ref stays where it is until a person decides.
+    pub fn freezes(self) -> bool {
+        matches!(self, Self::Rewritten | Self::TagMoved | Self::Disagreed)
+    }
 }
 
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::New => "new",
+            Self::FastForward => "fast-forward",
+            Self::Rewritten => "rewritten",
             Self::TagMoved => "tag-moved",
+            Self::Disagreed => "disagreed",
             Self::Deleted => "deleted",
             Self::Restored => "restored",
+            Self::Accepted => "accepted",
         })
     }
 }
@@ -66,6 +85,8 @@ pub struct Entry {
 /// A change, before it has its place in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// From which upstream.
+    pub upstream: String,
     /// Which ref.
     pub reference: String,
     /// What happened.
@@ -76,13 +97,19 @@ pub struct Seen {
     pub new: Option<String>,
 }
 
+impl Seen {
+    fn is(&self, e: &Entry) -> bool {
+        (self.kind, &self.upstream, &self.old, &self.new) == (e.kind, &e.upstream, &e.old, &e.new)
+    }
+}
+
 /// A project's journal.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     entries: Vec<Entry>,
-    /// Where the newest entry about each ref is.
-    newest: HashMap<String, usize>,
+    /// Where the entries about each ref are.
+    about: HashMap<String, Vec<usize>>,
     /// The digest of the last line.
     head: Digest,
     /// How many bytes whole lines take; what follows was being written when somebody was killed.
@@ -111,7 +138,7 @@ impl Journal {
         let mut this = Self {
             path: path.to_owned(),
             entries: Vec::new(),
-            newest: HashMap::new(),
+            about: HashMap::new(),
             head: Digest::of(b""),
             whole: 0,
         };
@@ -122,7 +149,7 @@ impl Journal {
             }
             this.head = Digest::of(line);
             this.whole += line.len() as u64;
-            this.newest.insert(entry.reference.clone(), this.entries.len());
+            this.about.entry(entry.reference.clone()).or_default().push(this.entries.len());
             this.entries.push(entry);
         }
         Ok(this)
@@ -153,24 +180,50 @@ impl Journal {
 
     /// The newest entry about a ref.
     pub fn last(&self, reference: &str) -> Option<&Entry> {
-        self.entries.get(*self.newest.get(reference)?)
+        self.about(reference).last()
+    }
+
+    /// All entries about a ref, the oldest first.
+    pub fn about(&self, reference: &str) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.about.get(reference).into_iter().flatten().filter_map(|at| self.entries.get(*at))
+    }
+
+    /// What was seen of a ref since a person last decided about it.
+    pub fn undecided(&self, reference: &str) -> Vec<&Entry> {
+        let mut since: Vec<_> =
+            self.about(reference).rev().take_while(|e| e.kind != Change::Accepted).collect();
+        since.reverse();
+        since
+    }
+
+    /// Whether a ref stays where it is until a person decides.
+    pub fn is_frozen(&self, reference: &str) -> bool {
+        self.undecided(reference).iter().any(|e| e.kind.freezes())
+    }
+
+    /// The refs that stay where they are until a person decides, by name.
+    pub fn frozen(&self) -> Vec<&str> {
+        let mut names: Vec<_> =
+            self.about.keys().map(String::as_str).filter(|name| self.is_frozen(name)).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Adds changes, all or none as far as a file can: one write, synced before this returns. A change that is already the
     /// newest entry about its ref is not added again: a sync that was killed after this is seen once more by the next.
-    pub fn append(&mut self, upstream: &str, at: i64, seen: &[Seen]) -> Result<usize, MirrorError> {
+    pub fn append(&mut self, at: i64, seen: &[Seen]) -> Result<usize, MirrorError> {
         let mut lines = Vec::new();
         let mut added = Vec::new();
         let mut head = self.head.clone();
         for change in seen {
             let known = self.last(&change.reference);
-            if known.is_some_and(|e| (e.kind, &e.old, &e.new) == (change.kind, &change.old, &change.new)) {
+            if known.is_some_and(|e| change.is(e)) {
                 continue;
             }
             let entry = Entry {
                 seq: (self.entries.len() + added.len()) as u64,
                 at,
-                upstream: upstream.to_owned(),
+                upstream: change.upstream.clone(),
                 reference: change.reference.clone(),
                 kind: change.kind,
                 old: change.old.clone(),
@@ -200,7 +253,7 @@ impl Journal {
         self.head = head;
         let count = added.len();
         for entry in added {
-            self.newest.insert(entry.reference.clone(), self.entries.len());
+            self.about.entry(entry.reference.clone()).or_default().push(self.entries.len());
             self.entries.push(entry);
         }
         Ok(count)
@@ -214,16 +267,17 @@ mod tests {
     use super::*;
 
     fn seen(reference: &str, kind: Change, new: &str) -> Seen {
-        Seen { reference: reference.to_owned(), kind, old: None, new: Some(new.to_owned()) }
+        let (upstream, reference) = ("u".to_owned(), reference.to_owned());
+        Seen { upstream, reference, kind, old: None, new: Some(new.to_owned()) }
     }
 
     fn journal() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.journal");
         let mut journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.append("u", 1, &[seen("refs/tags/a", Change::New, "1")]).unwrap(), 1);
+        assert_eq!(journal.append(1, &[seen("refs/tags/a", Change::New, "1")]).unwrap(), 1);
         let more = [seen("refs/tags/b", Change::New, "2"), seen("refs/tags/a", Change::TagMoved, "3")];
-        assert_eq!(journal.append("u", 2, &more).unwrap(), 2);
+        assert_eq!(journal.append(2, &more).unwrap(), 2);
         (folder, path)
     }
 
@@ -233,8 +287,8 @@ mod tests {
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.entries().len(), 3);
         assert_eq!(journal.last("refs/tags/a").unwrap().new.as_deref(), Some("3"));
-        assert_eq!(journal.append("u", 3, &[seen("refs/tags/a", Change::TagMoved, "3")]).unwrap(), 0);
-        assert_eq!(journal.append("u", 3, &[seen("refs/tags/a", Change::TagMoved, "4")]).unwrap(), 1);
+        assert_eq!(journal.append(3, &[seen("refs/tags/a", Change::TagMoved, "3")]).unwrap(), 0);
+        assert_eq!(journal.append(3, &[seen("refs/tags/a", Change::TagMoved, "4")]).unwrap(), 1);
     }
 
     #[test]
@@ -270,7 +324,7 @@ mod tests {
         fs::write(&path, format!("{text}{{\"seq\":3,\"at\"")).unwrap();
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.entries().len(), 3);
-        journal.append("u", 4, &[seen("refs/tags/c", Change::New, "5")]).unwrap();
+        journal.append(4, &[seen("refs/tags/c", Change::New, "5")]).unwrap();
         assert_eq!(Journal::open(&path).unwrap().entries().len(), 4);
     }
 }

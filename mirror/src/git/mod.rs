@@ -1,30 +1,51 @@
 //! Bare mirrors of git repositories.
 //!
 //! The git program fetches, because it speaks every transport and indexes packs faster than the libraries; libgit2
-//! reads. Only tags are mirrored yet. What arrives is held under `refs/incoming/` until it is compared with what is
-//! here: a tag never moves, and another value of it is kept beside, under `refs/history/`.
+//! reads. What arrives lies in quarantine until git has checked it and it is compared with what is here: a tag never
+//! moves and a branch only goes on; another value is kept beside, under `refs/history/`, until a person decides.
+//!
+//! Start reading at [`GitMirror::sync`].
 
+mod accept;
+mod carry;
+mod change;
 mod export;
 mod journal;
 mod program;
+mod quarantine;
+mod refs;
+mod state;
+mod sync;
 mod tree;
+mod upkeep;
+mod url;
+mod view;
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 
+pub use accept::Accepted;
+pub use carry::Carried;
 pub use export::Exported;
 pub use journal::{Change, Entry, Journal};
+pub use refs::RefPattern;
+pub use state::State;
+pub use sync::{Synced, Wish};
 pub use tree::Files;
+pub use upkeep::Upkeep;
+pub use url::{Allow, host};
 
-use journal::Seen;
+use refs::is_ref_name;
 
 use crate::{MirrorError, Observer};
 
+/// Where a repository says that its objects are with another's.
+const ALTERNATES: &str = "objects/info/alternates";
 /// The largest tag or commit object that is read, in bytes.
 const OBJECT_LIMIT: usize = 4 << 20;
 
@@ -38,10 +59,45 @@ pub fn is_project_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.bytes().all(plain)
 }
 
+/// What an upstream may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most that one fetch may bring, in bytes; Bitcoin Core's packs have 0.4 GB.
+    pub packs: u64,
+    /// The largest object, in bytes, however small it is packed.
+    pub object: u64,
+    /// The most refs that are listed.
+    pub refs: usize,
+    /// The most that git may say, in bytes.
+    pub output: u64,
+    /// The most memory that git may take for itself, in bytes.
+    pub memory: u64,
+    /// The longest that an upstream may take to list its refs.
+    pub answer: Duration,
+    /// The longest that a fetch may take altogether.
+    pub fetch: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            packs: 16 << 30,
+            object: 256 << 20,
+            refs: 500_000,
+            output: 128 << 20,
+            memory: 4 << 30,
+            answer: Duration::from_secs(120),
+            fetch: Duration::from_secs(3600),
+        }
+    }
+}
+
 /// One project's bare repository.
 pub struct GitMirror {
     project: String,
     path: PathBuf,
+    /// The folder that its objects are kept in: its own, or that of the project it is a fork of.
+    objects: PathBuf,
     repository: Repository,
 }
 
@@ -70,7 +126,27 @@ impl GitMirror {
         });
         let repository =
             repository.map_err(|source| MirrorError::Repository { path: path.clone(), source })?;
-        Ok(Self { project: project.to_owned(), path, repository })
+        let shared = fs::read_to_string(path.join(ALTERNATES)).ok();
+        let objects = match shared.as_deref().and_then(|text| text.lines().next()) {
+            // Relative to the object folder that names it (gitrepository-layout(5)).
+            Some(shared) => path.join("objects").join(shared),
+            None => path.join("objects"),
+        };
+        let objects = objects.canonicalize().map_err(MirrorError::io(&objects))?;
+        Ok(Self { project: project.to_owned(), path, objects, repository })
+    }
+
+    /// Opens the mirror of `project`, whose objects are kept together with those of the project `of`.
+    pub fn open_fork(folder: &Path, project: &str, of: &str) -> Result<Self, MirrorError> {
+        let own = Self::open(folder, project)?;
+        if own.path.join(ALTERNATES).exists() {
+            return Ok(own);
+        }
+        Self::open(folder, of)?;
+        let alternates = own.path.join(ALTERNATES);
+        let text = format!("../../{of}.git/objects\n");
+        fs::write(&alternates, text).map_err(MirrorError::io(&alternates))?;
+        Self::open(folder, project)
     }
 
     /// Opens the repository at `path`, bare or not, to read it. A person's own repository is judged like any other.
@@ -80,7 +156,8 @@ impl GitMirror {
         let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let project = name.strip_suffix(".git").filter(|stem| !stem.is_empty()).unwrap_or(&name).to_owned();
-        Ok(Self { project, path: repository.path().to_owned(), repository })
+        let path = repository.path().to_owned();
+        Ok(Self { project, objects: path.join("objects"), path, repository })
     }
 
     /// The project's name.
@@ -98,28 +175,6 @@ impl GitMirror {
     pub fn commit(&self, id: &str) -> Result<Vec<u8>, MirrorError> {
         let id = Oid::from_str(id).map_err(self.broken())?;
         Ok(self.small(id)?.1)
-    }
-
-    /// Brings the mirror's tags up to date from the first of `urls` that answers. One process at a time; another waits.
-    pub fn sync(&self, urls: &[String], observer: &dyn Observer) -> Result<(), MirrorError> {
-        let _alone = self.lock(observer)?;
-        program::clean(&self.path)?;
-        let mut last = None;
-        for url in urls {
-            // What a run that was killed left there could only be in the way.
-            for reference in self.repository.references_glob("refs/incoming/*").map_err(self.broken())? {
-                reference.and_then(|mut r| r.delete()).map_err(self.broken())?;
-            }
-            match program::fetch(&self.path, url, &self.project, observer) {
-                Ok(()) => return self.promote(url, observer),
-                Err(e @ (MirrorError::NoGit(_) | MirrorError::Cancelled { .. })) => return Err(e),
-                Err(e) => last = Some(e),
-            }
-        }
-        Err(last.unwrap_or_else(|| MirrorError::NoUpstream {
-            what: self.project.clone(),
-            advice: "the recipe's source names no url".to_owned(),
-        }))
     }
 
     /// Where it lies.
@@ -144,39 +199,45 @@ impl GitMirror {
         Journal::open(&self.path.with_extension("journal"))
     }
 
+    /// How the last syncs went.
+    pub fn state(&self) -> State {
+        State::read(&self.path.with_extension("state"))
+    }
+
+    /// Writes down how the last syncs went.
+    pub fn record(&self, state: &State) -> Result<(), MirrorError> {
+        state.write(&self.path.with_extension("state"))
+    }
+
     /// Whether an object is here, of whatever kind.
     pub fn has(&self, id: &str) -> Result<bool, MirrorError> {
-        let id = Oid::from_str(id).map_err(self.broken())?;
+        self.holds(Oid::from_str(id).map_err(self.broken())?)
+    }
+
+    fn holds(&self, id: Oid) -> Result<bool, MirrorError> {
         Ok(self.repository.odb().map_err(self.broken())?.exists(id))
     }
 
-    /// Moves what arrived to where it is read from. A tag that is here already stays; another value of it is kept
-    /// beside, under `refs/history/`. What changed is in the journal before a ref moves.
-    fn promote(&self, upstream: &str, observer: &dyn Observer) -> Result<(), MirrorError> {
-        let incoming = self.targets("refs/incoming/")?;
-        let here = self.targets("refs/tags/")?;
-        let mut journal = self.journal()?;
-        let changes = changes(&here, &incoming, &journal);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        journal.append(&without_user(upstream), i64::try_from(now).unwrap_or(i64::MAX), &changes)?;
-        let repo = &self.repository;
-        for (name, new) in incoming {
-            let wanted = name.replacen("refs/incoming/", "refs/", 1);
-            let kept = match here.get(&wanted) {
-                Some(old) if *old == new => Ok(()),
-                Some(_) => {
-                    let beside = wanted.replacen("refs/", "refs/history/", 1) + "/" + &new.to_string();
-                    repo.reference(&beside, new, true, "another value of a tag").map(drop)
+    /// Where an upstream's objects land first.
+    fn quarantine(&self) -> PathBuf {
+        self.path.with_extension("incoming")
+    }
+
+    /// The repositories that keep their objects where this one does, itself among them.
+    fn sharers(&self) -> Result<Vec<Repository>, MirrorError> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).map_err(MirrorError::io(folder))?.flatten() {
+            let path = entry.path();
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(|n| n.strip_suffix(".git"));
+            if let Some(project) = name.filter(|name| is_project_name(name)) {
+                let mirror = Self::open(folder, project)?;
+                if mirror.objects == self.objects {
+                    found.push(mirror.repository);
                 }
-                None => repo.reference(&wanted, new, false, "sync").map(drop),
-            };
-            // One name that cannot be kept (a folder where a tag was) must not hide all others.
-            if let Err(e) = kept {
-                observer.note(&format!("{}: {wanted} is not mirrored: {}", self.project, e.message()));
             }
-            repo.find_reference(&name).and_then(|mut r| r.delete()).map_err(self.broken())?;
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The refs below `prefix` and the objects that they name.
@@ -202,10 +263,20 @@ impl GitMirror {
             Err(e) if e.code() == ErrorCode::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(self.broken()(e)),
         };
-        let beside = format!("refs/history/tags/{name}/*");
-        for reference in self.repository.references_glob(&beside).map_err(self.broken())? {
-            ids.extend(reference.map_err(self.broken())?.target());
+        let journal = self.journal()?;
+        if journal.about(&refname).any(|e| e.kind == Change::Accepted) {
+            // A person decided; only what was seen since is open.
+            let since = journal.undecided(&refname).into_iter().filter_map(|e| e.new.as_deref());
+            ids.extend(since.filter_map(|id| Oid::from_str(id).ok()));
+        } else {
+            let beside = format!("refs/history/tags/{name}/*");
+            for reference in self.repository.references_glob(&beside).map_err(self.broken())? {
+                ids.extend(reference.map_err(self.broken())?.target());
+            }
         }
+        let first = ids[0];
+        ids.retain(|id| *id != first);
+        ids.insert(0, first);
         ids.into_iter().map(|id| self.tag_bytes(name, id)).collect()
     }
 
@@ -243,56 +314,5 @@ impl GitMirror {
 
     fn broken(&self) -> impl Fn(git2::Error) -> MirrorError + '_ {
         |source| MirrorError::Repository { path: self.path.clone(), source }
-    }
-}
-
-/// What an upstream's tags, as they arrived, say that the ones here do not.
-fn changes(here: &BTreeMap<String, Oid>, incoming: &BTreeMap<String, Oid>, journal: &Journal) -> Vec<Seen> {
-    let mut changes = Vec::new();
-    let mut seen = |reference: &str, kind, old: Option<Oid>, new: Option<Oid>| {
-        let text = |id: Option<Oid>| id.map(|id| id.to_string());
-        changes.push(Seen { reference: reference.to_owned(), kind, old: text(old), new: text(new) });
-    };
-    for (name, new) in incoming {
-        let wanted = name.replacen("refs/incoming/", "refs/", 1);
-        let was = || journal.last(&wanted).map(|e| e.kind);
-        match here.get(&wanted) {
-            None => seen(&wanted, Change::New, None, Some(*new)),
-            Some(old) if old != new => seen(&wanted, Change::TagMoved, Some(*old), Some(*new)),
-            Some(old) if matches!(was(), Some(Change::TagMoved | Change::Deleted)) => {
-                seen(&wanted, Change::Restored, Some(*old), Some(*new));
-            }
-            Some(_) => {}
-        }
-    }
-    for (name, old) in here {
-        if !incoming.contains_key(&name.replacen("refs/", "refs/incoming/", 1)) {
-            seen(name, Change::Deleted, Some(*old), None);
-        }
-    }
-    changes
-}
-
-/// An upstream's address without whatever a person put before the host: a journal is for everybody to read.
-fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let host = rest.find('/').unwrap_or(rest.len());
-    let at = rest[..host].rfind('@').map_or(0, |at| at + 1);
-    format!("{scheme}://{}", &rest[at..])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_kept_without_its_password() {
-        for (url, kept) in [
-            ("https://me:secret@host.invalid/a@b.git", "https://host.invalid/a@b.git"),
-            ("https://host.invalid/a.git", "https://host.invalid/a.git"),
-            ("/srv/a.git", "/srv/a.git"),
-        ] {
-            assert_eq!(without_user(url), kept);
-        }
     }
 }

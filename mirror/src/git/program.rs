@@ -1,73 +1,347 @@
-//! Running `git fetch`, bounded in time, without the host's hooks and prompts.
+//! Running git, bounded in time, memory and disk, without the host's hooks and prompts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use git2::Oid;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::url::{Allow, without_user};
+use super::{Bounds, is_ref_name};
 use crate::{MirrorError, Observer};
 
-/// The most that a project's packs may hold, in bytes; Bitcoin Core's are 0.4 GB.
-const PACKS: u64 = 16 << 30;
-/// The longest a fetch may take altogether.
-const WALL: Duration = Duration::from_secs(3600);
+/// One project's git, told what an upstream may cost.
+pub(super) struct Git<'a> {
+    pub project: &'a str,
+    pub allow: Allow,
+    pub bounds: Bounds,
+    /// Checks of fsck that this project's history does not pass (git-config(1), `fsck.<msg-id>`).
+    pub tolerate: &'a [String],
+    pub observer: &'a dyn Observer,
+}
 
-pub(super) fn fetch(
-    repository: &Path,
-    url: &str,
-    project: &str,
-    observer: &dyn Observer,
-) -> Result<(), MirrorError> {
-    // `--` keeps an address that begins with a dash from being read as an option.
-    let mut child = Command::new("git")
-        .arg("--git-dir")
-        .arg(repository)
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "fetch.fsckObjects=true"])
-        .args(["-c", "http.lowSpeedLimit=1024", "-c", "http.lowSpeedTime=60"])
-        // ext:: would run a command from the address; everything else that git itself speaks is allowed.
-        .args(["-c", "protocol.ext.allow=never"])
-        .args(["fetch", "--no-auto-maintenance", "--no-tags", "--no-write-fetch-head", "--progress", "--"])
-        .arg(url)
-        .arg("+refs/tags/*:refs/incoming/tags/*")
-        .process_group(0)
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_ASKPASS", "true")
-        .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(MirrorError::NoGit)?;
-    let stderr = child.stderr.take();
-    let words = thread::scope(|scope| {
-        let reader =
-            scope.spawn(move || stderr.map(|s| last_words(s, project, observer)).unwrap_or_default());
-        let status = wait(&mut child, &repository.join("objects/pack"), project, observer);
-        let words = reader.join().unwrap_or_default();
-        status.map(|ok| (ok, words))
-    })?;
-    match words {
-        (true, _) => Ok(()),
-        (false, stderr) => Err(MirrorError::Git { action: "fetch", url: url.to_owned(), stderr }),
+/// What a run of git is given beside its arguments.
+#[derive(Default)]
+struct Run<'a> {
+    stdin: Option<String>,
+    /// Object folders to read from, beside the repository's own.
+    alternates: Option<&'a Path>,
+    /// Whose size is watched.
+    grows: Option<PathBuf>,
+    wall: Duration,
+}
+
+enum Ended {
+    Well(Vec<u8>),
+    Badly(String),
+}
+
+impl Git<'_> {
+    /// The refs below refs/heads/ and refs/tags/, or all of them, that an upstream says it has; names that no ref may
+    /// have are left out and told.
+    pub(super) fn ls_remote(&self, url: &str, all: bool) -> Result<BTreeMap<String, Oid>, MirrorError> {
+        let mut command = self.command();
+        command.args(["ls-remote", "--refs", "--quiet"]);
+        if !all {
+            // The protocol's second version then sends no others.
+            command.args(["--heads", "--tags"]);
+        }
+        command.arg("--").arg(url);
+        let run = Run { wall: self.bounds.answer, ..Run::default() };
+        let text = self.done("ls-remote", url, command, run)?;
+        let mut refs = BTreeMap::new();
+        for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            let line = String::from_utf8_lossy(line);
+            let parsed = line.split_once('\t').and_then(|(id, name)| Some((Oid::from_str(id).ok()?, name)));
+            match parsed {
+                Some((id, name)) if is_ref_name(name) => {
+                    refs.insert(name.to_owned(), id);
+                }
+                _ => self.observer.note(&format!(
+                    "{}: upstream has a ref {line:?} that is not mirrored: no ref may be named so",
+                    self.project
+                )),
+            }
+            if refs.len() > self.bounds.refs {
+                let stderr = format!("it has more than {} refs", self.bounds.refs);
+                return Err(failed("ls-remote", url, stderr));
+            }
+        }
+        Ok(refs)
+    }
+
+    /// The branch that an upstream's HEAD names, if it says so.
+    pub(super) fn head(&self, url: &str) -> Option<String> {
+        let mut command = self.command();
+        command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(url).arg("HEAD");
+        let run = Run { wall: self.bounds.answer, ..Run::default() };
+        let text = self.done("ls-remote", url, command, run).ok()?;
+        let line = text.split(|b| *b == b'\n').next()?;
+        let name = std::str::from_utf8(line).ok()?.strip_prefix("ref: ")?.strip_suffix("\tHEAD")?;
+        is_ref_name(name).then(|| name.to_owned())
+    }
+
+    /// Clones branches and tags into `to`, which must not exist: for a first fetch, whose pack can be checked for
+    /// completeness while it is indexed.
+    pub(super) fn clone(&self, url: &str, to: &Path) -> Result<(), MirrorError> {
+        let mut command = self.command();
+        // A path would otherwise be linked file by file, unchecked.
+        command.args(["clone", "--bare", "--no-local", "--template=", "--progress", "--"]).arg(url).arg(to);
+        let run = Run { wall: self.bounds.fetch, grows: Some(to.join("objects/pack")), ..Run::default() };
+        self.done("clone", url, command, run).map(drop)
+    }
+
+    /// Fetches the named refs into `repository`, under their own names. What lies in `alternates` is not sent again.
+    pub(super) fn fetch(
+        &self,
+        url: &str,
+        names: &[&str],
+        repository: &Path,
+        alternates: &Path,
+    ) -> Result<(), MirrorError> {
+        let mut command = self.command();
+        command
+            .arg("--git-dir")
+            .arg(repository)
+            .args(["fetch", "--no-auto-maintenance", "--no-tags", "--no-write-fetch-head", "--progress"])
+            .args(["--no-recurse-submodules", "--stdin", "--"])
+            .arg(url);
+        let run = Run {
+            stdin: Some(names.iter().fold(String::new(), |all, name| all + &format!("+{name}:{name}\n"))),
+            alternates: Some(alternates),
+            wall: self.bounds.fetch,
+            grows: Some(repository.join("objects/pack")),
+        };
+        self.done("fetch", url, command, run).map(drop)
+    }
+
+    /// The size of the largest object in `repository` alone.
+    pub(super) fn largest(&self, url: &str, repository: &Path) -> Result<u64, MirrorError> {
+        let mut command = self.command();
+        command.arg("--git-dir").arg(repository).args(["cat-file", "--batch-all-objects", "--unordered"]);
+        command.args(["--buffer", "--batch-check=%(objectsize)"]);
+        let run = Run { wall: self.bounds.fetch, ..Run::default() };
+        let sizes = self.done("cat-file", url, command, run)?;
+        let size = |line: &[u8]| std::str::from_utf8(line).ok()?.parse::<u64>().ok();
+        Ok(sizes.split(|b| *b == b'\n').filter_map(size).max().unwrap_or(0))
+    }
+
+    /// Moves refs of a repository here, all of them or none (git-update-ref(1)).
+    pub(super) fn update_refs(&self, repository: &Path, instructions: String) -> Result<(), MirrorError> {
+        let mut command = self.command();
+        command.arg("--git-dir").arg(repository).args(["update-ref", "--stdin"]);
+        let run = Run { stdin: Some(instructions), wall: self.bounds.fetch, ..Run::default() };
+        self.done("update-ref", &repository.display().to_string(), command, run).map(drop)
+    }
+
+    /// Anything else on a repository here.
+    pub(super) fn here(
+        &self,
+        action: &'static str,
+        repository: &Path,
+        arguments: &[&std::ffi::OsStr],
+        alternates: Option<&Path>,
+    ) -> Result<(), MirrorError> {
+        let mut command = self.command();
+        command.arg("--git-dir").arg(repository).arg(action).args(arguments);
+        let run = Run { alternates, wall: self.bounds.fetch, ..Run::default() };
+        self.done(action, &repository.display().to_string(), command, run).map(drop)
+    }
+
+    /// The same, with something to read.
+    pub(super) fn told(
+        &self,
+        action: &'static str,
+        repository: &Path,
+        arguments: &[&std::ffi::OsStr],
+        stdin: String,
+    ) -> Result<(), MirrorError> {
+        let mut command = self.command();
+        command.arg("--git-dir").arg(repository).arg(action).args(arguments);
+        let run = Run { stdin: Some(stdin), wall: self.bounds.fetch, ..Run::default() };
+        self.done(action, &repository.display().to_string(), command, run).map(drop)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("sh");
+        // What an upstream sends must not take more memory than this, however it is packed. Where the limit is lower
+        // already, it stays.
+        command
+            .args(["-c", "ulimit -d \"$0\" 2>/dev/null; exec git \"$@\""])
+            .arg((self.bounds.memory / 1024).to_string());
+        command
+            .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0"])
+            .args([
+                "-c",
+                "maintenance.auto=false",
+                "-c",
+                "transfer.fsckObjects=true",
+                "-c",
+                "fetch.unpackLimit=1",
+            ])
+            .args(["-c", "http.sslVerify=true", "-c", "http.followRedirects=false"])
+            .args([
+                "-c",
+                "http.lowSpeedLimit=1024",
+                "-c",
+                "http.lowSpeedTime=60",
+                "-c",
+                "transfer.bundleURI=false",
+            ]);
+        for check in self.tolerate {
+            for section in ["fetch.fsck", "fsck"] {
+                command.arg("-c").arg(format!("{section}.{check}=ignore"));
+            }
+        }
+        command
+            .process_group(0)
+            .env("GIT_ALLOW_PROTOCOL", self.allow.words())
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "true")
+            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=20")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("LC_ALL", "C")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for name in
+            ["GIT_SSL_NO_VERIFY", "GIT_DIR", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"]
+        {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn done(
+        &self,
+        action: &'static str,
+        url: &str,
+        command: Command,
+        run: Run<'_>,
+    ) -> Result<Vec<u8>, MirrorError> {
+        match self.run(command, run)? {
+            Ended::Well(stdout) => Ok(stdout),
+            Ended::Badly(stderr) => Err(failed(action, url, stderr)),
+        }
+    }
+
+    fn run(&self, mut command: Command, run: Run<'_>) -> Result<Ended, MirrorError> {
+        if let Some(folder) = run.alternates {
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", folder);
+        }
+        command.stdin(if run.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.spawn().map_err(MirrorError::NoGit)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (ended, stdout, words) = thread::scope(|scope| {
+            let text = run.stdin.unwrap_or_default();
+            // It may end without having read everything; its status says more than the broken pipe.
+            scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(text.as_bytes())));
+            let limit = self.bounds.output;
+            let stdout = scope.spawn(move || stdout.map(|pipe| bounded(pipe, limit)).unwrap_or_default());
+            let words = scope.spawn(|| stderr.map(|pipe| self.last_words(pipe)).unwrap_or_default());
+            let ended = self.wait(&mut child, run.grows.as_deref(), run.wall);
+            (ended, stdout.join().unwrap_or_default(), words.join().unwrap_or_default())
+        });
+        let (ended, (stdout, over)) = (ended?, stdout);
+        Ok(match ended {
+            _ if over => Ended::Badly(format!("it said more than {} bytes", self.bounds.output)),
+            Ok(()) => Ended::Well(stdout),
+            Err(why) if why.is_empty() => Ended::Badly(words),
+            Err(why) => Ended::Badly(why),
+        })
+    }
+
+    /// Waits for git's end; the error is why it was ended, or nothing when it failed by itself.
+    fn wait(
+        &self,
+        child: &mut Child,
+        grows: Option<&Path>,
+        wall: Duration,
+    ) -> Result<Result<(), String>, MirrorError> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = child.try_wait().map_err(MirrorError::io("git"))? {
+                return Ok(if status.success() { Ok(()) } else { Err(String::new()) });
+            }
+            let why = if self.observer.cancelled() {
+                Some(None)
+            } else if start.elapsed() > wall {
+                Some(Some(format!("it took longer than {} s", wall.as_secs())))
+            } else if grows.is_some_and(|folder| folder_size(folder) > self.bounds.packs) {
+                Some(Some(format!("it sent more than {} bytes", self.bounds.packs)))
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                kill_group(child);
+                return match why {
+                    Some(why) => Ok(Err(why)),
+                    None => Err(MirrorError::Cancelled { what: self.project.to_owned() }),
+                };
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Shows git's progress lines as they come, and returns the others: what it says when it fails.
+    fn last_words(&self, mut stderr: impl Read) -> String {
+        let mut line = Vec::new();
+        let mut kept: VecDeque<String> = VecDeque::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let n = match stderr.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            for byte in &buffer[..n] {
+                match byte {
+                    b'\r' | b'\n' => {
+                        let text = String::from_utf8_lossy(&line);
+                        let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+                        line.clear();
+                        if let Some((done, total)) = progress(&text) {
+                            self.observer.fetching(&format!("{} (objects)", self.project), done, Some(total));
+                        } else if !text.is_empty() && !is_chatter(&text) {
+                            kept.push_back(text);
+                            if kept.len() > 10 {
+                                kept.pop_front();
+                            }
+                        }
+                    }
+                    b if line.len() < 1000 => line.push(*b),
+                    _ => {}
+                }
+            }
+        }
+        Vec::from(kept).join("; ")
     }
 }
 
-/// Removes what a fetch that was killed left behind.
-pub(super) fn clean(repository: &Path) -> Result<(), MirrorError> {
-    let packs = repository.join("objects/pack");
-    for entry in fs::read_dir(&packs).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("tmp_") {
-            fs::remove_file(entry.path()).map_err(MirrorError::io(entry.path()))?;
-        }
+fn failed(action: &'static str, url: &str, mut stderr: String) -> MirrorError {
+    if ["301", "302", "303", "307", "308"]
+        .iter()
+        .any(|code| stderr.ends_with(&format!("returned error: {code}")))
+    {
+        stderr.push_str("; redirects are not followed: if it should, name the address that it leads to");
     }
-    Ok(())
+    MirrorError::Git { action, url: without_user(url), stderr }
+}
+
+/// Reads up to `limit` bytes, and whether there were more; closing the pipe then ends whoever writes into it.
+fn bounded(pipe: impl Read, limit: u64) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    let _ = pipe.take(limit + 1).read_to_end(&mut bytes);
+    let over = bytes.len() as u64 > limit;
+    (bytes, over)
 }
 
 fn folder_size(folder: &Path) -> u64 {
@@ -84,62 +358,11 @@ fn kill_group(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn wait(
-    child: &mut Child,
-    packs: &Path,
-    project: &str,
-    observer: &dyn Observer,
-) -> Result<bool, MirrorError> {
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().map_err(MirrorError::io("git"))? {
-            return Ok(status.success());
-        }
-        let cancelled = observer.cancelled();
-        if cancelled || start.elapsed() > WALL || folder_size(packs) > PACKS {
-            kill_group(child);
-            if cancelled {
-                return Err(MirrorError::Cancelled { what: project.to_owned() });
-            }
-            return Ok(false);
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Shows git's progress lines as they come, and returns the others: what it says when it fails.
-fn last_words(mut stderr: impl Read, project: &str, observer: &dyn Observer) -> String {
-    let mut line = Vec::new();
-    let mut kept: VecDeque<String> = VecDeque::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let n = match stderr.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => break,
-        };
-        for byte in &buffer[..n] {
-            match byte {
-                b'\r' | b'\n' => {
-                    let text = String::from_utf8_lossy(&line);
-                    let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
-                    line.clear();
-                    if let Some((done, total)) = progress(&text) {
-                        observer.fetching(&format!("{project} (objects)"), done, Some(total));
-                    } else if !text.is_empty() {
-                        kept.push_back(text);
-                        if kept.len() > 10 {
-                            kept.pop_front();
-                        }
-                    }
-                }
-                b if line.len() < 1000 => line.push(*b),
-                _ => {}
-            }
-        }
-    }
-    Vec::from(kept).join("; ")
+/// What an upstream's git tells about its own progress.
+fn is_chatter(line: &str) -> bool {
+    ["remote: Enumerating", "remote: Counting", "remote: Compressing", "remote: Total", "Cloning into"]
+        .iter()
+        .any(|start| line.starts_with(start))
 }
 
 /// `Receiving objects:  42% (420/1000), 1.2 MiB | …`

@@ -41,7 +41,7 @@ impl Server {
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let registry = Registry::new(store, access).with_limits(limits);
                 let shutdown = async { drop(stopped.await) };
-                hab_registry::serve(listener, registry, Default::default(), shutdown).await.unwrap();
+                hab_registry::serve(listener, registry, axum::Router::default(), shutdown).await.unwrap();
             });
         });
         let address = address.recv_timeout(Duration::from_secs(20)).unwrap();

@@ -82,12 +82,21 @@ impl Catalog {
 
     /// Every name of `kind`, by name, and what bytes it was when it was last seen.
     pub async fn names(&self, kind: &str) -> Result<Vec<(String, Mirrored)>> {
+        self.names_below(kind, "").await
+    }
+
+    /// Of [`Catalog::names`], those that begin with `prefix`.
+    pub async fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<(String, Mirrored)>> {
         let rows: Vec<(String, String, i64, i64)> = query_as(
             "SELECT name, digest, size, first_seen FROM mirrored AS newest
-             WHERE kind = $1 AND seq = (SELECT MAX(seq) FROM mirrored WHERE kind = newest.kind AND name = newest.name)
+             WHERE kind = $1 AND name >= $2 AND name < $3
+             AND seq = (SELECT MAX(seq) FROM mirrored WHERE kind = newest.kind AND name = newest.name)
              ORDER BY name",
         )
         .bind(kind)
+        .bind(prefix)
+        // Where they end in the order of bytes, which is the key's.
+        .bind(format!("{prefix}\u{10ffff}"))
         .fetch_all(&self.readers)
         .await
         .map_err(Error::database("list the names of a kind"))?;

@@ -67,6 +67,22 @@ async fn a_blob_of_a_manifest_cannot_be_taken_out_before_the_manifest() {
 }
 
 #[tokio::test]
+async fn names_are_listed_by_what_they_begin_with_as_they_were_seen_last() {
+    let world = World::new().await;
+    let catalog = &world.store.catalog;
+    let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+    for name in ["ab 1", "abc 1", "abc 2", "abc-d 1", "abcd 1", "ABC 1"] {
+        assert!(catalog.remember("line", name, &a, 1, 1).await.unwrap());
+    }
+    assert!(catalog.remember("other", "abc 3", &a, 1, 1).await.unwrap());
+    assert!(catalog.remember("line", "abc 1", &b, 2, 2).await.unwrap());
+    let found = catalog.names_below("line", "abc ").await.unwrap();
+    let found: Vec<_> = found.iter().map(|(name, fact)| (name.as_str(), &fact.digest, fact.size)).collect();
+    assert_eq!(found, [("abc 1", &b, 2), ("abc 2", &a, 1)]);
+    assert_eq!(catalog.names("line").await.unwrap().len(), 6);
+}
+
+#[tokio::test]
 async fn tags_come_in_byte_order_and_in_pages() {
     let world = World::new().await;
     let image = Image::new("one");

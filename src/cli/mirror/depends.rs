@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hab_mirror::depends::{Selection, Triplet};
 
-use super::{Global, print_json, terminal, usage};
+use crate::cli::{Global, print_json, terminal, usage};
 use crate::farm::{Farm, FarmError, Progress};
 
 pub const PINNED: &str = "\

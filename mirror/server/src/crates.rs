@@ -1,0 +1,70 @@
+//! A sparse crates index and its .crate files, for cargo to use as a source replacement (Cargo book, "Index Format").
+
+use std::io::Read as _;
+
+use axum::extract::{Path, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use hab_mirror::{Keep, KeepError, crates, kinds};
+use hab_oci::Digest;
+
+use crate::Mirror;
+use crate::error::Error;
+use crate::files::{has, named, tag};
+
+pub(crate) async fn get(
+    State(mirror): State<Mirror>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Result<Response, Error> {
+    // One place decides, because `dl` is the beginning of a crate's name too.
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["config.json"] => configuration(request.headers()),
+        ["dl", name, version, "download"] => {
+            named(mirror, kinds::CRATE, format!("{name} {version}"), request).await
+        }
+        _ => entry(&mirror, crates::asked(&path).ok_or(Error::NotFound)?, request.headers()).await,
+    }
+}
+
+/// Where the files are: below the address by which this client reaches the mirror, for cargo takes no relative one.
+fn configuration(headers: &HeaderMap) -> Result<Response, Error> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or(Error::NoHost)?;
+    let host: Authority = host.parse().map_err(|_| Error::NoHost)?;
+    // Of an authority, only a host and a port: somebody's name before it would be sent along, and braces are cargo's.
+    if !host.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b)) {
+        return Err(Error::NoHost);
+    }
+    let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let scheme = if secure { "https" } else { "http" };
+    let body = format!("{{\"dl\":\"{scheme}://{host}/crates/dl\"}}\n");
+    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body)
+        .into_response())
+}
+
+/// The kept lines of a crate.
+async fn entry(mirror: &Mirror, name: &str, headers: &HeaderMap) -> Result<Response, Error> {
+    let (keep, prefix) = (mirror.keep.clone(), format!("{name} "));
+    let lines = tokio::task::spawn_blocking(move || lines(keep.as_ref(), &prefix)).await??;
+    if lines.is_empty() {
+        return Err(Error::NotKept);
+    }
+    let tag = tag(&Digest::of(&lines))?;
+    if has(headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    let kind = HeaderValue::from_static("text/plain");
+    Ok(([(header::ETAG, tag), (header::CONTENT_TYPE, kind)], lines).into_response())
+}
+
+fn lines(keep: &dyn Keep, prefix: &str) -> Result<Vec<u8>, KeepError> {
+    let mut lines = Vec::new();
+    for kept in keep.names_below(kinds::CRATE_LINE, prefix)? {
+        if let Some(mut file) = keep.open(&kept.digest)? {
+            file.read_to_end(&mut lines).map_err(|e| KeepError::Store(Box::new(e)))?;
+            lines.push(b'\n');
+        }
+    }
+    Ok(lines)
+}

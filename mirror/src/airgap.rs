@@ -1,0 +1,280 @@
+//! The format of an export: one zstd-compressed tar. First `manifest.json`, which says what follows and how large it is;
+//! then `journals/<project>`, `bundles/<project>`, `certificates/<name>` and `blobs/<hex>`, in the manifest's order.
+//!
+//! A reader takes nothing for granted: an entry that the manifest does not announce, or of another size, ends the reading.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use hab_oci::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::MirrorError;
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+/// The largest manifest that is read, in bytes: a million blobs.
+const MANIFEST: u64 = 256 << 20;
+/// The largest decompression window, as a power of two, so that a file cannot ask for all memory.
+const WINDOW: u32 = 27;
+
+/// What an export holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of the format.
+    pub format: u32,
+    /// When it was made, in unix seconds.
+    pub created: i64,
+    /// The digest of the manifest of the earlier export that this one continues.
+    pub since: Option<Digest>,
+    /// Git projects.
+    pub projects: Vec<ProjectEntry>,
+    /// Certificates: file names and sizes in bytes.
+    pub certificates: Vec<(String, u64)>,
+    /// Blobs that follow, and their sizes in bytes.
+    pub blobs: Vec<(Digest, u64)>,
+    /// Blobs that the earlier exports held.
+    pub assumed: Vec<Digest>,
+    /// What names stand for which blobs.
+    pub names: Vec<Named>,
+}
+
+/// A project of an export.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectEntry {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub project: String,
+    /// Every ref, those under `refs/history/` among them, and the object it names.
+    pub refs: BTreeMap<String, String>,
+    /// The journal's size in bytes.
+    pub journal: u64,
+    /// The bundle's size in bytes; 0: there is none, because nothing is new.
+    pub bundle: u64,
+}
+
+/// A name and its blob.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// The kind of name.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+    /// The blob.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Manifest {
+    /// An empty one.
+    pub fn new(created: i64) -> Self {
+        Self {
+            format: FORMAT,
+            created,
+            since: None,
+            projects: Vec::new(),
+            certificates: Vec::new(),
+            blobs: Vec::new(),
+            assumed: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+
+    /// Its text, as it is in the file.
+    pub fn to_text(&self) -> String {
+        // Only a map with keys that are not strings could fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What later exports call it by.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_text().as_bytes())
+    }
+
+    /// Every blob that is there once this is imported.
+    pub fn all_blobs(&self) -> impl Iterator<Item = &Digest> {
+        self.blobs.iter().map(|(digest, _)| digest).chain(&self.assumed)
+    }
+
+    /// The entries that follow it, in order.
+    fn entries(&self) -> Vec<(Content, u64)> {
+        let mut all = Vec::new();
+        for project in &self.projects {
+            all.push((Content::Journal(project.name.clone()), project.journal));
+            if project.bundle > 0 {
+                all.push((Content::Bundle(project.name.clone()), project.bundle));
+            }
+        }
+        all.extend(self.certificates.iter().map(|(name, size)| (Content::Certificate(name.clone()), *size)));
+        all.extend(self.blobs.iter().map(|(digest, size)| (Content::Blob(digest.clone()), *size)));
+        all
+    }
+}
+
+/// One entry after the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A project's journal.
+    Journal(String),
+    /// A project's bundle (gitformat-bundle(5)).
+    Bundle(String),
+    /// An OpenPGP certificate.
+    Certificate(String),
+    /// A blob.
+    Blob(Digest),
+}
+
+impl Content {
+    fn path(&self) -> String {
+        match self {
+            Self::Journal(name) => format!("journals/{name}"),
+            Self::Bundle(name) => format!("bundles/{name}"),
+            Self::Certificate(name) => format!("certificates/{name}"),
+            Self::Blob(digest) => format!("blobs/{}", digest.hex()),
+        }
+    }
+}
+
+/// Writes an export beside `file` and renames it when it is whole. `open` gives the bytes of each entry in turn.
+pub fn write(
+    file: &Path,
+    manifest: &Manifest,
+    mut open: impl FnMut(&Content) -> Result<File, MirrorError>,
+    mut told: impl FnMut(u64, u64) -> bool,
+) -> Result<(), MirrorError> {
+    let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
+    let io = |e| MirrorError::io(file)(e);
+    let mut zstd = zstd::Encoder::new(temporary.as_file(), 3).map_err(io)?;
+    zstd.multithread(std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)))
+        .map_err(io)?;
+    let mut tar = tar::Builder::new(zstd);
+    let text = manifest.to_text();
+    append(&mut tar, "manifest.json", text.len() as u64, text.as_bytes()).map_err(io)?;
+    let entries = manifest.entries();
+    let total: u64 = entries.iter().map(|(_, size)| size).sum();
+    let mut done = 0;
+    for (content, size) in &entries {
+        append(&mut tar, &content.path(), *size, open(content)?).map_err(io)?;
+        done += size;
+        if !told(done, total) {
+            return Err(MirrorError::Cancelled { what: file.display().to_string() });
+        }
+    }
+    tar.into_inner().and_then(zstd::Encoder::finish).map_err(io)?;
+    temporary.as_file().sync_all().map_err(io)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(temporary.path(), mode).map_err(io)?;
+    temporary.persist(file).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, size: u64, bytes: impl Read) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    let mut bytes = bytes.take(size);
+    tar.append_data(&mut header, path, &mut bytes)?;
+    // A file that shrank meanwhile would make every later entry unreadable.
+    if bytes.limit() > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+/// Reads an export: its manifest to `begin`, then every entry in the manifest's order to `take`.
+pub fn read(
+    file: &Path,
+    begin: impl FnOnce(&Manifest) -> Result<(), MirrorError>,
+    mut take: impl FnMut(&Manifest, &Content, u64, &mut dyn Read) -> Result<(), MirrorError>,
+) -> Result<Manifest, MirrorError> {
+    let malformed = |detail: String| MirrorError::Malformed {
+        what: file.display().to_string(),
+        expected: "an export of a mirror",
+        detail,
+    };
+    let broken = |e: io::Error| malformed(e.to_string());
+    let opened = File::open(file).map_err(MirrorError::io(file))?;
+    let mut zstd = zstd::Decoder::new(opened).map_err(broken)?;
+    zstd.window_log_max(WINDOW).map_err(broken)?;
+    let mut tar = tar::Archive::new(zstd);
+    let mut entries = tar.entries().map_err(broken)?;
+    let mut next = |path: &str, most: u64| {
+        let entry =
+            entries.next().ok_or_else(|| malformed(format!("it ends before {path}")))?.map_err(broken)?;
+        let name = entry.path_bytes().into_owned();
+        if name != path.as_bytes() || !entry.header().entry_type().is_file() {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            return Err(malformed(format!("where {path} should be is {name}")));
+        }
+        if entry.size() > most {
+            return Err(malformed(format!("{path} has {} bytes, not {most}", entry.size())));
+        }
+        Ok(entry)
+    };
+    let mut text = Vec::new();
+    next("manifest.json", MANIFEST)?.read_to_end(&mut text).map_err(broken)?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
+    if manifest.format != FORMAT {
+        return Err(malformed(format!("it is of format {}, this program reads {FORMAT}", manifest.format)));
+    }
+    check(&manifest).map_err(malformed)?;
+    begin(&manifest)?;
+    for (content, size) in manifest.entries() {
+        let mut entry = Watched { inner: next(&content.path(), size)?, failed: None };
+        let taken = take(&manifest, &content, size, &mut entry);
+        // Whoever was given it cannot know that it was the file's fault.
+        if let Some(detail) = entry.failed {
+            return Err(malformed(format!("{} does not read: {detail}", content.path())));
+        }
+        taken?;
+    }
+    Ok(manifest)
+}
+
+/// Remembers whether reading failed.
+struct Watched<R> {
+    inner: R,
+    failed: Option<String>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(to).inspect_err(|e| self.failed = Some(e.to_string()))
+    }
+}
+
+/// The manifest of an export, without what follows it.
+pub fn manifest(file: &Path) -> Result<Manifest, MirrorError> {
+    let mut found = None;
+    let stop = |manifest: &Manifest| {
+        found = Some(manifest.clone());
+        Err(MirrorError::Cancelled { what: String::new() })
+    };
+    match read(file, stop, |_, _, _, _| Ok(())) {
+        Err(MirrorError::Cancelled { .. }) => {}
+        Err(e) => return Err(e),
+        Ok(manifest) => return Ok(manifest),
+    }
+    found.ok_or_else(|| MirrorError::Cancelled { what: file.display().to_string() })
+}
+
+/// Names become file names.
+fn check(manifest: &Manifest) -> Result<(), String> {
+    for project in &manifest.projects {
+        if !crate::git::is_project_name(&project.name) {
+            return Err(format!("{:?} is not a project's name", project.name));
+        }
+    }
+    let plain =
+        |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('/') && name.len() < 200;
+    match manifest.certificates.iter().find(|(name, size)| !plain(name) || *size > 16 << 20) {
+        Some((name, _)) => Err(format!("{name:?} is not a certificate's file")),
+        None => Ok(()),
+    }
+}

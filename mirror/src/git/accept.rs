@@ -1,0 +1,89 @@
+//! A person decides about a ref that waits.
+
+use super::journal::{Change, Seen};
+use super::program::Git;
+use super::sync::{beside, now};
+use super::url::Allow;
+use super::{Bounds, GitMirror};
+use crate::{MirrorError, Observer};
+
+/// Who decides, where a journal's entry names an upstream.
+const OPERATOR: &str = "operator";
+
+/// A decision about a ref.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Accepted {
+    /// Which ref.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// What it named.
+    pub old: String,
+    /// What it names now.
+    pub new: String,
+}
+
+impl GitMirror {
+    /// Lets the frozen ref `name` (`v1.0`, or whole) name `value` from now on: an id, or its beginning, that the ref was
+    /// seen to have since the last decision; the newest one without. The one it had stays under `refs/history/`.
+    pub fn accept(
+        &self,
+        name: &str,
+        value: Option<&str>,
+        observer: &dyn Observer,
+    ) -> Result<Accepted, MirrorError> {
+        let _alone = self.lock(observer)?;
+        let mut journal = self.journal()?;
+        let unknown = |detail: String| MirrorError::NotFrozen {
+            project: self.project.clone(),
+            name: name.to_owned(),
+            detail,
+        };
+        let fits = |full: &&&str| **full == name || full.ends_with(&format!("/{name}"));
+        let frozen = journal.frozen();
+        let reference = match frozen.iter().filter(fits).collect::<Vec<_>>().as_slice() {
+            [one] => (**one).to_owned(),
+            [] if frozen.is_empty() => return Err(unknown("nothing of this project waits".to_owned())),
+            [] => return Err(unknown(format!("what waits is {}", frozen.join(", ")))),
+            several => {
+                let names: Vec<_> = several.iter().map(|name| **name).collect();
+                return Err(unknown(format!("it may be {}", names.join(" or "))));
+            }
+        };
+        let old = self.repository.refname_to_id(&reference).map_err(self.broken())?.to_string();
+        let undecided = journal.undecided(&reference);
+        let mut values: Vec<&str> = undecided.iter().filter_map(|e| e.new.as_deref()).collect();
+        values.insert(0, &old);
+        let new = match value {
+            None => values.last().copied(),
+            Some(value) if value.len() < 7 => None,
+            Some(value) => values.iter().find(|id| id.starts_with(value)).copied(),
+        };
+        let new = new.map(str::to_owned).ok_or_else(|| {
+            values.dedup();
+            unknown(format!("it was seen to be {}; give 7 or more digits of one", values.join(", ")))
+        })?;
+        if !self.has(&new)? {
+            return Err(unknown(format!("{new} is not here; sync first")));
+        }
+        let seen = Seen {
+            upstream: OPERATOR.to_owned(),
+            reference: reference.clone(),
+            kind: Change::Accepted,
+            old: Some(old.clone()),
+            new: Some(new.clone()),
+        };
+        journal.append(now(), &[seen])?;
+        let git = Git {
+            project: &self.project,
+            allow: Allow::default(),
+            bounds: Bounds::default(),
+            tolerate: &[],
+            observer,
+        };
+        if new != old {
+            let text = beside(&reference, &old) + &format!("update {reference} {new} {old}\n");
+            git.update_refs(&self.path, text)?;
+        }
+        Ok(Accepted { reference, old, new })
+    }
+}

@@ -1,0 +1,114 @@
+//! Where an upstream's objects land first: a repository of its own, in which nothing here ever looks for anything. Git
+//! checks what arrives there, and only then are its packs moved to the others.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use git2::{Oid, Repository};
+
+use super::program::Git;
+use crate::MirrorError;
+
+pub(super) struct Quarantine<'a> {
+    git: &'a Git<'a>,
+    path: PathBuf,
+    /// The object folder that its packs will be moved to.
+    objects: &'a Path,
+}
+
+impl<'a> Quarantine<'a> {
+    /// An empty one; what a run that was killed left there is removed. `known` are commits and tags that are here
+    /// already: what they reach is not sent again.
+    pub(super) fn new(
+        git: &'a Git<'a>,
+        path: PathBuf,
+        objects: &'a Path,
+        known: &BTreeMap<String, Oid>,
+    ) -> Result<Self, MirrorError> {
+        clear(&path)?;
+        let this = Self { git, path, objects };
+        if !known.is_empty() {
+            Repository::init_bare(&this.path).map_err(this.broken())?;
+            // Not "sorted" and not "peeled": git then takes nothing for granted.
+            let refs = known.iter().fold(String::new(), |all, (name, id)| all + &format!("{id} {name}\n"));
+            let packed = this.path.join("packed-refs");
+            fs::write(&packed, refs).map_err(MirrorError::io(&packed))?;
+        }
+        Ok(this)
+    }
+
+    /// Brings the named refs, or at first all branches and tags, from `url`; returns the values that arrived.
+    pub(super) fn fetch(
+        &self,
+        url: &str,
+        names: &[&str],
+        clone: bool,
+    ) -> Result<BTreeMap<String, Oid>, MirrorError> {
+        if clone {
+            self.git.clone(url, &self.path)?;
+        } else {
+            if !self.path.exists() {
+                Repository::init_bare(&self.path).map_err(self.broken())?;
+            }
+            self.git.fetch(url, names, &self.path, self.objects)?;
+        }
+        let largest = self.git.largest(url, &self.path)?;
+        if largest > self.git.bounds.object {
+            let stderr = format!(
+                "it has an object of {largest} bytes, more than the {} that are allowed",
+                self.git.bounds.object
+            );
+            return Err(MirrorError::Git { action: "fetch", url: super::url::without_user(url), stderr });
+        }
+        let mut arrived = BTreeMap::new();
+        let repository = Repository::open_bare(&self.path).map_err(self.broken())?;
+        for reference in repository.references().map_err(self.broken())? {
+            let reference = reference.map_err(self.broken())?;
+            if let (Ok(name), Some(id)) = (reference.name(), reference.target())
+                && !name.starts_with("refs/known/")
+            {
+                arrived.insert(name.to_owned(), id);
+            }
+        }
+        Ok(arrived)
+    }
+
+    /// The branch that a clone's HEAD names.
+    pub(super) fn head(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path.join("HEAD")).ok()?;
+        Some(text.strip_prefix("ref: ")?.trim().to_owned())
+    }
+
+    /// Moves what arrived to where it is read from; a pack's index last, because with it the pack begins to exist.
+    pub(super) fn release(self) -> Result<(), MirrorError> {
+        let (from, to) = (self.path.join("objects/pack"), self.objects.join("pack"));
+        let mut files: Vec<_> =
+            fs::read_dir(&from).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+        files.sort_by_key(|name| name.to_string_lossy().ends_with(".idx"));
+        fs::create_dir_all(&to).map_err(MirrorError::io(&to))?;
+        let mut moved = false;
+        for name in files {
+            if name.to_string_lossy().starts_with("pack-") {
+                fs::rename(from.join(&name), to.join(&name)).map_err(MirrorError::io(to.join(&name)))?;
+                moved = true;
+            }
+        }
+        if moved {
+            File::open(&to).and_then(|folder| folder.sync_all()).map_err(MirrorError::io(&to))?;
+        }
+        clear(&self.path)
+    }
+
+    fn broken(&self) -> impl Fn(git2::Error) -> MirrorError + '_ {
+        |source| MirrorError::Repository { path: self.path.clone(), source }
+    }
+}
+
+/// Removes a quarantine and all that is in it.
+pub(super) fn clear(path: &Path) -> Result<(), MirrorError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(MirrorError::io(path)(e)),
+        _ => Ok(()),
+    }
+}

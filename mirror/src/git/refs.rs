@@ -1,0 +1,103 @@
+//! Names and patterns of refs.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a ref may be named so (git-check-ref-format(1)), below `refs/`.
+pub(super) fn is_ref_name(name: &str) -> bool {
+    name.starts_with("refs/") && name.len() <= 1024 && git2::Reference::is_valid_name(name)
+}
+
+/// A full ref name with at most one `*`, which stands for anything: `refs/heads/*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RefPattern {
+    before: String,
+    after: Option<String>,
+}
+
+impl RefPattern {
+    /// Whether a ref's full name fits.
+    pub fn matches(&self, name: &str) -> bool {
+        match &self.after {
+            None => name == self.before,
+            Some(after) => {
+                name.len() >= self.before.len() + after.len()
+                    && name.starts_with(&self.before)
+                    && name.ends_with(after.as_str())
+            }
+        }
+    }
+
+    /// Whether all that fits is a branch or a tag.
+    pub(super) fn is_branch_or_tag(&self) -> bool {
+        self.before.starts_with("refs/heads/") || self.before.starts_with("refs/tags/")
+    }
+
+    /// Branches and tags: what a project's refs are when nobody says otherwise.
+    pub fn usual() -> Vec<Self> {
+        let all = |before: &str| Self { before: before.to_owned(), after: Some(String::new()) };
+        vec![all("refs/heads/"), all("refs/tags/")]
+    }
+}
+
+impl FromStr for RefPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (before, after) = match text.split_once('*') {
+            Some((before, after)) => (before.to_owned(), Some(after.to_owned())),
+            None => (text.to_owned(), None),
+        };
+        let ours = ["refs/history/", "refs/known/"];
+        if !is_ref_name(&text.replacen('*', "x", 1)) || ours.iter().any(|prefix| before.starts_with(prefix)) {
+            return Err(format!(
+                "{text:?} is not a ref's full name with at most one *, such as refs/heads/*"
+            ));
+        }
+        // `refs/*` would take the names that the mirror keeps for itself.
+        if before == "refs/" {
+            return Err(format!(
+                "{text:?} is too wide; name refs/heads/*, refs/tags/* and what else is wanted"
+            ));
+        }
+        Ok(Self { before, after })
+    }
+}
+
+impl TryFrom<String> for RefPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<RefPattern> for String {
+    fn from(pattern: RefPattern) -> Self {
+        match pattern.after {
+            Some(after) => format!("{}*{after}", pattern.before),
+            None => pattern.before,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_star_stands_for_anything() {
+        let pattern = |text: &str| text.parse::<RefPattern>();
+        assert!(pattern("refs/heads/*.x").unwrap().matches("refs/heads/29.x"));
+        assert!(!pattern("refs/heads/*.x").unwrap().matches("refs/heads/master"));
+        assert!(pattern("refs/heads/master").unwrap().matches("refs/heads/master"));
+        assert!(!pattern("refs/heads/aba*aba").unwrap().matches("refs/heads/aba"));
+        for bad in
+            ["heads/*", "refs/*", "refs/heads/*/*", "refs/../x", "refs/history/*", "refs/heads/a b", "*"]
+        {
+            assert!(pattern(bad).is_err(), "{bad}");
+        }
+    }
+}

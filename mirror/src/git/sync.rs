@@ -1,0 +1,364 @@
+//! One sync: ask every upstream what it has, fetch what is missing into quarantine, write down what changed, and only
+//! then move refs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use git2::Oid;
+
+use super::change::{Action, Answer, Here, Step, is_tag};
+use super::journal::Journal;
+use super::program::Git;
+use super::quarantine::{self, Quarantine};
+use super::refs::RefPattern;
+use super::url::{Allow, without_user};
+use super::{Bounds, GitMirror};
+use crate::{MirrorError, Observer};
+
+/// From where, and what.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Upstreams, the preferred one first. The first that answers counts; the others' tags are compared with its.
+    pub urls: &'a [String],
+    /// Which refs.
+    pub refs: &'a [RefPattern],
+    /// Which transports beside https, ssh and git.
+    pub allow: Allow,
+    /// Checks of fsck that this history is known not to pass.
+    pub tolerate: &'a [String],
+    /// What an upstream may cost.
+    pub bounds: Bounds,
+}
+
+/// What a sync did.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Synced {
+    /// The upstream whose refs counted.
+    pub upstream: String,
+    /// How many refs moved or were made.
+    pub moved: usize,
+    /// How many changes were written down.
+    pub changes: usize,
+    /// The refs that wait for a person.
+    pub frozen: Vec<String>,
+}
+
+/// An upstream that answered: its address, and what of it is wanted.
+struct Told<'a> {
+    url: &'a str,
+    answer: Answer,
+}
+
+impl GitMirror {
+    /// Brings the mirror up to date. One process at a time; another waits. Whenever it ends or is killed, every ref that
+    /// was here before is here still.
+    pub fn sync(&self, wish: &Wish<'_>, observer: &dyn Observer) -> Result<Synced, MirrorError> {
+        for url in wish.urls {
+            wish.allow.check(url)?;
+        }
+        let _alone = self.lock(observer)?;
+        let git = Git {
+            project: &self.project,
+            allow: wish.allow,
+            bounds: wish.bounds,
+            tolerate: wish.tolerate,
+            observer,
+        };
+        let here = self.targets("refs/")?;
+        let mut journal = self.journal()?;
+        self.keep_beside(&git, &here, &journal)?;
+        let mut last = None;
+        let mut told = self.ask(&git, wish, &mut last)?;
+        // Whoever cannot give what it says it has is asked no more, and everything is begun anew without it.
+        let (quarantine, head) = loop {
+            let Some(first) = told.first() else {
+                quarantine::clear(&self.quarantine())?;
+                return Err(last.unwrap_or_else(|| self.no_upstream()));
+            };
+            let head = self.unborn()?.then(|| git.head(first.url)).flatten();
+            match self.fetch(&git, &here, &mut told) {
+                Ok(quarantine) => break (quarantine, head),
+                Err((at, e @ MirrorError::Git { .. })) => {
+                    if wish.urls.len() > 1 {
+                        observer.note(&format!("{}: {e}", self.project));
+                    }
+                    told.remove(at);
+                    last = Some(e);
+                }
+                Err((_, e)) => return Err(e),
+            }
+        };
+        let head = head.or_else(|| quarantine.as_ref().and_then(Quarantine::head));
+        if let Some(quarantine) = quarantine {
+            quarantine.release()?;
+        }
+        let answers: Vec<_> = told.into_iter().map(|t| t.answer).collect();
+        let synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
+        self.point_head(head.as_deref())?;
+        Ok(synced)
+    }
+
+    /// Takes refs whose objects are here already, as if the upstream `name` had answered with them.
+    pub(super) fn take_refs(
+        &self,
+        name: &str,
+        refs: &BTreeMap<String, String>,
+        wish: &Wish<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Synced, MirrorError> {
+        let _alone = self.lock(observer)?;
+        let (allow, bounds, tolerate) = (wish.allow, wish.bounds, wish.tolerate);
+        let git = Git { project: &self.project, allow, bounds, tolerate, observer };
+        let mut journal = self.journal()?;
+        self.keep_beside(&git, &self.targets("refs/")?, &journal)?;
+        // What the journal says and no ref does yet was taken over with it.
+        let here = self.targets("refs/")?;
+        let parse = |(name, id): (&String, &String)| Some((name.clone(), Oid::from_str(id).ok()?));
+        let refs = refs.iter().filter_map(parse).collect();
+        let answers = [Answer { upstream: name.to_owned(), refs }];
+        let synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
+        self.point_head(None)?;
+        Ok(synced)
+    }
+
+    /// Writes down what the answers change, and moves the refs that follow.
+    fn settle(
+        &self,
+        git: &Git<'_>,
+        wish: &Wish<'_>,
+        here: &BTreeMap<String, Oid>,
+        journal: &mut Journal,
+        answers: &[Answer],
+    ) -> Result<Synced, MirrorError> {
+        let upstream = answers.first().map(|answer| answer.upstream.clone()).unwrap_or_default();
+        let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
+        let refs = here.iter().filter(|(name, _)| wanted(name)).map(|(n, id)| (n.clone(), *id)).collect();
+        let steps = self.steps(&refs, journal, answers);
+        let steps = self.fitting(here, steps, git.observer);
+        let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
+        let changes = journal.append(now(), &seen)?;
+        let moved = self.act(git, &steps)?;
+        for step in steps.iter().filter(|step| step.seen.kind.freezes()) {
+            let (kind, name, ours) = (step.seen.kind, &step.seen.reference, step.seen.old.as_deref());
+            git.observer.note(&format!(
+                "{}: {name} is {kind} at {}: it stays at {} until `hab-build mirror accept {} {name}`",
+                self.project,
+                step.seen.upstream,
+                ours.unwrap_or_default(),
+                self.project
+            ));
+        }
+        let frozen = journal.frozen().into_iter().map(str::to_owned).collect();
+        Ok(Synced { upstream, moved, changes, frozen })
+    }
+
+    /// Asks every upstream for its refs. Those that do not answer are told, and left out.
+    fn ask<'a>(
+        &self,
+        git: &Git<'_>,
+        wish: &Wish<'a>,
+        last: &mut Option<MirrorError>,
+    ) -> Result<Vec<Told<'a>>, MirrorError> {
+        let all = !wish.refs.iter().all(RefPattern::is_branch_or_tag);
+        let mut told = Vec::new();
+        for url in wish.urls {
+            match git.ls_remote(url, all) {
+                Ok(mut refs) => {
+                    refs.retain(|name, _| wish.refs.iter().any(|pattern| pattern.matches(name)));
+                    told.push(Told { url, answer: Answer { upstream: without_user(url), refs } });
+                }
+                Err(e @ MirrorError::Git { .. }) => {
+                    if wish.urls.len() > 1 {
+                        git.observer.note(&format!("{}: {e}", self.project));
+                    }
+                    *last = Some(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(told)
+    }
+
+    /// Fetches into quarantine what is missing here: of the first upstream everything, of the others the tags that are
+    /// not the same. On failure says whose fault it was.
+    fn fetch<'g>(
+        &'g self,
+        git: &'g Git<'g>,
+        here: &BTreeMap<String, Oid>,
+        told: &mut [Told<'_>],
+    ) -> Result<Option<Quarantine<'g>>, (usize, MirrorError)> {
+        let first: BTreeMap<String, Oid> = told.first().map(|t| t.answer.refs.clone()).unwrap_or_default();
+        let mut quarantine: Option<Quarantine<'_>> = None;
+        for (at, Told { url, answer }) in told.iter_mut().enumerate() {
+            let differs =
+                |name: &str, id: Oid| is_tag(name) && first.get(name).or(here.get(name)) != Some(&id);
+            let mut missing = Vec::new();
+            for (name, id) in &answer.refs {
+                if (at == 0 || differs(name, *id)) && !self.holds(*id).map_err(|e| (at, e))? {
+                    missing.push(name.clone());
+                }
+            }
+            if at > 0 {
+                // A tag that only the others have is not taken from them.
+                missing.retain(|name| first.contains_key(name) || here.contains_key(name));
+            }
+            if missing.is_empty() {
+                continue;
+            }
+            let known = self.known().map_err(|e| (at, e))?;
+            let fresh = known.is_empty() && quarantine.is_none();
+            let place = match quarantine.take() {
+                Some(place) => place,
+                None => {
+                    Quarantine::new(git, self.quarantine(), &self.objects, &known).map_err(|e| (at, e))?
+                }
+            };
+            let simple = missing.iter().all(|name| name.starts_with("refs/heads/") || is_tag(name));
+            let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+            let arrived = place.fetch(url, &names, fresh && simple).map_err(|e| (at, e))?;
+            for name in &missing {
+                // It may have gone on since it was asked.
+                match arrived.get(name) {
+                    Some(id) => answer.refs.insert(name.clone(), *id),
+                    None => answer.refs.remove(name),
+                };
+            }
+            quarantine = Some(place);
+        }
+        Ok(quarantine)
+    }
+
+    fn steps(&self, refs: &BTreeMap<String, Oid>, journal: &Journal, answers: &[Answer]) -> Vec<Step> {
+        let contains =
+            |one: Oid, other: Oid| self.repository.graph_descendant_of(one, other).unwrap_or(false);
+        Here { refs, journal, contains: &contains }.steps(answers)
+    }
+
+    /// Leaves out refs that git could not hold: one whose name is a folder of another's, and a branch that is no commit.
+    /// One such ref must not hide all others.
+    fn fitting(&self, here: &BTreeMap<String, Oid>, steps: Vec<Step>, observer: &dyn Observer) -> Vec<Step> {
+        let mut names: BTreeSet<String> = here.keys().cloned().collect();
+        let mut unfit = |name: &str, id: Oid| {
+            let folder = format!("{name}/");
+            let above = name.match_indices('/').any(|(at, _)| names.contains(&name[..at]));
+            let below = names.range(folder.clone()..).next().is_some_and(|next| next.starts_with(&folder));
+            if above || below {
+                return Some("a ref that is here has a part of its name, or it of theirs");
+            }
+            if name.starts_with("refs/heads/") && self.repository.find_commit(id).is_err() {
+                return Some("it is a branch, but names no commit");
+            }
+            names.insert(name.to_owned());
+            None
+        };
+        let mut fits = |step: &Step| {
+            let Action::Move(id) = step.action else { return true };
+            let why = unfit(&step.seen.reference, id);
+            if let Some(why) = why {
+                observer.note(&format!("{}: {} is not mirrored: {why}", self.project, step.seen.reference));
+            }
+            why.is_none()
+        };
+        steps.into_iter().filter(|step| fits(step)).collect()
+    }
+
+    /// Moves refs, all at once; returns how many.
+    fn act(&self, git: &Git<'_>, steps: &[Step]) -> Result<usize, MirrorError> {
+        let mut moved = 0;
+        let mut text = String::new();
+        let zero = Oid::ZERO_SHA1.to_string();
+        for Step { seen, action } in steps {
+            match action {
+                Action::Move(to) => {
+                    moved += 1;
+                    let from = seen.old.as_deref().unwrap_or(&zero);
+                    text.push_str(&format!("update {} {to} {from}\n", seen.reference));
+                }
+                Action::Beside(id) => text.push_str(&beside(&seen.reference, &id.to_string())),
+                Action::Nothing => {}
+            }
+        }
+        if !text.is_empty() {
+            git.update_refs(&self.path, text)?;
+        }
+        Ok(moved)
+    }
+
+    /// Makes the refs that keep what the journal names and no other ref does, where a run that was killed did not.
+    fn keep_beside(
+        &self,
+        git: &Git<'_>,
+        here: &BTreeMap<String, Oid>,
+        journal: &Journal,
+    ) -> Result<(), MirrorError> {
+        let mut text = String::new();
+        for entry in journal.entries().iter().filter(|e| e.kind.freezes()) {
+            if let Some(id) = &entry.new {
+                let line = beside(&entry.reference, id);
+                let there = line.split(' ').nth(1).is_some_and(|name| here.contains_key(name));
+                let held = Oid::from_str(id).is_ok_and(|id| self.holds(id).unwrap_or(false));
+                if !there && held && !text.contains(&line) {
+                    text.push_str(&line);
+                }
+            }
+        }
+        if text.is_empty() { Ok(()) } else { git.update_refs(&self.path, text) }
+    }
+
+    /// What an upstream need not send: everything that any project in this object store names.
+    pub(super) fn known(&self) -> Result<BTreeMap<String, Oid>, MirrorError> {
+        let mut known = BTreeMap::new();
+        for (at, repository) in self.sharers()?.iter().enumerate() {
+            for reference in repository.references().map_err(self.broken())? {
+                let reference = reference.map_err(self.broken())?;
+                if let (Ok(name), Some(id)) = (reference.name(), reference.target()) {
+                    known.insert(format!("refs/known/{at}/{}", name.trim_start_matches("refs/")), id);
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// Whether HEAD names a branch that is not here yet.
+    fn unborn(&self) -> Result<bool, MirrorError> {
+        match self.repository.head() {
+            Ok(_) => Ok(false),
+            Err(e) if e.code() == git2::ErrorCode::UnbornBranch => {
+                Ok(self.known().is_ok_and(|k| !k.is_empty()))
+            }
+            Err(e) => Err(self.broken()(e)),
+        }
+    }
+
+    /// Lets HEAD name the branch that upstream's does, once, so that a clone checks something out.
+    fn point_head(&self, head: Option<&str>) -> Result<(), MirrorError> {
+        if let Err(e) = self.repository.head()
+            && e.code() == git2::ErrorCode::UnbornBranch
+        {
+            let wished = head.filter(|name| self.repository.find_reference(name).is_ok());
+            let branches = self.targets("refs/heads/")?;
+            let only = branches.keys().next().filter(|_| branches.len() == 1).map(String::as_str);
+            if let Some(name) = wished.or(only) {
+                self.repository.set_head(name).map_err(self.broken())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn no_upstream(&self) -> MirrorError {
+        MirrorError::NoUpstream {
+            what: self.project.clone(),
+            advice: "name one in hab.toml, or with `hab-build mirror add`".to_owned(),
+        }
+    }
+}
+
+/// An instruction of git-update-ref(1) that keeps another value of a ref.
+pub(super) fn beside(reference: &str, id: &str) -> String {
+    format!("update {}/{id} {id}\n", reference.replacen("refs/", "refs/history/", 1))
+}
+
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,218 @@
+//! What is mirrored: one small file a project, shipped or the operator's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::MirrorError;
+use crate::git::{RefPattern, is_project_name};
+
+/// The most often that an upstream is asked.
+const OFTEN: Duration = Duration::from_secs(60);
+
+/// A git project, as its file says. Plain data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Project {
+    /// Its name: the file's.
+    #[serde(skip)]
+    pub name: String,
+    /// Upstream addresses, the preferred one first; the first that answers counts, the others are compared with it.
+    pub urls: Vec<String>,
+    /// Which refs, as full names with at most one `*`; all branches and tags without.
+    #[serde(default = "RefPattern::usual")]
+    pub refs: Vec<RefPattern>,
+    /// The policy in keys/trust that its refs are judged by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// How often upstream is asked: `1h`, `30m`, `1d`.
+    #[serde(default = "Interval::usual")]
+    pub interval: Interval,
+    /// The project of which this is a fork: their objects are kept together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fork_of: Option<String>,
+    /// Checks of git's fsck that this project's history is known not to pass (git-config(1), `fsck.<msg-id>`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerate: Vec<String>,
+}
+
+/// A time between two syncs, of at least a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Interval(pub Duration);
+
+impl Interval {
+    fn usual() -> Self {
+        Self(Duration::from_secs(3600))
+    }
+}
+
+impl TryFrom<String> for Interval {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bad = || format!("{text:?} is not a time of at least a minute, such as 30m, 1h or 1d");
+        // A day is 24 hours here, which jiff would want to be told.
+        let hours = text
+            .strip_suffix('d')
+            .and_then(|days| days.parse::<u64>().ok())
+            .map(|days| days.saturating_mul(24));
+        let time = if let Some(hours) = hours {
+            Duration::from_secs(hours.saturating_mul(3600))
+        } else {
+            let span: jiff::SignedDuration = text.parse().map_err(|_| bad())?;
+            Duration::try_from(span).map_err(|_| bad())?
+        };
+        if time < OFTEN || time > Duration::from_secs(366 * 24 * 3600) {
+            return Err(bad());
+        }
+        Ok(Self(time))
+    }
+}
+
+impl From<Interval> for String {
+    fn from(interval: Interval) -> Self {
+        format!("{}s", interval.0.as_secs())
+    }
+}
+
+impl Project {
+    /// One that has nothing but addresses.
+    pub fn new(name: &str, urls: Vec<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            urls,
+            refs: RefPattern::usual(),
+            policy: None,
+            interval: Interval::usual(),
+            fork_of: None,
+            tolerate: Vec::new(),
+        }
+    }
+
+    /// Reads a project's file.
+    pub fn parse(name: &str, text: &str) -> Result<Self, MirrorError> {
+        let bad = |detail: String| MirrorError::Project { project: name.to_owned(), detail };
+        let project: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        let project = Self { name: name.to_owned(), ..project };
+        project.check().map_err(bad)?;
+        Ok(project)
+    }
+
+    /// Whether what it says can be: the sentence says what cannot.
+    pub fn check(&self) -> Result<(), String> {
+        if !is_project_name(&self.name) {
+            return Err(
+                "a project's name has letters, digits, -, _ and . only, and does not begin with a dot"
+                    .to_owned(),
+            );
+        }
+        if self.urls.is_empty() || self.refs.is_empty() {
+            return Err("it names no url, or no refs".to_owned());
+        }
+        if let Some(of) = self.fork_of.as_deref().filter(|of| !is_project_name(of) || *of == self.name) {
+            return Err(format!("it cannot be a fork of {of:?}"));
+        }
+        let word = |check: &&String| !check.is_empty() && check.bytes().all(|b| b.is_ascii_alphanumeric());
+        match self.tolerate.iter().find(|check| !word(check)) {
+            Some(check) => Err(format!("tolerate: {check:?} is not one of git fsck's message ids")),
+            None => Ok(()),
+        }
+    }
+
+    /// Its file.
+    pub fn to_text(&self) -> String {
+        // Only a map with keys that are not strings could fail.
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// All projects by name. A fork's objects lie with a project that is no fork itself.
+#[derive(Clone, Debug, Default)]
+pub struct Projects(BTreeMap<String, Project>);
+
+impl Projects {
+    /// Adds a project, or puts it in the place of one of its name.
+    pub fn add(&mut self, project: Project) {
+        self.0.insert(project.name.clone(), project);
+    }
+
+    /// Checks what only all of them together show.
+    pub fn check(&self) -> Result<(), MirrorError> {
+        for project in self.0.values() {
+            let Some(of) = &project.fork_of else { continue };
+            let detail = match self.0.get(of) {
+                None => format!("it is a fork of {of}, which is no project"),
+                Some(root) if root.fork_of.is_some() => {
+                    format!("it is a fork of {of}, which is a fork itself")
+                }
+                Some(_) => continue,
+            };
+            return Err(MirrorError::Project { project: project.name.clone(), detail });
+        }
+        Ok(())
+    }
+
+    /// The project of this name.
+    pub fn get(&self, name: &str) -> Option<&Project> {
+        self.0.get(name)
+    }
+
+    /// The project of this name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Project> {
+        self.0.get_mut(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Project> {
+        self.0.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_says_only_what_is_unusual() {
+        let project = Project::parse("p", "urls = [\"https://h.invalid/p.git\"]\n").unwrap();
+        assert_eq!(project.interval.0.as_secs(), 3600);
+        assert!(project.refs.iter().any(|r| r.matches("refs/tags/v1")));
+        assert_eq!(Project::parse("p", &project.to_text()).unwrap().to_text(), project.to_text());
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let url = "urls = [\"https://h.invalid/p.git\"]\n";
+        for (name, text, said) in [
+            ("p", String::new(), "missing field `urls`"),
+            ("p", "urls = []\n".to_owned(), "no url"),
+            ("../p", url.to_owned(), "a project's name"),
+            ("p", format!("{url}refs = [\"master\"]\n"), "not a ref's full name"),
+            ("p", format!("{url}interval = \"1s\"\n"), "at least a minute"),
+            ("p", format!("{url}interval = \"soon\"\n"), "at least a minute"),
+            ("p", format!("{url}fork-of = \"p\"\n"), "cannot be a fork"),
+            ("p", format!("{url}tolerate = [\"x=ignore\"]\n"), "message ids"),
+            ("p", format!("{url}colour = \"red\"\n"), "unknown field"),
+        ] {
+            let error = Project::parse(name, &text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_fork_has_a_root() {
+        let mut projects = Projects::default();
+        let fork = |name: &str, of: &str| Project {
+            fork_of: Some(of.to_owned()),
+            ..Project::new(name, vec!["https://h.invalid/p".to_owned()])
+        };
+        projects.add(fork("b", "a"));
+        assert!(projects.check().unwrap_err().to_string().contains("no project"));
+        projects.add(Project::new("a", vec!["https://h.invalid/a".to_owned()]));
+        projects.check().unwrap();
+        projects.add(fork("c", "b"));
+        assert!(projects.check().unwrap_err().to_string().contains("a fork itself"));
+    }
+}

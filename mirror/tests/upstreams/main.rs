@@ -1,0 +1,7 @@
+//! Git upstreams that misbehave, one test each: a sentence, and every ref that was here is here still.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod advertised;
+mod content;
+mod harness;
+mod transport;

@@ -1,0 +1,123 @@
+//! `hab-build mirror`: what is mirrored, what moved, and whether all of it is still here.
+
+mod carry;
+mod depends;
+mod packages;
+mod refs;
+mod sync;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Global;
+use crate::farm::Quiet;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// The git projects that are mirrored here: size, refs, last success, lag, and refs that wait for `accept`
+    List {
+        /// Also those that are known but not mirrored yet
+        #[arg(long)]
+        all: bool,
+    },
+    /// Add a project to those that are known; `sync` mirrors it
+    Add(refs::AddArgs),
+    /// Bring projects up to date with their upstreams
+    Sync {
+        /// The projects; without names, those that are mirrored already
+        projects: Vec<String>,
+        /// All known projects
+        #[arg(long, conflicts_with = "projects")]
+        all: bool,
+    },
+    /// Every change of a project's refs that was ever seen
+    Log {
+        /// The project
+        project: String,
+    },
+    /// Decide about a tag that moved or a branch that was rewritten: which value it has from now on
+    Accept {
+        /// The project
+        project: String,
+        /// The tag or branch, or its full name: v1.0, refs/heads/master
+        reference: String,
+        /// The id, or its first seven digits or more, of a value that it was seen to have; the newest one without
+        value: Option<String>,
+    },
+    /// Check a project's ref journal, and that every object it names is still here and whole
+    Verify {
+        /// The project; all without one
+        project: Option<String>,
+        /// Only the journal and the objects that it names, not everything that they reach
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Pack what is mirrored so that it is served fast, and judge the branches of projects whose policy can
+    Upkeep {
+        /// The projects; all without names
+        projects: Vec<String>,
+    },
+    /// Remove what killed runs left; nothing that a journal ever named is removed
+    Gc {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write everything that is mirrored into one file, to be carried to a place without a network
+    Export {
+        /// The file: a zstd-compressed tar
+        file: PathBuf,
+        /// Only these git projects; all without names
+        projects: Vec<String>,
+        /// An earlier export: what it holds is left out
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
+    },
+    /// Take in what `export` wrote, verified as if it came from an upstream
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Keep and serve every package, source and crate that a toolchain's or a recipe's lock names
+    Packages,
+    /// Keep and serve every crate that a Cargo.lock names
+    Crates {
+        /// The locks, of version 3 or 4
+        #[arg(required = true, value_name = "CARGO.LOCK")]
+        locks: Vec<PathBuf>,
+    },
+    /// Keep and serve the sources that a revision's depends folder names
+    #[command(after_help = depends::PINNED)]
+    Depends(depends::Fetch),
+    /// Write those sources as a SOURCES_PATH that make takes without a network
+    #[command(after_help = depends::PINNED)]
+    ExportDepends(depends::Export),
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let quiet = || global.open(Arc::new(Quiet::default()));
+    match &args.what {
+        What::List { all } => refs::list(global, &quiet()?, *all),
+        What::Add(args) => refs::add(global, &quiet()?, args),
+        What::Sync { projects, all } => sync::sync(global, projects, *all),
+        What::Upkeep { projects } => sync::upkeep(global, projects),
+        What::Log { project } => refs::log(global, &quiet()?, project),
+        What::Accept { project, reference, value } => {
+            refs::accept(global, &quiet()?, project, reference, value.as_deref())
+        }
+        What::Verify { project, quick } => refs::verify(global, project.as_deref(), *quick),
+        What::Gc { dry_run } => refs::gc(global, &quiet()?, *dry_run),
+        What::Export { file, projects, since } => carry::export(global, file, projects, since.as_deref()),
+        What::Import { file } => carry::import(global, file),
+        What::Packages => packages::run(global),
+        What::Crates { locks } => packages::crates(global, locks),
+        What::Depends(args) => depends::fetch(global, args),
+        What::ExportDepends(args) => depends::export(global, args),
+    }
+}

@@ -1,0 +1,90 @@
+//! Bringing mirrors up to date and into order.
+
+use hab_mirror::projects::Project;
+
+use crate::cli::{Global, Said, print_json, terminal};
+use crate::farm::{ExitStatus, Farm, FarmError};
+
+/// What became of one project in a run over several.
+#[derive(serde::Serialize)]
+struct Row<T> {
+    project: String,
+    #[serde(flatten)]
+    done: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Does `work` for every project; one that fails does not keep the others from their turn, and the first failure is the
+/// result.
+fn each<T: serde::Serialize>(
+    global: &Global,
+    farm: &Farm,
+    projects: &[Project],
+    work: impl Fn(&Farm, &Project) -> Result<T, FarmError>,
+) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    let mut first = None;
+    for project in projects {
+        let done = work(farm, project);
+        let interrupted = matches!(&done, Err(e) if e.exit_status() == ExitStatus::Interrupted);
+        let (done, error) = match done {
+            Ok(done) => (Some(done), None),
+            Err(e) => {
+                let said = std::iter::successors(Some(&e as &dyn std::error::Error), |e| e.source());
+                let text = said.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                if projects.len() > 1 {
+                    terminal::say(&format!("{}: {text}", project.name));
+                }
+                first = first.or(Some(e));
+                (None, Some(text))
+            }
+        };
+        rows.push(Row { project: project.name.clone(), done, error });
+        if interrupted {
+            break;
+        }
+    }
+    match first {
+        // With several projects the document says which of them failed; the exit code is the first failure's.
+        Some(e) if projects.len() > 1 && global.json => {
+            print_json(&rows)?;
+            Err(Said(e).into())
+        }
+        Some(e) => Err(e.into()),
+        None if global.json => print_json(&rows),
+        None => Ok(()),
+    }
+}
+
+pub fn sync(global: &Global, names: &[String], all: bool) -> anyhow::Result<()> {
+    let terminal = terminal::Terminal::start()?;
+    let farm = global.open(terminal.clone())?;
+    let projects = farm.wanted_projects(names, all)?;
+    if projects.is_empty() {
+        terminal::say(
+            "nothing is mirrored yet; name a project, or use --all; `hab-build mirror list --all` shows them",
+        );
+    }
+    let result = each(global, &farm, &projects, |farm, project| {
+        let synced = farm.sync_project(project)?;
+        let waits = match synced.frozen.len() {
+            0 => String::new(),
+            n => format!(", {n} waiting for `hab-build mirror accept`: {}", synced.frozen.join(", ")),
+        };
+        let (moved, from) = (synced.moved, &synced.upstream);
+        terminal::say(&format!("{}: {moved} refs moved, from {from}{waits}", project.name));
+        Ok(synced)
+    });
+    terminal.finish();
+    result
+}
+
+pub fn upkeep(global: &Global, names: &[String]) -> anyhow::Result<()> {
+    let terminal = terminal::Terminal::start()?;
+    let farm = global.open(terminal.clone())?;
+    let projects = farm.wanted_projects(names, false)?;
+    let result = each(global, &farm, &projects, Farm::keep_up);
+    terminal.finish();
+    result
+}

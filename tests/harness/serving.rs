@@ -1,0 +1,65 @@
+//! The service, for stock clients.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use super::World;
+
+/// `hab-build serve` over a world's data folder. Ends with its value.
+pub struct Serving {
+    child: Child,
+    pub address: String,
+}
+
+impl Serving {
+    pub fn start(world: &World) -> Self {
+        Self::start_with(world, "data", &[])
+    }
+
+    /// Serves the data folder `data`, with more words.
+    pub fn start_with(world: &World, data: &str, words: &[&str]) -> Self {
+        let all = [&["serve", "--listen", "127.0.0.1:0", "--json"], words].concat();
+        let mut child =
+            world.command(data, &all).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.contains('}') {
+            assert!(reader.read_line(&mut text).unwrap() > 0, "serve ended: {text}");
+        }
+        let address =
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["listen"].as_str().unwrap().to_owned();
+        Self { child, address }
+    }
+
+    /// The address of something that is served.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// (status, body)
+    pub fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        let (status, _, body) = self.ask(path, "Host: x\r\n");
+        (status, body)
+    }
+
+    /// (status, head, body), asked with these header lines.
+    pub fn ask(&self, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let at = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&answer[..at]).to_lowercase();
+        (head[9..12].parse().unwrap(), head, answer[at + 4..].to_vec())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

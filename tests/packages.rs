@@ -1,0 +1,227 @@
+//! What locks name of a Debian archive is kept, and served to apt.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use hab_oci::Digest;
+use harness::{DATE, Serving, World, cert};
+
+const LATER: &str = "Sun, 12 Jan 2025 10:05:31 UTC";
+const IN_RELEASE: &str = "/debian/dists/stable/InRelease";
+
+/// This machine's apt-get, with a state of its own and the mirror as its only source.
+struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    fn new(world: &World, serving: &Serving) -> Self {
+        let folder = world.path("apt");
+        for sub in
+            ["state/lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d", "got"]
+        {
+            fs::create_dir_all(folder.join(sub)).unwrap();
+        }
+        let signed = format!(
+            "[signed-by={}] http://{}/debian stable main\n",
+            world.path("keyring/archive.gpg").display(),
+            serving.address
+        );
+        fs::write(folder.join("etc/sources.list"), format!("deb {signed}deb-src {signed}")).unwrap();
+        fs::write(folder.join("state/status"), "").unwrap();
+        // Read before the host's own configuration, which it leads away from. The world's folder is its owner's alone.
+        let conf = format!(
+            "Dir::State \"{0}/state\"; Dir::State::status \"{0}/state/status\"; Dir::Cache \"{0}/cache\"; \
+             Dir::Etc \"{0}/etc\"; APT::Sandbox::User \"root\"; APT::Architecture \"amd64\"; \
+             APT::Architectures \"amd64\"; Acquire::Languages \"de\";\n",
+            folder.display()
+        );
+        fs::write(folder.join("apt.conf"), conf).unwrap();
+        Self { folder }
+    }
+
+    /// `None` where there is no apt.
+    fn run(&self, words: &[&str]) -> Option<Output> {
+        let output = Command::new("apt-get")
+            .args(words)
+            .current_dir(self.folder.join("got"))
+            .env("LC_ALL", "C")
+            .env("APT_CONFIG", self.folder.join("apt.conf"))
+            .env_remove("http_proxy")
+            .output();
+        if output.is_err() {
+            println!("skipped: there is no apt-get here");
+        }
+        output.ok()
+    }
+
+    #[track_caller]
+    fn good(&self, words: &[&str]) -> bool {
+        let Some(output) = self.run(words) else { return false };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("E:") && !said.contains("W:"), "{said}");
+        true
+    }
+
+    fn got(&self, file: &str) -> Vec<u8> {
+        fs::read(self.folder.join("got").join(file)).unwrap()
+    }
+}
+
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body).unwrap()
+}
+
+#[test]
+fn apt_has_from_the_mirror_what_locks_name_when_the_archive_is_gone() {
+    let world = World::new();
+    let kept = world.run("data", &["mirror", "packages", "--json"]).good();
+    assert_eq!((&kept.json["files"], &kept.json["crates"]), (&5.into(), &0.into()));
+    assert_eq!(
+        (&kept.json["suites"][0]["suite"], &kept.json["suites"][0]["indexes"]),
+        (&"stable".into(), &4.into())
+    );
+    world.server.stop();
+    let serving = Serving::start(&world);
+    let apt = Apt::new(&world, &serving);
+    if !apt.good(&["update"]) {
+        return;
+    }
+    apt.good(&["download", "tools", "target"]);
+    assert_eq!(apt.got("tools_1_amd64.deb"), world.server.get("pool/tools.deb").unwrap());
+    apt.good(&["source", "--download-only", "hello"]);
+    assert_eq!(apt.got("hello_1.0-1.dsc"), world.server.get("pool/h/hello_1.0-1.dsc").unwrap());
+    // Nothing has changed: the index that apt has is the one that is served.
+    apt.good(&["update"]);
+}
+
+#[test]
+fn a_packages_index_that_changed_after_its_inrelease_is_refused_and_the_old_suite_stays_served() {
+    let world = World::new();
+    world.run("data", &["mirror", "packages"]).good();
+    let packages = "dists/stable/main/binary-amd64/Packages.xz";
+    let old = world.server.get(packages).unwrap();
+    world.publish_archive_of(LATER);
+    world.recipe("hello", harness::GOOD);
+    let new = world.server.get(packages).unwrap();
+    world.server.tamper(packages);
+    world.run("data", &["mirror", "packages", "--json"]).refused(
+        3,
+        &[
+            "1 of 6 that locks name are not kept",
+            "binary-amd64/Packages.xz of stable",
+            "not what the lock says",
+        ],
+    );
+    // A build accepts the new InRelease, but apt could not use it yet.
+    world.build("data", "hello").good();
+    let serving = Serving::start(&world);
+    assert!(text(serving.get(IN_RELEASE).1).contains(DATE));
+    assert_eq!(serving.get(&format!("/debian/{packages}")).1, old);
+    Apt::new(&world, &serving).good(&["update"]);
+
+    world.server.put(packages, new.clone());
+    world.run("data", &["mirror", "packages"]).good();
+    assert!(text(serving.get(IN_RELEASE).1).contains(LATER));
+    assert_eq!(serving.get(&format!("/debian/{packages}")).1, new);
+    Apt::new(&world, &serving).good(&["update"]);
+    // Whoever has the old InRelease still finds what it names.
+    let by_hash = format!("/debian/dists/stable/main/binary-amd64/by-hash/SHA256/{}", Digest::of(&old).hex());
+    assert_eq!(serving.get(&by_hash), (200, old));
+}
+
+#[test]
+fn an_inrelease_that_was_only_seen_is_not_served_but_the_packages_of_the_locks_are() {
+    let world = World::new();
+    world.publish_archive_by(&cert("somebody"), DATE);
+    world.recipe("hello", harness::GOOD);
+    world.run("data", &["mirror", "packages", "--json"]).refused(3, &["1 of 6", "InRelease of stable"]);
+    let serving = Serving::start(&world);
+    let (status, body) = serving.get(IN_RELEASE);
+    assert_eq!((status, text(body).contains("not kept here")), (404, true));
+    let seen = Digest::of(&world.server.get("dists/stable/InRelease").unwrap());
+    assert_eq!(serving.get(&format!("/debian/dists/stable/by-hash/SHA256/{}", seen.hex())).0, 404);
+    assert_eq!(serving.get("/debian/pool/tools.deb"), (200, world.server.get("pool/tools.deb").unwrap()));
+}
+
+#[test]
+fn one_package_that_is_other_bytes_keeps_none_of_the_others_away() {
+    let world = World::new();
+    world.server.tamper("pool/tools.deb");
+    world
+        .run("data", &["mirror", "packages", "--json"])
+        .refused(3, &["1 of 6", "tools.deb", "not what the lock says"]);
+    let serving = Serving::start(&world);
+    assert_eq!(serving.get("/debian/pool/tools.deb").0, 404);
+    assert_eq!(serving.get("/debian/pool/target.deb").0, 200);
+    assert_eq!(serving.get(IN_RELEASE).0, 200);
+}
+
+#[test]
+fn offline_only_says_what_is_missing() {
+    let world = World::new();
+    world.run("data", &["mirror", "packages", "--offline", "--json"]).refused(
+        4,
+        &["6 of 6 that locks name are not kept", "is not mirrored here and --offline forbids fetching it"],
+    );
+    assert_eq!(world.server.requests().0, 0);
+    world.run("data", &["mirror", "packages"]).good();
+    let before = world.server.requests();
+    world.run("data", &["mirror", "packages", "--offline"]).good();
+    assert_eq!(world.server.requests(), before);
+}
+
+#[test]
+fn what_a_build_fetched_is_served_by_its_path() {
+    let world = World::new();
+    world.build("data", "hello").good();
+    let serving = Serving::start(&world);
+    for path in ["pool/tools.deb", "pool/h/hello_1.0-1.dsc", "pool/h/hello_1.0.orig.tar.xz"] {
+        assert_eq!(serving.get(&format!("/debian/{path}")), (200, world.server.get(path).unwrap()));
+    }
+}
+
+#[test]
+fn a_path_that_leads_elsewhere_is_not_found() {
+    let world = World::new();
+    world.run("data", &["mirror", "packages"]).good();
+    let serving = Serving::start(&world);
+    for path in [
+        "../catalog.sqlite",
+        "pool/../../catalog.sqlite",
+        "pool/%2e%2e/%2e%2e/hab.toml",
+        "pool/..%2f..%2fhab.toml",
+        "dists/../../hab.toml",
+        "dists/stable/main/binary-amd64/by-hash/SHA256/../../../InRelease",
+        "dists/stable",
+        "dists/",
+        "/etc/passwd",
+        "pool/tools.deb/",
+        "pool/tools.deb%00",
+    ] {
+        assert_eq!(serving.get(&format!("/debian/{path}")).0, 404, "{path}");
+    }
+    // A package is no index, whatever asks for it by its digest.
+    let tools = Digest::of(&world.server.get("pool/tools.deb").unwrap());
+    assert_eq!(serving.get(&format!("/debian/dists/stable/by-hash/SHA256/{}", tools.hex())).0, 404);
+}
+
+#[test]
+fn a_file_is_asked_for_by_what_it_is_and_never_by_when_it_came() {
+    let world = World::new();
+    world.run("data", &["mirror", "packages"]).good();
+    let serving = Serving::start(&world);
+    let in_release = world.server.get("dists/stable/InRelease").unwrap();
+    let tag = format!("\"{}\"", Digest::of(&in_release));
+    let ask = |headers: &str| serving.ask(IN_RELEASE, &format!("Host: x\r\n{headers}\r\n"));
+    let (status, head, _) = ask("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT");
+    assert_eq!((status, head.contains("last-modified")), (200, false));
+    assert_eq!(ask(&format!("If-None-Match: W/\"x\", {tag}")).0, 304);
+    assert_eq!(ask("If-None-Match: \"x\"").0, 200);
+    assert_eq!(ask(&format!("Range: bytes=5-\r\nIf-Range: {tag}")).2, in_release[5..]);
+    assert_eq!(ask("Range: bytes=5-\r\nIf-Range: \"x\"").2, in_release);
+}
