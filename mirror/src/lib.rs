@@ -6,7 +6,7 @@
 //!
 //! Synchronous. Where the bytes are kept is the caller's business, through [`Keep`].
 //!
-//! Start reading at [`Fetcher`], then [`debian`], [`crates`], [`git`] and [`depends`].
+//! Start reading at [`Fetcher`], then [`debian`], [`crates`], [`git`], [`depends`] and [`release`].
 
 pub mod airgap;
 pub mod apt;
@@ -21,6 +21,7 @@ mod keep;
 pub mod kinds;
 pub mod projects;
 mod redirect;
+pub mod release;
 
 pub use error::{Fault, MirrorError};
 pub use fetch::{Fetcher, Limits, Size, Wanted};

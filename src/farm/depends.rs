@@ -6,7 +6,7 @@ use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use hab_mirror::depends::{self, DependsSource, Selection};
-use hab_mirror::{Fault, Keep as _, MirrorError, Size, Wanted, kinds};
+use hab_mirror::{Keep as _, MirrorError, Size, Wanted, kinds};
 use hab_oci::Digest;
 
 use super::{Farm, FarmError};
@@ -69,16 +69,7 @@ impl Farm {
         let wanted: Vec<_> = depends.sources.iter().map(|source| self.wanted(source)).collect();
         let failures = self.fetching(|fetcher, _| fetcher.fetch_each(&wanted))?;
         self.remember_depends(&depends.sources)?;
-        let total = failures.len();
-        // What was refused says more than who was away.
-        let worst = failures.into_iter().min_by_key(|e| e.fault() == Fault::Upstream);
-        if let Some(error) = worst {
-            if total > 1 {
-                self.progress.note(&format!("{total} sources could not be mirrored"));
-            }
-            return Err(error.into());
-        }
-        Ok(())
+        self.worst(failures)
     }
 
     fn wanted(&self, source: &DependsSource) -> Wanted {

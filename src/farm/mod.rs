@@ -3,6 +3,7 @@
 //! Start reading at [`pipeline`].
 
 mod airgap;
+mod archives;
 mod cargo_lock;
 pub mod decide;
 mod depends;
