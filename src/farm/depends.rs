@@ -25,7 +25,7 @@ pub struct Depends {
     pub commit: String,
     /// How long reading them took, in milliseconds.
     pub milliseconds: u64,
-    /// The sources, by package and file.
+    /// The sources, by package and in its order.
     pub sources: Vec<DependsSource>,
 }
 

@@ -94,14 +94,14 @@ impl Selection {
     }
 }
 
-/// Every source that any pair of the selection's platforms needs, by package and file. `files` lie in the `depends` folder, as
+/// Every source that any pair of the selection's platforms needs, by package and in its order. `files` lie in the `depends` folder, as
 /// [`GitMirror::files`](crate::git::GitMirror::files) finds them.
 pub fn sources(files: &Files, selection: &Selection) -> Result<Vec<DependsSource>, DependsError> {
     let pairs =
         selection.hosts.iter().flat_map(|host| selection.builds.iter().map(move |build| (host, build)));
     let pairs: Vec<_> = pairs.collect();
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut all = BTreeMap::new();
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
     let mut names: BTreeMap<String, DependsSource> = BTreeMap::new();
     // Each pair is a reading of its own, so they are read side by side.
     for part in pairs.chunks(threads) {
@@ -120,10 +120,14 @@ pub fn sources(files: &Files, selection: &Selection) -> Result<Vec<DependsSource
                 );
                 return Err(DependsError { file: "packages".to_owned(), line: 0, detail });
             }
-            all.entry((source.package.clone(), source.stamp.clone(), source.file.clone())).or_insert(source);
+            if seen.insert((source.package.clone(), source.stamp.clone(), source.file.clone())) {
+                all.push(source);
+            }
         }
     }
-    Ok(all.into_values().collect())
+    // A package's own order stays: its stamp is written in it.
+    all.sort_by(|a, b| a.package.cmp(&b.package));
+    Ok(all)
 }
 
 fn join<T>(running: thread::ScopedJoinHandle<'_, T>) -> T {
@@ -218,12 +222,12 @@ fn of_package(
         return Err(wrong(make, "fetch_cmds", "it fetches nothing".to_owned()));
     }
     let sources = make.known(Some(package), &named("all_sources"))?;
-    for source in sources.split_whitespace() {
-        if !found[start..].iter().any(|found| found.file == source) {
-            let detail = format!("it has a source {source} that it does not fetch");
-            return Err(wrong(make, "extra_sources", detail));
-        }
+    let sources: Vec<&str> = sources.split_whitespace().collect();
+    if let Some(source) = sources.iter().find(|name| !found[start..].iter().any(|f| f.file == **name)) {
+        let detail = format!("it has a source {source} that it does not fetch");
+        return Err(wrong(make, "extra_sources", detail));
     }
+    found[start..].sort_by_key(|f| sources.iter().position(|name| f.file == *name).unwrap_or(usize::MAX));
     Ok(())
 }
 
