@@ -1,7 +1,7 @@
 //! Bitcoin Core's depends packages: which files they are built from, read from a checkout's `depends` folder as data.
 //!
 //! The makefiles of that folder say it in make's own language, and differ from version to version; so that language is
-//! read ([`make`]), as far as these files use it, and nothing is run. What cannot be known without running something is
+//! read (`make`), as far as these files use it, and nothing is run. What cannot be known without running something is
 //! an error that names the line, never a guess.
 
 mod make;
