@@ -57,6 +57,9 @@ pub struct MirrorConfig {
     pub file: bool,
     /// Repositories may be fetched by unencrypted http.
     pub http: bool,
+    /// Folders of depends sources, such as another farm's `https://…/depends-sources`; asked, in order, after the address
+    /// that a package itself names.
+    pub depends: Vec<String>,
 }
 
 /// The registry.

@@ -7,7 +7,7 @@ use hab_oci::Digest;
 use serde::Deserialize;
 use tame_index::{CRATES_IO_HTTP_INDEX, CRATES_IO_INDEX, IndexKrate, IndexUrl, KrateName, Version};
 
-use crate::{Fetcher, MirrorError, Wanted, kinds};
+use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
 
 /// The largest crate whose size no lock gives, in bytes: the default registry accepts a sixth of it.
 const CRATE_LIMIT: u64 = 64 << 20;
@@ -254,7 +254,7 @@ impl Index {
         } else {
             vec![self.download_url(fetcher, name, version, digest)?]
         };
-        Ok(Wanted { what, urls, digest: digest.clone(), size })
+        Ok(Wanted { what, urls, digest: digest.clone(), size: Size::Exact(size) })
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use hab_oci::Digest;
 
-use crate::{Fetcher, MirrorError, Wanted, kinds};
+use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
 
 /// One suite of one archive, and where it may be fetched from.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Suite {
             what: format!("{path} of {}", self.name),
             urls: by_hash.chain(plain).collect(),
             digest: digest.clone(),
-            size,
+            size: Size::Exact(size),
         }
     }
 
@@ -124,7 +124,7 @@ impl Suite {
             what: path.rsplit('/').next().unwrap_or(path).to_owned(),
             urls: self.bases.iter().map(|b| format!("{b}/{path}")).collect(),
             digest: digest.clone(),
-            size,
+            size: Size::Exact(size),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use hab_oci::Digest;
 
 use crate::KeepError;
+use crate::depends::DependsError;
 
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,15 @@ pub enum MirrorError {
         expected: &'static str,
         /// Where it does not.
         detail: String,
+    },
+    /// A project's depends folder does not say what it is built from.
+    #[error("what {what} is built from cannot be read from its depends folder")]
+    Depends {
+        /// The project and its revision.
+        what: String,
+        /// Where it does not.
+        #[source]
+        source: DependsError,
     },
     /// The upstream has no such version or tag.
     #[error("{what} is not known to {upstream}")]
@@ -227,6 +237,7 @@ impl MirrorError {
             Self::WrongDigest { .. }
             | Self::WrongSize { .. }
             | Self::Malformed { .. }
+            | Self::Depends { .. }
             | Self::TagMoved { .. }
             // What is here is not what it was.
             | Self::GitHere { action: "fsck" | "rev-list", .. }
@@ -308,6 +319,14 @@ pub enum Transfer {
         expected: Digest,
         /// What came.
         actual: Digest,
+    },
+    /// A redirect that is not followed.
+    #[error("it redirects to {to}, which is not followed: {why}")]
+    Redirect {
+        /// Where to.
+        to: String,
+        /// Why not.
+        why: String,
     },
     /// An address of a kind that is not fetched from.
     #[error("only http, https and file addresses are fetched from")]

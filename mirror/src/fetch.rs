@@ -5,8 +5,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use hab_oci::Digest;
 
 use crate::error::Transfer;
 use crate::http::{self, Bounds};
-use crate::{Keep, KeepError, MirrorError, Observer};
+use crate::redirect::Client;
+use crate::{Fault, Keep, KeepError, MirrorError, Observer};
 
 /// How much is accepted from outside where no lock gives the size.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,25 @@ impl Default for Limits {
     }
 }
 
-/// A file that a lock names.
+/// What is known of a file's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    /// No more than this many bytes, and no other bytes than the digest's.
+    AtMost(u64),
+    /// This many bytes.
+    Exact(u64),
+}
+
+impl Size {
+    fn bounds(self) -> Bounds {
+        match self {
+            Self::AtMost(limit) => Bounds { exact: None, limit, pinned: true },
+            Self::Exact(size) => Bounds { exact: Some(size), limit: size, pinned: true },
+        }
+    }
+}
+
+/// A file that something names by its digest.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// For people: a package's or a file's name.
@@ -45,13 +64,13 @@ pub struct Wanted {
     pub urls: Vec<String>,
     /// Which bytes it is.
     pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
+    /// Its size.
+    pub size: Size,
 }
 
 /// Brings files into the [`Keep`].
 pub struct Fetcher<'a> {
-    agent: ureq::Agent,
+    client: Client,
     keep: &'a dyn Keep,
     observer: &'a dyn Observer,
     limits: Limits,
@@ -61,7 +80,7 @@ pub struct Fetcher<'a> {
 impl<'a> Fetcher<'a> {
     /// A fetcher into `keep`; when `offline`, only what is kept already is found.
     pub fn new(keep: &'a dyn Keep, observer: &'a dyn Observer, limits: Limits, offline: bool) -> Self {
-        Self { agent: http::agent(), keep, observer, limits, offline }
+        Self { client: http::client(), keep, observer, limits, offline }
     }
 
     /// Whether nothing may be fetched.
@@ -76,6 +95,26 @@ impl<'a> Fetcher<'a> {
 
     /// Makes sure that every wanted file is kept. The first refusal ends it; what came stays.
     pub fn fetch_all(&self, wanted: &[Wanted]) -> Result<(), MirrorError> {
+        self.each(&self.missing(wanted)?, |w| self.fetch(w))
+    }
+
+    /// Makes sure that as many of the wanted files are kept as can be had: one that nobody has keeps no other away.
+    /// Returns why the missing ones are missing.
+    pub fn fetch_each(&self, wanted: &[Wanted]) -> Result<Vec<MirrorError>, MirrorError> {
+        let failures = Mutex::new(Vec::new());
+        self.each(&self.missing(wanted)?, |w| match self.fetch(w) {
+            // Our own disk, or a person who asks to stop, are the same for the next file.
+            Err(e) if !matches!(e.fault(), Fault::Ours | Fault::Cancelled) => {
+                failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
+                Ok(())
+            }
+            done => done,
+        })?;
+        Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Those that are not kept, the largest first, so that the last thread does not end alone with the biggest file.
+    fn missing<'w>(&self, wanted: &'w [Wanted]) -> Result<Vec<&'w Wanted>, MirrorError> {
         let mut missing = Vec::new();
         // A package may be wanted for two roots; two threads must not write one partial file.
         let mut seen = BTreeSet::new();
@@ -84,9 +123,8 @@ impl<'a> Fetcher<'a> {
                 missing.push(w);
             }
         }
-        // Largest first, so that the last thread does not end alone with the biggest file.
         missing.sort_by_key(|w| std::cmp::Reverse(w.size));
-        self.each(&missing, |w| self.fetch(w))
+        Ok(missing)
     }
 
     /// Does `work` for every item, a few at a time. The first failure ends it.
@@ -194,8 +232,7 @@ impl<'a> Fetcher<'a> {
         partial: &mut Partial,
     ) -> Result<(), Result<Transfer, MirrorError>> {
         let resumed = partial.len().map_err(Err)? > 0;
-        let bounds = Bounds { exact: Some(wanted.size), limit: wanted.size };
-        self.attempts(url, &mut partial.file, bounds, &wanted.what)?;
+        self.attempts(url, &mut partial.file, wanted.size.bounds(), &wanted.what)?;
         partial.file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(&partial.path)).map_err(Err)?;
         match self.keep.take(Some(&wanted.digest), &mut partial.file) {
             Ok(_) => partial.remove().map_err(Err),
@@ -220,11 +257,11 @@ impl<'a> Fetcher<'a> {
         what: &str,
     ) -> Result<(), Result<Transfer, MirrorError>> {
         for attempt in 1.. {
-            if bounds.exact.is_none() && attempt > 1 {
+            if !bounds.pinned && attempt > 1 {
                 // Without a digest nothing would notice that two halves are of two generations.
                 file.set_len(0).map_err(|e| Ok(Transfer::Io(e)))?;
             }
-            match http::transfer(&self.agent, url, file, bounds, what, self.observer) {
+            match http::transfer(&self.client, url, file, bounds, what, self.observer) {
                 Ok(_) => break,
                 Err(_) if self.observer.cancelled() => {
                     return Err(Err(MirrorError::Cancelled { what: what.to_owned() }));
@@ -265,7 +302,7 @@ impl<'a> Fetcher<'a> {
         for url in urls {
             let folder = self.keep.partial();
             let mut file = tempfile::tempfile_in(folder).map_err(MirrorError::io(folder))?;
-            match self.attempts(url, &mut file, Bounds { exact: None, limit }, name) {
+            match self.attempts(url, &mut file, Bounds { exact: None, limit, pinned: false }, name) {
                 Ok(()) => {
                     let mut bytes = Vec::new();
                     file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(folder))?;

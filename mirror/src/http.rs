@@ -8,26 +8,28 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use crate::Observer;
 use crate::error::Transfer;
+use crate::redirect::Client;
 
 /// Within a transfer, how long an upstream may stay silent.
 const SILENCE: Duration = Duration::from_secs(60);
 /// The slowest whole transfer that is waited for, beside a fixed minute.
 const SLOWEST_BYTES_PER_SECOND: u64 = 20 * 1024;
 
-pub(crate) fn agent() -> ureq::Agent {
+pub(crate) fn client() -> Client {
     // OpenSSL, which the signature checks bring anyway, with the host's own trust store.
     let tls =
         TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
-    ureq::Agent::config_builder()
+    let config = ureq::Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)
         .user_agent(concat!("hab-build/", env!("CARGO_PKG_VERSION")))
-        .max_redirects(5)
+        // Followed by hand, because an upstream must not lead just anywhere.
+        .max_redirects(0)
         .timeout_connect(Some(Duration::from_secs(20)))
         .timeout_recv_response(Some(SILENCE))
         .timeout_per_read(Some(SILENCE))
-        .build()
-        .new_agent()
+        .build();
+    Client::new(&config)
 }
 
 /// How many bytes a transfer must and may have.
@@ -37,6 +39,8 @@ pub(crate) struct Bounds {
     pub exact: Option<u64>,
     /// The most that is accepted.
     pub limit: u64,
+    /// Whether a digest will tell what is joined of two halves from the whole; otherwise nothing may be resumed.
+    pub pinned: bool,
 }
 
 impl Bounds {
@@ -52,7 +56,7 @@ impl Bounds {
 
 /// Appends to `file` until it holds the whole of `url`. On failure what came stays in the file, to resume from.
 pub(crate) fn transfer(
-    agent: &ureq::Agent,
+    client: &Client,
     url: &str,
     file: &mut File,
     bounds: Bounds,
@@ -69,14 +73,7 @@ pub(crate) fn transfer(
         bounds.admit(source.metadata().map_err(Transfer::Io)?.len())?;
         return copy(source, file, 0, bounds, what, observer);
     }
-    if !url.starts_with("https://") && !url.starts_with("http://") {
-        return Err(Transfer::Scheme);
-    }
-    let mut request = agent.get(url).header("Accept-Encoding", "identity");
-    if have > 0 {
-        request = request.header("Range", format!("bytes={have}-"));
-    }
-    let response = request.call().map_err(Transfer::Http)?;
+    let response = client.get(url, have)?;
     let start = match response.status().as_u16() {
         // Only the range that was asked for may be appended; anything else would splice two files.
         206 if content_range_start(&response) == Some(have) => have,

@@ -6,12 +6,13 @@
 //!
 //! Synchronous. Where the bytes are kept is the caller's business, through [`Keep`].
 //!
-//! Start reading at [`Fetcher`], then [`debian`], [`crates`] and [`git`].
+//! Start reading at [`Fetcher`], then [`debian`], [`crates`], [`git`], [`depends`] and [`release`].
 
 pub mod airgap;
 pub mod apt;
 pub mod crates;
 pub mod debian;
+pub mod depends;
 mod error;
 mod fetch;
 pub mod git;
@@ -19,7 +20,9 @@ mod http;
 mod keep;
 pub mod kinds;
 pub mod projects;
+mod redirect;
+pub mod release;
 
 pub use error::{Fault, MirrorError};
-pub use fetch::{Fetcher, Limits, Wanted};
+pub use fetch::{Fetcher, Limits, Size, Wanted};
 pub use keep::{Keep, KeepError, Kept, Observer};

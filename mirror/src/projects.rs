@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::MirrorError;
 use crate::git::{RefPattern, is_project_name};
+use crate::release::{FileTable, ReleaseTable};
 
 /// The most often that an upstream is asked.
 const OFTEN: Duration = Duration::from_secs(60);
@@ -35,6 +36,12 @@ pub struct Project {
     /// Checks of git's fsck that this project's history is known not to pass (git-config(1), `fsck.<msg-id>`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerate: Vec<String>,
+    /// Its releases, where they are mirrored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseTable>,
+    /// Plain files that belong to it.
+    #[serde(rename = "file", default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileTable>,
 }
 
 /// A time between two syncs, of at least a minute.
@@ -88,6 +95,8 @@ impl Project {
             interval: Interval::usual(),
             fork_of: None,
             tolerate: Vec::new(),
+            release: None,
+            files: Vec::new(),
         }
     }
 
@@ -114,6 +123,8 @@ impl Project {
         if let Some(of) = self.fork_of.as_deref().filter(|of| !is_project_name(of) || *of == self.name) {
             return Err(format!("it cannot be a fork of {of:?}"));
         }
+        self.release.as_ref().map_or(Ok(()), ReleaseTable::check)?;
+        self.files.iter().try_for_each(FileTable::check)?;
         let word = |check: &&String| !check.is_empty() && check.bytes().all(|b| b.is_ascii_alphanumeric());
         match self.tolerate.iter().find(|check| !word(check)) {
             Some(check) => Err(format!("tolerate: {check:?} is not one of git fsck's message ids")),
@@ -194,6 +205,16 @@ mod tests {
             ("p", format!("{url}interval = \"soon\"\n"), "at least a minute"),
             ("p", format!("{url}fork-of = \"p\"\n"), "cannot be a fork"),
             ("p", format!("{url}tolerate = [\"x=ignore\"]\n"), "message ids"),
+            (
+                "p",
+                format!("{url}[[file]]\nname = \"a/b\"\nurls = []\nsha256 = \"{}\"\n", "0".repeat(64)),
+                "name of a file",
+            ),
+            (
+                "p",
+                format!("{url}[release]\nurls = []\nsums = \"S\"\nsignatures = []\npolicy = \"p\"\n"),
+                "no url",
+            ),
             ("p", format!("{url}colour = \"red\"\n"), "unknown field"),
         ] {
             let error = Project::parse(name, &text).unwrap_err().to_string();

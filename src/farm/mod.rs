@@ -3,8 +3,10 @@
 //! Start reading at [`pipeline`].
 
 mod airgap;
+mod archives;
 mod cargo_lock;
 pub mod decide;
+mod depends;
 mod error;
 mod keep;
 pub mod keyring;

@@ -16,6 +16,7 @@ mod quarantine;
 mod refs;
 mod state;
 mod sync;
+mod tree;
 mod upkeep;
 mod url;
 mod view;
@@ -35,6 +36,7 @@ pub use journal::{Change, Entry, Journal, LIMIT as JOURNAL_LIMIT};
 pub use refs::RefPattern;
 pub use state::State;
 pub use sync::{Synced, Wish};
+pub use tree::Files;
 pub use upkeep::{Upkeep, size_below};
 pub use url::{Allow, host, without_user};
 

@@ -11,7 +11,7 @@ use super::harness::{Upstream, World, git, git_in};
 
 /// One line of a journal that follows `text`.
 fn line(text: &str, kind: &str, name: &str, old: Option<&str>, new: Option<&str>) -> String {
-    let previous = text.split_inclusive('\n').last().unwrap_or_default();
+    let previous = text.split_inclusive('\n').next_back().unwrap_or_default();
     let entry = serde_json::json!({
         "seq": text.lines().count(), "at": 1, "upstream": "u", "ref": name, "kind": kind,
         "old": old, "new": new, "previous": Digest::of(previous.as_bytes()).to_string(),

@@ -1,6 +1,8 @@
 //! `hab-build mirror`: what is mirrored, what moved, and whether all of it is still here.
 
+mod archives;
 mod carry;
+mod depends;
 mod packages;
 mod refs;
 mod sync;
@@ -94,6 +96,24 @@ enum What {
         #[arg(required = true, value_name = "CARGO.LOCK")]
         locks: Vec<PathBuf>,
     },
+    /// Keep and serve a project's releases: their signed lists of hashes, and the files that those name
+    Release {
+        /// The project
+        project: String,
+        /// The versions; without, those that the project names
+        versions: Vec<String>,
+    },
+    /// Keep and serve the plain files that a project pins
+    Files {
+        /// The project
+        project: String,
+    },
+    /// Keep and serve the sources that a revision's depends folder names
+    #[command(after_help = depends::PINNED)]
+    Depends(depends::Fetch),
+    /// Write those sources as a SOURCES_PATH that make takes without a network
+    #[command(after_help = depends::PINNED)]
+    ExportDepends(depends::Export),
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
@@ -113,5 +133,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::Import { file, new_projects } => carry::import(global, file, *new_projects),
         What::Packages => packages::run(global),
         What::Crates { locks } => packages::crates(global, locks),
+        What::Release { project, versions } => archives::release(global, project, versions),
+        What::Files { project } => archives::files(global, project),
+        What::Depends(args) => depends::fetch(global, args),
+        What::ExportDepends(args) => depends::export(global, args),
     }
 }

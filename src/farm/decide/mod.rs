@@ -46,7 +46,12 @@ pub struct Decided {
 
 impl Farm {
     /// Decides a question, keeps everything it rests on, and remembers the signatures.
-    fn decide(&self, by: &By, question: Question, documents: &[Vec<u8>]) -> Result<Decided, FarmError> {
+    pub(super) fn decide(
+        &self,
+        by: &By,
+        question: Question,
+        documents: &[Vec<u8>],
+    ) -> Result<Decided, FarmError> {
         let policy = self.policy(&by.policy)?;
         let certificates = self.certificates(&policy, &by.certificates)?;
         let judge = self.judge(&policy, &certificates);

@@ -1,0 +1,308 @@
+//! Releases, each with a signed list of hashes, and plain files by address and sha256.
+//!
+//! A release's list is brought here **unverified**; only what an accepted list names is fetched, by its digest.
+
+use hab_oci::Digest;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::depends::is_file_name;
+use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
+
+/// Under which kind a list and its signatures are remembered before anybody has judged them; nothing of it is served.
+const UNJUDGED: &str = "release-document";
+/// The largest file of a release, in bytes.
+const LIMIT: u64 = 4 << 30;
+
+/// `[release]` of a project: where its releases are, and what of them is mirrored. Plain data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ReleaseTable {
+    /// Folders of one release each, with `{version}` for its version, the preferred one first.
+    pub urls: Vec<String>,
+    /// The name of the list of hashes, such as `SHA256SUMS`; may have `{version}`.
+    pub sums: String,
+    /// The names of its detached signatures. One that is missing upstream is one signature less.
+    pub signatures: Vec<String>,
+    /// Which of the listed files, as names with `*` for anything; all without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// The versions that are mirrored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<String>,
+    /// The policy in keys/trust that judges the list.
+    pub policy: String,
+}
+
+/// `[[file]]` of a project: one file that the table itself pins. Plain data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FileTable {
+    /// The name that it is served by, a single path component.
+    pub name: String,
+    /// Where it is, the preferred address first.
+    pub urls: Vec<String>,
+    /// Its sha256, 64 hexadecimal digits.
+    #[serde(deserialize_with = "from_hex", serialize_with = "to_hex")]
+    pub sha256: Digest,
+    /// The largest that it may be, in bytes; 64 MiB without.
+    #[serde(default = "FileTable::usual_limit")]
+    pub limit: u64,
+}
+
+/// A list of hashes and its signatures, by name, from one upstream. **Unverified**.
+#[derive(Clone, Debug)]
+pub struct List {
+    /// The list.
+    pub sums: (String, Vec<u8>),
+    /// Its signatures; none where upstream has none.
+    pub signatures: Vec<(String, Vec<u8>)>,
+}
+
+impl ReleaseTable {
+    /// Whether what it says can be: the sentence says what cannot.
+    pub fn check(&self) -> Result<(), String> {
+        if self.urls.is_empty() {
+            return Err("release: it names no url".to_owned());
+        }
+        if let Some(url) = self.urls.iter().find(|url| !is_address(url) || !url.contains("{version}")) {
+            return Err(format!("release: {url:?} is not an http or https address with {{version}} in it"));
+        }
+        if self.signatures.is_empty() {
+            return Err("release: it names no signatures, so nothing would vouch for it".to_owned());
+        }
+        for name in self.signatures.iter().chain([&self.sums]) {
+            if !is_file_name(&name.replace("{version}", "1")) {
+                return Err(format!("release: {name:?} is not the name of a file"));
+            }
+        }
+        if let Some(glob) = self.files.iter().find(|glob| !is_file_name(glob)) {
+            return Err(format!("release: files: {glob:?} is not a name with * for anything"));
+        }
+        match self.versions.iter().find(|version| !is_version(version)) {
+            Some(version) => Err(format!("release: {version:?} is not a version")),
+            None => Ok(()),
+        }
+    }
+
+    /// The list and signatures of a version, from each upstream in turn, or why there are none. Which one counts is for
+    /// its judge to say.
+    pub fn lists(
+        &self,
+        fetcher: &Fetcher<'_>,
+        project: &str,
+        version: &str,
+    ) -> Result<impl Iterator<Item = Result<List, MirrorError>>, MirrorError> {
+        if !is_version(version) {
+            return Err(MirrorError::Unknown {
+                what: format!("version {version:?}"),
+                upstream: project.to_owned(),
+            });
+        }
+        Ok(self.folders(version).map(move |folder| {
+            let fetch = |name: &str| {
+                let name = name.replace("{version}", version);
+                let what = release_name(project, version, &name);
+                let bytes = fetcher.document(UNJUDGED, &what, &[format!("{folder}/{name}")])?;
+                Ok((name, bytes))
+            };
+            let sums = fetch(&self.sums)?;
+            let mut signatures = Vec::new();
+            for name in &self.signatures {
+                match fetch(name) {
+                    Ok(signature) => signatures.push(signature),
+                    Err(MirrorError::Unknown { .. }) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(List { sums, signatures })
+        }))
+    }
+
+    /// Whether a listed file is mirrored.
+    pub fn wants(&self, file: &str) -> bool {
+        self.files.is_empty() || self.files.iter().any(|glob| fits(glob, file))
+    }
+
+    /// A file that an accepted list names. Its name decides where it is asked for and served, so it must be a plain one.
+    pub fn wanted(&self, version: &str, file: &str, digest: &Digest) -> Result<Wanted, MirrorError> {
+        if !is_file_name(file) {
+            return Err(MirrorError::Malformed {
+                what: format!("{file:?} in the list of {version}"),
+                expected: "the name of a file in the release's folder",
+                detail: "a path leads elsewhere".to_owned(),
+            });
+        }
+        Ok(Wanted {
+            what: file.to_owned(),
+            urls: self.folders(version).map(|folder| format!("{folder}/{file}")).collect(),
+            digest: digest.clone(),
+            size: Size::AtMost(LIMIT),
+        })
+    }
+
+    fn folders(&self, version: &str) -> impl Iterator<Item = String> {
+        self.urls.iter().map(move |url| url.replace("{version}", version).trim_end_matches('/').to_owned())
+    }
+}
+
+impl FileTable {
+    fn usual_limit() -> u64 {
+        64 << 20
+    }
+
+    /// Whether what it says can be: the sentence says what cannot.
+    pub fn check(&self) -> Result<(), String> {
+        if !is_file_name(&self.name) {
+            return Err(format!("file: {:?} is not the name of a file", self.name));
+        }
+        if self.urls.is_empty() {
+            return Err(format!("file {}: it names no url", self.name));
+        }
+        match self.urls.iter().find(|url| !is_address(url)) {
+            Some(url) => Err(format!("file {}: {url:?} is not an http or https address", self.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure that it is kept, and served by its name.
+    pub fn keep(&self, fetcher: &Fetcher<'_>) -> Result<(), MirrorError> {
+        fetcher.fetch(&Wanted {
+            what: self.name.clone(),
+            urls: self.urls.clone(),
+            digest: self.sha256.clone(),
+            size: Size::AtMost(self.limit),
+        })?;
+        fetcher.name(kinds::PLAIN_FILE, &self.name, &self.sha256, fetcher.size(&self.sha256)?)
+    }
+}
+
+/// The name by which a file of a release is remembered and served.
+pub fn release_name(project: &str, version: &str, file: &str) -> String {
+    format!("{project}/{version}/{file}")
+}
+
+/// Whether `version` may be one: it becomes a part of addresses and names.
+fn is_version(version: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
+    version.len() <= 64
+        && version.bytes().all(plain)
+        && version.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn is_address(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty()) && !url.contains(|c: char| c.is_control() || c.is_whitespace())
+}
+
+/// Whether a name is as `glob` says, in which `*` stands for anything.
+fn fits(glob: &str, name: &str) -> bool {
+    let Some((start, rest)) = glob.split_once('*') else { return glob == name };
+    let Some(name) = name.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    let Some(mut name) = name.strip_suffix(end) else { return false };
+    for part in parts {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
+    }
+    true
+}
+
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Digest::from_sha256_hex(&text).map_err(serde::de::Error::custom)
+}
+
+fn to_hex<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(change: impl Fn(&mut ReleaseTable)) -> Result<(), String> {
+        let mut table = ReleaseTable {
+            urls: vec!["https://h.invalid/{version}".to_owned()],
+            sums: "SHA256SUMS".to_owned(),
+            signatures: vec!["SHA256SUMS-{version}.asc".to_owned()],
+            files: vec!["*.tar.gz".to_owned()],
+            versions: vec!["1.0rc1".to_owned()],
+            policy: "p".to_owned(),
+        };
+        change(&mut table);
+        table.check()
+    }
+
+    type Change = &'static dyn Fn(&mut ReleaseTable);
+
+    #[test]
+    fn a_release_that_cannot_be_is_said() {
+        release(|_| {}).unwrap();
+        let cases: [(Change, &str); 8] = [
+            (&|t| t.urls.clear(), "no url"),
+            (&|t| t.urls[0] = "https://h.invalid/".to_owned(), "{version}"),
+            (&|t| t.urls[0] = "file:///{version}".to_owned(), "http"),
+            (&|t| t.signatures.clear(), "no signatures"),
+            (&|t| t.sums = "../SHA256SUMS".to_owned(), "name of a file"),
+            (&|t| t.signatures[0] = "a/b".to_owned(), "name of a file"),
+            (&|t| t.files[0] = "a/*".to_owned(), "name with *"),
+            (&|t| t.versions[0] = "../1".to_owned(), "not a version"),
+        ];
+        for (change, said) in cases {
+            let error = release(change).unwrap_err();
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_is_said() {
+        let file = |text: &str| -> Result<(), String> {
+            toml::from_str::<FileTable>(text).map_err(|e| e.to_string())?.check()
+        };
+        let hash = "ab".repeat(32);
+        file(&format!("name = \"a.sh\"\nurls = [\"https://h.invalid/a\"]\nsha256 = \"{hash}\"\n")).unwrap();
+        for (text, said) in [
+            (
+                format!("name = \"../a\"\nurls = [\"https://h.invalid/a\"]\nsha256 = \"{hash}\"\n"),
+                "name of a file",
+            ),
+            (format!("name = \"a\"\nurls = []\nsha256 = \"{hash}\"\n"), "no url"),
+            (format!("name = \"a\"\nurls = [\"ftp://h.invalid/a\"]\nsha256 = \"{hash}\"\n"), "http"),
+            ("name = \"a\"\nurls = [\"https://h.invalid/a\"]\nsha256 = \"ab\"\n".to_owned(), "64 lowercase"),
+            ("name = \"a\"\nurls = [\"https://h.invalid/a\"]\n".to_owned(), "sha256"),
+            (format!("name = \"a\"\nurl = \"https://h.invalid/a\"\nsha256 = \"{hash}\"\n"), "unknown field"),
+        ] {
+            let error = file(&text).unwrap_err();
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_are_chosen_by_patterns() {
+        for (glob, name, expected) in [
+            ("a.tar.gz", "a.tar.gz", true),
+            ("*.tar.gz", "a.tar.gz", true),
+            ("a-*-linux*", "a-1.0-x86-linux-gnu.tar", true),
+            ("a-*-linux*.gz", "a-1.0-x86-linux-gnu.tar", false),
+            ("a*a", "a", false),
+            ("*", "anything", true),
+            ("*b*b", "ab", false),
+        ] {
+            assert_eq!(fits(glob, name), expected, "{glob} {name}");
+        }
+    }
+
+    #[test]
+    fn a_listed_path_leads_nowhere() {
+        let table: ReleaseTable = toml::from_str(
+            "urls = [\"https://h.invalid/{version}/\"]\nsums = \"S\"\nsignatures = [\"S.asc\"]\npolicy = \"p\"\n",
+        )
+        .unwrap();
+        let digest = Digest::of(b"");
+        assert_eq!(table.wanted("1", "a", &digest).unwrap().urls, ["https://h.invalid/1/a"]);
+        for name in ["../a", "a/b", "..", "", "a?b"] {
+            assert!(table.wanted("1", name, &digest).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,2 @@
+package=folder
+$(package)_local_dir=packages

@@ -1,0 +1,6 @@
+packages := alpha folder
+linux_packages := beta
+gamma_darwin_packages := gamma
+ifneq ($(host),$(build))
+native_packages := native_tool
+endif

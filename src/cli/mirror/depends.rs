@@ -1,0 +1,121 @@
+//! `hab-build mirror depends` and `export-depends`: what Bitcoin Core's depends packages are built from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hab_mirror::depends::{Selection, Triplet};
+
+use crate::cli::{Global, print_json, terminal, usage};
+use crate::farm::{Farm, FarmError, Progress};
+
+pub const PINNED: &str = "\
+Nothing is judged here: each file is pinned by the sha256 that the revision itself names, and by nothing else. Verify the
+revision first (`hab-build verify tag`), where it matters who wrote that.";
+
+#[derive(Debug, clap::Args)]
+struct Selected {
+    /// A platform that is built for, such as aarch64-linux-gnu [default: those that releases are built for]
+    #[arg(long = "host", value_name = "TRIPLET")]
+    hosts: Vec<String>,
+    /// A platform that is built on [default: x86_64 and aarch64 Linux]
+    #[arg(long = "build", value_name = "TRIPLET")]
+    builds: Vec<String>,
+    /// A variable on make's command line, such as NO_QT=1
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    options: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Fetch {
+    /// The mirrored project
+    project: String,
+    /// Its tag or commit
+    revision: String,
+    #[command(flatten)]
+    selected: Selected,
+    /// Only say which; fetch nothing
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Export {
+    /// Where to
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The project's tag or commit
+    revision: String,
+    /// The mirrored project
+    #[arg(long, default_value = "bitcoin")]
+    project: String,
+    #[command(flatten)]
+    selected: Selected,
+}
+
+pub fn fetch(global: &Global, args: &Fetch) -> anyhow::Result<()> {
+    let selection = args.selected.selection()?;
+    let depends = with_farm(global, |farm| {
+        let depends = farm.depends(&args.project, &args.revision, &selection)?;
+        if !args.list {
+            farm.fetch_depends(&depends)?;
+        }
+        Ok(depends)
+    })?;
+    for source in &depends.sources {
+        let (package, version) = (&source.package, &source.version);
+        terminal::say(&format!("{}  {}  {package} {version}", source.digest.hex(), source.file));
+    }
+    let done = if args.list { "named" } else { "here" };
+    let (project, revision, commit) = (&depends.project, &depends.revision, &depends.commit);
+    terminal::say(&format!(
+        "{} sources of {project} {revision} ({commit}) are {done}",
+        depends.sources.len()
+    ));
+    if global.json { print_json(&depends) } else { Ok(()) }
+}
+
+pub fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
+    let selection = args.selected.selection()?;
+    let exported = with_farm(global, |farm| {
+        let depends = farm.depends(&args.project, &args.revision, &selection)?;
+        farm.fetch_depends(&depends)?;
+        farm.export_depends(&depends, &args.folder)
+    })?;
+    let folder = exported.folder.display();
+    terminal::say(&format!("{} files and {} stamps are in {folder}", exported.files, exported.stamps));
+    terminal::say(&format!("make -C depends SOURCES_PATH={folder}"));
+    if global.json { print_json(&exported) } else { Ok(()) }
+}
+
+fn with_farm<T>(global: &Global, work: impl FnOnce(&Farm) -> Result<T, FarmError>) -> anyhow::Result<T> {
+    let terminal = terminal::Terminal::start()?;
+    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+    let done = work(&farm);
+    terminal.finish();
+    Ok(done?)
+}
+
+impl Selected {
+    fn selection(&self) -> anyhow::Result<Selection> {
+        let parse = |names: &[String]| {
+            names.iter().map(|name| name.parse::<Triplet>()).collect::<Result<Vec<_>, _>>()
+        };
+        let wrong = |e| usage(&anyhow::Error::from(e));
+        let mut selection = Selection::releases().map_err(wrong)?;
+        if !self.hosts.is_empty() {
+            selection.hosts = parse(&self.hosts).map_err(wrong)?;
+        }
+        if !self.builds.is_empty() {
+            selection.builds = parse(&self.builds).map_err(wrong)?;
+        }
+        let options = self.options.iter().map(|option| {
+            let (name, value) = option.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        let options: Option<BTreeMap<_, _>> = options.collect();
+        let malformed = || usage(&anyhow::anyhow!("--set needs a variable and its value, such as NO_QT=1"));
+        selection.options = options.ok_or_else(malformed)?;
+        Ok(selection)
+    }
+}
