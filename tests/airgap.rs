@@ -177,7 +177,7 @@ fn a_file_that_was_changed_on_the_way_is_refused_and_nothing_of_it_is_served() {
     refuse("size", &["bytes, not"], &|m| m["blobs"][0][1] = 1.into());
     refuse("digest", &["where blobs/"], &|m| m["blobs"][0][0] = format!("sha256:{}", "0".repeat(64)).into());
     refuse("format", &["it is of format 9"], &|m| m["format"] = 9.into());
-    // A name that stands for other bytes here already goes on to do so.
+    // What the other farm accepted is judged here.
     import(&world, "names", "all.tar.zst").good();
     doctor(&world, "all.tar.zst", "names.tar.zst", |m| {
         let digest = m["blobs"][0][0].clone();
@@ -185,7 +185,22 @@ fn a_file_that_was_changed_on_the_way_is_refused_and_nothing_of_it_is_served() {
             named["digest"] = digest.clone();
         }
     });
-    let outcome = import(&world, "names", "names.tar.zst");
-    assert!(outcome.stderr.contains("ours stays"), "{}", outcome.stderr);
+    import(&world, "names", "names.tar.zst").refused(3, &["InRelease of stable carries no signature"]);
     import(&world, "nowhere", "missing.tar.zst").refused(2, &["does not exist"]);
+}
+
+#[test]
+fn of_a_project_that_nobody_here_knows_nothing_is_taken_unless_a_person_says_so() {
+    let (world, upstream, _) = built();
+    world.run("data", &["mirror", "add", "other", &upstream.url(), "--policy", "maintainers"]).good();
+    world.run("data", &["mirror", "sync", "other"]).good();
+    export(&world, "all.tar.zst", &[]);
+    let imported = import(&world, "strange", "all.tar.zst").good();
+    assert_eq!(imported.json["projects"].as_object().unwrap().keys().collect::<Vec<_>>(), ["node"]);
+    assert!(imported.stderr.contains("other is left out"), "{}", imported.stderr);
+    assert!(!world.path("strange/git/other.git").exists());
+    let file = world.path("all.tar.zst").display().to_string();
+    let taken = world.run("strange", &["mirror", "import", &file, "--new-projects", "--json"]).good();
+    assert_eq!(taken.json["projects"]["other"]["frozen"], Value::Array(Vec::new()));
+    world.run("strange", &["mirror", "verify", "other", "--json"]).good();
 }

@@ -171,7 +171,7 @@ fn a_version_or_project_that_cannot_be_is_refused() {
     let (world, _) = world();
     world.run("data", &["mirror", "release", "tool", "../1.0"]).refused(4, &["\"../1.0\""]);
     world.run("data", &["mirror", "release", "tool", "2.0"]).refused(4, &["SHA256SUMS"]);
-    world.run("data", &["mirror", "release", "bitcoin", "31.0"]).refused(2, &["[release]"]);
+    world.run("data", &["mirror", "release", "lnd", "31.0"]).refused(2, &["[release]"]);
     world.run("data", &["mirror", "release", "nobody"]).refused(2, &["nobody"]);
 }
 

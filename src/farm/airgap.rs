@@ -9,9 +9,11 @@ use hab_keys::debian::VerifiedRelease;
 use hab_mirror::airgap::{self, Content, Manifest, Named, ProjectEntry};
 use hab_mirror::git::{Bounds, GitMirror, Synced, Wish, without_user};
 use hab_mirror::projects::Project;
+use hab_mirror::release::{List, release_name};
 use hab_mirror::{Keep as _, MirrorError, kinds};
 use hab_oci::Digest;
 
+use super::archives::name_release_files;
 use super::progress::MirrorView;
 use super::sources::ACCEPTED;
 use super::{Farm, FarmError, open};
@@ -206,6 +208,7 @@ impl Farm {
             }
         }
         let names = self.import_names(&manifest)?;
+        self.import_releases(&manifest)?;
         // What came is served under the names that the locks here give it.
         if let Err(e) = self.keep_packages() {
             self.progress.note(&format!("not all that locks here name came with it: {e}"));
@@ -302,6 +305,42 @@ impl Farm {
             }
         }
         Ok(new)
+    }
+
+    /// Releases of projects that are known here, if their lists are accepted here; and the files that their tables pin.
+    fn import_releases(&self, manifest: &Manifest) -> Result<(), FarmError> {
+        let carried: BTreeMap<&str, &Digest> = manifest
+            .names
+            .iter()
+            .filter(|named| named.kind == kinds::RELEASE_FILE)
+            .map(|named| (named.name.as_str(), &named.digest))
+            .collect();
+        let versions: BTreeSet<(&str, &str)> =
+            carried.keys().filter_map(|name| name.rsplit_once('/')?.0.split_once('/')).collect();
+        let projects = self.projects()?;
+        for (project, version) in versions {
+            let Some(table) = projects.get(project).and_then(|p| p.release.as_ref()) else { continue };
+            let document = |name: &str| {
+                let name = name.replace("{version}", version);
+                let digest = carried.get(release_name(project, version, &name).as_str())?;
+                Some((name, self.store.blobs.read(digest).ok()??))
+            };
+            let Some(sums) = document(&table.sums) else { continue };
+            let list =
+                List { sums, signatures: table.signatures.iter().filter_map(|n| document(n)).collect() };
+            let (hashes, _) = self.judge_list((project, table, version), &list)?;
+            self.fetching(|fetcher, _| {
+                name_release_files(fetcher, (project, table, version), &list, &hashes)
+            })?;
+        }
+        for project in projects.iter() {
+            for file in &project.files {
+                if self.store.blobs.get(&file.sha256)?.is_some() {
+                    self.sync_file(file)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// An InRelease that the exporting farm accepted is judged here, and counts if it is newer than what was accepted here.

@@ -1,8 +1,9 @@
 //! Releases whose signed list of hashes a policy accepts, and plain files: mirrored and served.
 
 use hab_keys::{HashList, Question, VerifiedSums};
+use hab_mirror::projects::Project;
 use hab_mirror::release::{FileTable, List, ReleaseTable, release_name};
-use hab_mirror::{Fault, Fetcher, Keep as _, MirrorError, Wanted, kinds};
+use hab_mirror::{Fault, Fetcher, Keep as _, MirrorError, kinds};
 use hab_oci::Digest;
 
 use super::decide::By;
@@ -63,20 +64,8 @@ impl Farm {
                 let refusal = format!("the list of {project} {version} names no file that is mirrored");
                 return Err(FarmError::Decided { refusal });
             }
-            let mut files = Vec::new();
-            for (name, bytes) in [&list.sums].into_iter().chain(&list.signatures) {
-                let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
-                fetcher.name(kinds::RELEASE_FILE, &release_name(project, version, name), &digest, size)?;
-                files.push(name.clone());
-            }
             let failures = fetcher.fetch_each(&wanted)?;
-            for Wanted { what, digest, .. } in &wanted {
-                if fetcher.open(digest)?.is_some() {
-                    let (name, size) = (release_name(project, version, what), fetcher.size(digest)?);
-                    fetcher.name(kinds::RELEASE_FILE, &name, digest, size)?;
-                    files.push(what.clone());
-                }
-            }
+            let files = name_release_files(fetcher, (project, table, version), &list, &hashes)?;
             self.worst(failures)?;
             let (project, version) = (project.to_owned(), version.to_owned());
             Ok(Released { project, version, decision, files })
@@ -95,32 +84,16 @@ impl Farm {
         fetcher: &Fetcher<'_>,
         (project, table, version): (&str, &ReleaseTable, &str),
     ) -> Result<(List, HashList, Digest), FarmError> {
-        let policy = self.policy(&table.policy)?;
-        let certificates = self.certificates(&policy, &[])?;
-        let judge = self.judge(&policy, &certificates);
         let (mut refused, mut away) = (None, None);
         for list in table.lists(fetcher, project, version)? {
-            let list = match list {
-                Ok(list) => list,
-                Err(e) if e.fault() == Fault::Upstream => {
-                    away = away.or(Some(e));
-                    continue;
-                }
+            match list {
+                Ok(list) => match self.judge_list((project, table, version), &list) {
+                    Ok((hashes, decision)) => return Ok((list, hashes, decision)),
+                    Err(FarmError::Refused(e)) => refused = refused.or(Some(e)),
+                    Err(e) => return Err(e),
+                },
+                Err(e) if e.fault() == Fault::Upstream => away = away.or(Some(e)),
                 Err(e) => return Err(e.into()),
-            };
-            let name = release_name(project, version, &list.sums.0);
-            let signatures: Vec<_> =
-                list.signatures.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
-            let verified = VerifiedSums::verify(&name, &list.sums.1, &signatures, &judge);
-            let names = list.signatures.iter().map(|(name, _)| name.clone()).collect();
-            let documents = [&list.sums].into_iter().chain(&list.signatures);
-            let documents: Vec<_> = documents.map(|(_, bytes)| bytes.clone()).collect();
-            let by = By { policy: table.policy.clone(), certificates: Vec::new() };
-            // Accepted or not, it is kept why.
-            let decided = self.decide(&by, Question::Sums { name, signatures: names }, &documents)?;
-            match verified {
-                Ok(verified) => return Ok((list, verified.list().clone(), decided.document)),
-                Err(e) => refused = refused.or(Some(e)),
             }
         }
         match (refused, away) {
@@ -129,6 +102,40 @@ impl Farm {
             // A table that names no address does not pass its check.
             (None, None) => Err(FarmError::Usage(format!("{project} says nowhere where its releases are"))),
         }
+    }
+
+    /// Judges a list by its signatures; accepted or not, it is kept why.
+    pub(super) fn judge_list(
+        &self,
+        (project, table, version): (&str, &ReleaseTable, &str),
+        list: &List,
+    ) -> Result<(HashList, Digest), FarmError> {
+        let policy = self.policy(&table.policy)?;
+        let certificates = self.certificates(&policy, &[])?;
+        let judge = self.judge(&policy, &certificates);
+        let name = release_name(project, version, &list.sums.0);
+        let signatures: Vec<_> = list.signatures.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
+        let verified = VerifiedSums::verify(&name, &list.sums.1, &signatures, &judge);
+        let names = list.signatures.iter().map(|(name, _)| name.clone()).collect();
+        let documents = [&list.sums].into_iter().chain(&list.signatures);
+        let documents: Vec<_> = documents.map(|(_, bytes)| bytes.clone()).collect();
+        let by = By { policy: table.policy.clone(), certificates: Vec::new() };
+        let decided = self.decide(&by, Question::Sums { name, signatures: names }, &documents)?;
+        Ok((verified?.list().clone(), decided.document))
+    }
+
+    /// Mirrors what a project's file names beside its repository and is not here yet: releases and plain files.
+    pub fn sync_archives(&self, project: &Project) -> Result<(), FarmError> {
+        if let Some(table) = &project.release {
+            for version in &table.versions {
+                let sums = release_name(&project.name, version, &table.sums.replace("{version}", version));
+                let kept = self.keep.latest(kinds::RELEASE_FILE, &sums);
+                if kept.map_err(|source| MirrorError::Keep { what: sums.clone(), source })?.is_none() {
+                    self.sync_release(&project.name, table, version)?;
+                }
+            }
+        }
+        project.files.iter().try_for_each(|file| self.sync_file(file))
     }
 
     /// A released file does not change. A list that says so is signed as well as the first one, and refused all the same.
@@ -154,4 +161,27 @@ impl Farm {
         // What was refused says more than who was away.
         failures.into_iter().min_by_key(|e| e.fault() == Fault::Upstream).map_or(Ok(()), |e| Err(e.into()))
     }
+}
+
+/// Names what is kept of a release whose list is accepted: the list, its signatures, and the files that it names.
+pub(super) fn name_release_files(
+    fetcher: &Fetcher<'_>,
+    (project, table, version): (&str, &ReleaseTable, &str),
+    list: &List,
+    hashes: &HashList,
+) -> Result<Vec<String>, FarmError> {
+    let mut files = Vec::new();
+    for (name, bytes) in [&list.sums].into_iter().chain(&list.signatures) {
+        let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
+        fetcher.name(kinds::RELEASE_FILE, &release_name(project, version, name), &digest, size)?;
+        files.push(name.clone());
+    }
+    for (file, digest) in hashes.entries().iter().filter(|(file, _)| table.wants(file)) {
+        if fetcher.open(digest)?.is_some() {
+            let (name, size) = (release_name(project, version, file), fetcher.size(digest)?);
+            fetcher.name(kinds::RELEASE_FILE, &name, digest, size)?;
+            files.push(file.clone());
+        }
+    }
+    Ok(files)
 }

@@ -70,6 +70,9 @@ impl Farm {
             Ok(_) => {}
             Err(e) => return self.progress.note(&format!("{name} is not synced: {e}")),
         }
+        if let Err(e) = self.sync_archives(project) {
+            self.progress.note(&format!("not all that belongs to {name} is mirrored: {e}"));
+        }
         if let Err(e) = self.keep_up(project) {
             self.progress.note(&format!("{name} is not kept up: {e}"));
         }

@@ -68,6 +68,7 @@ pub fn sync(global: &Global, names: &[String], all: bool) -> anyhow::Result<()> 
     }
     let result = each(global, &farm, &projects, |farm, project| {
         let synced = farm.sync_project(project)?;
+        farm.sync_archives(project)?;
         let waits = match synced.frozen.len() {
             0 => String::new(),
             n => format!(", {n} waiting for `hab-build mirror accept`: {}", synced.frozen.join(", ")),
