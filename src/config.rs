@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hab_store::Tags;
 use serde::Deserialize;
 
 /// The operator's configuration: plain data; nothing is opened here.
@@ -20,6 +21,16 @@ pub struct Config {
     pub mirror: MirrorConfig,
     /// Git projects by name.
     pub git: BTreeMap<String, GitConfig>,
+    /// Images that are kept and served.
+    pub registry: RegistryConfig,
+}
+
+/// How images are kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// Tags that stay where they are once they exist: nothing moves or deletes them, not even a rollback.
+    pub immutable: Vec<Tags>,
 }
 
 /// Where Debian packages come from.

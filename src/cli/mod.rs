@@ -6,6 +6,7 @@ mod lock;
 mod mirror;
 mod plan;
 mod recipes;
+mod registry;
 mod serve;
 mod terminal;
 mod verify;
@@ -81,6 +82,8 @@ enum Command {
     Keys(keys::Args),
     /// What is mirrored, and what upstreams changed
     Mirror(mirror::Args),
+    /// What is in the registry: tags, where they were, and what may go
+    Registry(registry::Args),
     /// List the recipes and their locked versions
     Recipes,
     #[command(external_subcommand)]
@@ -127,6 +130,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => verify::run(&cli.global, &args),
         Command::Keys(args) => keys::run(&cli.global, &args),
         Command::Mirror(args) => mirror::run(&cli.global, &args),
+        Command::Registry(args) => registry::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),

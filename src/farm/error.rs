@@ -98,6 +98,10 @@ impl FarmError {
         use hab_builder::Fault as Build;
         use hab_mirror::Fault as Mirror;
         match self {
+            Self::Store(hab_store::Error::Immutable { .. } | hab_store::Error::NotHeld { .. }) => {
+                ExitStatus::Refused
+            }
+            Self::Store(hab_store::Error::NeverThere { .. }) => ExitStatus::Usage,
             Self::Recipe(hab_recipe::RecipeError::Io { .. }) | Self::Store(_) | Self::Io { .. } => {
                 ExitStatus::Ours
             }

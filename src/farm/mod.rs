@@ -17,6 +17,7 @@ mod packages;
 pub mod pipeline;
 mod progress;
 mod projects;
+mod registry;
 mod report;
 mod schedule;
 mod sources;

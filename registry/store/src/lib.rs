@@ -13,11 +13,15 @@
 mod blobs;
 mod catalog;
 mod error;
+mod pattern;
+mod rules;
 mod store;
 
 pub use blobs::{Blob, BlobWriter, Blobs, Mark, Upload, UploadId, UploadIdError};
-pub use catalog::{Catalog, ManifestRecord, Mirrored, Referrer, TagMove};
+pub use catalog::{Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow};
 pub use error::{Error, Fault};
+pub use pattern::{Pattern, PatternError};
+pub use rules::Tags;
 pub use store::{NewManifest, Publication, Store};
 
 /// A result of this crate.

@@ -6,7 +6,7 @@ use hab_oci::{Descriptor, Digest, Outline, RepositoryName, Tag};
 use tokio::task::spawn_blocking;
 
 use crate::catalog::{Facts, Reading};
-use crate::{Blobs, Catalog, Error, Result};
+use crate::{Blobs, Catalog, Error, Result, Tags};
 
 /// A data folder, opened. A clone is another handle on the same one.
 #[derive(Clone, Debug)]
@@ -60,6 +60,14 @@ impl Store {
         let blobs = blocking(move || Blobs::open(&folder)).await?;
         let catalog = Catalog::open(&data_dir.join("catalog.sqlite")).await?;
         Ok(Self { blobs, catalog })
+    }
+
+    /// The same store, in which these tags stay where they are once they exist: a publication that would move one is
+    /// refused as a whole ([`Error::Immutable`]).
+    #[must_use]
+    pub fn with_immutable(mut self, tags: &[Tags]) -> Self {
+        self.catalog = self.catalog.with_immutable(tags);
+        self
     }
 
     /// Writes the manifests' bytes, then makes membership, manifests, edges, tags and history true in one transaction.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hab_oci::{Descriptor, Digest, media_type};
 use hab_registry::{Access, Limits, Registry};
-use hab_store::Store;
+use hab_store::{Store, Tags};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -26,17 +26,23 @@ impl Server {
     }
 
     pub fn with(access: Access, limits: Limits) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), access, limits)
+        Self::on(tempfile::tempdir().unwrap(), access, limits, Vec::new())
     }
 
-    fn on(folder: TempDir, access: Access, limits: Limits) -> Self {
+    /// Everybody may push, but tags like `pattern` stay where they are.
+    pub fn with_immutable(pattern: &str) -> Self {
+        let tags = Tags { repository: "*".parse().unwrap(), tag: pattern.parse().unwrap() };
+        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), vec![tags])
+    }
+
+    fn on(folder: TempDir, access: Access, limits: Limits, immutable: Vec<Tags>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (told, address) = std::sync::mpsc::channel();
         let data = folder.path().to_owned();
         let thread = std::thread::spawn(move || {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(2).enable_all().build().unwrap().block_on(async move {
-                let store = Store::open(&data).await.unwrap();
+                let store = Store::open(&data).await.unwrap().with_immutable(&immutable);
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let registry = Registry::new(store, access).with_limits(limits);
@@ -51,7 +57,7 @@ impl Server {
     /// Another server over the same folder, after this one has ended.
     pub fn restarted(mut self, access: Access) -> Self {
         self.end();
-        Self::on(self.folder.take().unwrap(), access, Limits::default())
+        Self::on(self.folder.take().unwrap(), access, Limits::default(), Vec::new())
     }
 
     pub fn folder(&self) -> &Path {

@@ -115,7 +115,7 @@ impl Catalog {
             .await
             .map_err(Error::database("find a manifest's tags"))?;
         for tag in tags {
-            tags::remove(&mut tx, repository, &tag, at).await?;
+            tags::remove(&mut tx, &self.immutable, repository, &tags::tag(tag)?, at).await?;
         }
         let removed = query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
             .bind(repository.as_str())
@@ -145,7 +145,7 @@ impl Catalog {
             insert_edges(&mut tx, repository, manifest).await?;
         }
         for tag in facts.tags {
-            tags::point(&mut tx, repository, tag, facts.root, at).await?;
+            tags::point(&mut tx, &self.immutable, repository, tag, facts.root, at).await?;
         }
         commit(tx).await
     }
@@ -220,7 +220,7 @@ async fn insert_edges(tx: &mut Connection, repository: &RepositoryName, manifest
     Ok(())
 }
 
-async fn manifest_size(
+pub(super) async fn manifest_size(
     tx: &mut Connection,
     repository: &RepositoryName,
     digest: &Digest,

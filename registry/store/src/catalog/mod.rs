@@ -5,6 +5,7 @@
 //! Every read is by an index.
 
 mod facts;
+mod listing;
 mod manifests;
 mod repositories;
 mod tags;
@@ -12,6 +13,7 @@ mod uploads;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hab_oci::Digest;
@@ -21,11 +23,12 @@ use sqlx::sqlite::{
 };
 use sqlx::{Sqlite, Transaction};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Tags};
 pub use facts::Mirrored;
+pub use listing::{RepositoryRow, TagRow};
 pub(crate) use manifests::{Facts, Reading};
 pub use manifests::{ManifestRecord, Referrer};
-pub use tags::TagMove;
+pub use tags::{Back, TagMove};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -38,6 +41,8 @@ const READERS: u32 = 4;
 pub struct Catalog {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Tags that stay where they are.
+    immutable: Arc<[Tags]>,
 }
 
 /// The engine, named here alone.
@@ -70,7 +75,14 @@ impl Catalog {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(Error::database("be opened for reading"))?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, immutable: Arc::new([]) })
+    }
+
+    /// The same catalog, in which these tags stay where they are once they exist.
+    #[must_use]
+    pub fn with_immutable(mut self, tags: &[Tags]) -> Self {
+        self.immutable = tags.into();
+        self
     }
 
     /// Closes the connections; what was committed is on disk with or without this.

@@ -6,4 +6,5 @@ mod catalog;
 mod harness;
 mod processes;
 mod publish;
+mod tags;
 mod uploads;
