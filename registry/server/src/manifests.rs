@@ -22,6 +22,8 @@ pub(crate) async fn get(
     let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let found = registry.store.catalog.manifest(name, &key).await?.ok_or_else(unknown)?;
+    // Also for HEAD: who has the image already asks no more than whether its tag has moved.
+    registry.pulls.saw(name, &found.digest, now());
     let headers = [
         (header::CONTENT_TYPE, found.media_type),
         (header::CONTENT_LENGTH, found.size.to_string()),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
-use hab_store::Store;
+use hab_store::{Pulls, Store};
 
 use crate::error::Error;
 
@@ -56,12 +56,13 @@ pub struct Registry {
     pub(crate) store: Store,
     pub(crate) access: Access,
     pub(crate) limits: Limits,
+    pub(crate) pulls: Pulls,
 }
 
 impl Registry {
     /// A registry with the default limits.
     pub fn new(store: Store, access: Access) -> Self {
-        Self { store, access, limits: Limits::default() }
+        Self { store, access, limits: Limits::default(), pulls: Pulls::default() }
     }
 
     /// The same registry with other limits.

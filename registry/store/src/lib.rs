@@ -14,6 +14,7 @@ mod blobs;
 mod catalog;
 mod error;
 mod pattern;
+mod pulls;
 mod rules;
 mod store;
 
@@ -21,6 +22,7 @@ pub use blobs::{Blob, BlobWriter, Blobs, Mark, Upload, UploadId, UploadIdError};
 pub use catalog::{Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow};
 pub use error::{Error, Fault};
 pub use pattern::{Pattern, PatternError};
+pub use pulls::Pulls;
 pub use rules::Tags;
 pub use store::{NewManifest, Publication, Store};
 

@@ -21,9 +21,12 @@ pub fn repositories(global: &Global, farm: &Farm) -> anyhow::Result<()> {
 pub fn list(global: &Global, farm: &Farm, repository: &RepositoryName) -> anyhow::Result<()> {
     let rows = farm.tags(repository)?;
     for row in &rows {
-        terminal::say(&format!("{:<30} {} since {}", row.tag.as_str(), row.digest, stamp(row.moved)));
+        let pulled =
+            row.pulled.map_or_else(|| "never pulled".to_owned(), |at| format!("pulled {}", stamp(at)));
+        let (tag, since) = (row.tag.as_str(), stamp(row.moved));
+        terminal::say(&format!("{tag:<30} {} since {since}, {pulled}", row.digest));
     }
-    let row = |r: &hab_store::TagRow| json!({ "tag": r.tag, "digest": r.digest, "moved": r.moved });
+    let row = |r: &hab_store::TagRow| json!({ "tag": r.tag, "digest": r.digest, "moved": r.moved, "pulled": r.pulled });
     if global.json { print_json(&rows.iter().map(row).collect::<Vec<_>>()) } else { Ok(()) }
 }
 

@@ -28,6 +28,8 @@ pub struct TagRow {
     pub digest: Digest,
     /// Since when, in unix seconds.
     pub moved: i64,
+    /// When its manifest was last pulled, to the hour, in unix seconds.
+    pub pulled: Option<i64>,
 }
 
 impl Catalog {
@@ -53,14 +55,17 @@ impl Catalog {
 
     /// Every tag of a repository with its place, in byte order.
     pub async fn tag_rows(&self, repository: &RepositoryName) -> Result<Vec<TagRow>> {
-        let rows: Vec<(String, String, i64)> =
-            query_as("SELECT tag, digest, moved FROM tags WHERE repository = $1 ORDER BY tag")
-                .bind(repository.as_str())
-                .fetch_all(&self.readers)
-                .await
-                .map_err(Error::database("list tags"))?;
-        let row = |(name, at, moved): (String, String, i64)| {
-            Ok(TagRow { tag: tags::tag(name)?, digest: digest(at)?, moved })
+        let rows: Vec<(String, String, i64, Option<i64>)> = query_as(
+            "SELECT t.tag, t.digest, t.moved, m.pulled FROM tags t
+             JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest
+             WHERE t.repository = $1 ORDER BY t.tag",
+        )
+        .bind(repository.as_str())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("list tags"))?;
+        let row = |(name, at, moved, pulled)| {
+            Ok(TagRow { tag: tags::tag(name)?, digest: digest(at)?, moved, pulled })
         };
         rows.into_iter().map(row).collect()
     }

@@ -1,12 +1,15 @@
 //! Manifests, what they point at, and what points at them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Connection, commit, digest, repositories, size, stored, tags};
 use crate::{Error, Result};
+
+/// Of two pulls within this time, in seconds, one is recorded.
+const COARSE: i64 = 60 * 60;
 
 /// A manifest of a repository; its bytes are in the blob store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +129,25 @@ impl Catalog {
             .rows_affected();
         commit(tx).await?;
         Ok(removed > 0)
+    }
+
+    /// Records pulls, at most one an hour of each manifest.
+    pub(crate) async fn record_pulls(&self, seen: &HashMap<(RepositoryName, Digest), i64>) -> Result<()> {
+        let mut tx = self.begin().await?;
+        for ((repository, manifest), at) in seen {
+            query(
+                "UPDATE manifests SET pulled = $3
+                 WHERE repository = $1 AND digest = $2 AND (pulled IS NULL OR pulled <= $3 - $4)",
+            )
+            .bind(repository.as_str())
+            .bind(manifest.to_string())
+            .bind(at)
+            .bind(COARSE)
+            .execute(&mut *tx)
+            .await
+            .map_err(Error::database("record a pull"))?;
+        }
+        commit(tx).await
     }
 
     /// One transaction: all of it is true afterwards, or none of it.
