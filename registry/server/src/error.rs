@@ -133,7 +133,8 @@ impl Error {
             StoreError::UploadUnknown(_) => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
             StoreError::UploadBusy(_) => (S::CONFLICT, code::BLOB_UPLOAD_INVALID),
             StoreError::NoSpace { .. } => (S::INSUFFICIENT_STORAGE, code::UNKNOWN),
-            StoreError::Io { .. }
+            StoreError::Collecting
+            | StoreError::Io { .. }
             | StoreError::Damaged { .. }
             | StoreError::Newer { .. }
             | StoreError::Migrate { .. }

@@ -114,6 +114,9 @@ pub enum Error {
     /// Somebody else is writing to this upload right now.
     #[error("the upload {0} is being written by somebody else")]
     UploadBusy(UploadId),
+    /// Another process or task collects at the moment.
+    #[error("another collection is running in this data folder; try again when it has ended")]
+    Collecting,
     /// The disk or the quota is full.
     #[error("cannot {doing}: the disk or the quota is full; free some space and try again")]
     NoSpace {
@@ -200,7 +203,8 @@ impl Error {
             | Self::NotHeld { .. }
             | Self::UploadUnknown(_)
             | Self::UploadBusy(_) => Fault::Input,
-            Self::NoSpace { .. }
+            Self::Collecting
+            | Self::NoSpace { .. }
             | Self::Io { .. }
             | Self::Damaged { .. }
             | Self::Newer { .. }

@@ -3,7 +3,7 @@
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::query_as;
 
-use super::{Catalog, digest, size, tags};
+use super::{Catalog, Connection, digest, size, tags};
 use crate::{Error, Result};
 
 /// A repository and how much is in it.
@@ -55,18 +55,25 @@ impl Catalog {
 
     /// Every tag of a repository with its place, in byte order.
     pub async fn tag_rows(&self, repository: &RepositoryName) -> Result<Vec<TagRow>> {
-        let rows: Vec<(String, String, i64, Option<i64>)> = query_as(
-            "SELECT t.tag, t.digest, t.moved, m.pulled FROM tags t
+        let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
+        tag_rows(&mut connection, repository).await
+    }
+}
+
+pub(super) async fn tag_rows(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+) -> Result<Vec<TagRow>> {
+    let rows: Vec<(String, String, i64, Option<i64>)> = query_as(
+        "SELECT t.tag, t.digest, t.moved, m.pulled FROM tags t
              JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest
              WHERE t.repository = $1 ORDER BY t.tag",
-        )
-        .bind(repository.as_str())
-        .fetch_all(&self.readers)
-        .await
-        .map_err(Error::database("list tags"))?;
-        let row = |(name, at, moved, pulled)| {
-            Ok(TagRow { tag: tags::tag(name)?, digest: digest(at)?, moved, pulled })
-        };
-        rows.into_iter().map(row).collect()
-    }
+    )
+    .bind(repository.as_str())
+    .fetch_all(connection)
+    .await
+    .map_err(Error::database("list tags"))?;
+    let row =
+        |(name, at, moved, pulled)| Ok(TagRow { tag: tags::tag(name)?, digest: digest(at)?, moved, pulled });
+    rows.into_iter().map(row).collect()
 }

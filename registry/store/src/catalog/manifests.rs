@@ -62,12 +62,15 @@ impl Catalog {
     ) -> Result<Option<ManifestRecord>> {
         let (sql, key) = match reference {
             TagOrDigest::Digest(digest) => (
-                "SELECT digest, media_type, size FROM manifests WHERE repository = $1 AND digest = $2",
+                "SELECT m.digest, m.media_type, m.size FROM manifests m
+                 JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
+                 WHERE m.repository = $1 AND m.digest = $2",
                 digest.to_string(),
             ),
             TagOrDigest::Tag(tag) => (
                 "SELECT m.digest, m.media_type, m.size FROM tags t
                  JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest
+                 JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
                  WHERE t.repository = $1 AND t.tag = $2",
                 tag.to_string(),
             ),
@@ -185,7 +188,8 @@ async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Rea
     query(
         "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, config_media_type,
          annotations, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type",
+         ON CONFLICT (repository, digest) DO UPDATE
+         SET media_type = excluded.media_type, created = excluded.created",
     )
     .bind(repository.as_str())
     .bind(manifest.digest.to_string())
@@ -247,11 +251,14 @@ pub(super) async fn manifest_size(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<u64>> {
-    let found: Option<i64> = query_scalar("SELECT size FROM manifests WHERE repository = $1 AND digest = $2")
-        .bind(repository.as_str())
-        .bind(digest.to_string())
-        .fetch_optional(tx)
-        .await
-        .map_err(Error::database("find a manifest"))?;
+    let found: Option<i64> = query_scalar(
+        "SELECT m.size FROM manifests m JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
+         WHERE m.repository = $1 AND m.digest = $2",
+    )
+    .bind(repository.as_str())
+    .bind(digest.to_string())
+    .fetch_optional(tx)
+    .await
+    .map_err(Error::database("find a manifest"))?;
     Ok(found.map(size))
 }

@@ -4,6 +4,7 @@
 //! what a transaction reads first is still true when it commits, whichever process is writing. Readers never wait.
 //! Every read is by an index.
 
+mod collect;
 mod facts;
 mod listing;
 mod manifests;
@@ -24,6 +25,7 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 
 use crate::{Error, Result, Tags};
+pub(crate) use collect::Sweep;
 pub use facts::Mirrored;
 pub use listing::{RepositoryRow, TagRow};
 pub(crate) use manifests::{Facts, Reading};

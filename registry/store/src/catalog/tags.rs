@@ -148,7 +148,7 @@ async fn history(
     rows.into_iter().map(|(to, at)| Ok(TagMove { digest: to.map(digest).transpose()?, at })).collect()
 }
 
-/// Where a tag is. In a transaction, so that it still is when it moves: whether it may is asked by [`may_leave`].
+/// Where a tag is. In a transaction it still is there when it moves.
 async fn place(
     connection: &mut Connection,
     repository: &RepositoryName,
@@ -163,10 +163,39 @@ async fn place(
     found.map(digest).transpose()
 }
 
-fn may_leave(immutable: &[Tags], repository: &RepositoryName, tag: &Tag, at: &Digest) -> Result<()> {
+/// When a tag last moved.
+pub(super) async fn moved(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    tag: &Tag,
+) -> Result<Option<i64>> {
+    query_scalar("SELECT moved FROM tags WHERE repository = $1 AND tag = $2")
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(Error::database("find a tag"))
+}
+
+/// A tag goes away from a manifest, if it may. The manifest's grace begins now: a rollback must find it.
+async fn leave(
+    connection: &mut Connection,
+    immutable: &[Tags],
+    repository: &RepositoryName,
+    tag: &Tag,
+    was: &Digest,
+    at: i64,
+) -> Result<()> {
     if Tags::any(immutable, repository, tag) {
-        return Err(Error::Immutable { repository: repository.clone(), tag: tag.clone(), at: at.clone() });
+        return Err(Error::Immutable { repository: repository.clone(), tag: tag.clone(), at: was.clone() });
     }
+    query("UPDATE manifests SET untagged = $3 WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(was.to_string())
+        .bind(at)
+        .execute(connection)
+        .await
+        .map_err(Error::database("note that a tag moved"))?;
     Ok(())
 }
 
@@ -183,7 +212,7 @@ pub(super) async fn point(
         return Ok(());
     }
     if let Some(was) = &was {
-        may_leave(immutable, repository, tag, was)?;
+        leave(connection, immutable, repository, tag, was, at).await?;
     }
     query(
         "INSERT INTO tags (repository, tag, digest, moved) VALUES ($1, $2, $3, $4)
@@ -207,7 +236,7 @@ pub(super) async fn remove(
     at: i64,
 ) -> Result<bool> {
     let Some(was) = place(connection, repository, tag).await? else { return Ok(false) };
-    may_leave(immutable, repository, tag, &was)?;
+    leave(connection, immutable, repository, tag, &was, at).await?;
     query("DELETE FROM tags WHERE repository = $1 AND tag = $2")
         .bind(repository.as_str())
         .bind(tag.as_str())

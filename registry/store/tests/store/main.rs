@@ -3,6 +3,7 @@
 
 mod blobs;
 mod catalog;
+mod collect;
 mod harness;
 mod processes;
 mod publish;
