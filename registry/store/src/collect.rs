@@ -116,3 +116,42 @@ pub(crate) const BATCH: usize = 100;
 pub(crate) fn behind(last: Option<&Digest>) -> String {
     last.map(ToString::to_string).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_stays_while_it_is_pinned_and_after_that_if_it_was_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let repository: RepositoryName = "a".parse().unwrap();
+        let rules = Collection { grace: Span::hours(0), retain: Vec::new() };
+        let digests = [b"named".as_slice(), b"not named"].map(Digest::of);
+        for bytes in [b"named".as_slice(), b"not named"] {
+            let mut writer = store.blobs.writer().unwrap();
+            writer.add(bytes).unwrap();
+            store.keep_blob(&repository, writer, &Digest::of(bytes), 1).await.unwrap();
+        }
+        // Two pushes that have found the file, and have not said so yet.
+        let pin = store.blobs.pin(&digests).unwrap();
+        let collecting = tokio::spawn({
+            let store = store.clone();
+            async move { store.collect(&rules, 5).await }
+        });
+        while store.catalog.names_blob(&digests[0]).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for digest in &digests {
+            assert!(store.blobs.get(digest).unwrap().is_some(), "it is pinned");
+        }
+        store.catalog.link_blob(&repository, &digests[0], 5, 9).await.unwrap();
+        drop(pin);
+        assert_eq!(collecting.await.unwrap().unwrap().blobs, 1);
+        assert_eq!(store.blobs.read(&digests[0]).unwrap().unwrap(), b"named");
+        assert_eq!(store.blobs.get(&digests[1]).unwrap(), None);
+    }
+}
