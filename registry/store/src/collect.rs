@@ -55,7 +55,7 @@ impl Store {
         // Also what an earlier collection left when it was killed.
         for batch in sweep.doomed().await?.chunks(BATCH) {
             for digest in batch {
-                collected.add(self.bury(digest).await?);
+                collected.add(self.remove_unnamed(digest).await?);
             }
             // Not while a folder is locked: who pins may be waiting to write.
             sweep.buried(batch).await?;
@@ -74,7 +74,8 @@ impl Store {
         Ok(collected)
     }
 
-    async fn bury(&self, digest: &Digest) -> Result<Option<u64>> {
+    /// Removes a loose file that the catalog does not name, and returns its size.
+    pub(crate) async fn remove_unnamed(&self, digest: &Digest) -> Result<Option<u64>> {
         let (blobs, key) = (self.blobs.clone(), digest.clone());
         let alone = blocking(move || blobs.alone(&key)).await?;
         if self.catalog.names_blob(digest).await? {

@@ -17,6 +17,7 @@ mod error;
 mod pattern;
 mod pulls;
 mod rules;
+mod scrub;
 mod store;
 mod units;
 
@@ -27,6 +28,7 @@ pub use error::{Error, Fault};
 pub use pattern::{Pattern, PatternError};
 pub use pulls::Pulls;
 pub use rules::{Retain, Tags};
+pub use scrub::{Mender, Mending, Scrub, Scrubbed};
 pub use store::{NewManifest, Publication, Store};
 pub use units::{AmountError, Bytes, Span};
 

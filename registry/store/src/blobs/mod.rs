@@ -1,5 +1,6 @@
 //! Bytes named by their digest, as files.
 
+mod damage;
 mod loose;
 mod upload;
 mod writer;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use hab_oci::{Algorithm, Digest, Hasher};
 
 use crate::{Error, Result};
+pub(crate) use damage::{Stripe, Suspect};
 pub(crate) use loose::Keeping;
 pub use upload::{Mark, Upload, UploadId, UploadIdError};
 pub use writer::BlobWriter;

@@ -5,6 +5,7 @@
 //! Every read is by an index.
 
 mod collect;
+mod damage;
 mod facts;
 mod listing;
 mod manifests;

@@ -8,5 +8,6 @@ mod harness;
 mod model;
 mod processes;
 mod publish;
+mod scrub;
 mod tags;
 mod uploads;

@@ -72,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
     let (repository, image, tag) = (0..REPOSITORIES.len(), 0..IMAGES, 0..TAGS.len());
     let maybe = proptest::option::of(tag.clone());
     prop_oneof![
-        3 => (1..GRACE).prop_map(Step::Wait),
+        6 => (1..2 * GRACE).prop_map(Step::Wait),
         4 => (repository.clone(), image.clone()).prop_map(|(repository, image)| Step::PushBlobs { repository, image }),
         5 => (repository.clone(), image.clone(), maybe.clone())
             .prop_map(|(repository, image, tag)| Step::PushImage { repository, image, tag }),
@@ -374,10 +374,10 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
     fn after_any_steps_all_that_is_needed_is_there_and_nothing_else(
-        steps in proptest::collection::vec(step(), 1..60)
+        steps in proptest::collection::vec(step(), 1..50)
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
