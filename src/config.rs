@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use hab_store::Tags;
+use hab_store::{Bytes, Retain, Span, Tags};
 use serde::Deserialize;
 
 /// The operator's configuration: plain data; nothing is opened here.
@@ -26,11 +26,31 @@ pub struct Config {
 }
 
 /// How images are kept.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryConfig {
     /// Tags that stay where they are once they exist: nothing moves or deletes them, not even a rollback.
     pub immutable: Vec<Tags>,
+    /// Tags that may go by themselves.
+    pub retain: Vec<Retain>,
+    /// How long what nothing needs any more stays: for pushes in progress and for rollbacks.
+    pub grace: Span,
+    /// How often `serve` collects; 0s: never.
+    pub collect: Span,
+    /// How many bytes a second `serve` hashes again, to find what the disk has damaged; 0: none.
+    pub scrub: Bytes,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self {
+            immutable: Vec::new(),
+            retain: Vec::new(),
+            grace: Span::hours(24),
+            collect: Span::hours(24),
+            scrub: Bytes::mebi(8),
+        }
+    }
 }
 
 /// Where Debian packages come from.
@@ -111,6 +131,18 @@ mod tests {
         std::fs::write(&file, "[debian]\nbase = [\"http://x.invalid\"]\n").unwrap();
         let error = format!("{:#}", Config::load(Some(&file), dir.path()).unwrap_err());
         assert!(error.contains("line 2") && error.contains("`bases`"), "{error}");
+    }
+
+    #[test]
+    fn a_rule_that_would_let_everything_go_is_refused_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hab.toml");
+        std::fs::write(&file, "[registry]\ngrace = \"2d\"\nretain = [{ tag = \"pr-*\" }]\n").unwrap();
+        let error = format!("{:#}", Config::load(Some(&file), dir.path()).unwrap_err());
+        assert!(error.contains("line 3") && error.contains("all of its tags would go"), "{error}");
+        std::fs::write(&file, "[registry]\nretain = [{ tag = \"pr-*\", keep = 3, older = \"30d\" }]\n")
+            .unwrap();
+        assert_eq!(Config::load(Some(&file), dir.path()).unwrap().registry.retain.len(), 1);
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub enum FarmError {
     /// A build.
     #[error(transparent)]
     Build(#[from] hab_builder::BuildError),
+    /// What a scrub found; each was told on its own.
+    #[error("{0} blobs are damaged or gone; they are not served until they are pushed or built again")]
+    Damaged(usize),
     /// The store.
     #[error(transparent)]
     Store(#[from] hab_store::Error),
@@ -102,9 +105,10 @@ impl FarmError {
                 ExitStatus::Refused
             }
             Self::Store(hab_store::Error::NeverThere { .. }) => ExitStatus::Usage,
-            Self::Recipe(hab_recipe::RecipeError::Io { .. }) | Self::Store(_) | Self::Io { .. } => {
-                ExitStatus::Ours
-            }
+            Self::Recipe(hab_recipe::RecipeError::Io { .. })
+            | Self::Damaged(_)
+            | Self::Store(_)
+            | Self::Io { .. } => ExitStatus::Ours,
             Self::Recipe(_)
             | Self::Policy(_)
             | Self::UnknownPolicy(_)

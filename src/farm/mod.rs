@@ -28,5 +28,6 @@ pub use mirrors::MirrorRow;
 pub use open::{Farm, Options};
 pub use packages::Packages;
 pub use progress::{Notes, Progress, Quiet};
+pub use registry::words;
 pub use report::{BuildReport, PlatformReport};
 pub use schedule::follow;

@@ -35,7 +35,7 @@ pub struct Scrubbed {
     pub damaged: Vec<Digest>,
     /// Blobs that have no file.
     pub missing: Vec<Digest>,
-    /// Of both, those that are there again.
+    /// Those that are there again, some of them damaged in an earlier pass.
     pub mended: Vec<Digest>,
     /// Files removed that no push finished.
     pub strays: u64,
@@ -115,8 +115,12 @@ impl Scrub {
                 self.mend(digest, found).await?;
             }
         }
-        for digest in self.store.catalog.blobs_below(&stripe.prefix()).await? {
-            if self.is_missing(&digest, now).await? {
+        for (digest, damaged) in self.store.catalog.blobs_below(&stripe.prefix()).await? {
+            // Somebody else may have made it again since, and one that is there was looked at above.
+            if damaged && self.store.blobs.get(&digest)?.is_some() && !found.damaged.contains(&digest) {
+                self.store.catalog.mark_mended(&digest).await?;
+                found.mended.push(digest);
+            } else if !damaged && self.is_missing(&digest, now).await? {
                 found.missing.push(digest.clone());
                 self.mend(digest, found).await?;
             }

@@ -1,12 +1,13 @@
 //! `hab-build registry`: what is in the registry, where tags were, and what may go.
 
+mod care;
 mod tags;
 
 use std::str::FromStr;
 use std::sync::Arc;
 
 use hab_oci::{RepositoryName, Tag};
-use hab_store::Back;
+use hab_store::{Back, Bytes};
 
 use super::Global;
 use crate::farm::Quiet;
@@ -39,6 +40,18 @@ enum What {
         #[arg(value_name = "DIGEST|STEPS", default_value = "1")]
         back: Back,
     },
+    /// Remove what nothing needs any more: tags by the rules of hab.toml, then manifests, then blobs
+    Gc {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Hash everything that is kept again; what is damaged is set aside, and served no more until it is pushed again
+    Scrub {
+        /// How much to read in a second, such as 50MiB; as fast as it goes without
+        #[arg(long, value_name = "BYTES")]
+        rate: Option<Bytes>,
+    },
 }
 
 /// A tag of a repository.
@@ -65,6 +78,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::List { repository: None } => tags::repositories(global, &farm),
         What::List { repository: Some(repository) } => tags::list(global, &farm, repository),
         What::History { tag } => tags::history(global, &farm, tag),
+        What::Gc { dry_run } => care::gc(global, &farm, *dry_run),
+        What::Scrub { rate } => care::scrub(global, &farm, *rate),
         What::Rollback { tag, back } => tags::rollback(global, &farm, tag, back),
     }
 }

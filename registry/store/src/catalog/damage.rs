@@ -1,7 +1,7 @@
 //! Which blobs' files are damaged, and how far the search for them is.
 
 use hab_oci::Digest;
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, digest};
 use crate::{Error, Result};
@@ -29,10 +29,10 @@ impl Catalog {
         Ok(())
     }
 
-    /// The blobs whose digest begins with `prefix` and whose file should be there.
-    pub(crate) async fn blobs_below(&self, prefix: &str) -> Result<Vec<Digest>> {
-        let found: Vec<String> = query_scalar(
-            "SELECT digest FROM blobs WHERE digest >= $1 AND digest < $2 AND damaged IS NULL ORDER BY digest",
+    /// The blobs whose digest begins with `prefix`, and whether their file is known to be damaged or gone.
+    pub(crate) async fn blobs_below(&self, prefix: &str) -> Result<Vec<(Digest, bool)>> {
+        let found: Vec<(String, bool)> = query_as(
+            "SELECT digest, damaged IS NOT NULL FROM blobs WHERE digest >= $1 AND digest < $2 ORDER BY digest",
         )
         .bind(prefix)
         // Behind all hexadecimal digits.
@@ -40,7 +40,7 @@ impl Catalog {
         .fetch_all(&self.readers)
         .await
         .map_err(Error::database("list blobs"))?;
-        found.into_iter().map(digest).collect()
+        found.into_iter().map(|(text, damaged)| Ok((digest(text)?, damaged))).collect()
     }
 
     /// Where some work goes on.

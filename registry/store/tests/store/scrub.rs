@@ -72,6 +72,10 @@ async fn a_file_that_is_gone_is_noticed() {
     assert_eq!(pass(&world).await.missing, [image.digest().clone()]);
     assert!(!has(&world.store, image.digest()).await);
     assert_eq!(pass(&world).await.missing, []);
+    // By somebody who knows no catalog.
+    world.store.blobs.put(&image.manifest.bytes).unwrap();
+    assert_eq!(pass(&world).await.mended, [image.digest().clone()]);
+    assert!(has(&world.store, image.digest()).await);
 }
 
 #[tokio::test]
