@@ -23,7 +23,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
 use crate::{Error, Result, Tags};
 pub(crate) use collect::Sweep;
@@ -68,6 +68,9 @@ impl Catalog {
         let lock = lock_beside(path.with_extension("lock")).await?;
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            // When the disk is full, SQLite takes a transaction back by itself. Its rollback then fails, and sqlx goes on to
+            // believe that the connection is within it, so that nothing could be written any more: it needs another one.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await
             .map_err(Error::database("be opened"))?;

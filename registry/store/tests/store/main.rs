@@ -5,6 +5,7 @@ mod blobs;
 mod catalog;
 mod collect;
 mod harness;
+mod kills;
 mod model;
 mod processes;
 mod publish;
