@@ -26,9 +26,9 @@ fn registry(world: &World, words: &[&str]) -> Outcome {
 
 /// Builds two images that are not the same under one tag; returns their digests.
 fn built_twice(world: &World) -> [String; 2] {
-    let first = world.build("data", "hello").good().index().to_owned();
+    let first = world.build("data", "hello").good().index().clone();
     world.recipe("hello", &format!("{GOOD}echo more > $OUT/etc/more\n"));
-    let second = world.build("data", "hello").good().index().to_owned();
+    let second = world.build("data", "hello").good().index().clone();
     assert_ne!(first, second);
     [first, second]
 }
@@ -81,7 +81,7 @@ fn what_cannot_be_rolled_back_is_said() {
 #[test]
 fn an_immutable_tag_is_not_moved_by_another_build() {
     let world = configured("immutable = [{ repository = \"test/*\", tag = \"1.*\" }]");
-    let first = world.build("data", "hello").good().index().to_owned();
+    let first = world.build("data", "hello").good().index().clone();
     world.build("data", "hello").good();
     world.recipe("hello", &format!("{GOOD}echo more > $OUT/etc/more\n"));
     world.build("data", "hello").refused(3, &["1.0-1 is immutable", &first]);

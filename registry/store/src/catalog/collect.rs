@@ -42,7 +42,7 @@ impl Catalog {
 impl Sweep {
     async fn read(&mut self) -> Result<Box<dyn DerefMut<Target = Connection> + Send + '_>> {
         match &mut self.open {
-            Some(tx) if self.dry => Ok(Box::new(tx.deref_mut())),
+            Some(tx) if self.dry => Ok(Box::new(&mut **tx)),
             _ => {
                 let reader = self.catalog.readers.acquire().await;
                 Ok(Box::new(reader.map_err(Error::database("be read"))?))
