@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hab_store::{Bytes, Pattern, Retain, Span, Tags};
 use serde::Deserialize;
 
 /// The operator's configuration: plain data; nothing is opened here.
@@ -18,10 +19,41 @@ pub struct Config {
     pub certificates: Vec<PathBuf>,
     /// What may be mirrored, and how.
     pub mirror: MirrorConfig,
-    /// The registry.
-    pub registry: RegistryConfig,
     /// Git projects by name.
     pub git: BTreeMap<String, GitConfig>,
+    /// Images that are kept and served.
+    pub registry: RegistryConfig,
+}
+
+/// How images are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// Tags that stay where they are once they exist: nothing moves or deletes them, not even a rollback.
+    pub immutable: Vec<Tags>,
+    /// Tags that may go by themselves.
+    pub retain: Vec<Retain>,
+    /// How long what nothing needs any more stays: for pushes in progress and for rollbacks.
+    pub grace: Span,
+    /// How often `serve` collects; 0s: never.
+    pub collect: Span,
+    /// How many bytes a second `serve` hashes again, to find what the disk has damaged; 0: none.
+    pub scrub: Bytes,
+    /// Other registries that are pulled through this one, by what their images are named by: `docker.io`.
+    pub upstream: BTreeMap<String, UpstreamTable>,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self {
+            immutable: Vec::new(),
+            retain: Vec::new(),
+            grace: Span::hours(24),
+            collect: Span::hours(24),
+            scrub: Bytes::mebi(8),
+            upstream: BTreeMap::new(),
+        }
+    }
 }
 
 /// Where Debian packages come from.
@@ -62,14 +94,6 @@ pub struct MirrorConfig {
     pub depends: Vec<String>,
 }
 
-/// The registry.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RegistryConfig {
-    /// Other registries that are pulled through this one, by what their images are named by: `docker.io`.
-    pub upstream: BTreeMap<String, UpstreamTable>,
-}
-
 /// Another registry.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -84,7 +108,7 @@ pub struct UpstreamTable {
     pub password_file: Option<PathBuf>,
     /// Which repositories may be pulled, with `*` for anything; all without.
     #[serde(default)]
-    pub repositories: Vec<String>,
+    pub repositories: Vec<Pattern>,
     /// Nothing may be pulled by tag.
     #[serde(default)]
     pub digest_only: bool,
@@ -93,7 +117,7 @@ pub struct UpstreamTable {
     pub ttl: String,
     /// Tags that stay what they were first, with `*` for anything.
     #[serde(default)]
-    pub fixed: Vec<String>,
+    pub fixed: Vec<Pattern>,
 }
 
 fn five_minutes() -> String {
@@ -103,7 +127,6 @@ fn five_minutes() -> String {
 impl RegistryConfig {
     /// The upstreams, ready to be asked.
     pub fn upstreams(&self) -> anyhow::Result<hab_registry::Upstreams> {
-        let patterns = |texts: &[String]| texts.iter().map(|text| hab_registry::Pattern::new(text)).collect();
         let mut all = Vec::new();
         for (name, table) in &self.upstream {
             let read = |path: &PathBuf| {
@@ -118,10 +141,10 @@ impl RegistryConfig {
                 url: table.url.clone(),
                 username: table.username.clone(),
                 password: password.and_then(|text| text.lines().next().map(str::to_owned)),
-                repositories: patterns(&table.repositories),
+                repositories: table.repositories.clone(),
                 digest_only: table.digest_only,
                 ttl: ttl.try_into().with_context(|| format!("upstream {name}: ttl {:?}", table.ttl))?,
-                fixed: patterns(&table.fixed),
+                fixed: table.fixed.clone(),
             });
         }
         hab_registry::Upstreams::new(all).map_err(anyhow::Error::msg)
@@ -171,6 +194,18 @@ mod tests {
         std::fs::write(&file, "[debian]\nbase = [\"http://x.invalid\"]\n").unwrap();
         let error = format!("{:#}", Config::load(Some(&file), dir.path()).unwrap_err());
         assert!(error.contains("line 2") && error.contains("`bases`"), "{error}");
+    }
+
+    #[test]
+    fn a_rule_that_would_let_everything_go_is_refused_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hab.toml");
+        std::fs::write(&file, "[registry]\ngrace = \"2d\"\nretain = [{ tag = \"pr-*\" }]\n").unwrap();
+        let error = format!("{:#}", Config::load(Some(&file), dir.path()).unwrap_err());
+        assert!(error.contains("line 3") && error.contains("all of its tags would go"), "{error}");
+        std::fs::write(&file, "[registry]\nretain = [{ tag = \"pr-*\", keep = 3, older = \"30d\" }]\n")
+            .unwrap();
+        assert_eq!(Config::load(Some(&file), dir.path()).unwrap().registry.retain.len(), 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod lock;
 mod mirror;
 mod plan;
 mod recipes;
+mod registry;
 mod serve;
 mod terminal;
 mod verify;
@@ -84,6 +85,8 @@ enum Command {
     Mirror(mirror::Args),
     /// What hosts must be told so that they pull from this registry and from nowhere else
     Cluster(cluster::Args),
+    /// What is in the registry: tags, where they were, and what may go
+    Registry(registry::Args),
     /// List the recipes and their locked versions
     Recipes,
     #[command(external_subcommand)]
@@ -131,6 +134,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(args) => keys::run(&cli.global, &args),
         Command::Mirror(args) => mirror::run(&cli.global, &args),
         Command::Cluster(args) => cluster::run(&cli.global, &args),
+        Command::Registry(args) => registry::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),

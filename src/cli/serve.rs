@@ -45,6 +45,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let registry = if global.offline { registry } else { registry.with_upstreams(upstreams) };
     let mirror = hab_mirror_server::router(farm.served());
     let following = (!args.no_sync && !global.offline).then(|| farm::follow(Arc::clone(&farm)));
+    let tending = farm.tend();
     let served: anyhow::Result<()> = farm.runtime().block_on(async {
         let listener = TcpListener::bind(args.listen)
             .await
@@ -64,6 +65,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         hab_registry::serve(listener, registry, mirror, stop).await?;
         Ok(())
     });
+    tending.abort();
     log.cancel().store(true, Ordering::Relaxed);
     if let Some(thread) = following {
         // It has nothing to say that it has not said.

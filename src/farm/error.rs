@@ -72,6 +72,9 @@ pub enum FarmError {
     /// A build.
     #[error(transparent)]
     Build(#[from] hab_builder::BuildError),
+    /// What a scrub found; each was told on its own.
+    #[error("{0} blobs are damaged or gone; they are not served until they are pushed or built again")]
+    Damaged(usize),
     /// The store.
     #[error(transparent)]
     Store(#[from] hab_store::Error),
@@ -98,9 +101,14 @@ impl FarmError {
         use hab_builder::Fault as Build;
         use hab_mirror::Fault as Mirror;
         match self {
-            Self::Recipe(hab_recipe::RecipeError::Io { .. }) | Self::Store(_) | Self::Io { .. } => {
-                ExitStatus::Ours
+            Self::Store(hab_store::Error::Immutable { .. } | hab_store::Error::NotHeld { .. }) => {
+                ExitStatus::Refused
             }
+            Self::Store(hab_store::Error::NeverThere { .. }) => ExitStatus::Usage,
+            Self::Recipe(hab_recipe::RecipeError::Io { .. })
+            | Self::Damaged(_)
+            | Self::Store(_)
+            | Self::Io { .. } => ExitStatus::Ours,
             Self::Recipe(_)
             | Self::Policy(_)
             | Self::UnknownPolicy(_)

@@ -64,6 +64,7 @@ impl Farm {
             .build()
             .map_err(FarmError::io("the runtime"))?;
         let store = runtime.block_on(Store::open(&options.data))?;
+        let store = store.with_immutable(&options.config.registry.immutable);
         let partial = options.data.join("work/partial");
         fs::create_dir_all(&partial).map_err(FarmError::io(&partial))?;
         let keep = StoreKeep::new(store.clone(), runtime.handle().clone(), partial);

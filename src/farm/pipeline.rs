@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hab_builder::{Inputs, Workshop};
 use hab_keys::VerifiedSource;
-use hab_oci::{Descriptor, Digest, ImageIndex, Platform, Tag, TagOrDigest, media_type};
+use hab_oci::{Descriptor, Digest, ImageIndex, Platform, RepositoryName, Tag, TagOrDigest, media_type};
 use hab_recipe::Plan;
 use hab_store::{Gaps, NewManifest, Publication};
 
@@ -126,7 +126,8 @@ impl Farm {
         Ok(file)
     }
 
-    /// Makes the index and, unless the tag names it already, publishes everything in one transaction.
+    /// Makes the index and, unless the tag names it already and nothing was lost since, publishes everything in one
+    /// transaction.
     fn publish(&self, order: &Order, records: &[Record], tag: Tag) -> Result<IndexReport, FarmError> {
         let repository = order.repository();
         let mut manifests = Vec::new();
@@ -149,7 +150,7 @@ impl Farm {
             IndexReport { repository: repository.to_string(), digest: root.clone(), tags: vec![tag.clone()] };
         let wanted = TagOrDigest::Tag(tag.clone());
         let tagged = self.runtime.block_on(self.store.catalog.manifest(&repository, &wanted))?;
-        if tagged.as_ref().is_some_and(|found| found.digest == root) {
+        if tagged.as_ref().is_some_and(|found| found.digest == root) && self.holds(&repository, &blobs)? {
             return Ok(report);
         }
         // A build of fewer platforms must not take the others out of a tag; it is there by its digest.
@@ -165,6 +166,17 @@ impl Farm {
 }
 
 impl Farm {
+    /// Whether a repository has all of these blobs; one that a scrub found to be damaged it does not have.
+    fn holds(&self, repository: &RepositoryName, blobs: &[Descriptor]) -> Result<bool, FarmError> {
+        for blob in blobs {
+            let held = self.runtime.block_on(self.store.catalog.blob(repository, &blob.digest))?;
+            if held != Some(blob.size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether the published index `digest` has all of `manifests`, and others besides.
     fn holds_more(&self, digest: &Digest, manifests: &[Descriptor]) -> Result<bool, FarmError> {
         let bytes = self.store.blobs.read(digest)?.unwrap_or_default();

@@ -140,10 +140,16 @@ impl Error {
             },
             StoreError::NoRoot(_) => (S::BAD_REQUEST, code::MANIFEST_INVALID),
             StoreError::InUse { .. } => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
+            // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at once.
+            StoreError::Immutable { .. } => (S::CONFLICT, code::DENIED),
+            StoreError::NeverThere { .. } | StoreError::NotHeld { .. } => {
+                (S::NOT_FOUND, code::MANIFEST_UNKNOWN)
+            }
             StoreError::UploadUnknown(_) => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
             StoreError::UploadBusy(_) => (S::CONFLICT, code::BLOB_UPLOAD_INVALID),
             StoreError::NoSpace { .. } => (S::INSUFFICIENT_STORAGE, code::UNKNOWN),
-            StoreError::Io { .. }
+            StoreError::Collecting
+            | StoreError::Io { .. }
             | StoreError::Damaged { .. }
             | StoreError::Newer { .. }
             | StoreError::Migrate { .. }

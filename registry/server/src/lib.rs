@@ -28,4 +28,4 @@ mod upstream;
 pub use handle::router;
 pub use registry::{Access, Limits, Registry, Rules};
 pub use serve::serve;
-pub use upstream::{Pattern, UpstreamConfig, Upstreams};
+pub use upstream::{UpstreamConfig, Upstreams};

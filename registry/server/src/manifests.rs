@@ -26,6 +26,8 @@ pub(crate) async fn get(
     let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let found = registry.store.catalog.manifest(name, &key).await?.ok_or_else(unknown)?;
+    // Also for HEAD: who has the image already asks no more than whether its tag has moved.
+    registry.pulls.saw(name, &found.digest, now());
     answer(registry, found, method).await
 }
 
@@ -40,6 +42,7 @@ pub(crate) async fn get_through(
         || Error::ManifestUnknown { repository: remote.local.clone(), reference: reference.to_owned() };
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let (found, freshness) = remote.manifest(&registry.store, &key, registry.limits.manifest).await?;
+    registry.pulls.saw(&remote.local, &found.digest, now());
     let mut response = answer(registry, found, method).await?;
     response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
     Ok(response)

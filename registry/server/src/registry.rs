@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
-use hab_store::{Gaps, Store};
+use hab_store::{Gaps, Pulls, Store};
 
 use crate::upstream::Upstreams;
 
@@ -73,6 +73,7 @@ pub struct Registry {
     pub(crate) limits: Limits,
     pub(crate) rules: Rules,
     pub(crate) upstreams: Upstreams,
+    pub(crate) pulls: Pulls,
 }
 
 impl Registry {
@@ -84,6 +85,7 @@ impl Registry {
             limits: Limits::default(),
             rules: Rules::default(),
             upstreams: Upstreams::default(),
+            pulls: Pulls::default(),
         }
     }
 

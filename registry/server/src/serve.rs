@@ -31,12 +31,14 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let limits = registry.limits.clone();
-    let janitor = expire_uploads(registry.clone());
-    let serving = accept(listener, router(registry).merge(more), limits, shutdown);
-    tokio::select! {
+    let janitors = async { tokio::join!(expire_uploads(registry.clone()), record_pulls(registry.clone())) };
+    let serving = accept(listener, router(registry.clone()).merge(more), limits, shutdown);
+    let served = tokio::select! {
         result = serving => result,
-        () = janitor => Ok(()),
-    }
+        _ = janitors => Ok(()),
+    };
+    record(&registry).await;
+    served
 }
 
 async fn accept(
@@ -108,5 +110,20 @@ async fn expire_uploads(registry: Registry) {
             Ok(count) => tracing::info!(count, "unfinished uploads were given up"),
             Err(error) => tracing::error!(error = chain(&error), "unfinished uploads could not be given up"),
         }
+    }
+}
+
+/// Never ends.
+async fn record_pulls(registry: Registry) {
+    let mut often = interval(Duration::from_secs(60));
+    loop {
+        often.tick().await;
+        record(&registry).await;
+    }
+}
+
+async fn record(registry: &Registry) {
+    if let Err(error) = registry.pulls.record(&registry.store.catalog).await {
+        tracing::error!(error = chain(&error), "pulls could not be recorded");
     }
 }

@@ -79,10 +79,8 @@ async fn whole(
     let (blobs, expected) = (registry.store.blobs.clone(), digest.clone());
     let writer = blocking(move || blobs.writer_with(expected.algorithm())).await?;
     let writer = receive(request.into_body(), writer, registry.limits.blob, registry.limits.idle).await?;
-    let expected = digest.clone();
-    let (digest, size) = blocking(move || writer.commit(Some(&expected))).await?;
-    registry.store.catalog.link_blob(name, &digest, size, now()).await?;
-    Ok(created(name, &digest))
+    registry.store.keep_blob(name, writer, digest, now()).await?;
+    Ok(created(name, digest))
 }
 
 async fn begin(registry: &Registry, name: &RepositoryName) -> Result<Response, Error> {
@@ -129,16 +127,8 @@ pub(crate) async fn finish(
     let digest: Digest = query::<Finish>(request.uri())?.digest.ok_or(Error::NoDigest)?.parse()?;
     let id = known(registry, name, id).await?;
     let upload = take(registry, name, &id, request).await?;
-    match blocking(move || upload.commit(Some(&digest))).await {
-        Ok((digest, size)) => {
-            registry.store.catalog.finish_upload(&id, name, &digest, size, now()).await?;
-            Ok(created(name, &digest))
-        }
-        Err(error) => {
-            registry.store.catalog.end_upload(&id).await?;
-            Err(error)
-        }
-    }
+    registry.store.finish_upload(&id, upload, name, &digest, now()).await?;
+    Ok(created(name, &digest))
 }
 
 /// DELETE: gives an upload up (end-14).

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hab_oci::{Digest, EdgeKind, OutlineError, RepositoryName};
+use hab_oci::{Digest, EdgeKind, OutlineError, RepositoryName, Tag};
 
 use crate::UploadId;
 
@@ -78,12 +78,45 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
+    /// A tag that has to stay where it is would move or go.
+    #[error("{repository}:{tag} is immutable: it stays at {at}")]
+    Immutable {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// Where it is.
+        at: Digest,
+    },
+    /// A tag never was where it is to go back to.
+    #[error("{repository}:{tag} was never {wanted}; its history says where it was")]
+    NeverThere {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// Where, in words.
+        wanted: String,
+    },
+    /// A tag cannot go back to a manifest that its repository does not hold any more.
+    #[error("{repository}:{tag} cannot go back to {digest}: {repository} does not hold it any more")]
+    NotHeld {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// The manifest.
+        digest: Digest,
+    },
     /// There is no such upload, or it is finished.
     #[error("there is no upload {0}")]
     UploadUnknown(UploadId),
     /// Somebody else is writing to this upload right now.
     #[error("the upload {0} is being written by somebody else")]
     UploadBusy(UploadId),
+    /// Another process or task collects at the moment.
+    #[error("another collection is running in this data folder; try again when it has ended")]
+    Collecting,
     /// The disk or the quota is full.
     #[error("cannot {doing}: the disk or the quota is full; free some space and try again")]
     NoSpace {
@@ -165,9 +198,13 @@ impl Error {
             | Self::NoRoot(_)
             | Self::Manifest { .. }
             | Self::InUse { .. }
+            | Self::Immutable { .. }
+            | Self::NeverThere { .. }
+            | Self::NotHeld { .. }
             | Self::UploadUnknown(_)
             | Self::UploadBusy(_) => Fault::Input,
-            Self::NoSpace { .. }
+            Self::Collecting
+            | Self::NoSpace { .. }
             | Self::Io { .. }
             | Self::Damaged { .. }
             | Self::Newer { .. }

@@ -12,13 +12,25 @@
 
 mod blobs;
 mod catalog;
+mod collect;
 mod error;
+mod pattern;
+mod pulls;
+mod rules;
+mod scrub;
 mod store;
+mod units;
 
 pub use blobs::{Blob, BlobWriter, Blobs, Mark, Upload, UploadId, UploadIdError};
-pub use catalog::{Catalog, ManifestRecord, Mirrored, Referrer, TagMove};
+pub use catalog::{Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow};
+pub use collect::{Collected, Collection};
 pub use error::{Error, Fault};
+pub use pattern::{Pattern, PatternError};
+pub use pulls::Pulls;
+pub use rules::{Retain, Tags};
+pub use scrub::{Mender, Mending, Scrub, Scrubbed};
 pub use store::{Gaps, NewManifest, Publication, Store};
+pub use units::{AmountError, Bytes, Span};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

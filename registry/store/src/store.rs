@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use hab_oci::{Descriptor, Digest, Outline, RepositoryName, Tag};
+use hab_oci::{Descriptor, Digest, EdgeKind, Outline, RepositoryName, Tag};
 use tokio::task::spawn_blocking;
 
+use crate::blobs::Keeping;
 use crate::catalog::{Facts, Reading};
-use crate::{Blobs, Catalog, Error, Result};
+use crate::{BlobWriter, Blobs, Catalog, Error, Result, Tags, Upload, UploadId};
 
 /// A data folder, opened. A clone is another handle on the same one.
 #[derive(Clone, Debug)]
@@ -76,6 +77,14 @@ impl Store {
         Ok(Self { blobs, catalog })
     }
 
+    /// The same store, in which these tags stay where they are once they exist: a publication that would move one is
+    /// refused as a whole ([`Error::Immutable`]).
+    #[must_use]
+    pub fn with_immutable(mut self, tags: &[Tags]) -> Self {
+        self.catalog = self.catalog.with_immutable(tags);
+        self
+    }
+
     /// Writes the manifests' bytes, then makes membership, manifests, edges, tags and history true in one transaction.
     ///
     /// Refuses, and changes nothing that is served, when the root is not among the manifests ([`Error::NoRoot`]), when
@@ -89,18 +98,71 @@ impl Store {
         let readings = manifests.iter().map(read).collect::<Result<Vec<_>>>()?;
         let files = self.blobs.clone();
         let holder = repository.clone();
-        let blobs = blocking(move || {
+        let work = move || {
+            let named = blobs.iter().map(|b| &b.digest).chain(manifests.iter().map(|m| &m.digest));
+            let pin = files.pin(named)?;
             let blobs =
                 blobs.into_iter().map(|blob| stored(&files, &holder, blob)).collect::<Result<Vec<_>>>()?;
-            for manifest in manifests {
-                files.put_as(&manifest.digest, &manifest.bytes)?;
+            for reading in &readings {
+                whole(&files, &holder, reading)?;
             }
-            Ok(blobs)
-        })
-        .await?;
+            for manifest in manifests {
+                files.put_kept(&manifest.digest, &manifest.bytes, Keeping::Loose)?;
+            }
+            Ok((pin, blobs, readings))
+        };
+        let (_pin, blobs, readings) = blocking(work).await?;
         let facts =
             Facts { repository: &repository, blobs, manifests: readings, tags: &tags, root: &root, gaps, at };
         self.catalog.publish(&facts).await
+    }
+
+    /// Finishes a pushed blob and makes it a member of a repository; returns its size. `at`: unix seconds.
+    ///
+    /// It is kept for as long as something in the catalog needs it, unlike what [`BlobWriter::commit`] keeps.
+    pub async fn keep_blob(
+        &self,
+        repository: &RepositoryName,
+        writer: BlobWriter,
+        digest: &Digest,
+        at: i64,
+    ) -> Result<u64> {
+        let (blobs, expected) = (self.blobs.clone(), digest.clone());
+        let work = move || {
+            let pin = blobs.pin([&expected])?;
+            let (_, size) = writer.finish(Some(&expected), Keeping::Loose, false)?;
+            Ok((pin, size))
+        };
+        let (_pin, size) = blocking(work).await?;
+        self.catalog.link_blob(repository, digest, size, at).await?;
+        Ok(size)
+    }
+
+    /// [`Store::keep_blob`] of what an upload has. Either way the upload is over.
+    pub async fn finish_upload(
+        &self,
+        id: &UploadId,
+        upload: Upload,
+        repository: &RepositoryName,
+        digest: &Digest,
+        at: i64,
+    ) -> Result<u64> {
+        let (blobs, expected) = (self.blobs.clone(), digest.clone());
+        let work = move || {
+            let pin = blobs.pin([&expected])?;
+            let (_, size) = upload.commit(Some(&expected))?;
+            Ok((pin, size))
+        };
+        match blocking(work).await {
+            Ok((_pin, size)) => {
+                self.catalog.finish_upload(id, repository, digest, size, at).await?;
+                Ok(size)
+            }
+            Err(error) => {
+                self.catalog.end_upload(id).await?;
+                Err(error)
+            }
+        }
     }
 
     /// Gives up uploads that were started before a time, in unix seconds, and says how many; those that are being
@@ -142,6 +204,25 @@ fn stored(files: &Blobs, repository: &RepositoryName, blob: Descriptor) -> Resul
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// The catalog says in its transaction what the repository holds; that the files of it are there is looked at here, so
+/// that no manifest is accepted over a file that was lost.
+fn whole(files: &Blobs, repository: &RepositoryName, manifest: &Reading) -> Result<()> {
+    for edge in &manifest.outline.edges {
+        let blob = matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer);
+        if blob && !edge.elsewhere && files.get(&edge.digest)?.is_none() {
+            return Err(Error::Missing {
+                repository: repository.clone(),
+                digest: edge.digest.clone(),
+                kind: edge.kind,
+                wanted_by: manifest.digest.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     spawn_blocking(work).await.map_err(Error::Worker)?
 }

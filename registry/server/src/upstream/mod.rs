@@ -6,14 +6,13 @@
 mod challenge;
 mod client;
 mod download;
-mod pattern;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
-use hab_store::{Gaps, ManifestRecord, NewManifest, Publication, Store};
+use hab_store::{Gaps, ManifestRecord, NewManifest, Pattern, Publication, Store};
 
 use crate::error::Error;
 use crate::registry::now;
@@ -21,7 +20,6 @@ use client::{Client, Failure};
 use download::{Download, Errand};
 
 pub(crate) use client::Failure as UpstreamFailure;
-pub use pattern::Pattern;
 
 /// Another registry. Plain data.
 #[derive(Clone, Debug)]
@@ -209,7 +207,7 @@ impl Remote {
         let kept = crate::body::blocking(move || blobs.get(&key)).await?;
         // The same bytes came here by another way, and a manifest of this repository names them.
         if let Some(size) = kept
-            && store.catalog.names_blob(&self.local, digest).await?
+            && store.catalog.points_at(&self.local, digest).await?
         {
             store.catalog.link_blob(&self.local, digest, size, now()).await?;
             return Ok(Arriving::Here);

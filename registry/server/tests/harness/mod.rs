@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hab_oci::{Descriptor, Digest, media_type};
 use hab_registry::{Access, Limits, Registry, Rules, Upstreams};
-use hab_store::Store;
+use hab_store::{Store, Tags};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -22,40 +22,50 @@ pub struct Server {
     folder: Option<TempDir>,
 }
 
+/// What an operator may say.
+#[derive(Default)]
+struct Setup {
+    rules: Rules,
+    upstreams: Upstreams,
+    immutable: Vec<Tags>,
+}
+
 impl Server {
     pub fn writable() -> Self {
         Self::with(Access::ReadWrite, Limits::default())
     }
 
     pub fn with(access: Access, limits: Limits) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), access, limits, Rules::default(), Upstreams::default())
+        Self::on(tempfile::tempdir().unwrap(), access, limits, Setup::default())
     }
 
     /// One through which others are pulled.
     pub fn through(access: Access, limits: Limits, upstreams: Upstreams) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), access, limits, Rules::default(), upstreams)
+        Self::on(tempfile::tempdir().unwrap(), access, limits, Setup { upstreams, ..Setup::default() })
     }
 
     /// One that accepts images whose layers are not here.
     pub fn sparse() -> Self {
-        let rules = Rules { gaps: hab_store::Gaps::All };
-        Self::on(
-            tempfile::tempdir().unwrap(),
-            Access::ReadWrite,
-            Limits::default(),
-            rules,
-            Upstreams::default(),
-        )
+        let setup = Setup { rules: Rules { gaps: hab_store::Gaps::All }, ..Setup::default() };
+        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), setup)
     }
 
-    fn on(folder: TempDir, access: Access, limits: Limits, rules: Rules, upstreams: Upstreams) -> Self {
+    /// Everybody may push, but tags like `pattern` stay where they are.
+    pub fn with_immutable(pattern: &str) -> Self {
+        let tags = Tags { repository: "*".parse().unwrap(), tag: pattern.parse().unwrap() };
+        let setup = Setup { immutable: vec![tags], ..Setup::default() };
+        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), setup)
+    }
+
+    fn on(folder: TempDir, access: Access, limits: Limits, setup: Setup) -> Self {
+        let Setup { rules, upstreams, immutable } = setup;
         let (stop, stopped) = oneshot::channel();
         let (told, address) = std::sync::mpsc::channel();
         let data = folder.path().to_owned();
         let thread = std::thread::spawn(move || {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(2).enable_all().build().unwrap().block_on(async move {
-                let store = Store::open(&data).await.unwrap();
+                let store = Store::open(&data).await.unwrap().with_immutable(&immutable);
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let registry = Registry::new(store, access)
@@ -73,13 +83,7 @@ impl Server {
     /// Another server over the same folder, after this one has ended.
     pub fn restarted(mut self, access: Access) -> Self {
         self.end();
-        Self::on(
-            self.folder.take().unwrap(),
-            access,
-            Limits::default(),
-            Rules::default(),
-            Upstreams::default(),
-        )
+        Self::on(self.folder.take().unwrap(), access, Limits::default(), Setup::default())
     }
 
     pub fn folder(&self) -> &Path {

@@ -214,3 +214,23 @@ fn an_index_may_name_images_that_are_not_here_and_an_image_may_not_name_such_lay
     assert_eq!(sparse.put_manifest("a", "hollow", media_type::IMAGE_MANIFEST, &hollow).status, 201);
     assert_eq!(sparse.get("/v2/a/manifests/hollow").body, hollow);
 }
+
+#[test]
+fn an_immutable_tag_is_pushed_once_and_answers_a_conflict_from_then_on() {
+    let server = Server::with_immutable("v*");
+    let first = server.push_image("a", "v1", "");
+    server.push_image("a", "latest", "");
+    let other = manifest(b"{\"of\":\"a\"}", b"a layer", ",\"annotations\":{\"k\":\"v\"}");
+    let denied = (409, "DENIED".to_owned());
+    let reply = server.put_manifest("a", "v1", media_type::IMAGE_MANIFEST, &other);
+    assert_eq!(reply.error(), denied);
+    assert!(String::from_utf8_lossy(&reply.body).contains("a:v1 is immutable"));
+    let by_digest = Digest::of(&first).to_string();
+    for reference in ["v1", &by_digest] {
+        let path = format!("/v2/a/manifests/{reference}");
+        assert_eq!(server.send("DELETE", &path, &[], b"").error(), denied, "{reference}");
+    }
+    assert_eq!(server.get("/v2/a/manifests/v1").body, first);
+    assert_eq!(server.put_manifest("a", "v1", media_type::IMAGE_MANIFEST, &first).status, 201);
+    assert_eq!(server.put_manifest("a", "latest", media_type::IMAGE_MANIFEST, &other).status, 201);
+}

@@ -199,3 +199,22 @@ fn several_ranges_come_as_parts_that_say_where_they_are_from() {
     let reversed = server.send("GET", &path, &[("Range", "bytes=500-0")], b"");
     assert_eq!(reversed.error(), (416, "SIZE_INVALID".into()));
 }
+
+#[test]
+fn what_was_pulled_is_recorded_at_the_latest_when_the_server_ends() {
+    let server = Server::writable();
+    server.push_image("a", "v1", "");
+    server.push_image("b", "v1", "");
+    assert_eq!(server.head("/v2/a/manifests/v1").status, 200);
+    assert_eq!(server.get("/v2/b/manifests/v2").status, 404);
+    let server = server.restarted(Access::ReadOnly);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let pulled = |name: &str| {
+        let name = name.parse().unwrap();
+        runtime.block_on(async {
+            let store = hab_store::Store::open(server.folder()).await.unwrap();
+            store.catalog.tag_rows(&name).await.unwrap()[0].pulled
+        })
+    };
+    assert!(pulled("a").is_some() && pulled("b").is_none());
+}

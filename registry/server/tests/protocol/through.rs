@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits, Pattern, UpstreamConfig, Upstreams};
+use hab_registry::{Access, Limits, UpstreamConfig, Upstreams};
 
 use crate::harness::fake::{Asked, Fake, Say};
 use crate::harness::{Server, manifest};
@@ -234,7 +234,7 @@ fn a_tag_that_moves_upstream_is_stale_once_and_then_new() {
     assert_eq!(server.get(&format!("/v2/up.invalid/a/b/manifests/{}", Digest::of(&old))).body, old);
     // A tag that is fixed does not move.
     let fixed = through(UpstreamConfig {
-        fixed: vec![Pattern::new("v*")],
+        fixed: vec!["v*".parse().unwrap()],
         ttl: Duration::ZERO,
         ..config(&upstream.url())
     });
@@ -287,7 +287,7 @@ fn a_token_is_fetched_once_and_sent_and_a_password_only_to_the_token_service() {
 fn what_is_not_on_the_list_is_never_asked_for() {
     let said = Image::new("list");
     let upstream = Fake::start(move |asked| said.say(asked));
-    let only = UpstreamConfig { repositories: vec![Pattern::new("library/*")], ..config(&upstream.url()) };
+    let only = UpstreamConfig { repositories: vec!["library/*".parse().unwrap()], ..config(&upstream.url()) };
     assert_eq!(through(only).get(TAG).error(), (403, "DENIED".into()));
     let pinned = through(UpstreamConfig { digest_only: true, ..config(&upstream.url()) });
     assert_eq!(pinned.get(TAG).error(), (403, "DENIED".into()));

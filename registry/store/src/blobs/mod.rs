@@ -1,5 +1,7 @@
 //! Bytes named by their digest, as files.
 
+mod damage;
+mod loose;
 mod upload;
 mod writer;
 
@@ -12,11 +14,13 @@ use std::sync::{Arc, Mutex};
 use hab_oci::{Algorithm, Digest, Hasher};
 
 use crate::{Error, Result};
+pub(crate) use damage::{Stripe, Suspect};
+pub(crate) use loose::Keeping;
 pub use upload::{Mark, Upload, UploadId, UploadIdError};
 pub use writer::BlobWriter;
 
 /// The folder `<data>/blobs`: `sha256/ab/<hex>` and `sha512/ab/<hex>` are finished, immutable and synced; `tmp/` and
-/// `uploads/` are not, and nothing ever reads them by a digest.
+/// `uploads/` are not, and nothing ever reads them by a digest. `damaged/` has files that were found to be something else.
 ///
 /// Synchronous; a clone is another handle on the same folder.
 #[derive(Clone, Debug)]
@@ -75,7 +79,7 @@ impl Blobs {
     /// Opens `<data_dir>/blobs`, making it where it is missing, and removes what dead writers left in `tmp`.
     pub fn open(data_dir: &Path) -> Result<Self> {
         let root = data_dir.join("blobs");
-        for folder in ["tmp", "uploads", "sha256", "sha512"] {
+        for folder in ["tmp", "uploads", "damaged", "sha256", "sha512"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         }
@@ -123,12 +127,14 @@ impl Blobs {
 
     /// Keeps a small document that has to have this digest. One that is there and damaged is replaced.
     pub fn put_as(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        if let Err(Error::Damaged { .. }) = self.read(digest) {
-            self.remove(digest)?;
-        }
+        self.put_kept(digest, bytes, Keeping::ForGood)
+    }
+
+    pub(crate) fn put_kept(&self, digest: &Digest, bytes: &[u8], keeping: Keeping) -> Result<()> {
+        let damaged = matches!(self.read(digest), Err(Error::Damaged { .. }));
         let mut writer = self.writer_with(digest.algorithm())?;
         writer.add(bytes)?;
-        writer.commit(Some(digest)).map(|_| ())
+        writer.finish(Some(digest), keeping, damaged).map(|_| ())
     }
 
     /// The size of a finished blob, or `None` if there is no such blob.
@@ -180,6 +186,11 @@ impl Blobs {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(Error::io("remove", &path)(e)),
         }
+    }
+
+    /// Where the file of a digest goes that was found to be something else.
+    pub(crate) fn damaged(&self, digest: &Digest) -> PathBuf {
+        self.shared.root.join("damaged").join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
     fn tmp(&self) -> PathBuf {

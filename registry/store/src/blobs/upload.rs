@@ -11,7 +11,7 @@ use std::sync::MutexGuard;
 use hab_oci::{Algorithm, Digest};
 
 use super::writer::{check, is_kept, seal, sync_folder_of};
-use super::{Blobs, Tally, remove_if_there};
+use super::{Blobs, Keeping, Tally, remove_if_there};
 use crate::{Error, Result};
 
 /// The name of an upload: 128 random bits, as 32 hexadecimal digits. Whoever shows it may write to the upload.
@@ -152,17 +152,19 @@ impl Upload {
         Ok(())
     }
 
-    /// Finishes the upload as [`BlobWriter::commit`](crate::BlobWriter::commit) does. Either way the upload is over.
+    /// Finishes the upload as [`BlobWriter::commit`](crate::BlobWriter::commit) does, but not for good: until a collection
+    /// finds that nothing needs the blob. Either way the upload is over.
     pub fn commit(mut self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
         self.ended = true;
         let from = self.path();
         let size = self.tally.size;
         let kept = check(&mut self.file, self.tally.clone(), expected).and_then(|digest| {
             let target = self.blobs.path(&digest);
-            if is_kept(&target, size)? {
+            let _pin = self.blobs.pin([&digest])?;
+            if is_kept(&target, size, Keeping::Loose)? {
                 remove_if_there(&from)?;
             } else {
-                seal(&self.file, &from, &target)?;
+                seal(&self.file, &from, self.blobs.keeping(&digest, Keeping::Loose)?)?;
                 fs::rename(&from, &target).map_err(Error::io("rename a file to", &target))?;
             }
             sync_folder_of(&target)?;

@@ -1,14 +1,15 @@
 //! From a stream to a finished blob.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use hab_oci::{Algorithm, Digest};
 use tempfile::NamedTempFile;
 
-use super::{Blobs, Tally};
+use super::loose::keep_for_good;
+use super::{Blobs, Keeping, Tally};
 use crate::{Error, Result};
 
 /// A blob being written: bytes are hashed as they come, under a temporary name that is removed on drop.
@@ -63,17 +64,29 @@ impl BlobWriter {
         self.write_all(bytes).map_err(Error::io("write", self.temp.path()))
     }
 
-    /// Finishes the blob: it exists afterwards, on disk, under its digest, or it does not exist at all.
+    /// Finishes the blob: it exists afterwards, on disk, under its digest and for good, or it does not exist at all.
     ///
     /// With `expected` the bytes have to have that digest ([`Error::WrongDigest`]). A blob that exists already is kept.
-    pub fn commit(mut self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
+    pub fn commit(self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
+        self.finish(expected, Keeping::ForGood, false)
+    }
+
+    /// As [`BlobWriter::commit`]; with `replace` a blob that exists already gives way.
+    pub(crate) fn finish(
+        mut self,
+        expected: Option<&Digest>,
+        keeping: Keeping,
+        replace: bool,
+    ) -> Result<(Digest, u64)> {
         let size = self.tally.size;
         let digest = check(self.temp.as_file_mut(), self.tally, expected)?;
         let target = self.blobs.path(&digest);
-        if !is_kept(&target, size)? {
-            seal(self.temp.as_file(), self.temp.path(), &target)?;
-            self.temp.persist(&target).map_err(|e| Error::io("rename a file to", &target)(e.error))?;
+        let _pin = self.blobs.pin([&digest])?;
+        if !replace && is_kept(&target, size, keeping)? {
+            return sync_folder_of(&target).map(|()| (digest, size));
         }
+        seal(self.temp.as_file(), self.temp.path(), self.blobs.keeping(&digest, keeping)?)?;
+        self.temp.persist(&target).map_err(|e| Error::io("rename a file to", &target)(e.error))?;
         sync_folder_of(&target)?;
         Ok((digest, size))
     }
@@ -107,19 +120,28 @@ pub(super) fn check(file: &mut File, tally: Tally, expected: Option<&Digest>) ->
     }
 }
 
-/// Whether the blob is there already. A file of another size cannot be these bytes, so it is replaced.
-pub(super) fn is_kept(target: &Path, size: u64) -> Result<bool> {
-    match fs::metadata(target) {
-        Ok(metadata) => Ok(metadata.len() == size),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::io("look at", target)(e)),
+/// Whether the blob is there already, and from now on for as long as is wanted. A file of another size cannot be these
+/// bytes, so it is replaced.
+pub(super) fn is_kept(target: &Path, size: u64, keeping: Keeping) -> Result<bool> {
+    let kept = match fs::metadata(target) {
+        Ok(metadata) => metadata.len() == size,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+        Err(e) => return Err(Error::io("look at", target)(e)),
+    };
+    if kept && keeping == Keeping::ForGood {
+        keep_for_good(target)?;
     }
+    Ok(kept)
 }
 
-/// Makes a file ready to be renamed to `target`: read-only, on disk, and the folder there.
-pub(super) fn seal(file: &File, path: &Path, target: &Path) -> Result<()> {
-    file.set_permissions(Permissions::from_mode(0o444)).map_err(Error::io("make read-only", path))?;
-    file.sync_all().map_err(Error::io("write", path))?;
+/// Makes a file ready to be renamed to its place: read-only and on disk.
+pub(super) fn seal(file: &File, path: &Path, keeping: Keeping) -> Result<()> {
+    file.set_permissions(keeping.permissions()).map_err(Error::io("make read-only", path))?;
+    file.sync_all().map_err(Error::io("write", path))
+}
+
+/// Makes the folder that a blob belongs into.
+pub(super) fn ensure_folder_of(target: &Path) -> Result<()> {
     let Some(folder) = target.parent() else { return Ok(()) };
     match fs::create_dir(folder) {
         Ok(()) => sync_folder_of(folder),

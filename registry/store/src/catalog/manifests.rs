@@ -1,12 +1,15 @@
 //! Manifests, what they point at, and what points at them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Connection, commit, digest, repositories, size, stored, tags};
 use crate::{Error, Gaps, Result};
+
+/// Of two pulls within this time, in seconds, one is recorded.
+const COARSE: i64 = 60 * 60;
 
 /// A manifest of a repository; its bytes are in the blob store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +63,15 @@ impl Catalog {
     ) -> Result<Option<ManifestRecord>> {
         let (sql, key) = match reference {
             TagOrDigest::Digest(digest) => (
-                "SELECT digest, media_type, size FROM manifests WHERE repository = $1 AND digest = $2",
+                "SELECT m.digest, m.media_type, m.size FROM manifests m
+                 JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
+                 WHERE m.repository = $1 AND m.digest = $2",
                 digest.to_string(),
             ),
             TagOrDigest::Tag(tag) => (
                 "SELECT m.digest, m.media_type, m.size FROM tags t
                  JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest
+                 JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
                  WHERE t.repository = $1 AND t.tag = $2",
                 tag.to_string(),
             ),
@@ -117,7 +123,7 @@ impl Catalog {
     }
 
     /// Whether a manifest of the repository names a blob as a layer or its configuration.
-    pub async fn names_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<bool> {
+    pub async fn points_at(&self, repository: &RepositoryName, blob: &Digest) -> Result<bool> {
         let named: Option<i64> = query_scalar(
             "SELECT 1 FROM edges WHERE child = $1 AND repository = $2 AND kind IN ('config', 'layer') LIMIT 1",
         )
@@ -144,7 +150,7 @@ impl Catalog {
             .await
             .map_err(Error::database("find a manifest's tags"))?;
         for tag in tags {
-            tags::remove(&mut tx, repository, &tag, at).await?;
+            tags::remove(&mut tx, &self.immutable, repository, &tags::tag(tag)?, at).await?;
         }
         let removed = query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
             .bind(repository.as_str())
@@ -155,6 +161,25 @@ impl Catalog {
             .rows_affected();
         commit(tx).await?;
         Ok(removed > 0)
+    }
+
+    /// Records pulls, at most one an hour of each manifest.
+    pub(crate) async fn record_pulls(&self, seen: &HashMap<(RepositoryName, Digest), i64>) -> Result<()> {
+        let mut tx = self.begin().await?;
+        for ((repository, manifest), at) in seen {
+            query(
+                "UPDATE manifests SET pulled = $3
+                 WHERE repository = $1 AND digest = $2 AND (pulled IS NULL OR pulled <= $3 - $4)",
+            )
+            .bind(repository.as_str())
+            .bind(manifest.to_string())
+            .bind(at)
+            .bind(COARSE)
+            .execute(&mut *tx)
+            .await
+            .map_err(Error::database("record a pull"))?;
+        }
+        commit(tx).await
     }
 
     /// One transaction: all of it is true afterwards, or none of it.
@@ -174,7 +199,7 @@ impl Catalog {
             insert_edges(&mut tx, repository, manifest, facts.gaps).await?;
         }
         for tag in facts.tags {
-            tags::point(&mut tx, repository, tag, facts.root, at).await?;
+            tags::point(&mut tx, &self.immutable, repository, tag, facts.root, at).await?;
         }
         commit(tx).await
     }
@@ -192,7 +217,8 @@ async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Rea
     query(
         "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, config_media_type,
          annotations, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type",
+         ON CONFLICT (repository, digest) DO UPDATE
+         SET media_type = excluded.media_type, created = excluded.created",
     )
     .bind(repository.as_str())
     .bind(manifest.digest.to_string())
@@ -255,16 +281,19 @@ async fn insert_edges(
     Ok(())
 }
 
-async fn manifest_size(
+pub(super) async fn manifest_size(
     tx: &mut Connection,
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<u64>> {
-    let found: Option<i64> = query_scalar("SELECT size FROM manifests WHERE repository = $1 AND digest = $2")
-        .bind(repository.as_str())
-        .bind(digest.to_string())
-        .fetch_optional(tx)
-        .await
-        .map_err(Error::database("find a manifest"))?;
+    let found: Option<i64> = query_scalar(
+        "SELECT m.size FROM manifests m JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
+         WHERE m.repository = $1 AND m.digest = $2",
+    )
+    .bind(repository.as_str())
+    .bind(digest.to_string())
+    .fetch_optional(tx)
+    .await
+    .map_err(Error::database("find a manifest"))?;
     Ok(found.map(size))
 }

@@ -4,7 +4,10 @@
 //! what a transaction reads first is still true when it commits, whichever process is writing. Readers never wait.
 //! Every read is by an index.
 
+mod collect;
+mod damage;
 mod facts;
+mod listing;
 mod manifests;
 mod repositories;
 mod tags;
@@ -12,6 +15,7 @@ mod uploads;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hab_oci::Digest;
@@ -19,13 +23,15 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Tags};
+pub(crate) use collect::Sweep;
 pub use facts::Mirrored;
+pub use listing::{RepositoryRow, TagRow};
 pub(crate) use manifests::{Facts, Reading};
 pub use manifests::{ManifestRecord, Referrer};
-pub use tags::TagMove;
+pub use tags::{Back, TagMove};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -38,6 +44,8 @@ const READERS: u32 = 4;
 pub struct Catalog {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Tags that stay where they are.
+    immutable: Arc<[Tags]>,
 }
 
 /// The engine, named here alone.
@@ -60,6 +68,9 @@ impl Catalog {
         let lock = lock_beside(path.with_extension("lock")).await?;
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            // When the disk is full, SQLite takes a transaction back by itself. Its rollback then fails, and sqlx goes on to
+            // believe that the connection is within it, so that nothing could be written any more: it needs another one.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await
             .map_err(Error::database("be opened"))?;
@@ -70,7 +81,14 @@ impl Catalog {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(Error::database("be opened for reading"))?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, immutable: Arc::new([]) })
+    }
+
+    /// The same catalog, in which these tags stay where they are once they exist.
+    #[must_use]
+    pub fn with_immutable(mut self, tags: &[Tags]) -> Self {
+        self.immutable = tags.into();
+        self
     }
 
     /// Closes the connections; what was committed is on disk with or without this.

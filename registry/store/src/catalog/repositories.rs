@@ -116,7 +116,7 @@ pub(super) async fn member(
 ) -> Result<Option<u64>> {
     let found: Option<i64> = query_scalar(
         "SELECT b.size FROM repository_blobs r JOIN blobs b ON b.digest = r.digest
-         WHERE r.repository = $1 AND r.digest = $2",
+         WHERE r.repository = $1 AND r.digest = $2 AND b.damaged IS NULL",
     )
     .bind(repository.as_str())
     .bind(digest.to_string())
@@ -140,6 +140,7 @@ pub(super) async fn ensure_repository(
     Ok(())
 }
 
+/// The caller has just seen to it that the blob's file is there, so it is not damaged any more.
 pub(super) async fn ensure_blob(
     connection: &mut Connection,
     digest: &Digest,
@@ -149,7 +150,7 @@ pub(super) async fn ensure_blob(
 ) -> Result<()> {
     query(
         "INSERT INTO blobs (digest, size, media_type, created) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (digest) DO NOTHING",
+         ON CONFLICT (digest) DO UPDATE SET damaged = NULL",
     )
     .bind(digest.to_string())
     .bind(stored(size))
@@ -161,6 +162,7 @@ pub(super) async fn ensure_blob(
     Ok(())
 }
 
+/// A member that is given again is new again: whoever gave it is about to push what needs it.
 pub(super) async fn join(
     connection: &mut Connection,
     repository: &RepositoryName,
@@ -169,7 +171,7 @@ pub(super) async fn join(
 ) -> Result<()> {
     query(
         "INSERT INTO repository_blobs (repository, digest, created) VALUES ($1, $2, $3)
-         ON CONFLICT (repository, digest) DO NOTHING",
+         ON CONFLICT (repository, digest) DO UPDATE SET created = excluded.created",
     )
     .bind(repository.as_str())
     .bind(digest.to_string())

@@ -1,10 +1,13 @@
 //! Tags: where they are, and everywhere they ever were.
 
+use std::fmt;
+use std::str::FromStr;
+
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, commit, digest};
-use crate::{Error, Result};
+use super::{Catalog, Connection, commit, digest, manifests};
+use crate::{Error, Result, Tags};
 
 /// One move of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,47 +35,184 @@ impl Catalog {
                 .fetch_all(&self.readers)
                 .await
                 .map_err(Error::database("list tags"))?;
-        let tag = |name: String| name.parse().map_err(|_| Error::Nonsense { what: "tag", value: name });
         names.into_iter().map(tag).collect()
     }
 
     /// Every move of a tag, the first one first.
     pub async fn tag_history(&self, repository: &RepositoryName, tag: &Tag) -> Result<Vec<TagMove>> {
-        let rows: Vec<(Option<String>, i64)> =
-            query_as("SELECT digest, at FROM tag_history WHERE repository = $1 AND tag = $2 ORDER BY seq")
-                .bind(repository.as_str())
-                .bind(tag.as_str())
-                .fetch_all(&self.readers)
-                .await
-                .map_err(Error::database("read a tag's history"))?;
-        rows.into_iter().map(|(to, at)| Ok(TagMove { digest: to.map(digest).transpose()?, at })).collect()
+        let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
+        history(&mut connection, repository, tag).await
     }
 
     /// Deletes a tag, not what it points at; `false` if there was none. `at`: unix seconds.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, at: i64) -> Result<bool> {
         let mut tx = self.begin().await?;
-        let removed = remove(&mut tx, repository, tag.as_str(), at).await?;
+        let removed = remove(&mut tx, &self.immutable, repository, tag, at).await?;
         commit(tx).await?;
         Ok(removed)
     }
+
+    /// Moves a tag, or one that was deleted, back to where it once was. This is a move like any other: it is recorded, and
+    /// can be taken back the same way. Returns where it is then.
+    ///
+    /// [`Error::NeverThere`] if it never was there, [`Error::NotHeld`] if the repository does not hold the manifest any
+    /// more, [`Error::Immutable`] if it may not move.
+    pub async fn rollback_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        back: &Back,
+        at: i64,
+    ) -> Result<Digest> {
+        let mut tx = self.begin().await?;
+        let moves = history(&mut tx, repository, tag).await?;
+        let to = back.find(&moves).ok_or_else(|| Error::NeverThere {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            wanted: back.to_string(),
+        })?;
+        if manifests::manifest_size(&mut tx, repository, &to).await?.is_none() {
+            return Err(Error::NotHeld { repository: repository.clone(), tag: tag.clone(), digest: to });
+        }
+        point(&mut tx, &self.immutable, repository, tag, &to, at).await?;
+        commit(tx).await?;
+        Ok(to)
+    }
+}
+
+/// How far back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// So many values: 1 is the one before the present one, or before the deletion. Never 0.
+    Steps(u32),
+    /// Where the tag was this.
+    To(Digest),
+}
+
+impl fmt::Display for Back {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(1) => f.write_str("anything before"),
+            Self::Steps(steps) => write!(f, "anything {steps} steps back"),
+            Self::To(digest) => write!(f, "{digest}"),
+        }
+    }
+}
+
+impl FromStr for Back {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is neither a digest nor a number of steps, 1 or more");
+        if text.contains(':') {
+            return text.parse().map(Self::To).map_err(|_| bad());
+        }
+        text.parse().ok().filter(|steps| *steps > 0).map(Self::Steps).ok_or_else(bad)
+    }
+}
+
+impl Back {
+    fn find(&self, moves: &[TagMove]) -> Option<Digest> {
+        let mut values: Vec<&Digest> = moves.iter().filter_map(|each| each.digest.as_ref()).collect();
+        match self {
+            Self::To(wanted) => values.into_iter().find(|value| *value == wanted).cloned(),
+            Self::Steps(steps) => {
+                // One that was deleted and pushed again as it was is one value.
+                values.dedup();
+                if moves.last().is_some_and(|last| last.digest.is_some()) {
+                    values.pop();
+                }
+                let index = values.len().checked_sub(*steps as usize)?;
+                values.get(index).copied().cloned()
+            }
+        }
+    }
+}
+
+pub(super) fn tag(name: String) -> Result<Tag> {
+    name.parse().map_err(|_| Error::Nonsense { what: "tag", value: name })
+}
+
+async fn history(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    tag: &Tag,
+) -> Result<Vec<TagMove>> {
+    let rows: Vec<(Option<String>, i64)> =
+        query_as("SELECT digest, at FROM tag_history WHERE repository = $1 AND tag = $2 ORDER BY seq")
+            .bind(repository.as_str())
+            .bind(tag.as_str())
+            .fetch_all(connection)
+            .await
+            .map_err(Error::database("read a tag's history"))?;
+    rows.into_iter().map(|(to, at)| Ok(TagMove { digest: to.map(digest).transpose()?, at })).collect()
+}
+
+/// Where a tag is. In a transaction it still is there when it moves.
+async fn place(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    tag: &Tag,
+) -> Result<Option<Digest>> {
+    let found: Option<String> = query_scalar("SELECT digest FROM tags WHERE repository = $1 AND tag = $2")
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(Error::database("find a tag"))?;
+    found.map(digest).transpose()
+}
+
+/// When a tag last moved.
+pub(super) async fn moved(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    tag: &Tag,
+) -> Result<Option<i64>> {
+    query_scalar("SELECT moved FROM tags WHERE repository = $1 AND tag = $2")
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(Error::database("find a tag"))
+}
+
+/// A tag goes away from a manifest, if it may. The manifest's grace begins now: a rollback must find it.
+async fn leave(
+    connection: &mut Connection,
+    immutable: &[Tags],
+    repository: &RepositoryName,
+    tag: &Tag,
+    was: &Digest,
+    at: i64,
+) -> Result<()> {
+    if Tags::any(immutable, repository, tag) {
+        return Err(Error::Immutable { repository: repository.clone(), tag: tag.clone(), at: was.clone() });
+    }
+    query("UPDATE manifests SET untagged = $3 WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(was.to_string())
+        .bind(at)
+        .execute(connection)
+        .await
+        .map_err(Error::database("note that a tag moved"))?;
+    Ok(())
 }
 
 pub(super) async fn point(
     connection: &mut Connection,
+    immutable: &[Tags],
     repository: &RepositoryName,
     tag: &Tag,
     to: &Digest,
     at: i64,
 ) -> Result<()> {
-    let was: Option<String> = query_scalar("SELECT digest FROM tags WHERE repository = $1 AND tag = $2")
-        .bind(repository.as_str())
-        .bind(tag.as_str())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(Error::database("find a tag"))?;
-    let to = to.to_string();
-    if was.as_ref() == Some(&to) {
+    let was = place(connection, repository, tag).await?;
+    if was.as_ref() == Some(to) {
         return Ok(());
+    }
+    if let Some(was) = &was {
+        leave(connection, immutable, repository, tag, was, at).await?;
     }
     query(
         "INSERT INTO tags (repository, tag, digest, moved) VALUES ($1, $2, $3, $4)
@@ -80,38 +220,38 @@ pub(super) async fn point(
     )
     .bind(repository.as_str())
     .bind(tag.as_str())
-    .bind(&to)
+    .bind(to.to_string())
     .bind(at)
     .execute(&mut *connection)
     .await
     .map_err(Error::database("move a tag"))?;
-    remember(connection, repository, tag.as_str(), Some(&to), at).await
+    remember(connection, repository, tag, Some(to), at).await
 }
 
 pub(super) async fn remove(
     connection: &mut Connection,
+    immutable: &[Tags],
     repository: &RepositoryName,
-    tag: &str,
+    tag: &Tag,
     at: i64,
 ) -> Result<bool> {
-    let removed = query("DELETE FROM tags WHERE repository = $1 AND tag = $2")
+    let Some(was) = place(connection, repository, tag).await? else { return Ok(false) };
+    leave(connection, immutable, repository, tag, &was, at).await?;
+    query("DELETE FROM tags WHERE repository = $1 AND tag = $2")
         .bind(repository.as_str())
-        .bind(tag)
+        .bind(tag.as_str())
         .execute(&mut *connection)
         .await
-        .map_err(Error::database("delete a tag"))?
-        .rows_affected();
-    if removed > 0 {
-        remember(connection, repository, tag, None, at).await?;
-    }
-    Ok(removed > 0)
+        .map_err(Error::database("delete a tag"))?;
+    remember(connection, repository, tag, None, at).await?;
+    Ok(true)
 }
 
 async fn remember(
     connection: &mut Connection,
     repository: &RepositoryName,
-    tag: &str,
-    to: Option<&str>,
+    tag: &Tag,
+    to: Option<&Digest>,
     at: i64,
 ) -> Result<()> {
     query(
@@ -119,8 +259,8 @@ async fn remember(
          SELECT $1, $2, COALESCE(MAX(seq), 0) + 1, $3, $4 FROM tag_history WHERE repository = $1 AND tag = $2",
     )
     .bind(repository.as_str())
-    .bind(tag)
-    .bind(to)
+    .bind(tag.as_str())
+    .bind(to.map(ToString::to_string))
     .bind(at)
     .execute(connection)
     .await

@@ -1,5 +1,5 @@
 use hab_oci::Digest;
-use hab_store::{Error, Store};
+use hab_store::{Error, Pulls, Store};
 
 use crate::harness::{Image, World, by_tag, repository, tag};
 
@@ -123,4 +123,63 @@ async fn a_file_that_is_no_catalog_is_refused_and_kept() {
     std::fs::write(&file, "not a database, and long enough to be looked at as one".repeat(40)).unwrap();
     assert!(Store::open(folder.path()).await.is_err());
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"));
+}
+
+#[tokio::test]
+async fn of_the_pulls_of_one_manifest_one_an_hour_is_recorded() {
+    let world = World::new().await;
+    let image = Image::new("one");
+    image.write_blobs(&world.store.blobs);
+    world.store.publish(image.publication(&["v1"], 1)).await.unwrap();
+    let catalog = &world.store.catalog;
+    let pulls = Pulls::default();
+    for (at, recorded) in [(5_000, 5_000), (6_000, 5_000), (8_599, 5_000), (8_600, 8_600), (4_000, 8_600)] {
+        pulls.saw(&repository(), image.digest(), at);
+        pulls.saw(&repository(), &Digest::of(b"gone meanwhile"), at);
+        pulls.record(catalog).await.unwrap();
+        let rows = catalog.tag_rows(&repository()).await.unwrap();
+        assert_eq!(rows[0].pulled, Some(recorded), "at {at}");
+    }
+}
+
+#[tokio::test]
+async fn pulls_that_could_not_be_recorded_are_recorded_later() {
+    let world = World::new().await;
+    let image = Image::new("one");
+    image.write_blobs(&world.store.blobs);
+    world.store.publish(image.publication(&["v1"], 1)).await.unwrap();
+    let pulls = Pulls::default();
+    pulls.saw(&repository(), image.digest(), 9);
+    world.store.catalog.close().await;
+    pulls.record(&world.store.catalog).await.unwrap_err();
+    let again = Store::open(world.path()).await.unwrap();
+    pulls.record(&again.catalog).await.unwrap();
+    assert_eq!(again.catalog.tag_rows(&repository()).await.unwrap()[0].pulled, Some(9));
+}
+
+#[tokio::test]
+async fn a_catalog_of_the_first_schema_is_brought_to_this_one_with_all_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(folder.path().join("catalog.sqlite"))
+        .create_if_missing(true);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let mut first = sqlx::migrate!("./migrations");
+    first.migrations.to_mut().retain(|migration| migration.version == 1);
+    first.run(&pool).await.unwrap();
+    let digest = Digest::of(b"abc");
+    sqlx::query("INSERT INTO repositories VALUES ('hab/bitcoin', 1)").execute(&pool).await.unwrap();
+    for sql in [
+        "INSERT INTO blobs VALUES ($1, 3, NULL, 1)",
+        "INSERT INTO repository_blobs VALUES ('hab/bitcoin', $1, 1)",
+        "INSERT INTO manifests VALUES ('hab/bitcoin', $1, 'm/t', 3, NULL, NULL, NULL, '{}', 1)",
+        "INSERT INTO tags VALUES ('hab/bitcoin', 'v1', $1, 1)",
+    ] {
+        sqlx::query(sql).bind(digest.to_string()).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+    let store = Store::open(folder.path()).await.unwrap();
+    assert_eq!(store.catalog.blob(&repository(), &digest).await.unwrap(), Some(3));
+    let rows = store.catalog.tag_rows(&repository()).await.unwrap();
+    assert_eq!((&rows[0].digest, rows[0].pulled), (&digest, None));
 }

@@ -21,6 +21,12 @@ impl World {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+
+    /// The catalog as a database, for what this program would never write into it.
+    pub async fn sql(&self) -> sqlx::SqlitePool {
+        let file = self.path().join("catalog.sqlite");
+        sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap()
+    }
 }
 
 pub fn repository() -> RepositoryName {

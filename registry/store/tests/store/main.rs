@@ -3,7 +3,12 @@
 
 mod blobs;
 mod catalog;
+mod collect;
 mod harness;
+mod kills;
+mod model;
 mod processes;
 mod publish;
+mod scrub;
+mod tags;
 mod uploads;

@@ -1,8 +1,8 @@
 //! Writers that are killed. A child is this test program again, told by a variable what to do.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use hab_oci::{Digest, TagOrDigest};
@@ -39,16 +39,26 @@ fn child() {
                 }
             });
         }
+        "push" | "collect" | "scrub" => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(crate::kills::work(&task, &folder));
+        }
         other => panic!("{other}"),
     }
 }
 
-fn say_ready() {
+pub fn say_ready() {
     println!("\nready");
     std::io::stdout().flush().unwrap();
 }
 
-fn start(task: &str, folder: &Path) -> Child {
+pub fn start(task: &str, folder: &Path) -> Child {
+    let (child, _) = start_talking(task, folder);
+    child
+}
+
+/// A child, and what it says after it is ready.
+pub fn start_talking(task: &str, folder: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "processes::child", "--nocapture"])
         .env(TASK, task)
@@ -56,9 +66,9 @@ fn start(task: &str, folder: &Path) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line == "ready"), "the child ended early");
-    child
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line == "ready"), "the child ended early");
+    (child, lines)
 }
 
 #[test]

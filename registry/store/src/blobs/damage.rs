@@ -1,0 +1,121 @@
+//! Files that may have come to be something else, and where they go then.
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::{Duration, SystemTime};
+
+use hab_oci::{Algorithm, Digest};
+
+use super::Blobs;
+use super::loose::Alone;
+use super::writer::sync_folder_of;
+use crate::{Error, Result};
+
+/// One of the folders that blobs are in: `sha256/ab`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stripe {
+    pub(crate) algorithm: Algorithm,
+    byte: u8,
+}
+
+/// A file that is looked at.
+#[derive(Debug)]
+pub(crate) struct Suspect {
+    pub(crate) file: File,
+    inode: u64,
+    changed: Option<SystemTime>,
+}
+
+impl Stripe {
+    /// All of them, in their order.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let of = |algorithm| (0..=u8::MAX).map(move |byte| Self { algorithm, byte });
+        [Algorithm::Sha256, Algorithm::Sha512].into_iter().flat_map(of)
+    }
+
+    /// What the digests in it begin with, `sha256:ab`.
+    pub(crate) fn prefix(self) -> String {
+        format!("{}:{:02x}", self.algorithm.name(), self.byte)
+    }
+}
+
+impl Suspect {
+    /// Whether it has been as it is for this long.
+    pub(crate) fn is_older(&self, than: Duration) -> bool {
+        self.changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > than)
+    }
+}
+
+impl Blobs {
+    /// The digests that have a file in a folder.
+    pub(crate) fn list(&self, stripe: Stripe) -> Result<Vec<Digest>> {
+        let folder = self.shared.root.join(stripe.prefix().replace(':', "/"));
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("list", &folder)(e)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::io("list", &folder))?.file_name();
+            // What somebody else put there is not ours to judge.
+            let digest = format!("{}:{}", stripe.algorithm.name(), name.to_string_lossy()).parse::<Digest>();
+            found.extend(digest.ok().filter(|digest| digest.to_string().starts_with(&stripe.prefix())));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    pub(crate) fn suspect(&self, digest: &Digest) -> Result<Option<Suspect>> {
+        let path = self.path(digest);
+        let Some(blob) = self.open_blob(digest)? else { return Ok(None) };
+        let found = blob.file.metadata().map_err(Error::io("look at", &path))?;
+        Ok(Some(Suspect { file: blob.file, inode: found.ino(), changed: found.modified().ok() }))
+    }
+
+    /// The next bytes of a file, none at its end; `None` if the disk does not give them any more.
+    pub(crate) fn read_some(
+        &self,
+        digest: &Digest,
+        suspect: &Suspect,
+        at: u64,
+        length: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        const EIO: i32 = 5;
+        // The disk is to be asked, not the cache, which is for those who pull: that this fails harms nothing.
+        let forget = || {
+            let range = NonZeroU64::new(length as u64);
+            let _ = rustix::fs::fadvise(&suspect.file, at, range, rustix::fs::Advice::DontNeed);
+        };
+        forget();
+        let mut chunk = vec![0; length];
+        let read = suspect.file.read_at(&mut chunk, at);
+        forget();
+        match read {
+            Ok(length) => {
+                chunk.truncate(length);
+                Ok(Some(chunk))
+            }
+            Err(e) if e.raw_os_error() == Some(EIO) => Ok(None),
+            Err(e) => Err(Error::io("read", &self.path(digest))(e)),
+        }
+    }
+
+    /// Moves a file away that was found to be something else, unless another one has taken its place since.
+    pub(crate) fn set_aside(&self, digest: &Digest, suspect: &Suspect, _alone: &Alone) -> Result<bool> {
+        let path = self.path(digest);
+        match fs::metadata(&path) {
+            Ok(found) if found.ino() == suspect.inode => {}
+            Ok(_) => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io("look at", &path)(e)),
+        }
+        let aside = self.damaged(digest);
+        fs::rename(&path, &aside).map_err(Error::io("rename a file to", &aside))?;
+        sync_folder_of(&aside)?;
+        sync_folder_of(&path)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,325 @@
+//! The statements of a collection; `crate::collect` says why they are right.
+
+use std::collections::BTreeSet;
+use std::ops::DerefMut;
+
+use hab_oci::{Digest, RepositoryName, Tag};
+use sqlx::{query, query_scalar};
+
+use super::{Catalog, Connection, Tx, commit, digest, listing, tags};
+use crate::collect::{BATCH, behind};
+use crate::{Error, Result, Retain};
+
+/// One collection's way through the catalog: reads on snapshots, writes in transactions of [`BATCH`] rows. A dry one
+/// does both in one transaction that is never committed.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    catalog: Catalog,
+    open: Option<Tx>,
+    dry: bool,
+}
+
+impl Catalog {
+    pub(crate) fn sweep(&self) -> Sweep {
+        Sweep { catalog: self.clone(), open: None, dry: false }
+    }
+
+    pub(crate) async fn dry_sweep(&self) -> Result<Sweep> {
+        Ok(Sweep { catalog: self.clone(), open: Some(self.begin().await?), dry: true })
+    }
+
+    /// Whether there is a blob with this digest.
+    pub(crate) async fn names_blob(&self, digest: &Digest) -> Result<bool> {
+        let found: Option<i64> = query_scalar("SELECT 1 FROM blobs WHERE digest = $1")
+            .bind(digest.to_string())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Error::database("find a blob"))?;
+        Ok(found.is_some())
+    }
+}
+
+impl Sweep {
+    async fn read(&mut self) -> Result<Box<dyn DerefMut<Target = Connection> + Send + '_>> {
+        match &mut self.open {
+            Some(tx) if self.dry => Ok(Box::new(&mut **tx)),
+            _ => {
+                let reader = self.catalog.readers.acquire().await;
+                Ok(Box::new(reader.map_err(Error::database("be read"))?))
+            }
+        }
+    }
+
+    async fn write(&mut self) -> Result<&mut Connection> {
+        let tx = match self.open.take() {
+            Some(tx) => tx,
+            None => self.catalog.begin().await?,
+        };
+        Ok(self.open.insert(tx))
+    }
+
+    /// Ends a batch.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
+        match self.open.take_if(|_| !self.dry) {
+            Some(tx) => commit(tx).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes tags away by the rules, if they are still where they were judged.
+    pub(crate) async fn expire_tags(
+        &mut self,
+        repository: &RepositoryName,
+        rules: &[Retain],
+        now: i64,
+    ) -> Result<Vec<Tag>> {
+        if !rules.iter().any(|rule| rule.tags.repository.matches(repository.as_str())) {
+            return Ok(Vec::new());
+        }
+        let rows = listing::tag_rows(&mut *self.read().await?, repository).await?;
+        let immutable = self.catalog.immutable.clone();
+        let mut gone = Vec::new();
+        for batch in Retain::expired(rules, &immutable, repository, &rows, now).chunks(BATCH) {
+            for row in batch {
+                let connection = self.write().await?;
+                if tags::moved(connection, repository, &row.tag).await? == Some(row.moved)
+                    && tags::remove(connection, &immutable, repository, &row.tag, now).await?
+                {
+                    gone.push(row.tag.clone());
+                }
+            }
+            self.settle().await?;
+        }
+        Ok(gone)
+    }
+
+    /// Now, or when the oldest push that is in progress in the repository began.
+    pub(crate) async fn clock(&mut self, repository: &RepositoryName, now: i64) -> Result<i64> {
+        let oldest: Option<i64> = query_scalar("SELECT MIN(started) FROM uploads WHERE repository = $1")
+            .bind(repository.as_str())
+            .fetch_one(&mut **self.read().await?)
+            .await
+            .map_err(Error::database("find the oldest upload"))?;
+        Ok(oldest.map_or(now, |started| started.min(now)))
+    }
+
+    /// Deletes the manifests that nothing needs and that are not younger than `since`.
+    pub(crate) async fn drop_manifests(&mut self, repository: &RepositoryName, since: i64) -> Result<u64> {
+        let dead = dead_manifests(&mut *self.read().await?, repository, since).await?;
+        let mut left: BTreeSet<String> = dead.iter().cloned().collect();
+        let mut queue = dead;
+        let (mut dropped, mut batch) = (0, 0);
+        // An index goes before what it lists, and what it lists gets its turn when the last index of it is gone.
+        while let Some(manifest) = queue.pop() {
+            if !left.contains(&manifest) {
+                continue;
+            }
+            let connection = self.write().await?;
+            if !is_listed(connection, repository, &manifest).await?
+                && !is_needed(connection, repository, &manifest, since).await?
+            {
+                queue.extend(lists(connection, repository, &manifest).await?);
+                delete(connection, repository, &manifest).await?;
+                left.remove(&manifest);
+                dropped += 1;
+            }
+            batch += 1;
+            if batch == BATCH {
+                batch = 0;
+                self.settle().await?;
+            }
+        }
+        self.settle().await?;
+        // Indexes that list each other can be written into a catalog, if not hashed: all of them at once.
+        for manifest in left {
+            let connection = self.write().await?;
+            if !is_needed(connection, repository, &manifest, since).await? {
+                delete(connection, repository, &manifest).await?;
+                dropped += 1;
+            }
+        }
+        self.settle().await?;
+        Ok(dropped)
+    }
+
+    /// Takes the blobs out of a repository that none of its manifests has and that are not younger than `since`.
+    pub(crate) async fn drop_members(&mut self, repository: &RepositoryName, since: i64) -> Result<()> {
+        const UNUSED: &str = "repository_blobs WHERE repository = $1 AND created <= $2 AND NOT EXISTS
+            (SELECT 1 FROM edges e WHERE e.child = repository_blobs.digest AND e.repository = repository_blobs.repository
+             AND e.kind IN ('config', 'layer'))";
+        let mut last = None;
+        loop {
+            let unused: Vec<String> = query_scalar(sqlx::AssertSqlSafe(format!(
+                "SELECT digest FROM {UNUSED} AND digest > $3 ORDER BY digest LIMIT {BATCH}"
+            )))
+            .bind(repository.as_str())
+            .bind(since)
+            .bind(behind(last.as_ref()))
+            .fetch_all(&mut **self.read().await?)
+            .await
+            .map_err(Error::database("find unused members"))?;
+            let Some(end) = unused.last() else { return Ok(()) };
+            last = Some(digest(end.clone())?);
+            for member in unused {
+                query(sqlx::AssertSqlSafe(format!("DELETE FROM {UNUSED} AND digest = $3")))
+                    .bind(repository.as_str())
+                    .bind(since)
+                    .bind(member)
+                    .execute(self.write().await?)
+                    .await
+                    .map_err(Error::database("take a blob out of a repository"))?;
+            }
+            self.settle().await?;
+        }
+    }
+
+    /// Takes out the rows of blobs that no repository holds, and writes them down as doomed.
+    pub(crate) async fn doom_blobs(&mut self) -> Result<()> {
+        // What was mirrored is never loose; it is asked here too, so that its row stays as well.
+        const UNHELD: &str = "blobs WHERE NOT EXISTS
+                (SELECT 1 FROM repository_blobs held WHERE held.digest = blobs.digest)
+            AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.digest = blobs.digest)
+            AND NOT EXISTS (SELECT 1 FROM mirrored name WHERE name.digest = blobs.digest)";
+        let mut last = None;
+        loop {
+            let unheld: Vec<String> = query_scalar(sqlx::AssertSqlSafe(format!(
+                "SELECT digest FROM {UNHELD} AND digest > $1 ORDER BY digest LIMIT {BATCH}"
+            )))
+            .bind(behind(last.as_ref()))
+            .fetch_all(&mut **self.read().await?)
+            .await
+            .map_err(Error::database("find blobs that nothing holds"))?;
+            let Some(end) = unheld.last() else { return Ok(()) };
+            last = Some(digest(end.clone())?);
+            for blob in unheld {
+                let connection = self.write().await?;
+                let gone = query(sqlx::AssertSqlSafe(format!("DELETE FROM {UNHELD} AND digest = $1")))
+                    .bind(&blob)
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(Error::database("forget a blob"))?
+                    .rows_affected();
+                if gone > 0 {
+                    query("INSERT INTO doomed (digest) VALUES ($1) ON CONFLICT (digest) DO NOTHING")
+                        .bind(&blob)
+                        .execute(connection)
+                        .await
+                        .map_err(Error::database("doom a blob"))?;
+                }
+            }
+            self.settle().await?;
+        }
+    }
+
+    /// Blobs whose files are to be removed.
+    pub(crate) async fn doomed(&mut self) -> Result<Vec<Digest>> {
+        let doomed: Vec<String> = query_scalar(
+            "SELECT digest FROM doomed WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = doomed.digest)
+             ORDER BY digest",
+        )
+        .fetch_all(&mut **self.read().await?)
+        .await
+        .map_err(Error::database("list doomed blobs"))?;
+        doomed.into_iter().map(digest).collect()
+    }
+
+    /// The files of doomed blobs are gone, or needed again. There is only one collector, so no later doom of the same
+    /// digest is forgotten with this one.
+    pub(crate) async fn buried(&mut self, blobs: &[Digest]) -> Result<()> {
+        for blob in blobs {
+            query("DELETE FROM doomed WHERE digest = $1")
+                .bind(blob.to_string())
+                .execute(self.write().await?)
+                .await
+                .map_err(Error::database("bury a blob"))?;
+        }
+        self.settle().await
+    }
+}
+
+/// From what is needed downwards, on a snapshot.
+async fn dead_manifests(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    since: i64,
+) -> Result<Vec<String>> {
+    query_scalar(
+        "WITH RECURSIVE needed (digest) AS (
+             SELECT m.digest FROM manifests m WHERE m.repository = $1 AND
+             (m.created > $2 OR m.untagged > $2 OR EXISTS
+              (SELECT 1 FROM tags t WHERE t.repository = m.repository AND t.digest = m.digest))
+             UNION
+             SELECT CASE e.kind WHEN 'manifest' THEN e.child ELSE e.manifest END
+             FROM needed n JOIN edges e ON e.repository = $1 AND
+             ((e.kind = 'manifest' AND e.manifest = n.digest) OR (e.kind = 'subject' AND e.child = n.digest)))
+         SELECT digest FROM manifests WHERE repository = $1 AND digest NOT IN (SELECT digest FROM needed)
+         ORDER BY digest",
+    )
+    .bind(repository.as_str())
+    .bind(since)
+    .fetch_all(connection)
+    .await
+    .map_err(Error::database("find manifests that nothing needs"))
+}
+
+/// From one manifest upwards: short, so that a transaction can ask again.
+async fn is_needed(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &str,
+    since: i64,
+) -> Result<bool> {
+    let found: Option<i64> = query_scalar(
+        "WITH RECURSIVE above (digest) AS (
+             SELECT m.digest FROM manifests m WHERE m.repository = $1 AND m.digest = $2
+             UNION
+             SELECT CASE e.kind WHEN 'manifest' THEN e.manifest ELSE e.child END
+             FROM above a JOIN edges e ON e.repository = $1 AND
+             ((e.kind = 'manifest' AND e.child = a.digest) OR (e.kind = 'subject' AND e.manifest = a.digest)))
+         SELECT 1 FROM above a JOIN manifests m ON m.repository = $1 AND m.digest = a.digest
+         WHERE m.created > $3 OR m.untagged > $3
+         OR EXISTS (SELECT 1 FROM tags t WHERE t.repository = $1 AND t.digest = m.digest) LIMIT 1",
+    )
+    .bind(repository.as_str())
+    .bind(manifest)
+    .bind(since)
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::database("look whether a manifest is needed"))?;
+    Ok(found.is_some())
+}
+
+async fn is_listed(connection: &mut Connection, repository: &RepositoryName, manifest: &str) -> Result<bool> {
+    let found: Option<i64> = query_scalar(
+        "SELECT 1 FROM edges WHERE child = $2 AND repository = $1 AND kind = 'manifest' LIMIT 1",
+    )
+    .bind(repository.as_str())
+    .bind(manifest)
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::database("look for indexes of a manifest"))?;
+    Ok(found.is_some())
+}
+
+async fn lists(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &str,
+) -> Result<Vec<String>> {
+    query_scalar("SELECT child FROM edges WHERE repository = $1 AND manifest = $2 AND kind = 'manifest'")
+        .bind(repository.as_str())
+        .bind(manifest)
+        .fetch_all(connection)
+        .await
+        .map_err(Error::database("read an index"))
+}
+
+async fn delete(connection: &mut Connection, repository: &RepositoryName, manifest: &str) -> Result<()> {
+    query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(manifest)
+        .execute(connection)
+        .await
+        .map_err(Error::database("delete a manifest"))?;
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! What is in the registry, for people.
+
+use hab_oci::{Digest, RepositoryName, Tag};
+use sqlx::query_as;
+
+use super::{Catalog, Connection, digest, size, tags};
+use crate::{Error, Result};
+
+/// A repository and how much is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryRow {
+    /// Its name.
+    pub name: RepositoryName,
+    /// How many tags.
+    pub tags: u64,
+    /// How many manifests, with and without tags.
+    pub manifests: u64,
+    /// How many bytes its layers and configurations have; what it shares with others counts in each.
+    pub bytes: u64,
+}
+
+/// A tag and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagRow {
+    /// The tag.
+    pub tag: Tag,
+    /// Where it is.
+    pub digest: Digest,
+    /// Since when, in unix seconds.
+    pub moved: i64,
+    /// When its manifest was last pulled, to the hour, in unix seconds.
+    pub pulled: Option<i64>,
+}
+
+impl Catalog {
+    /// Every repository, by name.
+    pub async fn repositories(&self) -> Result<Vec<RepositoryRow>> {
+        let rows: Vec<(String, i64, i64, i64)> = query_as(
+            "SELECT r.name,
+                    (SELECT COUNT(*) FROM tags t WHERE t.repository = r.name),
+                    (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.name),
+                    (SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM repository_blobs held
+                     JOIN blobs b ON b.digest = held.digest WHERE held.repository = r.name)
+             FROM repositories r ORDER BY r.name",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("list repositories"))?;
+        let row = |(name, tags, manifests, bytes): (String, i64, i64, i64)| {
+            let name = name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name })?;
+            Ok(RepositoryRow { name, tags: size(tags), manifests: size(manifests), bytes: size(bytes) })
+        };
+        rows.into_iter().map(row).collect()
+    }
+
+    /// Every tag of a repository with its place, in byte order.
+    pub async fn tag_rows(&self, repository: &RepositoryName) -> Result<Vec<TagRow>> {
+        let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
+        tag_rows(&mut connection, repository).await
+    }
+}
+
+pub(super) async fn tag_rows(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+) -> Result<Vec<TagRow>> {
+    let rows: Vec<(String, String, i64, Option<i64>)> = query_as(
+        "SELECT t.tag, t.digest, t.moved, m.pulled FROM tags t
+             JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest
+             WHERE t.repository = $1 ORDER BY t.tag",
+    )
+    .bind(repository.as_str())
+    .fetch_all(connection)
+    .await
+    .map_err(Error::database("list tags"))?;
+    let row =
+        |(name, at, moved, pulled)| Ok(TagRow { tag: tags::tag(name)?, digest: digest(at)?, moved, pulled });
+    rows.into_iter().map(row).collect()
+}

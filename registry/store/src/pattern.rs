@@ -1,0 +1,113 @@
+//! Names by what they look like.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// A pattern of repository names or tags: `*` is any run of characters, `/` among them; all else is itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Pattern(Box<str>);
+
+/// A text is not a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a pattern: at most 255 letters, digits, . _ - / and *")]
+pub struct PatternError(String);
+
+impl Pattern {
+    /// The pattern of every name.
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
+    /// Whether a name is one of those.
+    ///
+    /// ```
+    /// let pattern: hab_store::Pattern = "v*.0".parse()?;
+    /// assert!(pattern.matches("v31.0") && !pattern.matches("v31.1"));
+    /// # Ok::<(), hab_store::PatternError>(())
+    /// ```
+    pub fn matches(&self, name: &str) -> bool {
+        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
+        let (mut p, mut n) = (0, 0);
+        // Where the last star was, and how much of the name it had taken: it takes one more whenever the rest fails, so
+        // that the work is at most the product of both lengths.
+        let mut star = None;
+        while n < name.len() {
+            match pattern.get(p) {
+                Some(b'*') => {
+                    star = Some((p, n));
+                    p += 1;
+                }
+                Some(byte) if *byte == name[n] => {
+                    p += 1;
+                    n += 1;
+                }
+                _ => match star {
+                    Some((at, taken)) => {
+                        star = Some((at, taken + 1));
+                        p = at + 1;
+                        n = taken + 1;
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern[p..].iter().all(|byte| *byte == b'*')
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"._-/*".contains(&b);
+        if (1..=255).contains(&text.len()) && text.bytes().all(known) {
+            Ok(Self(text.into()))
+        } else {
+            Err(PatternError(text.chars().take(300).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition, as short as it can be said.
+    fn defined(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => {
+                defined(rest, name) || name.split_first().is_some_and(|(_, left)| defined(pattern, left))
+            }
+            (Some((p, rest)), Some((n, left))) => p == n && defined(rest, left),
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn what_no_name_can_hold_is_no_pattern() {
+        for bad in ["", "v?", "a b", "ä*", "a:b", &"a".repeat(256)] {
+            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_matches_as_defined(pattern in "[ab/*]{1,8}", name in "[ab/]{0,10}") {
+            let matches = pattern.parse::<Pattern>().unwrap().matches(&name);
+            prop_assert_eq!(matches, defined(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}

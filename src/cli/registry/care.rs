@@ -1,0 +1,40 @@
+//! What may go, and whether what stays is still what it was.
+
+use hab_store::Bytes;
+use serde_json::json;
+
+use crate::cli::{Global, Said, print_json, terminal};
+use crate::farm::{Farm, FarmError, words};
+
+pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
+    let gone = farm.collect(dry_run)?;
+    for (repository, tag) in &gone.tags {
+        terminal::say(&format!("{repository}:{tag}"));
+    }
+    let verb = if dry_run { "would be removed" } else { "removed" };
+    terminal::say(&format!("{} {verb}", words(&gone)));
+    let tags: Vec<_> = gone.tags.iter().map(|(name, tag)| format!("{name}:{tag}")).collect();
+    let report =
+        json!({ "tags": tags, "manifests": gone.manifests, "blobs": gone.blobs, "bytes": gone.bytes });
+    if global.json { print_json(&report) } else { Ok(()) }
+}
+
+pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Result<()> {
+    let found = farm.scrub(rate)?;
+    for (digests, what) in [(&found.damaged, "damaged, set aside"), (&found.missing, "gone")] {
+        for digest in digests {
+            terminal::say(&format!("{digest}  {what}"));
+        }
+    }
+    let (files, bytes, strays) = (found.files, found.bytes, found.strays);
+    terminal::say(&format!("{files} files of {bytes} bytes hashed; {strays} that no push finished removed"));
+    if global.json {
+        print_json(&json!({
+            "files": files, "bytes": bytes, "damaged": found.damaged, "missing": found.missing, "strays": strays,
+        }))?;
+    }
+    match found.damaged.len() + found.missing.len() {
+        0 => Ok(()),
+        count => Err(Said(FarmError::Damaged(count)).into()),
+    }
+}

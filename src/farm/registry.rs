@@ -1,0 +1,123 @@
+//! The registry, tended: `hab-build registry`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hab_oci::{Digest, RepositoryName, Tag};
+use hab_store::{
+    Back, Bytes, Collected, Collection, RepositoryRow, Scrub, Scrubbed, Span, Store, TagMove, TagRow,
+};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::{Farm, FarmError, Progress, open};
+
+/// Between two passes of a scrub, and before it is tried again when it failed.
+const REST: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long after its start `serve` collects first, at the latest.
+const SETTLE: Duration = Duration::from_secs(5 * 60);
+
+impl Farm {
+    /// Every repository.
+    pub fn repositories(&self) -> Result<Vec<RepositoryRow>, FarmError> {
+        Ok(self.runtime.block_on(self.store.catalog.repositories())?)
+    }
+
+    /// Every tag of a repository.
+    pub fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagRow>, FarmError> {
+        if !self.runtime.block_on(self.store.catalog.has_repository(repository))? {
+            return Err(FarmError::Usage(format!("there is no repository {repository}")));
+        }
+        Ok(self.runtime.block_on(self.store.catalog.tag_rows(repository))?)
+    }
+
+    /// Every move of a tag, the first one first.
+    pub fn tag_history(&self, repository: &RepositoryName, tag: &Tag) -> Result<Vec<TagMove>, FarmError> {
+        let moves = self.runtime.block_on(self.store.catalog.tag_history(repository, tag))?;
+        if moves.is_empty() {
+            return Err(FarmError::Usage(format!("{repository} never had a tag {tag}")));
+        }
+        Ok(moves)
+    }
+
+    /// Moves a tag back to where it was.
+    pub fn rollback(&self, repository: &RepositoryName, tag: &Tag, back: &Back) -> Result<Digest, FarmError> {
+        Ok(self.runtime.block_on(self.store.catalog.rollback_tag(repository, tag, back, open::now()))?)
+    }
+
+    /// Removes what nothing needs any more, or says what that would be.
+    pub fn collect(&self, dry_run: bool) -> Result<Collected, FarmError> {
+        let (rules, now) = (self.collection(), open::now());
+        Ok(if dry_run {
+            self.runtime.block_on(self.store.would_collect(&rules, now))?
+        } else {
+            self.runtime.block_on(self.store.collect(&rules, now))?
+        })
+    }
+
+    /// Hashes everything that is kept, once, at most so many bytes a second.
+    pub fn scrub(&self, rate: Option<Bytes>) -> Result<Scrubbed, FarmError> {
+        let mut scrub = Scrub::new(self.store.clone(), rate);
+        Ok(self.runtime.block_on(scrub.pass(open::now()))?)
+    }
+
+    /// Collects and scrubs as often as the operator wants, until it is aborted.
+    pub fn tend(&self) -> JoinHandle<()> {
+        let config = &self.options.config.registry;
+        let (rules, every, rate) = (self.collection(), config.collect, config.scrub);
+        let (store, progress) = (self.store.clone(), self.progress.clone());
+        self.runtime.spawn(async move {
+            tokio::join!(collect_often(&store, &rules, every, &progress), scrub_on(&store, rate, &progress));
+        })
+    }
+
+    fn collection(&self) -> Collection {
+        let config = &self.options.config.registry;
+        Collection { grace: config.grace, retain: config.retain.clone() }
+    }
+}
+
+async fn collect_often(store: &Store, rules: &Collection, every: Span, progress: &Arc<dyn Progress>) {
+    if every.seconds() == 0 {
+        return;
+    }
+    sleep(SETTLE.min(every.into())).await;
+    loop {
+        match store.collect(rules, open::now()).await {
+            Ok(gone) if gone == Collected::default() => {}
+            Ok(gone) => progress.note(&format!("collected: {}", words(&gone))),
+            Err(e) => progress.note(&format!("not collected: {}", chain(&e))),
+        }
+        sleep(every.into()).await;
+    }
+}
+
+async fn scrub_on(store: &Store, rate: Bytes, progress: &Arc<dyn Progress>) {
+    if rate.get() == 0 {
+        return;
+    }
+    loop {
+        let mut scrub = Scrub::new(store.clone(), Some(rate));
+        let told = |part: &Scrubbed| {
+            for digest in part.damaged.iter().chain(&part.missing) {
+                progress
+                    .note(&format!("{digest} is damaged or gone; it is not served until it is pushed again"));
+            }
+        };
+        if let Err(e) = scrub.go_on(open::now, told).await {
+            progress.note(&format!("the scrub stopped: {}", chain(&e)));
+        }
+        sleep(REST).await;
+    }
+}
+
+/// What a collection did, for people.
+pub fn words(gone: &Collected) -> String {
+    let (tags, manifests, blobs, bytes) = (gone.tags.len(), gone.manifests, gone.blobs, gone.bytes);
+    format!("{tags} tags, {manifests} manifests, {blobs} blobs of {bytes} bytes")
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

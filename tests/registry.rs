@@ -1,0 +1,140 @@
+//! The registry's tags, and what may go.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use hab_oci::Digest;
+use hab_store::Store;
+use harness::{GOOD, Outcome, Serving, World};
+
+const TAG: &str = "test/hello:1.0-1";
+
+/// A world whose configuration says this of the registry.
+fn configured(registry: &str) -> World {
+    let world = World::new();
+    let text = fs::read_to_string(world.path("hab.toml")).unwrap();
+    world.file("hab.toml", format!("{text}[registry]\n{registry}\n"));
+    world
+}
+
+fn registry(world: &World, words: &[&str]) -> Outcome {
+    world.run("data", &[&["registry"], words, &["--json"]].concat())
+}
+
+/// Builds two images that are not the same under one tag; returns their digests.
+fn built_twice(world: &World) -> [String; 2] {
+    let first = world.build("data", "hello").good().index().clone();
+    world.recipe("hello", &format!("{GOOD}echo more > $OUT/etc/more\n"));
+    let second = world.build("data", "hello").good().index().clone();
+    assert_ne!(first, second);
+    [first, second]
+}
+
+/// Pushes a blob and waits with what would need it.
+fn push_blob(world: &World, bytes: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::open(&world.path("data")).await.unwrap();
+        let mut writer = store.blobs.writer().unwrap();
+        writer.add(bytes).unwrap();
+        store.keep_blob(&"pushed".parse().unwrap(), writer, &Digest::of(bytes), 1).await.unwrap();
+        store.catalog.close().await;
+    });
+}
+
+fn blob(world: &World, bytes: &[u8]) -> std::path::PathBuf {
+    let hex = Digest::of(bytes).hex().to_owned();
+    world.path("data").join("blobs/sha256").join(&hex[..2]).join(&hex)
+}
+
+#[test]
+fn a_tag_goes_back_to_where_it_was_and_is_served_there() {
+    let world = World::new();
+    let [first, second] = built_twice(&world);
+    let list = registry(&world, &["list"]).good().json;
+    assert_eq!((&list[0]["name"], &list[0]["tags"]), (&"test/hello".into(), &1.into()));
+    assert_eq!(registry(&world, &["list", "test/hello"]).good().json[0]["digest"], second.as_str());
+    assert_eq!(registry(&world, &["rollback", TAG]).good().json["digest"], first.as_str());
+    let serving = Serving::start(&world);
+    let (_, served) = serving.get("/v2/test/hello/manifests/1.0-1");
+    assert_eq!(Digest::of(&served).to_string(), first);
+    registry(&world, &["rollback", TAG, &second]).good();
+    let history = registry(&world, &["history", TAG]).good().json;
+    let places: Vec<_> = history.as_array().unwrap().iter().map(|m| m["digest"].as_str().unwrap()).collect();
+    assert_eq!(places, [&first, &second, &first, &second]);
+}
+
+#[test]
+fn what_cannot_be_rolled_back_is_said() {
+    let world = World::new();
+    world.build("data", "hello").good();
+    registry(&world, &["rollback", TAG]).refused(2, &["was never anything before", "history"]);
+    registry(&world, &["rollback", TAG, "0"]).refused(2, &["number of steps"]);
+    registry(&world, &["history", "test/hello:v9"]).refused(2, &["never had a tag v9"]);
+    registry(&world, &["history", "test/hello"]).refused(2, &["REPO:TAG"]);
+    registry(&world, &["list", "other"]).refused(2, &["no repository other"]);
+}
+
+#[test]
+fn an_immutable_tag_is_not_moved_by_another_build() {
+    let world = configured("immutable = [{ repository = \"test/*\", tag = \"1.*\" }]");
+    let first = world.build("data", "hello").good().index().clone();
+    world.build("data", "hello").good();
+    world.recipe("hello", &format!("{GOOD}echo more > $OUT/etc/more\n"));
+    world.build("data", "hello").refused(3, &["1.0-1 is immutable", &first]);
+    assert_eq!(registry(&world, &["list", "test/hello"]).good().json[0]["digest"], first.as_str());
+}
+
+#[test]
+fn a_collection_removes_what_was_pushed_for_nothing_and_no_build_or_package() {
+    let world = World::new();
+    let built = world.build("data", "hello").good();
+    push_blob(&world, b"for nothing");
+    let kept = |world: &World| harness::files_below(&world.path("data/blobs/sha256")).len();
+    let before = kept(&world);
+    let dry = registry(&world, &["gc", "--dry-run"]).good().json;
+    assert_eq!((&dry["blobs"], &dry["bytes"], kept(&world)), (&1.into(), &11.into(), before));
+    assert_eq!(registry(&world, &["gc"]).good().json, dry);
+    assert_eq!(kept(&world), before - 1);
+    assert!(!blob(&world, b"for nothing").exists());
+    // Everything that a build needs to be answered from its record is still here.
+    assert_eq!(world.build("data", "hello").good().index(), built.index());
+}
+
+#[test]
+fn serve_collects_by_itself() {
+    let world = configured("grace = \"0s\"\ncollect = \"1s\"");
+    push_blob(&world, b"for nothing");
+    let _serving = Serving::start(&world);
+    let start = Instant::now();
+    while blob(&world, b"for nothing").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_scrub_names_what_is_damaged_and_a_build_makes_it_again() {
+    let world = World::new();
+    let built = world.build("data", "hello").good();
+    registry(&world, &["scrub", "--rate", "1GiB"]).good();
+    let layer = built.json["platforms"][0]["layers"][0]["digest"].as_str().unwrap().to_owned();
+    let hex = layer.split(':').nth(1).unwrap();
+    let path = world.path("data").join("blobs/sha256").join(&hex[..2]).join(hex);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[9] ^= 1;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let found = registry(&world, &["scrub"]);
+    assert_eq!((found.code, &found.json["damaged"][0]), (Some(1), &layer.as_str().into()));
+    assert!(found.stderr.contains("not served until"), "{}", found.stderr);
+    let serving = Serving::start(&world);
+    assert_eq!(serving.get(&format!("/v2/test/hello/blobs/{layer}")).0, 404);
+    world.build("data", "hello").good();
+    let (status, served) = serving.get(&format!("/v2/test/hello/blobs/{layer}"));
+    assert_eq!((status, Digest::of(&served).to_string()), (200, layer));
+    registry(&world, &["scrub"]).good();
+}
