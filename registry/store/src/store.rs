@@ -103,7 +103,7 @@ impl Store {
             let pin = files.pin(named)?;
             let blobs =
                 blobs.into_iter().map(|blob| stored(&files, &holder, blob)).collect::<Result<Vec<_>>>()?;
-            for reading in &readings {
+            for reading in readings.iter().filter(|_| gaps < Gaps::All) {
                 whole(&files, &holder, reading)?;
             }
             for manifest in manifests {
