@@ -66,7 +66,7 @@ async fn push(store: &Store, round: u64) {
         }
     }
     say(&format!("at {name} {}", index.digest));
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         say(&format!("moves {name}"));
         store.catalog.delete_tag(&repository(), &tag(&name), 0).await.unwrap();
     }

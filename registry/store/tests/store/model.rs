@@ -243,7 +243,7 @@ impl Model {
                 let used = model.manifests.values().any(|m| m.blobs.contains(&layer));
                 match self.store.catalog.unlink_blob(&name(repository), &layer).await {
                     Ok(unlinked) => {
-                        assert_eq!((unlinked, used), (model.members.remove(&layer).is_some(), false))
+                        assert_eq!((unlinked, used), (model.members.remove(&layer).is_some(), false));
                     }
                     Err(e) => assert!(used && matches!(e, Error::InUse { .. }), "{e:?}"),
                 }

@@ -84,7 +84,7 @@ async fn what_was_kept_for_good_still_is_when_a_push_mends_it() {
     let store = &world.store;
     let digest = store.blobs.put(b"evidence of a decision").unwrap();
     flip(&store.blobs, &digest);
-    assert_eq!(pass(&world).await.damaged, [digest.clone()]);
+    assert_eq!(pass(&world).await.damaged, std::slice::from_ref(&digest));
     assert_eq!(store.blobs.get(&digest).unwrap(), None);
     push_blob(store, b"evidence of a decision", 1).await.unwrap();
     store.collect(&rules(), 9_000).await.unwrap();
@@ -120,7 +120,7 @@ async fn who_can_get_the_bytes_again_is_asked_and_not_believed() {
     let upstream = Arc::new(Upstream { blobs, has: one.layer.clone(), asked: Mutex::default() });
     let found = Scrub::new(store.clone(), None).with_mender(upstream.clone()).pass(5).await.unwrap();
     assert_eq!((found.damaged, found.missing), (vec![layer.clone()], vec![other.clone()]));
-    assert_eq!(found.mended, [layer.clone()]);
+    assert_eq!(found.mended, std::slice::from_ref(&layer));
     assert_eq!(upstream.asked.lock().unwrap().len(), 2);
     assert!(store.catalog.blob(&repository(), &layer).await.unwrap().is_some());
     assert!(store.catalog.blob(&repository(), &other).await.unwrap().is_none());
