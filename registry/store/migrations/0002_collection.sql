@@ -21,3 +21,7 @@ CREATE TABLE positions (
     work  TEXT NOT NULL PRIMARY KEY,
     place TEXT NOT NULL
 );
+
+-- With all that is asked of it, or SQLite would rather walk through all edges of a repository in the primary key.
+DROP INDEX edges_by_child;
+CREATE INDEX edges_by_child ON edges (repository, child, kind, manifest);

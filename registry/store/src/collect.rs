@@ -68,9 +68,10 @@ impl Store {
     pub async fn would_collect(&self, rules: &Collection, now: i64) -> Result<Collected> {
         let mut sweep = self.catalog.dry_sweep().await?;
         let mut collected = self.sweep(&mut sweep, rules, now).await?;
-        for digest in sweep.doomed().await? {
-            collected.add(self.blobs.loose(&digest)?);
-        }
+        let (blobs, doomed) = (self.blobs.clone(), sweep.doomed().await?);
+        let sizes =
+            blocking(move || doomed.iter().map(|digest| blobs.loose(digest)).collect::<Result<Vec<_>>>());
+        sizes.await?.into_iter().for_each(|size| collected.add(size));
         Ok(collected)
     }
 
@@ -87,8 +88,7 @@ impl Store {
 
     async fn sweep(&self, sweep: &mut Sweep, rules: &Collection, now: i64) -> Result<Collected> {
         let mut collected = Collected::default();
-        for row in self.catalog.repositories().await? {
-            let repository = &row.name;
+        for repository in &self.catalog.repository_names().await? {
             for tag in sweep.expire_tags(repository, &rules.retain, now).await? {
                 collected.tags.push((repository.clone(), tag));
             }

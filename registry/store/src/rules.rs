@@ -77,7 +77,8 @@ impl Retain {
         now: i64,
     ) -> Vec<&'a TagRow> {
         let mut newest_first: Vec<&TagRow> = rows.iter().collect();
-        newest_first.sort_by_key(|row| (Reverse(row.moved), row.tag.as_str()));
+        // Of those pushed within one second the one with the greater name is more likely the later.
+        newest_first.sort_by_key(|row| Reverse((row.moved, row.tag.as_str())));
         let mut gone = BTreeSet::new();
         for rule in rules {
             let own = newest_first.iter().filter(|row| rule.tags.matches(repository, row.tag.as_str()));
@@ -133,7 +134,7 @@ mod tests {
         let rows = [row("a", 0, Some(150)), row("b", 0, None), row("c", 190, None)];
         assert_eq!(gone(&[rule("*", None, Some("100s"), None)], &rows, 200), ["a", "b"]);
         assert_eq!(gone(&[rule("*", None, None, Some("100s"))], &rows, 200), ["b"]);
-        assert_eq!(gone(&[rule("*", Some(2), Some("100s"), None)], &rows, 200), ["b"]);
+        assert_eq!(gone(&[rule("*", Some(2), Some("100s"), None)], &rows, 200), ["a"]);
         let either = [rule("a", None, Some("1s"), None), rule("b", None, None, Some("1s"))];
         assert_eq!(gone(&either, &rows, 200), ["a", "b"]);
     }

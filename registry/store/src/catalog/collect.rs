@@ -6,6 +6,7 @@ use std::ops::DerefMut;
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_scalar};
 
+use super::needed::{dead_manifests, delete, is_listed, is_needed, lists};
 use super::{Catalog, Connection, Tx, commit, digest, listing, tags};
 use crate::collect::{BATCH, behind};
 use crate::{Error, Result, Retain};
@@ -235,91 +236,4 @@ impl Sweep {
         }
         self.settle().await
     }
-}
-
-/// From what is needed downwards, on a snapshot.
-async fn dead_manifests(
-    connection: &mut Connection,
-    repository: &RepositoryName,
-    since: i64,
-) -> Result<Vec<String>> {
-    query_scalar(
-        "WITH RECURSIVE needed (digest) AS (
-             SELECT m.digest FROM manifests m WHERE m.repository = $1 AND
-             (m.created > $2 OR m.untagged > $2 OR EXISTS
-              (SELECT 1 FROM tags t WHERE t.repository = m.repository AND t.digest = m.digest))
-             UNION
-             SELECT CASE e.kind WHEN 'manifest' THEN e.child ELSE e.manifest END
-             FROM needed n JOIN edges e ON e.repository = $1 AND
-             ((e.kind = 'manifest' AND e.manifest = n.digest) OR (e.kind = 'subject' AND e.child = n.digest)))
-         SELECT digest FROM manifests WHERE repository = $1 AND digest NOT IN (SELECT digest FROM needed)
-         ORDER BY digest",
-    )
-    .bind(repository.as_str())
-    .bind(since)
-    .fetch_all(connection)
-    .await
-    .map_err(Error::database("find manifests that nothing needs"))
-}
-
-/// From one manifest upwards: short, so that a transaction can ask again.
-async fn is_needed(
-    connection: &mut Connection,
-    repository: &RepositoryName,
-    manifest: &str,
-    since: i64,
-) -> Result<bool> {
-    let found: Option<i64> = query_scalar(
-        "WITH RECURSIVE above (digest) AS (
-             SELECT m.digest FROM manifests m WHERE m.repository = $1 AND m.digest = $2
-             UNION
-             SELECT CASE e.kind WHEN 'manifest' THEN e.manifest ELSE e.child END
-             FROM above a JOIN edges e ON e.repository = $1 AND
-             ((e.kind = 'manifest' AND e.child = a.digest) OR (e.kind = 'subject' AND e.manifest = a.digest)))
-         SELECT 1 FROM above a JOIN manifests m ON m.repository = $1 AND m.digest = a.digest
-         WHERE m.created > $3 OR m.untagged > $3
-         OR EXISTS (SELECT 1 FROM tags t WHERE t.repository = $1 AND t.digest = m.digest) LIMIT 1",
-    )
-    .bind(repository.as_str())
-    .bind(manifest)
-    .bind(since)
-    .fetch_optional(connection)
-    .await
-    .map_err(Error::database("look whether a manifest is needed"))?;
-    Ok(found.is_some())
-}
-
-async fn is_listed(connection: &mut Connection, repository: &RepositoryName, manifest: &str) -> Result<bool> {
-    let found: Option<i64> = query_scalar(
-        "SELECT 1 FROM edges WHERE child = $2 AND repository = $1 AND kind = 'manifest' LIMIT 1",
-    )
-    .bind(repository.as_str())
-    .bind(manifest)
-    .fetch_optional(connection)
-    .await
-    .map_err(Error::database("look for indexes of a manifest"))?;
-    Ok(found.is_some())
-}
-
-async fn lists(
-    connection: &mut Connection,
-    repository: &RepositoryName,
-    manifest: &str,
-) -> Result<Vec<String>> {
-    query_scalar("SELECT child FROM edges WHERE repository = $1 AND manifest = $2 AND kind = 'manifest'")
-        .bind(repository.as_str())
-        .bind(manifest)
-        .fetch_all(connection)
-        .await
-        .map_err(Error::database("read an index"))
-}
-
-async fn delete(connection: &mut Connection, repository: &RepositoryName, manifest: &str) -> Result<()> {
-    query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
-        .bind(repository.as_str())
-        .bind(manifest)
-        .execute(connection)
-        .await
-        .map_err(Error::database("delete a manifest"))?;
-    Ok(())
 }

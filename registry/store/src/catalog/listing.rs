@@ -1,7 +1,7 @@
 //! What is in the registry, for people.
 
 use hab_oci::{Digest, RepositoryName, Tag};
-use sqlx::query_as;
+use sqlx::{query_as, query_scalar};
 
 use super::{Catalog, Connection, digest, size, tags};
 use crate::{Error, Result};
@@ -47,10 +47,23 @@ impl Catalog {
         .await
         .map_err(Error::database("list repositories"))?;
         let row = |(name, tags, manifests, bytes): (String, i64, i64, i64)| {
-            let name = name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name })?;
-            Ok(RepositoryRow { name, tags: size(tags), manifests: size(manifests), bytes: size(bytes) })
+            Ok(RepositoryRow {
+                name: repository(name)?,
+                tags: size(tags),
+                manifests: size(manifests),
+                bytes: size(bytes),
+            })
         };
         rows.into_iter().map(row).collect()
+    }
+
+    /// The name of every repository.
+    pub(crate) async fn repository_names(&self) -> Result<Vec<RepositoryName>> {
+        let names: Vec<String> = query_scalar("SELECT name FROM repositories ORDER BY name")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(Error::database("list repositories"))?;
+        names.into_iter().map(repository).collect()
     }
 
     /// Every tag of a repository with its place, in byte order.
@@ -58,6 +71,10 @@ impl Catalog {
         let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
         tag_rows(&mut connection, repository).await
     }
+}
+
+fn repository(name: String) -> Result<RepositoryName> {
+    name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name })
 }
 
 pub(super) async fn tag_rows(

@@ -9,6 +9,7 @@ mod damage;
 mod facts;
 mod listing;
 mod manifests;
+mod needed;
 mod repositories;
 mod tags;
 mod uploads;

@@ -349,3 +349,40 @@ async fn what_a_killed_collection_doomed_goes_with_the_next_unless_it_was_pushed
     assert_eq!(store.blobs.get(&Digest::of(&gone)).unwrap(), None);
     assert_eq!(store.blobs.read(&Digest::of(&back)).unwrap().unwrap(), back);
 }
+
+/// 20,000 manifests in one repository: images, every second one of them also in an index, every fourth tagged.
+#[tokio::test]
+async fn a_large_repository_takes_time_in_its_size_and_no_more() {
+    let world = World::new().await;
+    let pool = world.sql().await;
+    let numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)";
+    let digest = |kind: char, i: &str| format!("'sha256:{kind}' || printf('%063x', {i})");
+    let (manifest, layer) = (digest('0', "i"), digest('1', "i"));
+    for sql in [
+        "INSERT INTO repositories VALUES ('hab/bitcoin', 1)".to_owned(),
+        format!("{numbers} INSERT INTO blobs (digest, size, created) SELECT {manifest}, 1, 1 FROM n"),
+        format!("{numbers} INSERT INTO blobs (digest, size, created) SELECT {layer}, 1, 1 FROM n"),
+        format!("{numbers} INSERT INTO repository_blobs SELECT 'hab/bitcoin', {layer}, 1 FROM n"),
+        format!(
+            "{numbers} INSERT INTO manifests (repository, digest, media_type, size, annotations, created)
+             SELECT 'hab/bitcoin', {manifest}, 'm/t', 1, '{{}}', 1 FROM n"
+        ),
+        format!("{numbers} INSERT INTO edges SELECT 'hab/bitcoin', {manifest}, 'layer', {layer} FROM n"),
+        format!(
+            "{numbers} INSERT INTO edges SELECT 'hab/bitcoin', {manifest}, 'manifest', {} FROM n WHERE i % 2 = 1",
+            digest('0', "i - 1")
+        ),
+        format!(
+            "{numbers} INSERT INTO tags SELECT 'hab/bitcoin', 't' || i, {manifest}, 1 FROM n WHERE i % 4 = 1"
+        ),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    }
+    let start = std::time::Instant::now();
+    let would = world.store.would_collect(&rules(), 5_000).await.unwrap();
+    assert_eq!((would.manifests, would.blobs), (10_000, 0), "there are no files to remove");
+    assert_eq!(world.store.collect(&rules(), 5_000).await.unwrap(), would);
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM blobs").fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 20_000);
+}

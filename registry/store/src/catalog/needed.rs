@@ -1,0 +1,130 @@
+//! Which manifests of a repository are needed: asked downwards of all, and upwards of one.
+
+use std::collections::BTreeSet;
+
+use hab_oci::RepositoryName;
+use sqlx::{query, query_scalar};
+
+use super::Connection;
+use crate::{Error, Result};
+
+/// The manifests that nothing needs: from tags and what is younger than `since` downwards, on a snapshot.
+pub(super) async fn dead_manifests(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    since: i64,
+) -> Result<Vec<String>> {
+    query_scalar(
+        // One table of both directions, made once: joined by either, SQLite would walk all edges for every manifest.
+        "WITH RECURSIVE needed (digest) AS (
+             SELECT m.digest FROM manifests m WHERE m.repository = $1 AND
+             (m.created > $2 OR m.untagged > $2 OR EXISTS
+              (SELECT 1 FROM tags t WHERE t.repository = m.repository AND t.digest = m.digest))
+             UNION
+             SELECT e.part FROM needed n JOIN (
+                 SELECT manifest AS holder, child AS part FROM edges WHERE repository = $1 AND kind = 'manifest'
+                 UNION ALL
+                 SELECT child, manifest FROM edges WHERE repository = $1 AND kind = 'subject'
+             ) e ON e.holder = n.digest)
+         SELECT digest FROM manifests WHERE repository = $1 AND digest NOT IN (SELECT digest FROM needed)
+         ORDER BY digest",
+    )
+    .bind(repository.as_str())
+    .bind(since)
+    .fetch_all(connection)
+    .await
+    .map_err(Error::database("find manifests that nothing needs"))
+}
+
+/// The same of one manifest, from it upwards: short, so that a transaction can ask again.
+pub(super) async fn is_needed(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &str,
+    since: i64,
+) -> Result<bool> {
+    let mut seen = BTreeSet::new();
+    let mut queue = vec![manifest.to_owned()];
+    while let Some(digest) = queue.pop() {
+        if is_root(connection, repository, &digest, since).await? {
+            return Ok(true);
+        }
+        let above: Vec<String> = query_scalar(
+            "SELECT manifest FROM edges WHERE repository = $1 AND child = $2 AND kind = 'manifest'
+             UNION ALL
+             SELECT child FROM edges WHERE repository = $1 AND manifest = $2 AND kind = 'subject'",
+        )
+        .bind(repository.as_str())
+        .bind(&digest)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("look for what needs a manifest"))?;
+        seen.insert(digest);
+        queue.extend(above.into_iter().filter(|digest| !seen.contains(digest)));
+    }
+    Ok(false)
+}
+
+async fn is_root(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &str,
+    since: i64,
+) -> Result<bool> {
+    let found: Option<i64> = query_scalar(
+        "SELECT 1 FROM manifests m WHERE m.repository = $1 AND m.digest = $2 AND (m.created > $3 OR m.untagged > $3
+         OR EXISTS (SELECT 1 FROM tags t WHERE t.repository = m.repository AND t.digest = m.digest))",
+    )
+    .bind(repository.as_str())
+    .bind(manifest)
+    .bind(since)
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::database("look whether a manifest is needed"))?;
+    Ok(found.is_some())
+}
+
+/// Whether an index lists a manifest.
+pub(super) async fn is_listed(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &str,
+) -> Result<bool> {
+    let found: Option<i64> = query_scalar(
+        "SELECT 1 FROM edges WHERE child = $2 AND repository = $1 AND kind = 'manifest' LIMIT 1",
+    )
+    .bind(repository.as_str())
+    .bind(manifest)
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::database("look for indexes of a manifest"))?;
+    Ok(found.is_some())
+}
+
+/// What an index lists.
+pub(super) async fn lists(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &str,
+) -> Result<Vec<String>> {
+    query_scalar("SELECT child FROM edges WHERE repository = $1 AND manifest = $2 AND kind = 'manifest'")
+        .bind(repository.as_str())
+        .bind(manifest)
+        .fetch_all(connection)
+        .await
+        .map_err(Error::database("read an index"))
+}
+
+pub(super) async fn delete(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &str,
+) -> Result<()> {
+    query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(manifest)
+        .execute(connection)
+        .await
+        .map_err(Error::database("delete a manifest"))?;
+    Ok(())
+}
