@@ -132,7 +132,7 @@ impl GitMirror {
         let refs = git.ls_remote(&url, true)?;
         let place = Quarantine::new(git, self.quarantine(), &self.objects, &self.known()?)?;
         let names: Vec<&str> = refs.keys().map(String::as_str).collect();
-        place.fetch(&url, &names, false)?;
+        place.fetch(&url, &names, None)?;
         Ok(place)
     }
 

@@ -133,10 +133,15 @@ impl Git<'_> {
 
     /// Clones branches and tags into `to`, which must not exist: for a first fetch, whose pack can be checked for
     /// completeness while it is indexed.
-    pub(super) fn clone(&self, url: &str, to: &Path) -> Result<(), MirrorError> {
+    /// Other refs come with it by `more`, patterns of git's own kind.
+    pub(super) fn clone(&self, url: &str, more: &[String], to: &Path) -> Result<(), MirrorError> {
         let mut command = self.command();
         // A path would otherwise be linked file by file, unchecked.
-        command.args(["clone", "--bare", "--no-local", "--template=", "--progress", "--"]).arg(url).arg(to);
+        command.args(["clone", "--bare", "--no-local", "--template=", "--progress"]);
+        for pattern in more {
+            command.arg("--config").arg(format!("remote.origin.fetch=+{pattern}:{pattern}"));
+        }
+        command.arg("--").arg(url).arg(to);
         let run = Run { wall: self.bounds.fetch, grows: Some(to.join("objects/pack")), ..Run::default() };
         self.done("clone", url, command, &run).map(drop)
     }
@@ -356,8 +361,11 @@ impl Git<'_> {
                     None => Err(MirrorError::Cancelled { what: self.project.to_owned() }),
                 };
             }
+            // Most runs are short, and what they are waited for longer than they take shows.
             thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
+            if start.elapsed() > Duration::from_millis(200) {
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
         }
     }
 

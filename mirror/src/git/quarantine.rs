@@ -43,15 +43,15 @@ impl<'a> Quarantine<'a> {
         &self.path
     }
 
-    /// Brings the named refs, or at first all branches and tags, from `url`; returns the values that arrived.
+    /// Brings the named refs from `url`, or at first, by a clone, all branches and tags and what `clone` adds; returns the values that arrived.
     pub(super) fn fetch(
         &self,
         url: &str,
         names: &[&str],
-        clone: bool,
+        clone: Option<&[String]>,
     ) -> Result<BTreeMap<String, Oid>, MirrorError> {
-        if clone {
-            self.git.clone(url, &self.path)?;
+        if let Some(more) = clone {
+            self.git.clone(url, more, &self.path)?;
         } else {
             if !self.path.exists() {
                 Repository::init_bare(&self.path).map_err(self.broken())?;

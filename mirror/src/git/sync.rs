@@ -77,7 +77,7 @@ impl GitMirror {
                 return Err(last.unwrap_or_else(|| self.no_upstream()));
             };
             let head = self.unborn()?.then(|| git.head(first.url)).flatten();
-            match self.fetch(&git, &here, &mut told) {
+            match self.fetch(&git, wish, &here, &mut told) {
                 Ok(quarantine) => break (quarantine, head),
                 Err((at, e @ MirrorError::Git { .. })) => {
                     if wish.urls.len() > 1 {
@@ -166,10 +166,13 @@ impl GitMirror {
     fn fetch<'g>(
         &'g self,
         git: &'g Git<'g>,
+        wish: &Wish<'_>,
         here: &BTreeMap<String, Oid>,
         told: &mut [Told<'_>],
     ) -> Result<Option<Quarantine<'g>>, (usize, MirrorError)> {
         let first: BTreeMap<String, Oid> = told.first().map(|t| t.answer.refs.clone()).unwrap_or_default();
+        let more: Vec<String> =
+            wish.refs.iter().filter(|p| !p.is_branch_or_tag()).map(|p| p.clone().into()).collect();
         let mut quarantine: Option<Quarantine<'_>> = None;
         for (at, Told { url, answer }) in told.iter_mut().enumerate() {
             let differs =
@@ -195,9 +198,8 @@ impl GitMirror {
                     Quarantine::new(git, self.quarantine(), &self.objects, &known).map_err(|e| (at, e))?
                 }
             };
-            let simple = missing.iter().all(|name| name.starts_with("refs/heads/") || is_tag(name));
             let names: Vec<&str> = missing.iter().map(String::as_str).collect();
-            let arrived = place.fetch(url, &names, fresh && simple).map_err(|e| (at, e))?;
+            let arrived = place.fetch(url, &names, fresh.then_some(&more)).map_err(|e| (at, e))?;
             for name in &missing {
                 // It may have gone on since it was asked.
                 match arrived.get(name) {

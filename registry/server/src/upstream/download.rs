@@ -163,13 +163,12 @@ async fn fill(
         tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
         response = errand.client.blob(&errand.remote, &errand.digest, writer.size()).await.ok();
     }
-    let digest = errand.digest.clone();
-    let committed = spawn_blocking(move || writer.commit(Some(&digest))).await.map_err(lost)?;
-    let (digest, size) = match committed {
-        Err(e @ hab_store::Error::WrongDigest { .. }) => return Err(Failure::Wrong(e.to_string())),
-        other => other.map_err(ours)?,
-    };
-    errand.store.catalog.link_blob(&errand.local, &digest, size, now()).await.map_err(ours)
+    // Kept for as long as something here needs it.
+    match errand.store.keep_blob(&errand.local, writer, &errand.digest, now()).await {
+        Ok(_) => Ok(()),
+        Err(e @ hab_store::Error::WrongDigest { .. }) => Err(Failure::Wrong(e.to_string())),
+        Err(e) => Err(ours(e)),
+    }
 }
 
 /// Our own failure: its details are for the log.
