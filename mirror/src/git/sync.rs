@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use git2::Oid;
@@ -16,6 +17,9 @@ use super::refs::RefPattern;
 use super::url::{Allow, without_user};
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
+
+/// How many refs a sync may move before they are packed.
+const MANY: usize = 100;
 
 /// From where, and what.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +123,7 @@ impl GitMirror {
         let steps = self.fitting(here, steps, git.observer)?;
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
         let changes = journal.append(now(), &seen)?;
-        let moved = self.act(git, &steps)?;
+        let moved = self.act(git, here, &steps)?;
         for step in steps.iter().filter(|step| step.seen.kind.freezes()) {
             let (kind, name, ours) = (step.seen.kind, &step.seen.reference, step.seen.old.as_deref());
             git.observer.note(&format!(
@@ -268,7 +272,7 @@ impl GitMirror {
     }
 
     /// Moves refs, all at once; returns how many.
-    fn act(&self, git: &Git<'_>, steps: &[Step]) -> Result<usize, MirrorError> {
+    fn act(&self, git: &Git<'_>, here: &BTreeMap<String, Oid>, steps: &[Step]) -> Result<usize, MirrorError> {
         let mut updates = Vec::new();
         let mut moved = 0;
         for Step { seen, action } in steps {
@@ -283,7 +287,16 @@ impl GitMirror {
                 Action::Nothing => {}
             }
         }
+        if here.is_empty() {
+            let refs = updates.into_iter().map(|u| (u.name, u.new)).collect();
+            write_packed(&self.path, &refs)?;
+            return Ok(moved);
+        }
         git.update_refs(&self.path, &updates)?;
+        // A file for every ref makes each later look at all of them slow.
+        if moved > MANY {
+            git.here("pack-refs", &self.path, &["--all".as_ref()], None)?;
+        }
         Ok(moved)
     }
 
@@ -409,6 +422,21 @@ impl GitMirror {
             advice: "name one in hab.toml, or with `hab-build mirror add`".to_owned(),
         }
     }
+}
+
+/// Writes all refs of a repository that has no others, at once.
+pub(super) fn write_packed(path: &Path, refs: &BTreeMap<String, Oid>) -> Result<(), MirrorError> {
+    // Not "peeled": git then looks for itself.
+    let text = refs
+        .iter()
+        .fold("# pack-refs with: sorted \n".to_owned(), |all, (n, id)| all + &format!("{id} {n}\n"));
+    let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
+    file.write_all(text.as_bytes()).map_err(MirrorError::io(path))?;
+    file.as_file().sync_all().map_err(MirrorError::io(path))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(file.path(), mode).map_err(MirrorError::io(path))?;
+    file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
+    fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(MirrorError::io(path))
 }
 
 /// What the refs are when a journal has been followed to its end.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use git2::{Oid, Repository};
 
+use super::sync::write_packed;
 use super::{ALTERNATES, GRAPH, GitMirror};
 use crate::MirrorError;
 
@@ -29,16 +30,9 @@ impl GitMirror {
         let alternates = path.join(ALTERNATES);
         let objects = format!("{}\n", self.objects.display());
         fs::write(&alternates, objects).map_err(MirrorError::io(&alternates))?;
-        let mut text = String::from("# pack-refs with: sorted \n");
-        for (name, id) in refs {
-            if Oid::from_str(id).is_ok_and(|id| self.holds(id).unwrap_or(false)) {
-                text.push_str(&format!("{id} {name}\n"));
-            }
-        }
-        let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
-        file.write_all(text.as_bytes()).map_err(MirrorError::io(path))?;
-        file.as_file().sync_all().map_err(MirrorError::io(path))?;
-        file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
+        let parse = |(name, id): (&String, &String)| Some((name.clone(), Oid::from_str(id).ok()?));
+        let held = |(_, id): &(String, Oid)| self.holds(*id).unwrap_or(false);
+        write_packed(path, &refs.iter().filter_map(parse).filter(held).collect())?;
         let head = fs::read(self.path.join("HEAD")).map_err(MirrorError::io(self.path.join("HEAD")))?;
         let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
         file.write_all(&head).map_err(MirrorError::io(path))?;
