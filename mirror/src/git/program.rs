@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use git2::Oid;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, prlimit};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::url::{Allow, without_user};
 use super::{Bounds, is_ref_name};
@@ -88,7 +88,7 @@ impl Git<'_> {
     /// The refs below refs/heads/ and refs/tags/, or all of them, that an upstream says it has; names that no ref may
     /// have are left out and told.
     pub(super) fn ls_remote(&self, url: &str, all: bool) -> Result<BTreeMap<String, Oid>, MirrorError> {
-        let mut command = self.direct();
+        let mut command = self.brief();
         command.args(["ls-remote", "--refs", "--quiet"]);
         if !all {
             // The protocol's second version then sends no others.
@@ -122,7 +122,7 @@ impl Git<'_> {
 
     /// The branch that an upstream's HEAD names, if it says so.
     pub(super) fn head(&self, url: &str) -> Option<String> {
-        let mut command = self.direct();
+        let mut command = self.brief();
         command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(url).arg("HEAD");
         let run = Run { wall: self.bounds.answer, ..Run::default() };
         let text = self.done("ls-remote", url, command, &run).ok()?;
@@ -248,10 +248,13 @@ impl Git<'_> {
         command
     }
 
-    /// For what writes nothing and is short: started without the detour by a shell, which would take as long as all the rest.
-    /// Its memory is limited as soon as it runs, and it ends with our end of its pipe.
-    fn direct(&self) -> Command {
-        let mut command = Command::new("git");
+    /// For what writes nothing and is short: it ends with our end of its pipe, so that the detour by setpriv is spared, which
+    /// would take as long as all the rest.
+    fn brief(&self) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -d \"$0\" 2>/dev/null; exec git \"$@\""])
+            .arg((self.bounds.memory / 1024).to_string());
         self.settle(&mut command);
         command
     }
@@ -318,14 +321,6 @@ impl Git<'_> {
         }
         command.stdin(if run.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.spawn().map_err(MirrorError::NoGit)?;
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            // A lower one that is there stays.
-            let most =
-                getrlimit(Resource::Data).maximum.map_or(self.bounds.memory, |m| m.min(self.bounds.memory));
-            let most = Some(most);
-            // One that has ended already needs none.
-            let _ = prlimit(Some(pid), Resource::Data, Rlimit { current: most, maximum: most });
-        }
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (ended, stdout, words) = thread::scope(|scope| {
             let text = run.stdin.clone().unwrap_or_default();
