@@ -98,7 +98,7 @@ pub struct MirrorConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct UpstreamTable {
-    /// Its address: `https://registry-1.docker.io`.
+    /// Its address: `https://registry.example`.
     pub url: String,
     /// For whom it answers.
     #[serde(default)]

@@ -50,3 +50,47 @@ fn writes_beyond_loopback_are_refused_at_start() {
         .run("data", &["serve", "--listen", "0.0.0.0:0", "--writable"])
         .refused(2, &["--writable", "loopback"]);
 }
+
+#[test]
+fn one_farm_pulls_another_through_and_tells_a_host_how_to_ask_it() {
+    let world = World::new();
+    let built = world.build("data", "hello").good();
+    let first = Serving::start(&world);
+    let config = std::fs::read_to_string(world.path("hab.toml")).unwrap();
+    let more = format!(
+        "{config}\n[registry.upstream.\"first.example\"]\nurl = \"http://{}\"\nttl = \"1h\"\n",
+        first.address
+    );
+    world.file("hab.toml", more);
+    let second = Serving::start_with(&world, "other", &["--no-sync"]);
+    let path = "/v2/first.example/test/hello/manifests/1.0-1";
+    let (status, index) = second.get(path);
+    assert_eq!((status, Digest::of(&index).to_string()), (200, built.index()));
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let image = index["manifests"][0]["digest"].as_str().unwrap();
+    let (status, manifest) = second.get(&format!("/v2/test/hello/manifests/{image}?ns=first.example"));
+    assert_eq!((status, Digest::of(&manifest).to_string().as_str()), (200, image));
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let (status, bytes) = second.get(&format!("/v2/first.example/test/hello/blobs/{layer}"));
+    assert_eq!((status, Digest::of(&bytes).to_string().as_str()), (200, layer));
+    drop(first);
+    assert_eq!(second.get(path).0, 200);
+
+    let host = world.path("host").display().to_string();
+    let cluster = |more: &[&str]| {
+        let words = ["cluster", "config", "containerd", "--registry", "http://farm:5000", "--json"];
+        world.run("other", &[&words, more].concat())
+    };
+    cluster(&["--check", "--root", &host]).refused(3, &["ways lead past http://farm:5000"]);
+    cluster(&["--write", &host]).good();
+    let hosts = world.path("host/etc/containerd/certs.d/first.example/hosts.toml");
+    assert!(std::fs::read_to_string(hosts).unwrap().contains("server = \"http://farm:5000\""));
+    world
+        .run("other", &["cluster", "config", "podman", "--registry", "farm", "--json"])
+        .refused(2, &["is not an address such as"]);
+    world.file("hab.toml", format!("{config}\n[registry.upstream.\"a/b\"]\nurl = \"http://h.invalid\"\n"));
+    world
+        .run("other", &["serve", "--listen", "127.0.0.1:0", "--json"])
+        .refused(2, &["one part of a repository's name"]);
+}

@@ -124,16 +124,16 @@ mod tests {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("hosts.toml"), text).unwrap();
         };
-        file("quay.io", "[host.\"https://quay.io\"]\n");
-        file("ghcr.io", "server = \"https://ghcr.io\"\n[host.\"http://farm:5000\"]\n");
-        file("gcr.io", "server = [\n");
+        file("one.example", "[host.\"https://one.example\"]\n");
+        file("two.example", "server = \"https://two.example\"\n[host.\"http://farm:5000\"]\n");
+        file("three.example", "server = [\n");
         let said = words(root.path(), Runtime::Containerd);
         for part in [
             "config.toml has no config_path",
-            "quay.io/hosts.toml names no server, so that quay.io itself",
-            "quay.io/hosts.toml also asks https://quay.io",
-            "ghcr.io/hosts.toml falls back to https://ghcr.io",
-            "gcr.io/hosts.toml does not read",
+            "one.example/hosts.toml names no server, so that one.example itself",
+            "one.example/hosts.toml also asks https://one.example",
+            "two.example/hosts.toml falls back to https://two.example",
+            "three.example/hosts.toml does not read",
         ] {
             assert!(said.contains(part), "{part} not in:\n{said}");
         }

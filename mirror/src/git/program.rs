@@ -402,8 +402,10 @@ impl Git<'_> {
                         let text = String::from_utf8_lossy(&line);
                         let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
                         line.clear();
-                        if let Some((done, total)) = progress(&text) {
-                            self.observer.fetching(&format!("{} (objects)", self.project), done, Some(total));
+                        if let Some((done, total, bytes)) = progress(&text) {
+                            let bytes = bytes.map_or_else(String::new, |bytes| format!("{bytes}, "));
+                            let what = format!("{} ({bytes}objects)", self.project);
+                            self.observer.fetching(&what, done, Some(total));
                         } else if !text.is_empty() && !is_chatter(&text) {
                             kept.push_back(text);
                             if kept.len() > 10 {
@@ -459,9 +461,30 @@ fn is_chatter(line: &str) -> bool {
         .any(|start| line.starts_with(start))
 }
 
-/// `Receiving objects:  42% (420/1000), 1.2 MiB | …`
-fn progress(line: &str) -> Option<(u64, u64)> {
-    let counts = line.split_once("% (")?.1.split(')').next()?;
+/// `Receiving objects:  42% (420/1000), 1.20 MiB | 2.00 MiB/s`: how many, of how many, and how much that is so far.
+fn progress(line: &str) -> Option<(u64, u64, Option<&str>)> {
+    let (counts, rest) = line.split_once("% (")?.1.split_once(')')?;
     let (done, total) = counts.split_once('/')?;
-    Some((done.parse().ok()?, total.parse().ok()?))
+    let bytes = rest.strip_prefix(", ").and_then(|rest| rest.split(" |").next()).filter(|b| b.ends_with('B'));
+    Some((done.parse().ok()?, total.parse().ok()?, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_s_progress_is_read_with_and_without_bytes() {
+        for (line, read) in [
+            (
+                "Receiving objects:  42% (420/1000), 1.20 MiB | 2.00 MiB/s",
+                Some((420, 1000, Some("1.20 MiB"))),
+            ),
+            ("Resolving deltas: 100% (7/7), done.", Some((7, 7, None))),
+            ("Receiving objects:   0% (1/9)", Some((1, 9, None))),
+            ("fatal: no such thing", None),
+        ] {
+            assert_eq!(progress(line), read, "{line}");
+        }
+    }
 }

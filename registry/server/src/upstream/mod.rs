@@ -26,7 +26,7 @@ pub(crate) use client::Failure as UpstreamFailure;
 pub struct UpstreamConfig {
     /// What its images are named by: `docker.io`. One part of a repository's name.
     pub name: String,
-    /// Where it is: `https://registry-1.docker.io`.
+    /// Where it is: `https://registry.example`.
     pub url: String,
     /// For whom it answers.
     pub username: Option<String>,
