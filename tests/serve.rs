@@ -82,7 +82,9 @@ fn one_farm_pulls_another_through_and_tells_a_host_how_to_ask_it() {
         let words = ["cluster", "config", "containerd", "--registry", "http://farm:5000", "--json"];
         world.run("other", &[&words, more].concat())
     };
-    cluster(&["--check", "--root", &host]).refused(3, &["ways lead past http://farm:5000"]);
+    let words =
+        ["cluster", "config", "containerd", "--registry", "http://farm:5000", "--check", "--root", &host];
+    world.run("other", &words).refused(3, &["ways lead past http://farm:5000"]);
     cluster(&["--write", &host]).good();
     let hosts = world.path("host/etc/containerd/certs.d/first.example/hosts.toml");
     assert!(std::fs::read_to_string(hosts).unwrap().contains("server = \"http://farm:5000\""));
