@@ -175,6 +175,9 @@ fn a_file_that_was_changed_on_the_way_is_refused_and_nothing_of_it_is_served() {
     });
     refuse("name", &["is not a project's name"], &|m| m["projects"][0]["name"] = "../../x".into());
     refuse("size", &["bytes, not"], &|m| m["blobs"][0][1] = 1.into());
+    refuse("huge", &["more than the 4294967296 that are taken"], &|m| {
+        m["blobs"][0][1] = (1_u64 << 40).into();
+    });
     refuse("digest", &["where blobs/"], &|m| m["blobs"][0][0] = format!("sha256:{}", "0".repeat(64)).into());
     refuse("format", &["it is of format 9"], &|m| m["format"] = 9.into());
     // What the other farm accepted is judged here.

@@ -17,6 +17,8 @@ use crate::MirrorError;
 const FORMAT: u32 = 1;
 /// The largest manifest that is read, in bytes: a million blobs.
 const MANIFEST: u64 = 256 << 20;
+/// The largest blob that is taken, in bytes: as much as a file of a release may have.
+const BLOB: u64 = 4 << 30;
 /// The largest decompression window, as a power of two, so that a file cannot ask for all memory.
 const WINDOW: u32 = 27;
 
@@ -275,6 +277,9 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         if project.bundle > most || project.journal > crate::git::JOURNAL_LIMIT {
             return Err(format!("what is carried of {} is larger than one may be", project.name));
         }
+    }
+    if let Some((digest, size)) = manifest.blobs.iter().find(|(_, size)| *size > BLOB) {
+        return Err(format!("blob {digest} has {size} bytes, more than the {BLOB} that are taken"));
     }
     let plain =
         |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('/') && name.len() < 200;

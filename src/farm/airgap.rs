@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hab_keys::debian::VerifiedRelease;
 use hab_mirror::airgap::{self, Content, Manifest, Named, ProjectEntry};
-use hab_mirror::git::{Bounds, GitMirror, Synced, Wish, without_user};
+use hab_mirror::git::{Synced, without_user};
 use hab_mirror::projects::Project;
 use hab_mirror::release::{List, release_name};
 use hab_mirror::{Keep as _, MirrorError, kinds};
@@ -260,18 +260,7 @@ impl Farm {
                 return Ok(None);
             }
         };
-        let folder = self.git_folder()?;
-        let mirror = match &project.fork_of {
-            Some(of) => GitMirror::open_fork(&folder, &project.name, of)?,
-            None => GitMirror::open(&folder, &project.name)?,
-        };
-        let wish = Wish {
-            urls: &project.urls,
-            refs: &project.refs,
-            allow: self.allowed(),
-            tolerate: &project.tolerate,
-            bounds: Bounds::default(),
-        };
+        let (mirror, wish) = self.open_mirror(&project)?;
         let bundle = work.join(format!("{}.bundle", entry.name));
         let bundle = (entry.bundle > 0).then_some(bundle.as_path());
         let journal = work.join(format!("{}.journal", entry.name));

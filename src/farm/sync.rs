@@ -23,18 +23,7 @@ impl Farm {
         if self.options.offline {
             return Err(MirrorError::Offline { what: project.name.clone() }.into());
         }
-        let folder = self.git_folder()?;
-        let mirror = match &project.fork_of {
-            Some(of) => GitMirror::open_fork(&folder, &project.name, of)?,
-            None => GitMirror::open(&folder, &project.name)?,
-        };
-        let wish = Wish {
-            urls: &project.urls,
-            refs: &project.refs,
-            allow: self.allowed(),
-            tolerate: &project.tolerate,
-            bounds: Bounds::default(),
-        };
+        let (mirror, wish) = self.open_mirror(project)?;
         let synced = mirror.sync(&wish, &MirrorView(self.progress.as_ref()));
         let mut state = mirror.state();
         state.tried = Some(open::now());
@@ -67,6 +56,23 @@ impl Farm {
             }
             None => Ok(()),
         }
+    }
+
+    /// A project's mirror, made where it is not there, and what is wanted of its upstreams.
+    pub(super) fn open_mirror<'p>(&self, project: &'p Project) -> Result<(GitMirror, Wish<'p>), FarmError> {
+        let folder = self.git_folder()?;
+        let mirror = match &project.fork_of {
+            Some(of) => GitMirror::open_fork(&folder, &project.name, of)?,
+            None => GitMirror::open(&folder, &project.name)?,
+        };
+        let wish = Wish {
+            urls: &project.urls,
+            refs: &project.refs,
+            allow: self.allowed(),
+            tolerate: &project.tolerate,
+            bounds: Bounds::default(),
+        };
+        Ok((mirror, wish))
     }
 
     /// Makes serving a project fast, and judges its branches where its policy can.

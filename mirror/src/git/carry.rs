@@ -9,11 +9,12 @@ use std::path::Path;
 use git2::Oid;
 
 use super::change::Answer;
+use super::heal::replay;
 use super::journal::Journal;
 use super::program::Git;
 use super::quarantine::Quarantine;
 use super::refs::{OURS, is_ref_name};
-use super::sync::{Synced, Wish, replay};
+use super::sync::{Synced, Wish};
 use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};

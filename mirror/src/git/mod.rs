@@ -10,6 +10,7 @@ mod accept;
 mod carry;
 mod change;
 mod export;
+mod heal;
 mod journal;
 mod program;
 mod quarantine;

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use git2::Oid;
 
 use super::change::{Action, Answer, Here, Step, is_tag};
-use super::journal::{Change, Entry, Journal};
+use super::journal::Journal;
 use super::program::{Git, RefUpdate};
 use super::quarantine::{self, Quarantine};
 use super::refs::RefPattern;
@@ -300,82 +300,6 @@ impl GitMirror {
         Ok(moved)
     }
 
-    /// Finishes what a run that was killed wrote down and did not do: every ref is where the journal says, and what the
-    /// journal names and no ref does any more is kept beside. Returns the refs as they are then.
-    pub(super) fn heal(
-        &self,
-        git: &Git<'_>,
-        journal: &Journal,
-    ) -> Result<BTreeMap<String, Oid>, MirrorError> {
-        for path in self.locks()? {
-            fs::remove_file(&path).map_err(MirrorError::io(&path))?;
-        }
-        let here = self.targets("refs/")?;
-        let mut names: BTreeSet<String> = here.keys().cloned().collect();
-        let mut updates = Vec::new();
-        let keep = |reference: &str, id: Oid, updates: &mut Vec<RefUpdate>| {
-            let update = RefUpdate::beside(reference, id);
-            if !here.contains_key(&update.name) && self.holds(id).unwrap_or(false) {
-                updates.push(update);
-            }
-        };
-        let said = replay(journal.entries());
-        for (name, id) in &said {
-            let Ok(id) = Oid::from_str(id) else { continue };
-            let was = here.get(name).copied();
-            if was == Some(id) || !self.holds(id)? {
-                continue;
-            }
-            let fits = was.is_some() || self.unfit(&names, name, id).is_none();
-            let branch = name.starts_with("refs/heads/") && self.repository.find_commit(id).is_err();
-            if fits && !branch {
-                names.insert(name.clone());
-                if let Some(was) = was {
-                    keep(name, was, &mut updates);
-                }
-                updates.push(RefUpdate { name: name.clone(), new: id, old: was.or(Some(Oid::ZERO_SHA1)) });
-            }
-        }
-        for entry in journal.entries() {
-            let value = match entry.kind {
-                kind if kind.freezes() => &entry.new,
-                Change::Restored => &entry.new,
-                Change::Accepted => &entry.old,
-                _ => continue,
-            };
-            let now = said.get(&entry.reference);
-            if let Some(id) = value.as_ref().filter(|id| Some(*id) != now)
-                && let Ok(id) = Oid::from_str(id)
-            {
-                keep(&entry.reference, id, &mut updates);
-            }
-        }
-        if updates.is_empty() {
-            return Ok(here);
-        }
-        git.update_refs(&self.path, &updates)?;
-        self.targets("refs/")
-    }
-
-    /// What refs were locked by a git that was killed. Whoever holds the project's lock may remove it.
-    pub(super) fn locks(&self) -> Result<Vec<PathBuf>, MirrorError> {
-        let mut found: Vec<_> =
-            ["packed-refs.lock", "packed-refs.new", "HEAD.lock"].map(|name| self.path.join(name)).into();
-        found.retain(|path| path.exists());
-        let mut waiting = vec![self.path.join("refs")];
-        while let Some(folder) = waiting.pop() {
-            for entry in fs::read_dir(&folder).map_err(MirrorError::io(&folder))?.flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    waiting.push(path);
-                } else if path.extension().is_some_and(|e| e == "lock") {
-                    found.push(path);
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// What an upstream need not send: everything that any project in this object store names.
     pub(super) fn known(&self) -> Result<BTreeMap<String, Oid>, MirrorError> {
         let mut known = BTreeMap::new();
@@ -437,17 +361,6 @@ pub(super) fn write_packed(path: &Path, refs: &BTreeMap<String, Oid>) -> Result<
     fs::set_permissions(file.path(), mode).map_err(MirrorError::io(path))?;
     file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
     fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(MirrorError::io(path))
-}
-
-/// What the refs are when a journal has been followed to its end.
-pub(super) fn replay(entries: &[Entry]) -> BTreeMap<String, String> {
-    let mut refs = BTreeMap::new();
-    for entry in entries {
-        if let (Change::New | Change::FastForward | Change::Accepted, Some(new)) = (entry.kind, &entry.new) {
-            refs.insert(entry.reference.clone(), new.clone());
-        }
-    }
-    refs
 }
 
 pub(super) fn now() -> i64 {

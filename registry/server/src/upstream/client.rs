@@ -14,6 +14,8 @@ use super::challenge::Challenge;
 
 /// How long an upstream may stay silent.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long a manifest or a token may take altogether.
+const SMALL: Duration = Duration::from_secs(60);
 /// For how long one that does not answer, or is limiting, is not asked again.
 const REST: Duration = Duration::from_secs(10);
 /// The longest that one may ask not to be asked again.
@@ -265,8 +267,13 @@ impl Client {
     }
 }
 
-/// A whole small body.
-async fn whole(mut response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
+/// A whole small body, which does not take long.
+async fn whole(response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
+    let slow = |_| Failure::Away("its answer took too long".to_owned());
+    tokio::time::timeout(SMALL, collect(response, limit)).await.map_err(slow)?
+}
+
+async fn collect(mut response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let broken = |_| Failure::Away("its answer broke off".to_owned());
     while let Some(chunk) = response.chunk().await.map_err(broken)? {

@@ -16,12 +16,15 @@ use hab_oci::{Digest, RepositoryName};
 use hab_store::{BlobWriter, Store};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::client::{Client, Failure};
 use crate::registry::now;
 
 /// How much is read for one client at a time.
 const BATCH: u64 = 256 * 1024;
+/// The slowest whole download that is waited for, in bytes a second, beside a fixed minute.
+const SLOWEST: u64 = 20 * 1024;
 /// How often an upstream is asked for the rest of a blob that broke off.
 const ATTEMPTS: usize = 4;
 
@@ -73,7 +76,11 @@ impl Download {
         let (writer, file) = opened.await.map_err(lost)?.map_err(ours)?;
         let (tell, state) = watch::channel(State::default());
         tokio::spawn(async move {
-            let ended = fill(&errand, response, writer, size, &tell).await;
+            let most = Duration::from_secs(60 + size / SLOWEST);
+            let ended = match timeout(most, fill(&errand, response, writer, size, &tell)).await {
+                Ok(ended) => ended,
+                Err(_) => Err(Failure::Away(format!("it took longer than {} s", most.as_secs()))),
+            };
             if let Err(failure) = &ended {
                 tracing::warn!(digest = %errand.digest, %failure, "a blob did not come from upstream");
             }

@@ -1,0 +1,101 @@
+//! What a run that was killed left half done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use git2::Oid;
+
+use super::GitMirror;
+use super::journal::{Change, Entry, Journal};
+use super::program::{Git, RefUpdate};
+use crate::MirrorError;
+
+impl GitMirror {
+    /// Finishes what a run that was killed wrote down and did not do: every ref is where the journal says, and what the
+    /// journal names and no ref does any more is kept beside. Returns the refs as they are then.
+    pub(super) fn heal(
+        &self,
+        git: &Git<'_>,
+        journal: &Journal,
+    ) -> Result<BTreeMap<String, Oid>, MirrorError> {
+        for path in self.locks()? {
+            fs::remove_file(&path).map_err(MirrorError::io(&path))?;
+        }
+        let here = self.targets("refs/")?;
+        let mut names: BTreeSet<String> = here.keys().cloned().collect();
+        let mut updates = Vec::new();
+        let keep = |reference: &str, id: Oid, updates: &mut Vec<RefUpdate>| {
+            let update = RefUpdate::beside(reference, id);
+            if !here.contains_key(&update.name) && self.holds(id).unwrap_or(false) {
+                updates.push(update);
+            }
+        };
+        let said = replay(journal.entries());
+        for (name, id) in &said {
+            let Ok(id) = Oid::from_str(id) else { continue };
+            let was = here.get(name).copied();
+            if was == Some(id) || !self.holds(id)? {
+                continue;
+            }
+            let fits = was.is_some() || self.unfit(&names, name, id).is_none();
+            let branch = name.starts_with("refs/heads/") && self.repository.find_commit(id).is_err();
+            if fits && !branch {
+                names.insert(name.clone());
+                if let Some(was) = was {
+                    keep(name, was, &mut updates);
+                }
+                updates.push(RefUpdate { name: name.clone(), new: id, old: was.or(Some(Oid::ZERO_SHA1)) });
+            }
+        }
+        for entry in journal.entries() {
+            let value = match entry.kind {
+                kind if kind.freezes() => &entry.new,
+                Change::Restored => &entry.new,
+                Change::Accepted => &entry.old,
+                _ => continue,
+            };
+            let now = said.get(&entry.reference);
+            if let Some(id) = value.as_ref().filter(|id| Some(*id) != now)
+                && let Ok(id) = Oid::from_str(id)
+            {
+                keep(&entry.reference, id, &mut updates);
+            }
+        }
+        if updates.is_empty() {
+            return Ok(here);
+        }
+        git.update_refs(&self.path, &updates)?;
+        self.targets("refs/")
+    }
+
+    /// What refs were locked by a git that was killed. Whoever holds the project's lock may remove it.
+    pub(super) fn locks(&self) -> Result<Vec<PathBuf>, MirrorError> {
+        let mut found: Vec<_> =
+            ["packed-refs.lock", "packed-refs.new", "HEAD.lock"].map(|name| self.path.join(name)).into();
+        found.retain(|path| path.exists());
+        let mut waiting = vec![self.path.join("refs")];
+        while let Some(folder) = waiting.pop() {
+            for entry in fs::read_dir(&folder).map_err(MirrorError::io(&folder))?.flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    waiting.push(path);
+                } else if path.extension().is_some_and(|e| e == "lock") {
+                    found.push(path);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What the refs are when a journal has been followed to its end.
+pub(super) fn replay(entries: &[Entry]) -> BTreeMap<String, String> {
+    let mut refs = BTreeMap::new();
+    for entry in entries {
+        if let (Change::New | Change::FastForward | Change::Accepted, Some(new)) = (entry.kind, &entry.new) {
+            refs.insert(entry.reference.clone(), new.clone());
+        }
+    }
+    refs
+}
