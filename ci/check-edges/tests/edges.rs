@@ -62,10 +62,10 @@ fn forbidden_arrows_do_not_exist() {
     };
     forbid("hab-mirror", &[&builder[..], &registry[..], &["hab-keys"]].concat());
     forbid("hab-keys", &[&builder[..], &registry[..]].concat());
-    for from in ["hab-oci", "hab-store", "hab-registry"] {
+    for from in ["hab-oci", "hab-layout", "hab-store", "hab-registry"] {
         forbid(from, &[&judged[..], &builder[..]].concat());
     }
-    for from in ["hab-oci", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"] {
+    for from in ["hab-oci", "hab-layout", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"] {
         forbid(from, &["tokio"]);
     }
     for from in graph.keys() {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 
 /// A registered digest algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,6 +195,36 @@ impl Hasher {
         }
     }
 
+    /// What it has seen, in so few bytes that they can be kept and gone on from. Whoever can change them decides what the
+    /// digest will be: they are for places that nobody else writes to, or that are sealed.
+    pub fn state(&self) -> Vec<u8> {
+        match &self.0 {
+            State::Sha256(state) => state.serialize().to_vec(),
+            State::Sha512(state) => state.serialize().to_vec(),
+        }
+    }
+
+    /// Goes on from [`Hasher::state`] after `seen` bytes; `None` if these bytes are no state of that algorithm and length.
+    pub fn resume(algorithm: Algorithm, seen: u64, state: &[u8]) -> Option<Self> {
+        fn from<T: SerializableState>(bytes: &[u8]) -> Option<T> {
+            T::deserialize(&SerializedState::<T>::try_from(bytes).ok()?).ok()
+        }
+        // The number of whole blocks is behind the eight words; the crate would believe any.
+        let (words, number, block) = match algorithm {
+            Algorithm::Sha256 => (8 * 4, 8, 64),
+            Algorithm::Sha512 => (8 * 8, 16, 128),
+        };
+        let blocks = state.get(words..words + number)?;
+        let expected = (seen / block).to_le_bytes();
+        if blocks[..8] != expected || blocks[8..].iter().any(|b| *b != 0) {
+            return None;
+        }
+        Some(Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(from(state)?),
+            Algorithm::Sha512 => State::Sha512(from(state)?),
+        }))
+    }
+
     /// The digest of everything seen.
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -233,7 +264,59 @@ mod tests {
         assert!(serde_json::from_str::<Digest>("\"sha256:zz\"").is_err());
     }
 
+    /// A version of the hash's crate with other states must change the format of whoever keeps them.
+    #[test]
+    fn a_state_is_what_it_was_in_earlier_versions() {
+        for (algorithm, begin, length) in [
+            (
+                Algorithm::Sha256,
+                "67e6096a85ae67bb72f36e3c3af54fa57f520e518c68059babd9831f19cde05b0000000000000000",
+                104,
+            ),
+            (Algorithm::Sha512, "08c9bcf367e6096a3ba7ca8485ae67bb2bf894fe72f36e3cf1361d5f3af54fa5", 208),
+        ] {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(b"abc");
+            let state = hasher.state();
+            assert!(hex::encode(&state).starts_with(begin), "{}", hex::encode(&state));
+            assert_eq!(state.len(), length);
+            let mut resumed = Hasher::resume(algorithm, 3, &state).unwrap();
+            resumed.update(b"d");
+            assert_eq!(resumed.finish(), Digest::of_with(algorithm, b"abcd"));
+            assert!(Hasher::resume(algorithm, 3, &state[1..]).is_none());
+            assert!(Hasher::resume(algorithm, 300, &state).is_none(), "of another length");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_hash_goes_on_from_its_state(
+            first in proptest::collection::vec(any::<u8>(), 0..300),
+            second in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+                let mut hasher = Hasher::new(algorithm);
+                hasher.update(&first);
+                let seen = first.len() as u64;
+                let mut hasher = Hasher::resume(algorithm, seen, &hasher.state()).unwrap();
+                hasher.update(&second);
+                prop_assert_eq!(hasher.finish(), Digest::of_with(algorithm, &[&first[..], &second].concat()));
+            }
+        }
+
+        #[test]
+        fn states_from_outside_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..250), at in 0usize..2) {
+            let (algorithm, length) = [(Algorithm::Sha256, 104), (Algorithm::Sha512, 208)][at];
+            let mut exact = bytes.clone();
+            exact.resize(length, 0);
+            for bytes in [&bytes, &exact] {
+                if let Some(mut hasher) = Hasher::resume(algorithm, 0, bytes) {
+                    hasher.update(b"more");
+                    let _ = hasher.finish();
+                }
+            }
+        }
+
         #[test]
         fn parsing_never_panics_and_round_trips(text in ".{0,150}") {
             if let Ok(digest) = text.parse::<Digest>() {

@@ -142,7 +142,10 @@ impl Outline {
             media_type::DOCKER_MANIFEST_LIST => (media_type::DOCKER_MANIFEST_LIST, true),
             _ => return Err(OutlineError::MediaType(sent.chars().take(200).collect())),
         };
-        let document: Document = serde_json::from_slice(bytes).map_err(OutlineError::Json)?;
+        // The parser does not look into texts that it passes over; JSON is UTF-8 as a whole (RFC 8259, section 8.1).
+        let text = std::str::from_utf8(bytes)
+            .map_err(|e| OutlineError::Json(serde::de::Error::custom(format_args!("not UTF-8: {e}"))))?;
+        let document: Document = serde_json::from_str(text).map_err(OutlineError::Json)?;
         if document.schema_version != 2 {
             return Err(OutlineError::SchemaVersion(document.schema_version));
         }
@@ -229,6 +232,8 @@ mod tests {
     #[test]
     fn bad_digests_versions_and_sizes_are_refused() {
         let good = image("");
+        let latin = [&good.as_bytes()[..good.len() - 1], b",\"x\":\"\xe4\"}"].concat();
+        assert!(matches!(Outline::read(media_type::IMAGE_MANIFEST, &latin), Err(OutlineError::Json(_))));
         for (from, to) in [("sha256:", "sha256:../"), ("\"size\":1", "\"size\":-1"), (":2,", ":1,")] {
             let bad = good.replacen(from, to, 1);
             assert!(Outline::read(media_type::IMAGE_MANIFEST, bad.as_bytes()).is_err(), "{bad}");

@@ -113,6 +113,8 @@ impl FromStr for TagOrDigest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -144,5 +146,46 @@ mod tests {
         assert!(matches!("v1".parse(), Ok(TagOrDigest::Tag(_))));
         assert!(matches!(Digest::of(b"").to_string().parse(), Ok(TagOrDigest::Digest(_))));
         assert!("sha256:00".parse::<TagOrDigest>().is_err());
+    }
+    /// The specification's own expression, by another way than the code: parts divided at every separator.
+    fn is_name_by_the_grammar(text: &str) -> bool {
+        let part = |part: &str| {
+            let mut rest = part;
+            loop {
+                let word = rest.bytes().take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit()).count();
+                rest = &rest[word..];
+                if word == 0 || rest.is_empty() {
+                    return word > 0;
+                }
+                let dashes = rest.bytes().take_while(|b| *b == b'-').count();
+                let separator =
+                    if rest.starts_with("__") { 2 } else { usize::from(rest.starts_with(['.', '_'])) };
+                if dashes.max(separator) == 0 {
+                    return false;
+                }
+                rest = &rest[dashes.max(separator)..];
+            }
+        };
+        text.len() <= 255 && text.split('/').all(part)
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_those_of_the_grammar(text in "[a-c0/._-]{0,12}|.{0,20}") {
+            let read = text.parse::<RepositoryName>();
+            prop_assert_eq!(read.is_ok(), is_name_by_the_grammar(&text));
+            if let Ok(name) = read {
+                prop_assert_eq!(name.as_str(), text);
+            }
+        }
+
+        #[test]
+        fn a_reference_is_written_back_the_same(text in "[a-zA-Z0-9._:-]{0,20}|sha256:[0-9a-f]{63,65}|.{0,30}") {
+            match text.parse() {
+                Ok(TagOrDigest::Tag(tag)) => prop_assert_eq!(tag.as_str(), text),
+                Ok(TagOrDigest::Digest(digest)) => prop_assert_eq!(digest.to_string(), text),
+                Err(_) => {}
+            }
+        }
     }
 }

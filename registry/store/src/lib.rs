@@ -10,6 +10,7 @@
 //!
 //! Start reading at [`Store`], then [`Blobs`] and [`Catalog`].
 
+mod batch;
 mod blobs;
 mod catalog;
 mod collect;
@@ -22,7 +23,9 @@ mod store;
 mod units;
 
 pub use blobs::{Blob, BlobWriter, Blobs, Mark, Upload, UploadId, UploadIdError};
-pub use catalog::{Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow};
+pub use catalog::{
+    Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow, Totals, Version,
+};
 pub use collect::{Collected, Collection};
 pub use error::{Error, Fault};
 pub use pattern::{Pattern, PatternError};

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A pattern of repository names or tags: `*` is any run of characters, `/` among them; all else is itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -75,6 +75,12 @@ impl TryFrom<String> for Pattern {
 
     fn try_from(text: String) -> Result<Self, PatternError> {
         text.parse()
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -85,15 +85,29 @@ impl Store {
         self
     }
 
+    /// An error if nothing could be read from the catalog, or kept, now.
+    pub async fn is_ready(&self) -> Result<()> {
+        self.catalog.is_sound()?;
+        self.catalog.version().await?;
+        let blobs = self.blobs.clone();
+        blocking(move || blobs.is_ready()).await
+    }
+
     /// Writes the manifests' bytes, then makes membership, manifests, edges, tags and history true in one transaction.
     ///
     /// Refuses, and changes nothing that is served, when the root is not among the manifests ([`Error::NoRoot`]), when
     /// bytes are not a manifest or have another digest, when a blob's bytes are not stored ([`Error::NotStored`]) or
     /// have another size, or when a manifest points at what the repository would not hold ([`Error::Missing`]).
     pub async fn publish(&self, publication: Publication) -> Result<()> {
+        self.publish_tagged(publication, Vec::new()).await
+    }
+
+    /// [`Store::publish`] that also moves `more` tags in the same transaction, each to one of the manifests.
+    pub async fn publish_tagged(&self, publication: Publication, more: Vec<(Tag, Digest)>) -> Result<()> {
         let Publication { repository, blobs, manifests, tags, root, gaps, at } = publication;
-        if !manifests.iter().any(|m| m.digest == root) {
-            return Err(Error::NoRoot(root));
+        let stranger = |digest: &&Digest| !manifests.iter().any(|m| m.digest == **digest);
+        if let Some(other) = std::iter::once(&root).chain(more.iter().map(|(_, at)| at)).find(stranger) {
+            return Err(Error::NoRoot(other.clone()));
         }
         let readings = manifests.iter().map(read).collect::<Result<Vec<_>>>()?;
         let files = self.blobs.clone();
@@ -112,8 +126,8 @@ impl Store {
             Ok((pin, blobs, readings))
         };
         let (_pin, blobs, readings) = blocking(work).await?;
-        let facts =
-            Facts { repository: &repository, blobs, manifests: readings, tags: &tags, root: &root, gaps, at };
+        let tags: Vec<_> = tags.into_iter().map(|tag| (tag, root.clone())).chain(more).collect();
+        let facts = Facts { repository: &repository, blobs, manifests: readings, tags: &tags, gaps, at };
         self.catalog.publish(&facts).await
     }
 

@@ -27,6 +27,9 @@ pub enum AmountError {
 }
 
 impl Span {
+    /// One minute.
+    pub const MINUTE: Self = Self(60);
+
     /// So many hours.
     pub const fn hours(hours: u16) -> Self {
         Self(hours as u32 * 3600)

@@ -2,12 +2,14 @@
 
 mod damage;
 mod loose;
+mod resume;
 mod upload;
 mod writer;
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -75,6 +77,19 @@ impl Tally {
     }
 }
 
+/// How much is written before the disk begins with it.
+const AHEAD: u64 = 8 << 20;
+
+/// Has the system begin to write what it holds back of a growing file, so that the sync at its end has little left to wait for.
+fn write_ahead(file: &File, before: u64, now: u64) {
+    let (from, to) = (before / AHEAD * AHEAD, now / AHEAD * AHEAD);
+    if let Some(length) = NonZeroU64::new(to - from) {
+        // Of what is not written yet this advice begins the writing, and keeps it: only what is clean is dropped. That it is
+        // not taken harms nothing.
+        let _ = rustix::fs::fadvise(file, from, Some(length), rustix::fs::Advice::DontNeed);
+    }
+}
+
 impl Blobs {
     /// Opens `<data_dir>/blobs`, making it where it is missing, and removes what dead writers left in `tmp`.
     pub fn open(data_dir: &Path) -> Result<Self> {
@@ -116,6 +131,18 @@ impl Blobs {
     /// A new blob, hashed by a given algorithm while it is written.
     pub fn writer_with(&self, algorithm: Algorithm) -> Result<BlobWriter> {
         BlobWriter::create(self.clone(), algorithm)
+    }
+
+    /// Whether something could be kept now.
+    pub(crate) fn is_ready(&self) -> Result<()> {
+        self.writer()?.add(b"?")
+    }
+
+    /// Bytes that the file system still has for us.
+    pub fn free(&self) -> Result<u64> {
+        let found = rustix::fs::statvfs(&self.shared.root);
+        let found = found.map_err(|e| Error::io("look at", &self.shared.root)(e.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     /// Keeps a small document; for streams there is [`Blobs::writer`].

@@ -11,7 +11,7 @@ use std::sync::MutexGuard;
 use hab_oci::{Algorithm, Digest};
 
 use super::writer::{check, is_kept, seal, sync_folder_of};
-use super::{Blobs, Keeping, Tally, remove_if_there};
+use super::{Blobs, Keeping, Tally, remove_if_there, resume, write_ahead};
 use crate::{Error, Result};
 
 /// The name of an upload: 128 random bits, as 32 hexadecimal digits. Whoever shows it may write to the upload.
@@ -64,6 +64,9 @@ pub struct Upload {
     ended: bool,
 }
 
+/// Uploads from this size on keep their running hash beside them: what is smaller is read again sooner than it is synced.
+const LARGE: u64 = 4 << 20;
+
 /// A point in an upload to which it can be rewound.
 #[derive(Clone, Debug)]
 pub struct Mark(Tally);
@@ -78,7 +81,8 @@ impl Blobs {
         Ok(id)
     }
 
-    /// Opens an upload to go on with it. Where its running hash is not known (after a restart) the file is read again.
+    /// Opens an upload to go on with it. Its running hash is the one of this process, or else the one that
+    /// [`Upload::put_back`] kept; where neither is of this file as it is, the file is read again.
     ///
     /// [`Error::UploadUnknown`] if there is none, [`Error::UploadBusy`] if somebody is writing to it.
     pub fn upload(&self, id: &UploadId) -> Result<Upload> {
@@ -101,7 +105,10 @@ impl Blobs {
         let parked = self.parked().remove(id).filter(|tally| tally.size == size);
         let tally = match parked {
             Some(tally) => tally,
-            None => Tally::of_file(&mut file, Algorithm::Sha256).map_err(Error::io("read", &path))?,
+            None => match resume::load(&self.uploads(), id, &file) {
+                Some(tally) => tally,
+                None => Tally::of_file(&mut file, Algorithm::Sha256).map_err(Error::io("read", &path))?,
+            },
         };
         file.seek(SeekFrom::Start(size)).map_err(Error::io("seek in", &path))?;
         Ok(Upload { blobs: self.clone(), id: id.clone(), file, tally, ended: false })
@@ -146,9 +153,21 @@ impl Upload {
     /// Forgets what was written since `mark`.
     pub fn rewind(&mut self, mark: Mark) -> Result<()> {
         let path = self.path();
+        resume::forget(&self.blobs.uploads(), &self.id)?;
         self.file.set_len(mark.0.size).map_err(Error::io("shorten", &path))?;
         self.file.seek(SeekFrom::Start(mark.0.size)).map_err(Error::io("seek in", &path))?;
         self.tally = mark.0;
+        Ok(())
+    }
+
+    /// Puts it back so that a restart costs nothing: what was written is on disk afterwards, and then the running hash
+    /// of it. To drop it instead means that the next one who opens it after a restart reads it again.
+    pub fn put_back(self) -> Result<()> {
+        if self.tally.size >= LARGE {
+            self.file.sync_all().map_err(Error::io("write", &self.path()))?;
+            // It only saves time: a full disk is for the next bytes to find.
+            let _ = resume::save(&self.blobs.uploads(), &self.id, &self.file, &self.tally);
+        }
         Ok(())
     }
 
@@ -158,6 +177,8 @@ impl Upload {
         self.ended = true;
         let from = self.path();
         let size = self.tally.size;
+        // First, so that a kill cannot leave it without its upload.
+        resume::forget(&self.blobs.uploads(), &self.id)?;
         let kept = check(&mut self.file, self.tally.clone(), expected).and_then(|digest| {
             let target = self.blobs.path(&digest);
             let _pin = self.blobs.pin([&digest])?;
@@ -179,6 +200,7 @@ impl Upload {
     /// Gives the upload up and removes what was written.
     pub fn cancel(mut self) -> Result<()> {
         self.ended = true;
+        resume::forget(&self.blobs.uploads(), &self.id)?;
         remove_if_there(&self.path())
     }
 
@@ -190,7 +212,9 @@ impl Upload {
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
+        let before = self.tally.size;
         self.tally.add(&bytes[..n]);
+        write_ahead(&self.file, before, self.tally.size);
         Ok(n)
     }
 

@@ -9,7 +9,7 @@ use hab_oci::{Algorithm, Digest};
 use tempfile::NamedTempFile;
 
 use super::loose::keep_for_good;
-use super::{Blobs, Keeping, Tally};
+use super::{Blobs, Keeping, Tally, write_ahead};
 use crate::{Error, Result};
 
 /// A blob being written: bytes are hashed as they come, under a temporary name that is removed on drop.
@@ -95,7 +95,9 @@ impl BlobWriter {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.temp.write(bytes)?;
+        let before = self.tally.size;
         self.tally.add(&bytes[..n]);
+        write_ahead(self.temp.as_file(), before, self.tally.size);
         Ok(n)
     }
 

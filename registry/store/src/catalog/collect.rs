@@ -7,7 +7,7 @@ use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_scalar};
 
 use super::needed::{dead_manifests, delete, is_listed, is_needed, lists};
-use super::{Catalog, Connection, Tx, commit, digest, listing, tags};
+use super::{Catalog, Connection, Tx, digest, listing, tags};
 use crate::collect::{BATCH, behind};
 use crate::{Error, Result, Retain};
 
@@ -62,7 +62,7 @@ impl Sweep {
     /// Ends a batch.
     pub(crate) async fn settle(&mut self) -> Result<()> {
         match self.open.take_if(|_| !self.dry) {
-            Some(tx) => commit(tx).await,
+            Some(tx) => self.catalog.commit(tx).await,
             None => Ok(()),
         }
     }

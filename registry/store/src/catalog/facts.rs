@@ -3,7 +3,7 @@
 use hab_oci::Digest;
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, commit, digest, size, stored};
+use super::{Catalog, Connection, digest, size, stored};
 use crate::{Error, Result};
 
 /// A name was these bytes.
@@ -29,7 +29,7 @@ impl Catalog {
 
     /// Records that a plan was finished; a later result replaces an earlier one. Times are unix seconds.
     pub async fn record_build(&self, plan: &Digest, result: &str, started: i64, finished: i64) -> Result<()> {
-        query(
+        let record = query(
             "INSERT INTO builds (plan, result, started, finished) VALUES ($1, $2, $3, $4)
              ON CONFLICT (plan) DO UPDATE
              SET result = excluded.result, started = excluded.started, finished = excluded.finished",
@@ -37,11 +37,8 @@ impl Catalog {
         .bind(plan.to_string())
         .bind(result)
         .bind(started)
-        .bind(finished)
-        .execute(&self.writer)
-        .await
-        .map_err(Error::database("record a build"))?;
-        Ok(())
+        .bind(finished);
+        self.execute(record, "record a build").await
     }
 
     /// Remembers that `name` was these bytes at `at` (unix seconds). `true` if that is news: the name was never seen,
@@ -70,7 +67,7 @@ impl Catalog {
         .execute(&mut *tx)
         .await
         .map_err(Error::database("remember a name"))?;
-        commit(tx).await?;
+        self.commit(tx).await?;
         Ok(true)
     }
 

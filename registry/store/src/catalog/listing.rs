@@ -32,7 +32,40 @@ pub struct TagRow {
     pub pulled: Option<i64>,
 }
 
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Repositories.
+    pub repositories: u64,
+    /// Tags of all of them.
+    pub tags: u64,
+    /// Manifests, once for each repository that holds them.
+    pub manifests: u64,
+    /// Blobs, once each.
+    pub blobs: u64,
+    /// How many bytes these have.
+    pub bytes: u64,
+}
+
 impl Catalog {
+    /// How much there is. Unlike all other reads this one looks at every row: not for every request.
+    pub async fn totals(&self) -> Result<Totals> {
+        let (repositories, tags, manifests, blobs, bytes): (i64, i64, i64, i64, i64) = query_as(
+            "SELECT (SELECT COUNT(*) FROM repositories), (SELECT COUNT(*) FROM tags), (SELECT COUNT(*) FROM manifests),
+                    (SELECT COUNT(*) FROM blobs), (SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs)",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(Error::database("be counted"))?;
+        Ok(Totals {
+            repositories: size(repositories),
+            tags: size(tags),
+            manifests: size(manifests),
+            blobs: size(blobs),
+            bytes: size(bytes),
+        })
+    }
+
     /// Every repository, by name.
     pub async fn repositories(&self) -> Result<Vec<RepositoryRow>> {
         let rows: Vec<(String, i64, i64, i64)> = query_as(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, commit, digest, repositories, size, stored, tags};
+use super::{Catalog, Connection, digest, repositories, size, stored, tags};
 use crate::{Error, Gaps, Result};
 
 /// Of two pulls within this time, in seconds, one is recorded.
@@ -48,8 +48,8 @@ pub(crate) struct Facts<'a> {
     /// Blobs that are in the blob store: digest, size, media type.
     pub(crate) blobs: Vec<(Digest, u64, String)>,
     pub(crate) manifests: Vec<Reading>,
-    pub(crate) tags: &'a [Tag],
-    pub(crate) root: &'a Digest,
+    /// Each with the manifest that it points at afterwards.
+    pub(crate) tags: &'a [(Tag, Digest)],
     pub(crate) gaps: Gaps,
     pub(crate) at: i64,
 }
@@ -159,7 +159,7 @@ impl Catalog {
             .await
             .map_err(Error::database("delete a manifest"))?
             .rows_affected();
-        commit(tx).await?;
+        self.commit(tx).await?;
         Ok(removed > 0)
     }
 
@@ -179,7 +179,7 @@ impl Catalog {
             .await
             .map_err(Error::database("record a pull"))?;
         }
-        commit(tx).await
+        self.commit(tx).await
     }
 
     /// One transaction: all of it is true afterwards, or none of it.
@@ -198,10 +198,10 @@ impl Catalog {
         for manifest in &facts.manifests {
             insert_edges(&mut tx, repository, manifest, facts.gaps).await?;
         }
-        for tag in facts.tags {
-            tags::point(&mut tx, &self.immutable, repository, tag, facts.root, at).await?;
+        for (tag, to) in facts.tags {
+            tags::point(&mut tx, &self.immutable, repository, tag, to, at).await?;
         }
-        commit(tx).await
+        self.commit(tx).await
     }
 }
 

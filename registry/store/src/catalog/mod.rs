@@ -8,11 +8,14 @@ mod collect;
 mod damage;
 mod facts;
 mod listing;
+mod log;
 mod manifests;
+mod naming;
 mod needed;
 mod repositories;
 mod tags;
 mod uploads;
+mod writer;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -24,15 +27,18 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Execute, Executor as _, Sqlite};
 
 use crate::{Error, Result, Tags};
 pub(crate) use collect::Sweep;
 pub use facts::Mirrored;
-pub use listing::{RepositoryRow, TagRow};
+pub use listing::{RepositoryRow, TagRow, Totals};
+pub use log::Version;
+use log::{Log, Watch};
 pub(crate) use manifests::{Facts, Reading};
 pub use manifests::{ManifestRecord, Referrer};
 pub use tags::{Back, TagMove};
+use writer::{Tx, Writer};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -43,15 +49,16 @@ const READERS: u32 = 4;
 /// `<data>/catalog.sqlite`. A clone is another handle on the same connections.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    writer: SqlitePool,
+    writer: Arc<Writer>,
     readers: SqlitePool,
+    log: Arc<Log>,
+    watch: Arc<Watch>,
     /// Tags that stay where they are.
     immutable: Arc<[Tags]>,
 }
 
 /// The engine, named here alone.
 type Engine = Sqlite;
-type Tx = Transaction<'static, Engine>;
 type Connection = <Engine as sqlx::Database>::Connection;
 
 impl Catalog {
@@ -63,26 +70,27 @@ impl Catalog {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            // What a commit promises is `Log`'s to keep.
+            .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY);
         let lock = lock_beside(path.with_extension("lock")).await?;
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            // When the disk is full, SQLite takes a transaction back by itself. Its rollback then fails, and sqlx goes on to
-            // believe that the connection is within it, so that nothing could be written any more: it needs another one.
-            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_with(options.clone())
-            .await
-            .map_err(Error::database("be opened"))?;
-        MIGRATOR.run(&writer).await.map_err(|e| refuse(path, e))?;
+        let mut writer = options.connect().await.map_err(Error::database("be opened"))?;
+        MIGRATOR.run(&mut writer).await.map_err(|e| refuse(path, e))?;
+        let writer = Arc::new(Writer::new(options.clone(), writer));
         drop(lock);
+        let options = options.pragma("query_only", "ON");
+        let watch = Arc::new(Watch::new(options.clone()));
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .connect_with(options.pragma("query_only", "ON"))
+            // It is a file: there is nobody at the other end who could have gone.
+            .test_before_acquire(false)
+            .connect_with(options)
             .await
             .map_err(Error::database("be opened for reading"))?;
-        Ok(Self { writer, readers, immutable: Arc::new([]) })
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Self { writer, readers, log: Arc::new(Log::new(log.into())), watch, immutable: Arc::new([]) })
     }
 
     /// The same catalog, in which these tags stay where they are once they exist.
@@ -98,14 +106,43 @@ impl Catalog {
         self.writer.close().await;
     }
 
-    async fn begin(&self) -> Result<Tx> {
-        // Portable but for this word: PostgreSQL wants BEGIN, and has row locks instead.
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(Error::database("begin to write"))
+    /// Whether what is committed still comes to the disk.
+    pub(crate) fn is_sound(&self) -> Result<()> {
+        self.log.is_sound()
     }
-}
 
-async fn commit(tx: Tx) -> Result<()> {
-    tx.commit().await.map_err(Error::database("commit"))
+    /// What it is now: two equal answers mean that nothing was committed between the one and the other.
+    pub async fn version(&self) -> Result<Version> {
+        self.watch.version().await
+    }
+
+    async fn begin(&self) -> Result<Tx> {
+        self.writer.begin().await
+    }
+
+    /// Others see it before it is on disk; the caller does not hear of it before.
+    async fn commit(&self, tx: Tx) -> Result<()> {
+        tx.commit().await?;
+        self.log.sync().await
+    }
+
+    /// A transaction of one statement.
+    async fn execute<'q>(&self, statement: impl Execute<'q, Engine> + 'q, what: &'static str) -> Result<()> {
+        self.execute_unsynced(statement, what).await?;
+        self.log.sync().await
+    }
+
+    /// The same, of what may be gone after a power failure.
+    async fn execute_unsynced<'q>(
+        &self,
+        statement: impl Execute<'q, Engine> + 'q,
+        what: &'static str,
+    ) -> Result<()> {
+        let mut tx = self.writer.take().await?;
+        tx.execute(statement).await.map_err(Error::database(what))?;
+        tx.give_back();
+        Ok(())
+    }
 }
 
 /// Two processes that open a new folder at once must not both make the schema.

@@ -4,7 +4,7 @@ use hab_oci::{Digest, RepositoryName};
 use sqlx::query;
 use sqlx::query_scalar;
 
-use super::{Catalog, Connection, commit, size, stored};
+use super::{Catalog, Connection, size, stored};
 use crate::{Error, Result};
 
 impl Catalog {
@@ -35,7 +35,7 @@ impl Catalog {
     ) -> Result<()> {
         let mut tx = self.begin().await?;
         link(&mut tx, repository, digest, size, at).await?;
-        commit(tx).await
+        self.commit(tx).await
     }
 
     /// A repository that holds a blob, if any does.
@@ -49,6 +49,21 @@ impl Catalog {
         let parse =
             |name: String| name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name });
         name.map(parse).transpose()
+    }
+
+    /// The repositories that hold a blob, at most so many of them.
+    pub async fn holders(&self, digest: &Digest, most: u32) -> Result<Vec<RepositoryName>> {
+        let names: Vec<String> = query_scalar(
+            "SELECT repository FROM repository_blobs WHERE digest = $1 ORDER BY repository LIMIT $2",
+        )
+        .bind(digest.to_string())
+        .bind(i64::from(most))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("find the holders of a blob"))?;
+        let parse =
+            |name: String| name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name });
+        names.into_iter().map(parse).collect()
     }
 
     /// Makes a blob of one repository a member of another too; `false` if the first does not hold it.
@@ -65,7 +80,7 @@ impl Catalog {
         }
         ensure_repository(&mut tx, to, at).await?;
         join(&mut tx, to, digest, at).await?;
-        commit(tx).await?;
+        self.commit(tx).await?;
         Ok(true)
     }
 
@@ -92,7 +107,7 @@ impl Catalog {
             .await
             .map_err(Error::database("remove a blob"))?
             .rows_affected();
-        commit(tx).await?;
+        self.commit(tx).await?;
         Ok(removed > 0)
     }
 }

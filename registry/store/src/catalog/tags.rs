@@ -6,7 +6,7 @@ use std::str::FromStr;
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, commit, digest, manifests};
+use super::{Catalog, Connection, digest, manifests};
 use crate::{Error, Result, Tags};
 
 /// One move of a tag.
@@ -48,7 +48,7 @@ impl Catalog {
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, at: i64) -> Result<bool> {
         let mut tx = self.begin().await?;
         let removed = remove(&mut tx, &self.immutable, repository, tag, at).await?;
-        commit(tx).await?;
+        self.commit(tx).await?;
         Ok(removed)
     }
 
@@ -75,7 +75,7 @@ impl Catalog {
             return Err(Error::NotHeld { repository: repository.clone(), tag: tag.clone(), digest: to });
         }
         point(&mut tx, &self.immutable, repository, tag, &to, at).await?;
-        commit(tx).await?;
+        self.commit(tx).await?;
         Ok(to)
     }
 }

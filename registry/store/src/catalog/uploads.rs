@@ -3,20 +3,17 @@
 use hab_oci::{Digest, RepositoryName};
 use sqlx::{query, query_scalar};
 
-use super::{Catalog, Connection, commit, repositories};
+use super::{Catalog, Connection, repositories};
 use crate::{Error, Result, UploadId};
 
 impl Catalog {
-    /// Records an upload. `at`: unix seconds.
+    /// Records an upload. `at`: unix seconds. It may be gone after a power failure, as its bytes may: its client begins anew.
     pub async fn add_upload(&self, id: &UploadId, repository: &RepositoryName, at: i64) -> Result<()> {
-        query("INSERT INTO uploads (id, repository, started) VALUES ($1, $2, $3)")
+        let add = query("INSERT INTO uploads (id, repository, started) VALUES ($1, $2, $3)")
             .bind(id.as_str())
             .bind(repository.as_str())
-            .bind(at)
-            .execute(&self.writer)
-            .await
-            .map_err(Error::database("add an upload"))?;
-        Ok(())
+            .bind(at);
+        self.execute_unsynced(add, "add an upload").await
     }
 
     /// Whether this upload belongs to this repository.
@@ -34,7 +31,7 @@ impl Catalog {
     pub async fn end_upload(&self, id: &UploadId) -> Result<()> {
         let mut tx = self.begin().await?;
         end(&mut tx, id).await?;
-        commit(tx).await
+        self.commit(tx).await
     }
 
     /// [`Catalog::link_blob`] and [`Catalog::end_upload`] at once.
@@ -49,7 +46,7 @@ impl Catalog {
         let mut tx = self.begin().await?;
         repositories::link(&mut tx, repository, digest, size, at).await?;
         end(&mut tx, id).await?;
-        commit(tx).await
+        self.commit(tx).await
     }
 
     /// Uploads that were started before a time, in unix seconds.

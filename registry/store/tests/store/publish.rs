@@ -196,3 +196,21 @@ async fn a_caller_who_gives_up_half_way_does_not_hold_up_the_next() {
         assert_eq!(history.len(), 1, "{name}");
     }
 }
+
+#[tokio::test]
+async fn the_version_tells_of_every_commit_of_anybody_and_of_nothing_else() {
+    let world = World::new().await;
+    let other = Store::open(world.path()).await.unwrap();
+    let image = Image::new("one");
+    image.write_blobs(&world.store.blobs);
+    let mut last = world.store.catalog.version().await.unwrap();
+    for (n, by) in [&world.store, &other, &other, &world.store].into_iter().enumerate() {
+        assert_eq!(world.store.catalog.version().await.unwrap(), last);
+        by.catalog.has_repository(&repository()).await.unwrap();
+        assert_eq!(world.store.catalog.version().await.unwrap(), last);
+        by.publish(image.publication(&[&format!("v{n}")], 5)).await.unwrap();
+        let now = world.store.catalog.version().await.unwrap();
+        assert!(now > last);
+        last = now;
+    }
+}

@@ -1,0 +1,98 @@
+//! Descriptors as `index.json`, indexes and manifests have them.
+
+use std::collections::BTreeMap;
+
+use hab_oci::{Digest, Tag};
+use serde::{Deserialize, Serialize};
+
+/// The annotation that names an image within a layout (image specification, "Pre-Defined Annotation Keys").
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A descriptor: what index.json lists, and what manifests point at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// The content's media type.
+    pub media_type: String,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's size in bytes.
+    pub size: u64,
+    /// What kind of artifact it is, of manifests that say something about another one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub artifact_type: Option<String>,
+    /// Notes; in index.json also the image's name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Entry {
+    /// An entry without a name.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self { media_type: media_type.to_owned(), digest, size, artifact_type: None, annotations: None }
+    }
+
+    /// The same, named by a tag.
+    #[must_use]
+    pub fn named(mut self, tag: &Tag) -> Self {
+        self.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), tag.to_string());
+        self
+    }
+
+    /// The tag in its name. skopeo and this program write a tag there, podman a whole reference.
+    pub fn tag(&self) -> Option<Tag> {
+        let name = self.annotations.as_ref()?.get(REF_NAME)?;
+        let last = name.rsplit('/').next()?;
+        match last.split_once(':') {
+            Some((_, tag)) if !last.contains('@') => tag.parse().ok(),
+            // A repository without a tag is no tag of that name.
+            None if !name.contains('/') => name.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The parts of index.json, and of every index and manifest, that are descriptors.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Parts {
+    pub(crate) config: Option<Entry>,
+    #[serde(default)]
+    pub(crate) layers: Option<Vec<Entry>>,
+    #[serde(default)]
+    pub(crate) manifests: Option<Vec<Entry>>,
+}
+
+/// index.json, to be written: an image index (image specification, "index.json file").
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index<'a> {
+    pub(crate) schema_version: u32,
+    pub(crate) media_type: &'static str,
+    pub(crate) manifests: &'a [Entry],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_found_in_every_way_that_programs_write_it() {
+        for (name, tag) in [
+            ("v1", Some("v1")),
+            ("docker.io/library/alpine:3.20", Some("3.20")),
+            ("localhost:5000/a/b:v2", Some("v2")),
+            ("alpine:edge", Some("edge")),
+            ("localhost:5000/a/b", None),
+            ("a/b@sha256:00", None),
+            ("a:v1@sha256:00", None),
+            ("", None),
+            ("a b", None),
+            ("a:.x", None),
+        ] {
+            let mut entry = Entry::new("m/t", Digest::of(b""), 0);
+            assert_eq!(entry.tag(), None);
+            entry.annotations = Some(BTreeMap::from([(REF_NAME.to_owned(), name.to_owned())]));
+            assert_eq!(entry.tag().map(|tag| tag.to_string()).as_deref(), tag, "{name}");
+        }
+    }
+}

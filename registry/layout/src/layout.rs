@@ -1,0 +1,151 @@
+//! A layout that is read.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hab_oci::Digest;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use serde::Deserialize;
+
+use crate::archive::{self, Members};
+use crate::entry::Parts;
+use crate::{Entry, Error, MANIFEST, Part, Result};
+
+/// Bytes of the `oci-layout` file.
+const MARK: u64 = 4096;
+
+/// An OCI layout, opened: `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`.
+///
+/// Nothing else of the folder or the archive is looked at, except that an archive with members which no layout has is
+/// refused as a whole.
+#[derive(Debug)]
+pub struct Layout {
+    path: PathBuf,
+    place: Place,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Folder(File),
+    Archive(Arc<File>, Members),
+}
+
+#[derive(Deserialize)]
+struct Mark {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+impl Layout {
+    /// Opens a folder, or a tar archive of one, and reads its index.
+    pub fn open(path: &Path) -> Result<Self> {
+        let place = Place::open(path)?;
+        let mut layout = Self { path: path.to_owned(), place, entries: Vec::new() };
+        let mark: Mark = layout.document("oci-layout", MARK)?;
+        if mark.version != "1.0.0" {
+            return Err(layout.no("its imageLayoutVersion is not 1.0.0"));
+        }
+        let index: Parts = layout.document("index.json", MANIFEST)?;
+        layout.entries = index.manifests.unwrap_or_default();
+        if layout.entries.is_empty() { Err(Error::Empty) } else { Ok(layout) }
+    }
+
+    /// What index.json lists, in its order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The file of a digest; nothing of it is checked yet. `None` if there is none.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<Part>> {
+        self.part(&format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    fn document<T: serde::de::DeserializeOwned>(&self, name: &'static str, limit: u64) -> Result<T> {
+        let part = self.part(name)?.ok_or_else(|| match name {
+            "oci-layout" => self.no("it has no file oci-layout"),
+            _ => self.no("it has no file index.json"),
+        })?;
+        let bytes = self.whole(part, name, limit)?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { what: name.to_owned(), source })
+    }
+
+    /// All bytes of a small file.
+    pub(crate) fn whole(&self, mut part: Part, what: &str, limit: u64) -> Result<Vec<u8>> {
+        let size = part.size();
+        if size > limit {
+            return Err(Error::TooLarge { what: what.to_owned(), size, limit });
+        }
+        let mut bytes = Vec::new();
+        part.read_to_end(&mut bytes).map_err(Error::io("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    fn part(&self, name: &str) -> Result<Option<Part>> {
+        match &self.place {
+            Place::Archive(file, members) => {
+                Ok(members.get(name).map(|(at, size)| Part::new(file.clone(), *at, *size)))
+            }
+            Place::Folder(folder) => {
+                let path = self.path.join(name);
+                let Some(file) = within(folder, name, &path)? else { return Ok(None) };
+                let found = file.metadata().map_err(Error::io("look at", &path))?;
+                if !found.is_file() {
+                    return Err(Error::Link { path });
+                }
+                Ok(Some(Part::new(Arc::new(file), 0, found.len())))
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn no(&self, why: &'static str) -> Error {
+        Error::NotALayout { path: self.path.clone(), why }
+    }
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Self> {
+        let found = path.metadata().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Neither { path: path.to_owned() },
+            _ => Error::io("look at", path)(source),
+        })?;
+        let kind = found.file_type();
+        // To open a pipe would wait for its writer.
+        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+            return Err(Error::Neither { path: path.to_owned() });
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        if kind.is_dir() {
+            return Ok(Self::Folder(file));
+        }
+        let mut magic = [0; 4];
+        let n = (&file).read(&mut magic).map_err(Error::io("read", path))?;
+        if magic[..n].starts_with(&[0x1f, 0x8b]) || magic == [0x28, 0xb5, 0x2f, 0xfd] {
+            let why = "it is compressed; its layers are already, so decompress it first";
+            return Err(Error::NotALayout { path: path.to_owned(), why });
+        }
+        let members = archive::members(path, &file)?;
+        Ok(Self::Archive(Arc::new(file), members))
+    }
+}
+
+/// Opens a file below a folder. No link is followed, not even one that stays within.
+fn within(folder: &File, name: &str, path: &Path) -> Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR | rustix::io::Errno::NXIO) => {
+            Err(Error::Link { path: path.to_owned() })
+        }
+        Err(e) => Err(Error::io("open", path)(e.into())),
+    }
+}

@@ -1,0 +1,66 @@
+//! Who names a manifest or a blob, asked upwards.
+
+use hab_oci::{Digest, RepositoryName};
+use sqlx::query_scalar;
+
+use super::{Catalog, digest};
+use crate::{Error, Result};
+
+impl Catalog {
+    /// At most `limit` indexes of a repository that list a manifest, by digest.
+    pub async fn listed_by(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+        limit: u32,
+    ) -> Result<Vec<Digest>> {
+        let rows: Vec<String> = query_scalar(
+            "SELECT manifest FROM edges WHERE repository = $1 AND child = $2 AND kind = 'manifest'
+             ORDER BY manifest LIMIT $3",
+        )
+        .bind(repository.as_str())
+        .bind(manifest.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("find indexes of a manifest"))?;
+        rows.into_iter().map(digest).collect()
+    }
+
+    /// At most `limit` manifests of a repository that name a blob as a layer or their configuration, by digest.
+    pub async fn named_by(
+        &self,
+        repository: &RepositoryName,
+        blob: &Digest,
+        limit: u32,
+    ) -> Result<Vec<Digest>> {
+        let rows: Vec<String> = query_scalar(
+            "SELECT DISTINCT manifest FROM edges
+             WHERE repository = $1 AND child = $2 AND kind IN ('config', 'layer') ORDER BY manifest LIMIT $3",
+        )
+        .bind(repository.as_str())
+        .bind(blob.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("find users of a blob"))?;
+        rows.into_iter().map(digest).collect()
+    }
+
+    /// At most `limit` repositories that hold bytes, as a blob or as a manifest (`true`), by name.
+    pub async fn keepers(&self, digest: &Digest, limit: u32) -> Result<Vec<(RepositoryName, bool)>> {
+        let rows: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT repository, TRUE FROM manifests WHERE digest = $1
+             UNION ALL
+             SELECT repository, FALSE FROM repository_blobs WHERE digest = $1 ORDER BY 1 LIMIT $2",
+        )
+        .bind(digest.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("find holders of a blob"))?;
+        let parse =
+            |name: String| name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name });
+        rows.into_iter().map(|(name, is_manifest)| Ok((parse(name)?, is_manifest))).collect()
+    }
+}

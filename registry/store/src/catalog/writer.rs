@@ -1,0 +1,118 @@
+//! The one connection that writes. A pool would ask it whether it is still there before and after each use, and so would cost
+//! more than the writing.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, query};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::Connection;
+use crate::{Error, Result};
+
+/// Waits for its turn, first come first served.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// Held by who writes. Without a connection after something went wrong with it: then it is made anew.
+    turn: Arc<Mutex<Option<Connection>>>,
+    closed: AtomicBool,
+}
+
+/// A transaction, and the turn to write. Dropped before it is committed, nothing of it becomes true.
+#[derive(Debug)]
+pub(super) struct Tx {
+    turn: Option<OwnedMutexGuard<Option<Connection>>>,
+    connection: Option<Connection>,
+}
+
+impl Writer {
+    pub(super) fn new(options: SqliteConnectOptions, connection: Connection) -> Self {
+        Self { options, turn: Arc::new(Mutex::new(Some(connection))), closed: AtomicBool::new(false) }
+    }
+
+    pub(super) async fn begin(&self) -> Result<Tx> {
+        let mut tx = self.take().await?;
+        // Portable but for this word: PostgreSQL wants BEGIN, and has row locks instead.
+        let begun = query("BEGIN IMMEDIATE").execute(&mut *tx).await;
+        if let Err(e) = begun {
+            tx.connection = None;
+            return Err(Error::database("begin to write")(e));
+        }
+        Ok(tx)
+    }
+
+    /// The connection, not in a transaction.
+    pub(super) async fn take(&self) -> Result<Tx> {
+        let mut turn = self.turn.clone().lock_owned().await;
+        let connection = match turn.take() {
+            Some(connection) => connection,
+            None if self.closed.load(Ordering::Relaxed) => {
+                return Err(Error::database("be opened")(sqlx::Error::PoolClosed));
+            }
+            None => self.options.connect().await.map_err(Error::database("be opened"))?,
+        };
+        Ok(Tx { turn: Some(turn), connection: Some(connection) })
+    }
+
+    pub(super) async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        if let Some(connection) = self.turn.lock().await.take() {
+            // It is closed either way.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+impl Tx {
+    /// A connection that could not commit is not used again: SQLite may or may not have taken the transaction back.
+    pub(super) async fn commit(mut self) -> Result<()> {
+        let committed = query("COMMIT").execute(&mut *self).await;
+        if committed.is_ok() {
+            self.give_back();
+        } else {
+            self.connection = None;
+        }
+        committed.map(drop).map_err(Error::database("commit"))
+    }
+
+    /// Lets the next one write; only where no transaction is open.
+    pub(super) fn give_back(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            **turn = self.connection.take();
+        }
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        let (Some(mut turn), Some(mut connection)) = (self.turn.take(), self.connection.take()) else {
+            return;
+        };
+        // Without a runtime the program ends, and SQLite takes back what is not committed.
+        let Ok(runtime) = Handle::try_current() else { return };
+        // The turn goes on until it is taken back, so that no other process waits for longer than that.
+        runtime.spawn(async move {
+            if query("ROLLBACK").execute(&mut connection).await.is_ok() {
+                *turn = Some(connection);
+            }
+        });
+    }
+}
+
+impl Deref for Tx {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("only `drop` and `commit`, which end it, take the connection")
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("only `drop` and `commit`, which end it, take the connection")
+    }
+}
