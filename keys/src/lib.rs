@@ -7,12 +7,14 @@
 //!
 //! Start reading at [`Policy`], which says what is demanded, and [`Judge`], who weighs signatures by it. What is judged:
 //! [`tag::VerifiedTag`], [`chain::VerifiedChain`], [`VerifiedSums`], [`Attestations`], [`VerifiedFile`] and
-//! [`debian::VerifiedRelease`]. What comes of it: [`VerifiedSource`] for the builder, [`Evidence`] for everybody.
+//! [`debian::VerifiedRelease`]; images of other registries by [`ImagePolicy`]. What comes of it: [`VerifiedSource`] for
+//! the builder, [`Evidence`] for everybody.
 
 pub mod attestations;
 mod blocks;
 mod certificates;
 pub mod chain;
+mod cosign;
 pub mod debian;
 mod decision;
 mod error;
@@ -35,6 +37,7 @@ pub use attestations::{
 };
 pub use certificates::{Certificates, Kept};
 pub use chain::{Chain, ChainObserver, VerifiedChain};
+pub use cosign::{ImageKey, ImageKeyError, ImagePolicy, ImageSignature};
 pub use decision::{Decision, Question};
 pub use error::Refusal;
 pub use evidence::{Basis, Document, Evidence, EvidenceKind, PolicyRef, SignatureSeen, Verdict};
