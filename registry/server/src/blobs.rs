@@ -1,14 +1,15 @@
 //! Blobs: distribution specification, "Pulling blobs", "Deleting Blobs".
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, RepositoryName};
 
 use crate::Registry;
-use crate::body::{blocking, send};
+use crate::body::blocking;
+use crate::chunks::send;
 use crate::error::Error;
-use crate::handle::{CACHE, CONTENT_DIGEST, empty};
+use crate::handle::{CONTENT_DIGEST, empty};
 use crate::multipart;
 use crate::range::Wanted;
 use crate::upstream::{Arriving, Freshness, Remote};
@@ -71,11 +72,12 @@ pub(crate) async fn get_through(
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
     let said = |mut response: Response, freshness: Freshness| {
-        response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
+        remote.answered(&registry.metrics, "blob", freshness, &mut response);
         response
     };
+    remote.approve_blob(&registry.store, digest, registry.limits.manifest).await?;
     if registry.store.catalog.blob(&remote.local, digest).await?.is_none() {
-        match remote.blob(&registry.store, digest, registry.limits.blob).await? {
+        match remote.blob(&registry.store, digest, registry.limits.blob, false).await? {
             Arriving::Here => {}
             Arriving::Coming(download) if headers.contains_key(header::RANGE) => {
                 download.end().await.map_err(|failure| remote.failed(failure))?;

@@ -1,15 +1,11 @@
-//! Bytes between a connection and a file. Neither direction holds more than a few batches in memory, and no thread
-//! waits for a client: one is taken for each batch alone.
+//! From a connection to a file. No more than a few batches are in memory, and no thread waits for a client: one is taken for
+//! each batch alone.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::StreamExt;
 use hab_store::{BlobWriter, Upload};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -56,19 +52,28 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Duration) -> Result<S, Error> {
     let mut stream = body.into_data_stream();
     let mut room = limit.saturating_sub(sink.size());
-    let mut writing: JoinHandle<hab_store::Result<S>> = spawn_blocking(move || Ok(sink));
+    let mut at = At::Hand(sink);
     loop {
         let batch = collect(&mut stream, idle, &mut room, limit).await;
-        let mut sink = writing.await??;
+        let mut sink = match at {
+            At::Hand(sink) => sink,
+            At::Work(writing) => writing.await??,
+        };
         let batch = batch?;
         if batch.is_empty() {
             return Ok(sink);
         }
-        writing = spawn_blocking(move || {
+        at = At::Work(spawn_blocking(move || {
             batch.iter().try_for_each(|bytes| sink.add(bytes))?;
             Ok(sink)
-        });
+        }));
     }
+}
+
+/// Where a sink is.
+enum At<S> {
+    Hand(S),
+    Work(JoinHandle<hab_store::Result<S>>),
 }
 
 async fn collect(
@@ -112,30 +117,4 @@ async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Byte
             Ok(None) => return Ok(None),
         }
     }
-}
-
-/// `length` bytes of a file from `first` on. While one batch is sent the next one is read.
-pub(crate) fn send(file: File, first: u64, length: u64) -> Body {
-    Body::from_stream(batches(Arc::new(file), first, length))
-}
-
-pub(crate) fn batches(
-    file: Arc<File>,
-    first: u64,
-    length: u64,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let batches = (0..length.div_ceil(BATCH)).map(move |n| {
-        let at = n * BATCH;
-        (file.clone(), first + at, BATCH.min(length - at))
-    });
-    let read = |(file, offset, length): (Arc<File>, u64, u64)| async move {
-        spawn_blocking(move || read_at(&file, offset, length)).await.map_err(io::Error::other)?
-    };
-    stream::iter(batches).map(read).buffered(2)
-}
-
-fn read_at(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
-    let mut buffer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut buffer, offset)?;
-    Ok(buffer.into())
 }

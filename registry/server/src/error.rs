@@ -1,6 +1,7 @@
 //! Everything that can go wrong with a request, and the one place where it becomes a status and a body.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,6 +9,7 @@ use hab_oci::{Digest, DigestError, OutlineError, ReferenceError, RepositoryName}
 use hab_store::Error as StoreError;
 use serde::Serialize;
 
+use crate::access::{AccessError, Action, Problem};
 use crate::upstream::UpstreamFailure;
 
 /// Why a request was not done.
@@ -65,8 +67,22 @@ pub(crate) enum Error {
     NotAllowed(RepositoryName),
     #[error("{0} may be pulled by digest only")]
     DigestOnly(RepositoryName),
+    #[error("{repository} is served only with signatures, and {digest} has not enough: {missing}")]
+    NotSigned { repository: RepositoryName, digest: Digest, missing: String },
     #[error("upstream {name} could not give it")]
     Upstream { name: String, failure: UpstreamFailure },
+    #[error("{problem}")]
+    Unauthorized { challenge: String, problem: Problem },
+    #[error("this account may not {} in {repository}", action.word())]
+    Denied { repository: RepositoryName, action: Action },
+    #[error("too many requests; the next may come in {} s", seconds(*wait))]
+    TooMany { wait: Duration },
+    #[error("a form may have at most {limit} bytes")]
+    FormTooLarge { limit: usize },
+    #[error("grant_type has to be password or refresh_token")]
+    GrantType,
+    #[error(transparent)]
+    Access(AccessError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a worker of the registry ended early")]
@@ -86,6 +102,8 @@ mod code {
     pub(super) const NAME_UNKNOWN: &str = "NAME_UNKNOWN";
     pub(super) const SIZE_INVALID: &str = "SIZE_INVALID";
     pub(super) const DENIED: &str = "DENIED";
+    pub(super) const UNAUTHORIZED: &str = "UNAUTHORIZED";
+    pub(super) const TOOMANYREQUESTS: &str = "TOOMANYREQUESTS";
     pub(super) const UNSUPPORTED: &str = "UNSUPPORTED";
     pub(super) const PAGINATION_NUMBER_INVALID: &str = "PAGINATION_NUMBER_INVALID";
     pub(super) const UNKNOWN: &str = "UNKNOWN";
@@ -103,7 +121,7 @@ impl Error {
             Self::Tag(_) | Self::NoMediaType | Self::TagsOfTag => (S::BAD_REQUEST, code::MANIFEST_INVALID),
             Self::Digest(_) | Self::NoDigest => (S::BAD_REQUEST, code::DIGEST_INVALID),
             Self::PageSize => (S::BAD_REQUEST, code::PAGINATION_NUMBER_INVALID),
-            Self::Query => (S::BAD_REQUEST, code::UNSUPPORTED),
+            Self::Query | Self::GrantType => (S::BAD_REQUEST, code::UNSUPPORTED),
             Self::NameUnknown(_) => (S::NOT_FOUND, code::NAME_UNKNOWN),
             Self::ManifestUnknown { .. } => (S::NOT_FOUND, code::MANIFEST_UNKNOWN),
             Self::BlobUnknown { .. } => (S::NOT_FOUND, code::BLOB_UNKNOWN),
@@ -115,10 +133,15 @@ impl Error {
             Self::UploadOrder { .. } => (S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
             Self::SizeMismatch { .. } | Self::BodyBroken(_) => (S::BAD_REQUEST, code::SIZE_INVALID),
             Self::Stalled => (S::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
-            Self::NotAllowed(_) | Self::DigestOnly(_) => (S::FORBIDDEN, code::DENIED),
+            Self::NotAllowed(_) | Self::DigestOnly(_) | Self::NotSigned { .. } | Self::Denied { .. } => {
+                (S::FORBIDDEN, code::DENIED)
+            }
             Self::Upstream { .. } => (S::BAD_GATEWAY, code::UNKNOWN),
+            Self::Unauthorized { .. } => (S::UNAUTHORIZED, code::UNAUTHORIZED),
+            Self::TooMany { .. } => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS),
+            Self::FormTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::UNSUPPORTED),
             Self::Store(error) => Self::of_store(error),
-            Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+            Self::Access(_) | Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
         }
     }
 
@@ -164,8 +187,8 @@ impl Error {
         if status == StatusCode::INSUFFICIENT_STORAGE {
             return ("the registry's disk is full".to_owned(), None);
         }
-        if let Self::Upstream { failure, .. } = self {
-            return (format!("{self}: {failure}"), None);
+        if let Self::Upstream { .. } = self {
+            return (self.sentence(), None);
         }
         if status.is_server_error() {
             return ("the registry failed; its log says why".to_owned(), None);
@@ -191,18 +214,20 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.status_and_code();
         if status.is_server_error() {
-            tracing::error!(status = status.as_u16(), error = chain(&self), "a request failed");
+            tracing::error!(status = status.as_u16(), error = self.sentence(), "a request failed");
         }
         let (message, detail) = self.words(status);
         let mut response =
             (status, axum::Json(Answer { errors: [Entry { code, message, detail }] })).into_response();
         let headers = response.headers_mut();
-        // All of these are made of digits, names and fixed words, so they are header values.
+        // All of these are made of digits, names, addresses that were looked at and fixed words, so they are header values.
         let mut put =
             |name, text: String| HeaderValue::try_from(text).map(|value| headers.insert(name, value));
         let _ = match self {
             Self::Method(allow) => put(header::ALLOW, allow.to_owned()),
             Self::ReadOnly => put(header::ALLOW, "GET, HEAD".to_owned()),
+            Self::Unauthorized { challenge, .. } => put(header::WWW_AUTHENTICATE, challenge),
+            Self::TooMany { wait } => put(header::RETRY_AFTER, seconds(wait).to_string()),
             Self::RangeNotSatisfiable { size } => put(header::CONTENT_RANGE, format!("bytes */{size}")),
             Self::UploadOrder { location, size } => {
                 put(header::LOCATION, location).and_then(|_| put(header::RANGE, crate::range::held(size)))
@@ -210,6 +235,22 @@ impl IntoResponse for Error {
             _ => Ok(None),
         };
         response
+    }
+}
+
+/// Whole seconds, at least one.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + 1
+}
+
+impl Error {
+    /// All of it on one line, for the log or for the operator.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            // Its failure is no source of it, because clients are told it with every answer.
+            Self::Upstream { failure, .. } => format!("{self}: {failure}"),
+            other => chain(other),
+        }
     }
 }
 

@@ -7,49 +7,103 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use hab_oci::RepositoryName;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH, exchange};
 use crate::error::Error;
+use crate::observe::Exchange;
 use crate::route::{Endpoint, Route};
 use crate::upstream::Remote;
-use crate::{Registry, blobs, manifests, referrers, tags, uploads};
+use crate::{Registry, blobs, manifests, observe, referrers, tags, uploads};
 
-/// The routes below `/v2`, to be served alone ([`serve`](crate::serve())) or merged with others.
+/// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with others.
 pub fn router(registry: Registry) -> Router {
+    registry.upstreams.count_in(&registry.metrics);
+    let registry = Arc::new(registry);
     Router::new()
         .route("/v2", any(handle))
         .route("/v2/", any(handle))
         .route("/v2/{*path}", any(handle))
-        .with_state(Arc::new(registry))
+        .with_state(registry.clone())
+        .merge(observe::router(registry))
 }
 
 async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Response {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let mut response = dispatch(&registry, request).await.unwrap_or_else(IntoResponse::into_response);
-    tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
+    let peer = Peer::of(request.extensions());
+    let mut client = Client::default();
+    let path = request.uri().path();
+    let route = Route::of_path(path);
+    let name = match &route {
+        _ if path == TOKEN_PATH => "token",
+        Ok(route) => route.name(),
+        Err(_) => "none",
+    };
+    let named = (name, route.as_ref().ok());
+    let (exchange, request) =
+        Exchange::begin(&registry.metrics, registry.log.as_ref(), peer.address, named, request);
+    let answered = dispatch(&registry, route, request, &peer, &mut client).await;
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     let version = HeaderName::from_static("docker-distribution-api-version");
     response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
-    response
+    exchange.answer(&client, response)
 }
 
-async fn dispatch(registry: &Registry, request: Request) -> Result<Response, Error> {
+async fn dispatch(
+    registry: &Registry,
+    route: Result<Route, Error>,
+    request: Request,
+    peer: &Peer,
+    client: &mut Client,
+) -> Result<Response, Error> {
+    if request.uri().path() == TOKEN_PATH {
+        return exchange(registry, request, client).await;
+    }
     let method = request.method().clone();
+    let scene = Scene { headers: request.headers(), peer };
+    let caller = registry.identify(&scene).await?;
+    client.name = caller.name().cloned();
     registry.permit(&method)?;
-    match Route::of_path(request.uri().path())? {
+    match route? {
         Route::Base => match method {
             Method::GET | Method::HEAD => {
+                registry.greet(&caller, &scene)?;
                 Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response())
             }
             _ => Err(Error::Method("GET, HEAD")),
         },
         Route::Repository(name, endpoint) => {
             let Origin { ns } = query(request.uri())?;
-            match registry.upstreams.find(&name, ns.as_deref())? {
-                Some(remote) => through(registry, &method, &remote, endpoint, request).await,
-                None => at(registry, &method, &name, endpoint, request).await,
+            let action = endpoint.action(&method);
+            let remote = match registry.upstreams.find(&name, ns.as_deref()) {
+                Ok(remote) => remote,
+                Err(error) => {
+                    // What is wrong with a name says something of what is here.
+                    registry.authorise(&caller, &name, action, &scene)?;
+                    return Err(error);
+                }
+            };
+            let local = remote.as_ref().map_or(&name, |remote| &remote.local);
+            let permit = registry.authorise(&caller, local, action, &scene)?;
+            match &remote {
+                Some(remote) => through(registry, &method, remote, &permit, endpoint, request).await,
+                None => at(registry, &method, &permit, endpoint, request).await,
             }
+        }
+    }
+}
+
+impl Endpoint {
+    /// What a request does, whatever comes of it. A method that an endpoint does not know is one that would write.
+    fn action(&self, method: &Method) -> Action {
+        match self {
+            Self::Manifest(_) | Self::Blob(_) | Self::Tags | Self::Referrers(_) => match *method {
+                Method::DELETE => Action::Delete,
+                _ if method.is_safe() => Action::Pull,
+                _ => Action::Push,
+            },
+            // How far an upload is, and that it is given up, is for who pushes.
+            Self::Uploads | Self::Upload(_) => Action::Push,
         }
     }
 }
@@ -60,11 +114,12 @@ struct Origin {
     ns: Option<String>,
 }
 
-/// A repository of an upstream: it is pulled, and nothing else. What is listed is what is here.
+/// A repository of an upstream: it is pulled, and nothing else. The tags that are listed are those that are here.
 async fn through(
     registry: &Registry,
     method: &Method,
     remote: &Remote,
+    permit: &Permit<'_>,
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Error> {
@@ -76,17 +131,21 @@ async fn through(
         (Endpoint::Blob(digest), &(Method::GET | Method::HEAD)) => {
             blobs::get_through(registry, remote, &digest, method, request.headers()).await
         }
-        (endpoint, method) => at(registry, method, &remote.local, endpoint, request).await,
+        (Endpoint::Referrers(digest), &(Method::GET | Method::HEAD)) => {
+            referrers::list_through(registry, remote, &digest, request.uri()).await
+        }
+        (endpoint, method) => at(registry, method, permit, endpoint, request).await,
     }
 }
 
 async fn at(
     registry: &Registry,
     method: &Method,
-    name: &RepositoryName,
+    permit: &Permit<'_>,
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Error> {
+    let name = permit.repository();
     match endpoint {
         Endpoint::Manifest(reference) => match *method {
             Method::GET | Method::HEAD => manifests::get(registry, name, &reference, method).await,
@@ -102,7 +161,7 @@ async fn at(
             _ => Err(Error::Method("GET, HEAD, DELETE")),
         },
         Endpoint::Uploads => match *method {
-            Method::POST => uploads::start(registry, name, request).await,
+            Method::POST => uploads::start(registry, permit, request).await,
             _ => Err(Error::Method("POST")),
         },
         Endpoint::Upload(id) => match *method {

@@ -3,18 +3,25 @@
 //! Layer: above `hab-store`; the program listens and this crate answers. It holds no state of its own: everything
 //! that it serves is in the catalog, and every byte that it serves was hashed by the store when it came in.
 //!
-//! A request goes: [`serve()`] accepts it, `handle` finds the endpoint in its path (`route`), asks whether the caller
-//! may ([`Access`]), and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`,
+//! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`]; `handle` finds out who asks and the endpoint in its
+//! path (`route`), asks whether the caller may ([`Access`], [`Guard`]), and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`,
 //! `referrers`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
 //!
 //! Start reading at [`router`].
 
+mod access;
 mod blobs;
 mod body;
+mod chunks;
+mod connection;
 mod error;
 mod handle;
+mod kept;
 mod manifests;
 mod multipart;
+mod observe;
+#[doc(hidden)]
+pub mod parsers;
 mod range;
 mod referrers;
 mod registry;
@@ -22,10 +29,20 @@ mod route;
 mod serve;
 mod stall;
 mod tags;
+mod tls;
 mod uploads;
 mod upstream;
 
+pub use access::{
+    AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue, Issued,
+    LineError, NewToken, Rate, Who, issue, revoke,
+};
 pub use handle::router;
+pub use observe::{AccessLog, Metrics};
 pub use registry::{Access, Limits, Registry, Rules};
 pub use serve::serve;
-pub use upstream::{UpstreamConfig, Upstreams};
+pub use tls::{ClientCertificates, Tls, TlsConfig};
+pub use upstream::{
+    Change, Judge, Patience, PlatformName, Selection, SelectionError, Signature, Signed, SyncError, SyncRule,
+    Synced, UpstreamConfig, Upstreams,
+};

@@ -1,16 +1,16 @@
 //! Manifests: distribution specification, "Pulling manifests", "Pushing Manifests", "Deleting Manifests".
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::Response;
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{ManifestRecord, NewManifest, Publication};
 
 use crate::Registry;
 use crate::body::{self, blocking};
 use crate::error::Error;
-use crate::handle::{CACHE, CONTENT_DIGEST, empty, query};
+use crate::handle::{CONTENT_DIGEST, empty, query};
+use crate::kept::Answer;
 use crate::registry::now;
 use crate::upstream::Remote;
 
@@ -23,12 +23,21 @@ pub(crate) async fn get(
     reference: &str,
     method: &Method,
 ) -> Result<Response, Error> {
-    let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
-    let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
-    let found = registry.store.catalog.manifest(name, &key).await?.ok_or_else(unknown)?;
+    let version = registry.store.catalog.version().await?;
+    let asked = format!("{name} {reference}");
+    let answer = if let Some(answer) = registry.kept.get(version, &asked) {
+        answer
+    } else {
+        let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
+        let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
+        let found = registry.store.catalog.manifest(name, &key).await?.ok_or_else(unknown)?;
+        let answer = read(registry, found).await?;
+        registry.kept.put(version, asked, answer.clone());
+        answer
+    };
     // Also for HEAD: who has the image already asks no more than whether its tag has moved.
-    registry.pulls.saw(name, &found.digest, now());
-    answer(registry, found, method).await
+    registry.pulls.saw(name, &answer.digest, now());
+    Ok(answer.to(method))
 }
 
 /// The same, of an upstream's repository.
@@ -43,29 +52,31 @@ pub(crate) async fn get_through(
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let (found, freshness) = remote.manifest(&registry.store, &key, registry.limits.manifest).await?;
     registry.pulls.saw(&remote.local, &found.digest, now());
-    let mut response = answer(registry, found, method).await?;
-    response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
+    let mut response = read(registry, found).await?.to(method);
+    remote.answered(&registry.metrics, "manifest", freshness, &mut response);
     Ok(response)
 }
 
-async fn answer(registry: &Registry, found: ManifestRecord, method: &Method) -> Result<Response, Error> {
-    let headers = [
-        (header::CONTENT_TYPE, found.media_type),
-        (header::CONTENT_LENGTH, found.size.to_string()),
-        (CONTENT_DIGEST, found.digest.to_string()),
-        (header::ETAG, format!("\"{}\"", found.digest)),
-    ];
-    if method == Method::HEAD {
-        return Ok((headers, Body::empty()).into_response());
-    }
-    let blobs = registry.store.blobs.clone();
-    let digest = found.digest;
+/// Its bytes, checked.
+async fn read(registry: &Registry, found: ManifestRecord) -> Result<Answer, Error> {
+    let (blobs, digest) = (registry.store.blobs.clone(), found.digest.clone());
     let bytes = blocking(move || match blobs.read(&digest)? {
         Some(bytes) => Ok(bytes),
         None => Err(hab_store::Error::Damaged { digest }),
     })
     .await?;
-    Ok((headers, bytes).into_response())
+    let mut headers = HeaderMap::new();
+    let said = [
+        (header::CONTENT_TYPE, found.media_type),
+        (header::CONTENT_LENGTH, found.size.to_string()),
+        (CONTENT_DIGEST, found.digest.to_string()),
+        (header::ETAG, format!("\"{}\"", found.digest)),
+    ];
+    for (name, value) in said {
+        // A media type is one of a few: none of these can be no header's value.
+        headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+    }
+    Ok(Answer { digest: found.digest, headers, bytes: bytes.into() })
 }
 
 pub(crate) async fn put(
@@ -120,7 +131,7 @@ pub(crate) async fn put(
 }
 
 /// The `tag` parameters of a push by digest: distribution specification, end-7b.
-fn tags_of(uri: &Uri) -> Result<Vec<Tag>, Error> {
+pub(crate) fn tags_of(uri: &Uri) -> Result<Vec<Tag>, Error> {
     let pairs: Vec<(String, String)> = query(uri)?;
     let tags =
         pairs.into_iter().filter(|(name, _)| name == "tag").map(|(_, tag)| tag.parse().map_err(Error::Tag));

@@ -8,7 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use crate::body::batches;
+use crate::chunks::Chunks;
 use crate::range::Part;
 
 /// The media type, with the boundary. It never has to be told apart from content: every part says its length.
@@ -33,7 +33,7 @@ pub(crate) fn send(file: File, parts: Vec<Part>, size: u64) -> Body {
     let file = Arc::new(file);
     let text = |text: String| stream::once(async move { Ok::<_, io::Error>(Bytes::from(text)) });
     let part = move |part: Part| {
-        text(head(part, size)).chain(batches(file.clone(), part.first, part.length())).boxed()
+        text(head(part, size)).chain(Chunks::new(file.clone(), part.first, part.length())).boxed()
     };
     Body::from_stream(stream::iter(parts).flat_map(part).chain(text(END.to_owned())))
 }

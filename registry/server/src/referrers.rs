@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::http::{HeaderName, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, RepositoryName, media_type};
 use hab_store::Referrer;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Registry;
 use crate::error::Error;
 use crate::handle::query;
+use crate::upstream::Remote;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -29,16 +30,17 @@ struct Answer {
     manifests: Vec<Entry>,
 }
 
-#[derive(Serialize)]
+/// A descriptor of a referrer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
+pub(crate) struct Entry {
+    pub(crate) media_type: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) artifact_type: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl From<Referrer> for Entry {
@@ -55,14 +57,31 @@ pub(crate) async fn list(
     subject: &Digest,
     uri: &Uri,
 ) -> Result<Response, Error> {
-    let Filter { artifact_type } = query(uri)?;
     let referrers = registry.store.catalog.referrers(name, subject).await?;
-    let wanted = |r: &Referrer| artifact_type.is_none() || r.artifact_type == artifact_type;
-    let manifests = referrers.into_iter().filter(wanted).map(Entry::from).collect();
+    answer(referrers.into_iter().map(Entry::from).collect(), uri)
+}
+
+/// The same, of an upstream's repository: what is there and what is here.
+pub(crate) async fn list_through(
+    registry: &Registry,
+    remote: &Remote,
+    subject: &Digest,
+    uri: &Uri,
+) -> Result<Response, Error> {
+    let (all, freshness) = remote.referrers(&registry.store, subject, registry.limits.manifest).await?;
+    let mut response = answer(all, uri)?;
+    remote.answered(&registry.metrics, "referrers", freshness, &mut response);
+    Ok(response)
+}
+
+fn answer(all: Vec<Entry>, uri: &Uri) -> Result<Response, Error> {
+    let Filter { artifact_type } = query(uri)?;
+    let wanted = |entry: &Entry| artifact_type.is_none() || entry.artifact_type == artifact_type;
+    let manifests = all.into_iter().filter(wanted).collect();
     let filtered = artifact_type.is_some().then_some([(FILTERS_APPLIED, "artifactType")]);
     let answer = Answer { schema_version: 2, media_type: media_type::IMAGE_INDEX, manifests };
     let mut response = (filtered, Json(answer)).into_response();
-    let kind = axum::http::HeaderValue::from_static(media_type::IMAGE_INDEX);
+    let kind = HeaderValue::from_static(media_type::IMAGE_INDEX);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
 }

@@ -1,21 +1,25 @@
 //! What a registry is made of.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 use hab_store::{Gaps, Pulls, Store};
 
+use crate::access::{AccessError, Guard, Limiter, Rate};
+use crate::error::Error;
+use crate::kept::Kept;
+use crate::observe::{AccessLog, Metrics};
+use crate::tls::Tls;
 use crate::upstream::Upstreams;
 
-use crate::error::Error;
-
-/// Who may do what.
+/// What anybody may do at all; a [`Guard`] says who of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Everybody may pull; nobody may push.
+    /// Nobody may push or delete.
     #[default]
     ReadOnly,
-    /// Everybody who can reach the listener may pull, push and delete.
+    /// Without a guard, everybody who can reach the listener may push and delete.
     ReadWrite,
 }
 
@@ -74,6 +78,12 @@ pub struct Registry {
     pub(crate) rules: Rules,
     pub(crate) upstreams: Upstreams,
     pub(crate) pulls: Pulls,
+    pub(crate) guard: Option<Arc<Guard>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) kept: Arc<Kept>,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Option<AccessLog>,
 }
 
 impl Registry {
@@ -86,6 +96,12 @@ impl Registry {
             rules: Rules::default(),
             upstreams: Upstreams::default(),
             pulls: Pulls::default(),
+            guard: None,
+            limiter: None,
+            tls: None,
+            kept: Arc::default(),
+            metrics: Metrics::new(),
+            log: None,
         }
     }
 
@@ -107,6 +123,40 @@ impl Registry {
     #[must_use]
     pub fn with_upstreams(mut self, upstreams: Upstreams) -> Self {
         self.upstreams = upstreams;
+        self
+    }
+
+    /// The same registry, for accounts.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = Some(Arc::new(guard));
+        self
+    }
+
+    /// The same registry, for so many requests of one client.
+    pub fn with_rate(mut self, rate: Rate) -> Result<Self, AccessError> {
+        self.limiter = Some(Arc::new(Limiter::new(rate)?));
+        Ok(self)
+    }
+
+    /// The same registry, counting there.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// The same registry, which writes a line for every request.
+    #[must_use]
+    pub fn with_access_log(mut self, log: AccessLog) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// The same registry, served over TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(Arc::new(tls));
         self
     }
 

@@ -58,6 +58,40 @@ impl Route {
     }
 }
 
+impl Route {
+    /// One word for metrics and logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Repository(_, endpoint) => match endpoint {
+                Endpoint::Manifest(_) => "manifest",
+                Endpoint::Blob(_) => "blob",
+                Endpoint::Uploads => "uploads",
+                Endpoint::Upload(_) => "upload",
+                Endpoint::Tags => "tags",
+                Endpoint::Referrers(_) => "referrers",
+            },
+        }
+    }
+
+    pub(crate) fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Base => None,
+            Self::Repository(name, _) => Some(name),
+        }
+    }
+
+    /// The tag or digest that it names. Not an upload: who shows its name may write to it.
+    pub(crate) fn reference(&self) -> Option<String> {
+        let Self::Repository(_, endpoint) = self else { return None };
+        match endpoint {
+            Endpoint::Manifest(reference) => Some(reference.clone()),
+            Endpoint::Blob(digest) | Endpoint::Referrers(digest) => Some(digest.to_string()),
+            Endpoint::Uploads | Endpoint::Upload(_) | Endpoint::Tags => None,
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

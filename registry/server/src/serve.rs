@@ -6,24 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 
 use crate::error::chain;
+use crate::observe::Storage;
 use crate::registry::now;
-use crate::stall::StallGuard;
-use crate::{Limits, Registry, router};
+use crate::{Guard, Limits, Registry, Tls, connection, router};
+
+/// How often files are looked at for a change.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How often is counted how much there is.
+const MEASURE: Duration = Duration::from_secs(5 * 60);
 
 /// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open requests have [`Limits::drain`] to
 /// end.
 ///
-/// HTTP/1.1 without TLS. Fails only if the listener does.
+/// HTTP/1.1, over TLS if the registry has that. Fails only if the listener does.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
@@ -31,8 +36,16 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let limits = registry.limits.clone();
-    let janitors = async { tokio::join!(expire_uploads(registry.clone()), record_pulls(registry.clone())) };
-    let serving = accept(listener, router(registry.clone()).merge(more), limits, shutdown);
+    let janitors = async {
+        tokio::join!(
+            expire_uploads(registry.clone()),
+            record_pulls(registry.clone()),
+            measure(registry.clone()),
+            refresh(registry.guard.clone(), registry.tls.clone())
+        )
+    };
+    let router = router(registry.clone()).merge(more);
+    let serving = accept(listener, router, limits, registry.tls.clone(), shutdown);
     let served = tokio::select! {
         result = serving => result,
         _ = janitors => Ok(()),
@@ -45,6 +58,7 @@ async fn accept(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let service = TowerToHyperService::new(router);
@@ -55,9 +69,9 @@ async fn accept(
     loop {
         let accepted = async {
             let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((listener.accept().await?.0, slot))
+            Ok::<_, io::Error>((listener.accept().await?, slot))
         };
-        let (stream, slot) = tokio::select! {
+        let ((stream, from), slot) = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = open.join_next() => continue,
             accepted = accepted => match accepted {
@@ -70,11 +84,10 @@ async fn accept(
                 }
             },
         };
-        let connection = graceful.watch(connection(stream, service.clone(), &limits));
+        let (service, watcher) = (service.clone(), graceful.watcher());
+        let (tls, limits) = (tls.clone(), Limits::clone(&limits));
         open.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = chain(&error), "a connection broke");
-            }
+            connection::run(stream, from.ip(), service, tls.as_deref(), &limits, watcher).await;
             drop(slot);
         });
     }
@@ -84,19 +97,6 @@ async fn accept(
     }
     open.shutdown().await;
     Ok(())
-}
-
-fn connection(
-    stream: TcpStream,
-    service: TowerToHyperService<Router>,
-    limits: &Limits,
-) -> http1::Connection<TokioIo<StallGuard>, TowerToHyperService<Router>> {
-    // Small answers must not wait for an acknowledgement; that this cannot be set harms nothing else.
-    let _ = stream.set_nodelay(true);
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(StallGuard::new(stream, limits.idle)), service)
 }
 
 /// Never ends.
@@ -122,8 +122,49 @@ async fn record_pulls(registry: Registry) {
     }
 }
 
+/// Never ends.
+async fn measure(registry: Registry) {
+    let mut often = interval(MEASURE);
+    loop {
+        often.tick().await;
+        match Storage::of(&registry.store).await {
+            Ok(storage) => registry.metrics.stored(storage),
+            Err(error) => tracing::error!(error = chain(&error), "what is kept could not be counted"),
+        }
+    }
+}
+
 async fn record(registry: &Registry) {
     if let Err(error) = registry.pulls.record(&registry.store.catalog).await {
         tracing::error!(error = chain(&error), "pulls could not be recorded");
+    }
+}
+
+/// Reads files again when they change, and when the process is told to (SIGHUP). Never ends.
+async fn refresh(guard: Option<Arc<Guard>>, tls: Option<Arc<Tls>>) {
+    if guard.is_none() && tls.is_none() {
+        return std::future::pending().await;
+    }
+    let mut often = interval(LOOK);
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    loop {
+        let told = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let always = tokio::select! {
+            _ = often.tick() => false,
+            _ = told => true,
+        };
+        let (guard, tls) = (guard.clone(), tls.clone());
+        let read = spawn_blocking(move || {
+            guard.inspect(|guard| guard.refresh(always));
+            tls.inspect(|tls| tls.refresh(always));
+        });
+        if read.await.is_err() {
+            tracing::error!("files could not be looked at");
+        }
     }
 }

@@ -8,11 +8,15 @@ use hab_store::{Upload, UploadId};
 use serde::Deserialize;
 
 use crate::Registry;
+use crate::access::Permit;
 use crate::body::{blocking, receive};
 use crate::error::Error;
 use crate::handle::{CONTENT_DIGEST, empty, query};
 use crate::range::{Piece, held};
 use crate::registry::now;
+
+/// Repositories that are looked through for one that a blob may be mounted from.
+const HOLDERS: u32 = 1000;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -31,14 +35,15 @@ struct Finish {
 /// POST: mounts, takes a whole blob, or starts an upload (end-4a, end-4b, end-11).
 pub(crate) async fn start(
     registry: &Registry,
-    name: &RepositoryName,
+    permit: &Permit<'_>,
     request: Request,
 ) -> Result<Response, Error> {
+    let name = permit.repository();
     let Start { digest, mount, from } = query(request.uri())?;
     if let Some(digest) = mount {
         let digest: Digest = digest.parse()?;
         let from: Option<RepositoryName> = from.map(|from| from.parse().map_err(Error::Name)).transpose()?;
-        if mounted(registry, from.as_ref(), name, &digest).await? {
+        if mounted(registry, permit, from, &digest).await? {
             return Ok(created(name, &digest));
         }
     }
@@ -48,18 +53,18 @@ pub(crate) async fn start(
     }
 }
 
-/// A blob whose file is cut or gone is asked for again instead.
+/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller may not read where it is.
 async fn mounted(
     registry: &Registry,
-    from: Option<&RepositoryName>,
-    to: &RepositoryName,
+    permit: &Permit<'_>,
+    from: Option<RepositoryName>,
     digest: &Digest,
 ) -> Result<bool, Error> {
     let catalog = &registry.store.catalog;
-    // Without a source, any repository that holds it: everybody may read all of them.
     let from = match from {
-        Some(from) => Some(from.clone()),
-        None => catalog.holder(digest).await?,
+        Some(from) => Some(from).filter(|from| permit.may_pull(from)),
+        None if permit.is_open() => catalog.holder(digest).await?,
+        None => catalog.holders(digest, HOLDERS).await?.into_iter().find(|holder| permit.may_pull(holder)),
     };
     let Some(from) = from else { return Ok(false) };
     let Some(size) = catalog.blob(&from, digest).await? else { return Ok(false) };
@@ -67,7 +72,7 @@ async fn mounted(
     if blocking(move || blobs.get(&key)).await? != Some(size) {
         return Ok(false);
     }
-    Ok(catalog.mount_blob(&from, to, digest, now()).await?)
+    Ok(catalog.mount_blob(&from, permit.repository(), digest, now()).await?)
 }
 
 async fn whole(
@@ -109,11 +114,7 @@ pub(crate) async fn append(
     let upload = take(registry, name, &id, request).await?;
     let size = upload.size();
     // Its lock is released before the client hears that the next piece may come.
-    blocking(move || {
-        drop(upload);
-        Ok(())
-    })
-    .await?;
+    blocking(move || upload.put_back()).await?;
     Ok(progress(StatusCode::ACCEPTED, name, &id, size))
 }
 

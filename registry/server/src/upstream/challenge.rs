@@ -38,6 +38,14 @@ impl Challenge {
         }
         Some(Self::Bearer { realm: realm?, service, scope })
     }
+
+    /// The same, asked about another repository.
+    pub(super) fn for_any_scope(self) -> Self {
+        match self {
+            Self::Basic => Self::Basic,
+            Self::Bearer { realm, service, .. } => Self::Bearer { realm, service, scope: None },
+        }
+    }
 }
 
 /// `name="value", name=value`, where a quoted value may hold commas and escaped quotes.

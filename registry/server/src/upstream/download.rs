@@ -23,10 +23,10 @@ use crate::registry::now;
 
 /// How much is read for one client at a time.
 const BATCH: u64 = 256 * 1024;
-/// The slowest whole download that is waited for, in bytes a second, beside a fixed minute.
-const SLOWEST: u64 = 20 * 1024;
-/// How often an upstream is asked for the rest of a blob that broke off.
+/// How often in a row an upstream is asked for the rest of a blob that broke off.
 const ATTEMPTS: usize = 4;
+/// After so many bytes it is going on again.
+const PROGRESS: u64 = 1 << 20;
 
 /// How far a download is.
 #[derive(Clone, Debug, Default)]
@@ -60,10 +60,14 @@ pub(crate) struct Errand {
 impl Download {
     /// Asks the upstream, and goes on by itself. `done` is called when it has ended, whatever the end.
     pub(crate) async fn start(errand: Errand, done: impl FnOnce() + Send + 'static) -> Result<Self, Failure> {
-        let response = errand.client.blob(&errand.remote, &errand.digest, 0).await?;
+        let (response, _) = errand.client.blob(&errand.remote, &errand.digest, 0).await?;
         // Clients are told it before the first byte.
         let size = response.content_length();
         let size = size.ok_or_else(|| Failure::Wrong("a blob whose size it does not say".to_owned()))?;
+        // Of an empty answer no byte could be held back.
+        if size == 0 && Digest::of_with(errand.digest.algorithm(), &[]) != errand.digest {
+            return Err(Failure::Wrong("a blob without a byte".to_owned()));
+        }
         if size > errand.limit {
             return Err(Failure::Wrong(format!("a blob of {size} bytes, more than {}", errand.limit)));
         }
@@ -76,7 +80,8 @@ impl Download {
         let (writer, file) = opened.await.map_err(lost)?.map_err(ours)?;
         let (tell, state) = watch::channel(State::default());
         tokio::spawn(async move {
-            let most = Duration::from_secs(60 + size / SLOWEST);
+            let patience = &errand.client.config().patience;
+            let most = patience.large + Duration::from_secs(size / patience.slowest.max(1));
             let ended = match timeout(most, fill(&errand, response, writer, size, &tell)).await {
                 Ok(ended) => ended,
                 Err(_) => Err(Failure::Away(format!("it took longer than {} s", most.as_secs()))),
@@ -147,12 +152,21 @@ async fn fill(
 ) -> Result<(), Failure> {
     let mut response = Some(response);
     let mut attempt = 0;
+    let mut resumed_at = 0;
+    // Bytes that are here already, and come again from one that knows no ranges.
+    let mut again = 0;
     while writer.size() < size {
         let chunk = match &mut response {
             Some(response) => response.chunk().await.map_err(|_| ()),
             None => Ok(None),
         };
-        if let Ok(Some(bytes)) = chunk {
+        if let Ok(Some(mut bytes)) = chunk {
+            let known = again.min(bytes.len() as u64);
+            again -= known;
+            drop(bytes.split_to(usize::try_from(known).unwrap_or(bytes.len())));
+            if bytes.is_empty() {
+                continue;
+            }
             if writer.size() + bytes.len() as u64 > size {
                 return Err(Failure::Wrong(format!("more than the {size} bytes that it has")));
             }
@@ -163,12 +177,22 @@ async fn fill(
             continue;
         }
         // It ended early, or broke.
+        if writer.size() >= resumed_at + PROGRESS {
+            attempt = 0;
+        }
+        resumed_at = writer.size();
         attempt += 1;
         if attempt == ATTEMPTS {
             return Err(Failure::Away(format!("it broke off after {} of {size} bytes", writer.size())));
         }
         tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
-        response = errand.client.blob(&errand.remote, &errand.digest, writer.size()).await.ok();
+        response = match errand.client.blob(&errand.remote, &errand.digest, writer.size()).await {
+            Ok((response, from)) => {
+                again = writer.size() - from;
+                Some(response)
+            }
+            Err(_) => None,
+        };
     }
     // Kept for as long as something here needs it.
     match errand.store.keep_blob(&errand.local, writer, &errand.digest, now()).await {

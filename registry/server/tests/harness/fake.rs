@@ -32,6 +32,10 @@ pub struct Say {
     pub endless: bool,
     /// A pause before the second half.
     pub pause: Duration,
+    /// A pause before each of a hundred parts.
+    pub slow: Duration,
+    /// No length is said.
+    pub lengthless: bool,
 }
 
 impl Say {
@@ -120,7 +124,7 @@ fn talk(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> 
     for (name, value) in &said.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    if !said.endless {
+    if !said.endless && !said.lengthless {
         head.push_str(&format!("Content-Length: {}\r\n", said.body.len()));
     }
     let mut out = stream;
@@ -131,9 +135,17 @@ fn talk(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> 
     if said.endless {
         loop {
             out.write_all(&[b'x'; 4096])?;
+            std::thread::sleep(said.slow);
         }
     }
     let body = &said.body[..said.cut.unwrap_or(said.body.len())];
+    if !said.slow.is_zero() {
+        for part in body.chunks(body.len().div_ceil(100).max(1)) {
+            std::thread::sleep(said.slow);
+            out.write_all(part)?;
+        }
+        return Ok(());
+    }
     let (first, second) = body.split_at(body.len() / 2);
     out.write_all(first)?;
     if !said.pause.is_zero() {

@@ -1,15 +1,20 @@
 //! A registry on a loopback port, and a client small enough to send what no client would.
 
 pub mod fake;
+pub mod programs;
+pub mod secure;
+pub mod upstream;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hab_oci::{Descriptor, Digest, media_type};
-use hab_registry::{Access, Limits, Registry, Rules, Upstreams};
+use hab_registry::{
+    Access, AccessConfig, AccessLog, Guard, Limits, Rate, Registry, Rules, Tls, TlsConfig, Upstreams,
+};
 use hab_store::{Store, Tags};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -24,10 +29,16 @@ pub struct Server {
 
 /// What an operator may say.
 #[derive(Default)]
-struct Setup {
-    rules: Rules,
-    upstreams: Upstreams,
-    immutable: Vec<Tags>,
+pub struct Setup {
+    pub rules: Rules,
+    pub upstreams: Upstreams,
+    pub immutable: Vec<Tags>,
+    /// Its data folder is the server's.
+    pub access: Option<AccessConfig>,
+    pub tls: Option<TlsConfig>,
+    pub rate: Option<Rate>,
+    /// Gets a line for every request.
+    pub log: Option<PathBuf>,
 }
 
 impl Server {
@@ -44,6 +55,11 @@ impl Server {
         Self::on(tempfile::tempdir().unwrap(), access, limits, Setup { upstreams, ..Setup::default() })
     }
 
+    /// One over a folder that has something in it, through which others are pulled.
+    pub fn kept_on(folder: TempDir, access: Access, limits: Limits, upstreams: Upstreams) -> Self {
+        Self::on(folder, access, limits, Setup { upstreams, ..Setup::default() })
+    }
+
     /// One that accepts images whose layers are not here.
     pub fn sparse() -> Self {
         let setup = Setup { rules: Rules { gaps: hab_store::Gaps::All }, ..Setup::default() };
@@ -57,33 +73,62 @@ impl Server {
         Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), setup)
     }
 
+    /// One with all that an operator may say.
+    pub fn set_up(access: Access, limits: Limits, setup: Setup) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), access, limits, setup)
+    }
+
+    /// Everybody may push, into a folder that is somebody else's.
+    pub fn over(folder: &Path) -> Self {
+        Self::at(folder.to_owned(), Access::ReadWrite, Limits::default(), Setup::default())
+    }
+
     fn on(folder: TempDir, access: Access, limits: Limits, setup: Setup) -> Self {
-        let Setup { rules, upstreams, immutable } = setup;
+        let mut server = Self::at(folder.path().to_owned(), access, limits, setup);
+        server.folder = Some(folder);
+        server
+    }
+
+    fn at(data: PathBuf, access: Access, limits: Limits, setup: Setup) -> Self {
+        let Setup { rules, upstreams, immutable, access: accounts, tls, rate, log } = setup;
         let (stop, stopped) = oneshot::channel();
         let (told, address) = std::sync::mpsc::channel();
-        let data = folder.path().to_owned();
         let thread = std::thread::spawn(move || {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(2).enable_all().build().unwrap().block_on(async move {
                 let store = Store::open(&data).await.unwrap().with_immutable(&immutable);
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                told.send(listener.local_addr().unwrap()).unwrap();
                 let registry = Registry::new(store, access)
                     .with_limits(limits)
                     .with_rules(rules)
                     .with_upstreams(upstreams);
+                let guard = accounts.map(|config| Guard::open(AccessConfig { data, ..config }).unwrap());
+                let registry = guard.into_iter().fold(registry, Registry::with_guard);
+                let tls = tls.map(|config| Tls::open(config).unwrap());
+                let registry = tls.into_iter().fold(registry, Registry::with_tls);
+                let registry =
+                    rate.into_iter().fold(registry, |registry, rate| registry.with_rate(rate).unwrap());
+                let log = log.map(|path| AccessLog::open(&path).unwrap());
+                let registry = log.into_iter().fold(registry, Registry::with_access_log);
+                told.send(listener.local_addr().unwrap()).unwrap();
                 let shutdown = async { drop(stopped.await) };
                 hab_registry::serve(listener, registry, axum::Router::default(), shutdown).await.unwrap();
             });
         });
         let address = address.recv_timeout(Duration::from_secs(20)).unwrap();
-        Self { address, stop: Some(stop), thread: Some(thread), folder: Some(folder) }
+        Self { address, stop: Some(stop), thread: Some(thread), folder: None }
     }
 
     /// Another server over the same folder, after this one has ended.
-    pub fn restarted(mut self, access: Access) -> Self {
+    pub fn restarted(self, access: Access) -> Self {
+        self.restarted_through(access, Upstreams::default())
+    }
+
+    /// The same, through which others are pulled.
+    pub fn restarted_through(mut self, access: Access, upstreams: Upstreams) -> Self {
         self.end();
-        Self::on(self.folder.take().unwrap(), access, Limits::default(), Setup::default())
+        let setup = Setup { upstreams, ..Setup::default() };
+        Self::on(self.folder.take().unwrap(), access, Limits::default(), setup)
     }
 
     pub fn folder(&self) -> &Path {
@@ -204,7 +249,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn read(stream: &mut TcpStream) -> Option<Self> {
+    pub fn read(stream: &mut impl Read) -> Option<Self> {
         let mut bytes = Vec::new();
         // A reset after the answer is no news.
         let _ = stream.read_to_end(&mut bytes);

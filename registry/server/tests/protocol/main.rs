@@ -4,9 +4,22 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod access;
 mod connections;
+mod hostile;
+mod limits;
 mod manifests;
+mod observe;
 mod pull;
 mod push;
 mod through;
+mod tls;
+mod tokens;
 mod uploads;
+mod upstream_faults;
+mod upstream_kills;
+mod upstream_lists;
+mod upstream_mend;
+mod upstream_signed;
+mod upstream_sync;
+mod upstream_tokens;

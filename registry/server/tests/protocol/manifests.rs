@@ -22,6 +22,34 @@ fn a_manifest_comes_back_byte_for_byte_by_tag_and_by_digest() {
     }
 }
 
+/// What was just served may be kept, but never longer than it is true, whoever made it untrue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_another_process_moves_or_deletes_is_served_where_it_is() {
+    let server = Server::writable();
+    let one = server.push_image("a", "v1", "");
+    let two = server.push_image("a", "v2", ", \"annotations\":{\"n\":\"2\"}");
+    let other = hab_store::Store::open(server.folder()).await.unwrap();
+    let (repository, tag) = ("a".parse().unwrap(), "v1".parse().unwrap());
+    for bytes in [&one, &two, &one, &two] {
+        let manifest = hab_store::NewManifest::new(media_type::IMAGE_MANIFEST, bytes.clone());
+        let publication = hab_store::Publication {
+            repository: "a".parse().unwrap(),
+            blobs: Vec::new(),
+            root: manifest.digest.clone(),
+            manifests: vec![manifest],
+            tags: vec!["v1".parse().unwrap()],
+            gaps: hab_store::Gaps::None,
+            at: 5,
+        };
+        other.publish(publication).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(&server.get("/v2/a/manifests/v1").body, bytes);
+        }
+    }
+    assert!(other.catalog.delete_tag(&repository, &tag, 6).await.unwrap());
+    assert_eq!(server.get("/v2/a/manifests/v1").status, 404);
+}
+
 #[test]
 fn docker_manifests_and_lists_stay_docker_manifests_and_lists() {
     let server = Server::writable();

@@ -6,27 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits, UpstreamConfig, Upstreams};
+use hab_registry::UpstreamConfig;
 
 use crate::harness::fake::{Asked, Fake, Say};
-use crate::harness::{Server, manifest};
-
-fn config(url: &str) -> UpstreamConfig {
-    UpstreamConfig {
-        name: "up.invalid".to_owned(),
-        url: url.to_owned(),
-        username: None,
-        password: None,
-        repositories: Vec::new(),
-        digest_only: false,
-        ttl: Duration::from_secs(60),
-        fixed: Vec::new(),
-    }
-}
-
-fn through(config: UpstreamConfig) -> Server {
-    Server::through(Access::ReadWrite, Limits::default(), Upstreams::new(vec![config]).unwrap())
-}
+use crate::harness::manifest;
+use crate::harness::upstream::{config, through, wait_until};
 
 /// An image, and an upstream that has it as `a/b:v1`.
 struct Image {
@@ -68,15 +52,6 @@ impl Image {
 }
 
 const TAG: &str = "/v2/up.invalid/a/b/manifests/v1";
-
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 #[test]
 fn an_image_comes_through_by_path_and_by_ns_and_stays_when_upstream_is_gone() {
@@ -221,12 +196,12 @@ fn a_tag_that_moves_upstream_is_stale_once_and_then_new() {
     let now = Arc::new(Mutex::new(Image::new("old")));
     let said = now.clone();
     let upstream = Fake::start(move |asked| said.lock().unwrap().say(asked));
-    let server = through(UpstreamConfig { ttl: Duration::from_millis(100), ..config(&upstream.url()) });
+    let server = through(UpstreamConfig { ttl: Duration::from_secs(2), ..config(&upstream.url()) });
     let old = server.get(TAG).body;
     *now.lock().unwrap() = Image::new("new");
     let new = Image::new("new").manifest;
     assert_eq!(server.get(TAG).body, old, "within its time to live");
-    std::thread::sleep(Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(2100));
     let stale = server.get(TAG);
     assert_eq!((stale.header("x-hab-cache"), &stale.body), (Some("stale"), &old));
     wait_until("the new one is here", || server.get(TAG).body == new);

@@ -1,0 +1,60 @@
+//! Tokens that the operator issues for a longer time, without a server.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::account::Account;
+use super::error::AccessError;
+use super::issued::{Claims, Shown};
+use super::key::{Key, revoked_in};
+use super::rules::Grant;
+use super::tokens::{Revoked, id_of};
+use crate::registry::now;
+
+/// A token to be issued.
+#[derive(Clone, Debug)]
+pub struct Issue {
+    /// Who it is for.
+    pub name: Account,
+    /// All that it is for; no rule has to say so, and none can say more.
+    pub grants: Vec<Grant>,
+    /// For how many seconds.
+    pub seconds: i64,
+}
+
+/// A token that was issued.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The token: a password for its name, or a bearer token.
+    pub token: String,
+    /// What it is revoked by.
+    pub id: String,
+    /// When it is worth nothing any more, in unix seconds.
+    pub expires: i64,
+}
+
+/// Issues a token under the data folder's key, which is made if there is none yet.
+pub fn issue(data: &Path, what: Issue) -> Result<Issued, AccessError> {
+    let key = Key::open(data)?;
+    let (id, issued) = (Claims::fresh_id()?, now());
+    let expires = issued.saturating_add(what.seconds);
+    let claims =
+        Claims { name: Some(what.name), shown: Shown::Operator, id, issued, expires, grants: what.grants };
+    Ok(Issued { token: claims.sign(&key), id: format!("{id:016x}"), expires })
+}
+
+/// Revokes a token by its id. A server takes notice within seconds.
+pub fn revoke(data: &Path, id: &str) -> Result<(), AccessError> {
+    let number = id_of(id).ok_or_else(|| AccessError::Id(id.chars().take(40).collect()))?;
+    let path = revoked_in(data);
+    if Revoked::load(&path)?.has(number) {
+        return Ok(());
+    }
+    let append = || {
+        let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
+        file.write_all(format!("{number:016x}\n").as_bytes())?;
+        file.sync_all()
+    };
+    append().map_err(|source| AccessError::Write { path: path.clone(), source })
+}

@@ -1,0 +1,173 @@
+//! Verifying passwords: slow on purpose, so never on a connection's thread, few at a time, and not again for a while.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::account::Account;
+use super::error::AccessError;
+use super::htpasswd::{Htpasswd, LONGEST};
+use super::key::Key;
+
+/// How long a password that was right stays right without being verified again; ends early when the file changes.
+const REMEMBERED: Duration = Duration::from_secs(300);
+/// Passwords that are remembered at a time.
+const MOST: usize = 10_000;
+/// How long a password waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Verifications that run at the same time, whatever file they are of.
+#[derive(Clone)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// One for every two processors, so that logins never take all of them.
+    pub(crate) fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+    }
+}
+
+/// A file of passwords, and which of them were right lately.
+pub(crate) struct Passwords {
+    file: Arc<Htpasswd>,
+    /// Names and passwords under a key that this process alone has and never writes. Held for a map operation only.
+    right: Mutex<HashMap<[u8; 32], Instant>>,
+    key: Key,
+    order: RandomState,
+}
+
+/// Whether a password is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Right,
+    Wrong,
+    /// Too many others are being verified.
+    Busy,
+    /// The client tried too often, and may try again after this.
+    TooOften(Duration),
+}
+
+impl Passwords {
+    pub(crate) fn new(file: Htpasswd) -> Result<Self, AccessError> {
+        let (key, order) = (Key::random()?, RandomState::new());
+        Ok(Self { file: Arc::new(file), right: Mutex::default(), key, order })
+    }
+
+    pub(crate) fn has(&self, name: &Account) -> bool {
+        self.file.has(name)
+    }
+
+    /// Whether this password was right lately; costs nothing.
+    pub(crate) fn remembers(&self, name: &Account, password: &str) -> bool {
+        let mark = self.mark(name, password);
+        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        right.get(&mark).is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+
+    /// A name that is not there takes as long as one that is. `try_once` says whether the client may try at all; it is asked
+    /// when the work would begin, so that many who show one right password at once are one try.
+    pub(crate) async fn verify(
+        &self,
+        turns: &Turns,
+        name: &Account,
+        password: &str,
+        try_once: impl FnOnce() -> Result<(), Duration>,
+    ) -> Verdict {
+        if self.remembers(name, password) {
+            return Verdict::Right;
+        }
+        let known = self.file.hash(name);
+        let stranger = || self.file.somebody(self.order.hash_one(name));
+        let (Some(hash), true) = (known.or_else(stranger).cloned(), password.len() <= LONGEST) else {
+            return Verdict::Wrong;
+        };
+        let Ok(Ok(turn)) = timeout(TURN, turns.0.clone().acquire_owned()).await else {
+            return Verdict::Busy;
+        };
+        if self.remembers(name, password) {
+            return Verdict::Right;
+        }
+        if let Err(wait) = try_once() {
+            return Verdict::TooOften(wait);
+        }
+        let bytes = password.to_owned().into_bytes();
+        // The turn goes along, so that it is not given back before the work is done, even if nobody waits for that any more,
+        // and is kept until what came of it is remembered.
+        let work = spawn_blocking(move || (hash.is_of(&bytes), turn));
+        let (is_right, _turn) = work.await.map_or((false, None), |(is_right, turn)| (is_right, Some(turn)));
+        if !is_right || known.is_none() {
+            return Verdict::Wrong;
+        }
+        let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        if right.len() >= MOST {
+            right.retain(|_, at| at.elapsed() < REMEMBERED);
+        }
+        if right.len() < MOST {
+            right.insert(self.mark(name, password), Instant::now());
+        }
+        Verdict::Right
+    }
+
+    fn mark(&self, name: &Account, password: &str) -> [u8; 32] {
+        // A name has no zero byte in it.
+        self.key.sign(&[name.as_str().as_bytes(), &[0], password.as_bytes()])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn passwords() -> (tempfile::TempDir, Passwords) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        std::fs::write(&path, format!("alice:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+        let passwords = Passwords::new(Htpasswd::load(&path).unwrap()).unwrap();
+        (folder, passwords)
+    }
+
+    #[tokio::test]
+    async fn a_right_password_is_remembered_for_its_name_alone() {
+        let (_folder, passwords) = passwords();
+        let (alice, eve, turns) = ("alice".parse().unwrap(), "eve".parse().unwrap(), Turns::new());
+        let verify = |name, password| passwords.verify(&turns, name, password, || Ok(()));
+        for (name, password) in [(&alice, "wrong"), (&eve, "secret"), (&alice, ""), (&alice, "secret\0")] {
+            assert_eq!(verify(name, password).await, Verdict::Wrong, "{password:?}");
+        }
+        assert!(!passwords.remembers(&alice, "secret"));
+        assert_eq!(verify(&alice, "secret").await, Verdict::Right);
+        assert!(passwords.remembers(&alice, "secret"));
+        assert!(!passwords.remembers(&eve, "secret") && !passwords.remembers(&alice, "wrong"));
+        // Without a turn to be had: nothing is verified any more.
+        turns.0.close();
+        assert_eq!(verify(&alice, "secret").await, Verdict::Right);
+        assert_eq!(verify(&alice, "wrong").await, Verdict::Busy);
+        let long = "x".repeat(LONGEST + 1);
+        assert_eq!(verify(&alice, &long).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn many_with_one_right_password_are_one_try_and_guesses_are_counted() {
+        let (_folder, passwords) = passwords();
+        let (alice, turns) = ("alice".parse().unwrap(), Turns(Arc::new(Semaphore::new(1))));
+        let tries = std::sync::atomic::AtomicUsize::new(0);
+        let count = || {
+            tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        };
+        let all = (0..20).map(|_| passwords.verify(&turns, &alice, "secret", count));
+        let said = futures_util::future::join_all(all).await;
+        assert!(said.iter().all(|verdict| *verdict == Verdict::Right));
+        assert_eq!(tries.into_inner(), 1);
+        let wait = Duration::from_secs(3);
+        let refused = passwords.verify(&turns, &alice, "guess", || Err(wait)).await;
+        assert_eq!(refused, Verdict::TooOften(wait));
+    }
+}

@@ -1,0 +1,85 @@
+//! What a client asks a token for: `repository:NAME:pull,push` (the distribution project's token specification,
+//! "Requesting a Token").
+
+use hab_oci::RepositoryName;
+
+use super::rules::Action;
+
+/// Repositories that one token can be for; clients ask for one, or two when they mount.
+pub(crate) const MOST: usize = 64;
+
+/// A repository and what is wanted there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) repository: RepositoryName,
+    pub(crate) actions: Vec<Action>,
+}
+
+impl Scope {
+    /// Reads any number of scopes divided by spaces. What names no repository, and actions that nobody here knows, are
+    /// passed over, as the specification wants it: what a token lacks is told when it is used.
+    pub(crate) fn all_of(text: &str) -> impl Iterator<Item = Self> + '_ {
+        text.split(' ').filter_map(Self::of)
+    }
+
+    fn of(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("repository:")?;
+        let (name, words) = rest.rsplit_once(':')?;
+        let mut actions: Vec<Action> = Vec::new();
+        for word in words.split(',') {
+            match word {
+                "*" => actions = Action::ALL.to_vec(),
+                _ => actions.extend(word.parse::<Action>().ok().filter(|action| !actions.contains(action))),
+            }
+        }
+        Some(Self { repository: name.parse().ok()?, actions })
+    }
+
+    /// As a challenge says it.
+    pub(crate) fn said(repository: &RepositoryName, action: Action) -> String {
+        // Who pushes asks what is there, too.
+        let words = if action == Action::Push { "pull,push" } else { action.word() };
+        format!("repository:{repository}:{words}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn scopes_are_read_as_clients_write_them() {
+        let read = |text: &str| {
+            let said = |scope: Scope| (scope.repository.to_string(), scope.actions);
+            Scope::all_of(text).map(said).collect::<Vec<_>>()
+        };
+        let a = |actions: &[Action]| vec![("a/b".to_owned(), actions.to_vec())];
+        assert_eq!(read("repository:a/b:pull"), a(&[Action::Pull]));
+        assert_eq!(read("repository:a/b:pull,push,pull"), a(&[Action::Pull, Action::Push]));
+        assert_eq!(read("repository:a/b:*"), a(&Action::ALL));
+        assert_eq!(read("repository:a/b:fly"), a(&[]));
+        assert_eq!(read("repository:a:pull repository:b:push").len(), 2);
+        for nothing in
+            ["", "repository", "repository:a", "registry:catalog:*", "repository:A:pull", "repository::pull"]
+        {
+            assert_eq!(read(nothing), [], "{nothing}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_challenge_says_is_what_is_read(name in "[a-z]{1,9}(/[a-z]{1,9}){0,3}", n in 0usize..3) {
+            let (name, action): (RepositoryName, _) = (name.parse().unwrap(), Action::ALL[n]);
+            let read: Vec<_> = Scope::all_of(&Scope::said(&name, action)).collect();
+            prop_assert_eq!(read.len(), 1);
+            prop_assert!(read[0].repository == name && read[0].actions.contains(&action));
+        }
+
+        #[test]
+        fn scopes_from_outside_never_panic(text in "(repository)?[:a-z,* /]{0,60}") {
+            let _ = Scope::all_of(&text).count();
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A file's bytes on their way to a connection.
+//!
+//! What the page cache holds is read where it is asked for: a thread's wake-up would cost more than the copy. What has to
+//! come from the disk is read by a thread of its own. Chunks go back to a pool, the last one first, so that few of them
+//! are in use, and those are in the processor's cache.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::Stream;
+use rustix::fs::{Advice, fadvise};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Large enough that a system call does not show, small enough for many clients at once and for the processor's cache.
+const CHUNK: usize = 256 << 10;
+/// Chunks that nobody uses and that are kept.
+const IDLE: usize = 16;
+
+/// `length` bytes of a file from `first` on.
+pub(crate) fn send(file: File, first: u64, length: u64) -> Body {
+    Body::from_stream(Chunks::new(Arc::new(file), first, length))
+}
+
+/// Bytes of a file, in order. Fails where the file ends before them.
+pub(crate) struct Chunks {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+    reading: Option<JoinHandle<io::Result<Chunk>>>,
+}
+
+impl Chunks {
+    pub(crate) fn new(file: Arc<File>, first: u64, length: u64) -> Self {
+        if length > CHUNK as u64 {
+            // Only a hint: that it is not taken harms nothing.
+            let _ = fadvise(&file, first, None, Advice::Sequential);
+        }
+        Self { file, at: first, left: length, reading: None }
+    }
+
+    fn passed(&mut self, chunk: Chunk) -> Bytes {
+        self.at += chunk.length as u64;
+        self.left -= chunk.length as u64;
+        Bytes::from_owner(chunk)
+    }
+}
+
+impl Stream for Chunks {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(reading) = &mut self.reading {
+            let read = ready!(Pin::new(reading).poll(cx)).map_err(io::Error::other).flatten();
+            self.reading = None;
+            return Poll::Ready(Some(read.map(|chunk| self.passed(chunk))));
+        }
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let mut chunk = Chunk::take(self.left);
+        match chunk.read_cached(&self.file, self.at) {
+            Ok(0) => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+            Ok(_) => Poll::Ready(Some(Ok(self.passed(chunk)))),
+            Err(_) => {
+                let (file, at) = (self.file.clone(), self.at);
+                self.reading = Some(spawn_blocking(move || chunk.read(&file, at)));
+                self.poll_next(cx)
+            }
+        }
+    }
+}
+
+/// Guards the chunks that nobody uses; held to push or pop one.
+static POOL: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+struct Chunk {
+    /// Always `CHUNK` bytes, until it is dropped.
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+impl Chunk {
+    /// One for so many bytes, or as many of them as it holds.
+    fn take(wanted: u64) -> Self {
+        let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let bytes = pooled.unwrap_or_else(|| vec![0; CHUNK].into());
+        Self { bytes, length: usize::try_from(wanted).map_or(CHUNK, |wanted| wanted.min(CHUNK)) }
+    }
+
+    /// Fills it as far as that can be done without waiting; says how far.
+    fn read_cached(&mut self, file: &File, at: u64) -> rustix::io::Result<usize> {
+        let room = &mut self.bytes[..self.length];
+        let read = match preadv2(file, &mut [IoSliceMut::new(room)], at, ReadWriteFlags::NOWAIT) {
+            // Short of what was asked only at the file's end, or where the cache ends.
+            Ok(read) => read,
+            Err(Errno::INTR) => return Err(Errno::AGAIN),
+            Err(error) => return Err(error),
+        };
+        self.length = read;
+        Ok(read)
+    }
+
+    fn read(mut self, file: &File, at: u64) -> io::Result<Self> {
+        file.read_exact_at(&mut self.bytes[..self.length], at)?;
+        Ok(self)
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < IDLE {
+            pool.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write as _;
+
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn any_part_of_a_file_comes_whole_and_in_order() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..u32::try_from(CHUNK).unwrap()).flat_map(u32::to_le_bytes).collect();
+        file.write_all(&bytes).unwrap();
+        let file = Arc::new(file);
+        for (first, length) in
+            [(0, bytes.len()), (0, 0), (5, CHUNK), (CHUNK - 1, CHUNK + 2), (bytes.len() - 1, 1)]
+        {
+            let chunks = Chunks::new(file.clone(), first as u64, length as u64);
+            let got = chunks.map(Result::unwrap).collect::<Vec<_>>().await.concat();
+            assert!(got == bytes[first..first + length], "{first} {length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_too_early_is_an_error_and_not_the_end() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"abc").unwrap();
+        let chunks: Vec<_> = Chunks::new(Arc::new(file), 0, 4).take(3).collect().await;
+        assert!(chunks.last().unwrap().is_err());
+    }
+}

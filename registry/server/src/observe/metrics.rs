@@ -1,0 +1,252 @@
+//! Numbers for Prometheus, below `/metrics`: OpenMetrics text, every name begins with `hab_registry_`.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hab_store::{Collected, Scrubbed, Store, Totals};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::upstream::Freshness;
+
+/// Everything that is counted. A clone is another handle on the same numbers.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    /// Guards what is registered; held while it is written out.
+    registry: Mutex<Registry>,
+    requests: Family<Asked, Counter>,
+    seconds: Family<Route, Histogram>,
+    received: Family<Route, Counter>,
+    sent: Family<Route, Counter>,
+    cut: Family<Route, Counter>,
+    open: Gauge,
+    upstream: Family<Upstream, Counter>,
+    pulled: Family<Pulled, Counter>,
+    collections: Family<Outcome, Counter>,
+    collected: Family<What, Counter>,
+    collected_bytes: Counter,
+    scrubbed: Family<What, Counter>,
+    scrubbed_bytes: Counter,
+    stored: Family<What, Gauge>,
+    stored_bytes: Gauge,
+    free_bytes: Gauge,
+    lines_lost: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    route: &'static str,
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Upstream {
+    upstream: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pulled {
+    upstream: String,
+    kind: &'static str,
+    cache: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    what: &'static str,
+}
+
+/// What is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Storage {
+    totals: Totals,
+    /// Bytes that the file system still has for us.
+    free: u64,
+}
+
+impl Storage {
+    pub(crate) async fn of(store: &Store) -> hab_store::Result<Self> {
+        Ok(Self { totals: store.catalog.totals().await?, free: store.blobs.free()? })
+    }
+}
+
+/// One request that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) route: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) status: u16,
+    pub(crate) seconds: f64,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// All of the answer went out.
+    pub(crate) whole: bool,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("hab_registry");
+        let inner = Inner {
+            requests: of(&mut registry, "requests", "Requests that were answered"),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            received: of(&mut registry, "received_bytes", "Bytes of requests' bodies"),
+            sent: of(&mut registry, "sent_bytes", "Bytes of answers' bodies"),
+            cut: of(&mut registry, "cut", "Answers that their client did not take to the end"),
+            open: of(&mut registry, "open_requests", "Requests that are being answered"),
+            upstream: of(&mut registry, "upstream_requests", "Requests to upstreams by what came of them"),
+            pulled: of(
+                &mut registry,
+                "cache",
+                "Pulls of upstreams' repositories by where the answer came from",
+            ),
+            collections: of(&mut registry, "collections", "Collections by their outcome"),
+            collected: of(&mut registry, "collected", "What collections removed"),
+            collected_bytes: of(&mut registry, "collected_bytes", "Bytes of files that collections removed"),
+            scrubbed: of(&mut registry, "scrubbed", "What the scrub saw"),
+            scrubbed_bytes: of(&mut registry, "scrubbed_bytes", "Bytes that the scrub hashed"),
+            stored: of(&mut registry, "stored", "What is kept, as of a few minutes ago"),
+            stored_bytes: of(&mut registry, "stored_bytes", "Bytes of all blobs, as of a few minutes ago"),
+            free_bytes: of(&mut registry, "free_bytes", "Bytes that the file system still has for us"),
+            lines_lost: of(&mut registry, "access_log_lost", "Lines that the access log could not take"),
+            registry: Mutex::default(),
+        };
+        let about = "Time from a request's head to the last byte of its answer";
+        registry.register_with_unit("request", about, Unit::Seconds, inner.seconds.clone());
+        *inner.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+        Self(Arc::new(inner))
+    }
+
+    /// All of it as text, and its media type.
+    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+
+    /// A request has come.
+    pub(crate) fn asked(&self) {
+        self.0.open.inc();
+    }
+
+    /// It is over.
+    pub(crate) fn answered(&self, answered: &Answered) {
+        let Answered { route, method, status, seconds, received, sent, whole } = *answered;
+        let all = &*self.0;
+        all.open.dec();
+        all.requests.get_or_create(&Asked { route, method, status }).inc();
+        let route = Route { route };
+        all.seconds.get_or_create(&route).observe(seconds);
+        all.sent.get_or_create(&route).inc_by(sent);
+        if received > 0 {
+            all.received.get_or_create(&route).inc_by(received);
+        }
+        if !whole {
+            all.cut.get_or_create(&route).inc();
+        }
+    }
+
+    /// An upstream was asked; `result`: `ok`, `absent`, `limited` (it limits how often it is asked, or errs), `away` or
+    /// `wrong` (what it sent was refused).
+    pub(crate) fn upstream(&self, upstream: &str, result: &'static str) {
+        self.0.upstream.get_or_create(&Upstream { upstream: upstream.to_owned(), result }).inc();
+    }
+
+    /// Something of an upstream's repository was answered; `kind`: `manifest`, `blob` or `referrers`.
+    pub(crate) fn pulled(&self, upstream: &str, kind: &'static str, from: Freshness) {
+        let labels = Pulled { upstream: upstream.to_owned(), kind, cache: from.word() };
+        self.0.pulled.get_or_create(&labels).inc();
+    }
+
+    /// A collection is over; `None` if it failed.
+    pub fn collected(&self, gone: Option<&Collected>) {
+        let all = &*self.0;
+        let outcome = if gone.is_some() { "done" } else { "failed" };
+        all.collections.get_or_create(&Outcome { outcome }).inc();
+        if let Some(gone) = gone {
+            for (what, count) in
+                [("tags", gone.tags.len() as u64), ("manifests", gone.manifests), ("blobs", gone.blobs)]
+            {
+                all.collected.get_or_create(&What { what }).inc_by(count);
+            }
+            all.collected_bytes.inc_by(gone.bytes);
+        }
+    }
+
+    /// A scrub has seen another part.
+    pub fn scrubbed(&self, part: &Scrubbed) {
+        let all = &*self.0;
+        for (what, count) in [
+            ("files", part.files),
+            ("damaged", part.damaged.len() as u64),
+            ("missing", part.missing.len() as u64),
+            ("mended", part.mended.len() as u64),
+            ("strays", part.strays),
+        ] {
+            all.scrubbed.get_or_create(&What { what }).inc_by(count);
+        }
+        all.scrubbed_bytes.inc_by(part.bytes);
+    }
+
+    pub(crate) fn stored(&self, Storage { totals, free }: Storage) {
+        let all = &*self.0;
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (what, count) in [
+            ("repositories", totals.repositories),
+            ("tags", totals.tags),
+            ("manifests", totals.manifests),
+            ("blobs", totals.blobs),
+        ] {
+            all.stored.get_or_create(&What { what }).set(gauge(count));
+        }
+        all.stored_bytes.set(gauge(totals.bytes));
+        all.free_bytes.set(gauge(free));
+    }
+
+    pub(crate) fn lines_lost(&self, count: u64) {
+        self.0.lines_lost.inc_by(count);
+    }
+}
+
+/// Seconds: from a manifest out of memory to a large layer.
+const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
+
+fn of<M>(registry: &mut Registry, name: &str, about: &str) -> M
+where
+    M: prometheus_client::registry::Metric + Clone + Default,
+{
+    let metric = M::default();
+    registry.register(name, about, metric.clone());
+    metric
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}

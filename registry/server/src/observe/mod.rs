@@ -1,0 +1,15 @@
+//! What is seen from outside: numbers for Prometheus (`metrics`), a line for each request (`access_log`), and whether the
+//! service is alive and ready (`health`). A body tells how much of it went by when it is over (`counted`).
+
+mod access_log;
+mod counted;
+mod health;
+mod metrics;
+mod record;
+
+pub use access_log::AccessLog;
+pub use metrics::Metrics;
+
+pub(crate) use health::router;
+pub(crate) use metrics::Storage;
+pub(crate) use record::Exchange;

@@ -1,0 +1,152 @@
+//! One request, from its head to the last byte of its answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::response::Response;
+
+use super::access_log::{AccessLog, Line};
+use super::counted::Counted;
+use super::metrics::{Answered, Metrics};
+use crate::access::Client;
+use crate::handle::{CACHE, CONTENT_DIGEST};
+use crate::route::Route;
+
+/// What is written of a request whose client went before it was answered.
+const GONE: u16 = 499;
+/// Characters of what a client calls itself.
+const AGENT: usize = 200;
+
+/// A request that is being answered. It is over when this is dropped.
+pub(crate) struct Exchange {
+    metrics: Metrics,
+    start: Instant,
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+    /// Bytes that the answer's body has; one that does not say so is whole in any case.
+    length: Option<u64>,
+    received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
+    logged: Option<Box<Logged>>,
+}
+
+/// What only a log wants to know.
+struct Logged {
+    log: AccessLog,
+    at: SystemTime,
+    address: IpAddr,
+    account: Option<String>,
+    repository: Option<String>,
+    reference: Option<String>,
+    digest: Option<String>,
+    cache: Option<String>,
+    agent: Option<String>,
+}
+
+impl Exchange {
+    /// A request has come; its body counts from now on.
+    pub(crate) fn begin(
+        metrics: &Metrics,
+        log: Option<&AccessLog>,
+        address: IpAddr,
+        (name, route): (&'static str, Option<&Route>),
+        request: Request,
+    ) -> (Self, Request) {
+        metrics.asked();
+        let logged = log.map(|log| {
+            Box::new(Logged {
+                log: log.clone(),
+                at: SystemTime::now(),
+                address,
+                account: None,
+                repository: route.and_then(Route::repository).map(ToString::to_string),
+                reference: route.and_then(Route::reference),
+                digest: None,
+                cache: None,
+                agent: text(request.headers(), header::USER_AGENT),
+            })
+        });
+        let received = Arc::new(AtomicU64::new(0));
+        let exchange = Self {
+            metrics: metrics.clone(),
+            start: Instant::now(),
+            method: known(request.method()),
+            route: name,
+            status: GONE,
+            length: None,
+            received: received.clone(),
+            sent: Arc::default(),
+            logged,
+        };
+        let safe = request.method().is_safe();
+        let request = if safe { request } else { request.map(|body| Counted::wrap(body, received, ())) };
+        (exchange, request)
+    }
+
+    /// It has an answer, and is over when its body is.
+    pub(crate) fn answer(mut self, client: &Client, response: Response) -> Response {
+        let headers = response.headers();
+        self.status = response.status().as_u16();
+        let length =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        self.length = if self.method == "HEAD" { Some(0) } else { length };
+        if let Some(logged) = &mut self.logged {
+            logged.account = client.name.as_ref().map(ToString::to_string);
+            logged.digest = text(headers, CONTENT_DIGEST);
+            logged.cache = text(headers, CACHE);
+        }
+        let sent = self.sent.clone();
+        response.map(|body| Counted::wrap(body, sent, self))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let Self { metrics, method, route, status, .. } = self;
+        let (received, sent) = (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed));
+        let seconds = self.start.elapsed().as_secs_f64();
+        let whole = *status != GONE && self.length.is_none_or(|length| length == sent);
+        metrics.answered(&Answered { route, method, status: *status, seconds, received, sent, whole });
+        let Some(logged) = self.logged.take() else { return };
+        let line = Line {
+            time: format!("{:.3}", jiff::Timestamp::try_from(logged.at).unwrap_or_default()),
+            client: logged.address,
+            account: logged.account.as_deref(),
+            method,
+            route,
+            repository: logged.repository.as_deref(),
+            reference: logged.reference.as_deref(),
+            digest: logged.digest.as_deref(),
+            status: *status,
+            received,
+            sent,
+            whole,
+            seconds,
+            cache: logged.cache.as_deref(),
+            agent: logged.agent.as_deref(),
+        };
+        metrics.lines_lost(logged.log.write(&line));
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).chars().take(AGENT).collect())
+}
+
+/// One of a few, so that nobody can make up numbers without end.
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}

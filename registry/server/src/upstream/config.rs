@@ -1,0 +1,93 @@
+//! What an operator says of an upstream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hab_store::Pattern;
+
+use super::judge::Judge;
+
+/// Another registry. Plain data.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// What its images are named by: `docker.io`. One part of a repository's name.
+    pub name: String,
+    /// Where it is: `https://registry.example`.
+    pub url: String,
+    /// For whom it answers.
+    pub username: Option<String>,
+    /// Goes with the name.
+    pub password: Option<String>,
+    /// Through whom it is asked: `http://proxy.example:3128`. What the environment says of proxies is not looked at.
+    pub proxy: Option<String>,
+    /// Which of its repositories may be pulled; all without.
+    pub repositories: Vec<Pattern>,
+    /// Tags may not be pulled, only digests.
+    pub digest_only: bool,
+    /// For how long a tag is what it was.
+    pub ttl: Duration,
+    /// Tags that stay what they were first.
+    pub fixed: Vec<Pattern>,
+    /// Who has to have signed what is served. Every rule that names a repository has to be met.
+    pub signed: Vec<Signed>,
+    /// It is never asked; what is here is served by the same rules.
+    pub offline: bool,
+    /// How long is waited for it.
+    pub patience: Patience,
+}
+
+/// Repositories of which only what is signed is served.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// Which; all without.
+    pub repositories: Vec<Pattern>,
+    /// Who says whether a signature counts.
+    pub judge: Arc<dyn Judge>,
+}
+
+/// How long an upstream is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How long it may stay silent.
+    pub silence: Duration,
+    /// How long a manifest, a list or a token may take altogether.
+    pub small: Duration,
+    /// How long a blob may take, beside its size by `slowest`.
+    pub large: Duration,
+    /// The slowest blob that is waited for, in bytes a second.
+    pub slowest: u64,
+    /// For how long one that does not answer, or is limiting without saying for how long, is not asked again.
+    pub rest: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            silence: Duration::from_secs(30),
+            small: Duration::from_secs(60),
+            large: Duration::from_secs(60),
+            slowest: 20 * 1024,
+            rest: Duration::from_secs(10),
+        }
+    }
+}
+
+impl UpstreamConfig {
+    /// One that anybody may pull everything from.
+    pub fn new(name: &str, url: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            username: None,
+            password: None,
+            proxy: None,
+            repositories: Vec::new(),
+            digest_only: false,
+            ttl: Duration::from_secs(5 * 60),
+            fixed: Vec::new(),
+            signed: Vec::new(),
+            offline: false,
+            patience: Patience::default(),
+        }
+    }
+}

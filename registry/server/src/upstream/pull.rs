@@ -1,0 +1,208 @@
+//! A manifest that is asked for: from here where it may be, else from upstream.
+
+use std::time::Instant;
+
+use hab_oci::{Digest, Outline, Tag, TagOrDigest};
+use hab_store::{Gaps, ManifestRecord, NewManifest, Publication, Store};
+
+use super::client::Failure;
+use super::{Freshness, Remote, locked};
+use crate::error::Error;
+use crate::registry::now;
+
+impl Remote {
+    /// A manifest, which is here afterwards and may be served.
+    pub(crate) async fn manifest(
+        &self,
+        store: &Store,
+        reference: &TagOrDigest,
+        limit: usize,
+    ) -> Result<(ManifestRecord, Freshness), Error> {
+        let (found, freshness) = self.find_manifest(store, reference, limit).await?;
+        self.approve(store, &found.digest, limit).await?;
+        Ok((found, freshness))
+    }
+
+    async fn find_manifest(
+        &self,
+        store: &Store,
+        reference: &TagOrDigest,
+        limit: usize,
+    ) -> Result<(ManifestRecord, Freshness), Error> {
+        let here = store.catalog.manifest(&self.local, reference).await?;
+        match (reference, here) {
+            (TagOrDigest::Digest(_), Some(found)) => {
+                self.can_be_had(store, &found).await?;
+                Ok((found, Freshness::Hit))
+            }
+            (TagOrDigest::Digest(digest), None) => {
+                let _turn = self.turn(&digest.to_string()).await;
+                if let Some(found) = store.catalog.manifest(&self.local, reference).await? {
+                    return Ok((found, Freshness::Hit));
+                }
+                let found = self.fetch_manifest(store, reference, limit).await?;
+                Ok((found, Freshness::Miss))
+            }
+            (TagOrDigest::Tag(_), _) if self.client().config().digest_only => {
+                Err(Error::DigestOnly(self.local.clone()))
+            }
+            (TagOrDigest::Tag(tag), Some(found)) => {
+                self.can_be_had(store, &found).await?;
+                if self.is_fresh(tag) {
+                    return Ok((found, Freshness::Hit));
+                }
+                self.look_up_behind(store, tag, &found.digest, limit);
+                Ok((found, Freshness::Stale))
+            }
+            (TagOrDigest::Tag(tag), None) => {
+                let _turn = self.turn(tag.as_str()).await;
+                if let Some(found) = store.catalog.manifest(&self.local, reference).await? {
+                    return Ok((found, Freshness::Hit));
+                }
+                let found = self.fetch_manifest(store, reference, limit).await?;
+                self.was_checked(tag);
+                Ok((found, Freshness::Miss))
+            }
+        }
+    }
+
+    /// Fetches a manifest, checks that it is one, and keeps it; the tag that it was asked by goes there if it may be
+    /// served.
+    pub(super) async fn fetch_manifest(
+        &self,
+        store: &Store,
+        reference: &TagOrDigest,
+        limit: usize,
+    ) -> Result<ManifestRecord, Error> {
+        let manifest = self.receive_manifest(reference, limit).await?;
+        let size = manifest.bytes.len() as u64;
+        let (digest, media_type) = (manifest.digest.clone(), manifest.media_type.clone());
+        let tags: Vec<Tag> = match reference {
+            TagOrDigest::Tag(tag) => vec![tag.clone()],
+            TagOrDigest::Digest(_) => Vec::new(),
+        };
+        // A tag that was signed stays at what was, until what it is now is signed too.
+        if !tags.is_empty() && self.wants_signatures() {
+            self.keep_manifests(store, vec![manifest.clone()], Vec::new(), Gaps::All).await?;
+            self.approve(store, &digest, limit).await?;
+        }
+        // Its layers come when they are asked for.
+        self.keep_manifests(store, vec![manifest], tags, Gaps::All).await?;
+        Ok(ManifestRecord { digest, media_type, size })
+    }
+
+    /// Keeps manifests here, with tags at the last one.
+    pub(super) async fn keep_manifests(
+        &self,
+        store: &Store,
+        manifests: Vec<NewManifest>,
+        tags: Vec<Tag>,
+        gaps: Gaps,
+    ) -> Result<(), Error> {
+        let Some(root) = manifests.last().map(|manifest| manifest.digest.clone()) else { return Ok(()) };
+        let (repository, blobs) = (self.local.clone(), Vec::new());
+        store.publish(Publication { repository, blobs, manifests, tags, root, gaps, at: now() }).await?;
+        Ok(())
+    }
+
+    /// Fetches a manifest and checks that it is one; keeps nothing.
+    pub(super) async fn receive_manifest(
+        &self,
+        reference: &TagOrDigest,
+        limit: usize,
+    ) -> Result<NewManifest, Error> {
+        let asked = match reference {
+            TagOrDigest::Tag(tag) => tag.to_string(),
+            TagOrDigest::Digest(digest) => digest.to_string(),
+        };
+        let raw =
+            self.client().manifest(&self.name, &asked, limit).await.map_err(|failure| match failure {
+                Failure::Absent => {
+                    Error::ManifestUnknown { repository: self.local.clone(), reference: asked }
+                }
+                other => self.failed(other),
+            })?;
+        let wrong = |detail: String| self.failed(Failure::Wrong(detail));
+        let digest = match reference {
+            TagOrDigest::Digest(digest) => digest.clone(),
+            TagOrDigest::Tag(_) => Digest::of(&raw.bytes),
+        };
+        if Digest::of_with(digest.algorithm(), &raw.bytes) != digest {
+            return Err(wrong(format!("other bytes than {digest}")));
+        }
+        let media_type = match Outline::read(&raw.media_type, &raw.bytes) {
+            Ok(_) => raw.media_type,
+            // Some send a type of their own; what the document says of itself counts then.
+            Err(e) => Outline::media_type_within(&raw.bytes)
+                .filter(|inner| Outline::read(inner, &raw.bytes).is_ok())
+                .ok_or_else(|| wrong(format!("no manifest: {e}")))?,
+        };
+        Ok(NewManifest { digest, media_type, bytes: raw.bytes })
+    }
+
+    /// Never a manifest whose blobs cannot be had: a client that got it would not ask anybody else any more.
+    async fn can_be_had(&self, store: &Store, found: &ManifestRecord) -> Result<(), Error> {
+        if self.client().is_resting() && store.catalog.lacks_blobs(&self.local, &found.digest).await? {
+            return Err(self.failed(Failure::Away("it is away, and not all of the image is here".to_owned())));
+        }
+        Ok(())
+    }
+
+    /// Whether a tag stays what it was first.
+    pub(super) fn is_fixed(&self, tag: &Tag) -> bool {
+        self.client().config().fixed.iter().any(|pattern| pattern.matches(tag.as_str()))
+    }
+
+    fn is_fresh(&self, tag: &Tag) -> bool {
+        if self.is_fixed(tag) {
+            return true;
+        }
+        let ttl = self.client().config().ttl;
+        let checked = locked(&self.upstream.checked);
+        checked.get(&(self.local.clone(), tag.clone())).is_some_and(|at| at.elapsed() < ttl)
+    }
+
+    pub(super) fn was_checked(&self, tag: &Tag) {
+        let mut checked = locked(&self.upstream.checked);
+        let ttl = self.client().config().ttl;
+        if checked.len() > 100_000 {
+            checked.retain(|_, at| at.elapsed() < ttl);
+        }
+        checked.insert((self.local.clone(), tag.clone()), Instant::now());
+    }
+
+    /// Asks upstream what a tag is now, once at a time, while the client already has what it was.
+    fn look_up_behind(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) {
+        let key = (self.local.clone(), tag.clone());
+        if self.client().is_resting() || !locked(&self.upstream.checking).insert(key.clone()) {
+            return;
+        }
+        let (this, store, tag, known) = (self.clone(), store.clone(), tag.clone(), known.clone());
+        tokio::spawn(async move {
+            let looked = this.look_up(&store, &tag, &known, limit).await;
+            if let Err(error) = looked {
+                let error = error.sentence();
+                tracing::warn!(repository = %this.local, %tag, error, "a tag could not be looked up");
+            }
+            locked(&this.upstream.checking).remove(&key);
+        });
+    }
+
+    async fn look_up(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) -> Result<(), Error> {
+        let said = match self.client().head(&self.name, tag.as_str()).await {
+            Ok(said) => said,
+            // What is gone there stays here: clients that have its digest want it still.
+            Err(Failure::Absent) => {
+                self.was_checked(tag);
+                return Ok(());
+            }
+            Err(failure) => return Err(self.failed(failure)),
+        };
+        // Whatever comes of it, it was looked up: one that is refused is not fetched again with every pull.
+        self.was_checked(tag);
+        if said.as_ref() != Some(known) {
+            self.fetch_manifest(store, &TagOrDigest::Tag(tag.clone()), limit).await?;
+        }
+        Ok(())
+    }
+}

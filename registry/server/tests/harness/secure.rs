@@ -1,0 +1,224 @@
+//! Accounts, certificates, and a client that shows them.
+#![allow(dead_code)] // each test program uses a part of it
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hab_registry::{AccessConfig, AccessRule, ClientCertificates, NewToken, TlsConfig};
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectAlternativeName};
+use openssl::x509::{X509, X509Name};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::Reply;
+
+/// What the operator's files are in; each is written where a test says so.
+pub struct Files {
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        // Moved over, as who replaces a file in use should.
+        let beside = self.path(&format!("{name}.new"));
+        fs::write(&beside, bytes).unwrap();
+        fs::rename(&beside, self.path(name)).unwrap();
+        self.path(name)
+    }
+
+    /// Accounts whose password is their name and "'s".
+    pub fn htpasswd(&self, names: &[&str]) -> PathBuf {
+        let line = |name: &&str| format!("{name}:{}\n", bcrypt::hash(format!("{name}'s"), 4).unwrap());
+        self.write("htpasswd", names.iter().map(line).collect::<String>())
+    }
+
+    /// Accounts with a token each, which is returned.
+    pub fn tokens(&self, names: &[&str]) -> Vec<String> {
+        let made: Vec<_> = names.iter().map(|name| NewToken::make(&name.parse().unwrap()).unwrap()).collect();
+        self.write("tokens", made.iter().map(|made| made.line.as_str()).collect::<Vec<_>>().join("\n"));
+        made.into_iter().map(|made| made.token).collect()
+    }
+
+    /// Accounts with passwords, and rules for them: who, repositories, actions; all divided by spaces.
+    pub fn access(&self, names: &[&str], rules: &[(&str, &str, &str)]) -> AccessConfig {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let rule = |(who, repositories, actions): &(&str, &str, &str)| {
+            let json = serde_json::json!({
+                "who": words(who), "repositories": words(repositories), "actions": words(actions),
+            });
+            serde_json::from_value::<AccessRule>(json).unwrap()
+        };
+        AccessConfig {
+            htpasswd: Some(self.htpasswd(names)),
+            rules: rules.iter().map(rule).collect(),
+            ..AccessConfig::default()
+        }
+    }
+
+    /// A certificate for this machine's loopback address, by an authority in `ca.pem`.
+    pub fn tls(&self, authority: &Authority) -> TlsConfig {
+        self.write("ca.pem", authority.pem());
+        let (certificate, key) = authority.vouch("127.0.0.1", Some("127.0.0.1"));
+        TlsConfig {
+            certificate: self.write("server.pem", certificate),
+            key: self.write("server.key", key),
+            client_ca: None,
+            client: ClientCertificates::Optional,
+        }
+    }
+}
+
+/// `Authorization: Basic`, with what [`Files::htpasswd`] made the password.
+pub fn basic(name: &str) -> String {
+    basic_with(name, &format!("{name}'s"))
+}
+
+pub fn basic_with(name: &str, password: &str) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+    format!("Basic {text}")
+}
+
+/// Waits until something is so, which a server may need a few seconds for.
+pub fn eventually(what: &str, so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Who vouches for certificates.
+pub struct Authority {
+    key: PKey<Private>,
+    certificate: X509,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let key = key();
+        let certificate = certificate(name, None, &key, None);
+        Self { key, certificate }
+    }
+
+    pub fn pem(&self) -> Vec<u8> {
+        self.certificate.to_pem().unwrap()
+    }
+
+    /// A certificate and its key, in PEM.
+    pub fn vouch(&self, common: &str, address: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+        let key = key();
+        let certificate = certificate(common, address, &key, Some(self));
+        (certificate.to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap())
+    }
+}
+
+fn key() -> PKey<Private> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+}
+
+fn certificate(common: &str, address: Option<&str>, key: &PKey<Private>, by: Option<&Authority>) -> X509 {
+    let mut name = X509Name::builder().unwrap();
+    name.append_entry_by_nid(Nid::COMMONNAME, common).unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    let mut serial = BigNum::new().unwrap();
+    serial.rand(120, openssl::bn::MsbOption::MAYBE_ZERO, false).unwrap();
+    builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(by.map_or(&name, |by| by.certificate.subject_name())).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
+    builder.set_pubkey(key).unwrap();
+    if by.is_none() {
+        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        builder.append_extension(KeyUsage::new().key_cert_sign().build().unwrap()).unwrap();
+    }
+    if let Some(address) = address {
+        let names = {
+            let context = builder.x509v3_context(by.map(|by| &*by.certificate), None);
+            SubjectAlternativeName::new().ip(address).dns("localhost").build(&context).unwrap()
+        };
+        builder.append_extension(names).unwrap();
+    }
+    builder.sign(by.map_or(key, |by| &by.key), MessageDigest::sha256()).unwrap();
+    builder.build()
+}
+
+/// A client over TLS that believes one authority.
+pub struct Client(Arc<ClientConfig>);
+
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+impl Client {
+    /// With a certificate and key of its own, or without.
+    pub fn new(authority: &[u8], own: Option<(Vec<u8>, Vec<u8>)>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.unwrap().with_root_certificates(roots);
+        let config = match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(&certificate).unwrap()],
+                    PrivateKeyDer::from_pem_slice(&key).unwrap(),
+                )
+                .unwrap(),
+        };
+        Self(Arc::new(config))
+    }
+
+    pub fn connect(&self, address: SocketAddr) -> Stream {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let name = ServerName::from(address.ip());
+        StreamOwned::new(ClientConnection::new(self.0.clone(), name).unwrap(), stream)
+    }
+
+    /// The answer, or `None` where there is none: no handshake.
+    pub fn get(&self, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Option<Reply> {
+        let mut stream = self.connect(address);
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
+        Reply::read(&mut stream)
+    }
+
+    /// The server's own certificate.
+    pub fn certificate_of(&self, address: SocketAddr) -> Vec<u8> {
+        let mut stream = self.connect(address);
+        let _ = stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+        stream.conn.peer_certificates().map_or(Vec::new(), |all| all[0].to_vec())
+    }
+}
+
+/// What a PEM file's certificate is, as [`Client::certificate_of`] says it.
+pub fn der_of(path: &Path) -> Vec<u8> {
+    X509::from_pem(&fs::read(path).unwrap()).unwrap().to_der().unwrap()
+}
