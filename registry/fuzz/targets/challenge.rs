@@ -1,0 +1,13 @@
+//! `WWW-Authenticate` of any text: what reads has a realm that stands in the header.
+#![no_main]
+#![allow(missing_docs)]
+
+use hab_registry::parsers;
+use hab_registry_fuzz::text;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let text = text(bytes);
+    for value in parsers::challenge(text).into_iter().flatten() {
+        assert!(value.len() <= text.len());
+    }
+});
