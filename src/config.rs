@@ -1,11 +1,17 @@
 //! `hab.toml`: what an operator may set. Everything has a default, so the file need not exist.
 
+mod access;
+mod upstream;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use hab_store::{Bytes, Pattern, Retain, Span, Tags};
+use hab_store::{Bytes, Retain, Span, Tags};
 use serde::Deserialize;
+
+use access::{AccessTable, LimitTable, TlsTable};
+pub use upstream::{SignedTable, UpstreamTable};
 
 /// The operator's configuration: plain data; nothing is opened here.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -41,6 +47,15 @@ pub struct RegistryConfig {
     pub scrub: Bytes,
     /// Other registries that are pulled through this one, by what their images are named by: `docker.io`.
     pub upstream: BTreeMap<String, UpstreamTable>,
+    /// Accounts and what they may do; without, there are none.
+    pub access: Option<AccessTable>,
+    /// TLS; without, plain http.
+    pub tls: Option<TlsTable>,
+    /// How often one client may ask; without, as often as it can.
+    pub limit: Option<LimitTable>,
+    /// A file that gets a line of JSON for every request.
+    #[serde(rename = "access-log")]
+    pub access_log: Option<PathBuf>,
 }
 
 impl Default for RegistryConfig {
@@ -52,6 +67,10 @@ impl Default for RegistryConfig {
             collect: Span::hours(24),
             scrub: Bytes::mebi(8),
             upstream: BTreeMap::new(),
+            access: None,
+            tls: None,
+            limit: None,
+            access_log: None,
         }
     }
 }
@@ -92,63 +111,6 @@ pub struct MirrorConfig {
     /// Folders of depends sources, such as another farm's `https://…/depends-sources`; asked, in order, after the address
     /// that a package itself names.
     pub depends: Vec<String>,
-}
-
-/// Another registry.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct UpstreamTable {
-    /// Its address: `https://registry.example`.
-    pub url: String,
-    /// For whom it answers.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// A file whose first line is the password.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// Which repositories may be pulled, with `*` for anything; all without.
-    #[serde(default)]
-    pub repositories: Vec<Pattern>,
-    /// Nothing may be pulled by tag.
-    #[serde(default)]
-    pub digest_only: bool,
-    /// For how long a tag is what it was: `5m`.
-    #[serde(default = "five_minutes")]
-    pub ttl: String,
-    /// Tags that stay what they were first, with `*` for anything.
-    #[serde(default)]
-    pub fixed: Vec<Pattern>,
-}
-
-fn five_minutes() -> String {
-    "5m".to_owned()
-}
-
-impl RegistryConfig {
-    /// The upstreams, ready to be asked.
-    pub fn upstreams(&self) -> anyhow::Result<hab_registry::Upstreams> {
-        let mut all = Vec::new();
-        for (name, table) in &self.upstream {
-            let read = |path: &PathBuf| {
-                let text = std::fs::read_to_string(path);
-                text.with_context(|| format!("upstream {name}: {} does not read", path.display()))
-            };
-            let password = table.password_file.as_ref().map(read).transpose()?;
-            let ttl: jiff::SignedDuration =
-                table.ttl.parse().with_context(|| format!("upstream {name}: ttl {:?}", table.ttl))?;
-            all.push(hab_registry::UpstreamConfig {
-                name: name.clone(),
-                url: table.url.clone(),
-                username: table.username.clone(),
-                password: password.and_then(|text| text.lines().next().map(str::to_owned)),
-                repositories: table.repositories.clone(),
-                digest_only: table.digest_only,
-                ttl: ttl.try_into().with_context(|| format!("upstream {name}: ttl {:?}", table.ttl))?,
-                fixed: table.fixed.clone(),
-            });
-        }
-        hab_registry::Upstreams::new(all).map_err(anyhow::Error::msg)
-    }
 }
 
 /// Where a git project comes from.

@@ -24,6 +24,9 @@ enum What {
         /// This registry's address, as the host reaches it: http://farm:5000
         #[arg(long, value_name = "URL")]
         registry: String,
+        /// The certificate, in PEM, of who vouches for this registry's, where hosts do not know them already
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
         /// Write the files below this folder, / for the host itself, instead of printing them
         #[arg(long, value_name = "DIR", conflicts_with = "check")]
         write: Option<PathBuf>,
@@ -37,7 +40,7 @@ enum What {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let What::Config { runtime, registry, write, check, root } = &args.what;
+    let What::Config { runtime, registry, ca, write, check, root } = &args.what;
     let host = registry.strip_prefix("http://").or_else(|| registry.strip_prefix("https://"));
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
     if !host.is_some_and(|host| {
@@ -46,7 +49,20 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         return Err(usage(&anyhow::anyhow!("{registry:?} is not an address such as http://farm:5000")));
     }
     let upstreams = global.configuration()?.registry.upstream.into_keys().collect();
-    let registry = Registry { url: registry.clone(), upstreams };
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).with_context(|| format!("{} does not read", path.display()))?;
+        anyhow::ensure!(
+            text.contains("-----BEGIN CERTIFICATE-----"),
+            "{} is no certificate in PEM",
+            path.display()
+        );
+        Ok(text)
+    };
+    let authority = ca.as_ref().map(read).transpose().map_err(|e| usage(&e))?;
+    if authority.is_some() && registry.starts_with("http://") {
+        return Err(usage(&anyhow::anyhow!("--ca is for an https address, and {registry} is none")));
+    }
+    let registry = Registry { url: registry.clone(), upstreams, authority };
     if *check {
         let found = cluster::check(*runtime, &registry, root);
         for one in &found {
@@ -59,7 +75,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             terminal::say("it pulls from here alone");
             return Ok(());
         }
-        let refusal = format!("{} ways lead past {}", found.len(), registry.url);
+        let ways =
+            if found.len() == 1 { "1 way leads".to_owned() } else { format!("{} ways lead", found.len()) };
+        let refusal = format!("{ways} past {}", registry.url);
         return Err(super::Said(FarmError::Decided { refusal }).into());
     }
     let files = cluster::files(*runtime, &registry);

@@ -1,6 +1,7 @@
 //! `hab-build serve`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Global, terminal, usage};
+use crate::config::RegistryConfig;
 use crate::farm::{self, Notes, Progress as _};
 
 #[derive(Debug, clap::Args)]
@@ -16,23 +18,20 @@ pub struct Args {
     /// The address to listen on
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
     listen: SocketAddr,
-    /// Accept pushes; only on a loopback address, because there is no access control yet
+    /// Accept pushes; beyond a loopback address only over TLS and from accounts
     #[arg(long)]
     writable: bool,
     /// Accept images that name layers which are not here (indexes may always name images that are not)
     #[arg(long, requires = "writable")]
     sparse: bool,
-    /// Serve only; do not bring mirrored projects up to date on schedule
+    /// Serve only; do not bring mirrored projects and images of other registries up to date on schedule
     #[arg(long)]
     no_sync: bool,
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    if args.writable && !args.listen.ip().is_loopback() {
-        return Err(usage(&anyhow::anyhow!(
-            "--writable beyond loopback would let anyone push; listen on 127.0.0.1, or serve read-only"
-        )));
-    }
+    let config = global.configuration()?.registry;
+    reachable(args, &config).map_err(|e| usage(&e))?;
     let log = Arc::new(Notes::new(terminal::say));
     let farm = Arc::new(global.open(log.clone())?);
     let access = if args.writable { hab_registry::Access::ReadWrite } else { hab_registry::Access::ReadOnly };
@@ -41,20 +40,41 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         rules.gaps = hab_store::Gaps::All;
     }
     let registry = hab_registry::Registry::new(farm.store().clone(), access).with_rules(rules);
-    let upstreams = farm.config().registry.upstreams().map_err(|e| usage(&e))?;
-    let registry = if global.offline { registry } else { registry.with_upstreams(upstreams) };
+    // Offline too: what may not be served may not be served then either.
+    let upstreams = farm.upstreams()?;
+    let registry = registry.with_upstreams(upstreams.clone());
+    let (guard, tls) = (config.guard(farm.data()), config.tls());
+    let (guard, tls) = (guard.map_err(|e| usage(&e))?, tls.map_err(|e| usage(&e))?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let registry = guard.into_iter().fold(registry, hab_registry::Registry::with_guard);
+    let registry = tls.into_iter().fold(registry, hab_registry::Registry::with_tls);
+    let registry = match config.rate() {
+        Some(rate) => registry.with_rate(rate).map_err(|e| usage(&e.into()))?,
+        None => registry,
+    };
+    let metrics = hab_registry::Metrics::new();
+    let registry = registry.with_metrics(metrics.clone());
+    let registry = match &config.access_log {
+        Some(path) => registry.with_access_log(access_log(path).map_err(|e| usage(&e))?),
+        None => registry,
+    };
     let mirror = hab_mirror_server::router(farm.served());
-    let following = (!args.no_sync && !global.offline).then(|| farm::follow(Arc::clone(&farm)));
-    let tending = farm.tend();
+    let sync = !args.no_sync && !global.offline;
+    let following = sync.then(|| farm::follow(Arc::clone(&farm)));
+    let images = sync.then(|| farm.follow_images(&upstreams));
+    let tending = farm.tend(&upstreams, &metrics);
     let served: anyhow::Result<()> = farm.runtime().block_on(async {
         let listener = TcpListener::bind(args.listen)
             .await
             .with_context(|| format!("cannot listen on {}", args.listen))?;
         let address = listener.local_addr()?;
-        terminal::say(&format!("serving http://{address}/v2/"));
+        terminal::say(&format!("serving {scheme}://{address}/v2/"));
         if global.json {
-            super::print_json(&serde_json::json!({ "listen": address }))?;
+            super::print_json(
+                &serde_json::json!({ "listen": address, "url": format!("{scheme}://{address}") }),
+            )?;
         }
+        tokio::spawn(async move { upstreams.greet().await });
         let mut term = signal(SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {
@@ -66,10 +86,87 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         Ok(())
     });
     tending.abort();
+    if let Some(images) = images {
+        images.abort();
+        // It holds the farm, whose runtime must not end within itself.
+        let _ = farm.runtime().block_on(images);
+    }
     log.cancel().store(true, Ordering::Relaxed);
     if let Some(thread) = following {
         // It has nothing to say that it has not said.
         let _ = thread.join();
     }
     served
+}
+
+fn access_log(path: &Path) -> anyhow::Result<hab_registry::AccessLog> {
+    hab_registry::AccessLog::open(path)
+        .with_context(|| format!("the access log {} cannot be written", path.display()))
+}
+
+/// Nobody may be able to write who is not known, and no password may be sent where others can read it.
+fn reachable(args: &Args, config: &RegistryConfig) -> anyhow::Result<()> {
+    if args.listen.ip().is_loopback() {
+        return Ok(());
+    }
+    let (listen, accounts) = (args.listen, config.has_accounts());
+    let mut rules = config.access.iter().flat_map(|access| &access.rule);
+    let open = rules.any(hab_registry::AccessRule::lets_everybody_write);
+    match (config.tls.is_some(), accounts, args.writable) {
+        (true, true, true) if open => anyhow::bail!(
+            "--writable on {listen} with an access rule that lets \"anonymous\" push or delete would let anyone write: give that \
+             to accounts, or listen on a loopback address such as 127.0.0.1"
+        ),
+        (_, false, true) => anyhow::bail!(
+            "--writable on {listen} would let anyone push: name accounts in [registry.access] and a certificate in \
+             [registry.tls] of hab.toml, listen on a loopback address such as 127.0.0.1, or serve read-only"
+        ),
+        (false, true, _) => anyhow::bail!(
+            "accounts on {listen} without TLS would send their passwords for anyone to read: name a certificate in \
+             [registry.tls] of hab.toml, or listen on a loopback address such as 127.0.0.1"
+        ),
+        (_, false, false) | (true, true, _) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(listen: &str, writable: bool, tables: &str) -> Result<(), String> {
+        let config: crate::config::Config = toml::from_str(tables).unwrap();
+        let args = Args { listen: listen.parse().unwrap(), writable, sparse: false, no_sync: false };
+        reachable(&args, &config.registry).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn beyond_loopback_writing_takes_tls_and_accounts_and_accounts_take_tls() {
+        let (tls, access) = ("[registry.tls]\ncertificate = \"c\"\nkey = \"k\"\n", "[registry.access]\n");
+        let both = format!("{tls}{access}");
+        let open = format!(
+            "{both}[[registry.access.rule]]\nwho = [\"anonymous\"]\nrepositories = [\"a\"]\nactions = [\"push\"]\n"
+        );
+        let known = format!("{tls}client-ca = \"a\"\n");
+        for listen in ["0.0.0.0:5000", "[::]:5000", "192.0.2.1:5000"] {
+            for (writable, tables, good) in [
+                (false, "", true),
+                (false, tls, true),
+                (false, access, false),
+                (false, both.as_str(), true),
+                (true, "", false),
+                (true, tls, false),
+                (true, access, false),
+                (true, both.as_str(), true),
+                (true, known.as_str(), true),
+                (true, open.as_str(), false),
+                (false, open.as_str(), true),
+            ] {
+                assert_eq!(said(listen, writable, tables).is_ok(), good, "{listen} {writable} {tables}");
+                assert_eq!(said("127.0.0.1:5000", writable, tables), Ok(()));
+                assert_eq!(said("[::1]:5000", writable, tables), Ok(()));
+            }
+        }
+        let error = said("0.0.0.0:5000", false, access).unwrap_err();
+        assert!(error.contains("0.0.0.0:5000") && error.contains("[registry.tls]"), "{error}");
+    }
 }

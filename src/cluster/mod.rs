@@ -29,6 +29,8 @@ pub struct Registry {
     pub url: String,
     /// The names of the upstreams that are pulled through it.
     pub upstreams: Vec<String>,
+    /// Who vouches for its certificate, in PEM; without, one whom the host believes already.
+    pub authority: Option<String>,
 }
 
 /// Files by their paths on the host, and what a person has to know beside them.
@@ -59,6 +61,9 @@ impl Registry {
 pub fn files(runtime: Runtime, registry: &Registry) -> Files {
     let mut files = BTreeMap::new();
     let mut notes = Vec::new();
+    if let Some(authority) = &registry.authority {
+        files.insert(authority_path(runtime, registry), authority.clone());
+    }
     match runtime {
         Runtime::Containerd => {
             // `_default` stands for every registry that has no folder of its own: nothing falls back to the internet.
@@ -85,13 +90,18 @@ pub fn files(runtime: Runtime, registry: &Registry) -> Files {
         }
         Runtime::Crio | Runtime::Podman => {
             let name = if runtime == Runtime::Crio {
-                "etc/containers/registries.conf.d/00-hab-build.conf"
+                // The last one of several that speak of a registry is believed.
+                "etc/containers/registries.conf.d/zz-hab-build.conf"
             } else {
                 "etc/containers/registries.conf"
             };
             files.insert(name.to_owned(), registries_conf(registry));
             files.insert("etc/containers/policy.json".to_owned(), policy_json(registry));
-            notes.push("registries that are not named here are refused by policy.json, not asked".to_owned());
+            notes.push(
+                "registries that are not named here are blocked by the ends of their names; policy.json refuses those that end \
+                 otherwise only after they were asked: block the way out, too"
+                    .to_owned(),
+            );
         }
         Runtime::Docker => {
             let insecure = if registry.insecure() { format!("{:?}", registry.host()) } else { String::new() };
@@ -109,12 +119,29 @@ pub fn files(runtime: Runtime, registry: &Registry) -> Files {
     Files { files, notes }
 }
 
+/// Where a runtime looks for who vouches for a registry, or is told to look.
+fn authority_path(runtime: Runtime, registry: &Registry) -> String {
+    let host = registry.host();
+    match runtime {
+        Runtime::Containerd => format!("etc/containerd/certs.d/{host}/ca.crt"),
+        Runtime::K3s => "etc/rancher/k3s/hab-build-ca.crt".to_owned(),
+        Runtime::Crio | Runtime::Podman => format!("etc/containers/certs.d/{host}/ca.crt"),
+        Runtime::Docker => format!("etc/docker/certs.d/{host}/ca.crt"),
+    }
+}
+
 /// `server` is what containerd asks when no host below answers: ourselves again, so it is nobody else.
 fn hosts_toml(registry: &Registry) -> String {
     let url = registry.address();
+    // `server` has settings of its own, which stand at the top.
+    let ca = match registry.authority {
+        Some(_) => format!("ca = \"/{}\"\n", authority_path(Runtime::Containerd, registry)),
+        None => String::new(),
+    };
+    let indented = if ca.is_empty() { String::new() } else { format!("  {ca}") };
     format!(
-        "# Everything is pulled from the farm, and from nowhere else.\nserver = \"{url}\"\n\n[host.\"{url}\"]\n  capabilities \
-         = [\"pull\", \"resolve\"]\n"
+        "# Everything is pulled from the farm, and from nowhere else.\nserver = \"{url}\"\n{ca}\n[host.\"{url}\"]\n  \
+         capabilities = [\"pull\", \"resolve\"]\n{indented}"
     )
 }
 
@@ -123,10 +150,21 @@ fn registries_yaml(registry: &Registry) -> String {
     for name in registry.upstreams.iter().map(String::as_str).chain(["*", registry.host()]) {
         let _ = write!(text, "  \"{name}\":\n    endpoint:\n      - \"{}\"\n", registry.address());
     }
+    if registry.authority.is_some() {
+        let path = authority_path(Runtime::K3s, registry);
+        let _ = write!(text, "configs:\n  \"{}\":\n    tls:\n      ca_file: /{path}\n", registry.host());
+    }
     text
 }
 
-/// A prefix whose location is ourselves has no other place to be pulled from.
+/// The ends of public registries' names. A prefix cannot stand for every name, and policy.json refuses an image only after its
+/// registry was asked for the manifest.
+const ENDS: [&str; 24] = [
+    "ai", "app", "aws", "ch", "cloud", "cn", "co", "com", "de", "dev", "edu", "eu", "fr", "info", "io", "jp",
+    "me", "net", "org", "ru", "run", "sh", "uk", "us",
+];
+
+/// A prefix whose location is ourselves has no other place to be pulled from. The longest prefix decides.
 fn registries_conf(registry: &Registry) -> String {
     let mut text = String::from(
         "# Everything is pulled from the farm, and from nowhere else.\nunqualified-search-registries = []\nshort-name-mode = \
@@ -141,6 +179,9 @@ fn registries_conf(registry: &Registry) -> String {
         );
     }
     let _ = write!(text, "\n[[registry]]\nlocation = \"{host}\"\ninsecure = {}\n", registry.insecure());
+    for end in ENDS {
+        let _ = write!(text, "\n[[registry]]\nprefix = \"*.{end}\"\nblocked = true\n");
+    }
     text
 }
 
@@ -166,7 +207,34 @@ mod tests {
     use super::*;
 
     fn registry() -> Registry {
-        Registry { url: "http://farm:5000".to_owned(), upstreams: vec!["docker.io".to_owned()] }
+        let upstreams = vec!["docker.io".to_owned()];
+        Registry { url: "http://farm:5000".to_owned(), upstreams, authority: None }
+    }
+
+    #[test]
+    fn a_host_is_told_who_vouches_for_the_farm() {
+        let secure = Registry {
+            url: "https://farm:5000/".to_owned(),
+            authority: Some("PEM".to_owned()),
+            ..registry()
+        };
+        for runtime in [Runtime::K3s, Runtime::Crio, Runtime::Podman, Runtime::Docker, Runtime::Containerd] {
+            let files = files(runtime, &secure).files;
+            assert_eq!(files[&authority_path(runtime, &secure)], "PEM", "{runtime:?}");
+            assert!(!files.values().any(|text| text.contains("http://")), "{runtime:?}");
+        }
+        let containerd = files(Runtime::Containerd, &secure).files;
+        let hosts: toml::Value =
+            toml::from_str(&containerd["etc/containerd/certs.d/docker.io/hosts.toml"]).unwrap();
+        let path = "/etc/containerd/certs.d/farm:5000/ca.crt";
+        assert_eq!(hosts["ca"].as_str(), Some(path));
+        assert_eq!(hosts["host"]["https://farm:5000"]["ca"].as_str(), Some(path));
+        let k3s = &files(Runtime::K3s, &secure).files["etc/rancher/k3s/registries.yaml"];
+        assert!(k3s.contains(
+            "configs:\n  \"farm:5000\":\n    tls:\n      ca_file: /etc/rancher/k3s/hab-build-ca.crt\n"
+        ));
+        let podman = &files(Runtime::Podman, &secure).files["etc/containers/registries.conf"];
+        assert!(podman.contains("insecure = false") && !podman.contains("insecure = true"));
     }
 
     #[test]

@@ -75,6 +75,29 @@ pub enum FarmError {
     /// What a scrub found; each was told on its own.
     #[error("{0} blobs are damaged or gone; they are not served until they are pushed or built again")]
     Damaged(usize),
+    /// Images of another registry, of which some are not here as they are there; each was told on its own.
+    #[error("{failed} of {total} images are not synced")]
+    NotSynced {
+        /// How many are not.
+        failed: usize,
+        /// Of how many.
+        total: usize,
+        /// Whose fault the first of them is.
+        status: ExitStatus,
+    },
+    /// An image that was to be exported, of which a part is not here.
+    #[error("{repository}@{image} is not all here: {lacking} was never pulled through; pull the image first")]
+    Incomplete {
+        /// Its repository.
+        repository: hab_oci::RepositoryName,
+        /// The image.
+        image: hab_oci::Digest,
+        /// The layer or configuration.
+        lacking: hab_oci::Digest,
+    },
+    /// An OCI layout that is read or written.
+    #[error(transparent)]
+    Layout(#[from] hab_layout::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] hab_store::Error),
@@ -99,6 +122,7 @@ impl FarmError {
     /// The exit code.
     pub fn exit_status(&self) -> ExitStatus {
         use hab_builder::Fault as Build;
+        use hab_layout::Fault as Layout;
         use hab_mirror::Fault as Mirror;
         match self {
             Self::Store(hab_store::Error::Immutable { .. } | hab_store::Error::NotHeld { .. }) => {
@@ -113,7 +137,13 @@ impl FarmError {
             | Self::Policy(_)
             | Self::UnknownPolicy(_)
             | Self::Usage(_)
+            | Self::Incomplete { .. }
             | Self::Reference(_) => ExitStatus::Usage,
+            Self::Layout(e) => match e.fault() {
+                Layout::Request => ExitStatus::Usage,
+                Layout::Layout => ExitStatus::Refused,
+                Layout::Ours => ExitStatus::Ours,
+            },
             Self::Mirror(e) => match e.fault() {
                 Mirror::Request => ExitStatus::Usage,
                 Mirror::Ours => ExitStatus::Ours,
@@ -122,6 +152,7 @@ impl FarmError {
                 Mirror::Cancelled => ExitStatus::Interrupted,
             },
             Self::NotKept { first, .. } => first.exit_status(),
+            Self::NotSynced { status, .. } => *status,
             Self::Refused(hab_keys::Refusal::Cancelled { .. }) => ExitStatus::Interrupted,
             Self::Refused(e) if !e.is_verdict() => ExitStatus::Ours,
             Self::Refused(_) | Self::NotTheLocked { .. } | Self::Decided { .. } => ExitStatus::Refused,

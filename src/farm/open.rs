@@ -76,6 +76,11 @@ impl Farm {
         &self.options.config
     }
 
+    /// The data folder, from the root.
+    pub fn data(&self) -> &Path {
+        &self.options.data
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store

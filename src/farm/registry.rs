@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hab_oci::{Digest, RepositoryName, Tag};
+use hab_registry::{Metrics, Upstreams};
 use hab_store::{
-    Back, Bytes, Collected, Collection, RepositoryRow, Scrub, Scrubbed, Span, Store, TagMove, TagRow,
+    Back, Bytes, Collected, Collection, Mender, RepositoryRow, Scrub, Scrubbed, Span, Store, TagMove, TagRow,
 };
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -55,19 +56,25 @@ impl Farm {
         })
     }
 
-    /// Hashes everything that is kept, once, at most so many bytes a second.
+    /// Hashes everything that is kept, once, at most so many bytes a second; what is damaged is fetched again where an
+    /// upstream has it.
     pub fn scrub(&self, rate: Option<Bytes>) -> Result<Scrubbed, FarmError> {
         let mut scrub = Scrub::new(self.store.clone(), rate);
+        if !self.options.offline {
+            scrub = scrub.with_mender(self.upstreams()?.mender(&self.store));
+        }
         Ok(self.runtime.block_on(scrub.pass(open::now()))?)
     }
 
-    /// Collects and scrubs as often as the operator wants, until it is aborted.
-    pub fn tend(&self) -> JoinHandle<()> {
+    /// Collects and scrubs as often as the operator wants, until it is aborted; what comes of it is counted.
+    pub fn tend(&self, upstreams: &Upstreams, metrics: &Metrics) -> JoinHandle<()> {
         let config = &self.options.config.registry;
         let (rules, every, rate) = (self.collection(), config.collect, config.scrub);
         let (store, progress) = (self.store.clone(), self.progress.clone());
+        let (mender, metrics) = (upstreams.mender(&store), metrics.clone());
         self.runtime.spawn(async move {
-            tokio::join!(collect_often(&store, &rules, every, &progress), scrub_on(&store, rate, &progress));
+            let scrubbing = scrub_on(&store, rate, &mender, &progress, &metrics);
+            tokio::join!(collect_often(&store, &rules, every, &progress, &metrics), scrubbing);
         })
     }
 
@@ -77,13 +84,21 @@ impl Farm {
     }
 }
 
-async fn collect_often(store: &Store, rules: &Collection, every: Span, progress: &Arc<dyn Progress>) {
+async fn collect_often(
+    store: &Store,
+    rules: &Collection,
+    every: Span,
+    progress: &Arc<dyn Progress>,
+    metrics: &Metrics,
+) {
     if every.seconds() == 0 {
         return;
     }
     sleep(SETTLE.min(every.into())).await;
     loop {
-        match store.collect(rules, open::now()).await {
+        let collected = store.collect(rules, open::now()).await;
+        metrics.collected(collected.as_ref().ok());
+        match collected {
             Ok(gone) if gone == Collected::default() => {}
             Ok(gone) => progress.note(&format!("collected: {}", words(&gone))),
             Err(e) => progress.note(&format!("not collected: {}", chain(&e))),
@@ -92,16 +107,27 @@ async fn collect_often(store: &Store, rules: &Collection, every: Span, progress:
     }
 }
 
-async fn scrub_on(store: &Store, rate: Bytes, progress: &Arc<dyn Progress>) {
+async fn scrub_on(
+    store: &Store,
+    rate: Bytes,
+    mender: &Arc<dyn Mender>,
+    progress: &Arc<dyn Progress>,
+    metrics: &Metrics,
+) {
     if rate.get() == 0 {
         return;
     }
     loop {
-        let mut scrub = Scrub::new(store.clone(), Some(rate));
+        let mut scrub = Scrub::new(store.clone(), Some(rate)).with_mender(mender.clone());
         let told = |part: &Scrubbed| {
+            metrics.scrubbed(part);
             for digest in part.damaged.iter().chain(&part.missing) {
-                progress
-                    .note(&format!("{digest} is damaged or gone; it is not served until it is pushed again"));
+                let what = if part.mended.contains(digest) {
+                    "was damaged or gone; it was fetched again"
+                } else {
+                    "is damaged or gone; it is not served until it is pushed again"
+                };
+                progress.note(&format!("{digest} {what}"));
             }
         };
         if let Err(e) = scrub.go_on(open::now, told).await {

@@ -79,16 +79,21 @@ impl Farm {
     }
 }
 
-/// When a project is due, in unix seconds: its interval after it was last tried, doubled for every failure since it last
-/// succeeded, and up to a tenth later, so that not all come at once.
+/// When a project is due, in unix seconds.
 fn due(project: &Project, state: &State) -> i64 {
     let Some(tried) = state.tried else { return 0 };
     let interval = i64::try_from(project.interval.0.as_secs()).unwrap_or(i64::MAX / 4);
-    let wait = interval.saturating_mul(1 << state.failures.min(16)).min(PATIENCE.max(interval));
+    tried + wait(&project.name, tried, interval, state.failures)
+}
+
+/// How long what was tried at a time is waited with, in seconds: its interval, doubled for every failure since it last
+/// succeeded, and up to a tenth longer, so that not all come at once.
+pub(super) fn wait(name: &str, tried: i64, interval: i64, failures: u32) -> i64 {
+    let wait = interval.saturating_mul(1 << failures.min(16)).min(PATIENCE.max(interval));
     let mut hasher = DefaultHasher::new();
-    (&project.name, tried).hash(&mut hasher);
+    (name, tried).hash(&mut hasher);
     let jitter = (wait / 10).max(1);
-    tried + wait + i64::try_from(hasher.finish() % jitter.unsigned_abs()).unwrap_or(0)
+    wait + i64::try_from(hasher.finish() % jitter.unsigned_abs()).unwrap_or(0)
 }
 
 /// What must not be asked twice at a time: a host, or this machine.

@@ -23,17 +23,20 @@ pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Resul
     let found = farm.scrub(rate)?;
     for (digests, what) in [(&found.damaged, "damaged, set aside"), (&found.missing, "gone")] {
         for digest in digests {
-            terminal::say(&format!("{digest}  {what}"));
+            let again = if found.mended.contains(digest) { "; fetched again" } else { "" };
+            terminal::say(&format!("{digest}  {what}{again}"));
         }
     }
     let (files, bytes, strays) = (found.files, found.bytes, found.strays);
     terminal::say(&format!("{files} files of {bytes} bytes hashed; {strays} that no push finished removed"));
     if global.json {
         print_json(&json!({
-            "files": files, "bytes": bytes, "damaged": found.damaged, "missing": found.missing, "strays": strays,
+            "files": files, "bytes": bytes, "damaged": found.damaged, "missing": found.missing, "mended": found.mended,
+            "strays": strays,
         }))?;
     }
-    match found.damaged.len() + found.missing.len() {
+    let lost = found.damaged.iter().chain(&found.missing).filter(|digest| !found.mended.contains(digest));
+    match lost.count() {
         0 => Ok(()),
         count => Err(Said(FarmError::Damaged(count)).into()),
     }

@@ -1,8 +1,12 @@
 //! `hab-build registry`: what is in the registry, where tags were, and what may go.
 
 mod care;
+mod carry;
+mod sync;
 mod tags;
+mod token;
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -46,11 +50,43 @@ enum What {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Hash everything that is kept again; what is damaged is set aside, and served no more until it is pushed again
+    /// Bring here what [[registry.upstream.NAME.sync]] in hab.toml selects of other registries
+    Sync {
+        /// Only of this upstream, or of this repository of it
+        #[arg(value_name = "UPSTREAM[/REPOSITORY]")]
+        only: Option<String>,
+        /// Only say what would be brought
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Hash everything that is kept again; what is damaged is set aside, and fetched again if an upstream has it
     Scrub {
         /// How much to read in a second, such as 50MiB; as fast as it goes without
         #[arg(long, value_name = "BYTES")]
         rate: Option<Bytes>,
+    },
+    /// Make tokens for machines, and take them back
+    Token(token::Args),
+    /// Write images as an OCI layout: a folder, or an oci-archive if its name ends in .tar
+    Export {
+        /// Images of one repository; without a tag or digest all that have a tag
+        #[arg(value_name = "REPO[:TAG|@DIGEST]", required = true)]
+        images: Vec<carry::Image>,
+        /// The folder or the file, which must not be there yet
+        #[arg(value_name = "FOLDER|FILE.tar", required = true)]
+        to: PathBuf,
+        /// Leave out what says something about the images, such as signatures; podman load wants one image alone
+        #[arg(long)]
+        no_referrers: bool,
+    },
+    /// Check an OCI layout and publish what is in it, all at once or not at all
+    Import {
+        /// The folder, or a tar archive of one
+        #[arg(value_name = "FOLDER|FILE.tar")]
+        from: PathBuf,
+        /// Where to; with a tag only the image that has it in the layout, or its only one
+        #[arg(value_name = "REPO[:TAG]")]
+        place: carry::Place,
     },
 }
 
@@ -73,13 +109,19 @@ impl FromStr for Named {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let farm = global.open(Arc::new(Quiet::default()))?;
+    let open = || global.open(Arc::new(Quiet::default()));
     match &args.what {
-        What::List { repository: None } => tags::repositories(global, &farm),
-        What::List { repository: Some(repository) } => tags::list(global, &farm, repository),
-        What::History { tag } => tags::history(global, &farm, tag),
-        What::Gc { dry_run } => care::gc(global, &farm, *dry_run),
-        What::Scrub { rate } => care::scrub(global, &farm, *rate),
-        What::Rollback { tag, back } => tags::rollback(global, &farm, tag, back),
+        What::List { repository: None } => tags::repositories(global, &open()?),
+        What::List { repository: Some(repository) } => tags::list(global, &open()?, repository),
+        What::History { tag } => tags::history(global, &open()?, tag),
+        What::Gc { dry_run } => care::gc(global, &open()?, *dry_run),
+        What::Sync { only, dry_run } => sync::run(global, &open()?, only.as_deref(), *dry_run),
+        What::Scrub { rate } => care::scrub(global, &open()?, *rate),
+        What::Token(args) => token::run(global, args),
+        What::Export { images, to, no_referrers } => {
+            carry::export(global, &open()?, images, to, !no_referrers)
+        }
+        What::Import { from, place } => carry::import(global, &open()?, from, place),
+        What::Rollback { tag, back } => tags::rollback(global, &open()?, tag, back),
     }
 }

@@ -1,0 +1,76 @@
+//! Images of other registries, brought here by hand.
+
+use hab_oci::Tag;
+use hab_registry::{Change, SyncError};
+use serde_json::{Value, json};
+
+use crate::cli::{Global, Said, print_json, terminal};
+use crate::farm::{ExitStatus, Farm, FarmError, ImageSync};
+
+pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> anyhow::Result<()> {
+    let told = |name: &str, tag: &Tag, change: &Change| {
+        let would = if dry_run { "would be" } else { "is" };
+        terminal::say(&match change {
+            Change::Same(at) => format!("{name}:{tag} is {at}, as before"),
+            Change::New(to) => format!("{name}:{tag} {would} {to}, new"),
+            Change::Moved { from, to } => format!("{name}:{tag} {would} {to}; it was {from}"),
+            Change::Failed(e) => format!("{name}:{tag} is not synced: {e}"),
+        });
+    };
+    let all = farm.sync_images(only, dry_run, told)?;
+    let (mut rows, mut total, mut failed, mut status) = (Vec::new(), 0, 0, None);
+    let mut failure = |e: &SyncError| {
+        failed += 1;
+        status.get_or_insert(exit_status(e));
+    };
+    for ImageSync { repository: name, outcome } in &all {
+        match outcome {
+            Ok(synced) => {
+                total += synced.tags.len();
+                let (count, listed) = (synced.tags.len(), synced.listed);
+                terminal::say(&format!("{name}: {count} of {listed} tags, {} bytes came", synced.bytes));
+                for (_, change) in &synced.tags {
+                    if let Change::Failed(e) = change {
+                        failure(e);
+                    }
+                }
+                let tags: Vec<Value> = synced.tags.iter().map(|(tag, change)| row(tag, change)).collect();
+                rows.push(
+                    json!({ "repository": name, "listed": listed, "bytes": synced.bytes, "tags": tags }),
+                );
+            }
+            Err(e) => {
+                total += 1;
+                failure(e);
+                terminal::say(&format!("{name} is not synced: {e}"));
+                rows.push(json!({ "repository": name, "error": e.to_string() }));
+            }
+        }
+    }
+    if global.json {
+        print_json(&rows)?;
+    }
+    match status {
+        None => Ok(()),
+        Some(status) => Err(Said(FarmError::NotSynced { failed, total, status }).into()),
+    }
+}
+
+fn row(tag: &Tag, change: &Change) -> Value {
+    match change {
+        Change::Same(at) => json!({ "tag": tag, "change": "same", "digest": at }),
+        Change::New(to) => json!({ "tag": tag, "change": "new", "digest": to }),
+        Change::Moved { from, to } => json!({ "tag": tag, "change": "moved", "digest": to, "was": from }),
+        Change::Failed(e) => json!({ "tag": tag, "change": "failed", "error": e.to_string() }),
+    }
+}
+
+fn exit_status(error: &SyncError) -> ExitStatus {
+    if error.is_refusal() {
+        ExitStatus::Refused
+    } else if error.is_upstream() {
+        ExitStatus::Upstream
+    } else {
+        ExitStatus::Ours
+    }
+}

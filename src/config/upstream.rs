@@ -1,0 +1,78 @@
+//! `[registry.upstream.NAME]`: another registry that is pulled through this one. Plain data; no file is opened here.
+
+use std::path::PathBuf;
+
+use hab_registry::SyncRule;
+use hab_store::Pattern;
+use serde::Deserialize;
+
+use super::RegistryConfig;
+
+/// Another registry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UpstreamTable {
+    /// Its address: `https://registry.example`.
+    pub url: String,
+    /// For whom it answers.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// A file whose first line is the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Through whom it is asked: `http://proxy.example:3128`. Variables of the environment do not count.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// Which repositories may be pulled, with `*` for anything; all without.
+    #[serde(default)]
+    pub repositories: Vec<Pattern>,
+    /// Nothing may be pulled by tag.
+    #[serde(default)]
+    pub digest_only: bool,
+    /// For how long a tag is what it was: `5m`.
+    #[serde(default = "five_minutes")]
+    pub ttl: String,
+    /// Tags that stay what they were first, with `*` for anything.
+    #[serde(default)]
+    pub fixed: Vec<Pattern>,
+    /// Who has to have signed what is served.
+    #[serde(default)]
+    pub signed: Vec<SignedTable>,
+    /// What is brought here without being asked for.
+    #[serde(default)]
+    pub sync: Vec<SyncRule>,
+}
+
+/// Repositories that are served only with signatures.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedTable {
+    /// Which, with `*` for anything; all without.
+    #[serde(default)]
+    pub repositories: Vec<Pattern>,
+    /// Files of public keys in PEM.
+    pub keys: Vec<PathBuf>,
+    /// How many of these keys have to sign.
+    #[serde(default = "one")]
+    pub threshold: usize,
+    /// What name a signature may give the image, without its tag; any without.
+    #[serde(default)]
+    pub identity: Vec<Pattern>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn five_minutes() -> String {
+    "5m".to_owned()
+}
+
+impl RegistryConfig {
+    /// What is brought here without being asked for: upstreams' names, and their rules in the order of the file.
+    pub fn sync_rules(&self) -> impl Iterator<Item = (&str, &SyncRule)> {
+        self.upstream
+            .iter()
+            .flat_map(|(name, table)| table.sync.iter().map(move |rule| (name.as_str(), rule)))
+    }
+}

@@ -1,0 +1,324 @@
+//! Images to a folder or a file and in from there, without a registry between: `hab-build registry export` and `import`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::{fmt, io};
+
+use hab_layout::{Bundle, Content, Entry, Layout};
+use hab_oci::{Descriptor, Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
+use hab_store::{Error as StoreError, Gaps, ManifestRecord, NewManifest, Publication};
+
+use super::{Farm, FarmError, open};
+
+/// How often a publication is begun anew because a collection took what was just brought here.
+const TRIES: usize = 3;
+
+/// What was exported.
+#[derive(Debug, serde::Serialize)]
+pub struct Packed {
+    /// Which image has which tag.
+    pub tags: BTreeMap<Tag, Digest>,
+    /// How many manifests and indexes.
+    pub manifests: usize,
+    /// How many layers and configurations.
+    pub blobs: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// What indexes list that is not here, or not all of it.
+    pub missing: BTreeSet<Digest>,
+}
+
+/// What was imported.
+#[derive(Debug, serde::Serialize)]
+pub struct Unpacked {
+    /// Which image has which tag.
+    pub tags: BTreeMap<Tag, Digest>,
+    /// How many manifests and indexes.
+    pub manifests: usize,
+    /// How many layers and configurations.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What indexes list that is not in the layout.
+    pub missing: BTreeSet<Digest>,
+    /// Images without a tag, which a collection removes when they are older than the grace period.
+    pub untagged: BTreeSet<Digest>,
+}
+
+/// Which images of a repository.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// All that have a tag.
+    Tags,
+    /// These.
+    These(Vec<TagOrDigest>),
+}
+
+/// What an export is made of, as far as it was gathered.
+struct Gathering<'a> {
+    farm: &'a Farm,
+    repository: &'a RepositoryName,
+    blobs: BTreeMap<Digest, u64>,
+    manifests: BTreeSet<Digest>,
+    missing: BTreeSet<Digest>,
+}
+
+impl Farm {
+    /// Writes images of a repository, with all platforms that are here and, if wanted, what says something about them.
+    pub fn registry_export(
+        &self,
+        repository: &RepositoryName,
+        wanted: &Wanted,
+        to: &Path,
+        referrers: bool,
+    ) -> Result<Packed, FarmError> {
+        let (tags, digests) = self.roots(repository, wanted)?;
+        let mut gathering = Gathering {
+            farm: self,
+            repository,
+            blobs: BTreeMap::new(),
+            manifests: BTreeSet::new(),
+            missing: BTreeSet::new(),
+        };
+        let mut entries = Vec::new();
+        for (tag, record) in &tags {
+            gathering.root(record)?;
+            entries.push(entry(record).named(tag));
+        }
+        let tagged: BTreeSet<_> = tags.values().map(|record| &record.digest).collect();
+        for record in digests.iter().filter(|record| !tagged.contains(&record.digest)) {
+            gathering.root(record)?;
+            entries.push(entry(record));
+        }
+        if referrers {
+            entries.extend(gathering.referrers()?);
+        }
+        let Gathering { blobs, manifests, missing, .. } = gathering;
+        let (layers, bundle) = (blobs.len() - manifests.len(), Bundle { entries, blobs });
+        let bytes = hab_layout::write(to, &bundle, |digest| {
+            let blob = self.store.blobs.open_blob(digest).map_err(io::Error::other)?;
+            Ok(blob.ok_or(io::ErrorKind::NotFound)?.file)
+        })?;
+        let tags = tags.into_iter().map(|(tag, record)| (tag, record.digest)).collect();
+        Ok(Packed { tags, manifests: manifests.len(), blobs: layers, bytes, missing })
+    }
+
+    /// The tagged images that are wanted, and those that are wanted by digest.
+    fn roots(
+        &self,
+        repository: &RepositoryName,
+        wanted: &Wanted,
+    ) -> Result<(BTreeMap<Tag, ManifestRecord>, Vec<ManifestRecord>), FarmError> {
+        let all: Vec<TagOrDigest> = match wanted {
+            Wanted::These(these) => these.clone(),
+            Wanted::Tags => self.tags(repository)?.into_iter().map(|row| TagOrDigest::Tag(row.tag)).collect(),
+        };
+        if all.is_empty() {
+            return Err(FarmError::Usage(format!("{repository} has no tags; name an image by its digest")));
+        }
+        let (mut tags, mut digests) = (BTreeMap::new(), Vec::new());
+        for reference in all {
+            let found = self.runtime.block_on(self.store.catalog.manifest(repository, &reference))?;
+            let record = found.ok_or_else(|| {
+                let words = match &reference {
+                    TagOrDigest::Tag(tag) => format!("{repository}:{tag}"),
+                    TagOrDigest::Digest(digest) => format!("{repository}@{digest}"),
+                };
+                FarmError::Usage(format!("there is no {words} here"))
+            })?;
+            match reference {
+                TagOrDigest::Tag(tag) => drop(tags.insert(tag, record)),
+                TagOrDigest::Digest(_) => digests.push(record),
+            }
+        }
+        Ok((tags, digests))
+    }
+
+    /// Checks all of a layout, and then makes its images those of a repository, in one transaction.
+    ///
+    /// With `tag`: the image that is tagged so in the layout, or its only one; without: all, with the tags they have.
+    pub fn registry_import(
+        &self,
+        from: &Path,
+        repository: &RepositoryName,
+        tag: Option<&Tag>,
+    ) -> Result<Unpacked, FarmError> {
+        let layout = Layout::open(from)?;
+        let content = match tag {
+            Some(tag) => layout.one(tag)?,
+            None => layout.everything()?,
+        };
+        // Before a single byte is taken over: what is wrong with the last layer must not leave the first one here.
+        layout.verify(&content)?;
+        let untagged = if tag.is_none() { content.nameless(&layout) } else { BTreeSet::new() };
+        for left in (1..=TRIES).rev() {
+            self.keep_blobs(&layout, &content, repository)?;
+            match self.runtime.block_on(self.store.publish_tagged(
+                publication(repository, &content)?,
+                content.tags.clone().into_iter().collect(),
+            )) {
+                Err(StoreError::Missing { .. } | StoreError::NotStored { .. }) if left > 1 => {}
+                Err(e) => return Err(e.into()),
+                Ok(()) => break,
+            }
+        }
+        let (manifests, blobs, bytes) = (content.manifests.len(), content.blobs.len(), content.bytes());
+        Ok(Unpacked { tags: content.tags, manifests, blobs, bytes, missing: content.missing, untagged })
+    }
+
+    /// As a push would: each is hashed again on its way, and goes with a collection if nothing comes to need it.
+    fn keep_blobs(
+        &self,
+        layout: &Layout,
+        content: &Content,
+        repository: &RepositoryName,
+    ) -> Result<(), FarmError> {
+        for entry in content.blobs.values() {
+            let held = self.runtime.block_on(self.store.catalog.blob(repository, &entry.digest))?;
+            if held == Some(entry.size) && self.store.blobs.get(&entry.digest)? == Some(entry.size) {
+                continue;
+            }
+            let Some(mut part) = layout.blob(&entry.digest)? else {
+                return Err(FarmError::Usage(format!("{} left the layout while it was read", entry.digest)));
+            };
+            let mut writer = self.store.blobs.writer_with(entry.digest.algorithm())?;
+            let mut buffer = vec![0; 256 * 1024];
+            loop {
+                let n = io::Read::read(&mut part, &mut buffer).map_err(FarmError::io("the layout"))?;
+                if n == 0 {
+                    break;
+                }
+                writer.add(&buffer[..n])?;
+            }
+            self.runtime.block_on(self.store.keep_blob(repository, writer, &entry.digest, open::now()))?;
+        }
+        Ok(())
+    }
+}
+
+fn publication(repository: &RepositoryName, content: &Content) -> Result<Publication, FarmError> {
+    let blob = |e: &Entry| Descriptor {
+        media_type: e.media_type.clone(),
+        digest: e.digest.clone(),
+        size: e.size,
+        platform: None,
+    };
+    let manifest = |m: &hab_layout::Manifest| NewManifest {
+        digest: m.digest.clone(),
+        media_type: m.media_type.to_owned(),
+        bytes: m.bytes.clone(),
+    };
+    Ok(Publication {
+        repository: repository.clone(),
+        blobs: content.blobs.values().map(blob).collect(),
+        manifests: content.manifests.iter().map(manifest).collect(),
+        tags: Vec::new(),
+        root: content.manifests.last().ok_or(hab_layout::Error::Empty)?.digest.clone(),
+        // A layout may hold some platforms of an index only; layers have to be there.
+        gaps: Gaps::Indexes,
+        at: open::now(),
+    })
+}
+
+fn entry(record: &ManifestRecord) -> Entry {
+    Entry::new(&record.media_type, record.digest.clone(), record.size)
+}
+
+impl Gathering<'_> {
+    /// An image that was asked for by name has to be here with all its layers.
+    fn root(&mut self, record: &ManifestRecord) -> Result<(), FarmError> {
+        match self.enter(record)? {
+            None => Ok(()),
+            Some(lacking) => Err(FarmError::Incomplete {
+                repository: self.repository.clone(),
+                image: record.digest.clone(),
+                lacking,
+            }),
+        }
+    }
+
+    /// Takes an image and all below it; or, where a layer of it is not here, says which, and takes nothing.
+    fn enter(&mut self, record: &ManifestRecord) -> Result<Option<Digest>, FarmError> {
+        if self.manifests.contains(&record.digest) {
+            return Ok(None);
+        }
+        let store = &self.farm.store;
+        let bytes = store.blobs.read(&record.digest)?;
+        let bytes = bytes.ok_or_else(|| StoreError::Damaged { digest: record.digest.clone() })?;
+        let outline = Outline::read(&record.media_type, &bytes)
+            .map_err(|source| StoreError::Manifest { digest: record.digest.clone(), source })?;
+        let mut parts = BTreeMap::new();
+        for edge in outline.edges.iter().filter(|e| matches!(e.kind, EdgeKind::Config | EdgeKind::Layer)) {
+            let held = self.farm.runtime.block_on(store.catalog.blob(self.repository, &edge.digest))?;
+            match store.blobs.get(&edge.digest)?.filter(|size| held == Some(*size)) {
+                Some(size) => drop(parts.insert(edge.digest.clone(), size)),
+                None if edge.elsewhere => {}
+                None => return Ok(Some(edge.digest.clone())),
+            }
+        }
+        self.blobs.extend(parts);
+        self.blobs.insert(record.digest.clone(), record.size);
+        self.manifests.insert(record.digest.clone());
+        for edge in outline.edges.into_iter().filter(|e| e.kind == EdgeKind::Manifest) {
+            let key = TagOrDigest::Digest(edge.digest.clone());
+            let child = self.farm.runtime.block_on(store.catalog.manifest(self.repository, &key))?;
+            let whole = match child {
+                Some(child) => self.enter(&child)?.is_none(),
+                None => false,
+            };
+            if !whole {
+                self.missing.insert(edge.digest);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What says something about what was taken, and what says something about that.
+    fn referrers(&mut self) -> Result<Vec<Entry>, FarmError> {
+        let (mut found, mut asked) = (BTreeMap::new(), BTreeSet::new());
+        while let Some(subject) = self.manifests.difference(&asked).next().cloned() {
+            let store = &self.farm.store;
+            let referrers = self.farm.runtime.block_on(store.catalog.referrers(self.repository, &subject))?;
+            asked.insert(subject);
+            for referrer in referrers {
+                let new = !self.manifests.contains(&referrer.manifest.digest);
+                if new && self.enter(&referrer.manifest)?.is_none() {
+                    let mut entry = entry(&referrer.manifest);
+                    entry.artifact_type = referrer.artifact_type;
+                    found.insert(entry.digest.clone(), entry);
+                }
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+impl fmt::Display for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tags, manifests, blobs, bytes, missing } = self;
+        write!(f, "{} tags, {manifests} manifests, {blobs} blobs, {bytes} bytes", tags.len())?;
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; {} listed images left out: not here", missing.len())
+        }
+    }
+}
+
+impl fmt::Display for Unpacked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tags, manifests, blobs, bytes, missing, untagged } = self;
+        write!(f, "{} tags, {manifests} manifests, {blobs} blobs, {bytes} bytes", tags.len())?;
+        if !missing.is_empty() {
+            write!(f, "; {} listed images are not in the layout", missing.len())?;
+        }
+        if !untagged.is_empty() {
+            write!(
+                f,
+                "; {} images have no tag, and go with a collection after the grace period",
+                untagged.len()
+            )?;
+        }
+        Ok(())
+    }
+}

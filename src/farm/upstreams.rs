@@ -1,0 +1,146 @@
+//! Other registries as the operator wants them; and where the registry, which knows no keys, meets the judge of images'
+//! signatures.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hab_keys::{ImageKey, ImagePolicy, ImageSignature};
+use hab_oci::Digest;
+use hab_registry::{Judge, Patience, Signature, Signed, UpstreamConfig, Upstreams};
+use hab_store::{Pattern, Span};
+
+use super::{Farm, FarmError};
+use crate::config::{RegistryConfig, SignedTable, UpstreamTable};
+
+impl Farm {
+    /// The upstreams, ready to be asked, or never asked when nothing may be fetched.
+    pub fn upstreams(&self) -> Result<Upstreams, FarmError> {
+        read(&self.config().registry, self.options.offline).map_err(FarmError::Usage)
+    }
+}
+
+fn read(config: &RegistryConfig, offline: bool) -> Result<Upstreams, String> {
+    let all = config.upstream.iter().map(|(name, table)| {
+        upstream(name, table, offline).map_err(|sentence| format!("upstream {name}: {sentence}"))
+    });
+    Upstreams::new(all.collect::<Result<_, String>>()?)
+}
+
+fn upstream(name: &str, table: &UpstreamTable, offline: bool) -> Result<UpstreamConfig, String> {
+    let password = table.password_file.as_deref().map(text).transpose()?;
+    let ttl = table.ttl.parse::<jiff::SignedDuration>().ok().and_then(|ttl| ttl.try_into().ok());
+    for rule in &table.sync {
+        let name = &rule.repository;
+        if !table.repositories.is_empty() && !table.repositories.iter().any(|p| p.matches(name.as_str())) {
+            return Err(format!(
+                "{name} is to be synced, and not one of the repositories that may be pulled"
+            ));
+        }
+        if rule.every < Span::MINUTE {
+            return Err(format!("{name} is to be synced more often than once a minute"));
+        }
+    }
+    Ok(UpstreamConfig {
+        name: name.to_owned(),
+        url: table.url.clone(),
+        username: table.username.clone(),
+        password: password.and_then(|text| text.lines().next().map(str::to_owned)),
+        proxy: table.proxy.clone(),
+        repositories: table.repositories.clone(),
+        digest_only: table.digest_only,
+        ttl: ttl.ok_or_else(|| format!("ttl {:?} is not a span of time, such as 5m", table.ttl))?,
+        fixed: table.fixed.clone(),
+        signed: table.signed.iter().map(signed).collect::<Result<_, String>>()?,
+        offline,
+        patience: Patience::default(),
+    })
+}
+
+fn signed(table: &SignedTable) -> Result<Signed, String> {
+    let key = |path: &std::path::PathBuf| {
+        ImageKey::read(&path.display().to_string(), text(path)?.as_bytes()).map_err(|e| e.to_string())
+    };
+    let keys = table.keys.iter().map(key).collect::<Result<Vec<_>, String>>()?;
+    let policy = ImagePolicy::new(keys, table.threshold).map_err(|e| e.to_string())?;
+    let judge = Arc::new(Cosigned { policy, identity: table.identity.clone() });
+    Ok(Signed { repositories: table.repositories.clone(), judge })
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{} does not read: {e}", path.display()))
+}
+
+/// An operator's policy for images of other registries.
+#[derive(Debug)]
+struct Cosigned {
+    policy: ImagePolicy,
+    /// What name a signature may give the image; any without.
+    identity: Vec<Pattern>,
+}
+
+fn borrowed(signature: &Signature) -> ImageSignature<'_> {
+    ImageSignature { payload: &signature.payload, signature: &signature.signature }
+}
+
+impl Judge for Cosigned {
+    fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String> {
+        let named = |name: &str| self.identity.is_empty() || self.identity.iter().any(|p| p.matches(name));
+        self.policy.weigh(manifest, signatures.iter().map(borrowed), named)
+    }
+
+    fn made(&self, signature: &Signature) -> bool {
+        self.policy.made(borrowed(signature))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// What is wrong with a table of an upstream, in which FOLDER is one with a key in it.
+    fn refusal(table: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+        std::fs::write(folder.path().join("k.pub"), key).unwrap();
+        std::fs::write(folder.path().join("no.pub"), "no key").unwrap();
+        let table = table.replace("FOLDER", &folder.path().display().to_string());
+        let text = format!("[registry.upstream.\"up.example\"]\nurl = \"https://up.example\"\n{table}\n");
+        let file = folder.path().join("hab.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = match Config::load(Some(&file), folder.path()) {
+            Ok(config) => config,
+            Err(e) => return format!("{e:#}"),
+        };
+        read(&config.registry, false).map_or_else(|e| e, |_| String::new())
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_in_a_sentence_that_names_the_upstream() {
+        let sync = "[[registry.upstream.\"up.example\".sync]]\nrepository = \"a/b\"\ntags =";
+        for (table, words) in [
+            (format!("{sync} \"v*\"\nevery = \"6h\"\nplatforms = [\"linux/amd64\"]\nreferrers = false"), ""),
+            (format!("{sync} {{ semver = \">=1\", newest = 3 }}"), ""),
+            (format!("{sync} {{ regex = \"(\" }}"), "is not a regular expression"),
+            (format!("{sync} \"v*\"\nevery = \"1s\""), "up.example: a/b is to be synced more often"),
+            (format!("repositories = [\"c/*\"]\n{sync} \"v*\""), "not one of the repositories"),
+            (format!("{sync} \"v*\"\nplatforms = [\"amd64\"]"), "is not a platform"),
+            (format!("{sync} \"v*\"\nevry = \"1h\""), "unknown field `evry`"),
+            ("signed = [{ keys = [\"FOLDER/k.pub\"] }]".to_owned(), ""),
+            ("signed = [{ keys = [] }]".to_owned(), "1 of 0 keys"),
+            ("signed = [{ keys = [\"FOLDER/k.pub\"], threshold = 2 }]".to_owned(), "2 of 1 keys"),
+            (
+                "signed = [{ keys = [\"FOLDER/k.pub\", \"FOLDER/k.pub\"], threshold = 2 }]".to_owned(),
+                "2 of 1",
+            ),
+            ("signed = [{ keys = [\"FOLDER/no.pub\"] }]".to_owned(), "no.pub is not a public key in PEM"),
+            ("signed = [{ keys = [\"FOLDER/none.pub\"] }]".to_owned(), "none.pub does not read"),
+            ("signed = [\"FOLDER/k.pub\"]".to_owned(), "expected struct SignedTable"),
+            ("proxy = \"socks5://p.example:1\"".to_owned(), "its proxy is not like http://"),
+            ("ttl = \"soon\"".to_owned(), "upstream up.example: ttl \"soon\" is not a span"),
+        ] {
+            let said = refusal(&table);
+            assert!(said.contains(words) && said.is_empty() == words.is_empty(), "{table}: {said}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What `hab-build cluster config` writes, given to the programs that it is for: what the farm has is pulled, and nobody
+//! else is asked for what it has not. A proxy that every request to another host would go through sees to that.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hab_oci::{Digest, media_type};
+use harness::{Serving, World, is_root};
+use serde_json::json;
+
+/// Who asks it wanted to leave this machine.
+struct Trap {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Trap {
+    fn set() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut head = [0; 512];
+                let n = stream.read(&mut head).unwrap_or_default();
+                let line = String::from_utf8_lossy(&head[..n]).lines().next().unwrap_or_default().to_owned();
+                log.lock().unwrap().push(line);
+                let _ =
+                    stream.write_all(b"HTTP/1.1 502 Trap\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// A farm through which another one is pulled as docker.io, and that one with `library/hello` at v1 and v2.
+struct Cluster {
+    world: World,
+    trap: Trap,
+    upstream: Option<Serving>,
+    farm: Serving,
+    digests: [String; 2],
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let world = World::new();
+        let digests = ["v1", "v2"].map(|tag| import(&world, tag));
+        let upstream = Serving::start_with(&world, "upstream", &["--no-sync"]);
+        let config = fs::read_to_string(world.path("hab.toml")).unwrap();
+        let more = format!(
+            "{config}\n[registry.upstream.\"docker.io\"]\nurl = \"http://{}\"\nttl = \"0s\"\n",
+            upstream.address
+        );
+        world.file("hab.toml", more);
+        let farm = Serving::start_with(&world, "farm", &["--no-sync"]);
+        Self { world, trap: Trap::set(), upstream: Some(upstream), farm, digests }
+    }
+
+    fn written_for(runtime: &str) -> Self {
+        let cluster = Self::new();
+        let url = format!("http://{}", cluster.farm.address);
+        let words = ["cluster", "config", runtime, "--registry", &url, "--write", &cluster.path("host")];
+        cluster.world.run("farm", &words).good();
+        cluster
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.world.path(name).display().to_string()
+    }
+
+    /// A program that finds no settings of the person who runs the test, and the trap wherever it leaves this machine.
+    fn command(&self, program: &str) -> Command {
+        let home = self.world.path("home");
+        fs::create_dir_all(&home).unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["120", program]).env("HOME", &home).env("XDG_RUNTIME_DIR", &home).env("TMPDIR", &home);
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+            command.env(name, format!("http://{}", self.trap.address));
+        }
+        command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1").stdin(Stdio::null());
+        command
+    }
+}
+
+/// Puts an image of one layer into the upstream as `library/hello:TAG`.
+fn import(world: &World, tag: &str) -> String {
+    let folder = world.path(&format!("layout-{tag}"));
+    fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        fs::write(folder.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+        json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
+    };
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(tag.len() as u64);
+    archive.append_data(&mut header, "hello", tag.as_bytes()).unwrap();
+    let plain = archive.into_inner().unwrap();
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/hello"]},
+                        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&plain)]}});
+    let config = blob(media_type::IMAGE_CONFIG, config.to_string().as_bytes());
+    let layer = blob("application/vnd.oci.image.layer.v1.tar", &plain);
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_MANIFEST, "config": config, "layers": [layer]});
+    let manifest = blob(media_type::IMAGE_MANIFEST, manifest.to_string().as_bytes());
+    fs::write(folder.join("index.json"), json!({"schemaVersion": 2, "manifests": [manifest]}).to_string())
+        .unwrap();
+    fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").unwrap();
+    let (from, to) = (folder.display().to_string(), format!("library/hello:{tag}"));
+    world.run("upstream", &["registry", "import", &from, &to]).good();
+    manifest["digest"].as_str().unwrap().to_owned()
+}
+
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        println!("skipped: no {program}");
+    }
+    found
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// What the farm has is pulled by tag and by digest, its upstream there or not; what it has not fails, and nobody is asked.
+fn nobody_else_is_asked(cluster: &mut Cluster, pull: impl Fn(&Cluster, &str, usize) -> Output) {
+    let [here, never] = cluster.digests.clone();
+    let mut round = 0;
+    let mut pulls = |cluster: &Cluster, name: &str, good: bool| {
+        round += 1;
+        let output = pull(cluster, name, round);
+        assert_eq!(output.status.success(), good, "{name}: {}", said(&output));
+        assert_eq!(cluster.trap.asked(), [""; 0], "{name}");
+    };
+    for name in ["docker.io/library/hello:v1", &format!("docker.io/library/hello@{here}")] {
+        pulls(cluster, name, true);
+    }
+    cluster.upstream = None;
+    for name in ["docker.io/library/hello:v1", &format!("docker.io/library/hello@{here}")] {
+        pulls(cluster, name, true);
+    }
+    for name in [
+        "docker.io/library/hello:v2",
+        &format!("docker.io/library/hello@{never}"),
+        "docker.io/library/nothing:v1",
+        "other.example.com/library/hello:v1",
+        "pause.example.com/pause:3.9",
+    ] {
+        pulls(cluster, name, false);
+    }
+}
+
+#[test]
+fn an_image_that_was_pulled_through_in_part_is_not_exported_and_one_that_is_here_is() {
+    let cluster = Cluster::new();
+    let get = |path: &str| {
+        let (status, bytes) = cluster.farm.get(&format!("/v2/docker.io/library/hello/{path}"));
+        assert_eq!(status, 200, "{path}");
+        bytes
+    };
+    let export = |to: &str| {
+        let words = ["registry", "export", "docker.io/library/hello:v1", &cluster.path(to), "--json"];
+        cluster.world.run("farm", &words)
+    };
+    let manifest: serde_json::Value = serde_json::from_slice(&get("manifests/v1")).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    get(&format!("blobs/{}", manifest["config"]["digest"].as_str().unwrap()));
+    export("part").refused(2, &["is not all here", layer, "pull the image first"]);
+    assert!(!cluster.world.path("part").exists());
+    get(&format!("blobs/{layer}"));
+    assert_eq!(export("whole").good().json["blobs"], 2);
+}
+
+#[test]
+fn podman_pulls_what_the_farm_has_and_asks_nobody_else() {
+    if !has("podman") {
+        return;
+    }
+    let podman = |cluster: &Cluster, root: &str| {
+        let mut podman = cluster.command("podman");
+        podman.args([
+            "--root",
+            &cluster.path(root),
+            "--runroot",
+            &cluster.path("run"),
+            "--storage-driver",
+            "vfs",
+        ]);
+        podman
+    };
+    let pull = |cluster: &Cluster, name: &str, round: usize| {
+        fs::create_dir_all(cluster.path("host/etc/containers/registries.conf.d")).unwrap();
+        let mut pull = podman(cluster, &format!("root{round}"));
+        pull.env("CONTAINERS_REGISTRIES_CONF", cluster.path("host/etc/containers/registries.conf"));
+        pull.env("CONTAINERS_REGISTRIES_CONF_DIR", cluster.path("host/etc/containers/registries.conf.d"));
+        let policy = cluster.path("host/etc/containers/policy.json");
+        pull.args(["pull", "--signature-policy", &policy, name]).output().unwrap()
+    };
+    let mut cluster = Cluster::written_for("podman");
+    nobody_else_is_asked(&mut cluster, pull);
+    // The trap works: without our files, somebody else is asked.
+    let policy = cluster.world.file("anything.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}");
+    let mut other = podman(&cluster, "other");
+    other.env("CONTAINERS_REGISTRIES_CONF", cluster.world.file("empty.conf", ""));
+    other.args(["pull", "--signature-policy", &policy, "docker.io/library/hello:v1"]);
+    assert!(!other.output().unwrap().status.success());
+    assert!(cluster.trap.asked()[0].contains("docker.io"));
+}
+
+/// Ended by its own handle when the test is over, however it ends.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn containerd_pulls_what_the_farm_has_and_asks_nobody_else() {
+    if !has("containerd") || !has("ctr") {
+        return;
+    }
+    if !is_root() {
+        println!("skipped: containerd wants to be started by root");
+        return;
+    }
+    let mut cluster = Cluster::written_for("containerd");
+    let (socket, config) = (cluster.world.path("containerd.sock"), cluster.path("containerd.toml"));
+    let text = format!(
+        "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {socket:?}\n",
+        cluster.world.path("root"),
+        cluster.world.path("state"),
+    );
+    fs::write(&config, text).unwrap();
+    let mut start = Command::new("containerd");
+    start.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _daemon = Daemon(start.spawn().unwrap());
+    let begun = Instant::now();
+    while !socket.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "containerd did not start");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ctr = |cluster: &Cluster| {
+        let mut ctr = cluster.command("ctr");
+        ctr.arg("--address").arg(&socket).args(["--connect-timeout", "20s"]);
+        ctr
+    };
+    let pull = |cluster: &Cluster, name: &str, _: usize| {
+        let mut pull = ctr(cluster);
+        let hosts = cluster.path("host/etc/containerd/certs.d");
+        pull.args(["images", "pull", "--hosts-dir", &hosts, "--snapshotter", "native", name]);
+        let output = pull.output().unwrap();
+        // The next one asks again.
+        let _ = ctr(cluster).args(["images", "rm", "--sync", name]).output().unwrap();
+        output
+    };
+    nobody_else_is_asked(&mut cluster, pull);
+    // The trap works: without our files, somebody else is asked.
+    let mut other = ctr(&cluster);
+    other.args(["images", "pull", "--snapshotter", "native", "docker.io/library/hello:v1"]);
+    assert!(!other.output().unwrap().status.success());
+    assert!(cluster.trap.asked()[0].contains("docker.io"));
+}
