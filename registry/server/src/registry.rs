@@ -9,7 +9,7 @@ use hab_store::{Gaps, Pulls, Store};
 use crate::access::{AccessError, Guard, Limiter, Rate};
 use crate::error::Error;
 use crate::kept::Kept;
-use crate::observe::{AccessLog, Metrics};
+use crate::observe::{AccessLog, Metrics, Readiness};
 use crate::tls::Tls;
 use crate::upstream::Upstreams;
 
@@ -84,6 +84,7 @@ pub struct Registry {
     pub(crate) kept: Arc<Kept>,
     pub(crate) metrics: Metrics,
     pub(crate) log: Option<AccessLog>,
+    pub(crate) readiness: Arc<Readiness>,
 }
 
 impl Registry {
@@ -102,6 +103,7 @@ impl Registry {
             kept: Arc::default(),
             metrics: Metrics::new(),
             log: None,
+            readiness: Arc::default(),
         }
     }
 

@@ -10,6 +10,6 @@ mod record;
 pub use access_log::AccessLog;
 pub use metrics::Metrics;
 
-pub(crate) use health::router;
+pub(crate) use health::{Readiness, router};
 pub(crate) use metrics::Storage;
 pub(crate) use record::Exchange;
