@@ -43,6 +43,14 @@ pub(crate) struct Entry {
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
+impl Entry {
+    /// Bytes that it takes in memory, about.
+    pub(crate) fn weight(&self) -> usize {
+        let notes = self.annotations.iter().map(|(name, text)| 96 + name.len() + text.len()).sum::<usize>();
+        256 + self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + notes
+    }
+}
+
 impl From<Referrer> for Entry {
     fn from(Referrer { manifest, artifact_type, annotations }: Referrer) -> Self {
         let (media_type, digest, size) = (manifest.media_type, manifest.digest, manifest.size);

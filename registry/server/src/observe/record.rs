@@ -18,8 +18,8 @@ use crate::route::Route;
 
 /// What is written of a request whose client went before it was answered.
 const GONE: u16 = 499;
-/// Characters of what a client calls itself.
-const AGENT: usize = 200;
+/// Characters of what a client sent that are written; lines wait in memory.
+const LONGEST: usize = 200;
 
 /// A request that is being answered. It is over when this is dropped.
 pub(crate) struct Exchange {
@@ -65,7 +65,7 @@ impl Exchange {
                 address,
                 account: None,
                 repository: route.and_then(Route::repository).map(ToString::to_string),
-                reference: route.and_then(Route::reference),
+                reference: route.and_then(Route::reference).map(|text| text.chars().take(LONGEST).collect()),
                 digest: None,
                 cache: None,
                 agent: text(request.headers(), header::USER_AGENT),
@@ -135,7 +135,7 @@ impl Drop for Exchange {
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).chars().take(AGENT).collect())
+    Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).chars().take(LONGEST).collect())
 }
 
 /// One of a few, so that nobody can make up numbers without end.

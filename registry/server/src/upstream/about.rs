@@ -11,8 +11,10 @@ use super::{Freshness, Remote, locked};
 use crate::error::Error;
 use crate::referrers::Entry;
 
-/// How many descriptors are remembered altogether.
-const MOST: usize = 50_000;
+/// How many bytes of descriptors are remembered altogether, about; a list that has more is not remembered.
+const MOST: usize = 24 << 20;
+/// How many repositories are known to have no such endpoint.
+const REPOSITORIES: usize = 50_000;
 
 /// What an upstream lately said. A list that was asked for lately is not asked for again; when nobody answers any more,
 /// what was said last still counts.
@@ -30,7 +32,10 @@ impl Known {
 
     fn put(&mut self, key: (RepositoryName, Digest), list: Vec<Entry>, ttl: Duration) {
         // An empty list is remembered too, and takes room.
-        let weight = |list: &Vec<Entry>| list.len() + 1;
+        let weight = |list: &Vec<Entry>| 256 + list.iter().map(Entry::weight).sum::<usize>();
+        if weight(&list) > MOST {
+            return;
+        }
         let held: usize = self.lists.values().map(|(_, list)| weight(list)).sum();
         if held + weight(&list) > MOST {
             self.lists.retain(|_, (at, _)| at.elapsed() < ttl);
@@ -96,7 +101,7 @@ impl Remote {
                 other => return other,
             }
             let mut known = locked(&self.upstream.known);
-            if known.without_endpoint.len() >= MOST {
+            if known.without_endpoint.len() >= REPOSITORIES {
                 known.without_endpoint.clear();
             }
             known.without_endpoint.insert(self.local.clone(), Instant::now());
@@ -116,13 +121,13 @@ mod tests {
             digest: Digest::of(&[n]),
             size: 1,
             artifact_type: None,
-            annotations: BTreeMap::new(),
+            annotations: BTreeMap::from([("note".to_owned(), "x".repeat(100))]),
         };
         let mut known = Known::default();
         for n in 0..30_u8 {
             let list = (0..9_999).map(|_| entry(n)).collect();
             known.put(("a/b".parse().unwrap(), Digest::of(&[n])), list, Duration::from_secs(60));
-            let held: usize = known.lists.values().map(|(_, list)| list.len()).sum();
+            let held: usize = known.lists.values().flat_map(|(_, list)| list).map(Entry::weight).sum();
             assert!(held <= MOST, "{held}");
         }
         assert!(known.get(&("a/b".parse().unwrap(), Digest::of(&[29]))).is_some());

@@ -4,12 +4,15 @@ use hab_oci::{Digest, Tag};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
 use reqwest::{Method, Url};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::client::{Client, Failure};
 use crate::referrers::Entry;
 
 /// The most bytes of one page.
 const PAGE: usize = 4 << 20;
+/// The most bytes of a list.
+const LIST: usize = 16 << 20;
 /// The most pages of a list.
 const PAGES: usize = 1000;
 /// The most tags of a repository.
@@ -76,7 +79,21 @@ impl Client {
         }
     }
 
+    /// All pages, in the time that a list may take.
     async fn pages(
+        &self,
+        repository: &str,
+        path: &str,
+        headers: HeaderMap,
+        each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let slow = |_| Failure::Away("its list took too long".to_owned());
+        timeout(self.config.patience.small, self.follow(repository, path, headers, each))
+            .await
+            .map_err(slow)?
+    }
+
+    async fn follow(
         &self,
         repository: &str,
         path: &str,
@@ -85,10 +102,15 @@ impl Client {
     ) -> Result<(), Failure> {
         let first = self.url(path)?;
         let mut url = first.clone();
+        let mut room = LIST;
         for _ in 0..PAGES {
             let response = self.ask(Method::GET, url.clone(), repository, headers.clone()).await?;
             let link = response.headers().get(LINK).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            each(&self.whole(response, PAGE).await?)?;
+            let page = self.whole(response, PAGE).await?;
+            room = room
+                .checked_sub(page.len())
+                .ok_or_else(|| Failure::Wrong(format!("a list of more than {LIST} bytes")))?;
+            each(&page)?;
             let Some(next) = link.as_deref().and_then(next) else { return Ok(()) };
             let next = url.join(next).ok().filter(|next| same_list(&first, next) && *next != url);
             url = next.ok_or_else(|| Failure::Wrong("a next page that is not of this list".to_owned()))?;

@@ -13,7 +13,9 @@ use super::challenge::Challenge;
 use super::client::{Client, Failure};
 
 /// The largest answer of a token service, in bytes.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 64 << 10;
+/// Repositories whose tokens are kept; when there are more, all are got again.
+const MOST: usize = 1000;
 /// For how long a password is sent unasked.
 const PASSWORD: Duration = Duration::from_secs(3600);
 
@@ -46,6 +48,9 @@ impl Tokens {
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         good.retain(|_, (_, until)| *until > now);
+        if good.len() >= MOST {
+            good.clear();
+        }
         good.insert(scope.to_owned(), (authorization, now + time));
     }
 

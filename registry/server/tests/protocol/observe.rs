@@ -136,6 +136,10 @@ fn the_access_log_says_who_asked_for_what_and_what_came_of_it() {
     assert_eq!(server.get("/v2/a/b/manifests/v1").status, 401);
     wait_until("three lines", || lines(&log).len() == 3);
     let all = lines(&log);
+    // Lines wait in memory, so what a client makes up has an end.
+    server.get(&format!("/v2/a/b/manifests/{}", "x".repeat(20_000)));
+    wait_until("a fourth line", || lines(&log).len() == 4);
+    assert_eq!(lines(&log)[3]["reference"].as_str().unwrap().len(), 200);
     let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
     for line in &all {
         assert_eq!((text(line, "client"), text(line, "repository")), ("127.0.0.1".into(), "a/b".into()));

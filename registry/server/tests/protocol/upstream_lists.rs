@@ -136,3 +136,29 @@ fn the_tags_that_are_listed_are_those_that_are_here() {
         serde_json::from_slice(&server.get("/v2/a/b/tags/list?ns=up.invalid").body).unwrap();
     assert_eq!(tags["tags"], serde_json::json!(["v1"]));
 }
+
+#[test]
+fn a_list_that_goes_on_and_on_in_large_pages_is_given_up() {
+    let entry = format!(
+        "{{\"mediaType\":\"{}\",\"digest\":\"{}\",\"size\":2,\"annotations\":{{\"note\":\"{}\"}}}}",
+        media_type::IMAGE_MANIFEST,
+        Digest::of(b"{}"),
+        "x".repeat(3 << 20)
+    );
+    let page = format!("{{\"schemaVersion\":2,\"manifests\":[{entry}]}}");
+    let pages = Mutex::new(0);
+    let upstream = Fake::start(move |asked| {
+        if !asked.path.contains("/referrers/") {
+            return Say::status(404);
+        }
+        let mut count = pages.lock().unwrap();
+        *count += 1;
+        let path = asked.path.split('?').next().unwrap_or_default();
+        Say::ok(media_type::IMAGE_INDEX, page.as_bytes())
+            .with("Link", &format!("<{path}?p={count}>; rel=\"next\""))
+    });
+    let server = through(config(&upstream.url()));
+    let nothing = (Some("stale".to_owned()), Vec::new());
+    assert_eq!(referrers(&server, &Digest::of(b"image")), nothing);
+    assert_eq!(upstream.asked("").len(), 6, "16 MiB and no more");
+}
