@@ -15,6 +15,7 @@ mod journal;
 mod program;
 mod quarantine;
 mod refs;
+mod run;
 mod state;
 mod sync;
 mod tree;

@@ -1,0 +1,316 @@
+//! Running git, bounded in time, memory and disk, without the host's hooks and prompts.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::program::Git;
+use super::url::without_user;
+use crate::MirrorError;
+
+/// What git is told each time, over the host's own configuration.
+const SETTINGS: [&str; 15] = [
+    "safe.directory=*",
+    "core.hooksPath=/dev/null",
+    "init.defaultBranch=main",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "transfer.fsckObjects=true",
+    "fetch.fsckObjects=true",
+    // A history that is cut off cannot be checked, and would be served as if it were whole.
+    "clone.rejectShallow=true",
+    "fetch.unpackLimit=1",
+    "transfer.unpackLimit=1",
+    "transfer.bundleURI=false",
+    "http.sslVerify=true",
+    "http.followRedirects=false",
+    "http.lowSpeedLimit=1024",
+    "http.lowSpeedTime=60",
+];
+
+/// How much larger a file may grow than a fetch may be, in bytes: the limit that says why comes first.
+const SLACK: u64 = 64 << 20;
+
+/// What a run of git is given beside its arguments.
+#[derive(Default)]
+pub(super) struct Run<'a> {
+    pub stdin: Option<String>,
+    /// Object folders to read from, beside the repository's own.
+    pub alternates: Option<&'a Path>,
+    /// Whose size is watched.
+    pub grows: Option<PathBuf>,
+    pub wall: Duration,
+    /// It ends by itself, whatever a person wants: it is short, and holds locks.
+    pub steady: bool,
+}
+
+/// How git ended: with what it said on stdout, or on stderr.
+pub(super) enum Ended {
+    Well(Vec<u8>),
+    Badly(String),
+}
+
+impl Git<'_> {
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new("sh");
+        // What an upstream sends must not take more memory or disk than this, however it is packed; where a limit is lower
+        // already, it stays. And git must not outlive this program, which keeps all other limits.
+        command
+            .arg("-c")
+            .arg(
+                "ulimit -d \"$0\" 2>/dev/null; ulimit -f \"$1\" 2>/dev/null; shift; \
+                 exec setpriv --pdeathsig KILL git \"$@\"",
+            )
+            .arg((self.bounds.memory / 1024).to_string())
+            .arg(((self.bounds.packs + SLACK) / 512).to_string());
+        self.settle(&mut command);
+        command
+    }
+
+    /// For what writes nothing and is short: it ends with our end of its pipe, so that the detour by setpriv is spared, which
+    /// would take as long as all the rest.
+    pub(super) fn brief(&self) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -d \"$0\" 2>/dev/null; exec git \"$@\""])
+            .arg((self.bounds.memory / 1024).to_string());
+        self.settle(&mut command);
+        command
+    }
+
+    fn settle(&self, command: &mut Command) {
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        for check in self.tolerate {
+            for section in ["fetch.fsck", "fsck"] {
+                command.arg("-c").arg(format!("{section}.{check}=ignore"));
+            }
+        }
+        command
+            .process_group(0)
+            .env("GIT_ALLOW_PROTOCOL", self.allow.words())
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "true")
+            .env(
+                "GIT_SSH_COMMAND",
+                "ssh -oBatchMode=yes -oConnectTimeout=20 -oControlMaster=no -oControlPath=none",
+            )
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("LC_ALL", "C")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for name in
+            ["GIT_SSL_NO_VERIFY", "GIT_DIR", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"]
+        {
+            command.env_remove(name);
+        }
+    }
+
+    /// The same on a repository of ours: what goes wrong is no upstream's fault.
+    pub(super) fn done_here(
+        &self,
+        action: &'static str,
+        repository: &Path,
+        command: Command,
+        run: &Run<'_>,
+    ) -> Result<(), MirrorError> {
+        match self.run(command, run)? {
+            Ended::Well(_) => Ok(()),
+            Ended::Badly(stderr) => Err(MirrorError::GitHere { action, path: repository.to_owned(), stderr }),
+        }
+    }
+
+    pub(super) fn done(
+        &self,
+        action: &'static str,
+        url: &str,
+        command: Command,
+        run: &Run<'_>,
+    ) -> Result<Vec<u8>, MirrorError> {
+        match self.run(command, run)? {
+            Ended::Well(stdout) => Ok(stdout),
+            Ended::Badly(stderr) => Err(failed(action, url, stderr)),
+        }
+    }
+
+    pub(super) fn run(&self, mut command: Command, run: &Run<'_>) -> Result<Ended, MirrorError> {
+        if let Some(folder) = run.alternates {
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", folder);
+        }
+        command.stdin(if run.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.spawn().map_err(MirrorError::NoGit)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (ended, stdout, words) = thread::scope(|scope| {
+            let text = run.stdin.clone().unwrap_or_default();
+            // It may end without having read everything; its status says more than the broken pipe.
+            scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(text.as_bytes())));
+            let limit = self.bounds.output;
+            let stdout = scope.spawn(move || stdout.map(|pipe| bounded(pipe, limit)).unwrap_or_default());
+            let words = scope.spawn(|| stderr.map(|pipe| self.last_words(pipe)).unwrap_or_default());
+            let ended = self.wait(&mut child, run);
+            // Whatever it left behind would hold on to our pipes.
+            kill_group(&mut child);
+            (ended, stdout.join().unwrap_or_default(), words.join().unwrap_or_default())
+        });
+        let (ended, (stdout, over)) = (ended?, stdout);
+        if words.contains("No space left on device") || words.contains("Disk quota exceeded") {
+            let source = io::ErrorKind::StorageFull.into();
+            return Err(MirrorError::Io { path: format!("the mirror of {}", self.project).into(), source });
+        }
+        Ok(match ended {
+            _ if over => Ended::Badly(format!("it said more than {} bytes", self.bounds.output)),
+            Ok(()) => Ended::Well(stdout),
+            Err(why) if why.is_empty() => Ended::Badly(words),
+            Err(why) => Ended::Badly(why),
+        })
+    }
+
+    /// Waits for git's end; the error is why it was ended, or nothing when it failed by itself.
+    fn wait(&self, child: &mut Child, run: &Run<'_>) -> Result<Result<(), String>, MirrorError> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = child.try_wait().map_err(MirrorError::io("git"))? {
+                return match status.code() {
+                    Some(0) => Ok(Ok(())),
+                    // What the shell says of a program that is not there.
+                    Some(127) => Err(MirrorError::NoGit(io::ErrorKind::NotFound.into())),
+                    _ => Ok(Err(String::new())),
+                };
+            }
+            let why = if self.observer.cancelled() && !run.steady {
+                Some(None)
+            } else if start.elapsed() > run.wall {
+                Some(Some(format!("it took longer than {} s", run.wall.as_secs())))
+            } else if run.grows.as_deref().is_some_and(|folder| folder_size(folder) > self.bounds.packs) {
+                Some(Some(format!("it sent more than {} bytes", self.bounds.packs)))
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                kill_group(child);
+                return match why {
+                    Some(why) => Ok(Err(why)),
+                    None => Err(MirrorError::Cancelled { what: self.project.to_owned() }),
+                };
+            }
+            // Most runs are short, and what they are waited for longer than they take shows.
+            thread::sleep(pause);
+            if start.elapsed() > Duration::from_millis(200) {
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Shows git's progress lines as they come, and returns the others: what it says when it fails.
+    fn last_words(&self, mut stderr: impl Read) -> String {
+        let mut line = Vec::new();
+        let mut kept: VecDeque<String> = VecDeque::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let n = match stderr.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            for byte in &buffer[..n] {
+                match byte {
+                    b'\r' | b'\n' => {
+                        let text = String::from_utf8_lossy(&line);
+                        let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+                        line.clear();
+                        if let Some((done, total, bytes)) = progress(&text) {
+                            let bytes = bytes.map_or_else(String::new, |bytes| format!("{bytes}, "));
+                            let what = format!("{} ({bytes}objects)", self.project);
+                            self.observer.fetching(&what, done, Some(total));
+                        } else if !text.is_empty() && !is_chatter(&text) {
+                            kept.push_back(text);
+                            if kept.len() > 10 {
+                                kept.pop_front();
+                            }
+                        }
+                    }
+                    b if line.len() < 1000 => line.push(*b),
+                    _ => {}
+                }
+            }
+        }
+        Vec::from(kept).join("; ")
+    }
+}
+
+pub(super) fn failed(action: &'static str, url: &str, mut stderr: String) -> MirrorError {
+    if ["301", "302", "303", "307", "308"]
+        .iter()
+        .any(|code| stderr.ends_with(&format!("returned error: {code}")))
+    {
+        stderr.push_str("; redirects are not followed: if it should, name the address that it leads to");
+    }
+    MirrorError::Git { action, url: without_user(url), stderr }
+}
+
+/// Reads up to `limit` bytes, and whether there were more; closing the pipe then ends whoever writes into it.
+pub(super) fn bounded(pipe: impl Read, limit: u64) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    let _ = pipe.take(limit + 1).read_to_end(&mut bytes);
+    let over = bytes.len() as u64 > limit;
+    (bytes, over)
+}
+
+fn folder_size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
+}
+
+/// git's transport is a child of its own, which would hold on to our end of the pipe.
+fn kill_group(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // A group that has just ended cannot be killed, which is as good.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
+/// What an upstream's git tells about its own progress.
+fn is_chatter(line: &str) -> bool {
+    ["remote: Enumerating", "remote: Counting", "remote: Compressing", "remote: Total", "Cloning into"]
+        .iter()
+        .any(|start| line.starts_with(start))
+}
+
+/// `Receiving objects:  42% (420/1000), 1.20 MiB | 2.00 MiB/s`: how many, of how many, and how much that is so far.
+fn progress(line: &str) -> Option<(u64, u64, Option<&str>)> {
+    let (counts, rest) = line.split_once("% (")?.1.split_once(')')?;
+    let (done, total) = counts.split_once('/')?;
+    let bytes = rest.strip_prefix(", ").and_then(|rest| rest.split(" |").next()).filter(|b| b.ends_with('B'));
+    Some((done.parse().ok()?, total.parse().ok()?, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_s_progress_is_read_with_and_without_bytes() {
+        for (line, read) in [
+            (
+                "Receiving objects:  42% (420/1000), 1.20 MiB | 2.00 MiB/s",
+                Some((420, 1000, Some("1.20 MiB"))),
+            ),
+            ("Resolving deltas: 100% (7/7), done.", Some((7, 7, None))),
+            ("Receiving objects:   0% (1/9)", Some((1, 9, None))),
+            ("fatal: no such thing", None),
+        ] {
+            assert_eq!(progress(line), read, "{line}");
+        }
+    }
+}
