@@ -1,0 +1,1 @@
+//! Archives, imports and documents that a stranger sends.

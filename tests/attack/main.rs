@@ -1,0 +1,12 @@
+//! What an attacker tried, one file for each who might: every test says what happens instead.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod archives;
+mod clients;
+mod data;
+mod outputs;
+mod recipes;
+mod upstreams;

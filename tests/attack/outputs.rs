@@ -1,0 +1,1 @@
+//! What a build leaves: names, links, ELF files.

@@ -1,0 +1,1 @@
+//! A recipe's script, in the sandbox.
