@@ -9,6 +9,7 @@ mod plan;
 mod recipes;
 mod registry;
 mod serve;
+mod store;
 mod terminal;
 mod verify;
 
@@ -87,6 +88,8 @@ enum Command {
     Cluster(cluster::Args),
     /// What is in the registry: tags, where they were, and what may go
     Registry(registry::Args),
+    /// The data folder itself: whether its halves belong together, and making the catalog again
+    Store(store::Args),
     /// List the recipes and their locked versions
     Recipes,
     #[command(external_subcommand)]
@@ -102,7 +105,7 @@ pub fn run() -> ExitCode {
         Err(e) => {
             if e.use_stderr() && arguments.iter().any(|a| a == "--json") {
                 let text = e.to_string();
-                print_error(text.lines().next().unwrap_or_default(), &[&text], ExitStatus::Usage);
+                print_error(text.lines().next().unwrap_or_default(), &[&text], None, ExitStatus::Usage);
             }
             e.exit()
         }
@@ -135,6 +138,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Mirror(args) => mirror::run(&cli.global, &args),
         Command::Cluster(args) => cluster::run(&cli.global, &args),
         Command::Registry(args) => registry::run(&cli.global, &args),
+        Command::Store(args) => store::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),
@@ -200,7 +204,15 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
 #[error(transparent)]
 struct Said(FarmError);
 
+/// An error that was shown already, on stderr and stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("it was shown")]
+struct Shown(ExitStatus);
+
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
+    if let Some(Shown(status)) = error.downcast_ref::<Shown>() {
+        return ExitCode::from(*status as u8);
+    }
     if let Some(Said(error)) = error.downcast_ref::<Said>() {
         terminal::error(&error.to_string());
         return ExitCode::from(error.exit_status() as u8);
@@ -209,15 +221,24 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     let sentence = chain.join(": ");
     terminal::error(&sentence);
+    let hint = error.downcast_ref::<FarmError>().and_then(FarmError::hint);
+    if let Some(hint) = &hint {
+        terminal::hint(hint);
+    }
     if json {
-        print_error(&sentence, &chain.iter().map(String::as_str).collect::<Vec<_>>(), status);
+        let causes: Vec<_> = chain.iter().map(String::as_str).collect();
+        print_error(&sentence, &causes, hint.as_deref(), status);
     }
     ExitCode::from(status as u8)
 }
 
-fn print_error(sentence: &str, causes: &[&str], status: ExitStatus) {
+fn print_error(sentence: &str, causes: &[&str], hint: Option<&str>, status: ExitStatus) {
+    let mut document = serde_json::json!({ "error": sentence, "causes": causes, "exit": status as u8 });
+    if let Some(hint) = hint {
+        document["hint"] = hint.into();
+    }
     // Nothing better can be done where stdout is closed.
-    let _ = print_json(&serde_json::json!({ "error": sentence, "causes": causes, "exit": status as u8 }));
+    let _ = print_json(&document);
 }
 
 #[cfg(test)]

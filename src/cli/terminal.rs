@@ -29,6 +29,11 @@ pub fn error(text: &str) {
     write(&format!("{label} {}", plain(text)));
 }
 
+/// What a person can do about an error.
+pub fn hint(text: &str) {
+    write(&format!("hint: {}", plain(text)));
+}
+
 fn write(line: &str) {
     // A closed stderr must not end a build.
     let _ = writeln!(std::io::stderr().lock(), "{line}");

@@ -165,6 +165,15 @@ impl FarmError {
         }
     }
 
+    /// What a person can do about it, in a sentence of its own.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::NotKept { first, .. } => first.hint(),
+            _ => None,
+        }
+    }
+
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }

@@ -35,6 +35,6 @@ pub use mirrors::MirrorRow;
 pub use open::{Farm, Options};
 pub use packages::Packages;
 pub use progress::{Notes, Progress, Quiet};
-pub use registry::words;
+pub use registry::{held_back, words};
 pub use report::{BuildReport, PlatformReport};
 pub use schedule::follow;

@@ -74,7 +74,8 @@ impl Farm {
         let (mender, metrics) = (upstreams.mender(&store), metrics.clone());
         self.runtime.spawn(async move {
             let scrubbing = scrub_on(&store, rate, &mender, &progress, &metrics);
-            tokio::join!(collect_often(&store, &rules, every, &progress, &metrics), scrubbing);
+            let collecting = collect_often(&store, &rules, every, &progress, &metrics);
+            tokio::join!(collecting, scrubbing, keep_catalog(&store, &progress));
         })
     }
 
@@ -99,8 +100,14 @@ async fn collect_often(
         let collected = store.collect(rules, open::now()).await;
         metrics.collected(collected.as_ref().ok());
         match collected {
-            Ok(gone) if gone == Collected::default() => {}
-            Ok(gone) => progress.note(&format!("collected: {}", words(&gone))),
+            Ok(gone) => {
+                for line in held_back(&gone) {
+                    progress.note(&line);
+                }
+                if !gone.is_nothing() {
+                    progress.note(&format!("collected: {}", words(&gone)));
+                }
+            }
             Err(e) => progress.note(&format!("not collected: {}", chain(&e))),
         }
         sleep(every.into()).await;
@@ -121,6 +128,13 @@ async fn scrub_on(
         let mut scrub = Scrub::new(store.clone(), Some(rate)).with_mender(mender.clone());
         let told = |part: &Scrubbed| {
             metrics.scrubbed(part);
+            if part.strays > 0 {
+                progress.note(&format!(
+                    "{} files that the catalog does not know were set aside in blobs/strays; \
+                     `hab-build store strays` lists them",
+                    part.strays
+                ));
+            }
             for digest in part.damaged.iter().chain(&part.missing) {
                 let what = if part.mended.contains(digest) {
                     "was damaged or gone; it was fetched again"
@@ -135,6 +149,33 @@ async fn scrub_on(
         }
         sleep(REST).await;
     }
+}
+
+/// Reads the whole catalog and copies it to beside the blobs, once a day. Never ends.
+async fn keep_catalog(store: &Store, progress: &Arc<dyn Progress>) {
+    loop {
+        let checked = match store.catalog.check().await {
+            Ok(()) => store.copy_catalog().await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = checked {
+            let hint = e.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            progress.note(&format!("the catalog was not copied: {}{hint}", chain(&e)));
+        }
+        sleep(REST).await;
+    }
+}
+
+/// Which repositories keep something for longer because of uploads in progress, for people.
+pub fn held_back(gone: &Collected) -> Vec<String> {
+    let line = |(repository, uploads, since): &(RepositoryName, usize, i64)| {
+        let minutes = (open::now() - since) / 60;
+        format!(
+            "{repository}: what became unneeded lately stays, because of uploads in progress: {uploads}, the oldest begun \
+             {minutes} minutes ago"
+        )
+    };
+    gone.held_back.iter().map(line).collect()
 }
 
 /// What a collection did, for people.

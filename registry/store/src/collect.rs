@@ -4,7 +4,7 @@
 //! away within it; what an index lists that is needed; what has something needed as its subject; and blobs that a
 //! needed manifest has, or that became members within the grace period. While a push is in progress in a repository,
 //! its clock stands at the start of the oldest upload. A blob is needed while any repository holds it, or its name was
-//! mirrored. See `catalog/collect.rs`.
+//! mirrored. An upload that nobody wrote to for an hour is abandoned, and holds nothing back. See `catalog/collect.rs`.
 //!
 //! What keeps this right while others write:
 //!
@@ -17,11 +17,19 @@
 //!   next collection.
 //! - Only files that came through a push are removed, whatever the catalog says.
 
+use std::time::Duration;
+
 use hab_oci::{Digest, RepositoryName, Tag};
 
 use crate::catalog::Sweep;
 use crate::store::blocking;
-use crate::{Result, Retain, Span, Store};
+use crate::{Result, Retain, Span, Store, UploadId};
+
+/// An upload that got nothing for this long is abandoned: whoever comes back to it pushes what belongs to it again.
+const SILENCE: Duration = Duration::from_secs(60 * 60);
+
+/// For how long an upload holds a collection back, in seconds, however slowly it goes on.
+const LONGEST: i64 = 24 * 60 * 60;
 
 /// What may go.
 #[derive(Clone, Debug)]
@@ -43,6 +51,9 @@ pub struct Collected {
     pub blobs: u64,
     /// How many bytes these files have.
     pub bytes: u64,
+    /// Repositories in which something stays a while longer because of uploads in progress, how many of these there are,
+    /// and when the oldest began, in unix seconds.
+    pub held_back: Vec<(RepositoryName, usize, i64)>,
 }
 
 impl Store {
@@ -50,7 +61,7 @@ impl Store {
     pub async fn collect(&self, rules: &Collection, now: i64) -> Result<Collected> {
         let blobs = self.blobs.clone();
         let _only = blocking(move || blobs.only_collector()).await?;
-        let mut sweep = self.catalog.sweep();
+        let mut sweep = self.catalog.sweep(now);
         let mut collected = self.sweep(&mut sweep, rules, now).await?;
         // Also what an earlier collection left when it was killed.
         for batch in sweep.doomed().await?.chunks(BATCH) {
@@ -66,7 +77,7 @@ impl Store {
     /// What [`Store::collect`] would do now: the same statements, in one transaction that is taken back. Writers wait
     /// for it; readers do not.
     pub async fn would_collect(&self, rules: &Collection, now: i64) -> Result<Collected> {
-        let mut sweep = self.catalog.dry_sweep().await?;
+        let mut sweep = self.catalog.dry_sweep(now).await?;
         let mut collected = self.sweep(&mut sweep, rules, now).await?;
         let (blobs, doomed) = (self.blobs.clone(), sweep.doomed().await?);
         let sizes =
@@ -89,10 +100,17 @@ impl Store {
     async fn sweep(&self, sweep: &mut Sweep, rules: &Collection, now: i64) -> Result<Collected> {
         let mut collected = Collected::default();
         for repository in &self.catalog.repository_names().await? {
-            for tag in sweep.expire_tags(repository, &rules.retain, now).await? {
+            for tag in sweep.expire_tags(repository, &rules.retain).await? {
                 collected.tags.push((repository.clone(), tag));
             }
-            let since = sweep.clock(repository, now).await? - rules.grace.seconds();
+            let mut uploads = sweep.uploads(repository).await?;
+            uploads.retain(|(_, started)| now - started < LONGEST);
+            let uploads = self.live_uploads(uploads).await?;
+            let oldest = uploads.iter().map(|(_, started)| *started).min().filter(|oldest| *oldest < now);
+            if let Some(oldest) = oldest {
+                collected.held_back.push((repository.clone(), uploads.len(), oldest));
+            }
+            let since = oldest.unwrap_or(now) - rules.grace.seconds();
             collected.manifests += sweep.drop_manifests(repository, since).await?;
             sweep.drop_members(repository, since).await?;
         }
@@ -101,7 +119,29 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Of some uploads those that somebody still writes to: one that was abandoned holds nothing back.
+    async fn live_uploads(&self, uploads: Vec<(UploadId, i64)>) -> Result<Vec<(UploadId, i64)>> {
+        if uploads.is_empty() {
+            return Ok(uploads);
+        }
+        let blobs = self.blobs.clone();
+        blocking(move || {
+            let live = |(id, _): &(UploadId, i64)| Ok(blobs.upload_silence(id)?.is_some_and(|it| it < SILENCE));
+            let marked = uploads.into_iter().map(|upload| Ok((live(&upload)?, upload)));
+            let marked = marked.collect::<Result<Vec<_>>>()?;
+            Ok(marked.into_iter().filter_map(|(live, upload)| live.then_some(upload)).collect())
+        })
+        .await
+    }
+}
+
 impl Collected {
+    /// Whether nothing went.
+    pub fn is_nothing(&self) -> bool {
+        self.tags.is_empty() && self.manifests == 0 && self.blobs == 0
+    }
+
     fn add(&mut self, file: Option<u64>) {
         if let Some(bytes) = file {
             self.blobs += 1;
@@ -120,8 +160,6 @@ pub(crate) fn behind(last: Option<&Digest>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hab_oci::{Digest, EdgeKind, OutlineError, RepositoryName, Tag};
 
-use crate::UploadId;
+use crate::{Mismatch, UploadId};
 
 /// Whose fault an [`Error`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +143,35 @@ pub enum Error {
         /// What the file should hold.
         digest: Digest,
     },
+    /// The catalog and the blobs of a data folder do not belong together.
+    #[error("cannot use {}: {mismatch}", data.display())]
+    Mismatch {
+        /// The data folder.
+        data: PathBuf,
+        /// How not.
+        mismatch: Mismatch,
+    },
+    /// The data folder is open in another process, and has to be ours alone.
+    #[error("{} is in use by another process; stop it first", data.display())]
+    InUseElsewhere {
+        /// The data folder.
+        data: PathBuf,
+    },
+    /// The catalog is damaged, or no database at all.
+    #[error("the catalog {} is damaged", path.display())]
+    CatalogDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A copy of the catalog was made and cannot be used.
+    #[error("the copy that was made of the catalog cannot be used: {why}")]
+    Copy {
+        /// Why not.
+        why: String,
+    },
     /// A later version of this program has written the catalog.
     #[error(
         "{} was written by a later version (its schema is {found}, this program knows {known}): use that version, or another data folder",
@@ -207,12 +236,70 @@ impl Error {
             | Self::NoSpace { .. }
             | Self::Io { .. }
             | Self::Damaged { .. }
+            | Self::Mismatch { .. }
+            | Self::InUseElsewhere { .. }
+            | Self::CatalogDamaged { .. }
+            | Self::Copy { .. }
             | Self::Newer { .. }
             | Self::Migrate { .. }
             | Self::Database { .. }
             | Self::Nonsense { .. }
             | Self::Worker(_) => Fault::Ours,
         }
+    }
+
+    /// What a person can do about it, in a sentence of its own.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Mismatch { mismatch, .. } => Some(mismatch.hint().to_owned()),
+            _ if self.is_catalog_damage() => Some(
+                "stop what uses the data folder, then run `hab-build store rebuild`: it makes the catalog again from its \
+                 newest copy and the journal beside the blobs; the damaged file is kept"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether the catalog's file is not the database that it was.
+    pub fn is_catalog_damage(&self) -> bool {
+        // SQLite's primary result codes: corrupt, and not a database. The extended ones have them in their low byte.
+        const DAMAGED: [i64; 2] = [11, 26];
+        let source = match self {
+            Self::CatalogDamaged { .. } | Self::Nonsense { .. } => return true,
+            Self::Database { doing: "be checked", source: sqlx::Error::Protocol(_) } => return true,
+            Self::Database { source, .. } => source,
+            Self::Migrate { source, .. } => match source.as_ref() {
+                sqlx::migrate::MigrateError::Execute(source)
+                | sqlx::migrate::MigrateError::ExecuteMigration(source, _) => source,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.and_then(|code| code.parse::<i64>().ok()).is_some_and(|code| DAMAGED.contains(&(code & 0xff)))
+    }
+
+    /// The same error with the catalog's path, if it says that the catalog is damaged.
+    pub(crate) fn in_catalog(self, path: &Path) -> Self {
+        match self {
+            Self::CatalogDamaged { .. } | Self::Nonsense { .. } => self,
+            _ if self.is_catalog_damage() => {
+                Self::CatalogDamaged { path: path.to_owned(), source: Box::new(self) }
+            }
+            _ => self,
+        }
+    }
+
+    /// It and what caused it, in one sentence.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
     }
 
     /// An input or output error, told apart from a full disk.

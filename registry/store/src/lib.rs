@@ -15,11 +15,15 @@ mod blobs;
 mod catalog;
 mod collect;
 mod error;
+mod halves;
+mod journal;
 mod pattern;
 mod pulls;
+mod rebuild;
 mod rules;
 mod scrub;
 mod store;
+mod strays;
 mod units;
 
 pub use blobs::{Blob, BlobWriter, Blobs, Mark, Upload, UploadId, UploadIdError};
@@ -28,12 +32,29 @@ pub use catalog::{
 };
 pub use collect::{Collected, Collection};
 pub use error::{Error, Fault};
+pub use halves::Mismatch;
 pub use pattern::{Pattern, PatternError};
 pub use pulls::Pulls;
+pub use rebuild::{Accepted, Rebuild, Rebuilt, Status, accept};
 pub use rules::{Retain, Tags};
 pub use scrub::{Mender, Mending, Scrub, Scrubbed};
+pub use strays::Stray;
 pub use store::{Gaps, NewManifest, Publication, Store};
 pub use units::{AmountError, Bytes, Span};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// 128 random bits as 32 hexadecimal digits: for names that nobody can guess, and that never come twice.
+pub(crate) fn random_hex() -> Result<String> {
+    let mut bits = [0; 16];
+    rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::io("read", "the system's random numbers".as_ref())(e.into()))?;
+    Ok(hex::encode(bits))
+}
+
+/// Now, in unix seconds.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

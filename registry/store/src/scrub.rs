@@ -4,8 +4,8 @@
 //! it again, which mends it. In this order, so that a kill between the two leaves a blob without a file, which the next
 //! pass finds and marks; the other way round a push could believe the damaged file.
 //!
-//! A scrub also removes what no collection knows of: loose files (see `blobs/loose.rs`) that the catalog never named,
-//! because the push that wrote them was refused, or killed before it was recorded.
+//! A scrub also sets aside what the catalog does not know: loose files (see `blobs/loose.rs`) that it does not name, most
+//! often because the push that wrote them was refused, or killed before it was recorded. See `strays.rs`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct Scrubbed {
     pub missing: Vec<Digest>,
     /// Those that are there again, some of them damaged in an earlier pass.
     pub mended: Vec<Digest>,
-    /// Files removed that no push finished.
+    /// Files set aside because the catalog does not know them.
     pub strays: u64,
 }
 
@@ -109,7 +109,7 @@ impl Scrub {
             let suspect = Arc::new(suspect);
             found.files += 1;
             if self.is_whole(&digest, &suspect, &mut found.bytes).await? {
-                found.strays += u64::from(self.remove_stray(&digest, &suspect).await?);
+                found.strays += u64::from(self.is_stray(&digest, &suspect).await?);
             } else if self.set_aside(&digest, suspect, now).await? {
                 found.damaged.push(digest.clone());
                 self.mend(digest, found).await?;
@@ -194,12 +194,12 @@ impl Scrub {
         Ok(true)
     }
 
-    async fn remove_stray(&self, digest: &Digest, suspect: &Suspect) -> Result<bool> {
+    async fn is_stray(&self, digest: &Digest, suspect: &Suspect) -> Result<bool> {
         let (blobs, key) = (self.store.blobs.clone(), digest.clone());
         if !suspect.is_older(STRAY) || blocking(move || blobs.loose(&key)).await?.is_none() {
             return Ok(false);
         }
-        Ok(self.store.remove_unnamed(digest).await?.is_some())
+        self.store.set_stray_aside(digest, suspect).await
     }
 
     async fn mend(&self, digest: Digest, found: &mut Scrubbed) -> Result<()> {

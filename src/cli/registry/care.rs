@@ -4,18 +4,27 @@ use hab_store::Bytes;
 use serde_json::json;
 
 use crate::cli::{Global, Said, print_json, terminal};
-use crate::farm::{Farm, FarmError, words};
+use crate::farm::{Farm, FarmError, held_back, words};
 
 pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
     let gone = farm.collect(dry_run)?;
     for (repository, tag) in &gone.tags {
         terminal::say(&format!("{repository}:{tag}"));
     }
+    for line in held_back(&gone) {
+        terminal::say(&line);
+    }
     let verb = if dry_run { "would be removed" } else { "removed" };
     terminal::say(&format!("{} {verb}", words(&gone)));
     let tags: Vec<_> = gone.tags.iter().map(|(name, tag)| format!("{name}:{tag}")).collect();
-    let report =
-        json!({ "tags": tags, "manifests": gone.manifests, "blobs": gone.blobs, "bytes": gone.bytes });
+    let held: Vec<_> = gone
+        .held_back
+        .iter()
+        .map(|(name, uploads, since)| json!({ "repository": name.to_string(), "uploads": uploads, "since": since }))
+        .collect();
+    let report = json!({
+        "tags": tags, "manifests": gone.manifests, "blobs": gone.blobs, "bytes": gone.bytes, "held_back": held,
+    });
     if global.json { print_json(&report) } else { Ok(()) }
 }
 
@@ -28,7 +37,7 @@ pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Resul
         }
     }
     let (files, bytes, strays) = (found.files, found.bytes, found.strays);
-    terminal::say(&format!("{files} files of {bytes} bytes hashed; {strays} that no push finished removed"));
+    terminal::say(&format!("{files} files of {bytes} bytes hashed; {strays} that the catalog does not know set aside"));
     if global.json {
         print_json(&json!({
             "files": files, "bytes": bytes, "damaged": found.damaged, "missing": found.missing, "mended": found.mended,

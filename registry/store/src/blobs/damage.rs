@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use hab_oci::{Algorithm, Digest};
@@ -104,7 +105,18 @@ impl Blobs {
     }
 
     /// Moves a file away that was found to be something else, unless another one has taken its place since.
-    pub(crate) fn set_aside(&self, digest: &Digest, suspect: &Suspect, _alone: &Alone) -> Result<bool> {
+    pub(crate) fn set_aside(&self, digest: &Digest, suspect: &Suspect, alone: &Alone) -> Result<bool> {
+        self.move_away(digest, suspect, &self.damaged(digest), alone)
+    }
+
+    /// Moves a file from its place, unless another one has taken that since.
+    pub(crate) fn move_away(
+        &self,
+        digest: &Digest,
+        suspect: &Suspect,
+        to: &Path,
+        _alone: &Alone,
+    ) -> Result<bool> {
         let path = self.path(digest);
         match fs::metadata(&path) {
             Ok(found) if found.ino() == suspect.inode => {}
@@ -112,9 +124,8 @@ impl Blobs {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(Error::io("look at", &path)(e)),
         }
-        let aside = self.damaged(digest);
-        fs::rename(&path, &aside).map_err(Error::io("rename a file to", &aside))?;
-        sync_folder_of(&aside)?;
+        fs::rename(&path, to).map_err(Error::io("rename a file to", to))?;
+        sync_folder_of(to)?;
         sync_folder_of(&path)?;
         Ok(true)
     }

@@ -17,9 +17,10 @@ use hab_oci::{Algorithm, Digest, Hasher};
 
 use crate::{Error, Result};
 pub(crate) use damage::{Stripe, Suspect};
-pub(crate) use loose::Keeping;
+pub(crate) use loose::{Alone, Keeping};
 pub use upload::{Mark, Upload, UploadId, UploadIdError};
 pub use writer::BlobWriter;
+pub(crate) use writer::{ensure_folder_of, sync_folder_of};
 
 /// The folder `<data>/blobs`: `sha256/ab/<hex>` and `sha512/ab/<hex>` are finished, immutable and synced; `tmp/` and
 /// `uploads/` are not, and nothing ever reads them by a digest. `damaged/` has files that were found to be something else.
@@ -94,7 +95,7 @@ impl Blobs {
     /// Opens `<data_dir>/blobs`, making it where it is missing, and removes what dead writers left in `tmp`.
     pub fn open(data_dir: &Path) -> Result<Self> {
         let root = data_dir.join("blobs");
-        for folder in ["tmp", "uploads", "damaged", "sha256", "sha512"] {
+        for folder in ["tmp", "uploads", "damaged", "strays", "sha256", "sha512"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         }
@@ -218,6 +219,42 @@ impl Blobs {
     /// Where the file of a digest goes that was found to be something else.
     pub(crate) fn damaged(&self, digest: &Digest) -> PathBuf {
         self.shared.root.join("damaged").join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.shared.root
+    }
+
+    /// Which farm's blobs these are, if that was ever said.
+    pub(crate) fn farm(&self) -> Result<Option<String>> {
+        let path = self.shared.root.join("farm");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|farm| !farm.is_empty())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
+    }
+
+    pub(crate) fn set_farm(&self, farm: &str) -> Result<()> {
+        let (path, scratch) = (self.shared.root.join("farm"), self.shared.root.join("farm.new"));
+        fs::write(&scratch, format!("{farm}\n")).map_err(Error::io("write", &scratch))?;
+        File::open(&scratch).and_then(|file| file.sync_all()).map_err(Error::io("write", &scratch))?;
+        fs::rename(&scratch, &path).map_err(Error::io("rename a file to", &path))?;
+        sync_folder_of(&path)
+    }
+
+    /// Whether there is any blob.
+    pub(crate) fn any(&self) -> Result<bool> {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let folder = self.shared.root.join(algorithm.name());
+            for stripe in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+                let stripe = stripe.map_err(Error::io("list", &folder))?.path();
+                if fs::read_dir(&stripe).map_err(Error::io("list", &stripe))?.next().is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn tmp(&self) -> PathBuf {

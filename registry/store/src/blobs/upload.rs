@@ -7,6 +7,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::MutexGuard;
+use std::time::{Duration, SystemTime};
 
 use hab_oci::{Algorithm, Digest};
 
@@ -25,10 +26,7 @@ pub struct UploadIdError;
 
 impl UploadId {
     fn random() -> Result<Self> {
-        let mut bits = [0; 16];
-        rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| Error::io("read", "the system's random numbers".as_ref())(e.into()))?;
-        Ok(Self(hex::encode(bits).into()))
+        Ok(Self(crate::random_hex()?.into()))
     }
 
     /// The digits.
@@ -79,6 +77,19 @@ impl Blobs {
         OpenOptions::new().write(true).create_new(true).open(&path).map_err(Error::io("create", &path))?;
         self.parked().insert(id.clone(), Tally::new(Algorithm::Sha256));
         Ok(id)
+    }
+
+    /// For how long nothing came for an upload; `None` if there is none.
+    pub(crate) fn upload_silence(&self, id: &UploadId) -> Result<Option<Duration>> {
+        let path = self.upload_path(id);
+        match fs::metadata(&path) {
+            Ok(found) => {
+                let written = found.modified().map_err(Error::io("look at", &path))?;
+                Ok(Some(SystemTime::now().duration_since(written).unwrap_or_default()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("look at", &path)(e)),
+        }
     }
 
     /// Opens an upload to go on with it. Its running hash is the one of this process, or else the one that

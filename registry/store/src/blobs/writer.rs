@@ -143,7 +143,7 @@ pub(super) fn seal(file: &File, path: &Path, keeping: Keeping) -> Result<()> {
 }
 
 /// Makes the folder that a blob belongs into.
-pub(super) fn ensure_folder_of(target: &Path) -> Result<()> {
+pub(crate) fn ensure_folder_of(target: &Path) -> Result<()> {
     let Some(folder) = target.parent() else { return Ok(()) };
     match fs::create_dir(folder) {
         Ok(()) => sync_folder_of(folder),
@@ -154,7 +154,7 @@ pub(super) fn ensure_folder_of(target: &Path) -> Result<()> {
 
 /// A rename is on disk only when its folder is. Also done for a blob that was there already: the one who renamed it
 /// may not have come this far.
-pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> Result<()> {
     let Some(folder) = path.parent() else { return Ok(()) };
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("write", folder))
 }

@@ -1,15 +1,17 @@
 //! The statements of a collection; `crate::collect` says why they are right.
 
 use std::collections::BTreeSet;
+use std::mem::take;
 use std::ops::DerefMut;
 
 use hab_oci::{Digest, RepositoryName, Tag};
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 
 use super::needed::{dead_manifests, delete, is_listed, is_needed, lists};
-use super::{Catalog, Connection, Tx, digest, listing, tags};
+use super::{Catalog, Connection, Tx, digest, listing, manifests, repositories, tags};
 use crate::collect::{BATCH, behind};
-use crate::{Error, Result, Retain};
+use crate::journal::Change;
+use crate::{Error, Result, Retain, UploadId};
 
 /// One collection's way through the catalog: reads on snapshots, writes in transactions of [`BATCH`] rows. A dry one
 /// does both in one transaction that is never committed.
@@ -17,16 +19,20 @@ use crate::{Error, Result, Retain};
 pub(crate) struct Sweep {
     catalog: Catalog,
     open: Option<Tx>,
+    /// What `open` changes.
+    changes: Vec<Change>,
+    /// In unix seconds.
+    now: i64,
     dry: bool,
 }
 
 impl Catalog {
-    pub(crate) fn sweep(&self) -> Sweep {
-        Sweep { catalog: self.clone(), open: None, dry: false }
+    pub(crate) fn sweep(&self, now: i64) -> Sweep {
+        Sweep { catalog: self.clone(), open: None, changes: Vec::new(), now, dry: false }
     }
 
-    pub(crate) async fn dry_sweep(&self) -> Result<Sweep> {
-        Ok(Sweep { catalog: self.clone(), open: Some(self.begin().await?), dry: true })
+    pub(crate) async fn dry_sweep(&self, now: i64) -> Result<Sweep> {
+        Ok(Sweep { open: Some(self.begin().await?), dry: true, ..self.sweep(now) })
     }
 
     /// Whether there is a blob with this digest.
@@ -62,7 +68,7 @@ impl Sweep {
     /// Ends a batch.
     pub(crate) async fn settle(&mut self) -> Result<()> {
         match self.open.take_if(|_| !self.dry) {
-            Some(tx) => self.catalog.commit(tx).await,
+            Some(tx) => self.catalog.commit_changes(tx, self.now, take(&mut self.changes)).await,
             None => Ok(()),
         }
     }
@@ -72,8 +78,8 @@ impl Sweep {
         &mut self,
         repository: &RepositoryName,
         rules: &[Retain],
-        now: i64,
     ) -> Result<Vec<Tag>> {
+        let now = self.now;
         if !rules.iter().any(|rule| rule.tags.repository.matches(repository.as_str())) {
             return Ok(Vec::new());
         }
@@ -86,6 +92,7 @@ impl Sweep {
                 if tags::moved(connection, repository, &row.tag).await? == Some(row.moved)
                     && tags::remove(connection, &immutable, repository, &row.tag, now).await?
                 {
+                    self.changes.push(tags::moves(repository, &row.tag, None));
                     gone.push(row.tag.clone());
                 }
             }
@@ -94,14 +101,19 @@ impl Sweep {
         Ok(gone)
     }
 
-    /// Now, or when the oldest push that is in progress in the repository began.
-    pub(crate) async fn clock(&mut self, repository: &RepositoryName, now: i64) -> Result<i64> {
-        let oldest: Option<i64> = query_scalar("SELECT MIN(started) FROM uploads WHERE repository = $1")
-            .bind(repository.as_str())
-            .fetch_one(&mut **self.read().await?)
-            .await
-            .map_err(Error::database("find the oldest upload"))?;
-        Ok(oldest.map_or(now, |started| started.min(now)))
+    /// The uploads of a repository and when each began, in unix seconds; the oldest first.
+    pub(crate) async fn uploads(&mut self, repository: &RepositoryName) -> Result<Vec<(UploadId, i64)>> {
+        let rows: Vec<(String, i64)> =
+            query_as("SELECT id, started FROM uploads WHERE repository = $1 ORDER BY started, id")
+                .bind(repository.as_str())
+                .fetch_all(&mut **self.read().await?)
+                .await
+                .map_err(Error::database("list a repository's uploads"))?;
+        let upload = |(name, started): (String, i64)| match name.parse() {
+            Ok(id) => Ok((id, started)),
+            Err(_) => Err(Error::Nonsense { what: "upload", value: name }),
+        };
+        rows.into_iter().map(upload).collect()
     }
 
     /// Deletes the manifests that nothing needs and that are not younger than `since`.
@@ -122,6 +134,7 @@ impl Sweep {
                 queue.extend(lists(connection, repository, &manifest).await?);
                 delete(connection, repository, &manifest).await?;
                 left.remove(&manifest);
+                self.changes.push(manifests::no_manifest(repository, &digest(manifest)?));
                 dropped += 1;
             }
             batch += 1;
@@ -136,6 +149,7 @@ impl Sweep {
             let connection = self.write().await?;
             if !is_needed(connection, repository, &manifest, since).await? {
                 delete(connection, repository, &manifest).await?;
+                self.changes.push(manifests::no_manifest(repository, &digest(manifest)?));
                 dropped += 1;
             }
         }
@@ -162,13 +176,17 @@ impl Sweep {
             let Some(end) = unused.last() else { return Ok(()) };
             last = Some(digest(end.clone())?);
             for member in unused {
-                query(sqlx::AssertSqlSafe(format!("DELETE FROM {UNUSED} AND digest = $3")))
+                let gone = query(sqlx::AssertSqlSafe(format!("DELETE FROM {UNUSED} AND digest = $3")))
                     .bind(repository.as_str())
                     .bind(since)
-                    .bind(member)
+                    .bind(&member)
                     .execute(self.write().await?)
                     .await
-                    .map_err(Error::database("take a blob out of a repository"))?;
+                    .map_err(Error::database("take a blob out of a repository"))?
+                    .rows_affected();
+                if gone > 0 {
+                    self.changes.push(repositories::leaves(repository, &digest(member)?));
+                }
             }
             self.settle().await?;
         }

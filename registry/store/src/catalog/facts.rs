@@ -4,6 +4,7 @@ use hab_oci::Digest;
 use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Connection, digest, size, stored};
+use crate::journal::Change;
 use crate::{Error, Result};
 
 /// A name was these bytes.
@@ -29,16 +30,10 @@ impl Catalog {
 
     /// Records that a plan was finished; a later result replaces an earlier one. Times are unix seconds.
     pub async fn record_build(&self, plan: &Digest, result: &str, started: i64, finished: i64) -> Result<()> {
-        let record = query(
-            "INSERT INTO builds (plan, result, started, finished) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (plan) DO UPDATE
-             SET result = excluded.result, started = excluded.started, finished = excluded.finished",
-        )
-        .bind(plan.to_string())
-        .bind(result)
-        .bind(started)
-        .bind(finished);
-        self.execute(record, "record a build").await
+        let mut tx = self.begin().await?;
+        insert_build(&mut tx, plan, result, started, finished).await?;
+        let change = Change::Build { plan: plan.clone(), result: result.to_owned(), started, finished };
+        self.commit_changes(tx, finished, vec![change]).await
     }
 
     /// Remembers that `name` was these bytes at `at` (unix seconds). `true` if that is news: the name was never seen,
@@ -55,19 +50,10 @@ impl Catalog {
         if last(&mut tx, kind, name).await?.as_ref() == Some(digest) {
             return Ok(false);
         }
-        query(
-            "INSERT INTO mirrored (kind, name, seq, digest, size, first_seen)
-             SELECT $1, $2, COALESCE(MAX(seq), 0) + 1, $3, $4, $5 FROM mirrored WHERE kind = $1 AND name = $2",
-        )
-        .bind(kind)
-        .bind(name)
-        .bind(digest.to_string())
-        .bind(stored(size))
-        .bind(at)
-        .execute(&mut *tx)
-        .await
-        .map_err(Error::database("remember a name"))?;
-        self.commit(tx).await?;
+        add(&mut tx, kind, name, digest, size, at).await?;
+        let change =
+            Change::Name { kind: kind.to_owned(), name: name.to_owned(), digest: digest.clone(), size };
+        self.commit_changes(tx, at, vec![change]).await?;
         Ok(true)
     }
 
@@ -119,7 +105,52 @@ impl Catalog {
     }
 }
 
-async fn last(connection: &mut Connection, kind: &str, name: &str) -> Result<Option<Digest>> {
+pub(super) async fn insert_build(
+    connection: &mut Connection,
+    plan: &Digest,
+    result: &str,
+    started: i64,
+    finished: i64,
+) -> Result<()> {
+    query(
+        "INSERT INTO builds (plan, result, started, finished) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (plan) DO UPDATE
+         SET result = excluded.result, started = excluded.started, finished = excluded.finished",
+    )
+    .bind(plan.to_string())
+    .bind(result)
+    .bind(started)
+    .bind(finished)
+    .execute(connection)
+    .await
+    .map_err(Error::database("record a build"))?;
+    Ok(())
+}
+
+pub(super) async fn add(
+    connection: &mut Connection,
+    kind: &str,
+    name: &str,
+    digest: &Digest,
+    size: u64,
+    at: i64,
+) -> Result<()> {
+    query(
+        "INSERT INTO mirrored (kind, name, seq, digest, size, first_seen)
+         SELECT $1, $2, COALESCE(MAX(seq), 0) + 1, $3, $4, $5 FROM mirrored WHERE kind = $1 AND name = $2",
+    )
+    .bind(kind)
+    .bind(name)
+    .bind(digest.to_string())
+    .bind(stored(size))
+    .bind(at)
+    .execute(connection)
+    .await
+    .map_err(Error::database("remember a name"))?;
+    Ok(())
+}
+
+pub(super) async fn last(connection: &mut Connection, kind: &str, name: &str) -> Result<Option<Digest>> {
     let text: Option<String> =
         query_scalar("SELECT digest FROM mirrored WHERE kind = $1 AND name = $2 ORDER BY seq DESC LIMIT 1")
             .bind(kind)

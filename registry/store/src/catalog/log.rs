@@ -86,6 +86,11 @@ impl Watch {
         Self { options, looks: Batch::default(), connection: Mutex::default() }
     }
 
+    /// Another connection of the same kind.
+    pub(super) async fn connect(&self) -> Result<SqliteConnection> {
+        self.options.connect().await.map_err(Error::database("be opened for reading"))
+    }
+
     /// The version after everything that was committed before this call.
     pub(super) async fn version(&self) -> Result<Version> {
         self.looks.run(async || self.look().await).await

@@ -6,6 +6,7 @@ use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Connection, digest, repositories, size, stored, tags};
+use crate::journal::Change;
 use crate::{Error, Gaps, Result};
 
 /// Of two pulls within this time, in seconds, one is recorded.
@@ -149,8 +150,11 @@ impl Catalog {
             .fetch_all(&mut *tx)
             .await
             .map_err(Error::database("find a manifest's tags"))?;
+        let mut changes = Vec::new();
         for tag in tags {
-            tags::remove(&mut tx, &self.immutable, repository, &tags::tag(tag)?, at).await?;
+            let tag = tags::tag(tag)?;
+            tags::remove(&mut tx, &self.immutable, repository, &tag, at).await?;
+            changes.push(tags::moves(repository, &tag, None));
         }
         let removed = query("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
             .bind(repository.as_str())
@@ -159,7 +163,10 @@ impl Catalog {
             .await
             .map_err(Error::database("delete a manifest"))?
             .rows_affected();
-        self.commit(tx).await?;
+        if removed > 0 {
+            changes.push(no_manifest(repository, manifest));
+        }
+        self.commit_changes(tx, at, changes).await?;
         Ok(removed > 0)
     }
 
@@ -201,15 +208,32 @@ impl Catalog {
         for (tag, to) in facts.tags {
             tags::point(&mut tx, &self.immutable, repository, tag, to, at).await?;
         }
-        self.commit(tx).await
+        self.commit_changes(tx, at, facts.changes()).await
     }
+}
+
+impl Facts<'_> {
+    fn changes(&self) -> Vec<Change> {
+        let blobs = self.blobs.iter().map(|(digest, size, _)| repositories::holds(self.repository, digest, *size));
+        let manifests = self.manifests.iter().map(|manifest| Change::Manifest {
+            repository: self.repository.to_string(),
+            digest: manifest.digest.clone(),
+            media_type: manifest.outline.media_type.to_owned(),
+        });
+        let tags = self.tags.iter().map(|(tag, to)| tags::moves(self.repository, tag, Some(to)));
+        blobs.chain(manifests).chain(tags).collect()
+    }
+}
+
+pub(super) fn no_manifest(repository: &RepositoryName, digest: &Digest) -> Change {
+    Change::NoManifest { repository: repository.to_string(), digest: digest.clone() }
 }
 
 fn record((text, media_type, bytes): (String, String, i64)) -> Result<ManifestRecord> {
     Ok(ManifestRecord { digest: digest(text)?, media_type, size: size(bytes) })
 }
 
-async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Reading, at: i64) -> Result<()> {
+pub(super) async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Reading, at: i64) -> Result<()> {
     let outline = &manifest.outline;
     repositories::ensure_blob(tx, &manifest.digest, manifest.size, Some(outline.media_type), at).await?;
     // The annotations are a map of texts: writing them cannot fail.
@@ -235,7 +259,7 @@ async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Rea
     Ok(())
 }
 
-async fn insert_edges(
+pub(super) async fn insert_edges(
     tx: &mut Connection,
     repository: &RepositoryName,
     manifest: &Reading,

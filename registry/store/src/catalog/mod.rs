@@ -7,18 +7,19 @@
 mod collect;
 mod damage;
 mod facts;
+mod identity;
 mod listing;
 mod log;
 mod manifests;
 mod naming;
 mod needed;
+mod replay;
 mod repositories;
 mod tags;
 mod uploads;
 mod writer;
 
-use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +30,11 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Execute, Executor as _, Sqlite};
 
+use crate::journal::{Change, Journal};
 use crate::{Error, Result, Tags};
 pub(crate) use collect::Sweep;
 pub use facts::Mirrored;
+pub(crate) use identity::examine;
 pub use listing::{RepositoryRow, TagRow, Totals};
 pub use log::Version;
 use log::{Log, Watch};
@@ -53,6 +56,8 @@ pub struct Catalog {
     readers: SqlitePool,
     log: Arc<Log>,
     watch: Arc<Watch>,
+    journal: Arc<Journal>,
+    path: Arc<Path>,
     /// Tags that stay where they are.
     immutable: Arc<[Tags]>,
 }
@@ -62,10 +67,16 @@ type Engine = Sqlite;
 type Connection = <Engine as sqlx::Database>::Connection;
 
 impl Catalog {
-    /// Opens the catalog, making it or bringing it to this version's schema where needed.
+    /// Opens the catalog, making it or bringing it to this version's schema where needed. What it says of its farm is
+    /// not looked at: that is [`crate::Store::open`]'s, which holds the lock of whoever opens.
     ///
-    /// [`Error::Newer`] if a later version wrote it.
-    pub async fn open(path: &Path) -> Result<Self> {
+    /// [`Error::Newer`] if a later version wrote it, [`Error::CatalogDamaged`] if it is no database or a damaged one.
+    pub(crate) async fn open(path: &Path, journal: Journal) -> Result<Self> {
+        let opened = Self::connect(path, journal).await;
+        opened.map_err(|e| e.in_catalog(path))
+    }
+
+    async fn connect(path: &Path, journal: Journal) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -74,11 +85,9 @@ impl Catalog {
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        let lock = lock_beside(path.with_extension("lock")).await?;
         let mut writer = options.connect().await.map_err(Error::database("be opened"))?;
         MIGRATOR.run(&mut writer).await.map_err(|e| refuse(path, e))?;
         let writer = Arc::new(Writer::new(options.clone(), writer));
-        drop(lock);
         let options = options.pragma("query_only", "ON");
         let watch = Arc::new(Watch::new(options.clone()));
         let readers = SqlitePoolOptions::new()
@@ -90,7 +99,20 @@ impl Catalog {
             .map_err(Error::database("be opened for reading"))?;
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        Ok(Self { writer, readers, log: Arc::new(Log::new(log.into())), watch, immutable: Arc::new([]) })
+        Ok(Self {
+            writer,
+            readers,
+            log: Arc::new(Log::new(log.into())),
+            watch,
+            journal: Arc::new(journal),
+            path: path.into(),
+            immutable: Arc::new([]),
+        })
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The same catalog, in which these tags stay where they are once they exist.
@@ -126,6 +148,23 @@ impl Catalog {
         self.log.sync().await
     }
 
+    /// The same of a transaction that changes facts: it counts one change more, and the journal has it before the catalog.
+    async fn commit_changes(&self, mut tx: Tx, at: i64, changes: Vec<Change>) -> Result<()> {
+        if changes.is_empty() {
+            return self.commit(tx).await;
+        }
+        let (number, segment) = identity::count(&mut tx).await?;
+        // A few hundred bytes into the page cache: not worth a thread.
+        let written = self.journal.append(segment, number, at, changes)?;
+        let committed = tx.commit().await;
+        if committed.is_err() {
+            // The error that matters is the first one.
+            let _ = self.journal.take_back(written);
+        }
+        committed?;
+        self.log.sync().await
+    }
+
     /// A transaction of one statement.
     async fn execute<'q>(&self, statement: impl Execute<'q, Engine> + 'q, what: &'static str) -> Result<()> {
         self.execute_unsynced(statement, what).await?;
@@ -143,17 +182,6 @@ impl Catalog {
         tx.give_back();
         Ok(())
     }
-}
-
-/// Two processes that open a new folder at once must not both make the schema.
-async fn lock_beside(path: PathBuf) -> Result<std::fs::File> {
-    let lock = move || {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(Error::io("open", &path))?;
-        file.lock().map_err(Error::io("lock", &path))?;
-        Ok(file)
-    };
-    tokio::task::spawn_blocking(lock).await.map_err(Error::Worker)?
 }
 
 fn refuse(path: &Path, error: MigrateError) -> Error {

@@ -5,6 +5,7 @@ use sqlx::query;
 use sqlx::query_scalar;
 
 use super::{Catalog, Connection, size, stored};
+use crate::journal::Change;
 use crate::{Error, Result};
 
 impl Catalog {
@@ -35,7 +36,7 @@ impl Catalog {
     ) -> Result<()> {
         let mut tx = self.begin().await?;
         link(&mut tx, repository, digest, size, at).await?;
-        self.commit(tx).await
+        self.commit_changes(tx, at, vec![holds(repository, digest, size)]).await
     }
 
     /// A repository that holds a blob, if any does.
@@ -75,12 +76,10 @@ impl Catalog {
         at: i64,
     ) -> Result<bool> {
         let mut tx = self.begin().await?;
-        if member(&mut tx, from, digest).await?.is_none() {
-            return Ok(false);
-        }
+        let Some(size) = member(&mut tx, from, digest).await? else { return Ok(false) };
         ensure_repository(&mut tx, to, at).await?;
         join(&mut tx, to, digest, at).await?;
-        self.commit(tx).await?;
+        self.commit_changes(tx, at, vec![holds(to, digest, size)]).await?;
         Ok(true)
     }
 
@@ -107,9 +106,18 @@ impl Catalog {
             .await
             .map_err(Error::database("remove a blob"))?
             .rows_affected();
-        self.commit(tx).await?;
+        let changes = if removed > 0 { vec![leaves(repository, digest)] } else { Vec::new() };
+        self.commit_changes(tx, crate::now(), changes).await?;
         Ok(removed > 0)
     }
+}
+
+pub(super) fn holds(repository: &RepositoryName, digest: &Digest, size: u64) -> Change {
+    Change::Holds { repository: repository.to_string(), digest: digest.clone(), size }
+}
+
+pub(super) fn leaves(repository: &RepositoryName, digest: &Digest) -> Change {
+    Change::Leaves { repository: repository.to_string(), digest: digest.clone() }
 }
 
 pub(super) async fn link(

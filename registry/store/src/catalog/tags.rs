@@ -7,6 +7,7 @@ use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Connection, digest, manifests};
+use crate::journal::Change;
 use crate::{Error, Result, Tags};
 
 /// One move of a tag.
@@ -48,7 +49,8 @@ impl Catalog {
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, at: i64) -> Result<bool> {
         let mut tx = self.begin().await?;
         let removed = remove(&mut tx, &self.immutable, repository, tag, at).await?;
-        self.commit(tx).await?;
+        let changes = if removed { vec![moves(repository, tag, None)] } else { Vec::new() };
+        self.commit_changes(tx, at, changes).await?;
         Ok(removed)
     }
 
@@ -65,8 +67,8 @@ impl Catalog {
         at: i64,
     ) -> Result<Digest> {
         let mut tx = self.begin().await?;
-        let moves = history(&mut tx, repository, tag).await?;
-        let to = back.find(&moves).ok_or_else(|| Error::NeverThere {
+        let past = history(&mut tx, repository, tag).await?;
+        let to = back.find(&past).ok_or_else(|| Error::NeverThere {
             repository: repository.clone(),
             tag: tag.clone(),
             wanted: back.to_string(),
@@ -75,7 +77,7 @@ impl Catalog {
             return Err(Error::NotHeld { repository: repository.clone(), tag: tag.clone(), digest: to });
         }
         point(&mut tx, &self.immutable, repository, tag, &to, at).await?;
-        self.commit(tx).await?;
+        self.commit_changes(tx, at, vec![moves(repository, tag, Some(&to))]).await?;
         Ok(to)
     }
 }
@@ -127,6 +129,10 @@ impl Back {
             }
         }
     }
+}
+
+pub(super) fn moves(repository: &RepositoryName, tag: &Tag, digest: Option<&Digest>) -> Change {
+    Change::Tag { repository: repository.to_string(), tag: tag.to_string(), digest: digest.cloned() }
 }
 
 pub(super) fn tag(name: String) -> Result<Tag> {

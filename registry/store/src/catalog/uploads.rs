@@ -46,7 +46,7 @@ impl Catalog {
         let mut tx = self.begin().await?;
         repositories::link(&mut tx, repository, digest, size, at).await?;
         end(&mut tx, id).await?;
-        self.commit(tx).await
+        self.commit_changes(tx, at, vec![repositories::holds(repository, digest, size)]).await
     }
 
     /// Uploads that were started before a time, in unix seconds.

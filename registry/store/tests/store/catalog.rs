@@ -121,7 +121,9 @@ async fn a_file_that_is_no_catalog_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.sqlite");
     std::fs::write(&file, "not a database, and long enough to be looked at as one".repeat(40)).unwrap();
-    assert!(Store::open(folder.path()).await.is_err());
+    let error = Store::open(folder.path()).await.unwrap_err();
+    assert!(error.to_string().contains("catalog.sqlite is damaged"), "{error}");
+    assert!(error.hint().unwrap().contains("hab-build store rebuild"), "{error:?}");
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"));
 }
 
@@ -178,6 +180,7 @@ async fn a_catalog_of_the_first_schema_is_brought_to_this_one_with_all_it_holds(
         sqlx::query(sql).bind(digest.to_string()).execute(&pool).await.unwrap();
     }
     pool.close().await;
+    hab_store::Blobs::open(folder.path()).unwrap().put(b"abc").unwrap();
     let store = Store::open(folder.path()).await.unwrap();
     assert_eq!(store.catalog.blob(&repository(), &digest).await.unwrap(), Some(3));
     let rows = store.catalog.tag_rows(&repository()).await.unwrap();

@@ -4,6 +4,7 @@
 mod blobs;
 mod catalog;
 mod collect;
+mod halves;
 mod harness;
 mod kills;
 mod model;

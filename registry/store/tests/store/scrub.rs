@@ -127,7 +127,7 @@ async fn who_can_get_the_bytes_again_is_asked_and_not_believed() {
 }
 
 #[tokio::test]
-async fn what_no_push_finished_goes_when_it_is_old_and_nothing_else_does() {
+async fn what_the_catalog_does_not_know_is_set_aside_when_it_is_old_and_goes_by_a_persons_word_alone() {
     let world = World::new().await;
     let store = &world.store;
     let image = Image::new("one");
@@ -149,6 +149,13 @@ async fn what_no_push_finished_goes_when_it_is_old_and_nothing_else_does() {
     assert_eq!(store.blobs.get(image.digest()).unwrap(), None);
     assert!(store.blobs.get(&kept).unwrap().is_some());
     assert_eq!(pass(&world).await.damaged, []);
+    let aside = world.path().join(format!("blobs/strays/sha256-{}", image.digest().hex()));
+    assert_eq!(fs::read(&aside).unwrap(), image.manifest.bytes);
+    let strays: Vec<_> = store.strays().await.unwrap().into_iter().map(|stray| stray.digest).collect();
+    assert_eq!(strays, [image.digest().clone()]);
+    assert_eq!(store.remove_strays("26h".parse().unwrap()).await.unwrap(), []);
+    assert_eq!(store.remove_strays("24h".parse().unwrap()).await.unwrap().len(), 1);
+    assert!(!aside.exists());
 }
 
 #[tokio::test]

@@ -1,0 +1,106 @@
+//! Files that the catalog does not know: set aside, shown, and removed by a person's word alone.
+//!
+//! Most are what a push left that was refused or killed. But a file may also be unknown because the catalog lost it, so
+//! nothing goes for being unknown. A scrub moves such files to `<data>/blobs/strays/`, where nothing serves them; a
+//! rebuild of the catalog first moves them back.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use hab_oci::Digest;
+
+use crate::blobs::{Alone, Suspect, sync_folder_of};
+use crate::store::blocking;
+use crate::{Blobs, Error, Result, Span, Store};
+
+/// A file that was set aside because the catalog does not know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// What it is.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// How long ago it was last written.
+    pub age: Duration,
+}
+
+impl Store {
+    /// The files that were set aside, by digest.
+    pub async fn strays(&self) -> Result<Vec<Stray>> {
+        let blobs = self.blobs.clone();
+        blocking(move || blobs.strays()).await
+    }
+
+    /// Removes the files that were set aside and last written before `older` ago, and returns them.
+    pub async fn remove_strays(&self, older: Span) -> Result<Vec<Stray>> {
+        let blobs = self.blobs.clone();
+        let older = Duration::from(older);
+        blocking(move || {
+            let mut gone = blobs.strays()?;
+            gone.retain(|stray| stray.age >= older);
+            for stray in &gone {
+                let path = blobs.stray(&stray.digest);
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+            Ok(gone)
+        })
+        .await
+    }
+
+    /// Sets a file aside that the catalog does not name, if it is a loose one that nobody else took the place of.
+    pub(crate) async fn set_stray_aside(&self, digest: &Digest, suspect: &Suspect) -> Result<bool> {
+        let (blobs, key) = (self.blobs.clone(), digest.clone());
+        let alone = blocking(move || blobs.alone(&key)).await?;
+        if self.catalog.names_blob(digest).await? || self.blobs.loose(digest)?.is_none() {
+            return Ok(false);
+        }
+        self.blobs.set_stray_aside(digest, suspect, &alone)
+    }
+}
+
+impl Blobs {
+    fn stray_folder(&self) -> PathBuf {
+        self.root().join("strays")
+    }
+
+    fn stray(&self, digest: &Digest) -> PathBuf {
+        self.stray_folder().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    fn set_stray_aside(&self, digest: &Digest, suspect: &Suspect, alone: &Alone) -> Result<bool> {
+        self.move_away(digest, suspect, &self.stray(digest), alone)
+    }
+
+    pub(crate) fn strays(&self) -> Result<Vec<Stray>> {
+        let folder = self.stray_folder();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+            let entry = entry.map_err(Error::io("list", &folder))?;
+            let name = entry.file_name().to_string_lossy().replacen('-', ":", 1);
+            let Ok(digest) = name.parse::<Digest>() else { continue };
+            let metadata = entry.metadata().map_err(Error::io("look at", &entry.path()))?;
+            let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            found.push(Stray { digest, size: metadata.len(), age: age.unwrap_or_default() });
+        }
+        found.sort_by(|a, b| a.digest.cmp(&b.digest));
+        Ok(found)
+    }
+
+    /// Moves every stray to where its digest belongs, unless something is there; returns how many.
+    pub(crate) fn bring_back_strays(&self) -> Result<usize> {
+        let strays = self.strays()?;
+        for stray in &strays {
+            let (from, to) = (self.stray(&stray.digest), self.path(&stray.digest));
+            crate::blobs::ensure_folder_of(&to)?;
+            match fs::hard_link(&from, &to) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("link", &to)(e)),
+                _ => {}
+            }
+            sync_folder_of(&to)?;
+            fs::remove_file(&from).map_err(Error::io("remove", &from))?;
+        }
+        Ok(strays.len())
+    }
+}

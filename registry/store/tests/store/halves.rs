@@ -1,0 +1,390 @@
+//! Every order of losing and restoring the catalog or the blobs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hab_oci::Digest;
+use hab_store::{Error, Mismatch, Rebuild, Scrub, Status, Store, accept};
+
+use crate::collect::{has, push, push_blob, rules};
+use crate::harness::{Image, by_tag, files, repository, tag};
+
+const HALVES: [&str; 2] = ["catalog", "blobs"];
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// One with an image at `v1`, a mirrored name, a build and something that was mirrored without a name.
+    async fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        let store = folder.open().await.unwrap();
+        push(&store, &Image::new("one"), &["v1"], 1).await.unwrap();
+        let document = store.blobs.put(b"an InRelease").unwrap();
+        store.catalog.remember("debian", "bookworm/InRelease", &document, 12, 2).await.unwrap();
+        store.catalog.record_build(&document, "{}", 3, 4).await.unwrap();
+        store.catalog.close().await;
+        folder
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    async fn open(&self) -> hab_store::Result<Store> {
+        Store::open(self.path()).await
+    }
+
+    /// What belongs to a half.
+    fn parts(&self, half: &str) -> Vec<PathBuf> {
+        let names: &[&str] = if half == "catalog" {
+            &["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"]
+        } else {
+            &["blobs"]
+        };
+        names.iter().map(|name| self.path().join(name)).collect()
+    }
+
+    fn lose(&self, half: &str) {
+        for part in self.parts(half) {
+            if part.is_dir() {
+                fs::remove_dir_all(part).unwrap();
+            } else if part.exists() {
+                fs::remove_file(part).unwrap();
+            }
+        }
+    }
+
+    fn back_up(&self, half: &str, to: &Path) {
+        for part in self.parts(half) {
+            copy(&part, &to.join(part.file_name().unwrap()));
+        }
+    }
+
+    fn restore(&self, half: &str, from: &Path) {
+        self.lose(half);
+        for part in self.parts(half) {
+            copy(&from.join(part.file_name().unwrap()), &part);
+        }
+    }
+
+    async fn refused(&self) -> Mismatch {
+        let error = self.open().await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&self.path().display().to_string()), "{text}");
+        assert!(error.hint().is_some(), "{text}");
+        let Error::Mismatch { mismatch, .. } = error else { panic!("{text}") };
+        mismatch
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else if from.exists() {
+        fs::copy(from, to).unwrap();
+    }
+}
+
+/// Everything that the catalog says which the journal is to bring back.
+async fn facts(store: &Store) -> String {
+    let (repository, catalog) = (repository(), &store.catalog);
+    let mut said = String::new();
+    for row in catalog.tag_rows(&repository).await.unwrap() {
+        let history = catalog.tag_history(&repository, &row.tag).await.unwrap();
+        said.push_str(&format!("{} {} {} {history:?}\n", row.tag, row.digest, row.moved));
+    }
+    let totals = catalog.totals().await.unwrap();
+    let names = catalog.names("debian").await.unwrap();
+    let build = catalog.build(&Digest::of(b"an InRelease")).await.unwrap();
+    format!("{said}{totals:?} {names:?} {build:?}")
+}
+
+async fn change(store: &Store, seed: &str, at: i64) {
+    push(store, &Image::new(seed), &["v1", seed], at).await.unwrap();
+    store.catalog.delete_tag(&repository(), &tag(seed), at + 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_half_is_refused_and_nothing_of_the_other_is_touched() {
+    for (half, wanted) in [("catalog", Mismatch::CatalogLost), ("blobs", Mismatch::BlobsLost)] {
+        let folder = Folder::new().await;
+        folder.lose(half);
+        let before = files(folder.path());
+        assert_eq!(folder.refused().await, wanted);
+        assert_eq!(folder.refused().await, wanted, "the first try has not made it look right");
+        let kept = |all: &[String]| -> Vec<String> {
+            all.iter().filter(|name| name.contains("sha256/")).cloned().collect()
+        };
+        assert_eq!(kept(&files(folder.path())), kept(&before));
+        assert!(!folder.path().join("catalog.sqlite").exists() || half == "blobs");
+    }
+}
+
+#[tokio::test]
+async fn an_older_half_is_refused_by_what_it_lacks() {
+    for half in HALVES {
+        let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
+        folder.back_up(half, backup.path());
+        let store = folder.open().await.unwrap();
+        change(&store, "two", 10).await;
+        store.catalog.close().await;
+        folder.restore(half, backup.path());
+        match (half, folder.refused().await) {
+            // Two blobs, the publication and the tag that went.
+            ("catalog", Mismatch::CatalogOlder { missing: 4 }) => {}
+            ("blobs", Mismatch::BlobsOlder { missing: 3, of: 6 }) => {}
+            (_, other) => panic!("{half}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn halves_of_two_farms_are_refused() {
+    let (one, other) = (Folder::new().await, Folder::new().await);
+    for half in HALVES {
+        let backup = tempfile::tempdir().unwrap();
+        other.back_up(half, backup.path());
+        let ours = tempfile::tempdir().unwrap();
+        one.back_up(half, ours.path());
+        one.restore(half, backup.path());
+        assert_eq!(one.refused().await, Mismatch::Strangers, "{half}");
+        one.restore(half, ours.path());
+        one.open().await.unwrap().catalog.close().await;
+    }
+}
+
+#[tokio::test]
+async fn both_halves_restored_from_one_backup_go_on_from_there() {
+    let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
+    for half in HALVES {
+        folder.back_up(half, backup.path());
+    }
+    let store = folder.open().await.unwrap();
+    change(&store, "two", 10).await;
+    store.catalog.close().await;
+    for half in HALVES {
+        folder.restore(half, backup.path());
+    }
+    let store = folder.open().await.unwrap();
+    assert!(has(&store, Image::new("one").digest()).await);
+    change(&store, "three", 20).await;
+}
+
+#[tokio::test]
+async fn a_catalog_that_was_lost_is_made_again_with_all_that_it_said() {
+    for copied in [false, true] {
+        let folder = Folder::new().await;
+        let store = folder.open().await.unwrap();
+        change(&store, "two", 10).await;
+        if copied {
+            store.copy_catalog().await.unwrap();
+        }
+        change(&store, "three", 20).await;
+        store.catalog.delete_manifest(&repository(), Image::new("two").digest(), 30).await.unwrap();
+        let before = facts(&store).await;
+        store.catalog.close().await;
+        drop(store);
+        folder.lose("catalog");
+        let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+        assert_eq!(rebuilt.base.is_some(), copied, "{rebuilt:?}");
+        assert_eq!((rebuilt.missing, rebuilt.damaged, rebuilt.lost.as_slice()), (0, 0, &[][..]));
+        let store = folder.open().await.unwrap();
+        assert_eq!(facts(&store).await, before);
+        change(&store, "four", 40).await;
+    }
+}
+
+#[tokio::test]
+async fn an_older_catalog_is_brought_up_to_the_blobs_and_kept_aside() {
+    let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
+    folder.back_up("catalog", backup.path());
+    let store = folder.open().await.unwrap();
+    change(&store, "two", 10).await;
+    let before = facts(&store).await;
+    store.catalog.close().await;
+    drop(store);
+    folder.restore("catalog", backup.path());
+    let old = fs::read(folder.path().join("catalog.sqlite")).unwrap();
+    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+    assert_eq!(rebuilt.replayed, 4, "{rebuilt:?}");
+    assert_eq!(fs::read(rebuilt.aside.unwrap().join("catalog.sqlite")).unwrap(), old);
+    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
+}
+
+#[tokio::test]
+async fn a_damaged_catalog_is_named_with_the_next_step_and_made_again() {
+    let folder = Folder::new().await;
+    let store = folder.open().await.unwrap();
+    let before = facts(&store).await;
+    store.catalog.close().await;
+    drop(store);
+    let path = folder.path().join("catalog.sqlite");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096..].fill(0x5a);
+    fs::write(&path, bytes).unwrap();
+    let error = folder.open().await.unwrap_err();
+    assert!(error.is_catalog_damage() && error.to_string().contains("catalog.sqlite"), "{error:?}");
+    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+    assert_eq!(rebuilt.unusable[0].0, path);
+    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
+}
+
+#[tokio::test]
+async fn a_catalog_that_is_damaged_while_it_is_open_is_not_ready() {
+    let folder = Folder::new().await;
+    let store = folder.open().await.unwrap();
+    store.is_ready().await.unwrap();
+    store.catalog.check().await.unwrap();
+    store.catalog.close().await;
+    let store = folder.open().await.unwrap();
+    let file = fs::OpenOptions::new().write(true).open(folder.path().join("catalog.sqlite")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0x5a; 64 * 1024], 4096).unwrap();
+    let error = store.is_ready().await.unwrap_err();
+    assert!(error.is_catalog_damage(), "{error:?}");
+    let error = store.catalog.check().await.unwrap_err();
+    assert!(error.to_string().contains("catalog.sqlite") && error.hint().is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn a_copy_by_hand_serves_as_well_and_the_journal_goes_on_from_it() {
+    let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
+    folder.back_up("catalog", backup.path());
+    let store = folder.open().await.unwrap();
+    change(&store, "two", 10).await;
+    let before = facts(&store).await;
+    store.catalog.close().await;
+    drop(store);
+    folder.lose("catalog");
+    // As if the first entries were gone: the copy has what they said.
+    let from = Some(backup.path().join("catalog.sqlite"));
+    let rebuilt = Rebuild { from: from.clone() }.run(folder.path()).await.unwrap();
+    assert_eq!((rebuilt.base, rebuilt.replayed), (from, 4));
+    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
+}
+
+#[tokio::test]
+async fn a_rebuild_says_what_it_could_not_bring_back() {
+    let folder = Folder::new().await;
+    let store = folder.open().await.unwrap();
+    let (layer, kept) = (Digest::of(&Image::new("one").layer), Image::new("two"));
+    change(&store, "two", 10).await;
+    fs::remove_file(store.blobs.path(&layer)).unwrap();
+    fs::remove_file(store.blobs.path(Image::new("one").digest())).unwrap();
+    store.catalog.close().await;
+    drop(store);
+    folder.lose("catalog");
+    let journal = folder.path().join("blobs/catalog/00000000000000000001.journal");
+    let mut text = fs::read_to_string(&journal).unwrap();
+    // One bit of the line that says the InRelease, and a line that was cut.
+    text = text.replacen("bookworm", "cookworm", 1) + "0123";
+    fs::write(&journal, text).unwrap();
+    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+    assert_eq!((rebuilt.missing, rebuilt.damaged), (1, 2), "{rebuilt:?}");
+    // The blob, the manifest and the tag that was there.
+    assert_eq!(rebuilt.lost.len(), 3, "{rebuilt:?}");
+    let store = folder.open().await.unwrap();
+    assert!(has(&store, kept.digest()).await);
+    assert!(store.catalog.manifest(&repository(), &by_tag("v1")).await.unwrap().is_some());
+    change(&store, "three", 20).await;
+}
+
+#[tokio::test]
+async fn a_folder_that_somebody_uses_is_not_rebuilt() {
+    let folder = Folder::new().await;
+    let _store = folder.open().await.unwrap();
+    let error = Rebuild::default().run(folder.path()).await.unwrap_err();
+    assert!(matches!(error, Error::InUseElsewhere { .. }), "{error:?}");
+    let error = accept(folder.path()).await.unwrap_err();
+    assert!(matches!(error, Error::InUseElsewhere { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_person_accepts_is_used_and_nothing_is_deleted_for_being_unknown() {
+    for half in HALVES {
+        let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
+        folder.back_up(half, backup.path());
+        let store = folder.open().await.unwrap();
+        change(&store, "two", 10).await;
+        store.catalog.close().await;
+        drop(store);
+        folder.restore(half, backup.path());
+        folder.refused().await;
+        accept(folder.path()).await.unwrap();
+        let count = || files(&folder.path().join("blobs")).iter().filter(|f| f.contains("sha256")).count();
+        let before = count();
+        let store = folder.open().await.unwrap();
+        // Of the newer catalog the first image lost its tag, which is a reason to go once its grace is over.
+        let late = if half == "catalog" { 1_000_000 } else { 50 };
+        store.collect(&rules(), late).await.unwrap();
+        Scrub::new(store.clone(), None).pass(1_000_000).await.unwrap();
+        assert_eq!(count(), before, "{half}");
+        change(&store, "three", 20).await;
+        store.catalog.close().await;
+        folder.open().await.unwrap().catalog.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_push_whose_commit_was_cut_off_is_whole_after_the_next_start() {
+    let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
+    let store = folder.open().await.unwrap();
+    store.catalog.close().await;
+    drop(store);
+    folder.back_up("catalog", backup.path());
+    let store = folder.open().await.unwrap();
+    push_blob(&store, b"pushed", 9).await.unwrap();
+    store.catalog.close().await;
+    drop(store);
+    // The journal has it, the catalog has not: as after a kill between the two.
+    folder.restore("catalog", backup.path());
+    let store = folder.open().await.unwrap();
+    assert_eq!(store.catalog.blob(&repository(), &Digest::of(b"pushed")).await.unwrap(), Some(6));
+    let status = Status::of(folder.path()).await.unwrap();
+    assert_eq!((status.catalog, status.mismatch), (Some(Ok(status.journal)), None));
+}
+
+#[tokio::test]
+async fn a_journal_that_a_power_failure_cut_is_mended_by_a_copy() {
+    let folder = Folder::new().await;
+    let journal = folder.path().join("blobs/catalog/00000000000000000001.journal");
+    let short = fs::read(&journal).unwrap();
+    let store = folder.open().await.unwrap();
+    change(&store, "two", 10).await;
+    let before = facts(&store).await;
+    store.catalog.close().await;
+    drop(store);
+    fs::write(&journal, short).unwrap();
+    folder.open().await.unwrap().catalog.close().await;
+    folder.lose("catalog");
+    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+    assert!(rebuilt.base.is_some() && rebuilt.missing == 0, "{rebuilt:?}");
+    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
+}
+
+#[tokio::test]
+async fn three_copies_stay_and_the_journal_behind_the_oldest() {
+    let folder = Folder::new().await;
+    let store = folder.open().await.unwrap();
+    for round in 0..6 {
+        change(&store, &format!("round-{round}"), 10 + round).await;
+        store.copy_catalog().await.unwrap();
+    }
+    let before = facts(&store).await;
+    let kept = files(&folder.path().join("blobs/catalog"));
+    let count = |ending| kept.iter().filter(|name: &&String| name.ends_with(ending)).count();
+    assert_eq!(count(".sqlite"), 3, "{kept:?}");
+    assert!((1..=3).contains(&count(".journal")), "{kept:?}");
+    store.catalog.close().await;
+    drop(store);
+    // The newest copy is damaged, so the one before it and the journal have to do.
+    folder.lose("catalog");
+    let copies: Vec<_> = kept.iter().filter(|name| name.ends_with(".sqlite")).collect();
+    fs::write(folder.path().join("blobs/catalog").join(copies[2]), "no database").unwrap();
+    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+    assert_eq!((rebuilt.unusable.len(), rebuilt.missing), (1, 0), "{rebuilt:?}");
+    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
+}
