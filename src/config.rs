@@ -13,6 +13,9 @@ use serde::Deserialize;
 use access::{AccessTable, LimitTable, TlsTable};
 pub use upstream::{SignedTable, UpstreamTable};
 
+/// The largest configuration that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
 /// The operator's configuration: plain data; nothing is opened here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -130,10 +133,40 @@ impl Config {
             None if default.is_file() => &default,
             None => return Ok(Self::default()),
         };
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("{} does not read", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
+        let text = hab_trusted_file::read_text(path, hab_trusted_file::Readers::Everybody, LARGEST)?;
+        toml::from_str(&text).map_err(|e| anyhow::anyhow!(wrong(path, &text, &e)))
     }
+}
+
+/// What is wrong with a configuration, and where. The line itself is not repeated, nor is any value: either may hold a
+/// password.
+fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let place = error.span().and_then(|span| text.get(..span.start)).map(|before| {
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        format!(", line {line}, column {column}")
+    });
+    let message = without_values(error.message()).replace('\n', " ");
+    format!("{}{}: {message}", path.display(), place.unwrap_or_default())
+}
+
+/// A message of serde's without what stands between double quotes: the values of the file. Names of fields stand between
+/// backquotes.
+fn without_values(message: &str) -> String {
+    let (mut said, mut rest) = (String::new(), message);
+    while let Some((before, after)) = rest.split_once('"') {
+        said.push_str(before);
+        said.push('…');
+        let mut escaped = false;
+        let end = after.find(|c| {
+            let end = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            end
+        });
+        // A quotation without an end is one to the end.
+        rest = end.map_or("", |end| &after[end + 1..]);
+    }
+    said + rest
 }
 
 /// The platform's data folder for this program.
@@ -168,6 +201,44 @@ mod tests {
         std::fs::write(&file, "[registry]\nretain = [{ tag = \"pr-*\", keep = 3, older = \"30d\" }]\n")
             .unwrap();
         assert_eq!(Config::load(Some(&file), dir.path()).unwrap().registry.retain.len(), 1);
+    }
+
+    #[test]
+    fn a_mistake_in_the_configuration_never_repeats_a_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hab.toml");
+        let upstream = "[registry.upstream.\"a.example\"]\nurl = \"https://a.example\"\n";
+        for (line, named) in [
+            ("proxy = \"http://me:s3cret@p.example:1\" x", "line 3"),
+            ("proxy = [\"http://me:s3cret@p.example:1\"]", "line 3"),
+            ("proxi = \"http://me:s3cret@p.example:1\"", "`proxy`"),
+            ("ttl = \"http://me:s3cret@p.example:1\"", "line 3"),
+            ("digest-only = \"a\\\"s3cret\"", "line 3"),
+            ("fixed = [\"s3cret\", 3]", "line 3"),
+            ("signed = \"s3cret", "line 3"),
+        ] {
+            std::fs::write(&file, format!("{upstream}{line}\n")).unwrap();
+            let error = format!("{:#}", Config::load(Some(&file), dir.path()).unwrap_err());
+            assert!(!error.contains("s3cret"), "{line}: {error}");
+            assert!(error.contains(named) && error.contains("hab.toml"), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_others_may_write_is_refused_with_the_command_that_mends_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hab.toml");
+        std::fs::write(&file, "").unwrap();
+        for (mode, good) in [(0o666, false), (0o620, false), (0o644, true), (0o600, true)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = Config::load(None, dir.path());
+            assert_eq!(loaded.is_ok(), good, "{mode:o}");
+            if let Err(error) = loaded {
+                let error = format!("{error:#}");
+                assert!(error.contains("hab.toml") && error.contains("chmod"), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -10,5 +10,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // The sandbox re-executes this program; that process must become it before anything else happens.
     hab_sandbox::init_if_requested();
+    // Nobody but the operator may change what this program writes, whatever the shell says that started it.
+    let mask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(mask | rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     cli::run()
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,6 +31,11 @@ pub struct Args {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    // Before anything else: what these do without a handler is end the program.
+    let told: Arc<AtomicBool> = Arc::default();
+    for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, told.clone())?;
+    }
     let config = global.configuration()?.registry;
     reachable(args, &config).map_err(|e| usage(&e))?;
     let log = Arc::new(Notes::new(terminal::say));
@@ -45,6 +51,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let registry = registry.with_upstreams(upstreams.clone());
     let (guard, tls) = (config.guard(farm.data()), config.tls());
     let (guard, tls) = (guard.map_err(|e| usage(&e))?, tls.map_err(|e| usage(&e))?);
+    let reread = if guard.is_some() || tls.is_some() {
+        "SIGHUP: accounts and certificates are read again; a change of hab.toml needs a restart"
+    } else {
+        "SIGHUP: there are no accounts and no certificates to read again; a change of hab.toml needs a restart"
+    };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let registry = guard.into_iter().fold(registry, hab_registry::Registry::with_guard);
     let registry = tls.into_iter().fold(registry, hab_registry::Registry::with_tls);
@@ -75,6 +86,18 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             )?;
         }
         tokio::spawn(async move { upstreams.greet().await });
+        for (kind, words) in [
+            (SignalKind::hangup(), reread),
+            (SignalKind::user_defined1(), "SIGUSR1 means nothing here; it is ignored"),
+            (SignalKind::user_defined2(), "SIGUSR2 means nothing here; it is ignored"),
+        ] {
+            let mut signals = signal(kind)?;
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    terminal::say(words);
+                }
+            });
+        }
         let mut term = signal(SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {

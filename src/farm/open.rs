@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -51,7 +53,7 @@ pub struct Farm {
 impl Farm {
     /// Opens the store and reads the recipes.
     pub fn open(mut options: Options, progress: Arc<dyn Progress>) -> Result<Self, FarmError> {
-        fs::create_dir_all(&options.data).map_err(FarmError::io(&options.data))?;
+        private(&options.data, progress.as_ref()).map_err(FarmError::io(&options.data))?;
         // The sandbox changes folders, so no path may depend on where the program was started.
         options.data = fs::canonicalize(&options.data).map_err(FarmError::io(&options.data))?;
         let recipes = match &options.recipes {
@@ -140,6 +142,25 @@ impl Farm {
         let fetcher = Fetcher::new(&self.keep, &view, Limits::default(), self.options.offline);
         work(&fetcher, &view)
     }
+}
+
+/// Makes the data folder for its owner alone. One that is there already, and ours, is closed to others; its group may go on
+/// reading it, if somebody wanted that.
+fn private(data: &Path, progress: &dyn Progress) -> io::Result<()> {
+    const NOT_OTHERS: u32 = 0o027;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+    let found = fs::metadata(data)?;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & NOT_OTHERS != 0 && found.uid() == rustix::process::geteuid().as_raw() {
+        let closed = mode & !NOT_OTHERS;
+        fs::set_permissions(data, fs::Permissions::from_mode(closed))?;
+        let was = if mode & 0o022 == 0 { "read" } else { "change" };
+        progress.note(&format!(
+            "{}: others on this machine could {was} what is in it (mode {mode:03o}); it is {closed:03o} now",
+            data.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Now, in seconds since 1970.

@@ -35,7 +35,13 @@ impl Serving {
 
     /// Tells it to read its files again.
     pub fn hang_up(&self) {
-        let status = Command::new("kill").arg("-HUP").arg(self.child.id().to_string()).status().unwrap();
+        self.signal("HUP");
+    }
+
+    /// Sends it a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(id).status().unwrap();
         assert!(status.success());
     }
 

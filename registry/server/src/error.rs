@@ -174,6 +174,10 @@ impl Error {
             StoreError::Collecting
             | StoreError::Io { .. }
             | StoreError::Damaged { .. }
+            | StoreError::Mismatch { .. }
+            | StoreError::InUseElsewhere { .. }
+            | StoreError::CatalogDamaged { .. }
+            | StoreError::Copy { .. }
             | StoreError::Newer { .. }
             | StoreError::Migrate { .. }
             | StoreError::Database { .. }

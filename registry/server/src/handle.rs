@@ -43,6 +43,9 @@ async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Resp
     let (exchange, request) =
         Exchange::begin(&registry.metrics, registry.log.as_ref(), peer.address, named, request);
     let answered = dispatch(&registry, route, request, &peer, &mut client).await;
+    if let Err(Error::Store(error)) = &answered {
+        registry.readiness.saw(error, registry.store.catalog.path());
+    }
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     let version = HeaderName::from_static("docker-distribution-api-version");
     response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));

@@ -1,6 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -8,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hab_store::Error as StoreError;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -16,15 +19,32 @@ use crate::error::chain;
 
 /// OpenMetrics, which Prometheus asks for.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What is said of it outside: where it is and what to do are for the log.
+const DAMAGED: &str = "not ready: the catalog is damaged; the log says which file, and what to do\n";
 /// Who asks whether it is ready is not kept waiting.
 const SOON: Duration = Duration::from_secs(2);
 
 /// Asking costs the disk a file, and anybody may ask: so long counts what was found.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What was found, and when. Held while it is found out, so that many who ask cost no more than one.
+/// Whether it is ready, and what is known of that.
 #[derive(Debug, Default)]
-pub(crate) struct Readiness(Mutex<Option<(Instant, Result<(), &'static str>)>>);
+pub(crate) struct Readiness {
+    /// What was found, and when. Held while it is found out, so that many who ask cost no more than one.
+    known: Mutex<Option<(Instant, Result<(), &'static str>)>>,
+    /// The catalog's file was found to be damaged. It does not heal by itself.
+    damaged: AtomicBool,
+}
+
+impl Readiness {
+    /// A request failed. Once the catalog is known to be damaged, nothing is ready any more, whatever else can still be read.
+    pub(crate) fn saw(&self, error: &StoreError, catalog: &Path) {
+        if error.is_catalog_damage() && !self.damaged.swap(true, Ordering::Relaxed) {
+            let hint = error.hint().unwrap_or_default();
+            tracing::error!(catalog = %catalog.display(), error = chain(error), hint, "the catalog is damaged");
+        }
+    }
+}
 
 /// What watches the service asks these; they tell nothing of what is kept, so nobody has to say who they are.
 pub(crate) fn router(registry: Arc<Registry>) -> Router {
@@ -46,7 +66,7 @@ async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
 /// Ready is who can answer from the catalog, and keep what is pushed. That upstreams are away does not count: what is here
 /// is served.
 async fn ready(State(registry): State<Arc<Registry>>) -> Response {
-    let mut known = registry.readiness.0.lock().await;
+    let mut known = registry.readiness.known.lock().await;
     let found = match *known {
         Some((at, found)) if at.elapsed() < AGAIN => found,
         _ => {
@@ -63,8 +83,13 @@ async fn ready(State(registry): State<Arc<Registry>>) -> Response {
 
 async fn look(registry: &Registry) -> Result<(), &'static str> {
     match timeout(SOON, registry.store.is_ready()).await {
+        Ok(Ok(())) if registry.readiness.damaged.load(Ordering::Relaxed) => Err(DAMAGED),
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
+            registry.readiness.saw(&error, registry.store.catalog.path());
+            if error.is_catalog_damage() {
+                return Err(DAMAGED);
+            }
             tracing::error!(error = chain(&error), "not ready");
             Err("not ready: the data folder cannot be used; the log says why\n")
         }
