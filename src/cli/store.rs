@@ -73,31 +73,31 @@ async fn status(global: &Global, data: &Path) -> anyhow::Result<()> {
     }
     let (count, bytes) = status.strays;
     terminal::say(&format!("strays    {count} files, {bytes} bytes"));
+    let error = match (&status.catalog, status.mismatch) {
+        (_, Some(mismatch)) => Some(hab_store::Error::Mismatch { data: data.to_owned(), mismatch }),
+        // It says better what is wrong, and what to do.
+        (Some(Err(_)), None) => Store::open(data).await.err(),
+        _ => None,
+    };
+    let error = error.map(FarmError::from);
+    let (sentence, hint) =
+        (error.as_ref().map(ToString::to_string), error.as_ref().and_then(FarmError::hint));
     if global.json {
-        let (changes, damaged) = match status.catalog {
+        let (changes, damaged) = match &status.catalog {
             None => (None, None),
             Some(Ok(changes)) => (Some(changes), None),
-            Some(Err(ref why)) => (None, Some(why)),
+            Some(Err(why)) => (None, Some(why)),
         };
         let copies: Vec<_> =
             status.copies.iter().map(|(path, n)| json!({ "path": path, "changes": n })).collect();
         print_json(&json!({
             "farm": status.farm, "changes": changes, "damaged": damaged, "journal": status.journal, "copies": copies,
-            "mismatch": status.mismatch.map(|mismatch| mismatch.to_string()),
-            "strays": { "files": count, "bytes": bytes },
+            "strays": { "files": count, "bytes": bytes }, "error": sentence, "hint": hint,
+            "exit": error.as_ref().map_or(0, |error| error.exit_status() as u8),
         }))?;
     }
-    let error = match (&status.catalog, status.mismatch) {
-        (_, Some(mismatch)) => hab_store::Error::Mismatch { data: data.to_owned(), mismatch },
-        (Some(Err(_)), None) => match Store::open(data).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        },
-        _ => return Ok(()),
-    };
-    let error = FarmError::from(error);
-    let hint = error.hint();
-    terminal::error(&error.to_string());
+    let Some(error) = error else { return Ok(()) };
+    terminal::error(&sentence.unwrap_or_default());
     if let Some(hint) = hint {
         terminal::hint(&hint);
     }
@@ -186,7 +186,12 @@ async fn strays(global: &Global, data: &Path, remove: Option<Span>) -> anyhow::R
     };
     let found = found.map_err(FarmError::from)?;
     for stray in &found {
-        terminal::say(&format!("{}  {} bytes  {} days", stray.digest, stray.size, stray.age.as_secs() / 86400));
+        terminal::say(&format!(
+            "{}  {} bytes  {} days",
+            stray.digest,
+            stray.size,
+            stray.age.as_secs() / 86400
+        ));
     }
     let bytes: u64 = found.iter().map(|stray| stray.size).sum();
     let verb = if remove.is_some() { "removed" } else { "set aside" };

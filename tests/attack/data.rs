@@ -1,5 +1,6 @@
 //! A data folder that lost a half, or that others may read and write.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,6 +20,11 @@ fn store(world: &World, words: &[&str]) -> Outcome {
 fn blobs(world: &World) -> Vec<PathBuf> {
     let found = files_below(&world.path("data/blobs"));
     found.into_keys().filter(|path| path.components().any(|part| part.as_os_str() == "sha256")).collect()
+}
+
+fn hex(path: &Path) -> String {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.rsplit('-').next().unwrap().to_owned()
 }
 
 /// Makes every file look as if it had been there for two days, which a scrub takes for old.
@@ -48,7 +54,9 @@ fn a_lost_catalog_stops_serve_and_costs_no_blob_and_is_made_again_whole() {
     let (before, served) = (blobs(&world), manifest(&world));
     assert_eq!(served.0, 200);
     move_catalog(&world.path("data"), &world.path("lost"));
-    for words in [&["serve", "--listen", "127.0.0.1:0"][..], &["registry", "scrub"], &["registry", "gc"], &["hello"]] {
+    for words in
+        [&["serve", "--listen", "127.0.0.1:0"][..], &["registry", "scrub"], &["registry", "gc"], &["hello"]]
+    {
         let words = [words, &["--json"]].concat();
         world.run("data", &words).refused(1, &["cannot use", "data: there are blobs", "it was lost"]);
     }
@@ -77,7 +85,13 @@ fn an_empty_catalog_beside_blobs_is_no_reason_to_delete_them() {
     // Whoever insists loses nothing either: what nobody knows is set aside at most.
     store(&world, &["accept"]).good();
     world.run("data", &["registry", "scrub", "--json"]).good();
-    assert_eq!(blobs(&world), before, "what was built is kept for good");
+    let left: BTreeSet<_> = blobs(&world).iter().map(|path| hex(path)).collect();
+    let aside: BTreeSet<_> =
+        files_below(&world.path("data/blobs/strays")).keys().map(|path| hex(path)).collect();
+    let before = before.iter().map(|path| hex(path)).collect();
+    assert_eq!(left.union(&aside).cloned().collect::<BTreeSet<_>>(), before);
+    let strays = store(&world, &["strays"]).good().json;
+    assert_eq!(strays["files"].as_array().unwrap().len(), aside.len());
 }
 
 #[test]
@@ -126,10 +140,12 @@ fn a_damaged_catalog_is_not_ready_and_the_log_names_it_with_the_next_step() {
     while !text.contains('}') {
         assert!(std::io::BufRead::read_line(&mut stdout, &mut text).unwrap() > 0, "serve ended: {text}");
     }
-    let listen = serde_json::from_str::<serde_json::Value>(&text).unwrap()["listen"].as_str().unwrap().to_owned();
+    let listen =
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["listen"].as_str().unwrap().to_owned();
     let file = fs::OpenOptions::new().write(true).open(world.path("data/catalog.sqlite")).unwrap();
     let length = file.metadata().unwrap().len();
-    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0x5a; usize::try_from(length).unwrap()], 0).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0x5a; usize::try_from(length).unwrap()], 0)
+        .unwrap();
     // Readers may have pages of it in memory; a restart in the meantime would not.
     let begun = Instant::now();
     let answer = loop {
@@ -195,7 +211,8 @@ fn what_is_kept_is_for_its_owner_alone_whatever_the_umask() {
 fn a_configuration_that_anybody_may_write_is_not_believed_and_a_mistake_in_it_shows_no_password() {
     let world = World::new();
     let text = fs::read_to_string(world.path("hab.toml")).unwrap();
-    let mistake = "[registry.upstream.\"a\"]\nurl = \"https://a.example\"\nproxi = \"http://me:s3cret@p.example\"\n";
+    let mistake =
+        "[registry.upstream.\"a\"]\nurl = \"https://a.example\"\nproxi = \"http://me:s3cret@p.example\"\n";
     world.file("hab.toml", format!("{text}{mistake}"));
     let refused = world.run("data", &["registry", "list", "--json"]);
     refused.refused(2, &["hab.toml, line", "`proxi`"]);

@@ -127,7 +127,8 @@ impl Store {
         }
         let blobs = self.blobs.clone();
         blocking(move || {
-            let live = |(id, _): &(UploadId, i64)| Ok(blobs.upload_silence(id)?.is_some_and(|it| it < SILENCE));
+            let live =
+                |(id, _): &(UploadId, i64)| Ok(blobs.upload_silence(id)?.is_some_and(|it| it < SILENCE));
             let marked = uploads.into_iter().map(|upload| Ok((live(&upload)?, upload)));
             let marked = marked.collect::<Result<Vec<_>>>()?;
             Ok(marked.into_iter().filter_map(|(live, upload)| live.then_some(upload)).collect())

@@ -266,8 +266,9 @@ impl Error {
         // SQLite's primary result codes: corrupt, and not a database. The extended ones have them in their low byte.
         const DAMAGED: [i64; 2] = [11, 26];
         let source = match self {
-            Self::CatalogDamaged { .. } | Self::Nonsense { .. } => return true,
-            Self::Database { doing: "be checked", source: sqlx::Error::Protocol(_) } => return true,
+            Self::CatalogDamaged { .. }
+            | Self::Nonsense { .. }
+            | Self::Database { doing: "be checked", source: sqlx::Error::Protocol(_) } => return true,
             Self::Database { source, .. } => source,
             Self::Migrate { source, .. } => match source.as_ref() {
                 sqlx::migrate::MigrateError::Execute(source)

@@ -135,9 +135,7 @@ pub(crate) fn judge(catalog: &CatalogHalf, blobs: &BlobsHalf) -> Verdict {
         (CatalogHalf::Unmarked { names_blobs: true }, _) if empty => Verdict::Refuse(Mismatch::BlobsLost),
         // A version that marks neither wrote both; or it was killed when it had marked the blobs.
         (CatalogHalf::Unmarked { .. }, farm) if blobs.last == 0 => Verdict::Mark(farm.clone()),
-        (CatalogHalf::Unmarked { .. }, _) => {
-            Verdict::Refuse(Mismatch::CatalogOlder { missing: blobs.last })
-        }
+        (CatalogHalf::Unmarked { .. }, _) => Verdict::Refuse(Mismatch::CatalogOlder { missing: blobs.last }),
         (CatalogHalf::Marked { farm, changes: 0, .. }, None) if empty => Verdict::Mark(Some(farm.clone())),
         (CatalogHalf::Marked { names_blobs: true, .. }, _) if !blobs.any => {
             Verdict::Refuse(Mismatch::BlobsLost)

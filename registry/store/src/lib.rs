@@ -38,8 +38,8 @@ pub use pulls::Pulls;
 pub use rebuild::{Accepted, Rebuild, Rebuilt, Status, accept};
 pub use rules::{Retain, Tags};
 pub use scrub::{Mender, Mending, Scrub, Scrubbed};
-pub use strays::Stray;
 pub use store::{Gaps, NewManifest, Publication, Store};
+pub use strays::Stray;
 pub use units::{AmountError, Bytes, Span};
 
 /// A result of this crate.

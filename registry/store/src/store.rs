@@ -22,7 +22,8 @@ pub struct Store {
     /// What points at what.
     pub catalog: Catalog,
     /// Shared by all who have the folder open; who makes the catalog again has it alone.
-    _in_use: Option<Arc<File>>,
+    #[allow(dead_code, reason = "it is held, not read")]
+    in_use: Option<Arc<File>>,
 }
 
 /// What [`Store::publish`] makes visible.
@@ -98,7 +99,7 @@ impl Store {
             return Err(refused(mismatch));
         }
         let catalog = Catalog::open(&path, journal).await?;
-        let mut store = Self { blobs, catalog, _in_use: None };
+        let mut store = Self { blobs, catalog, in_use: None };
         // Somebody else may be writing: both are looked at together.
         let journal = catalog_journal(&store.blobs)?;
         let (catalog, half) = store.catalog.half_and(|| blobs_half(&store.blobs, &journal)).await?;
@@ -110,14 +111,14 @@ impl Store {
                 Settling::Failed(error) => error,
             });
         }
-        store._in_use = Some(Arc::new(in_use));
+        store.in_use = Some(Arc::new(in_use));
         Ok(store)
     }
 
     /// A data folder without a look at whether its halves belong together, by who has it alone.
     pub(crate) async fn assemble(data_dir: &Path, blobs: &Blobs, journal: Journal) -> Result<Self> {
         let catalog = Catalog::open(&data_dir.join(CATALOG), journal).await?;
-        Ok(Self { blobs: blobs.clone(), catalog, _in_use: None })
+        Ok(Self { blobs: blobs.clone(), catalog, in_use: None })
     }
 
     /// Does what the two halves of the folder need before they are used.
@@ -298,8 +299,10 @@ pub(crate) fn catalog_journal(blobs: &Blobs) -> Result<Journal> {
 
 /// Held while a folder is opened: two processes must not both make the schema, nor mark the halves.
 pub(crate) async fn lock_opening(data_dir: &Path) -> Result<File> {
-    let path = data_dir.join("catalog.lock");
+    let folder = data_dir.to_owned();
     blocking(move || {
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let path = folder.join("catalog.lock");
         let file = lock_file(&path)?;
         file.lock().map_err(Error::io("lock", &path))?;
         Ok(file)

@@ -37,7 +37,9 @@ pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Resul
         }
     }
     let (files, bytes, strays) = (found.files, found.bytes, found.strays);
-    terminal::say(&format!("{files} files of {bytes} bytes hashed; {strays} that the catalog does not know set aside"));
+    terminal::say(&format!(
+        "{files} files of {bytes} bytes hashed; {strays} that the catalog does not know set aside"
+    ));
     if global.json {
         print_json(&json!({
             "files": files, "bytes": bytes, "damaged": found.damaged, "missing": found.missing, "mended": found.mended,

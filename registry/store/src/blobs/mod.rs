@@ -249,7 +249,10 @@ impl Blobs {
             let folder = self.shared.root.join(algorithm.name());
             for stripe in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
                 let stripe = stripe.map_err(Error::io("list", &folder))?.path();
-                if fs::read_dir(&stripe).map_err(Error::io("list", &stripe))?.next().is_some() {
+                // What somebody else put there is not ours to judge.
+                if stripe.is_dir()
+                    && fs::read_dir(&stripe).map_err(Error::io("list", &stripe))?.next().is_some()
+                {
                     return Ok(true);
                 }
             }

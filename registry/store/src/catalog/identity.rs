@@ -83,16 +83,19 @@ impl Catalog {
 
     /// Reads the first row of every table and the last one: that takes no time, and fails if the file is not what it was.
     pub(crate) async fn touch(&self) -> Result<()> {
-        let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
+        // A new one: the others have pages in memory, whatever became of the file.
+        let mut connection = self.watch.connect().await?;
         for table in ["repositories", "blobs", "repository_blobs", "manifests", "edges", "tags", "mirrored"] {
             for order in ["ASC", "DESC"] {
                 let sql = format!("SELECT 1 FROM (SELECT * FROM {table} ORDER BY rowid {order} LIMIT 1)");
                 query(sqlx::AssertSqlSafe(sql))
-                    .fetch_optional(&mut *connection)
+                    .fetch_optional(&mut connection)
                     .await
                     .map_err(Error::database("be read"))?;
             }
         }
+        // It is closed either way.
+        let _ = connection.close().await;
         Ok(())
     }
 }

@@ -214,7 +214,8 @@ impl Catalog {
 
 impl Facts<'_> {
     fn changes(&self) -> Vec<Change> {
-        let blobs = self.blobs.iter().map(|(digest, size, _)| repositories::holds(self.repository, digest, *size));
+        let blobs =
+            self.blobs.iter().map(|(digest, size, _)| repositories::holds(self.repository, digest, *size));
         let manifests = self.manifests.iter().map(|manifest| Change::Manifest {
             repository: self.repository.to_string(),
             digest: manifest.digest.clone(),
@@ -233,7 +234,12 @@ fn record((text, media_type, bytes): (String, String, i64)) -> Result<ManifestRe
     Ok(ManifestRecord { digest: digest(text)?, media_type, size: size(bytes) })
 }
 
-pub(super) async fn insert(tx: &mut Connection, repository: &RepositoryName, manifest: &Reading, at: i64) -> Result<()> {
+pub(super) async fn insert(
+    tx: &mut Connection,
+    repository: &RepositoryName,
+    manifest: &Reading,
+    at: i64,
+) -> Result<()> {
     let outline = &manifest.outline;
     repositories::ensure_blob(tx, &manifest.digest, manifest.size, Some(outline.media_type), at).await?;
     // The annotations are a map of texts: writing them cannot fail.

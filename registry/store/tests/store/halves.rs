@@ -135,8 +135,8 @@ async fn an_older_half_is_refused_by_what_it_lacks() {
         folder.restore(half, backup.path());
         match (half, folder.refused().await) {
             // Two blobs, the publication and the tag that went.
-            ("catalog", Mismatch::CatalogOlder { missing: 4 }) => {}
-            ("blobs", Mismatch::BlobsOlder { missing: 3, of: 6 }) => {}
+            ("catalog", Mismatch::CatalogOlder { missing: 4 })
+            | ("blobs", Mismatch::BlobsOlder { missing: 3, of: 6 }) => {}
             (_, other) => panic!("{half}: {other:?}"),
         }
     }
@@ -242,7 +242,7 @@ async fn a_catalog_that_is_damaged_while_it_is_open_is_not_ready() {
     store.catalog.close().await;
     let store = folder.open().await.unwrap();
     let file = fs::OpenOptions::new().write(true).open(folder.path().join("catalog.sqlite")).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[0x5a; 64 * 1024], 4096).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0x5a; 64 * 1024], 4096).unwrap();
     let error = store.is_ready().await.unwrap_err();
     assert!(error.is_catalog_damage(), "{error:?}");
     let error = store.catalog.check().await.unwrap_err();
