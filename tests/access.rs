@@ -59,7 +59,7 @@ fn files_that_cannot_be_used_are_refused_at_start_by_name_and_line() {
         ("[registry.access]\nrules = []".to_owned(), ["unknown field `rules`", "`rule`"]),
         (
             "[[registry.access.rule]]\nwho = [\"a:b\"]\nactions = [\"pull\"]".to_owned(),
-            ["\"a:b\" is not an account's name", "line"],
+            ["is not an account's name", "line"],
         ),
         (
             "[[registry.access.rule]]\nwho = [\"any\"]\nactions = [\"write\"]".to_owned(),

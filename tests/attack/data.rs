@@ -142,11 +142,11 @@ fn a_damaged_catalog_is_not_ready_and_the_log_names_it_with_the_next_step() {
     }
     let listen =
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["listen"].as_str().unwrap().to_owned();
-    let file = fs::OpenOptions::new().write(true).open(world.path("data/catalog.sqlite")).unwrap();
-    let length = file.metadata().unwrap().len();
-    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0x5a; usize::try_from(length).unwrap()], 0)
-        .unwrap();
-    // Readers may have pages of it in memory; a restart in the meantime would not.
+    for name in &CATALOG[..2] {
+        let file = fs::OpenOptions::new().write(true).open(world.path("data").join(name)).unwrap();
+        let junk = vec![0x5a; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        std::os::unix::fs::FileExt::write_all_at(&file, &junk, 0).unwrap();
+    }
     let begun = Instant::now();
     let answer = loop {
         let answer = ask(&listen, "/readyz");
