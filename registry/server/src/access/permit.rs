@@ -33,11 +33,6 @@ impl Permit<'_> {
         self.guard
             .is_none_or(|guard| self.caller.may(&guard.rules, other.as_str(), Action::Pull) == Answer::Yes)
     }
-
-    /// Whether every caller may read every repository.
-    pub(crate) fn is_open(&self) -> bool {
-        self.guard.is_none()
-    }
 }
 
 /// What of a request says where it came by.

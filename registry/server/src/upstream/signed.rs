@@ -143,6 +143,15 @@ impl Remote {
         }))
     }
 
+    /// Whether a blob may be served by what was decided already; nobody is asked for more.
+    pub(crate) async fn is_approved_blob(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
+        if !self.wants_signatures() {
+            return Ok(true);
+        }
+        let manifests = store.catalog.named_by(&self.local, digest, 1000).await?;
+        Ok(manifests.iter().any(|manifest| self.is_approved(manifest)))
+    }
+
     fn is_approved(&self, digest: &Digest) -> bool {
         locked(&self.upstream.verdicts).approved.contains(&(self.local.clone(), digest.clone()))
     }
@@ -285,7 +294,8 @@ impl Remote {
                 writer.add(&bytes)?;
                 Ok(writer)
             });
-            store.keep_blob(&self.local, writer.await?, &layer.digest, now()).await?;
+            let (local, address) = (std::slice::from_ref(&self.local), self.client().config().address());
+            store.keep_received(local, writer.await?, &layer.digest, &address, now()).await?;
         }
         Ok(())
     }

@@ -1,0 +1,60 @@
+//! Who may say that a repository holds bytes: who sent them.
+
+use hab_oci::{Digest, Edge, RepositoryName};
+use sqlx::{query, query_scalar};
+
+use super::Catalog;
+use super::repositories::{ensure_blob, ensure_repository, join, member};
+use crate::{Error, Result};
+
+impl Catalog {
+    /// Whether an upstream, by its address, ever sent these bytes.
+    pub async fn was_received(&self, digest: &Digest, upstream: &str) -> Result<bool> {
+        let found: Option<i64> = query_scalar("SELECT 1 FROM received WHERE digest = $1 AND upstream = $2")
+            .bind(digest.to_string())
+            .bind(upstream)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Error::database("look who sent a blob"))?;
+        Ok(found.is_some())
+    }
+
+    /// Makes bytes that an upstream sent members of its repositories here, and remembers who sent them.
+    pub(crate) async fn link_received(
+        &self,
+        repositories: &[RepositoryName],
+        digest: &Digest,
+        size: u64,
+        upstream: &str,
+        at: i64,
+    ) -> Result<()> {
+        let mut tx = self.begin().await?;
+        ensure_blob(&mut tx, digest, size, None, at).await?;
+        for repository in repositories {
+            ensure_repository(&mut tx, repository, at).await?;
+            join(&mut tx, repository, digest, at).await?;
+        }
+        query("INSERT INTO received (digest, upstream) VALUES ($1, $2) ON CONFLICT (digest, upstream) DO NOTHING")
+            .bind(digest.to_string())
+            .bind(upstream)
+            .execute(&mut *tx)
+            .await
+            .map_err(Error::database("note who sent a blob"))?;
+        self.commit(tx).await
+    }
+
+    /// The first of these edges to a blob that a repository does not hold.
+    pub(crate) async fn first_missing<'a>(
+        &self,
+        repository: &RepositoryName,
+        edges: impl Iterator<Item = &'a Edge>,
+    ) -> Result<Option<&'a Edge>> {
+        let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
+        for edge in edges {
+            if member(&mut connection, repository, &edge.digest).await?.is_none() {
+                return Ok(Some(edge));
+            }
+        }
+        Ok(None)
+    }
+}
