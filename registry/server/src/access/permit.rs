@@ -45,7 +45,9 @@ impl Registry {
     /// Finds out who asks, and counts them.
     pub(crate) async fn identify(&self, scene: &Scene<'_>) -> Result<Caller, Error> {
         let found = match &self.guard {
-            Some(guard) => guard.identify(Credentials::of(scene.headers), scene.peer, now()).await,
+            Some(guard) => {
+                guard.identify(Credentials::of(scene.headers), scene.peer, self.tls.as_deref(), now()).await
+            }
             None => Ok(Caller::nobody()),
         };
         if let Some(limiter) = &self.limiter {
