@@ -61,7 +61,7 @@ fn files_that_cannot_be_used_are_refused_at_start_by_name_and_line() {
     let gone = world.path("gone").display().to_string();
     for (more, words) in [
         (format!("[registry.access]\nhtpasswd = {htpasswd:?}"), ["htpasswd, line 3", "`htpasswd -nB bob`"]),
-        (format!("[registry.access]\nhtpasswd = {gone:?}"), ["cannot read", "gone", "No such file"]),
+        (format!("[registry.access]\nhtpasswd = {gone:?}"), ["cannot read", "No such file"]),
         (format!("[registry.access]\ntokens = {tokens:?}"), ["tokens, line 1", "64 hexadecimal digits"]),
         ("[registry.access]\nurl = \"farm\"".to_owned(), ["\"farm\" is not an address", "https://"]),
         ("[registry.access]\nrules = []".to_owned(), ["unknown field `rules`", "`rule`"]),
@@ -79,7 +79,7 @@ fn files_that_cannot_be_used_are_refused_at_start_by_name_and_line() {
         ),
         (
             format!("[registry.tls]\ncertificate = {gone:?}\nkey = {pem:?}"),
-            ["cannot read", "gone", "No such file"],
+            ["cannot read", "No such file"],
         ),
         (
             format!("[registry.tls]\ncertificate = {pem:?}\nkey = {pem:?}"),
