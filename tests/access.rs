@@ -29,6 +29,14 @@ fn eventually(what: &str, so: impl Fn() -> bool) {
     }
 }
 
+/// A file that only its owner reads.
+fn secret(world: &World, name: &str, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = world.file(name, text);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
 fn serve(world: &World, listen: &str, words: &[&str]) -> harness::Outcome {
     world.run("data", &[&["serve", "--json", "--listen", listen], words].concat())
 }
@@ -47,13 +55,13 @@ fn what_would_let_strangers_write_or_read_passwords_is_refused_at_start() {
 #[test]
 fn files_that_cannot_be_used_are_refused_at_start_by_name_and_line() {
     let world = World::new();
-    let htpasswd = world.file("htpasswd", format!("{ALICE}# bob\nbob:$apr1$x$y\n"));
+    let htpasswd = secret(&world, "htpasswd", &format!("{ALICE}# bob\nbob:$apr1$x$y\n"));
     let tokens = world.file("tokens", "ci 00ff\n");
     let pem = world.file("junk.pem", "junk");
     let gone = world.path("gone").display().to_string();
     for (more, words) in [
         (format!("[registry.access]\nhtpasswd = {htpasswd:?}"), ["htpasswd, line 3", "`htpasswd -nB bob`"]),
-        (format!("[registry.access]\nhtpasswd = {gone:?}"), ["gone does not read", "No such file"]),
+        (format!("[registry.access]\nhtpasswd = {gone:?}"), ["cannot read", "No such file"]),
         (format!("[registry.access]\ntokens = {tokens:?}"), ["tokens, line 1", "64 hexadecimal digits"]),
         ("[registry.access]\nurl = \"farm\"".to_owned(), ["\"farm\" is not an address", "https://"]),
         ("[registry.access]\nrules = []".to_owned(), ["unknown field `rules`", "`rule`"]),
@@ -71,7 +79,7 @@ fn files_that_cannot_be_used_are_refused_at_start_by_name_and_line() {
         ),
         (
             format!("[registry.tls]\ncertificate = {gone:?}\nkey = {pem:?}"),
-            ["gone does not read", "No such file"],
+            ["cannot read", "No such file"],
         ),
         (
             format!("[registry.tls]\ncertificate = {pem:?}\nkey = {pem:?}"),
@@ -97,13 +105,14 @@ fn a_key_that_others_can_read_is_refused_at_start() {
     let key = world.path("data/registry.key");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    serve(&world, "127.0.0.1:0", &[]).refused(2, &["registry.key can be read by others", "remove it"]);
+    serve(&world, "127.0.0.1:0", &[])
+        .refused(2, &["registry.key", "its group and others may read it", "chmod g-r,o-r"]);
     world
         .run(
             "data",
             &["registry", "token", "issue", "--name", "a", "--repository", "*", "--action", "pull", "--json"],
         )
-        .refused(2, &["registry.key can be read by others"]);
+        .refused(2, &["registry.key", "others may read it"]);
 }
 
 #[test]
@@ -170,7 +179,7 @@ fn a_farm_is_served_over_tls_to_accounts_as_the_manual_says() {
     for mut openssl in [clients, client] {
         assert!(openssl.output().unwrap().status.success());
     }
-    let htpasswd = world.file("htpasswd", ALICE);
+    let htpasswd = secret(&world, "htpasswd", ALICE);
     configure(
         &world,
         &format!(

@@ -311,7 +311,7 @@ fn an_upstream_that_cannot_be_is_refused_at_start() {
     configure(&world, &first, "signed = [{ keys = [\"/nowhere/cosign.pub\"] }]");
     world
         .run("other", &["serve", "--listen", "127.0.0.1:0", "--json"])
-        .refused(2, &["upstream first.example", "/nowhere/cosign.pub does not read"]);
+        .refused(2, &["upstream first.example", "cannot read /nowhere/cosign.pub"]);
     configure(&world, &first, "proxy = \"proxy.example\"");
     world
         .run("other", &["serve", "--listen", "127.0.0.1:0", "--json"])

@@ -33,9 +33,28 @@ pub struct TlsTable {
     /// Certificates in PEM of those who vouch for clients: the name in a client's certificate is its account's.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
+    /// Lists of what these authorities revoked, in PEM or DER: a file, or several. With any, one of every authority is needed.
+    #[serde(default)]
+    pub client_crl: Files,
     /// Whether clients must have a certificate.
     #[serde(default)]
     pub client: ClientTable,
+}
+
+/// One file or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Files {
+    /// `"/etc/hab/clients.crl"`
+    One(PathBuf),
+    /// `["/etc/hab/a.crl", "/etc/hab/b.crl"]`
+    Several(Vec<PathBuf>),
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
 }
 
 /// Whether clients must have a certificate.
@@ -77,17 +96,24 @@ impl RegistryConfig {
 
     /// What TLS needs, where it is wanted.
     pub fn tls(&self) -> anyhow::Result<Option<Tls>> {
-        let Some(TlsTable { certificate, key, client_ca, client }) = self.tls.clone() else {
+        let Some(TlsTable { certificate, key, client_ca, client_crl, client }) = self.tls.clone() else {
             return Ok(None);
         };
         if client_ca.is_none() && matches!(client, ClientTable::Required) {
             anyhow::bail!("[registry.tls] client = \"required\" needs client-ca: nobody vouches for clients");
         }
+        let client_crl = match client_crl {
+            Files::One(path) => vec![path],
+            Files::Several(paths) => paths,
+        };
+        if client_ca.is_none() && !client_crl.is_empty() {
+            anyhow::bail!("[registry.tls] client-crl needs client-ca: nobody vouches for clients");
+        }
         let client = match client {
             ClientTable::Optional => ClientCertificates::Optional,
             ClientTable::Required => ClientCertificates::Required,
         };
-        Ok(Some(Tls::open(TlsConfig { certificate, key, client_ca, client })?))
+        Ok(Some(Tls::open(TlsConfig { certificate, key, client_ca, client_crl, client })?))
     }
 
     /// How often one client may ask, where that is limited.

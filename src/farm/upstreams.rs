@@ -1,6 +1,7 @@
 //! Other registries as the operator wants them; and where the registry, which knows no keys, meets the judge of images'
 //! signatures.
 
+use std::error::Error as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,9 +9,13 @@ use hab_keys::{ImageKey, ImagePolicy, ImageSignature};
 use hab_oci::Digest;
 use hab_registry::{Judge, Patience, Signature, Signed, UpstreamConfig, Upstreams};
 use hab_store::{Pattern, Span};
+use hab_trusted_file::Readers;
 
 use super::{Farm, FarmError};
 use crate::config::{RegistryConfig, SignedTable, UpstreamTable};
+
+/// Bytes of a password's or a key's file.
+const LARGEST: u64 = 1 << 20;
 
 impl Farm {
     /// The upstreams, ready to be asked, or never asked when nothing may be fetched.
@@ -27,7 +32,7 @@ fn read(config: &RegistryConfig, offline: bool) -> Result<Upstreams, String> {
 }
 
 fn upstream(name: &str, table: &UpstreamTable, offline: bool) -> Result<UpstreamConfig, String> {
-    let password = table.password_file.as_deref().map(text).transpose()?;
+    let password = table.password_file.as_deref().map(|path| text(path, Readers::GroupOfRoot)).transpose()?;
     let ttl = table.ttl.parse::<jiff::SignedDuration>().ok().and_then(|ttl| ttl.try_into().ok());
     for rule in &table.sync {
         let name = &rule.repository;
@@ -58,7 +63,8 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool) -> Result<Upstream
 
 fn signed(table: &SignedTable) -> Result<Signed, String> {
     let key = |path: &std::path::PathBuf| {
-        ImageKey::read(&path.display().to_string(), text(path)?.as_bytes()).map_err(|e| e.to_string())
+        ImageKey::read(&path.display().to_string(), text(path, Readers::Everybody)?.as_bytes())
+            .map_err(|e| e.to_string())
     };
     let keys = table.keys.iter().map(key).collect::<Result<Vec<_>, String>>()?;
     let policy = ImagePolicy::new(keys, table.threshold).map_err(|e| e.to_string())?;
@@ -66,8 +72,12 @@ fn signed(table: &SignedTable) -> Result<Signed, String> {
     Ok(Signed { repositories: table.repositories.clone(), judge })
 }
 
-fn text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{} does not read: {e}", path.display()))
+/// A password or a key: who can write either decides what is served.
+fn text(path: &Path, readers: Readers) -> Result<String, String> {
+    hab_trusted_file::read_text(path, readers, LARGEST).map_err(|e| match e.source() {
+        Some(cause) => format!("{e}: {cause}"),
+        None => e.to_string(),
+    })
 }
 
 /// An operator's policy for images of other registries.
@@ -134,7 +144,7 @@ mod tests {
                 "2 of 1",
             ),
             ("signed = [{ keys = [\"FOLDER/no.pub\"] }]".to_owned(), "no.pub is not a public key in PEM"),
-            ("signed = [{ keys = [\"FOLDER/none.pub\"] }]".to_owned(), "none.pub does not read"),
+            ("signed = [{ keys = [\"FOLDER/none.pub\"] }]".to_owned(), "cannot read"),
             ("signed = [\"FOLDER/k.pub\"]".to_owned(), "expected struct SignedTable"),
             ("proxy = \"socks5://p.example:1\"".to_owned(), "its proxy is not like http://"),
             ("ttl = \"soon\"".to_owned(), "upstream up.example: ttl \"soon\" is not a span"),

@@ -77,7 +77,7 @@ pub(crate) async fn get_through(
     };
     remote.approve_blob(&registry.store, digest, registry.limits.manifest).await?;
     if registry.store.catalog.blob(&remote.local, digest).await?.is_none() {
-        match remote.blob(&registry.store, digest, registry.limits.blob, false).await? {
+        match remote.blob(&registry.store, digest, registry.limits.blob).await? {
             Arriving::Here => {}
             Arriving::Coming(download) if headers.contains_key(header::RANGE) => {
                 download.end().await.map_err(|failure| remote.failed(failure))?;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::future::{Either, Ready, ready};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -18,10 +20,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::Limits;
-use crate::access::Peer;
-use crate::error::chain;
+use crate::access::{Peer, Problem, basic};
+use crate::error::{Error, chain};
 use crate::stall::StallGuard;
-use crate::tls::Tls;
+use crate::tls::{Shown, Tls};
 
 /// The most that is held of a connection's request, and of its answer beside what is being sent.
 const BUFFER: usize = 256 << 10;
@@ -37,7 +39,7 @@ pub(crate) async fn run(
     stream: TcpStream,
     address: IpAddr,
     service: TowerToHyperService<Router>,
-    tls: Option<&Tls>,
+    tls: Option<Arc<Tls>>,
     limits: &Limits,
     watcher: Watcher,
 ) {
@@ -46,7 +48,8 @@ pub(crate) async fn run(
     let mut peer = Peer { address, secure: tls.is_some(), certificate: None };
     let Some(tls) = tls else {
         let stream = StallGuard::new(stream, limits.idle);
-        return talk(stream, peer, service, limits, watcher).await;
+        return talk(stream, Introduced { service, peer: Arc::new(peer), shown: None }, limits, watcher)
+            .await;
     };
     let shaken = async {
         if speaks_http(&stream).await? {
@@ -56,8 +59,10 @@ pub(crate) async fn run(
     };
     match timeout(limits.head, shaken).await {
         Ok(Ok(Some(stream))) => {
-            peer.certificate = Tls::account(&stream);
-            talk(stream, peer, service, limits, watcher).await;
+            let shown = Tls::shown(&stream);
+            peer.certificate = shown.as_ref().and_then(|shown| shown.certificate.clone());
+            let shown = shown.map(|shown| (tls, shown));
+            talk(stream, Introduced { service, peer: Arc::new(peer), shown }, limits, watcher).await;
         }
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::debug!(%address, error = chain(&error), "no handshake"),
@@ -86,12 +91,10 @@ async fn tell_plain(mut stream: TcpStream) -> io::Result<()> {
 
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Peer,
-    service: TowerToHyperService<Router>,
+    service: Introduced,
     limits: &Limits,
     watcher: Watcher,
 ) {
-    let service = Introduced { service, peer: Arc::new(peer) };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -107,16 +110,32 @@ async fn talk(
 struct Introduced {
     service: TowerToHyperService<Router>,
     peer: Arc<Peer>,
+    /// What the client showed, and who knows whether it still counts.
+    shown: Option<(Arc<Tls>, Shown)>,
+}
+
+/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and whoever
+/// the request says that it comes from.
+fn no_more() -> Response {
+    let error = Error::Unauthorized { challenge: basic(), problem: Problem::Certificate };
+    let mut response = error.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 type Request = hyper::Request<Incoming>;
+type Served = <TowerToHyperService<Router> as Service<Request>>::Future;
 
 impl Service<Request> for Introduced {
     type Response = <TowerToHyperService<Router> as Service<Request>>::Response;
     type Error = <TowerToHyperService<Router> as Service<Request>>::Error;
-    type Future = <TowerToHyperService<Router> as Service<Request>>::Future;
+    type Future = Either<Served, Ready<Result<Self::Response, Self::Error>>>;
 
     fn call(&self, mut request: Request) -> Self::Future {
+        if self.shown.as_ref().is_some_and(|(tls, shown)| !tls.believes(shown)) {
+            tracing::info!(address = %self.peer.address, "a client's certificate does not count any more");
+            return Either::Right(ready(Ok(no_more())));
+        }
         if self.peer.secure {
             // What is served beside the registry asks this header which scheme its own address has.
             let (name, value) =
@@ -124,6 +143,6 @@ impl Service<Request> for Introduced {
             request.headers_mut().insert(name, value);
         }
         request.extensions_mut().insert(self.peer.clone());
-        self.service.call(request)
+        Either::Left(self.service.call(request))
     }
 }

@@ -87,7 +87,7 @@ async fn accept(
         let (service, watcher) = (service.clone(), graceful.watcher());
         let (tls, limits) = (tls.clone(), Limits::clone(&limits));
         open.spawn(async move {
-            connection::run(stream, from.ip(), service, tls.as_deref(), &limits, watcher).await;
+            connection::run(stream, from.ip(), service, tls, &limits, watcher).await;
             drop(slot);
         });
     }

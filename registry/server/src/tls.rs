@@ -1,21 +1,24 @@
-//! TLS: one certificate, read again when its files change; clients may have certificates of their own.
+//! TLS: one certificate, read again when its files change; clients may have certificates of their own (`clients`).
+
+mod clients;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use openssl::nid::Nid;
+use hab_trusted_file::Readers;
 use openssl::x509::X509;
+use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::{AccessError, Account, Watched, read};
+use crate::access::{AccessError, Certificate, CertificateId, Watched, read};
+use clients::Clients;
+pub(crate) use clients::Shown;
 
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -36,45 +39,76 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// Certificates in PEM of those who vouch for clients; without, clients have none.
     pub client_ca: Option<PathBuf>,
+    /// Lists of those that these authorities revoked: in PEM, any number in a file, or one in DER. Where there is any, there has
+    /// to be one of every authority: a certificate whose authority says nothing is not believed.
+    pub client_crl: Vec<PathBuf>,
     /// Whether clients must have one.
     pub client: ClientCertificates,
 }
 
 /// What a server needs to speak TLS 1.2 and 1.3.
 pub struct Tls {
-    files: Watched<Arc<ServerConfig>>,
+    files: Watched<Loaded>,
+}
+
+/// What was made of the files.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Who is believed, where clients may have certificates.
+    clients: Option<Clients>,
 }
 
 impl Tls {
     /// Reads the certificates.
     pub fn open(config: TlsConfig) -> Result<Self, AccessError> {
-        let paths =
-            [&config.certificate, &config.key].into_iter().chain(&config.client_ca).cloned().collect();
+        let files = [&config.certificate, &config.key].into_iter();
+        let paths = files.chain(&config.client_ca).chain(&config.client_crl).cloned().collect();
         Ok(Self { files: Watched::open(paths, move || load(&config))? })
     }
 
     /// Reads files again that changed, or all of them; takes a while.
     pub(crate) fn refresh(&self, always: bool) {
         self.files.refresh(always);
+        if let Some(clients) = &self.files.get().clients {
+            clients.tell_expired();
+        }
     }
 
-    /// A connection that was open before a certificate changed goes on with the old one.
+    /// A connection that was open before this server's own certificate changed goes on with the old one.
     pub(crate) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
     ) -> io::Result<TlsStream<T>> {
-        let config = Arc::clone(&*self.files.get());
+        let config = Arc::clone(&self.files.get().config);
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// Who the client's certificate is for, if it has one: an authority of ours vouched for it.
-    pub(crate) fn account<T>(stream: &TlsStream<T>) -> Option<Account> {
-        let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-        let account = named(certificate);
-        if account.is_none() {
+    /// What a client showed of itself, if anything.
+    pub(crate) fn shown<T>(stream: &TlsStream<T>) -> Option<Shown> {
+        let chain = stream.get_ref().1.peer_certificates()?;
+        let certificate = Certificate::of(chain.first()?);
+        if certificate.is_none() {
             tracing::info!("a client's certificate has no name that an account can have");
         }
-        account
+        Some(Shown::new(chain, certificate))
+    }
+
+    /// Whether what a client showed when it came would still be believed: authorities may have gone, or revoked it, or its
+    /// time may be over. Asked for every request, found out when something changed, and every minute.
+    pub(crate) fn believes(&self, shown: &Shown) -> bool {
+        shown.is_good(&self.files.get(), |loaded| {
+            loaded.clients.as_ref().is_some_and(|clients| clients.believe(shown))
+        })
+    }
+
+    /// The authorities that are believed about clients, hashed.
+    pub(crate) fn authorities(&self) -> Option<[u8; 32]> {
+        self.files.get().clients.as_ref().map(Clients::authorities)
+    }
+
+    /// Whether a list says that a certificate is revoked.
+    pub(crate) fn is_revoked(&self, id: &CertificateId) -> bool {
+        self.files.get().clients.as_ref().is_some_and(|clients| clients.is_revoked(id))
     }
 }
 
@@ -84,29 +118,18 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn load(config: &TlsConfig) -> Result<Arc<ServerConfig>, AccessError> {
+fn load(config: &TlsConfig) -> Result<Loaded, AccessError> {
     let tls = |source| AccessError::Tls { path: config.certificate.clone(), source };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(tls)?;
-    let builder = match &config.client_ca {
+    let clients = match &config.client_ca {
+        None => None,
+        Some(path) => Some(Clients::load(path, &config.client_crl, config.client, provider)?),
+    };
+    let builder = match &clients {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                let source = |source| AccessError::Tls { path: path.clone(), source };
-                roots.add(certificate).map_err(source)?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = match config.client {
-                ClientCertificates::Optional => verifier.allow_unauthenticated(),
-                ClientCertificates::Required => verifier,
-            };
-            let built = verifier.build();
-            builder.with_client_cert_verifier(
-                built.map_err(|source| AccessError::Authority { path: path.clone(), source })?,
-            )
-        }
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
     };
     let chain = certificates(&config.certificate)?;
     let expired = chain.first().and_then(|first| X509::from_der(first).ok()).is_some_and(|first| {
@@ -117,11 +140,11 @@ fn load(config: &TlsConfig) -> Result<Arc<ServerConfig>, AccessError> {
     }
     let mut made = builder.with_single_cert(chain, key(&config.key)?).map_err(tls)?;
     made.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(made))
+    Ok(Loaded { config: Arc::new(made), clients })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AccessError> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path, Readers::Everybody)?).collect();
     let all = all.map_err(|source| AccessError::Pem { path: path.to_owned(), source })?;
     if all.is_empty() {
         return Err(AccessError::Nothing { path: path.to_owned(), what: "certificate" });
@@ -131,18 +154,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AccessError
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, AccessError> {
     use rustls::pki_types::pem::Error;
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|source| match source {
+    PrivateKeyDer::from_pem_slice(&read(path, Readers::GroupOfRoot)?).map_err(|source| match source {
         Error::NoItemsFound => AccessError::Nothing { path: path.to_owned(), what: "private key" },
         source => AccessError::Pem { path: path.to_owned(), source },
     })
-}
-
-/// The subject's common name, or else the first of its alternative names, that an account can have.
-fn named(certificate: &[u8]) -> Option<Account> {
-    let certificate = X509::from_der(certificate).ok()?;
-    let common = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
-    let common = common.filter_map(|entry| entry.data().to_string().ok());
-    let alternative = certificate.subject_alt_names();
-    let alternative = alternative.iter().flatten().filter_map(|name| name.dnsname().or_else(|| name.email()));
-    common.chain(alternative.map(str::to_owned)).find_map(|name| name.parse().ok())
 }

@@ -53,7 +53,7 @@ pub(crate) async fn start(
     }
 }
 
-/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller may not read where it is.
+/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller could not read where it is.
 async fn mounted(
     registry: &Registry,
     permit: &Permit<'_>,
@@ -61,18 +61,42 @@ async fn mounted(
     digest: &Digest,
 ) -> Result<bool, Error> {
     let catalog = &registry.store.catalog;
-    let from = match from {
-        Some(from) => Some(from).filter(|from| permit.may_pull(from)),
-        None if permit.is_open() => catalog.holder(digest).await?,
-        None => catalog.holders(digest, HOLDERS).await?.into_iter().find(|holder| permit.may_pull(holder)),
+    let holders = match from {
+        Some(from) => vec![from],
+        None => catalog.holders(digest, HOLDERS).await?,
     };
-    let Some(from) = from else { return Ok(false) };
+    let mut readable = None;
+    for holder in holders {
+        if can_be_read(registry, permit, &holder, digest).await? {
+            readable = Some(holder);
+            break;
+        }
+    }
+    let Some(from) = readable else { return Ok(false) };
     let Some(size) = catalog.blob(&from, digest).await? else { return Ok(false) };
     let (blobs, key) = (registry.store.blobs.clone(), digest.clone());
     if blocking(move || blobs.get(&key)).await? != Some(size) {
         return Ok(false);
     }
     Ok(catalog.mount_blob(&from, permit.repository(), digest, now()).await?)
+}
+
+/// Whether a GET of the blob by the same caller would be answered there, if the repository holds it: by the rules, and where
+/// it is an upstream's by what may be pulled from that and has to be signed. Nobody upstream is asked.
+async fn can_be_read(
+    registry: &Registry,
+    permit: &Permit<'_>,
+    holder: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    if !permit.may_pull(holder) {
+        return Ok(false);
+    }
+    match registry.upstreams.find(holder, None) {
+        Ok(None) => Ok(true),
+        Ok(Some(remote)) => remote.is_approved_blob(&registry.store, digest).await,
+        Err(_) => Ok(false),
+    }
 }
 
 async fn whole(

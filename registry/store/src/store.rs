@@ -1,10 +1,11 @@
 //! Bytes and facts together.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
-use hab_oci::{Descriptor, Digest, EdgeKind, Outline, RepositoryName, Tag};
+use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag};
 use tokio::task::spawn_blocking;
 
 use crate::blobs::Keeping;
@@ -187,6 +188,9 @@ impl Store {
             return Err(Error::NoRoot(other.clone()));
         }
         let readings = manifests.iter().map(manifest_of).collect::<Result<Vec<_>>>()?;
+        if gaps < Gaps::All {
+            self.refuse_missing(&repository, &blobs, &readings).await?;
+        }
         let files = self.blobs.clone();
         let holder = repository.clone();
         let work = move || {
@@ -208,6 +212,33 @@ impl Store {
         self.catalog.publish(&facts).await
     }
 
+    /// Before any file is looked at: how long it takes to refuse a manifest must not tell whether bytes that its repository
+    /// does not hold are here for another one. The transaction asks again.
+    async fn refuse_missing(
+        &self,
+        repository: &RepositoryName,
+        brought: &[Descriptor],
+        readings: &[Reading],
+    ) -> Result<()> {
+        let brought: BTreeSet<&Digest> = brought.iter().map(|blob| &blob.digest).collect();
+        for reading in readings {
+            let wanted = |edge: &&Edge| {
+                let blob = matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer);
+                blob && !edge.elsewhere && !brought.contains(&edge.digest)
+            };
+            let edges = reading.outline.edges.iter().filter(wanted);
+            if let Some(edge) = self.catalog.first_missing(repository, edges).await? {
+                return Err(Error::Missing {
+                    repository: repository.clone(),
+                    digest: edge.digest.clone(),
+                    kind: edge.kind,
+                    wanted_by: reading.digest.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Finishes a pushed blob and makes it a member of a repository; returns its size. `at`: unix seconds.
     ///
     /// It is kept for as long as something in the catalog needs it, unlike what [`BlobWriter::commit`] keeps.
@@ -227,6 +258,47 @@ impl Store {
         let (_pin, size) = blocking(work).await?;
         self.catalog.link_blob(repository, digest, size, at).await?;
         Ok(size)
+    }
+
+    /// [`Store::keep_blob`] of what an upstream sent, for all of its repositories here that were promised it. `upstream`: its
+    /// address, by which [`Catalog::was_received`] knows it.
+    pub async fn keep_received(
+        &self,
+        repositories: &[RepositoryName],
+        writer: BlobWriter,
+        digest: &Digest,
+        upstream: &str,
+        at: i64,
+    ) -> Result<u64> {
+        let (blobs, expected) = (self.blobs.clone(), digest.clone());
+        let work = move || {
+            let pin = blobs.pin([&expected])?;
+            let (_, size) = writer.finish(Some(&expected), Keeping::Loose, false)?;
+            Ok((pin, size))
+        };
+        let (_pin, size) = blocking(work).await?;
+        self.catalog.link_received(repositories, digest, size, upstream, at).await?;
+        Ok(size)
+    }
+
+    /// Makes bytes that are here a member of one more repository of an upstream that sent them once, and said now that this
+    /// repository holds them; `false` if they are not here any more, or others than `size`, or it never sent them.
+    pub async fn share_received(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+        upstream: &str,
+        at: i64,
+    ) -> Result<bool> {
+        let (blobs, key) = (self.blobs.clone(), digest.clone());
+        let look = move || Ok((blobs.pin([&key])?, blobs.get(&key)?));
+        let (_pin, kept) = blocking(look).await?;
+        if kept != Some(size) || !self.catalog.was_received(digest, upstream).await? {
+            return Ok(false);
+        }
+        self.catalog.link_received(std::slice::from_ref(repository), digest, size, upstream, at).await?;
+        Ok(true)
     }
 
     /// [`Store::keep_blob`] of what an upload has. Either way the upload is over.

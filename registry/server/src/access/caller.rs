@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Guard;
 use super::account::Account;
+use super::certificate::{Certificate, CertificateId};
 use super::challenge::Problem;
 use super::credentials::Credentials;
 use super::issued::{Claims, Shown};
@@ -11,6 +12,9 @@ use super::limit::Who;
 use super::passwords::Verdict;
 use super::peer::Peer;
 use super::rules::{Action, Rules};
+use super::version::Version;
+use super::watched::Watched;
+use crate::tls::Tls;
 
 /// Whoever a request comes from. Only [`Guard::identify`] finds out.
 #[derive(Clone, Debug)]
@@ -19,6 +23,17 @@ pub(crate) struct Caller {
     shown: Shown,
     /// Of an issued token, which bounds what its owner may do with it.
     claims: Option<Claims>,
+    /// Of what was shown, for a token that is made for it.
+    proof: Proof,
+}
+
+/// What a token that is made for somebody must hold still to be worth anything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Proof {
+    pub(super) version: Option<Version>,
+    pub(super) certificate: Option<CertificateId>,
+    /// Unix seconds: what was shown is worth nothing from then on.
+    pub(super) until: Option<i64>,
 }
 
 /// Why nobody could be found out.
@@ -46,11 +61,15 @@ const BUSY: Duration = Duration::from_secs(5);
 impl Caller {
     /// Somebody who showed nothing.
     pub(crate) fn nobody() -> Self {
-        Self { name: None, shown: Shown::Nothing, claims: None }
+        Self { name: None, shown: Shown::Nothing, claims: None, proof: Proof::default() }
     }
 
-    fn account(name: Account, shown: Shown) -> Self {
-        Self { name: Some(name), shown, claims: None }
+    fn account(name: Account, shown: Shown, proof: Proof) -> Self {
+        Self { name: Some(name), shown, claims: None, proof }
+    }
+
+    pub(super) fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     pub(crate) fn name(&self) -> Option<&Account> {
@@ -95,54 +114,100 @@ impl Caller {
 }
 
 impl Guard {
-    /// Finds out who asks. Only a password takes long.
+    /// Finds out who asks; `tls` says whose certificates count. Only a password takes long.
     pub(crate) async fn identify(
         &self,
         shown: Credentials,
         peer: &Peer,
+        tls: Option<&Tls>,
         now: i64,
     ) -> Result<Caller, Refused> {
         match shown {
             Credentials::Nothing => Ok(match &peer.certificate {
-                Some(name) => Caller::account(name.clone(), Shown::Certificate),
+                Some(certificate) => self.certified(certificate, tls),
                 None => Caller::nobody(),
             }),
             Credentials::Garbled => Err(Refused::Show(Problem::Wrong)),
-            Credentials::Bearer(token) => self.bearer(&token, now).ok_or(Refused::Show(Problem::Token)),
-            Credentials::Basic { name, password } => self.basic(&name, &password, peer, now).await,
+            Credentials::Bearer(token) => self.bearer(&token, tls, now).ok_or(Refused::Show(Problem::Token)),
+            Credentials::Basic { name, password } => self.basic(&name, &password, peer, tls, now).await,
         }
     }
 
-    fn bearer(&self, token: &str, now: i64) -> Option<Caller> {
+    /// That the certificate counts was asked for this very request, where its connection is.
+    fn certified(&self, certificate: &Certificate, tls: Option<&Tls>) -> Caller {
+        let Certificate { account, id, until } = certificate;
+        let version = tls.and_then(Tls::authorities).map(|all| self.version_of_authorities(account, &all));
+        let proof = Proof { version, certificate: Some(*id), until: Some(*until) };
+        Caller::account(account.clone(), Shown::Certificate, proof)
+    }
+
+    fn version_of_authorities(&self, name: &Account, authorities: &[u8; 32]) -> Version {
+        Version::of(&self.key, "certificate", name, authorities)
+    }
+
+    fn bearer(&self, token: &str, tls: Option<&Tls>, now: i64) -> Option<Caller> {
         if !Claims::looks_like(token) {
-            let name = self.tokens.as_ref()?.get().owner(token)?.clone();
-            return Some(Caller::account(name, Shown::Token));
+            let tokens = self.tokens.as_ref()?.get();
+            let name = tokens.owner(token)?.clone();
+            let version = Some(tokens.version(&self.key, &name, token));
+            return Some(Caller::account(name, Shown::Token, Proof { version, ..Proof::default() }));
         }
         let claims = Claims::read(token, &self.key, now)?;
+        let proof = Proof { version: claims.version.clone(), certificate: claims.certificate, until: None };
         let still = match (claims.shown, &claims.name) {
             (Shown::Nothing, name) => name.is_none(),
             (_, None) => false,
-            (Shown::Password, Some(name)) => self.passwords.as_ref().is_some_and(|p| p.get().has(name)),
-            (Shown::Token, Some(name)) => self.tokens.as_ref().is_some_and(|t| t.get().has(name)),
-            (Shown::Certificate, Some(_)) => true,
             (Shown::Operator, Some(_)) => !self.revoked.get().has(claims.id),
+            (shown, Some(name)) => self.is_still_shown(shown, name, &proof, tls),
         };
-        still.then(|| Caller { name: claims.name.clone(), shown: claims.shown, claims: Some(claims) })
+        still.then(|| Caller { name: claims.name.clone(), shown: claims.shown, claims: Some(claims), proof })
+    }
+
+    /// Whether what somebody got a token for would still get one.
+    fn is_still_shown(&self, shown: Shown, name: &Account, proof: &Proof, tls: Option<&Tls>) -> bool {
+        let Some(version) = &proof.version else { return false };
+        match shown {
+            Shown::Password => {
+                let passwords = self.passwords.as_ref().map(Watched::get);
+                passwords.and_then(|all| all.version(&self.key, name)).as_ref() == Some(version)
+            }
+            Shown::Token => {
+                self.tokens.as_ref().is_some_and(|tokens| tokens.get().has(&self.key, name, version))
+            }
+            Shown::Certificate => tls.zip(proof.certificate).is_some_and(|(tls, id)| {
+                let authorities = tls.authorities();
+                !tls.is_revoked(&id)
+                    && authorities.is_some_and(|all| self.version_of_authorities(name, &all) == *version)
+            }),
+            Shown::Nothing | Shown::Operator => false,
+        }
     }
 
     /// A token may stand where a password is asked for: that is all that some clients can send.
-    async fn basic(&self, name: &str, password: &str, peer: &Peer, now: i64) -> Result<Caller, Refused> {
+    async fn basic(
+        &self,
+        name: &str,
+        password: &str,
+        peer: &Peer,
+        tls: Option<&Tls>,
+        now: i64,
+    ) -> Result<Caller, Refused> {
         let wrong = Refused::Show(Problem::Wrong);
         let name: Account = name.parse().map_err(|_| wrong)?;
-        if let Some(caller) = self.bearer(password, now) {
+        if let Some(caller) = self.bearer(password, tls, now) {
             return if caller.name() == Some(&name) { Ok(caller) } else { Err(wrong) };
         }
         let Some(passwords) = self.passwords.as_ref().filter(|_| !Claims::looks_like(password)) else {
             return Err(wrong);
         };
         let try_once = || self.guesses.take(&Who::at(peer.address));
-        match passwords.get().verify(&self.turns, &name, password, try_once).await {
-            Verdict::Right => Ok(Caller::account(name, Shown::Password)),
+        // Of the same reading of the file, so that a token is never for a later password than the one that was shown.
+        let passwords = passwords.get();
+        match passwords.verify(&self.turns, &name, password, try_once).await {
+            Verdict::Right => {
+                let version = passwords.version(&self.key, &name);
+                Ok(Caller::account(name, Shown::Password, Proof { version, ..Proof::default() }))
+            }
             Verdict::Wrong => {
                 tracing::info!(account = %name, address = %peer.address, "a wrong password");
                 Err(wrong)

@@ -20,13 +20,15 @@ pub(crate) enum Problem {
     Token,
     #[error("the token is not for this")]
     Scope,
+    #[error("the client's certificate is worth nothing any more: it expired, or was revoked")]
+    Certificate,
 }
 
 impl Problem {
     /// RFC 6750, section 3.1.
     fn word(self) -> Option<&'static str> {
         match self {
-            Self::Nothing | Self::Wrong => None,
+            Self::Nothing | Self::Wrong | Self::Certificate => None,
             Self::Token => Some("invalid_token"),
             Self::Scope => Some("insufficient_scope"),
         }

@@ -3,20 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hab_trusted_file::Readers;
+
 use super::account::AccountError;
 
 /// A file or a setting cannot be used. Each is one sentence: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// A file is not there, or may not be read.
-    #[error("{path} does not read", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    /// A file is not there, may not be read, or must not be believed: others could have written it, or read what is secret.
+    #[error(transparent)]
+    File(#[from] hab_trusted_file::Error),
     /// A file could not be made.
     #[error("{path} could not be written", path = path.display())]
     Write {
@@ -25,14 +21,6 @@ pub enum AccessError {
         /// What the system says.
         #[source]
         source: io::Error,
-    },
-    /// A file that is far too large for what it should be.
-    #[error("{path} has more than {limit} bytes", path = path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// How many it may have.
-        limit: u64,
     },
     /// A line of a file.
     #[error("{path}, line {line}", path = path.display())]
@@ -44,16 +32,6 @@ pub enum AccessError {
         /// What is wrong with it.
         #[source]
         problem: LineError,
-    },
-    /// A key that others can read.
-    #[error(
-        "{path} can be read by others than its owner, so that they could issue tokens: remove it, so that a new one is made, \
-         and issue tokens anew",
-        path = path.display()
-    )]
-    Exposed {
-        /// The file.
-        path: PathBuf,
     },
     /// A key that is none.
     #[error("{path} is not a key of 64 hexadecimal digits: remove it, and a new one is made", path = path.display())]
@@ -104,6 +82,15 @@ pub enum AccessError {
         #[source]
         source: rustls::Error,
     },
+    /// A revocation list that is none.
+    #[error("{path} does not read as a certificate revocation list", path = path.display())]
+    Revocations {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: openssl::error::ErrorStack,
+    },
     /// Certificates of authorities that cannot be used.
     #[error("{path} cannot be used to know clients by", path = path.display())]
     Authority {
@@ -152,30 +139,20 @@ pub enum LineError {
 }
 
 /// Settings are short; what is longer is another file.
-pub(crate) const MOST: u64 = 4 << 20;
+const MOST: u64 = 4 << 20;
 
-/// A whole file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, AccessError> {
-    use io::Read as _;
-    let failed = |source| AccessError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(MOST + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MOST {
-        return Err(AccessError::TooLarge { path: path.to_owned(), limit: MOST });
-    }
-    Ok(bytes)
+/// The whole of a file that decides who is trusted.
+pub(crate) fn read(path: &Path, readers: Readers) -> Result<Vec<u8>, AccessError> {
+    Ok(hab_trusted_file::read(path, readers, MOST)?)
 }
 
 /// Every line that says something, with its number; `take` says what is wrong with one.
 pub(crate) fn lines(
     path: &Path,
+    readers: Readers,
     mut take: impl FnMut(&str) -> Result<(), LineError>,
 ) -> Result<(), AccessError> {
-    let text = String::from_utf8(read(path)?).map_err(|e| AccessError::Read {
-        path: path.to_owned(),
-        source: io::Error::new(io::ErrorKind::InvalidData, e.utf8_error()),
-    })?;
+    let text = hab_trusted_file::read_text(path, readers, MOST)?;
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {

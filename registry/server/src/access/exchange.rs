@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Guard;
-use super::caller::{Answer, Caller, Refused};
+use super::caller::{Answer, Caller, Proof, Refused};
 use super::challenge;
 use super::credentials::Credentials;
 use super::issued::{Claims, Shown};
@@ -63,7 +63,7 @@ pub(crate) async fn exchange(
         },
         _ => return Err(Error::Method("GET, HEAD, POST")),
     };
-    let found = guard.identify(asked.shown, &peer, now()).await;
+    let found = guard.identify(asked.shown, &peer, registry.tls.as_deref(), now()).await;
     client.name = found.as_ref().ok().and_then(|caller| caller.name().cloned());
     if let Some(limiter) = &registry.limiter {
         let who = client.name.as_ref().map_or_else(|| Who::at(peer.address), Who::Account);
@@ -122,7 +122,9 @@ impl Guard {
     fn claims(&self, caller: &Caller, scopes: &[Scope], now: i64) -> Result<Claims, Error> {
         let held = caller.claims();
         // Who shows an issued token gets no more and no longer from it.
-        let expires = held.map_or(now + LIFE, |held| held.expires.min(now + LIFE));
+        let Proof { version, certificate, until } = caller.proof().clone();
+        let most = until.map_or(now + LIFE, |until| until.min(now + LIFE));
+        let expires = held.map_or(most, |held| held.expires.min(most));
         let id = match held {
             Some(held) => held.id,
             None => Claims::fresh_id().map_err(Error::Access)?,
@@ -131,7 +133,8 @@ impl Guard {
             Some(held) if caller.shown() == Shown::Operator => held.grants.clone(),
             _ => scopes.iter().filter_map(|scope| self.grant(caller, scope)).collect(),
         };
-        Ok(Claims { name: caller.name().cloned(), shown: caller.shown(), id, issued: now, expires, grants })
+        let (name, shown) = (caller.name().cloned(), caller.shown());
+        Ok(Claims { name, shown, id, issued: now, expires, grants, version, certificate })
     }
 
     /// What of a scope the caller may; what they may not is left out, and told when they try.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use argon2::password_hash::{PasswordHash, PasswordVerifier as _};
 use argon2::{Argon2, Params};
+use hab_trusted_file::Readers;
 
 use super::account::Account;
 use super::error::{AccessError, LineError, lines};
@@ -36,7 +37,8 @@ pub(crate) enum Hash {
 impl Htpasswd {
     pub(crate) fn load(path: &Path) -> Result<Self, AccessError> {
         let mut all = Self::default();
-        lines(path, |line| {
+        // Hashes can be guessed at.
+        lines(path, Readers::GroupOfRoot, |line| {
             let (name, hash) = line.split_once(':').ok_or(LineError::NoColon)?;
             let name: Account = name.parse()?;
             let hash = Hash::of(&name, hash)?;
@@ -49,12 +51,15 @@ impl Htpasswd {
         Ok(all)
     }
 
-    pub(crate) fn has(&self, name: &Account) -> bool {
-        self.accounts.contains_key(name)
-    }
-
     pub(crate) fn hash(&self, name: &Account) -> Option<&Hash> {
         self.accounts.get(name)
+    }
+
+    /// The hash of a name as it is written, to notice when it becomes another one.
+    pub(crate) fn written(&self, name: &Account) -> Option<&str> {
+        self.accounts.get(name).map(|hash| match hash {
+            Hash::Bcrypt(text) | Hash::Argon2(text) => text.as_ref(),
+        })
     }
 
     /// The hash that stands in for that of a name which is not there, always the same one for a number, so that asking
@@ -119,7 +124,7 @@ mod tests {
     fn load(text: &[u8]) -> Result<Htpasswd, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
-        std::fs::write(&path, text).unwrap();
+        crate::access::write_secret(&path, text);
         Htpasswd::load(&path).map_err(|error| chain(&error))
     }
 

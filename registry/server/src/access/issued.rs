@@ -8,9 +8,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::account::Account;
+use super::certificate::CertificateId;
 use super::error::AccessError;
 use super::key::{Key, random};
 use super::rules::Grant;
+use super::version::Version;
 
 const PREFIX: &str = "hab1.";
 /// Bytes of a token: [`super::scope::MOST`] names of the longest kind fit.
@@ -22,11 +24,11 @@ pub(crate) const LONGEST: usize = 32 * 1024;
 pub(crate) enum Shown {
     /// Nothing.
     Nothing,
-    /// A password: its name must still have one.
+    /// A password: its name must still have this one.
     Password,
-    /// A token of the operator's file: its name must still have one.
+    /// A token of the operator's file: its name must still have this one.
     Token,
-    /// A certificate, which its authority vouched for when the token was made.
+    /// A certificate: the same authorities must still be believed, and none of them may have revoked it.
     Certificate,
     /// `hab-build registry token issue`: nothing but the claims themselves, until the id is revoked.
     Operator,
@@ -46,6 +48,12 @@ pub(crate) struct Claims {
     /// Unix seconds; from then on it is worth nothing.
     pub(crate) expires: i64,
     pub(crate) grants: Vec<Grant>,
+    /// Of what was shown; a token ends when that becomes another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<Version>,
+    /// Which certificate was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<CertificateId>,
 }
 
 impl Claims {
@@ -100,11 +108,14 @@ mod tests {
     prop_compose! {
         fn claims()(
             name in prop::option::of("[a-z0-9._@+]{2,20}x"), kind in 0..5usize, id: u64, issued: i64, expires: i64,
-            grants in grants(),
+            grants in grants(), versions: bool,
         ) -> Claims {
             let shown = [Shown::Nothing, Shown::Password, Shown::Token, Shown::Certificate, Shown::Operator][kind];
             let name = name.map(|name| name.parse().unwrap());
-            Claims { name, shown, id, issued, expires, grants }
+            let version = versions
+                .then(|| Version::of(&Key::random().unwrap(), "password", &"a".parse().unwrap(), b"hash"));
+            let certificate = versions.then(|| CertificateId::of(b"issuer", b"1"));
+            Claims { name, shown, id, issued, expires, grants, version, certificate }
         }
     }
 
@@ -150,6 +161,8 @@ mod tests {
             issued: 0,
             expires: 9,
             grants: vec![grant.clone(); count],
+            version: None,
+            certificate: None,
         };
         assert!(Claims::read(&of(crate::access::scope::MOST).sign(&key), &key, 0).is_some());
         assert!(Claims::read(&of(200).sign(&key), &key, 0).is_none());

@@ -2,9 +2,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use hab_trusted_file::Readers;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
@@ -13,6 +14,9 @@ use super::error::AccessError;
 /// 256 random bits, ready to be used. Whoever has them can be anybody.
 #[derive(Clone)]
 pub(crate) struct Key(Hmac<Sha256>);
+
+/// Bytes of a key's file; one has 65.
+const MOST: u64 = 1024;
 
 /// The key's file in a data folder.
 pub(crate) fn path_in(data: &Path) -> PathBuf {
@@ -43,11 +47,7 @@ impl Key {
         if !path.exists() {
             Self::make(data, &path)?;
         }
-        let failed = |source| AccessError::Read { path: path.clone(), source };
-        if fs::metadata(&path).map_err(failed)?.mode() & 0o077 != 0 {
-            return Err(AccessError::Exposed { path });
-        }
-        let text = fs::read_to_string(&path).map_err(failed)?;
+        let text = hab_trusted_file::read_text(&path, Readers::Nobody, MOST)?;
         let mut key = [0; 32];
         hex::decode_to_slice(text.trim(), &mut key).map_err(|_| AccessError::Key { path })?;
         Ok(Self::of(key))
@@ -101,7 +101,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], AccessError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
 
@@ -125,7 +125,8 @@ mod tests {
         Key::open(folder.path()).unwrap();
         let path = path_in(folder.path());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(Key::open(folder.path()), Err(AccessError::Exposed { .. })));
+        let said = Key::open(folder.path()).map(|_| ()).unwrap_err().to_string();
+        assert!(said.contains("its group may read it") && said.contains("chmod g-r"), "{said}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "00ff\n").unwrap();
         assert!(matches!(Key::open(folder.path()), Err(AccessError::Key { .. })));

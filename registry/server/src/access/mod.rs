@@ -7,6 +7,7 @@
 
 mod account;
 mod caller;
+mod certificate;
 mod challenge;
 mod credentials;
 mod error;
@@ -22,6 +23,7 @@ mod permit;
 mod rules;
 mod scope;
 mod tokens;
+mod version;
 mod watched;
 
 use std::fmt;
@@ -34,7 +36,8 @@ pub use operator::{Issue, Issued, issue, revoke};
 pub use rules::{AccessRule, Action, Grant, Who};
 pub use tokens::NewToken;
 
-pub(crate) use challenge::Problem;
+pub(crate) use certificate::{Certificate, CertificateId};
+pub(crate) use challenge::{Problem, basic};
 pub(crate) use error::read;
 pub(crate) use exchange::{PATH as TOKEN_PATH, exchange};
 pub(crate) use limit::Limiter;
@@ -122,4 +125,13 @@ impl fmt::Debug for Guard {
         // Everything else is secret, or made from secrets.
         f.debug_struct("Guard").field("rules", &self.rules).finish_non_exhaustive()
     }
+}
+
+/// What only its owner reads, for tests.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) fn write_secret(path: &std::path::Path, bytes: impl AsRef<[u8]>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::account::Account;
@@ -39,8 +40,16 @@ pub fn issue(data: &Path, what: Issue) -> Result<Issued, AccessError> {
     let key = Key::open(data)?;
     let (id, issued) = (Claims::fresh_id()?, now());
     let expires = issued.saturating_add(what.seconds);
-    let claims =
-        Claims { name: Some(what.name), shown: Shown::Operator, id, issued, expires, grants: what.grants };
+    let claims = Claims {
+        name: Some(what.name),
+        shown: Shown::Operator,
+        id,
+        issued,
+        expires,
+        grants: what.grants,
+        version: None,
+        certificate: None,
+    };
     Ok(Issued { token: claims.sign(&key), id: format!("{id:016x}"), expires })
 }
 
@@ -52,7 +61,7 @@ pub fn revoke(data: &Path, id: &str) -> Result<(), AccessError> {
         return Ok(());
     }
     let append = || {
-        let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o644).open(&path)?;
         file.write_all(format!("{number:016x}\n").as_bytes())?;
         file.sync_all()
     };

@@ -13,6 +13,7 @@ use super::account::Account;
 use super::error::AccessError;
 use super::htpasswd::{Htpasswd, LONGEST};
 use super::key::Key;
+use super::version::Version;
 
 /// How long a password that was right stays right without being verified again; ends early when the file changes.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -59,8 +60,9 @@ impl Passwords {
         Ok(Self { file: Arc::new(file), right: Mutex::default(), key, order })
     }
 
-    pub(crate) fn has(&self, name: &Account) -> bool {
-        self.file.has(name)
+    /// What a name's password is now, without a word about it: another one as soon as the password is.
+    pub(crate) fn version(&self, key: &Key, name: &Account) -> Option<Version> {
+        self.file.written(name).map(|hash| Version::of(key, "password", name, hash.as_bytes()))
     }
 
     /// Whether this password was right lately; costs nothing.
@@ -128,7 +130,7 @@ mod tests {
     fn passwords() -> (tempfile::TempDir, Passwords) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
-        std::fs::write(&path, format!("alice:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+        crate::access::write_secret(&path, format!("alice:{}\n", bcrypt::hash("secret", 4).unwrap()));
         let passwords = Passwords::new(Htpasswd::load(&path).unwrap()).unwrap();
         (folder, passwords)
     }

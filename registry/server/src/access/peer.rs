@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::{Extensions, HeaderMap, header};
 
 use super::account::Account;
+use super::certificate::Certificate;
 
 /// What a connection knows of its client. In every request's extensions, behind an [`Arc`].
 #[derive(Clone, Debug)]
@@ -13,8 +14,8 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// It speaks TLS with us.
     pub(crate) secure: bool,
-    /// Who its certificate is for.
-    pub(crate) certificate: Option<Account>,
+    /// Its certificate, if that names somebody.
+    pub(crate) certificate: Option<Certificate>,
 }
 
 impl Peer {

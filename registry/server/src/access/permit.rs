@@ -33,11 +33,6 @@ impl Permit<'_> {
         self.guard
             .is_none_or(|guard| self.caller.may(&guard.rules, other.as_str(), Action::Pull) == Answer::Yes)
     }
-
-    /// Whether every caller may read every repository.
-    pub(crate) fn is_open(&self) -> bool {
-        self.guard.is_none()
-    }
 }
 
 /// What of a request says where it came by.
@@ -50,7 +45,9 @@ impl Registry {
     /// Finds out who asks, and counts them.
     pub(crate) async fn identify(&self, scene: &Scene<'_>) -> Result<Caller, Error> {
         let found = match &self.guard {
-            Some(guard) => guard.identify(Credentials::of(scene.headers), scene.peer, now()).await,
+            Some(guard) => {
+                guard.identify(Credentials::of(scene.headers), scene.peer, self.tls.as_deref(), now()).await
+            }
             None => Ok(Caller::nobody()),
         };
         if let Some(limiter) = &self.limiter {

@@ -3,10 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use hab_trusted_file::Readers;
 use sha2::{Digest as _, Sha256};
 
 use super::account::Account;
 use super::error::{AccessError, LineError, lines};
+use super::key::Key;
+use super::version::Version;
 
 /// Names by the digests of their tokens; one name may have several.
 ///
@@ -15,13 +18,14 @@ use super::error::{AccessError, LineError, lines};
 #[derive(Default)]
 pub(crate) struct Tokens {
     by_digest: HashMap<[u8; 32], Account>,
-    names: HashSet<Account>,
+    digests: HashMap<Account, Vec<[u8; 32]>>,
 }
 
 impl Tokens {
     pub(crate) fn load(path: &Path) -> Result<Self, AccessError> {
         let mut all = Self::default();
-        lines(path, |line| {
+        // Who knows a digest has no token yet.
+        lines(path, Readers::Everybody, |line| {
             let mut words = line.split_ascii_whitespace();
             let (Some(name), Some(hex), None) = (words.next(), words.next(), words.next()) else {
                 return Err(LineError::NoToken);
@@ -29,7 +33,7 @@ impl Tokens {
             let mut digest = [0; 32];
             hex::decode_to_slice(hex, &mut digest).map_err(|_| LineError::NoToken)?;
             let name: Account = name.parse()?;
-            all.names.insert(name.clone());
+            all.digests.entry(name.clone()).or_default().push(digest);
             match all.by_digest.insert(digest, name) {
                 Some(_) => Err(LineError::TokenTwice),
                 None => Ok(()),
@@ -43,8 +47,15 @@ impl Tokens {
         self.by_digest.get(<[u8; 32]>::from(Sha256::digest(token)).as_slice())
     }
 
-    pub(crate) fn has(&self, name: &Account) -> bool {
-        self.names.contains(name)
+    /// What a token is, without a word about it.
+    pub(crate) fn version(&self, key: &Key, name: &Account, token: &str) -> Version {
+        Version::of(key, "token", name, &Sha256::digest(token))
+    }
+
+    /// Whether a name still has the token that this is the version of.
+    pub(crate) fn has(&self, key: &Key, name: &Account, version: &Version) -> bool {
+        let mut digests = self.digests.get(name).into_iter().flatten();
+        digests.any(|digest| Version::of(key, "token", name, digest) == *version)
     }
 }
 
@@ -73,12 +84,12 @@ impl Revoked {
     /// A file that is not there revokes nothing.
     pub(crate) fn load(path: &Path) -> Result<Self, AccessError> {
         let mut all = Self::default();
-        let read = lines(path, |line| {
+        let read = lines(path, Readers::Everybody, |line| {
             all.0.insert(id_of(line).ok_or(LineError::NoId)?);
             Ok(())
         });
         match read {
-            Err(AccessError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(all),
+            Err(AccessError::File(error)) if error.is_missing() => Ok(all),
             Err(error) => Err(error),
             Ok(()) => Ok(all),
         }
@@ -119,7 +130,10 @@ mod tests {
         let tokens = Tokens::load(&path).unwrap();
         assert_eq!(tokens.owner(&one.token), Some(&ci));
         assert_eq!(tokens.owner(&two.token), Some(&ci));
-        assert!(tokens.has(&ci));
+        let key = Key::random().unwrap();
+        let version = tokens.version(&key, &ci, &two.token);
+        assert!(tokens.has(&key, &ci, &version) && !tokens.has(&key, &"eve".parse().unwrap(), &version));
+        assert!(!tokens.has(&Key::random().unwrap(), &ci, &version));
         assert_eq!(tokens.owner(one.line.split(' ').nth(1).unwrap()), None, "the digest is no token");
         assert_eq!(tokens.owner(""), None);
     }

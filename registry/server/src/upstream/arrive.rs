@@ -1,7 +1,18 @@
-//! A blob that is asked for: here, on its way for somebody else already, or asked for upstream.
+//! A blob that is asked for: held here, on its way, or asked for upstream.
+//!
+//! A repository holds what came from upstream by its own path. That a manifest names a digest proves nothing: whoever writes
+//! a manifest may name bytes that they never had. Nor do bytes that are here by another way (a push, a build, another
+//! upstream) become an upstream's because it claims to have them: it has to send them. Only bytes that this very upstream
+//! sent, for another of its repositories, need not come twice; that this repository holds them too, it has to say by giving
+//! their last byte at this repository's path, where it checks by itself who may read what.
 
-use hab_oci::Digest;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use hab_oci::{Digest, RepositoryName};
 use hab_store::Store;
+use reqwest::StatusCode;
+use reqwest::header::CONTENT_RANGE;
 
 use super::client::Failure;
 use super::download::{Download, Errand};
@@ -9,45 +20,66 @@ use super::{Remote, locked};
 use crate::error::Error;
 use crate::registry::now;
 
-/// A blob that is here, or on its way.
+/// A blob that the repository holds, or that is on its way for it.
 pub(crate) enum Arriving {
     Here,
     Coming(Download),
 }
 
+/// Blobs on their way from one upstream, by digest and by the repository that they come for.
+#[derive(Debug, Default)]
+pub(super) struct Downloads(
+    /// Held for map operations only.
+    Mutex<HashMap<Digest, HashMap<RepositoryName, Download>>>,
+);
+
+impl Downloads {
+    fn of(&self, digest: &Digest, repository: &RepositoryName) -> Option<Download> {
+        locked(&self.0).get(digest)?.get(repository).cloned()
+    }
+
+    /// One for whichever repository.
+    fn any(&self, digest: &Digest) -> Option<Download> {
+        locked(&self.0).get(digest)?.values().next().cloned()
+    }
+
+    fn add(&self, digest: &Digest, repository: &RepositoryName, download: &Download) {
+        let mut all = locked(&self.0);
+        all.entry(digest.clone()).or_default().insert(repository.clone(), download.clone());
+        drop(all);
+        // It may have ended before it was in the map.
+        if download.is_over() {
+            self.remove(digest, download);
+        }
+    }
+
+    /// Takes it out, whichever repositories it came for.
+    fn remove(&self, digest: &Digest, download: &Download) {
+        let mut all = locked(&self.0);
+        if let Some(of_digest) = all.get_mut(digest) {
+            of_digest.retain(|_, other| !other.is(download));
+            if of_digest.is_empty() {
+                all.remove(digest);
+            }
+        }
+    }
+}
+
 impl Remote {
-    /// A blob: makes it a member of the repository here, or says where it is on its way. `named`: the caller has a
-    /// manifest of this repository that names it, which need not be here yet.
-    pub(crate) async fn blob(
-        &self,
-        store: &Store,
-        digest: &Digest,
-        limit: u64,
-        named: bool,
-    ) -> Result<Arriving, Error> {
-        let unknown = || Error::BlobUnknown { repository: self.local.clone(), digest: digest.clone() };
-        let failed = |failure| match failure {
-            Failure::Absent => unknown(),
-            other => self.failed(other),
-        };
-        if let Some(download) = locked(&self.upstream.downloads).get(digest) {
-            return Ok(Arriving::Coming(download.clone()));
+    /// A blob: makes the repository here hold it, or says where it is on its way.
+    pub(crate) async fn blob(&self, store: &Store, digest: &Digest, limit: u64) -> Result<Arriving, Error> {
+        if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
+            return Ok(Arriving::Coming(download));
         }
         let _turn = self.turn(&digest.to_string()).await;
         if store.catalog.blob(&self.local, digest).await?.is_some() {
             return Ok(Arriving::Here);
         }
-        if let Some(download) = locked(&self.upstream.downloads).get(digest) {
-            return Ok(Arriving::Coming(download.clone()));
+        if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
+            return Ok(Arriving::Coming(download));
         }
-        let (blobs, key) = (store.blobs.clone(), digest.clone());
-        let kept = crate::body::blocking(move || blobs.get(&key)).await?;
-        // The same bytes came here by another way, and a manifest of this repository names them.
-        if let Some(size) = kept
-            && (named || store.catalog.points_at(&self.local, digest).await?)
-        {
-            store.catalog.link_blob(&self.local, digest, size, now()).await?;
-            return Ok(Arriving::Here);
+        if let Some(arriving) = self.shared(store, digest, limit).await? {
+            return Ok(arriving);
         }
         let errand = Errand {
             client: self.upstream.client.clone(),
@@ -58,13 +90,69 @@ impl Remote {
             limit,
         };
         let (upstream, key) = (self.upstream.clone(), digest.clone());
-        let done = move || drop(locked(&upstream.downloads).remove(&key));
-        let download = Download::start(errand, done).await.map_err(failed)?;
-        locked(&self.upstream.downloads).insert(digest.clone(), download.clone());
-        // It may have ended before it was in the map.
-        if download.is_over() {
-            locked(&self.upstream.downloads).remove(digest);
-        }
+        let done = move |download: &Download| upstream.downloads.remove(&key, download);
+        let download =
+            Download::start(errand, done).await.map_err(|failure| self.blob_failed(digest, failure))?;
+        self.upstream.downloads.add(digest, &self.local, &download);
         Ok(Arriving::Coming(download))
+    }
+
+    /// What the same upstream sent, or is sending, for another of its repositories, if it says that this one holds it too.
+    async fn shared(&self, store: &Store, digest: &Digest, limit: u64) -> Result<Option<Arriving>, Error> {
+        let address = self.client().config().address();
+        let running = self.upstream.downloads.any(digest);
+        let size = match &running {
+            Some(download) => Some(download.size()),
+            None if store.catalog.was_received(digest, &address).await? => {
+                let (blobs, key) = (store.blobs.clone(), digest.clone());
+                crate::body::blocking(move || blobs.get(&key)).await?
+            }
+            None => None,
+        };
+        // What is larger than it may be is refused where it is asked for.
+        let Some(size) = size.filter(|size| *size <= limit) else { return Ok(None) };
+        if !self.gives(digest, size).await? {
+            return Ok(None);
+        }
+        if let Some(download) = running {
+            if download.promise(&self.local) {
+                self.upstream.downloads.add(digest, &self.local, &download);
+                return Ok(Some(Arriving::Coming(download)));
+            }
+            if download.end().await.is_err() {
+                return Ok(None);
+            }
+        }
+        let shared = store.share_received(&self.local, digest, size, &address, now()).await?;
+        Ok(shared.then_some(Arriving::Here))
+    }
+
+    /// Whether upstream gives a blob of this size at this repository's path: asked for its last byte, because what answers a
+    /// HEAD is sometimes not what answers a GET. [`Error::BlobUnknown`] if it says that there is none, or that it is not for
+    /// us. One that knows no ranges begins to send all; that is not listened to.
+    async fn gives(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
+        let last = size.saturating_sub(1);
+        let response = match self.client().blob(&self.name, digest, last).await {
+            Ok((response, _)) => response,
+            Err(failure @ Failure::Absent) => return Err(self.blob_failed(digest, failure)),
+            // Whatever is wrong is found out, and said, where all of it is asked for.
+            Err(_) => return Ok(false),
+        };
+        if response.status() == StatusCode::OK {
+            return Ok(response.content_length() == Some(size));
+        }
+        let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        // Of a part whose place it does not say, that it has one byte is all that is known: one behind the end has none.
+        Ok(match range.and_then(|text| text.trim().rsplit_once('/')) {
+            Some((_, whole)) => whole == size.to_string(),
+            None => response.content_length() == Some(1),
+        })
+    }
+
+    fn blob_failed(&self, digest: &Digest, failure: Failure) -> Error {
+        match failure {
+            Failure::Absent => Error::BlobUnknown { repository: self.local.clone(), digest: digest.clone() },
+            other => self.failed(other),
+        }
     }
 }

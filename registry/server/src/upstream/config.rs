@@ -90,4 +90,14 @@ impl UpstreamConfig {
             patience: Patience::default(),
         }
     }
+
+    /// By what it is remembered who sent something: its address, without what may be secret in it.
+    pub(super) fn address(&self) -> String {
+        match reqwest::Url::parse(&self.url) {
+            Ok(url) => {
+                format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/'))
+            }
+            Err(_) => self.name.clone(),
+        }
+    }
 }

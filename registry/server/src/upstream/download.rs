@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::client::{Client, Failure};
+use super::locked;
 use crate::registry::now;
 
 /// How much is read for one client at a time.
@@ -43,6 +44,9 @@ pub(crate) struct Download {
     file: Arc<File>,
     size: u64,
     state: watch::Receiver<State>,
+    /// Other repositories of the same upstream that hold these bytes when they are here; `None` once it is too late to be
+    /// added. Held to add or take names only.
+    promised: Arc<Mutex<Option<Vec<RepositoryName>>>>,
 }
 
 /// What is to be fetched.
@@ -58,8 +62,11 @@ pub(crate) struct Errand {
 }
 
 impl Download {
-    /// Asks the upstream, and goes on by itself. `done` is called when it has ended, whatever the end.
-    pub(crate) async fn start(errand: Errand, done: impl FnOnce() + Send + 'static) -> Result<Self, Failure> {
+    /// Asks the upstream, and goes on by itself. `done` is called with it when it has ended, whatever the end.
+    pub(crate) async fn start(
+        errand: Errand,
+        done: impl FnOnce(&Self) + Send + 'static,
+    ) -> Result<Self, Failure> {
         let (response, _) = errand.client.blob(&errand.remote, &errand.digest, 0).await?;
         // Clients are told it before the first byte.
         let size = response.content_length();
@@ -79,10 +86,13 @@ impl Download {
         });
         let (writer, file) = opened.await.map_err(lost)?.map_err(ours)?;
         let (tell, state) = watch::channel(State::default());
+        let promised = Arc::new(Mutex::new(Some(Vec::new())));
+        let this = Self { file: Arc::new(file), size, state, promised };
+        let mine = this.clone();
         tokio::spawn(async move {
             let patience = &errand.client.config().patience;
             let most = patience.large + Duration::from_secs(size / patience.slowest.max(1));
-            let ended = match timeout(most, fill(&errand, response, writer, size, &tell)).await {
+            let ended = match timeout(most, fill(&errand, response, writer, &mine, &tell)).await {
                 Ok(ended) => ended,
                 Err(_) => Err(Failure::Away(format!("it took longer than {} s", most.as_secs()))),
             };
@@ -90,7 +100,7 @@ impl Download {
                 tracing::warn!(digest = %errand.digest, %failure, "a blob did not come from upstream");
             }
             // In this order: whoever asks from now on finds the blob itself, or begins anew.
-            done();
+            done(&mine);
             tell.send_modify(|state| {
                 if ended.is_ok() {
                     state.available = size;
@@ -98,11 +108,28 @@ impl Download {
                 state.ended = Some(ended);
             });
         });
-        Ok(Self { file: Arc::new(file), size, state })
+        Ok(this)
     }
 
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Whether both are the same one.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
+
+    /// Makes one more repository hold the bytes when they are here; `false` if it is too late for that. The upstream must have
+    /// said that this repository holds them.
+    pub(super) fn promise(&self, repository: &RepositoryName) -> bool {
+        match &mut *locked(&self.promised) {
+            Some(promised) => {
+                promised.push(repository.clone());
+                true
+            }
+            None => false,
+        }
     }
 
     /// Whether it has ended.
@@ -147,9 +174,10 @@ async fn fill(
     errand: &Errand,
     response: reqwest::Response,
     mut writer: BlobWriter,
-    size: u64,
+    download: &Download,
     tell: &watch::Sender<State>,
 ) -> Result<(), Failure> {
+    let size = download.size;
     let mut response = Some(response);
     let mut attempt = 0;
     let mut resumed_at = 0;
@@ -194,8 +222,11 @@ async fn fill(
             Err(_) => None,
         };
     }
+    let mut repositories = locked(&download.promised).take().unwrap_or_default();
+    repositories.push(errand.local.clone());
+    let upstream = errand.client.config().address();
     // Kept for as long as something here needs it.
-    match errand.store.keep_blob(&errand.local, writer, &errand.digest, now()).await {
+    match errand.store.keep_received(&repositories, writer, &errand.digest, &upstream, now()).await {
         Ok(_) => Ok(()),
         Err(e @ hab_store::Error::WrongDigest { .. }) => Err(Failure::Wrong(e.to_string())),
         Err(e) => Err(ours(e)),

@@ -53,7 +53,7 @@ impl Fetcher {
                 let reference = TagOrDigest::Digest(digest.clone());
                 remote.fetch_manifest(&self.store, &reference, limits.manifest).await.map(|_| ())
             } else {
-                match remote.blob(&self.store, digest, limits.blob, true).await {
+                match remote.blob(&self.store, digest, limits.blob).await {
                     Ok(super::Arriving::Here) => Ok(()),
                     Ok(super::Arriving::Coming(download)) => {
                         download.end().await.map_err(|failure| remote.failed(failure))

@@ -29,14 +29,14 @@ use std::time::Instant;
 
 use axum::http::HeaderValue;
 use axum::response::Response;
-use hab_oci::{Digest, RepositoryName, Tag};
+use hab_oci::{RepositoryName, Tag};
 
 use crate::error::Error;
 use crate::handle::CACHE;
 use crate::observe::Metrics;
 use about::Known;
+use arrive::Downloads;
 use client::{Client, Failure};
-use download::Download;
 
 pub(crate) use arrive::Arriving;
 pub(crate) use challenge::Challenge;
@@ -70,8 +70,8 @@ impl Freshness {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     client: Arc<Client>,
-    /// Blobs on their way. Held for a map operation only.
-    downloads: Mutex<HashMap<Digest, Download>>,
+    /// Blobs on their way.
+    downloads: Downloads,
     /// Requests for one thing wait for each other here; an entry lives as long as somebody holds it.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// When each tag was last looked up. Held for a map operation only.
@@ -109,7 +109,7 @@ impl Upstreams {
             }
             let upstream = Upstream {
                 client: Arc::new(Client::new(config)?),
-                downloads: Mutex::default(),
+                downloads: Downloads::default(),
                 turns: Mutex::default(),
                 checked: Mutex::default(),
                 checking: Mutex::default(),

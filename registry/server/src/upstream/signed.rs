@@ -143,6 +143,15 @@ impl Remote {
         }))
     }
 
+    /// Whether a blob may be served by what was decided already; nobody is asked for more.
+    pub(crate) async fn is_approved_blob(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
+        if !self.wants_signatures() {
+            return Ok(true);
+        }
+        let manifests = store.catalog.named_by(&self.local, digest, 1000).await?;
+        Ok(manifests.iter().any(|manifest| self.is_approved(manifest)))
+    }
+
     fn is_approved(&self, digest: &Digest) -> bool {
         locked(&self.upstream.verdicts).approved.contains(&(self.local.clone(), digest.clone()))
     }
@@ -185,7 +194,7 @@ impl Remote {
         carriers.extend(found.map(|referrer| referrer.manifest.digest));
         let mut signatures = Vec::new();
         for carrier in carriers.into_iter().take(CARRIERS) {
-            signatures.extend(carried(store, &carrier).await?.0);
+            signatures.extend(carried(store, &self.local, &carrier).await?.0);
         }
         signatures.truncate(SIGNATURES);
         Ok(signatures)
@@ -193,7 +202,7 @@ impl Remote {
 
     /// Whether a manifest is nothing but signatures, one of them by a trusted key of each rule.
     async fn is_signature(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
-        let (signatures, alone) = carried(store, digest).await?;
+        let (signatures, alone) = carried(store, &self.local, digest).await?;
         Ok(alone && self.rules().all(|rule| signatures.iter().any(|s| rule.judge.made(s))))
     }
 
@@ -285,7 +294,8 @@ impl Remote {
                 writer.add(&bytes)?;
                 Ok(writer)
             });
-            store.keep_blob(&self.local, writer.await?, &layer.digest, now()).await?;
+            let (local, address) = (std::slice::from_ref(&self.local), self.client().config().address());
+            store.keep_received(local, writer.await?, &layer.digest, &address, now()).await?;
         }
         Ok(())
     }
@@ -301,16 +311,28 @@ fn is_carrier(artifact_type: Option<&str>) -> bool {
     artifact_type.is_some_and(|kind| SIGNATURE_TYPES.contains(&kind))
 }
 
-/// The signatures in a manifest that is here, and whether it holds nothing else.
-async fn carried(store: &Store, manifest: &Digest) -> Result<(Vec<Signature>, bool), Error> {
+/// The signatures in a manifest of a repository, and whether it holds nothing else. What it names counts only where the
+/// repository holds it: somebody else's bytes decide nothing here.
+async fn carried(
+    store: &Store,
+    repository: &RepositoryName,
+    manifest: &Digest,
+) -> Result<(Vec<Signature>, bool), Error> {
     let (blobs, key) = (store.blobs.clone(), manifest.clone());
+    let Some(bytes) = blocking(move || blobs.read(&key)).await? else { return Ok((Vec::new(), false)) };
+    let Ok(carrier) = serde_json::from_slice::<Carrier>(&bytes) else { return Ok((Vec::new(), false)) };
+    let alone = !carrier.layers.is_empty() && carrier.layers.iter().all(Layer::is_payload);
+    let mut held = Vec::new();
+    for layer in carrier.layers.into_iter().filter(Layer::is_payload).take(SIGNATURES) {
+        if store.catalog.blob(repository, &layer.digest).await?.is_some_and(|size| size <= PAYLOAD) {
+            held.push(layer);
+        }
+    }
+    let blobs = store.blobs.clone();
     blocking(move || {
-        let Some(bytes) = blobs.read(&key)? else { return Ok((Vec::new(), false)) };
-        let Ok(carrier) = serde_json::from_slice::<Carrier>(&bytes) else { return Ok((Vec::new(), false)) };
-        let alone = !carrier.layers.is_empty() && carrier.layers.iter().all(Layer::is_payload);
         let mut signatures = Vec::new();
-        for layer in carrier.layers.into_iter().filter(Layer::is_payload).take(SIGNATURES) {
-            // The file counts, not what the manifest says of it.
+        for layer in held {
+            // The file counts, not what the catalog says of it.
             if blobs.get(&layer.digest)?.is_some_and(|size| size <= PAYLOAD)
                 && let Some(payload) = blobs.read(&layer.digest)?
                 && let Some(signature) = layer.annotations.get(SIGNATURE)

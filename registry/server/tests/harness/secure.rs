@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ impl Files {
         // Moved over, as who replaces a file in use should.
         let beside = self.path(&format!("{name}.new"));
         fs::write(&beside, bytes).unwrap();
+        // As an operator has to: some of these are secret.
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
         fs::rename(&beside, self.path(name)).unwrap();
         self.path(name)
     }
@@ -82,6 +85,7 @@ impl Files {
             certificate: self.write("server.pem", certificate),
             key: self.write("server.key", key),
             client_ca: None,
+            client_crl: Vec::new(),
             client: ClientCertificates::Optional,
         }
     }
@@ -124,12 +128,66 @@ impl Authority {
         self.certificate.to_pem().unwrap()
     }
 
+    /// A list of revoked certificates, which are in PEM, to be used until a time such as `490101000000Z`; in DER. Made by hand,
+    /// because the library that reads them makes none.
+    pub fn revocations(&self, revoked: &[&[u8]], until: &str) -> Vec<u8> {
+        let algorithm = der(0x30, &[&[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]]);
+        let since = der(0x17, &[b"200101000000Z"]);
+        let entry = |pem: &&[u8]| {
+            let serial = X509::from_pem(pem).unwrap().serial_number().to_bn().unwrap().to_vec();
+            der(0x30, &[&der(2, &[&[0], &serial]), &since])
+        };
+        let entries: Vec<Vec<u8>> = revoked.iter().map(entry).collect();
+        let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+        let entries = if entries.is_empty() { Vec::new() } else { der(0x30, &entries) };
+        let number = der(0x30, &[&[0x06, 3, 0x55, 0x1d, 20], &der(4, &[&der(2, &[&[1]])])]);
+        let extensions = der(0xa0, &[&der(0x30, &[&number])]);
+        let issuer = self.certificate.subject_name().to_der().unwrap();
+        let until = der(0x17, &[until.as_bytes()]);
+        let list = der(0x30, &[&[2, 1, 1], &algorithm, &issuer, &since, &until, &entries, &extensions]);
+        let mut signer = openssl::sign::Signer::new(MessageDigest::sha256(), &self.key).unwrap();
+        signer.update(&list).unwrap();
+        let signature = signer.sign_to_vec().unwrap();
+        der(0x30, &[&list, &algorithm, &der(3, &[&[0], &signature])])
+    }
+
     /// A certificate and its key, in PEM.
     pub fn vouch(&self, common: &str, address: Option<&str>) -> (Vec<u8>, Vec<u8>) {
         let key = key();
         let certificate = certificate(common, address, &key, Some(self));
         (certificate.to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap())
     }
+}
+
+/// One value in DER, made of others.
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    let length = match u32::try_from(body.len()).unwrap() {
+        short @ 0..0x80 => vec![u8::try_from(short).unwrap()],
+        long => [&[0x84], long.to_be_bytes().as_slice()].concat(),
+    };
+    // The shortest form of a length is the only one.
+    let length = match length.as_slice() {
+        [0x84, 0, 0, 0, one] => vec![0x81, *one],
+        [0x84, 0, 0, rest @ ..] => [&[0x82], rest].concat(),
+        _ => length,
+    };
+    // A positive number has a zero before it only where it would be a negative one without.
+    let body = match (tag, body.as_slice()) {
+        (2, [0, next, ..]) if *next < 0x80 => body[1..].to_vec(),
+        _ => body,
+    };
+    let length = if tag == 2 { vec![u8::try_from(body.len()).unwrap()] } else { length };
+    [&[tag], length.as_slice(), &body].concat()
+}
+
+/// What is in DER, in PEM.
+pub fn pem(kind: &str, der: &[u8]) -> Vec<u8> {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n")).into_bytes()
 }
 
 fn key() -> PKey<Private> {
@@ -153,7 +211,7 @@ fn certificate(common: &str, address: Option<&str>, key: &PKey<Private>, by: Opt
     builder.set_pubkey(key).unwrap();
     if by.is_none() {
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
-        builder.append_extension(KeyUsage::new().key_cert_sign().build().unwrap()).unwrap();
+        builder.append_extension(KeyUsage::new().key_cert_sign().crl_sign().build().unwrap()).unwrap();
     }
     if let Some(address) = address {
         let names = {

@@ -6,6 +6,8 @@ mod harness;
 
 mod access;
 mod connections;
+mod holding;
+mod holding_model;
 mod hostile;
 mod limits;
 mod manifests;

@@ -1,6 +1,8 @@
 //! Tokens: the operator's, and those that are issued.
 
-use hab_registry::{AccessConfig, Action, Grant, Issue, issue, revoke};
+use std::os::unix::fs::PermissionsExt as _;
+
+use hab_registry::{AccessConfig, Action, Grant, Guard, Issue, issue, revoke};
 
 use crate::access::{denied, guarded, unauthorized};
 use crate::harness::secure::{Files, basic, basic_with, eventually};
@@ -180,4 +182,118 @@ fn a_token_ends_with_the_account_that_it_was_made_for_and_a_broken_file_changes_
     eventually("the end of bob", || server.shows(&token, path).status == 401);
     assert_eq!(server.shows(&basic("bob"), path).error(), unauthorized(), "and it is not remembered");
     assert_eq!(server.shows(&basic("alice"), path).status, 200);
+}
+
+#[test]
+fn a_token_ends_with_the_password_that_it_was_made_for() {
+    let files = Files::new();
+    let server = world(&files);
+    let path = "/v2/team/a/manifests/v1";
+    let asked = "scope=repository:team/a:pull";
+    let of = |name: &str| bearer(&text(&server.token(Some(&basic(name)), asked), "token"));
+    let (alice, bob) = (of("alice"), of("bob"));
+    // Made of the token again, it is worth no more.
+    let again = bearer(&text(&server.token(Some(&bob), asked), "token"));
+    let lines = std::fs::read_to_string(files.path("htpasswd")).unwrap();
+    let kept = lines.lines().find(|line| line.starts_with("alice:")).unwrap();
+    let changed = bcrypt::hash("another", 4).unwrap();
+    files.write("htpasswd", format!("{kept}\nbob:{changed}\n"));
+    eventually("the end of a password", || server.shows(&bob, path).status == 401);
+    for token in [&bob, &again] {
+        assert_eq!(server.shows(token, path).error(), unauthorized());
+        assert_eq!(server.token(Some(token), asked).error(), unauthorized());
+    }
+    assert_eq!(server.shows(&basic("bob"), path).error(), unauthorized());
+    assert_eq!(server.shows(&basic_with("bob", "another"), path).status, 200);
+    assert_eq!(server.shows(&alice, path).status, 200, "and nobody else's");
+    // The same password with another salt is another one: whoever changes it wants what was to end.
+    let new = bearer(&text(&server.token(Some(&basic_with("bob", "another")), asked), "token"));
+    assert_eq!(server.shows(&new, path).status, 200);
+    files.write("htpasswd", format!("{kept}\nbob:{}\n", bcrypt::hash("another", 4).unwrap()));
+    eventually("the end of a hash", || server.shows(&new, path).status == 401);
+}
+
+#[test]
+fn a_token_ends_with_the_token_of_the_operators_file_that_it_was_made_for() {
+    let files = Files::new();
+    let tokens = files.tokens(&["ci", "ci"]);
+    let access = files.access(&["alice"], &[("ci", "team/*", "pull"), ("alice", "*", "pull push")]);
+    let server = guarded(AccessConfig { tokens: Some(files.path("tokens")), ..access });
+    server.image("team/a", "v1");
+    let path = "/v2/team/a/manifests/v1";
+    let exchanged = tokens.iter().map(|token| {
+        bearer(&text(&server.token(Some(&bearer(token)), "scope=repository:team/a:pull"), "token"))
+    });
+    let exchanged: Vec<String> = exchanged.collect();
+    assert!(exchanged.iter().all(|token| server.shows(token, path).status == 200));
+    let lines = std::fs::read_to_string(files.path("tokens")).unwrap();
+    files.write("tokens", lines.lines().nth(1).unwrap());
+    eventually("the end of the first", || server.shows(&exchanged[0], path).status == 401);
+    assert_eq!(server.shows(&exchanged[1], path).status, 200, "the same account has the second still");
+}
+
+/// Of a file with these permissions, as the operator would leave it.
+fn with_mode(files: &Files, name: &str, mode: u32) {
+    std::fs::set_permissions(files.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_file_of_accounts_that_others_may_write_or_read_is_refused_at_start() {
+    let files = Files::new();
+    files.tokens(&["ci"]);
+    let data = tempfile::tempdir().unwrap();
+    let open = |files: &Files| {
+        let tokens = Some(files.path("tokens"));
+        let access = AccessConfig { tokens, data: data.path().to_owned(), ..files.access(&["bob"], &[]) };
+        move || Guard::open(access).map(|_| ()).map_err(|error| error.to_string())
+    };
+    open(&files)().unwrap();
+    for (name, mode, said) in [
+        ("htpasswd", 0o620, "its group may write it"),
+        ("htpasswd", 0o602, "others may write it"),
+        ("htpasswd", 0o604, "others may read it"),
+        ("tokens", 0o666, "its group and others may write it"),
+    ] {
+        let open = open(&files);
+        with_mode(&files, name, mode);
+        let error = open().unwrap_err();
+        with_mode(&files, name, 0o600);
+        assert!(error.contains(said) && error.contains(name) && error.contains("`chmod "), "{error}");
+    }
+    let revoked = data.path().join("registry.revoked");
+    std::fs::write(&revoked, "").unwrap();
+    for path in [data.path().join("registry.key"), revoked] {
+        let was = std::fs::metadata(&path).unwrap().permissions();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).unwrap();
+        assert!(open(&files)().unwrap_err().contains("chmod g-w,o-w"), "{path:?}");
+        std::fs::set_permissions(&path, was).unwrap();
+    }
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(
+        open(&files)().unwrap_err().contains("leads to it"),
+        "who may write the folder may exchange the key"
+    );
+}
+
+#[test]
+fn a_file_of_accounts_that_others_may_write_later_changes_nothing() {
+    let files = Files::new();
+    let server = world(&files);
+    let path = "/v2/team/a/manifests/v1";
+    let stolen = bcrypt::hash("stolen", 4).unwrap();
+    with_mode(&files, "htpasswd", 0o666);
+    // In place, as somebody would who may write the file and not its folder.
+    std::fs::write(files.path("htpasswd"), format!("alice:{stolen}\n")).unwrap();
+    let marker = Issue { name: "x".parse().unwrap(), grants: Vec::new(), seconds: 100 };
+    let marker = issue(server.folder(), marker).unwrap();
+    assert_eq!(server.shows(&bearer(&marker.token), "/v2/").status, 200);
+    revoke(server.folder(), &marker.id).unwrap();
+    // Files are looked at in turn, so this one was, when the next has been.
+    eventually("a look at the files", || server.shows(&bearer(&marker.token), "/v2/").status == 401);
+    assert_eq!(server.shows(&basic_with("alice", "stolen"), path).error(), unauthorized());
+    assert_eq!(server.shows(&basic("bob"), path).status, 200, "what was before is still so");
+    // The permissions alone are a change: what is in it counts from then on.
+    with_mode(&files, "htpasswd", 0o600);
+    eventually("the file as it is now", || server.shows(&basic("bob"), path).status == 401);
+    assert_eq!(server.shows(&basic_with("alice", "stolen"), path).status, 200);
 }

@@ -123,19 +123,6 @@ impl Catalog {
         Ok(lacking.is_some())
     }
 
-    /// Whether a manifest of the repository names a blob as a layer or its configuration.
-    pub async fn points_at(&self, repository: &RepositoryName, blob: &Digest) -> Result<bool> {
-        let named: Option<i64> = query_scalar(
-            "SELECT 1 FROM edges WHERE child = $1 AND repository = $2 AND kind IN ('config', 'layer') LIMIT 1",
-        )
-        .bind(blob.to_string())
-        .bind(repository.as_str())
-        .fetch_optional(&self.readers)
-        .await
-        .map_err(Error::database("look for users of a blob"))?;
-        Ok(named.is_some())
-    }
-
     /// Deletes a manifest and the tags at it; `false` if there was none. `at`: unix seconds.
     pub async fn delete_manifest(
         &self,

@@ -7,6 +7,7 @@
 mod collect;
 mod damage;
 mod facts;
+mod holding;
 mod identity;
 mod listing;
 mod log;

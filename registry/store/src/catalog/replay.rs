@@ -3,7 +3,7 @@
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_scalar};
 
-use super::{Catalog, Connection, Tx, facts, manifests, repositories, size, stored, tags};
+use super::{Catalog, Connection, Tx, facts, holding, manifests, repositories, size, stored, tags};
 use crate::journal::{Change, Entry};
 use crate::store::manifest_of;
 use crate::{Blobs, Error, Gaps, NewManifest, Result};
@@ -50,6 +50,11 @@ async fn apply(tx: &mut Tx, change: &Change, at: i64, blobs: &Blobs) -> Result<O
                 return Ok(Some(digest.clone()));
             }
             repositories::link(tx, &name(repository)?, digest, *size, at).await?;
+        }
+        Change::Received { digest, upstream } => {
+            if blobs.get(digest)?.is_some() {
+                holding::received(tx, digest, upstream).await?;
+            }
         }
         Change::Leaves { repository, digest } => {
             remove(tx, "repository_blobs", repository, digest).await?;

@@ -39,19 +39,6 @@ impl Catalog {
         self.commit_changes(tx, at, vec![holds(repository, digest, size)]).await
     }
 
-    /// A repository that holds a blob, if any does.
-    pub async fn holder(&self, digest: &Digest) -> Result<Option<RepositoryName>> {
-        let name: Option<String> =
-            query_scalar("SELECT repository FROM repository_blobs WHERE digest = $1 LIMIT 1")
-                .bind(digest.to_string())
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(Error::database("find a holder of a blob"))?;
-        let parse =
-            |name: String| name.parse().map_err(|_| Error::Nonsense { what: "repository", value: name });
-        name.map(parse).transpose()
-    }
-
     /// The repositories that hold a blob, at most so many of them.
     pub async fn holders(&self, digest: &Digest, most: u32) -> Result<Vec<RepositoryName>> {
         let names: Vec<String> = query_scalar(

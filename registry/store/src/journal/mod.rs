@@ -28,6 +28,8 @@ pub(crate) enum Change {
     Holds { repository: String, digest: Digest, size: u64 },
     /// A repository does not hold a blob any more.
     Leaves { repository: String, digest: Digest },
+    /// An upstream, by its address, sent a blob.
+    Received { digest: Digest, upstream: String },
     /// A repository has a manifest.
     Manifest { repository: String, digest: Digest, media_type: String },
     /// A repository does not have a manifest any more.

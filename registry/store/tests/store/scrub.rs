@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use hab_oci::Digest;
-use hab_store::{Blobs, Error, Mender, Mending, Publication, Scrub, Scrubbed};
+use hab_store::{Blobs, Error, Mender, Mending, Publication, Scrub, Scrubbed, Tags};
 
 use crate::collect::{has, push, push_blob, rules};
 use crate::harness::{Image, World, files, repository};
@@ -130,13 +130,17 @@ async fn who_can_get_the_bytes_again_is_asked_and_not_believed() {
 async fn what_the_catalog_does_not_know_is_set_aside_when_it_is_old_and_goes_by_a_persons_word_alone() {
     let world = World::new().await;
     let store = &world.store;
-    let image = Image::new("one");
-    // Its blobs are missing, so it is refused; it was written before that.
-    let publication = Publication { blobs: Vec::new(), ..image.publication(&["v1"], 1) };
-    push_blob(store, &image.layer, 1).await.unwrap();
-    push_blob(store, &image.config, 1).await.unwrap();
-    let no_members: hab_oci::RepositoryName = "other".parse().unwrap();
-    store.publish(Publication { repository: no_members, ..publication }).await.unwrap_err();
+    let (image, first) = (Image::new("one"), Image::new("two"));
+    // Its tag may not move, so it is refused; it was written before that.
+    let fixed = store
+        .clone()
+        .with_immutable(&[Tags { repository: "*".parse().unwrap(), tag: "v*".parse().unwrap() }]);
+    for image in [&image, &first] {
+        push_blob(store, &image.layer, 1).await.unwrap();
+        push_blob(store, &image.config, 1).await.unwrap();
+    }
+    fixed.publish(first.publication(&["v1"], 1)).await.unwrap();
+    fixed.publish(image.publication(&["v1"], 1)).await.unwrap_err();
     let kept = store.blobs.put(b"kept for good").unwrap();
     assert!(store.blobs.get(image.digest()).unwrap().is_some());
     assert_eq!(pass(&world).await.strays, 0, "it may be about to be named");

@@ -218,7 +218,7 @@ impl<'a> Copy<'a> {
         }
         // No more than what was said is waited for.
         let limit = self.limits.blob.min(size);
-        match self.remote.blob(self.store, &digest, limit, true).await? {
+        match self.remote.blob(self.store, &digest, limit).await? {
             Arriving::Here => Ok(()),
             Arriving::Coming(download) => {
                 self.bytes.fetch_add(download.size(), Ordering::Relaxed);
