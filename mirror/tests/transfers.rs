@@ -48,7 +48,7 @@ const BYTES: &[u8] = b"a source of which only the digest is known";
 fn fetch(keep: &Memory, url: &str, limit: u64) -> Result<(), MirrorError> {
     let digest = Digest::of(BYTES);
     let wanted =
-        Wanted { what: "x.tar".to_owned(), urls: vec![url.to_owned()], digest, size: Size::AtMost(limit) };
+        Wanted { what: "x.tar".to_owned(), urls: vec![url.to_owned().into()], digest, size: Size::AtMost(limit) };
     Fetcher::new(keep, &Quiet, Limits::default(), false).fetch(&wanted)
 }
 

@@ -138,8 +138,8 @@ impl Cause {
         if error.is_body() || error.is_decode() {
             return Self::Broken(error);
         }
-        let mut kinds = below().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-        if kinds.any(|kind| kind == io::ErrorKind::ConnectionRefused) {
+        let refused = |cause: &io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
+        if below().filter_map(|cause| cause.downcast_ref()).any(refused) {
             return Self::Refused(error);
         }
         // native-tls keeps OpenSSL's verdict in its words alone.

@@ -52,7 +52,7 @@ pub enum BadSettings {
     #[error("{0} is not like http://proxy.example:3128")]
     Variable(&'static str),
     /// The certificates.
-    #[error("there is no certificate in PEM in it")]
+    #[error("there is no certificate in PEM in its ca file")]
     Authorities,
     /// TLS does not start.
     #[error("TLS cannot be prepared")]

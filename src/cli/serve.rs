@@ -74,7 +74,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 &serde_json::json!({ "listen": address, "url": format!("{scheme}://{address}") }),
             )?;
         }
-        tokio::spawn(async move { upstreams.greet().await });
+        tokio::spawn(async move {
+            for sentence in upstreams.greet().await {
+                terminal::say(&format!("warning: {sentence}"));
+            }
+        });
         let mut term = signal(SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {

@@ -3,7 +3,7 @@
 use hab_oci::Digest;
 use hab_store::Store;
 
-use super::client::Failure;
+use super::failure::Failure;
 use super::download::{Download, Errand};
 use super::{Remote, locked};
 use crate::error::Error;
