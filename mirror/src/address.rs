@@ -22,6 +22,12 @@ impl From<String> for Address {
 }
 
 impl Address {
+    /// For people: without what may be a secret, a user, a password or a query.
+    pub fn shown(&self) -> String {
+        let url = self.url.parse::<Url>().ok().filter(|url| Origin::of(url).is_some());
+        url.map_or_else(|| self.url.clone(), |url| hab_outbound::shown(&url))
+    }
+
     /// One that a document from outside names: it may not lead to this machine or its network, nor to a file.
     pub fn from_outside(url: impl Into<String>) -> Self {
         Self { url: url.into(), named_by: NamedBy::Outside }
@@ -51,8 +57,7 @@ impl Outside {
     /// Reads `ca`, a file of certificates in PEM, and `inner`, origins such as `http://10.0.0.6:9000`.
     pub fn new(ca: Option<&Path>, inner: &[String]) -> Result<Self, MirrorError> {
         let wrong = |url: String, e: &dyn std::fmt::Display| MirrorError::Url { url, detail: e.to_string() };
-        let authorities =
-            ca.map(|path| std::fs::read(path).map_err(MirrorError::io(path))).transpose()?;
+        let authorities = ca.map(|path| std::fs::read(path).map_err(MirrorError::io(path))).transpose()?;
         let inner = inner.iter().map(|text| text.parse().map_err(|e| wrong(text.clone(), &e)));
         let outside = Self { authorities, inner: inner.collect::<Result<_, _>>()? };
         if let Some(path) = ca {
@@ -81,9 +86,21 @@ mod tests {
     fn a_document_names_addresses_where_it_was_found_and_others_only_outside() {
         let at = |url: &str| Address::from_document_at("https://index.example/a", url).named_by;
         assert_eq!(at("https://index.example/dl/x"), NamedBy::Operator);
-        for url in ["https://index.example:8443/x", "http://index.example/x", "https://dl.example/x", "file:///x"]
+        for url in
+            ["https://index.example:8443/x", "http://index.example/x", "https://dl.example/x", "file:///x"]
         {
             assert_eq!(at(url), NamedBy::Outside, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_is_no_secret() {
+        for (url, shown) in [
+            ("https://me:secret@h.example/a?token=b", "https://h.example/a"),
+            ("file:///srv/a?b", "file:///srv/a?b"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(Address::from(url.to_owned()).shown(), shown);
         }
     }
 

@@ -118,7 +118,8 @@ impl Index {
         };
         let krate = KrateName::crates_io(name).map_err(|e| malformed(e.to_string()))?;
         let url = format!("{}/{}", self.base, krate.relative_path(Some('/')));
-        let bytes = fetcher.document("crate-index", &format!("index entry of crate {name}"), &[url.into()])?;
+        let bytes =
+            fetcher.document("crate-index", &format!("index entry of crate {name}"), &[url.into()])?;
         let entry = IndexKrate::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
         if let Some(entry) = entry.versions.iter().find(|v| v.version == version) {
             return Ok(Published {
@@ -156,10 +157,10 @@ impl Index {
         }
         Ok(named(
             dl.replace("{crate}", name)
-            .replace("{version}", version)
-            .replace("{prefix}", &prefix)
-            .replace("{lowerprefix}", &prefix.to_lowercase())
-            .replace("{sha256-checksum}", digest.hex()),
+                .replace("{version}", version)
+                .replace("{prefix}", &prefix)
+                .replace("{lowerprefix}", &prefix.to_lowercase())
+                .replace("{sha256-checksum}", digest.hex()),
         ))
     }
 
@@ -197,7 +198,7 @@ impl Index {
             let bytes = fetcher.glance(&file, std::slice::from_ref(&url), CRATE_LIMIT)?;
             let actual = Digest::of(&bytes);
             if actual != *digest {
-                let (what, url, expected) = (file, url.url, digest.clone());
+                let (what, url, expected) = (file, url.shown(), digest.clone());
                 return Err(MirrorError::WrongDigest { what, url, expected, actual });
             }
             fetcher.take(&file, digest, &bytes)?;

@@ -177,14 +177,13 @@ impl<'a> Fetcher<'a> {
         }
         let (mut refused, mut away) = (None, None);
         for address in &wanted.urls {
-            let url = &address.url;
             match self.ask_one(wanted, address, &mut partial) {
                 Ok(()) => return Ok(()),
                 Err(e) => match e? {
                     wrong @ (Transfer::WrongDigest { .. } | Transfer::WrongSize { .. }) => {
-                        refused = Some((url.clone(), wrong));
+                        refused = Some((address.shown(), wrong));
                     }
-                    other => away = Some((url.clone(), other)),
+                    other => away = Some((address.shown(), other)),
                 },
             }
         }
@@ -311,17 +310,17 @@ impl<'a> Fetcher<'a> {
                     file.read_to_end(&mut bytes).map_err(MirrorError::io(folder))?;
                     return Ok(bytes);
                 }
-                Err(e) => last = Some((&address.url, e?)),
+                Err(e) => last = Some((address.shown(), e?)),
             }
         }
         Err(match last {
             Some((url, Transfer::Status(404 | 410 | 403))) => {
-                MirrorError::Unknown { what: name.to_owned(), upstream: url.clone() }
+                MirrorError::Unknown { what: name.to_owned(), upstream: url }
             }
             Some((url, transfer)) => MirrorError::Unreachable {
                 what: name.to_owned(),
                 tried: urls.len(),
-                url: url.clone(),
+                url,
                 source: Box::new(transfer),
             },
             None => {

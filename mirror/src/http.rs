@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use hab_outbound::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use hab_outbound::{Blocking, NamedBy, NoClient, Request};
 
+use crate::Observer;
 use crate::address::{Address, Outside};
 use crate::error::Transfer;
-use crate::Observer;
 
 /// The slowest whole transfer that is waited for, beside a fixed minute.
 const SLOWEST_BYTES_PER_SECOND: u64 = 20 * 1024;
@@ -58,7 +58,8 @@ impl Bounds {
     }
 }
 
-/// Appends to `file` until it holds the whole of what is at `address`. On failure what came stays in the file, to resume from.
+/// Appends to `file` until it holds the whole of what is at `address`. On failure what came stays in the file, to
+/// resume from.
 pub(crate) fn transfer(
     http: &Http,
     address: &Address,
@@ -120,7 +121,8 @@ pub(crate) fn transfer(
 fn request(address: &Address, from: u64, bounds: Bounds) -> Result<Request, Transfer> {
     let mut request = Request::get(address.url.parse().map_err(|_| Transfer::Scheme)?);
     request.named_by = address.named_by;
-    // Some hosts call a compressed file an encoded one. A digest tells whether it is the file; nothing tells for a document.
+    // Some hosts call a compressed file an encoded one. A digest tells whether it is the file; nothing tells for a
+    // document.
     request.any_encoding = bounds.pinned;
     if from > 0 {
         let range = HeaderValue::from_str(&format!("bytes={from}-")).map_err(|_| Transfer::Scheme)?;

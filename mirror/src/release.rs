@@ -300,7 +300,10 @@ mod tests {
         )
         .unwrap();
         let digest = Digest::of(b"");
-        assert_eq!(table.wanted("1", "a", &digest).unwrap().urls, ["https://h.invalid/1/a".to_owned().into()]);
+        assert_eq!(
+            table.wanted("1", "a", &digest).unwrap().urls,
+            ["https://h.invalid/1/a".to_owned().into()]
+        );
         for name in ["../a", "a/b", "..", "", "a?b"] {
             assert!(table.wanted("1", name, &digest).is_err(), "{name}");
         }

@@ -28,7 +28,8 @@ impl Answer {
         redirected: bool,
         silence: Duration,
     ) -> Result<Self, Problem> {
-        let head: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let head: usize =
+            response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if head > HEAD {
             return Err(Problem::new(&url, Cause::Head { limit: HEAD }));
         }

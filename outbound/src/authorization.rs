@@ -83,7 +83,8 @@ mod tests {
         let here = origin("https://r.example");
         let basic = Authorization::basic(here.clone(), "user", "pass").unwrap();
         assert_eq!(basic.value_for(&here).unwrap(), "Basic dXNlcjpwYXNz");
-        for other in ["http://r.example", "https://r.example:444", "https://s.example", "https://a.r.example"] {
+        for other in ["http://r.example", "https://r.example:444", "https://s.example", "https://a.r.example"]
+        {
             assert_eq!(basic.value_for(&origin(other)), None, "{other}");
         }
         assert!(!format!("{basic:?}").contains("dXNl"), "{basic:?}");
@@ -97,7 +98,8 @@ mod tests {
             assert_eq!(bearer(bad), Err(BadCredential::Token), "{bad:?}");
         }
         assert_eq!(bearer(&"a".repeat(LONGEST_TOKEN + 1)), Err(BadCredential::Long));
-        let basic = |user, password| Authorization::basic(origin("https://r.example"), user, password).map(drop);
+        let basic =
+            |user, password| Authorization::basic(origin("https://r.example"), user, password).map(drop);
         assert_eq!(basic("a:b", "c"), Err(BadCredential::User));
         assert_eq!(basic("a", "c\n"), Err(BadCredential::Password));
         assert_eq!(basic("a", "\u{fc}: \"'"), Ok(()));

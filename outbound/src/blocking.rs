@@ -17,7 +17,8 @@ use crate::settings::{BadSettings, Settings};
 /// How often it is asked whether the answer is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A [`Client`] with a thread of its own. It must not be asked from within asynchronous code, which would wait for itself.
+/// A [`Client`] with a thread of its own. It must not be asked from within asynchronous code, which would wait for
+/// itself.
 #[derive(Debug)]
 pub struct Blocking {
     client: Client,

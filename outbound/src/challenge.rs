@@ -1,5 +1,5 @@
-//! What a host asks for before it answers: `WWW-Authenticate` (RFC 9110, section 11.6.1; distribution's token authentication
-//! specification).
+//! What a host asks for before it answers: `WWW-Authenticate` (RFC 9110, section 11.6.1; distribution's token
+//! authentication specification).
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
@@ -20,7 +20,8 @@ pub enum Offer {
     },
 }
 
-/// Every way in that is known here, in the order of the headers and within them. Schemes that are not known are passed over.
+/// Every way in that is known here, in the order of the headers and within them. Schemes that are not known are passed
+/// over.
 pub fn offers(headers: &HeaderMap) -> Vec<Offer> {
     let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(read).take(MOST).collect()
@@ -44,8 +45,8 @@ impl Challenge {
     }
 }
 
-/// A header may hold several challenges, and commas divide both these and their parameters: a word is a parameter where an
-/// equals sign follows it, and a scheme where none does.
+/// A header may hold several challenges, and commas divide both these and their parameters: a word is a parameter where
+/// an equals sign follows it, and a scheme where none does.
 fn read(header: &str) -> Vec<Offer> {
     let mut found: Vec<Challenge> = Vec::new();
     let mut rest = header;
@@ -83,7 +84,8 @@ fn is_token(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter)
 }
 
-/// A value and what is behind it: quoted, where commas and escaped quotes belong to it, or up to the next comma or space.
+/// A value and what is behind it: quoted, where commas and escaped quotes belong to it, or up to the next comma or
+/// space.
 fn value_of(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
@@ -143,7 +145,9 @@ mod tests {
 
     #[test]
     fn what_is_no_challenge_is_none() {
-        for text in ["", ",", "Negotiate", "Bearer", "Bearer service=\"x\"", "Digest realm=\"x\"", "=\"\"", "@@"] {
+        for text in
+            ["", ",", "Negotiate", "Bearer", "Bearer service=\"x\"", "Digest realm=\"x\"", "=\"\"", "@@"]
+        {
             assert_eq!(all(&[text]), [], "{text}");
         }
         let many = ["Basic"; 100];

@@ -9,17 +9,18 @@ use reqwest::{ClientBuilder, Method, Response, Url};
 use tokio::time::timeout;
 
 use crate::answer::{Answer, whole_seconds};
+use crate::origin::place;
 use crate::problem::{Cause, Problem};
 use crate::redirect::{NotFollowed, is_redirect, redirect_target};
 use crate::resolve::{Hosts, LookUp, Resolver};
 use crate::settings::{BadSettings, Proxies, Settings};
-use crate::origin::place;
 use crate::{Authorization, Origin, looks_inner};
 
 /// How many redirects one request follows.
 const REDIRECTS: usize = 5;
 /// Variables that name a proxy.
-const VARIABLES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+const VARIABLES: [&str; 6] =
+    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 /// Who named the address that is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub struct Request {
     pub authorization: Option<Authorization>,
     /// Whether somebody else may answer.
     pub follow: bool,
-    /// Whether a body whose label says that it is encoded is taken as it is: where a digest says which bytes it has to be, a
-    /// wrong label (as for compressed files that some servers store) does no harm.
+    /// Whether a body whose label says that it is encoded is taken as it is: where a digest says which bytes it has to
+    /// be, a wrong label (as for compressed files that some servers store) does no harm.
     pub any_encoding: bool,
 }
 
@@ -128,8 +129,8 @@ impl Client {
         })
     }
 
-    /// The answer to a request, by whom it was asked or by whom that one redirects to. Any status that is no redirect is an
-    /// answer.
+    /// The answer to a request, by whom it was asked or by whom that one redirects to. Any status that is no redirect
+    /// is an answer.
     pub async fn send(&self, request: &Request) -> Result<Answer, Problem> {
         let mut url = request.url.clone();
         let mut named_by = match Origin::of(&url) {
@@ -142,7 +143,8 @@ impl Client {
         for hop in 0..=REDIRECTS {
             let response = self.ask(&url, named_by, request, hop == 0).await?;
             if !is_redirect(response.status()) {
-                let encoded = request.any_encoding || request.method == Method::HEAD || !response.status().is_success();
+                let encoded =
+                    request.any_encoding || request.method == Method::HEAD || !response.status().is_success();
                 let answer = Answer::new(response, url, hop > 0, self.silence)?;
                 return if encoded { Ok(answer) } else { answer.plain() };
             }
@@ -161,8 +163,8 @@ impl Client {
         Err(Problem::new(&request.url, Cause::Redirect { to: place(&url), why }))
     }
 
-    /// Whether the next address counts as named by the operator: it is at an origin that the operator named for this, or at
-    /// the very origin that was asked, unless that was ever seen outside.
+    /// Whether the next address counts as named by the operator: it is at an origin that the operator named for this,
+    /// or at the very origin that was asked, unless that was ever seen outside.
     fn trusted(&self, from: &Url, named_by: NamedBy, to: &Url) -> NamedBy {
         let (Some(from), Some(to)) = (Origin::of(from), Origin::of(to)) else { return NamedBy::Outside };
         let listed = self.inner.contains(&to);

@@ -52,8 +52,8 @@ fn is_inner_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Whether a host is inner by its looks: an address, or a name that no public host has. What a name resolves to is for the
-/// resolver to find out.
+/// Whether a host is inner by its looks: an address, or a name that no public host has. What a name resolves to is for
+/// the resolver to find out.
 pub fn looks_inner(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let literal = host.trim_start_matches('[').trim_end_matches(']');

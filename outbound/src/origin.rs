@@ -104,7 +104,8 @@ mod tests {
         for written in ["http://2130706433", "http://0x7f.1", "http://017700000001", "http://127.1"] {
             assert_eq!(origin(written).unwrap().host(), "127.0.0.1", "{written}");
         }
-        for bad in ["h.example", "ftp://h.example", "file:///x", "https://u:secret@h.example", "https://h/?a", ""]
+        for bad in
+            ["h.example", "ftp://h.example", "file:///x", "https://u:secret@h.example", "https://h/?a", ""]
         {
             let said = origin(bad).unwrap_err().to_string();
             assert!(!said.contains("secret"), "{said}");

@@ -24,7 +24,9 @@ pub enum Cause {
     #[error("its host name is not known")]
     UnknownHost(#[source] io::Error),
     /// It is not asked there.
-    #[error("it has an address that only this machine or its network can reach, and that the operator did not name")]
+    #[error(
+        "it has an address that only this machine or its network can reach, and that the operator did not name"
+    )]
     Inner,
     /// Nobody listens.
     #[error("it refuses connections")]
@@ -155,8 +157,8 @@ impl Cause {
         Self::Other(error)
     }
 
-    /// Whether nothing can be said about the thing that was asked for, because whoever has it was not reached, broke off, or
-    /// took too long. Otherwise what it said is refused.
+    /// Whether nothing can be said about the thing that was asked for, because whoever has it was not reached, broke
+    /// off, or took too long. Otherwise what it said is refused.
     pub fn is_away(&self) -> bool {
         match self {
             Self::UnknownHost(_)

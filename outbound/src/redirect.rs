@@ -27,7 +27,9 @@ pub enum NotFollowed {
     #[error("it is not encrypted, and the address before was")]
     Unencrypted,
     /// It leads in.
-    #[error("it has an address that only this machine or its network can reach, and that the operator did not name")]
+    #[error(
+        "it has an address that only this machine or its network can reach, and that the operator did not name"
+    )]
     Inner,
     /// There were too many.
     #[error("it is the {0}th redirect in a row")]
@@ -42,8 +44,8 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The address that an answer from `from` redirects to (RFC 3986, section 5.2), without user, password and fragment. What is
-/// shown of one that is refused is beside the reason.
+/// The address that an answer from `from` redirects to (RFC 3986, section 5.2), without user, password and fragment.
+/// What is shown of one that is refused is beside the reason.
 pub fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, (String, NotFollowed)> {
     let nowhere = |why| (String::from("nowhere"), why);
     let location = headers.get(LOCATION).ok_or_else(|| nowhere(NotFollowed::NoLocation))?;

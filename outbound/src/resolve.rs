@@ -13,8 +13,8 @@ use crate::problem::{InnerHost, UnknownName};
 /// The most hosts that are remembered; when there are more, none is forgotten that was outside.
 const MOST: usize = 10_000;
 
-/// Hosts that were resolved, and whether each had only inner addresses. Once outside is always outside: a name that resolves
-/// to something else the next time gains nothing by it.
+/// Hosts that were resolved, and whether each had only inner addresses. Once outside is always outside: a name that
+/// resolves to something else the next time gains nothing by it.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts(Mutex<BTreeMap<String, bool>>);
 

@@ -19,8 +19,8 @@ pub struct Settings {
     pub inner: Vec<Origin>,
 }
 
-/// Through whom hosts are asked. Through a proxy no name is resolved here, so an inner address is known there by its looks
-/// only: what else the proxy may reach is the proxy's to say.
+/// Through whom hosts are asked. Through a proxy no name is resolved here, so an inner address is known there by its
+/// looks only: what else the proxy may reach is the proxy's to say.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Proxies {
     /// Directly, whatever the environment says.

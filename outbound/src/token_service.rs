@@ -1,12 +1,12 @@
-//! Which token service is asked on behalf of a host, and for what. The host names it, and it gets a password: so it is held
-//! against what the operator said, or against what the host said first.
+//! Which token service is asked on behalf of a host, and for what. The host names it, and it gets a password: so it is
+//! held against what the operator said, or against what the host said first.
 
 use reqwest::Url;
 
 use crate::{NamedBy, Origin, looks_inner};
 
-/// What is known of a host's token service beforehand. It is known by its origin: that is whom TLS vouches for, and some
-/// hosts have a path for each repository.
+/// What is known of a host's token service beforehand. It is known by its origin: that is whom TLS vouches for, and
+/// some hosts have a path for each repository.
 #[derive(Clone, Copy, Debug)]
 pub enum Known<'a> {
     /// The operator named it.
@@ -51,7 +51,9 @@ pub enum NotAccepted {
         pinned: Origin,
     },
     /// What is said there could be read.
-    #[error("it names the token service {named}, which is not https; if that is right, configure it as its token-service")]
+    #[error(
+        "it names the token service {named}, which is not https; if that is right, configure it as its token-service"
+    )]
     Unencrypted {
         /// By the host.
         named: Origin,
@@ -165,7 +167,9 @@ mod tests {
         let first: Origin = "https://auth.example".parse().unwrap();
         for known in [Known::Pinned(&first), Known::Configured(&first)] {
             assert!(accept("https://r.example", "https://auth.example/other/path", known).is_ok());
-            for other in ["https://evil.example/token", "https://auth.example:444/t", "https://r.example/token"] {
+            for other in
+                ["https://evil.example/token", "https://auth.example:444/t", "https://r.example/token"]
+            {
                 let said = accept("https://r.example", other, known).unwrap_err().to_string();
                 assert!(said.contains("https://auth.example"), "{other}: {said}");
             }

@@ -27,12 +27,7 @@ fn read(config: &RegistryConfig, offline: bool, pins: &Path) -> Result<Upstreams
     Upstreams::new(all.collect::<Result<_, String>>()?)
 }
 
-fn upstream(
-    name: &str,
-    table: &UpstreamTable,
-    offline: bool,
-    pins: &Path,
-) -> Result<UpstreamConfig, String> {
+fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Result<UpstreamConfig, String> {
     let password = table.password_file.as_deref().map(text).transpose()?;
     let ttl = table.ttl.parse::<jiff::SignedDuration>().ok().and_then(|ttl| ttl.try_into().ok());
     for rule in &table.sync {
@@ -148,10 +143,16 @@ mod tests {
             ("signed = [\"FOLDER/k.pub\"]".to_owned(), "expected struct SignedTable"),
             ("proxy = \"socks5://p.example:1\"".to_owned(), "its proxy is not like http://"),
             ("token-service = \"https://auth.example\"\ninner = [\"http://10.0.0.6:9000\"]".to_owned(), ""),
-            ("token-service = \"auth.example\"".to_owned(), "token-service: \"auth.example\" is not like https://"),
+            (
+                "token-service = \"auth.example\"".to_owned(),
+                "token-service: \"auth.example\" is not like https://",
+            ),
             ("inner = [\"10.0.0.6\"]".to_owned(), "inner: \"10.0.0.6\" is not like https://"),
             ("ca = \"FOLDER/none.pem\"".to_owned(), "none.pem does not read"),
-            ("ca = \"FOLDER/no.pub\"".to_owned(), "upstream up.example: there is no certificate in PEM in its ca file"),
+            (
+                "ca = \"FOLDER/no.pub\"".to_owned(),
+                "upstream up.example: there is no certificate in PEM in its ca file",
+            ),
             ("ttl = \"soon\"".to_owned(), "upstream up.example: ttl \"soon\" is not a span"),
         ] {
             let said = refusal(&table);

@@ -155,7 +155,10 @@ fn a_redirect_to_a_host_that_asks_for_a_password_gives_it_nothing() {
     }
     let asked = evil.asked();
     assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with("get /blob")), "{asked:?}");
-    assert!(asked.iter().all(|head| !head.contains("authorization") && !head.contains("hunter2")), "{asked:?}");
+    assert!(
+        asked.iter().all(|head| !head.contains("authorization") && !head.contains("hunter2")),
+        "{asked:?}"
+    );
     let log = farm.says(&[&evil.url(), "401"]);
     assert!(!log.contains("hunter2") && !log.contains("signature"), "{log}");
 }
@@ -268,7 +271,10 @@ fn a_mirrored_files_redirect_reaches_no_inner_host_unless_the_operator_named_it(
     world.run("data", &["mirror", "files", "tool"]).good();
     let asked = inner.asked();
     assert!(asked.len() == 1 && !asked[0].contains("authorization"), "{asked:?}");
-    assert!(leading.asked().iter().all(|head| head.contains("authorization")), "a user of the operator's own");
+    assert!(
+        leading.asked().iter().all(|head| head.contains("authorization")),
+        "a user of the operator's own"
+    );
     assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
 }
 

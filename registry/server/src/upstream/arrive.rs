@@ -3,8 +3,8 @@
 use hab_oci::Digest;
 use hab_store::Store;
 
-use super::failure::Failure;
 use super::download::{Download, Errand};
+use super::failure::Failure;
 use super::{Remote, locked};
 use crate::error::Error;
 use crate::registry::now;

@@ -95,7 +95,8 @@ impl Client {
             return Ok(());
         }
         let (shown, _) = self.obtain(&way, None).await?;
-        let request = Request { authorization: Some(shown.authorization.clone()), ..Request::get(url.clone()) };
+        let request =
+            Request { authorization: Some(shown.authorization.clone()), ..Request::get(url.clone()) };
         let answer = self.http.send(&request).await.map_err(|e| Failure::of(&e))?;
         match answer.status() {
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
@@ -266,8 +267,8 @@ impl Client {
         Err(Failure::Absent)
     }
 
-    /// What 401 or 403 by the upstream itself means, after this was shown to it. Only somebody without an account may take it
-    /// for an absence: many say so of whatever is not for everybody. Else it would hide a wrong password.
+    /// What 401 or 403 by the upstream itself means, after this was shown to it. Only somebody without an account may
+    /// take it for an absence: many say so of whatever is not for everybody. Else it would hide a wrong password.
     fn denied(&self, url: &Url, status: StatusCode, sent: Option<&Shown>) -> Failure {
         let user = self.config.username.as_deref().unwrap_or_default();
         match sent {

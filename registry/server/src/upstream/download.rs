@@ -158,7 +158,10 @@ async fn fill(
     let mut again = 0;
     while writer.size() < size {
         let chunk = match &mut response {
-            Some(response) => response.chunk().await.map_err(|e| tracing::debug!(error = hab_outbound::story(&e), "it broke off")),
+            Some(response) => response
+                .chunk()
+                .await
+                .map_err(|e| tracing::debug!(error = hab_outbound::story(&e), "it broke off")),
             None => Ok(None),
         };
         if let Ok(Some(mut bytes)) = chunk {

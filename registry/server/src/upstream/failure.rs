@@ -1,4 +1,5 @@
-//! Why an upstream did not give what it was asked for: in full for the log and the operator, without addresses for clients.
+//! Why an upstream did not give what it was asked for: in full for the log and the operator, without addresses for
+//! clients.
 
 use std::fmt;
 
@@ -52,8 +53,8 @@ impl Failure {
         Self::Denied(Why::new(outside, detail))
     }
 
-    /// The transport's own: with the address and all causes for the log, with the cause alone for clients, who need not know
-    /// where an operator's hosts are.
+    /// The transport's own: with the address and all causes for the log, with the cause alone for clients, who need not
+    /// know where an operator's hosts are.
     pub(super) fn of(problem: &Problem) -> Self {
         let outside = problem.cause().to_string();
         if problem.cause().is_away() {

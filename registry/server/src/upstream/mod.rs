@@ -41,8 +41,8 @@ use download::Download;
 use failure::Failure;
 
 pub(crate) use arrive::Arriving;
-pub(crate) use failure::Failure as UpstreamFailure;
 pub use config::{Patience, Signed, UpstreamConfig};
+pub(crate) use failure::Failure as UpstreamFailure;
 pub use judge::{Judge, Signature};
 pub use sync::{Change, PlatformName, Selection, SelectionError, SyncError, SyncRule, Synced};
 

@@ -1,5 +1,5 @@
-//! Which token service an upstream named first. It is kept in a file for each upstream, so that a restart does not forget it
-//! and an operator can read it, and remove it to let the upstream name another one.
+//! Which token service an upstream named first. It is kept in a file for each upstream, so that a restart does not
+//! forget it and an operator can read it, and remove it to let the upstream name another one.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -85,8 +85,7 @@ impl Pin {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        let written =
-            Written { upstream: self.upstream.to_string(), token_service: service.to_string() };
+        let written = Written { upstream: self.upstream.to_string(), token_service: service.to_string() };
         let text = serde_json::to_vec_pretty(&written).map_err(|e| failed(e.into()))?;
         let beside = path.with_extension(format!("{}.new", std::process::id()));
         let place = || {

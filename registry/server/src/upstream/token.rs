@@ -90,8 +90,8 @@ impl Client {
         self.config.username.as_deref().zip(self.config.password.as_deref())
     }
 
-    /// The way in that is taken, of those that the upstream itself offers: by a token where its token service is accepted, so
-    /// that the password is seldom sent, else by the password.
+    /// The way in that is taken, of those that the upstream itself offers: by a token where its token service is
+    /// accepted, so that the password is seldom sent, else by the password.
     pub(super) async fn way(&self, offers: Vec<Offer>) -> Result<Way, Failure> {
         let pinned = self.pinned().await?;
         let known = match (&self.token_service, &pinned) {
@@ -138,7 +138,8 @@ impl Client {
         Ok(())
     }
 
-    /// What opens a way in, and for how long. The scope is always ours: what the upstream says that it is, is not asked for.
+    /// What opens a way in, and for how long. The scope is always ours: what the upstream says that it is, is not asked
+    /// for.
     pub(super) async fn obtain(&self, way: &Way, scope: Option<&str>) -> Result<(Shown, Duration), Failure> {
         let cannot = |e| Failure::Wrong(format!("its credentials cannot be sent: {e}"));
         match (way, self.user()) {
@@ -160,14 +161,19 @@ impl Client {
                     request.authorization = Some(basic.map_err(cannot)?);
                 }
                 let (token, time) = self.granted(service, &request).await?;
-                let bearer = Authorization::bearer(self.origin.clone(), &token)
-                    .map_err(|e| Failure::Wrong(format!("its token service sent no token that can be sent: {e}")))?;
+                let bearer = Authorization::bearer(self.origin.clone(), &token).map_err(|e| {
+                    Failure::Wrong(format!("its token service sent no token that can be sent: {e}"))
+                })?;
                 Ok((Shown { authorization: bearer, anonymous: user.is_none() }, time))
             }
         }
     }
 
-    async fn granted(&self, service: &TokenService, request: &Request) -> Result<(String, Duration), Failure> {
+    async fn granted(
+        &self,
+        service: &TokenService,
+        request: &Request,
+    ) -> Result<(String, Duration), Failure> {
         let answer = self.http.send(request).await.map_err(|problem| self.failed(&problem))?;
         // It is there, so it is the one from now on.
         self.pin(service).await?;
@@ -205,7 +211,8 @@ impl Client {
             return Failure::denied(sentence, format!("{sentence}: {at} answered {status}"));
         };
         let sentence = "its token service refuses the configured user and password";
-        let failure = Failure::denied(sentence, format!("{sentence}: {at} answered {status} to user {user:?}"));
+        let failure =
+            Failure::denied(sentence, format!("{sentence}: {at} answered {status} to user {user:?}"));
         if status == StatusCode::UNAUTHORIZED {
             // Accounts are locked where a wrong password comes too often.
             self.rest.begin(self.config.patience.rest, &failure);
@@ -231,10 +238,13 @@ impl Client {
         let kept = unpinned(tokio::task::spawn_blocking(move || pin.set(&origin)).await)?;
         let (upstream, origin) = (&self.config.name, service.origin());
         if kept != *origin {
-            return Err(Failure::Wrong(format!("it names the token service {origin}, and first it named {kept}")));
+            return Err(Failure::Wrong(format!(
+                "it names the token service {origin}, and first it named {kept}"
+            )));
         }
         tracing::warn!(
-            "upstream {upstream} names the token service {origin}; from now on no other one is asked for it, unless token-service is configured"
+            "upstream {upstream} names the token service {origin}; from now on no other one is asked for it, unless \
+             token-service is configured"
         );
         Ok(())
     }

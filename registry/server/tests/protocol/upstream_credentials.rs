@@ -75,7 +75,9 @@ fn a_host_that_an_upstream_redirects_to_gets_no_password_whatever_it_asks_for() 
     });
     let url = other.url();
     let upstream = Fake::start(move |asked| match asked.header("authorization") {
-        Some(BASIC) if asked.path.contains("/blobs/") => Say::status(307).with("Location", &format!("{url}/blob")),
+        Some(BASIC) if asked.path.contains("/blobs/") => {
+            Say::status(307).with("Location", &format!("{url}/blob"))
+        }
         Some(BASIC) => there.say(asked),
         _ => asks("Basic realm=\"r\""),
     });
@@ -92,14 +94,17 @@ fn a_host_that_an_upstream_redirects_to_gets_no_password_whatever_it_asks_for() 
     // Nor is it asked first from then on.
     assert_eq!(server.get("/v2/up.invalid/c/d/manifests/v1").status, 404);
     assert_eq!(other.asked("").len(), 1);
-    assert!(upstream.asked("").iter().all(|asked| asked.header("authorization").is_none_or(|sent| sent == BASIC)));
+    assert!(
+        upstream.asked("").iter().all(|asked| asked.header("authorization").is_none_or(|sent| sent == BASIC))
+    );
 }
 
 #[test]
 fn a_token_service_at_an_inner_address_is_asked_for_nothing_unless_it_is_configured() {
     let inner = granting();
     let port = inner.address.port();
-    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "metadata.google.internal"]
+    for host in
+        ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "metadata.google.internal"]
     {
         let upstream = naming(move |_| format!("http://{host}:{port}/token"));
         let said = refusal(user(&upstream.url()));
@@ -221,7 +226,10 @@ fn basic_and_bearer_together_are_understood_and_a_token_is_preferred() {
             _ => offer(basic, &bearer(asked)),
         });
         assert_eq!(through(user(&upstream.url())).get(TAG).status, 200, "{at}");
-        assert!(upstream.asked("/v1").iter().all(|asked| asked.header("authorization") != Some(BASIC)), "{at}");
+        assert!(
+            upstream.asked("/v1").iter().all(|asked| asked.header("authorization") != Some(BASIC)),
+            "{at}"
+        );
         // A token service that is not accepted leaves the password.
         let (there, elsewhere) = (repository(), granting());
         let realm = format!("Bearer realm=\"{}/token\"", elsewhere.url());

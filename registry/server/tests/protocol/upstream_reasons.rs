@@ -22,7 +22,9 @@ fn user(url: &str) -> UpstreamConfig {
 /// Answers 401 with a token service of its own to who has no token, and `status` to who has one.
 fn with_tokens(status: u16, granted: u16) -> Fake {
     Fake::start(move |asked| match asked.header("authorization") {
-        _ if asked.path.starts_with("/token") && granted == 200 => Say::ok("application/json", b"{\"token\":\"t\"}"),
+        _ if asked.path.starts_with("/token") && granted == 200 => {
+            Say::ok("application/json", b"{\"token\":\"t\"}")
+        }
         _ if asked.path.starts_with("/token") => Say::status(granted),
         Some("Bearer t") => Say::status(status),
         _ => {
@@ -66,7 +68,11 @@ fn a_wrong_password_a_403_and_a_missing_password_are_no_absence() {
 fn absence_is_a_404_or_a_refusal_to_somebody_without_an_account() {
     for status in [401, 403, 404] {
         let upstream = with_tokens(status, 200);
-        assert_eq!(through(config(&upstream.url())).get(TAG).error(), (404, "MANIFEST_UNKNOWN".into()), "{status}");
+        assert_eq!(
+            through(config(&upstream.url())).get(TAG).error(),
+            (404, "MANIFEST_UNKNOWN".into()),
+            "{status}"
+        );
     }
     let upstream = with_tokens(404, 200);
     assert_eq!(through(user(&upstream.url())).get(TAG).error(), (404, "MANIFEST_UNKNOWN".into()));
@@ -109,7 +115,10 @@ fn a_certificate_is_trusted_by_the_file_that_the_operator_names_until_it_expires
     let ca = || Some(authority.pem());
     let url = shield(upstream.address, authority.vouch("127.0.0.1", Some("127.0.0.1")));
     says(config(&url), "its certificate is not trusted");
-    says(UpstreamConfig { ca: Some(Authority::new("other").pem()), ..config(&url) }, "certificate is not trusted");
+    says(
+        UpstreamConfig { ca: Some(Authority::new("other").pem()), ..config(&url) },
+        "certificate is not trusted",
+    );
     assert_eq!(through(UpstreamConfig { ca: ca(), ..config(&url) }).get(TAG).status, 200);
     let expired = shield(upstream.address, authority.vouch_for("127.0.0.1", Some("127.0.0.1"), -1));
     says(UpstreamConfig { ca: ca(), ..config(&expired) }, "certificate has expired");

@@ -87,8 +87,7 @@ fn a_redirect_from_https_to_http_is_not_followed() {
     let upstream = leading(format!("{}/blob", storage.url()));
     let authority = Authority::new("authority");
     let url = shield(upstream.address, authority.vouch("127.0.0.1", Some("127.0.0.1")));
-    let secure =
-        UpstreamConfig { ca: Some(authority.pem()), inner: vec![storage.url()], ..config(&url) };
+    let secure = UpstreamConfig { ca: Some(authority.pem()), inner: vec![storage.url()], ..config(&url) };
     let server = through(secure);
     assert_eq!(server.get(TAG).status, 200, "by the certificate that its operator named");
     let reply = server.get(&layer());
