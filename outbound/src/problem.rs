@@ -109,7 +109,7 @@ impl Problem {
 
     /// What came of a request to `url` that has no answer, or of reading one.
     pub(crate) fn of(url: &Url, error: reqwest::Error) -> Self {
-        Self::new(url, Cause::of(error.without_url()))
+        Self::new(url, Cause::of(error.without_url(), url.scheme() == "https"))
     }
 
     /// The address that was asked, for people.
@@ -129,7 +129,7 @@ impl Problem {
 }
 
 impl Cause {
-    fn of(error: reqwest::Error) -> Self {
+    fn of(error: reqwest::Error, https: bool) -> Self {
         let below = || causes(&error);
         if below().any(|cause| cause.is::<InnerHost>()) {
             return Self::Inner;
@@ -151,7 +151,8 @@ impl Cause {
             return Self::Certificate { why, source: error };
         }
         if error.is_connect() {
-            let tls = ["SSL routines", "ssl3_", "tls_", "TLS"].iter().any(|word| text.contains(word));
+            // After TCP comes TLS, and whoever does not speak it often just hangs up.
+            let tls = https && !text.contains("tcp connect error") && !text.contains("tunnel");
             return if tls { Self::Tls(error) } else { Self::NoConnection(error) };
         }
         Self::Other(error)
