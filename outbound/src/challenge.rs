@@ -64,16 +64,13 @@ fn read(header: &str) -> Vec<Offer> {
             continue;
         }
         let value = after.trim_start_matches([' ', '\t']).strip_prefix('=');
-        match (value, found.last_mut()) {
-            (Some(value), Some(challenge)) => {
-                let (value, after) = value_of(value.trim_start_matches([' ', '\t']));
-                challenge.parameters.push((word.to_ascii_lowercase(), value));
-                rest = after;
-            }
-            _ => {
-                found.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
-                rest = after;
-            }
+        if let (Some(value), Some(challenge)) = (value, found.last_mut()) {
+            let (value, after) = value_of(value.trim_start_matches([' ', '\t']));
+            challenge.parameters.push((word.to_ascii_lowercase(), value));
+            rest = after;
+        } else {
+            found.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
+            rest = after;
         }
     }
     found.into_iter().filter_map(Challenge::offer).collect()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{ClientBuilder, Method, Response, Url};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, whole_seconds};
 use crate::origin::place;
@@ -78,7 +78,7 @@ pub struct Client {
     through: Through,
     hosts: Arc<Hosts>,
     inner: Vec<Origin>,
-    /// How long an answer's head may take.
+    /// How long an answer's head may take, redirects and all.
     head: Duration,
     silence: Duration,
 }
@@ -97,10 +97,10 @@ impl Client {
         Self::with_table(settings, None)
     }
 
-    pub(crate) fn with_table(settings: &Settings, table: Option<LookUp>) -> Result<Self, BadSettings> {
+    pub(crate) fn with_table(settings: &Settings, table: Option<&LookUp>) -> Result<Self, BadSettings> {
         let hosts = Arc::new(Hosts::default());
         let direct = |outside_only| {
-            let resolver = Resolver { hosts: Arc::clone(&hosts), outside_only, table: table.clone() };
+            let resolver = Resolver { hosts: Arc::clone(&hosts), outside_only, table: table.cloned() };
             let builder = builder(settings)?.no_proxy().dns_resolver(resolver);
             builder.build().map_err(BadSettings::Tls)
         };
@@ -140,8 +140,9 @@ impl Client {
         if named_by == NamedBy::Outside {
             without_user(&mut url);
         }
+        let until = Instant::now() + self.head;
         for hop in 0..=REDIRECTS {
-            let response = self.ask(&url, named_by, request, hop == 0).await?;
+            let response = self.ask(&url, named_by, request, (hop == 0, until)).await?;
             if !is_redirect(response.status()) {
                 let encoded =
                     request.any_encoding || request.method == Method::HEAD || !response.status().is_success();
@@ -177,7 +178,7 @@ impl Client {
         url: &Url,
         named_by: NamedBy,
         request: &Request,
-        first: bool,
+        (first, until): (bool, Instant),
     ) -> Result<Response, Problem> {
         let failed = |cause| Problem::new(url, cause);
         let origin = Origin::of(url).ok_or_else(|| failed(Cause::Scheme))?;
@@ -197,7 +198,7 @@ impl Client {
             headers.insert(AUTHORIZATION, value.clone());
         }
         let asked = client.request(request.method.clone(), url.clone()).headers(headers).send();
-        match timeout(self.head, asked).await {
+        match timeout_at(until, asked).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_timeout() => {
                 Err(failed(Cause::Silent { seconds: whole_seconds(self.silence) }))

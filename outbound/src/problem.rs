@@ -131,7 +131,7 @@ impl Problem {
 impl Cause {
     fn of(error: reqwest::Error, https: bool) -> Self {
         let below = || causes(&error);
-        if below().any(|cause| cause.is::<InnerHost>()) {
+        if below().any(<dyn StdError>::is::<InnerHost>) {
             return Self::Inner;
         }
         if let Some(UnknownName(why)) = below().find_map(|cause| cause.downcast_ref::<UnknownName>()) {

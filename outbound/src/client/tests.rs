@@ -71,7 +71,7 @@ fn client(inner: &[&str]) -> Client {
             _ => name.ends_with(".example").then(here),
         }
     });
-    Client::with_table(&settings, Some(table)).unwrap()
+    Client::with_table(&settings, Some(&table)).unwrap()
 }
 
 fn send(client: &Client, request: &Request) -> Result<Answer, Problem> {
@@ -84,7 +84,7 @@ fn get(client: &Client, url: &str) -> Result<u16, Cause> {
     answer.map(|answer| answer.status().as_u16()).map_err(Problem::into_cause)
 }
 
-fn leads_in<T: std::fmt::Debug>(result: Result<T, Cause>) -> bool {
+fn leads_in<T>(result: &Result<T, Cause>) -> bool {
     matches!(result, Err(Cause::Inner | Cause::Redirect { why: NotFollowed::Inner, .. }))
 }
 
@@ -110,7 +110,7 @@ fn a_host_leads_to_no_inner_address_by_literal_by_name_by_number_or_mapped() {
         let server = Host::start(move |n, _| if n == 0 { to(led.get().unwrap()) } else { ok("") });
         host.set(location.replace("PORT", &server.address.port().to_string())).unwrap();
         let result = get(&client(&[]), &server.url("registry.example", "/"));
-        assert!(leads_in(result), "{location}");
+        assert!(leads_in(&result), "{location}");
         assert_eq!(server.asked().len(), 1, "{location}");
     }
 }
@@ -122,13 +122,13 @@ fn an_inner_host_may_lead_to_its_own_origin_and_to_those_that_the_operator_named
     // Not when it was outside before: then it has learned to resolve to an inner address.
     let suspicious = client(&[]);
     suspicious.hosts.saw("registry.example", false);
-    assert!(leads_in(get(&suspicious, &server.url("registry.example", "/"))));
+    assert!(leads_in(&get(&suspicious, &server.url("registry.example", "/"))));
     // Another port of the same machine is another origin.
     let other = Host::start(|_, _| ok(""));
     let storage = other.url("storage.example", "/x");
     let location = storage.clone();
     let leading = Host::start(move |_, _| to(&location));
-    assert!(leads_in(get(&client(&[]), &leading.url("storage.example", "/"))));
+    assert!(leads_in(&get(&client(&[]), &leading.url("storage.example", "/"))));
     assert_eq!(get(&client(&[&storage]), &leading.url("registry.example", "/")).unwrap(), 200);
 }
 
@@ -140,8 +140,8 @@ fn an_address_from_outside_leads_to_no_inner_host_unless_that_is_named() {
         let request = Request { named_by: NamedBy::Outside, ..Request::get(url.parse().unwrap()) };
         send(client, &request).map(drop).map_err(Problem::into_cause)
     };
-    assert!(leads_in(asked(&client(&[]), &url)));
-    assert!(leads_in(asked(&client(&[]), &server.url("127.0.0.1", "/"))));
+    assert!(leads_in(&asked(&client(&[]), &url)));
+    assert!(leads_in(&asked(&client(&[]), &server.url("127.0.0.1", "/"))));
     assert!(server.asked().is_empty());
     assert!(asked(&client(&[&url]), &url).is_ok());
 }

@@ -10,6 +10,8 @@ use crate::harness::shield::shield;
 use crate::harness::upstream::{Repository, config, through};
 
 const TAG: &str = "/v2/up.invalid/a/b/manifests/v1";
+/// How both schemes are offered.
+type Offer = fn(&str, &str) -> Say;
 /// `user:pass`.
 const BASIC: &str = "Basic dXNlcjpwYXNz";
 
@@ -183,9 +185,9 @@ fn a_token_that_is_no_token_is_not_sent() {
         ("<html>".to_owned(), "sent no token"),
     ] {
         let said = answer.clone();
-        let upstream = Fake::start(move |asked| match asked.path.starts_with("/token") {
-            true => Say::ok("application/json", said.as_bytes()),
-            false => asks(&format!("Bearer realm=\"{}\"", own(asked))),
+        let upstream = Fake::start(move |asked| match asked.path.as_str() {
+            path if path.starts_with("/token") => Say::ok("application/json", said.as_bytes()),
+            _ => asks(&format!("Bearer realm=\"{}\"", own(asked))),
         });
         let said = refusal(config(&upstream.url()));
         assert!(said.contains(words), "{answer:.40}: {said}");
@@ -198,9 +200,11 @@ fn a_token_that_is_no_token_is_not_sent() {
 fn a_token_service_sends_nobody_elsewhere() {
     let other = granting();
     let url = other.url();
-    let upstream = Fake::start(move |asked| match asked.path.starts_with("/token") {
-        true => Say::status(307).with("Location", &format!("{url}/token?password=secret")),
-        false => asks(&format!("Bearer realm=\"{}\"", own(asked))),
+    let upstream = Fake::start(move |asked| match asked.path.as_str() {
+        path if path.starts_with("/token") => {
+            Say::status(307).with("Location", &format!("{url}/token?password=secret"))
+        }
+        _ => asks(&format!("Bearer realm=\"{}\"", own(asked))),
     });
     let said = refusal(UpstreamConfig { inner: vec![other.url()], ..user(&upstream.url()) });
     assert!(said.contains("which is not followed") && !said.contains("secret"), "{said}");
@@ -211,7 +215,6 @@ fn a_token_service_sends_nobody_elsewhere() {
 fn basic_and_bearer_together_are_understood_and_a_token_is_preferred() {
     let basic = "Basic realm=\"a, b\"";
     let bearer = |asked: &Asked| format!("Bearer realm=\"{}\",service=\"s, t\"", own(asked));
-    type Offer = fn(&str, &str) -> Say;
     let offers: [Offer; 4] = [
         |basic, bearer| asks(basic).with("WWW-Authenticate", bearer),
         |basic, bearer| asks(bearer).with("WWW-Authenticate", basic),

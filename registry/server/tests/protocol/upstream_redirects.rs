@@ -24,9 +24,9 @@ fn layer() -> String {
 /// An upstream whose blobs are at `location`.
 fn leading(location: String) -> Fake {
     let there = repository();
-    Fake::start(move |asked| match asked.path.contains("/blobs/") {
-        true => Say::status(307).with("Location", &location),
-        false => there.say(asked),
+    Fake::start(move |asked| match asked.path.as_str() {
+        path if path.contains("/blobs/") => Say::status(307).with("Location", &location),
+        _ => there.say(asked),
     })
 }
 
