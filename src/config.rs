@@ -114,6 +114,11 @@ pub struct MirrorConfig {
     /// Folders of depends sources, such as another farm's `https://…/depends-sources`; asked, in order, after the address
     /// that a package itself names.
     pub depends: Vec<String>,
+    /// A file of certificates in PEM of those who vouch for hosts of files, beside the machine's own.
+    pub ca: Option<PathBuf>,
+    /// Where redirects and addresses in documents may lead though only this machine or its network can reach it:
+    /// `http://10.0.0.6:9000`.
+    pub inner: Vec<String>,
 }
 
 /// Where a git project comes from.

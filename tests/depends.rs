@@ -72,6 +72,10 @@ fn world(base: impl Fn(&World) -> String) -> World {
 /// A world whose server has every source where its package says.
 fn published() -> World {
     let world = world(|world| world.server.address());
+    // Its makefiles may name addresses outside alone; this one is on loopback.
+    let config = fs::read_to_string(world.path("hab.toml")).unwrap();
+    let inner = format!("[mirror]\ninner = [\"{}\"]\n", world.server.address());
+    world.file("hab.toml", config.replace("[mirror]\n", &inner));
     for (path, file) in [
         ("alpha/1.0/v1.0.tar.gz", FILES[0]),
         ("beta/releases/beta-2.1.tar.xz", FILES[1]),
@@ -197,6 +201,23 @@ fn a_mirror_of_the_operators_is_asked_where_upstream_is_away() {
     let asked = world.server.requests();
     world.run("data", &MIRROR).good();
     assert_eq!(world.server.requests(), asked, "what is here is not asked for again");
+}
+
+#[test]
+fn what_a_makefile_names_leads_to_no_inner_host_and_to_no_file() {
+    let world = world(|world| world.server.address());
+    let named = |world: &World, words: &str| {
+        let outcome = world.run("data", &[&MIRROR[..], &["--json"]].concat());
+        outcome.refused(4, &["could not be fetched", words]);
+    };
+    world.server.put("alpha/1.0/v1.0.tar.gz", source(FILES[0]));
+    named(&world, "only this machine or its network can reach");
+    assert_eq!(world.server.requests().0, 0, "nobody was asked");
+    let world = self::world(|world| format!("file://{}", world.path("files").display()));
+    world.file("files/alpha/1.0/v1.0.tar.gz", source(FILES[0]));
+    named(&world, "no file of this machine is read");
+    let kept = files_below(&world.path("data/blobs/sha256"));
+    assert!(!kept.values().any(|bytes| *bytes == source(FILES[0])));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use hab_oci::Digest;
 use serde::Deserialize;
 use tame_index::{CRATES_IO_HTTP_INDEX, CRATES_IO_INDEX, IndexKrate, IndexUrl, KrateName, Version};
 
-use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
+use crate::{Address, Fetcher, MirrorError, Size, Wanted, kinds};
 
 /// The largest crate whose size no lock gives, in bytes: the default registry accepts a sixth of it.
 const CRATE_LIMIT: u64 = 64 << 20;
@@ -118,7 +118,8 @@ impl Index {
         };
         let krate = KrateName::crates_io(name).map_err(|e| malformed(e.to_string()))?;
         let url = format!("{}/{}", self.base, krate.relative_path(Some('/')));
-        let bytes = fetcher.document("crate-index", &format!("index entry of crate {name}"), &[url])?;
+        let bytes =
+            fetcher.document("crate-index", &format!("index entry of crate {name}"), &[url.into()])?;
         let entry = IndexKrate::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
         if let Some(entry) = entry.versions.iter().find(|v| v.version == version) {
             return Ok(Published {
@@ -141,7 +142,7 @@ impl Index {
         name: &str,
         version: &str,
         digest: &Digest,
-    ) -> Result<String, MirrorError> {
+    ) -> Result<Address, MirrorError> {
         KrateName::crates_io(name).map_err(|e| MirrorError::Malformed {
             what: format!("crate {name:?}"),
             expected: "a crate's name",
@@ -149,15 +150,18 @@ impl Index {
         })?;
         let dl = self.dl(fetcher)?;
         let prefix = prefix(name);
+        // The index is not signed: what it names elsewhere may be outside, and nowhere else.
+        let named = |url| Address::from_document_at(&self.base, url);
         if !dl.contains('{') {
-            return Ok(format!("{dl}/{name}/{version}/download"));
+            return Ok(named(format!("{dl}/{name}/{version}/download")));
         }
-        Ok(dl
-            .replace("{crate}", name)
-            .replace("{version}", version)
-            .replace("{prefix}", &prefix)
-            .replace("{lowerprefix}", &prefix.to_lowercase())
-            .replace("{sha256-checksum}", digest.hex()))
+        Ok(named(
+            dl.replace("{crate}", name)
+                .replace("{version}", version)
+                .replace("{prefix}", &prefix)
+                .replace("{lowerprefix}", &prefix.to_lowercase())
+                .replace("{sha256-checksum}", digest.hex()),
+        ))
     }
 
     fn dl(&self, fetcher: &Fetcher<'_>) -> Result<&str, MirrorError> {
@@ -165,7 +169,7 @@ impl Index {
             return Ok(dl);
         }
         let url = format!("{}/config.json", self.base);
-        let bytes = fetcher.document("crate-index", "config.json of the crates index", &[url])?;
+        let bytes = fetcher.document("crate-index", "config.json of the crates index", &[url.into()])?;
         let config: IndexConfig = serde_json::from_slice(&bytes).map_err(|e| MirrorError::Malformed {
             what: "config.json of the crates index".to_owned(),
             expected: "a sparse index configuration",
@@ -194,7 +198,8 @@ impl Index {
             let bytes = fetcher.glance(&file, std::slice::from_ref(&url), CRATE_LIMIT)?;
             let actual = Digest::of(&bytes);
             if actual != *digest {
-                return Err(MirrorError::WrongDigest { what: file, url, expected: digest.clone(), actual });
+                let (what, url, expected) = (file, url.shown(), digest.clone());
+                return Err(MirrorError::WrongDigest { what, url, expected, actual });
             }
             fetcher.take(&file, digest, &bytes)?;
         }
@@ -220,7 +225,7 @@ impl Index {
             }
         }
         let url = format!("{}/{}", self.base, index_path(name));
-        let entry = fetcher.glance(&what, std::slice::from_ref(&url), fetcher.limits().document)?;
+        let entry = fetcher.glance(&what, &[url.clone().into()], fetcher.limits().document)?;
         let mut lines = entry.split(|b| *b == b'\n').filter(|line| line.len() <= LINE_LIMIT);
         let found = lines.find_map(|line| line_of(line, locked));
         let Some((line, cksum)) = found else {

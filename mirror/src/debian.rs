@@ -38,7 +38,7 @@ impl Suite {
         self.known()?;
         let name = format!("InRelease of {}", self.name);
         Ok(self.bases.iter().map(move |base| {
-            let url = format!("{base}/dists/{}/InRelease", self.name);
+            let url = format!("{base}/dists/{}/InRelease", self.name).into();
             fetcher.document("debian-in-release", &name, std::slice::from_ref(&url))
         }))
     }
@@ -74,7 +74,7 @@ impl Suite {
         let plain = self.bases.iter().map(|b| format!("{b}/dists/{}/{path}", self.name));
         Wanted {
             what: format!("{path} of {}", self.name),
-            urls: by_hash.chain(plain).collect(),
+            urls: by_hash.chain(plain).map(Into::into).collect(),
             digest: digest.clone(),
             size: Size::Exact(size),
         }
@@ -122,7 +122,7 @@ impl Suite {
     pub fn pool(&self, path: &str, digest: &Digest, size: u64) -> Wanted {
         Wanted {
             what: path.rsplit('/').next().unwrap_or(path).to_owned(),
-            urls: self.bases.iter().map(|b| format!("{b}/{path}")).collect(),
+            urls: self.bases.iter().map(|b| format!("{b}/{path}").into()).collect(),
             digest: digest.clone(),
             size: Size::Exact(size),
         }

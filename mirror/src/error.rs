@@ -258,7 +258,10 @@ impl MirrorError {
     pub fn is_silence(&self) -> bool {
         use Transfer::{Http, Io, Short, TooSlow};
         let Self::Unreachable { source, .. } = self else { return false };
-        matches!(**source, Http(_) | Io(_) | Short { .. } | TooSlow { .. })
+        match &**source {
+            Http(cause) => cause.is_away(),
+            other => matches!(other, Io(_) | Short { .. } | TooSlow { .. }),
+        }
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
@@ -275,9 +278,12 @@ impl MirrorError {
 /// Why one transfer from one upstream failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Transfer {
-    /// Connection, TLS, protocol or time-out.
-    #[error("the connection failed")]
-    Http(#[source] ureq::Error),
+    /// Connection, TLS, protocol, time-out, or a redirect or an encoding that is refused.
+    #[error(transparent)]
+    Http(hab_outbound::Cause),
+    /// There is nobody to ask through.
+    #[error(transparent)]
+    Client(#[from] hab_outbound::NoClient),
     /// Not 200 or 206.
     #[error("it answered {0}")]
     Status(u16),
@@ -320,15 +326,28 @@ pub enum Transfer {
         /// What came.
         actual: Digest,
     },
-    /// A redirect that is not followed.
-    #[error("it redirects to {to}, which is not followed: {why}")]
-    Redirect {
-        /// Where to.
-        to: String,
-        /// Why not.
-        why: String,
-    },
+    /// A document from outside names a file of this machine.
+    #[error("a document from outside named it, so no file of this machine is read there")]
+    File,
     /// An address of a kind that is not fetched from.
     #[error("only http, https and file addresses are fetched from")]
     Scheme,
+}
+
+impl Transfer {
+    /// Whether the same host may do better the next time.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Short { .. } | Self::Io(_) | Self::Status(206 | 416) => true,
+            Self::Http(cause) => cause.is_away(),
+            _ => false,
+        }
+    }
+}
+
+impl From<hab_outbound::Problem> for Transfer {
+    /// The address is said by whoever asked for it.
+    fn from(problem: hab_outbound::Problem) -> Self {
+        Self::Http(problem.into_cause())
+    }
 }

@@ -13,9 +13,8 @@ use std::time::Duration;
 use hab_oci::Digest;
 
 use crate::error::Transfer;
-use crate::http::{self, Bounds};
-use crate::redirect::Client;
-use crate::{Fault, Keep, KeepError, MirrorError, Observer};
+use crate::http::{self, Bounds, Http};
+use crate::{Address, Fault, Keep, KeepError, MirrorError, Observer, Outside};
 
 /// How much is accepted from outside where no lock gives the size.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +60,7 @@ pub struct Wanted {
     /// For people: a package's or a file's name.
     pub what: String,
     /// Where it may be had, the preferred one first.
-    pub urls: Vec<String>,
+    pub urls: Vec<Address>,
     /// Which bytes it is.
     pub digest: Digest,
     /// Its size.
@@ -70,7 +69,7 @@ pub struct Wanted {
 
 /// Brings files into the [`Keep`].
 pub struct Fetcher<'a> {
-    client: Client,
+    http: Http,
     keep: &'a dyn Keep,
     observer: &'a dyn Observer,
     limits: Limits,
@@ -80,7 +79,13 @@ pub struct Fetcher<'a> {
 impl<'a> Fetcher<'a> {
     /// A fetcher into `keep`; when `offline`, only what is kept already is found.
     pub fn new(keep: &'a dyn Keep, observer: &'a dyn Observer, limits: Limits, offline: bool) -> Self {
-        Self { client: http::client(), keep, observer, limits, offline }
+        Self { http: Http::default(), keep, observer, limits, offline }
+    }
+
+    /// The same, asking as the operator wants.
+    #[must_use]
+    pub fn asking(self, outside: Outside) -> Self {
+        Self { http: Http::new(outside), ..self }
     }
 
     /// Whether nothing may be fetched.
@@ -171,14 +176,14 @@ impl<'a> Fetcher<'a> {
             return partial.remove();
         }
         let (mut refused, mut away) = (None, None);
-        for url in &wanted.urls {
-            match self.ask_one(wanted, url, &mut partial) {
+        for address in &wanted.urls {
+            match self.ask_one(wanted, address, &mut partial) {
                 Ok(()) => return Ok(()),
                 Err(e) => match e? {
                     wrong @ (Transfer::WrongDigest { .. } | Transfer::WrongSize { .. }) => {
-                        refused = Some((url.clone(), wrong));
+                        refused = Some((address.shown(), wrong));
                     }
-                    other => away = Some((url.clone(), other)),
+                    other => away = Some((address.shown(), other)),
                 },
             }
         }
@@ -228,11 +233,11 @@ impl<'a> Fetcher<'a> {
     fn ask_one(
         &self,
         wanted: &Wanted,
-        url: &str,
+        address: &Address,
         partial: &mut Partial,
     ) -> Result<(), Result<Transfer, MirrorError>> {
         let resumed = partial.len().map_err(Err)? > 0;
-        self.attempts(url, &mut partial.file, wanted.size.bounds(), &wanted.what)?;
+        self.attempts(address, &mut partial.file, wanted.size.bounds(), &wanted.what)?;
         partial.file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(&partial.path)).map_err(Err)?;
         match self.keep.take(Some(&wanted.digest), &mut partial.file) {
             Ok(_) => partial.remove().map_err(Err),
@@ -240,7 +245,7 @@ impl<'a> Fetcher<'a> {
                 partial.file.set_len(0).map_err(MirrorError::io(&partial.path)).map_err(Err)?;
                 // What an earlier run left may be at fault; only a whole transfer accuses the upstream.
                 if resumed {
-                    return self.ask_one(wanted, url, partial);
+                    return self.ask_one(wanted, address, partial);
                 }
                 Err(Ok(Transfer::WrongDigest { expected, actual }))
             }
@@ -251,7 +256,7 @@ impl<'a> Fetcher<'a> {
     /// Asks one upstream, again where it broke off.
     fn attempts(
         &self,
-        url: &str,
+        address: &Address,
         file: &mut File,
         bounds: Bounds,
         what: &str,
@@ -261,7 +266,7 @@ impl<'a> Fetcher<'a> {
                 // Without a digest nothing would notice that two halves are of two generations.
                 file.set_len(0).map_err(|e| Ok(Transfer::Io(e)))?;
             }
-            match http::transfer(&self.client, url, file, bounds, what, self.observer) {
+            match http::transfer(&self.http, address, file, bounds, what, self.observer) {
                 Ok(_) => break,
                 Err(_) if self.observer.cancelled() => {
                     return Err(Err(MirrorError::Cancelled { what: what.to_owned() }));
@@ -269,13 +274,9 @@ impl<'a> Fetcher<'a> {
                 Err(Transfer::Io(e)) if is_full(&e) => {
                     return Err(Err(MirrorError::Io { path: self.keep.partial().to_owned(), source: e }));
                 }
-                Err(
-                    e @ (Transfer::Short { .. }
-                    | Transfer::Io(_)
-                    | Transfer::Http(_)
-                    | Transfer::Status(206 | 416)),
-                ) if attempt < self.limits.attempts => {
-                    tracing::debug!(url, attempt, error = %e, "transfer broke off, trying again");
+                Err(e) if e.may_pass() && attempt < self.limits.attempts => {
+                    let error = hab_outbound::story(&e);
+                    tracing::debug!(what, attempt, error, "transfer broke off, trying again");
                 }
                 Err(e) => return Err(Ok(e)),
             }
@@ -286,7 +287,7 @@ impl<'a> Fetcher<'a> {
     /// A document whose digest nobody can know yet (a signed index, an index entry), from the first upstream that
     /// has it; kept, and remembered under `kind` and `name`. **Unverified**: it is for `hab-keys` to judge, and only
     /// its caller knows which earlier copy was accepted, so there is no falling back here.
-    pub fn document(&self, kind: &str, name: &str, urls: &[String]) -> Result<Vec<u8>, MirrorError> {
+    pub fn document(&self, kind: &str, name: &str, urls: &[Address]) -> Result<Vec<u8>, MirrorError> {
         let bytes = self.glance(name, urls, self.limits.document)?;
         let (digest, size) = self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
         self.name(kind, name, &digest, size)?;
@@ -294,32 +295,32 @@ impl<'a> Fetcher<'a> {
     }
 
     /// What the first of `urls` that answers has now, up to `limit` bytes: **unverified**, and not kept.
-    pub(crate) fn glance(&self, name: &str, urls: &[String], limit: u64) -> Result<Vec<u8>, MirrorError> {
+    pub(crate) fn glance(&self, name: &str, urls: &[Address], limit: u64) -> Result<Vec<u8>, MirrorError> {
         if self.offline {
             return Err(MirrorError::Offline { what: name.to_owned() });
         }
         let mut last = None;
-        for url in urls {
+        for address in urls {
             let folder = self.keep.partial();
             let mut file = tempfile::tempfile_in(folder).map_err(MirrorError::io(folder))?;
-            match self.attempts(url, &mut file, Bounds { exact: None, limit, pinned: false }, name) {
+            match self.attempts(address, &mut file, Bounds { exact: None, limit, pinned: false }, name) {
                 Ok(()) => {
                     let mut bytes = Vec::new();
                     file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(folder))?;
                     file.read_to_end(&mut bytes).map_err(MirrorError::io(folder))?;
                     return Ok(bytes);
                 }
-                Err(e) => last = Some((url, e?)),
+                Err(e) => last = Some((address.shown(), e?)),
             }
         }
         Err(match last {
             Some((url, Transfer::Status(404 | 410 | 403))) => {
-                MirrorError::Unknown { what: name.to_owned(), upstream: url.clone() }
+                MirrorError::Unknown { what: name.to_owned(), upstream: url }
             }
             Some((url, transfer)) => MirrorError::Unreachable {
                 what: name.to_owned(),
                 tried: urls.len(),
-                url: url.clone(),
+                url,
                 source: Box::new(transfer),
             },
             None => {

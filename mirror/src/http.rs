@@ -1,35 +1,39 @@
 //! One transfer from one address into a file, resumed where an earlier one broke off.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read as _, Seek, SeekFrom, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use hab_outbound::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use hab_outbound::{Blocking, NamedBy, NoClient, Request};
 
 use crate::Observer;
+use crate::address::{Address, Outside};
 use crate::error::Transfer;
-use crate::redirect::Client;
 
-/// Within a transfer, how long an upstream may stay silent.
-const SILENCE: Duration = Duration::from_secs(60);
 /// The slowest whole transfer that is waited for, beside a fixed minute.
 const SLOWEST_BYTES_PER_SECOND: u64 = 20 * 1024;
 
-pub(crate) fn client() -> Client {
-    // OpenSSL, which the signature checks bring anyway, with the host's own trust store.
-    let tls =
-        TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
-    let config = ureq::Agent::config_builder()
-        .tls_config(tls)
-        .http_status_as_error(false)
-        .user_agent(concat!("hab-build/", env!("CARGO_PKG_VERSION")))
-        // Followed by hand, because an upstream must not lead just anywhere.
-        .max_redirects(0)
-        .timeout_connect(Some(Duration::from_secs(20)))
-        .timeout_recv_response(Some(SILENCE))
-        .timeout_per_read(Some(SILENCE))
-        .build();
-    Client::new(&config)
+/// Who asks. Made when something is fetched for the first time: most runs fetch nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Http {
+    outside: Outside,
+    client: OnceLock<Blocking>,
+}
+
+impl Http {
+    pub(crate) fn new(outside: Outside) -> Self {
+        Self { outside, client: OnceLock::new() }
+    }
+
+    fn client(&self) -> Result<&Blocking, NoClient> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Blocking::new(&self.outside.settings())?;
+        Ok(self.client.get_or_init(|| client))
+    }
 }
 
 /// How many bytes a transfer must and may have.
@@ -54,10 +58,11 @@ impl Bounds {
     }
 }
 
-/// Appends to `file` until it holds the whole of `url`. On failure what came stays in the file, to resume from.
+/// Appends to `file` until it holds the whole of what is at `address`. On failure what came stays in the file, to
+/// resume from.
 pub(crate) fn transfer(
-    client: &Client,
-    url: &str,
+    http: &Http,
+    address: &Address,
     file: &mut File,
     bounds: Bounds,
     what: &str,
@@ -67,41 +72,67 @@ pub(crate) fn transfer(
     if bounds.exact == Some(have) {
         return Ok(have);
     }
-    if let Some(path) = url.strip_prefix("file://") {
-        let source = File::open(path).map_err(Transfer::Io)?;
+    if let Some(path) = address.url.strip_prefix("file://") {
+        if address.named_by == NamedBy::Outside {
+            return Err(Transfer::File);
+        }
+        let mut source = File::open(path).map_err(Transfer::Io)?;
         restart(file)?;
         bounds.admit(source.metadata().map_err(Transfer::Io)?.len())?;
-        return copy(source, file, 0, bounds, what, observer);
+        let mut buffer = vec![0; 128 * 1024];
+        let next = || {
+            let n = loop {
+                match source.read(&mut buffer) {
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    other => break other.map_err(Transfer::Io)?,
+                }
+            };
+            Ok((n > 0).then(|| buffer[..n].to_vec()))
+        };
+        return copy(next, file, 0, bounds, what, observer);
     }
-    let response = client.get(url, have)?;
-    let start = match response.status().as_u16() {
+    let cancelled = || observer.cancelled();
+    let mut answer = http.client()?.send(&request(address, have, bounds)?, &cancelled)?;
+    let start = match answer.status().as_u16() {
         // Only the range that was asked for may be appended; anything else would splice two files.
-        206 if content_range_start(&response) == Some(have) => have,
+        206 if content_range_start(answer.headers()) == Some(have) => have,
         200 => {
             restart(file)?;
             0
         }
-        416 | 206 => {
+        status @ (416 | 206) => {
             // The file upstream is not the one that was begun; the next attempt starts anew.
             restart(file)?;
-            return Err(Transfer::Status(response.status().as_u16()));
+            return Err(Transfer::Status(status));
         }
         other => return Err(Transfer::Status(other)),
     };
-    let announced = response.body().content_length().map(|rest| start.saturating_add(rest));
+    let announced = answer.content_length().map(|rest| start.saturating_add(rest));
     if let Some(size) = announced
         && let Err(e) = bounds.admit(size)
     {
         restart(file)?;
         return Err(e);
     }
-    let body = response.into_body().into_with_config().limit(u64::MAX).reader();
     let total = Bounds { exact: bounds.exact.or(announced), ..bounds };
-    copy(body, file, start, total, what, observer)
+    copy(|| Ok(answer.chunk(&cancelled)?), file, start, total, what, observer)
 }
 
-fn content_range_start(response: &ureq::http::Response<ureq::Body>) -> Option<u64> {
-    let value = response.headers().get("content-range")?.to_str().ok()?;
+fn request(address: &Address, from: u64, bounds: Bounds) -> Result<Request, Transfer> {
+    let mut request = Request::get(address.url.parse().map_err(|_| Transfer::Scheme)?);
+    request.named_by = address.named_by;
+    // Some hosts call a compressed file an encoded one. A digest tells whether it is the file; nothing tells for a
+    // document.
+    request.any_encoding = bounds.pinned;
+    if from > 0 {
+        let range = HeaderValue::from_str(&format!("bytes={from}-")).map_err(|_| Transfer::Scheme)?;
+        request.headers.insert(RANGE, range);
+    }
+    Ok(request)
+}
+
+fn content_range_start(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     value.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
@@ -111,8 +142,9 @@ fn restart(file: &mut File) -> Result<(), Transfer> {
     Ok(())
 }
 
-fn copy(
-    mut body: impl Read,
+/// Appends what `next` gives, piece by piece, until there is no more.
+fn copy<B: AsRef<[u8]>>(
+    mut next: impl FnMut() -> Result<Option<B>, Transfer>,
     file: &mut File,
     start: u64,
     bounds: Bounds,
@@ -121,7 +153,6 @@ fn copy(
 ) -> Result<u64, Transfer> {
     let seconds = 60 + bounds.limit.min(bounds.exact.unwrap_or(u64::MAX)) / SLOWEST_BYTES_PER_SECOND;
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let mut buffer = vec![0; 128 * 1024];
     let mut done = start;
     loop {
         observer.fetching(what, done, bounds.exact);
@@ -131,15 +162,9 @@ fn copy(
         if Instant::now() > deadline {
             return Err(Transfer::TooSlow { seconds });
         }
-        let n = match body.read(&mut buffer) {
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Transfer::Io(e)),
-        };
-        if n == 0 {
-            break;
-        }
-        done += n as u64;
+        let Some(piece) = next()? else { break };
+        let piece = piece.as_ref();
+        done += piece.len() as u64;
         let over = match bounds.exact {
             // An upstream that announced nothing, or lied: other bytes than the lock's all the same.
             Some(expected) if done > expected => Some(Transfer::WrongSize { expected, actual: done }),
@@ -150,7 +175,7 @@ fn copy(
             restart(file)?;
             return Err(e);
         }
-        file.write_all(&buffer[..n]).map_err(Transfer::Io)?;
+        file.write_all(piece).map_err(Transfer::Io)?;
     }
     match bounds.exact {
         Some(expected) if done < expected => Err(Transfer::Short { got: done, expected }),

@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`Fetcher`], then [`debian`], [`crates`], [`git`], [`depends`] and [`release`].
 
+mod address;
 pub mod airgap;
 pub mod apt;
 pub mod crates;
@@ -20,9 +21,9 @@ mod http;
 mod keep;
 pub mod kinds;
 pub mod projects;
-mod redirect;
 pub mod release;
 
+pub use address::{Address, Outside};
 pub use error::{Fault, MirrorError};
 pub use fetch::{Fetcher, Limits, Size, Wanted};
 pub use keep::{Keep, KeepError, Kept, Observer};

@@ -102,7 +102,7 @@ impl ReleaseTable {
             let fetch = |name: &str| {
                 let name = name.replace("{version}", version);
                 let what = release_name(project, version, &name);
-                let bytes = fetcher.document(UNJUDGED, &what, &[format!("{folder}/{name}")])?;
+                let bytes = fetcher.document(UNJUDGED, &what, &[format!("{folder}/{name}").into()])?;
                 Ok((name, bytes))
             };
             let sums = fetch(&self.sums)?;
@@ -134,7 +134,7 @@ impl ReleaseTable {
         }
         Ok(Wanted {
             what: file.to_owned(),
-            urls: self.folders(version).map(|folder| format!("{folder}/{file}")).collect(),
+            urls: self.folders(version).map(|folder| format!("{folder}/{file}").into()).collect(),
             digest: digest.clone(),
             size: Size::AtMost(LIMIT),
         })
@@ -168,7 +168,7 @@ impl FileTable {
     pub fn keep(&self, fetcher: &Fetcher<'_>) -> Result<(), MirrorError> {
         fetcher.fetch(&Wanted {
             what: self.name.clone(),
-            urls: self.urls.clone(),
+            urls: self.urls.iter().cloned().map(Into::into).collect(),
             digest: self.sha256.clone(),
             size: Size::AtMost(self.limit),
         })?;
@@ -300,7 +300,10 @@ mod tests {
         )
         .unwrap();
         let digest = Digest::of(b"");
-        assert_eq!(table.wanted("1", "a", &digest).unwrap().urls, ["https://h.invalid/1/a"]);
+        assert_eq!(
+            table.wanted("1", "a", &digest).unwrap().urls,
+            ["https://h.invalid/1/a".to_owned().into()]
+        );
         for name in ["../a", "a/b", "..", "", "a?b"] {
             assert!(table.wanted("1", name, &digest).is_err(), "{name}");
         }

@@ -36,7 +36,7 @@ fn meet(upstream: &str, then: impl FnOnce(&Memory, &Path)) -> Memory {
     theirs.lock().unwrap();
     let (sender, notes) = channel();
     let observer = Notes(Mutex::new(sender));
-    let urls = vec![upstream.to_owned()];
+    let urls = vec![upstream.to_owned().into()];
     let wanted = Wanted { what: "tools.deb".to_owned(), urls, digest, size: Size::Exact(BYTES.len() as u64) };
     std::thread::scope(|scope| {
         let fetched = scope.spawn(|| Fetcher::new(&keep, &observer, Limits::default(), false).fetch(&wanted));

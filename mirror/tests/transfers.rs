@@ -47,8 +47,12 @@ const BYTES: &[u8] = b"a source of which only the digest is known";
 /// Fetches `BYTES` from `url`, of which at most `limit` bytes are accepted.
 fn fetch(keep: &Memory, url: &str, limit: u64) -> Result<(), MirrorError> {
     let digest = Digest::of(BYTES);
-    let wanted =
-        Wanted { what: "x.tar".to_owned(), urls: vec![url.to_owned()], digest, size: Size::AtMost(limit) };
+    let wanted = Wanted {
+        what: "x.tar".to_owned(),
+        urls: vec![url.to_owned().into()],
+        digest,
+        size: Size::AtMost(limit),
+    };
     Fetcher::new(keep, &Quiet, Limits::default(), false).fetch(&wanted)
 }
 

@@ -85,7 +85,6 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 &serde_json::json!({ "listen": address, "url": format!("{scheme}://{address}") }),
             )?;
         }
-        tokio::spawn(async move { upstreams.greet().await });
         for (kind, words) in [
             (SignalKind::hangup(), reread),
             (SignalKind::user_defined1(), "SIGUSR1 means nothing here; it is ignored"),
@@ -98,6 +97,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 }
             });
         }
+        tokio::spawn(async move {
+            for sentence in upstreams.greet().await {
+                terminal::say(&format!("warning: {sentence}"));
+            }
+        });
         let mut term = signal(SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {

@@ -23,6 +23,15 @@ pub struct UpstreamTable {
     /// Through whom it is asked: `http://proxy.example:3128`. Variables of the environment do not count.
     #[serde(default)]
     pub proxy: Option<String>,
+    /// A file of certificates in PEM of those who vouch for it, beside the machine's own.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// The one token service that is asked for it, `https://auth.example`; without, the one that it names first.
+    #[serde(default)]
+    pub token_service: Option<String>,
+    /// Where its redirects may lead though only this machine or its network can reach it: `http://10.0.0.6:9000`.
+    #[serde(default)]
+    pub inner: Vec<String>,
     /// Which repositories may be pulled, with `*` for anything; all without.
     #[serde(default)]
     pub repositories: Vec<Pattern>,

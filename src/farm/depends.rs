@@ -6,7 +6,7 @@ use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use hab_mirror::depends::{self, DependsSource, Selection};
-use hab_mirror::{Keep as _, MirrorError, Size, Wanted, kinds};
+use hab_mirror::{Address, Keep as _, MirrorError, Size, Wanted, kinds};
 use hab_oci::Digest;
 
 use super::{Farm, FarmError};
@@ -73,11 +73,13 @@ impl Farm {
     }
 
     fn wanted(&self, source: &DependsSource) -> Wanted {
-        let mut urls = vec![source.url.clone()];
+        // The repository's makefiles name it, so whoever may write there.
+        let mut urls = vec![Address::from_outside(&source.url)];
         // Old versions ask a fallback for the name that the file has upstream, so that is what some mirrors have.
         let names = BTreeSet::from([&source.file, &source.download_file]);
         for mirror in &self.options.config.mirror.depends {
-            urls.extend(names.iter().map(|name| format!("{}/{name}", mirror.trim_end_matches('/'))));
+            let folder = mirror.trim_end_matches('/');
+            urls.extend(names.iter().map(|name| Address::from(format!("{folder}/{name}"))));
         }
         Wanted { what: source.file.clone(), urls, digest: source.digest.clone(), size: Size::AtMost(LIMIT) }
     }

@@ -195,7 +195,7 @@ impl Farm {
         let actual = Digest::of(&bytes);
         if actual != published.digest {
             let expected = published.digest;
-            return Err(MirrorError::WrongDigest { what: file, url, expected, actual }.into());
+            return Err(MirrorError::WrongDigest { what: file, url: url.shown(), expected, actual }.into());
         }
         let epoch = published.published.as_deref().and_then(|t| t.parse::<jiff::Timestamp>().ok());
         let epoch = epoch.map(jiff::Timestamp::as_second).ok_or_else(|| {

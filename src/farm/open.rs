@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hab_keys::Policy;
 use hab_mirror::apt::AptConfig;
 use hab_mirror::debian::Suite;
-use hab_mirror::{Fetcher, Limits};
+use hab_mirror::{Fetcher, Limits, Outside};
 use hab_recipe::RecipeSet;
 use hab_store::Store;
 use include_dir::{Dir, include_dir};
@@ -48,6 +48,8 @@ pub struct Farm {
     pub(super) recipes: RecipeSet,
     pub(super) keep: StoreKeep,
     pub(super) progress: Arc<dyn Progress>,
+    /// How hosts of files are asked.
+    outside: Outside,
 }
 
 impl Farm {
@@ -70,7 +72,9 @@ impl Farm {
         let partial = options.data.join("work/partial");
         fs::create_dir_all(&partial).map_err(FarmError::io(&partial))?;
         let keep = StoreKeep::new(store.clone(), runtime.handle().clone(), partial);
-        Ok(Self { options, store, runtime, recipes, keep, progress })
+        let mirror = &options.config.mirror;
+        let outside = Outside::new(mirror.ca.as_deref(), &mirror.inner)?;
+        Ok(Self { options, store, runtime, recipes, keep, progress, outside })
     }
 
     /// The operator's configuration.
@@ -140,6 +144,7 @@ impl Farm {
     pub(super) fn fetching<T>(&self, work: impl FnOnce(&Fetcher<'_>, &MirrorView<'_>) -> T) -> T {
         let view = MirrorView(self.progress.as_ref());
         let fetcher = Fetcher::new(&self.keep, &view, Limits::default(), self.options.offline);
+        let fetcher = fetcher.asking(self.outside.clone());
         work(&fetcher, &view)
     }
 }

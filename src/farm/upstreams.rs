@@ -20,18 +20,19 @@ const LARGEST: u64 = 1 << 20;
 impl Farm {
     /// The upstreams, ready to be asked, or never asked when nothing may be fetched.
     pub fn upstreams(&self) -> Result<Upstreams, FarmError> {
-        read(&self.config().registry, self.options.offline).map_err(FarmError::Usage)
+        let pins = self.data().join("token-services");
+        read(&self.config().registry, self.options.offline, &pins).map_err(FarmError::Usage)
     }
 }
 
-fn read(config: &RegistryConfig, offline: bool) -> Result<Upstreams, String> {
+fn read(config: &RegistryConfig, offline: bool, pins: &Path) -> Result<Upstreams, String> {
     let all = config.upstream.iter().map(|(name, table)| {
-        upstream(name, table, offline).map_err(|sentence| format!("upstream {name}: {sentence}"))
+        upstream(name, table, offline, pins).map_err(|sentence| format!("upstream {name}: {sentence}"))
     });
     Upstreams::new(all.collect::<Result<_, String>>()?)
 }
 
-fn upstream(name: &str, table: &UpstreamTable, offline: bool) -> Result<UpstreamConfig, String> {
+fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Result<UpstreamConfig, String> {
     let password = table.password_file.as_deref().map(|path| text(path, Readers::GroupOfRoot)).transpose()?;
     let ttl = table.ttl.parse::<jiff::SignedDuration>().ok().and_then(|ttl| ttl.try_into().ok());
     for rule in &table.sync {
@@ -51,6 +52,10 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool) -> Result<Upstream
         username: table.username.clone(),
         password: password.and_then(|text| text.lines().next().map(str::to_owned)),
         proxy: table.proxy.clone(),
+        ca: table.ca.as_deref().map(text).transpose()?.map(String::into_bytes),
+        token_service: table.token_service.clone(),
+        inner: table.inner.clone(),
+        pins: Some(pins.to_owned()),
         repositories: table.repositories.clone(),
         digest_only: table.digest_only,
         ttl: ttl.ok_or_else(|| format!("ttl {:?} is not a span of time, such as 5m", table.ttl))?,
@@ -122,7 +127,7 @@ mod tests {
             Ok(config) => config,
             Err(e) => return format!("{e:#}"),
         };
-        read(&config.registry, false).map_or_else(|e| e, |_| String::new())
+        read(&config.registry, false, folder.path()).map_or_else(|e| e, |_| String::new())
     }
 
     #[test]
@@ -147,6 +152,17 @@ mod tests {
             ("signed = [{ keys = [\"FOLDER/none.pub\"] }]".to_owned(), "cannot read"),
             ("signed = [\"FOLDER/k.pub\"]".to_owned(), "expected struct SignedTable"),
             ("proxy = \"socks5://p.example:1\"".to_owned(), "its proxy is not like http://"),
+            ("token-service = \"https://auth.example\"\ninner = [\"http://10.0.0.6:9000\"]".to_owned(), ""),
+            (
+                "token-service = \"auth.example\"".to_owned(),
+                "token-service: \"auth.example\" is not like https://",
+            ),
+            ("inner = [\"10.0.0.6\"]".to_owned(), "inner: \"10.0.0.6\" is not like https://"),
+            ("ca = \"FOLDER/none.pem\"".to_owned(), "none.pem does not read"),
+            (
+                "ca = \"FOLDER/no.pub\"".to_owned(),
+                "upstream up.example: there is no certificate in PEM in its ca file",
+            ),
             ("ttl = \"soon\"".to_owned(), "upstream up.example: ttl \"soon\" is not a span"),
         ] {
             let said = refusal(&table);

@@ -20,9 +20,13 @@ impl Serving {
 
     /// Serves the data folder `data`, with more words.
     pub fn start_with(world: &World, data: &str, words: &[&str]) -> Self {
+        Self::start_saying(world, data, words, Stdio::null())
+    }
+
+    /// The same, where what it says goes to `said`.
+    pub fn start_saying(world: &World, data: &str, words: &[&str], said: Stdio) -> Self {
         let all = [&["serve", "--listen", "127.0.0.1:0", "--json"], words].concat();
-        let mut child =
-            world.command(data, &all).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = world.command(data, &all).stdout(Stdio::piped()).stderr(said).spawn().unwrap();
         let mut reader = BufReader::new(child.stdout.take().unwrap());
         let mut text = String::new();
         while !text.contains('}') {

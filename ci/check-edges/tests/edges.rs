@@ -68,10 +68,24 @@ fn forbidden_arrows_do_not_exist() {
     for from in ["hab-oci", "hab-layout", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"] {
         forbid(from, &["tokio"]);
     }
+    // The way outside knows nothing of what is fetched.
+    forbid("hab-outbound", &[&judged[..], &builder[..], &registry[..], &["hab-oci", "hab-layout"]].concat());
     for from in graph.keys() {
         forbid(from, &["hab-build"]);
     }
     assert!(found.is_empty(), "{found:?}");
+}
+
+/// Whoever asks hosts outside does it through the one crate that knows the rules.
+#[test]
+fn one_crate_alone_speaks_http_to_hosts_outside() {
+    for package in metadata().workspace_packages().into_iter().filter(|p| p.name != "hab-outbound") {
+        let normal = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
+        for name in normal.map(|d| d.name.as_str()) {
+            let client = ["reqwest", "ureq", "hyper-tls", "native-tls", "curl", "attohttpc", "isahc"];
+            assert!(!client.contains(&name), "{} -> {name}", package.name);
+        }
+    }
 }
 
 #[test]

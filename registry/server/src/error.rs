@@ -191,8 +191,8 @@ impl Error {
         if status == StatusCode::INSUFFICIENT_STORAGE {
             return ("the registry's disk is full".to_owned(), None);
         }
-        if let Self::Upstream { .. } = self {
-            return (self.sentence(), None);
+        if let Self::Upstream { failure, .. } = self {
+            return (format!("{self}: {}", failure.outside()), None);
         }
         if status.is_server_error() {
             return ("the registry failed; its log says why".to_owned(), None);

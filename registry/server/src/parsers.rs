@@ -2,10 +2,10 @@
 
 use axum::http::Uri;
 use hab_oci::Tag;
+use hab_outbound::Offer;
 
 use crate::range::{Piece, Wanted};
 use crate::route::{Endpoint, Route};
-use crate::upstream::Challenge;
 
 /// The parts of a blob of `size` bytes that a `Range` asks for; `None` for all of it.
 pub fn range(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
@@ -22,14 +22,16 @@ pub fn piece(header: &str) -> Option<(u64, u64)> {
     Piece::of(header).map(|piece| (piece.first, piece.length))
 }
 
-/// Realm, service and scope of a challenge.
-pub fn challenge(header: &str) -> Option<Vec<String>> {
-    match Challenge::of(header)? {
-        Challenge::Basic => Some(Vec::new()),
-        Challenge::Bearer { realm, service, scope } => {
-            Some([Some(realm), service, scope].into_iter().flatten().collect())
-        }
-    }
+/// Realms and services of the challenges in a header.
+pub fn challenge(header: &str) -> Vec<String> {
+    let Ok(value) = header.parse() else { return Vec::new() };
+    let headers =
+        hab_outbound::header::HeaderMap::from_iter([(hab_outbound::header::WWW_AUTHENTICATE, value)]);
+    let said = hab_outbound::offers(&headers).into_iter().flat_map(|offer| match offer {
+        Offer::Basic => [None, None],
+        Offer::Bearer { realm, service } => [Some(realm), service],
+    });
+    said.flatten().collect()
 }
 
 /// A repository, and what is asked of it, as a path says it.

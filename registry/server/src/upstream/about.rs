@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hab_oci::{Digest, RepositoryName};
 use hab_store::Store;
 
-use super::client::Failure;
+use super::failure::Failure;
 use super::{Freshness, Remote, locked};
 use crate::error::Error;
 use crate::referrers::Entry;

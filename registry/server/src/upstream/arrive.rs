@@ -14,8 +14,8 @@ use hab_store::Store;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
 
-use super::client::Failure;
 use super::download::{Download, Errand};
+use super::failure::Failure;
 use super::{Remote, locked};
 use crate::error::Error;
 use crate::registry::now;

@@ -1,33 +1,20 @@
 //! One upstream registry, asked over HTTP.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE,
+use hab_outbound::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use hab_outbound::{
+    Answer, Method, Origin, Problem, Proxies, Request, Settings, StatusCode, Url, offers, shown,
 };
-use reqwest::{Method, Response, StatusCode, Url};
 
 use super::UpstreamConfig;
-use super::challenge::Challenge;
+use super::failure::{Failure, Why};
+use super::pin::Pin;
 use super::rest::Rest;
-use super::token::Tokens;
+use super::token::{Shown, Tokens};
 use crate::observe::Metrics;
-
-/// Why an upstream did not give what it was asked for.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// It says that there is no such thing, or that it is not for us.
-    #[error("it has none")]
-    Absent,
-    /// It did not answer, or said it cannot.
-    #[error("{0}")]
-    Away(String),
-    /// What it sent is not what it should be.
-    #[error("what it sent is refused: {0}")]
-    Wrong(String),
-}
 
 /// A manifest as an upstream sent it: **unverified** but for its digest where one was asked for.
 pub(crate) struct RawManifest {
@@ -37,8 +24,14 @@ pub(crate) struct RawManifest {
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(super) http: reqwest::Client,
+    pub(super) http: hab_outbound::Client,
     pub(super) config: UpstreamConfig,
+    /// Whose credentials are configured. They go there and to its token service.
+    pub(super) origin: Origin,
+    /// The token service that the operator named.
+    pub(super) token_service: Option<Origin>,
+    /// The one that the upstream named first.
+    pub(super) pin: Arc<Pin>,
     pub(super) tokens: Tokens,
     pub(super) rest: Rest,
     /// Where requests are counted, once it is served.
@@ -47,37 +40,28 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(config: UpstreamConfig) -> Result<Self, String> {
-        let secure = config.url.starts_with("https://");
-        if !secure && !config.url.starts_with("http://") {
-            return Err(format!("upstream {}: {:?} is neither http nor https", config.name, config.url));
+        let name = &config.name;
+        let wrong = |what: &str, e: &dyn std::fmt::Display| format!("upstream {name}: {what}{e}");
+        if !["https://", "http://"].iter().any(|scheme| config.url.starts_with(scheme)) {
+            return Err(format!("upstream {name}: {:?} is neither http nor https", hidden(&config.url)));
         }
-        let redirects = reqwest::redirect::Policy::custom(move |attempt| {
-            if attempt.previous().len() > 5 {
-                attempt.error("too many redirects")
-            } else if secure && attempt.url().scheme() != "https" {
-                attempt.error("a redirect from https to something else")
-            } else {
-                attempt.follow()
-            }
-        });
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("hab-build/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirects)
+        let origin: Origin = config.url.parse().map_err(|e| wrong("url: ", &e))?;
+        let named = |text: &String| text.parse::<Origin>();
+        let token_service = config.token_service.as_ref().map(named).transpose();
+        let token_service = token_service.map_err(|e| wrong("token-service: ", &e))?;
+        let inner = config.inner.iter().map(named).collect::<Result<Vec<_>, _>>();
+        let settings = Settings {
+            connect: Duration::from_secs(10).min(config.patience.silence),
+            silence: config.patience.silence,
             // A variable that some shell left behind must not decide who sees what is asked.
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(10).min(config.patience.silence))
-            .read_timeout(config.patience.silence);
-        if let Some(proxy) = &config.proxy {
-            let known = ["http://", "https://"].iter().any(|scheme| proxy.starts_with(scheme));
-            let made = known.then(|| reqwest::Proxy::all(proxy)).and_then(Result::ok);
-            // The address may hold a password, so it is not repeated.
-            let made = made.ok_or_else(|| {
-                format!("upstream {}: its proxy is not like http://proxy.example:3128", config.name)
-            })?;
-            builder = builder.proxy(made);
-        }
-        let http = builder.build().map_err(|e| format!("upstream {}: {e}", config.name))?;
-        Ok(Self { http, config, tokens: Tokens::default(), rest: Rest::default(), metrics: OnceLock::new() })
+            proxies: config.proxy.clone().map_or(Proxies::None, Proxies::At),
+            authorities: config.ca.clone(),
+            inner: inner.map_err(|e| wrong("inner: ", &e))?,
+        };
+        let http = hab_outbound::Client::new(&settings).map_err(|e| wrong("", &hab_outbound::story(&e)))?;
+        let pin = Arc::new(Pin::new(config.pins.as_deref(), name, origin.clone()));
+        let (tokens, rest, metrics) = (Tokens::default(), Rest::default(), OnceLock::new());
+        Ok(Self { http, config, origin, token_service, pin, tokens, rest, metrics })
     }
 
     pub(crate) fn config(&self) -> &UpstreamConfig {
@@ -94,20 +78,31 @@ impl Client {
         self.rest.left()
     }
 
-    /// Learns what it asks for, so that the first pull need not.
-    pub(crate) async fn greet(&self) {
+    /// Learns what it asks for, so that the first pull need not, and whether it lets us in.
+    pub(crate) async fn greet(&self) -> Result<(), Failure> {
         if self.config.offline {
-            return;
+            return Ok(());
         }
-        let url = format!("{}/v2/", self.config.url.trim_end_matches('/'));
-        // One that is away is asked again when there is something to be asked for.
-        let Ok(response) = self.http.get(url).timeout(self.config.patience.small).send().await else {
-            return;
-        };
-        if response.status() == StatusCode::UNAUTHORIZED
-            && let Some(challenge) = challenge_of(response.headers())
-        {
-            self.tokens.remember(Some(&challenge));
+        let url = self.url("")?;
+        // It is not left alone for what comes of this: it is asked again when there is something to be asked for.
+        let answer = self.http.send(&Request::get(url.clone())).await.map_err(|e| Failure::of(&e))?;
+        if answer.status() != StatusCode::UNAUTHORIZED || answer.is_redirected() {
+            return greeted(&url, answer.status(), answer.is_redirected());
+        }
+        let way = self.way(offers(answer.headers())).await?;
+        self.tokens.remember(Some(way.clone()));
+        if self.config.username.is_none() {
+            return Ok(());
+        }
+        let (shown, _) = self.obtain(&way, None).await?;
+        let request =
+            Request { authorization: Some(shown.authorization.clone()), ..Request::get(url.clone()) };
+        let answer = self.http.send(&request).await.map_err(|e| Failure::of(&e))?;
+        match answer.status() {
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                Err(self.denied(&url, status, Some(&shown)))
+            }
+            status => greeted(&url, status, answer.is_redirected()),
         }
     }
 
@@ -140,7 +135,7 @@ impl Client {
         repository: &str,
         digest: &Digest,
         first: u64,
-    ) -> Result<(Response, u64), Failure> {
+    ) -> Result<(Answer, u64), Failure> {
         let mut headers = HeaderMap::new();
         if first > 0
             && let Ok(range) = format!("bytes={first}-").parse()
@@ -187,12 +182,12 @@ impl Client {
         url: Url,
         repository: &str,
         headers: HeaderMap,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Answer, Failure> {
         if self.config.offline {
             return Err(Failure::Absent);
         }
-        if self.is_resting() {
-            return Err(Failure::Away("it did not answer a moment ago".to_owned()));
+        if let Some(why) = self.rest.reason() {
+            return Err(why);
         }
         let answer = self.ask_now(method, url, repository, headers).await;
         self.count(match &answer {
@@ -200,6 +195,7 @@ impl Client {
             Err(Failure::Absent) => "absent",
             Err(Failure::Away(_)) if self.rest.left().is_some_and(|(_, asked)| asked) => "limited",
             Err(Failure::Away(_)) => "away",
+            Err(Failure::Denied(_)) => "denied",
             // Counted where it is refused.
             Err(Failure::Wrong(_)) => return answer,
         });
@@ -220,66 +216,117 @@ impl Client {
         url: Url,
         repository: &str,
         headers: HeaderMap,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Answer, Failure> {
         let scope = format!("repository:{repository}:pull");
         if self.tokens.get(&scope).is_none()
-            && let Some(challenge) = self.tokens.asks()
-            && self.meet(challenge, &scope, None).await.is_err()
+            && let Some(way) = self.tokens.asks()
+            && let Err(failure) = self.meet(way, &scope, None).await
         {
-            // It may ask otherwise by now.
+            // It may ask otherwise by now; but it has the same user.
             self.tokens.remember(None);
-        }
-        for attempt in 0..2 {
-            let mut request = self.http.request(method.clone(), url.clone()).headers(headers.clone());
-            let sent = self.tokens.get(&scope);
-            if let Some(authorization) = &sent {
-                request = request.header(AUTHORIZATION, authorization);
+            if let Failure::Denied(_) = failure {
+                return Err(failure);
             }
-            let response = request.send().await.map_err(|e| self.away(&e))?;
-            match response.status() {
-                StatusCode::UNAUTHORIZED if attempt == 0 => match challenge_of(response.headers()) {
-                    Some(challenge) => self.meet(challenge, &scope, sent.as_deref()).await?,
-                    None => return Err(Failure::Absent),
-                },
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                    return Err(Failure::Absent);
+        }
+        let mut request = Request { method, headers, ..Request::get(url.clone()) };
+        let mut sent = self.tokens.get(&scope);
+        for attempt in 0..2 {
+            request.authorization = sent.as_ref().map(|shown| shown.authorization.clone());
+            let answer = self.http.send(&request).await.map_err(|problem| self.failed(&problem))?;
+            match answer.status() {
+                StatusCode::UNAUTHORIZED if attempt == 0 && !answer.is_redirected() => {
+                    let way = self.way(offers(answer.headers())).await?;
+                    self.meet(way, &scope, sent.as_ref()).await?;
+                    sent = self.tokens.get(&scope);
                 }
+                // What a host asks for that the upstream only redirects to is nobody's to give.
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if answer.is_redirected() => {
+                    let sentence = format!("it redirects to a host that answers {status}");
+                    return Err(Failure::denied(sentence, answered(&answer)));
+                }
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                    self.tokens.forget(&scope);
+                    return Err(self.denied(&url, status, sent.as_ref()));
+                }
+                StatusCode::NOT_FOUND => return Err(Failure::Absent),
                 StatusCode::TOO_MANY_REQUESTS => {
-                    self.rest.begin_as_asked(response.headers(), self.config.patience.rest);
-                    return Err(Failure::Away("it limits how often it is asked".to_owned()));
+                    let failure = Failure::away("it limits how often it is asked");
+                    self.rest.begin_as_asked(answer.headers(), self.config.patience.rest, &failure);
+                    return Err(failure);
                 }
-                status if status.is_success() => return Ok(response),
+                status if status.is_success() => return Ok(answer),
                 status => {
+                    let failure = Failure::Away(Why::new(format!("it answered {status}"), answered(&answer)));
                     if status.is_server_error() {
-                        self.rest.begin_as_asked(response.headers(), self.config.patience.rest);
+                        self.rest.begin_as_asked(answer.headers(), self.config.patience.rest, &failure);
                     }
-                    return Err(Failure::Away(format!("it answered {status}")));
+                    return Err(failure);
                 }
             }
         }
         Err(Failure::Absent)
     }
 
-    pub(super) fn away(&self, error: &reqwest::Error) -> Failure {
-        self.rest.begin(self.config.patience.rest);
-        // The address may hold a token that a redirect put there.
-        Failure::Away(
-            if error.is_timeout() { "it did not answer in time" } else { "it could not be reached" }
-                .to_owned(),
-        )
+    /// What 401 or 403 by the upstream itself means, after this was shown to it. Only somebody without an account may
+    /// take it for an absence: many say so of whatever is not for everybody. Else it would hide a wrong password.
+    fn denied(&self, url: &Url, status: StatusCode, sent: Option<&Shown>) -> Failure {
+        let user = self.config.username.as_deref().unwrap_or_default();
+        match sent {
+            Some(shown) if shown.anonymous => Failure::Absent,
+            Some(_) => {
+                let sentence = "it does not let the configured user in";
+                let detail = format!("{sentence}: {} answered {status} to user {user:?}", shown(url));
+                let failure = Failure::denied(sentence, detail);
+                if status == StatusCode::UNAUTHORIZED {
+                    // Accounts are locked where a wrong password comes too often.
+                    self.rest.begin(self.config.patience.rest, &failure);
+                }
+                failure
+            }
+            None => {
+                let sentence = format!("it answered {status} and asks for no credentials that could be sent");
+                Failure::denied(sentence.clone(), format!("{sentence}: {}", shown(url)))
+            }
+        }
+    }
+
+    /// What the transport could not do; one that is away is left alone for a moment.
+    pub(super) fn failed(&self, problem: &Problem) -> Failure {
+        let failure = Failure::of(problem);
+        if let Failure::Away(_) = failure {
+            self.rest.begin(self.config.patience.rest, &failure);
+        }
+        failure
     }
 
     /// A whole small body, which does not take long.
-    pub(super) async fn whole(&self, response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
-        let slow = |_| Failure::Away("its answer took too long".to_owned());
-        tokio::time::timeout(self.config.patience.small, collect(response, limit)).await.map_err(slow)?
+    pub(super) async fn whole(&self, answer: Answer, limit: usize) -> Result<Vec<u8>, Failure> {
+        answer.whole(limit, self.config.patience.small).await.map_err(|problem| Failure::of(&problem))
     }
 }
 
-fn challenge_of(headers: &HeaderMap) -> Option<Challenge> {
-    // One that offers several schemes may send a header for each.
-    let mut texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    texts.find_map(Challenge::of)
+/// Who answered what, for the log.
+fn answered(answer: &Answer) -> String {
+    format!("{} answered {}", answer.address(), answer.status())
+}
+
+/// What an answer to the registry's first address says of it.
+fn greeted(url: &Url, status: StatusCode, redirected: bool) -> Result<(), Failure> {
+    let detail = format!("{} answered {status}", shown(url));
+    if status.is_success() {
+        Ok(())
+    } else if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        Err(Failure::Away(Why::new(format!("it answered {status}"), detail)))
+    } else if redirected {
+        Err(Failure::Wrong(format!("{detail}, by somebody whom it redirects to")))
+    } else {
+        Err(Failure::Wrong(format!("{detail}, so it is not an address of a registry, or lets nobody in")))
+    }
+}
+
+/// An address that cannot be, without what may be a password in it.
+fn hidden(url: &str) -> &str {
+    url.split('@').next_back().unwrap_or_default()
 }
 
 /// Whether a part is the one that was asked for; one that does not say so is believed, and held against the digest.
@@ -301,16 +348,4 @@ fn manifests() -> HeaderMap {
         headers.append(ACCEPT, HeaderValue::from_static(kind));
     }
     headers
-}
-
-async fn collect(mut response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let broken = |_| Failure::Away("its answer broke off".to_owned());
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if bytes.len() + chunk.len() > limit {
-            return Err(Failure::Wrong(format!("more than {limit} bytes")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }

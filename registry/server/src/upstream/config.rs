@@ -1,5 +1,6 @@
 //! What an operator says of an upstream.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,14 @@ pub struct UpstreamConfig {
     pub password: Option<String>,
     /// Through whom it is asked: `http://proxy.example:3128`. What the environment says of proxies is not looked at.
     pub proxy: Option<String>,
+    /// Certificates in PEM of those who vouch for it, beside the machine's own trust store.
+    pub ca: Option<Vec<u8>>,
+    /// The one token service that is asked for it, `https://auth.example`; without, the one that it names first.
+    pub token_service: Option<String>,
+    /// Where its redirects may lead though it is an inner address: `http://10.0.0.6:9000`.
+    pub inner: Vec<String>,
+    /// A folder that remembers which token service it named first; without, that is forgotten with the process.
+    pub pins: Option<PathBuf>,
     /// Which of its repositories may be pulled; all without.
     pub repositories: Vec<Pattern>,
     /// Tags may not be pulled, only digests.
@@ -81,6 +90,10 @@ impl UpstreamConfig {
             username: None,
             password: None,
             proxy: None,
+            ca: None,
+            token_service: None,
+            inner: Vec::new(),
+            pins: None,
             repositories: Vec::new(),
             digest_only: false,
             ttl: Duration::from_secs(5 * 60),

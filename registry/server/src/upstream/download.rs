@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::client::{Client, Failure};
+use super::client::Client;
+use super::failure::Failure;
 use super::locked;
 use crate::registry::now;
 
@@ -94,7 +95,7 @@ impl Download {
             let most = patience.large + Duration::from_secs(size / patience.slowest.max(1));
             let ended = match timeout(most, fill(&errand, response, writer, &mine, &tell)).await {
                 Ok(ended) => ended,
-                Err(_) => Err(Failure::Away(format!("it took longer than {} s", most.as_secs()))),
+                Err(_) => Err(Failure::away(format!("it took longer than {} s", most.as_secs()))),
             };
             if let Err(failure) = &ended {
                 tracing::warn!(digest = %errand.digest, %failure, "a blob did not come from upstream");
@@ -172,7 +173,7 @@ impl Download {
 /// Receives, resumes where it breaks off, checks and publishes.
 async fn fill(
     errand: &Errand,
-    response: reqwest::Response,
+    response: hab_outbound::Answer,
     mut writer: BlobWriter,
     download: &Download,
     tell: &watch::Sender<State>,
@@ -185,7 +186,10 @@ async fn fill(
     let mut again = 0;
     while writer.size() < size {
         let chunk = match &mut response {
-            Some(response) => response.chunk().await.map_err(|_| ()),
+            Some(response) => response
+                .chunk()
+                .await
+                .map_err(|e| tracing::debug!(error = hab_outbound::story(&e), "it broke off")),
             None => Ok(None),
         };
         if let Ok(Some(mut bytes)) = chunk {
@@ -211,7 +215,7 @@ async fn fill(
         resumed_at = writer.size();
         attempt += 1;
         if attempt == ATTEMPTS {
-            return Err(Failure::Away(format!("it broke off after {} of {size} bytes", writer.size())));
+            return Err(Failure::away(format!("it broke off after {} of {size} bytes", writer.size())));
         }
         tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
         response = match errand.client.blob(&errand.remote, &errand.digest, writer.size()).await {
@@ -237,10 +241,10 @@ async fn fill(
 #[allow(clippy::needless_pass_by_value)] // it is what `map_err` gives
 fn ours(error: hab_store::Error) -> Failure {
     tracing::error!(error = crate::error::chain(&error), "what came from upstream could not be kept");
-    Failure::Away("it could not be kept here".to_owned())
+    Failure::away("it could not be kept here")
 }
 
 fn lost<E: std::error::Error>(error: E) -> Failure {
     tracing::error!(%error, "a download ended before its time");
-    Failure::Away("its download ended before its time".to_owned())
+    Failure::away("its download ended before its time")
 }

@@ -6,7 +6,7 @@ use hab_oci::{Digest, TagOrDigest};
 use hab_store::{Mender, Mending, Store};
 
 use super::Upstreams;
-use super::client::Failure;
+use super::failure::Failure;
 use crate::Limits;
 use crate::error::Error;
 
@@ -64,7 +64,10 @@ impl Fetcher {
             match fetched {
                 Ok(()) => return Ok(true),
                 Err(
-                    error @ (Error::Upstream { failure: Failure::Away(_) | Failure::Wrong(_), .. }
+                    error @ (Error::Upstream {
+                        failure: Failure::Away(_) | Failure::Denied(_) | Failure::Wrong(_),
+                        ..
+                    }
                     | Error::Store(_)),
                 ) => last = Err(error),
                 Err(_) => {}

@@ -5,18 +5,19 @@
 //!
 //! A manifest comes by `pull`, a blob by `arrive` and `download`, what is said about a manifest by `about`; `signed`
 //! decides whether any of it is served, `sync` brings whole images here before anybody asks, and `mend` brings back what
-//! the disk lost. All of them ask through `client`, which knows how (`challenge`, `token`), for how long, and when not to
-//! (`rest`).
+//! the disk lost. All of them ask through `client`, which knows how (`token`, `pin`), for how long, and when not to (`rest`);
+//! what may be asked at all, `hab_outbound` decides.
 
 mod about;
 mod arrive;
-mod challenge;
 mod client;
 mod config;
 mod download;
+mod failure;
 mod judge;
 mod mend;
 mod pages;
+mod pin;
 mod pull;
 mod rest;
 mod signed;
@@ -36,12 +37,12 @@ use crate::handle::CACHE;
 use crate::observe::Metrics;
 use about::Known;
 use arrive::Downloads;
-use client::{Client, Failure};
+use client::Client;
+use failure::Failure;
 
 pub(crate) use arrive::Arriving;
-pub(crate) use challenge::Challenge;
-pub(crate) use client::Failure as UpstreamFailure;
 pub use config::{Patience, Signed, UpstreamConfig};
+pub(crate) use failure::Failure as UpstreamFailure;
 pub use judge::{Judge, Signature};
 pub use sync::{Change, PlatformName, Selection, SelectionError, SyncError, SyncRule, Synced};
 
@@ -123,9 +124,17 @@ impl Upstreams {
         Ok(Self(Arc::new(all)))
     }
 
-    /// Asks each of them what it wants to know before it answers, so that the first pull need not.
-    pub async fn greet(&self) {
-        futures_util::future::join_all(self.0.values().map(|upstream| upstream.client.greet())).await;
+    /// Asks each of them what it wants to know before it answers, so that the first pull need not; and says what is wrong
+    /// with each, in a sentence.
+    pub async fn greet(&self) -> Vec<String> {
+        let greeted = self.0.values().map(|upstream| async {
+            let failure = upstream.client.greet().await.err()?;
+            Some(format!("upstream {}: {failure}", upstream.client.config().name))
+        });
+        let mut wrong: Vec<String> =
+            futures_util::future::join_all(greeted).await.into_iter().flatten().collect();
+        wrong.sort();
+        wrong
     }
 
     /// Counts requests there from now on.

@@ -1,12 +1,13 @@
 //! Lists that an upstream sends in pages: its tags, and what refers to a manifest.
 
 use hab_oci::{Digest, Tag};
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
-use reqwest::{Method, Url};
+use hab_outbound::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
+use hab_outbound::{Method, Url};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::client::{Client, Failure};
+use super::client::Client;
+use super::failure::Failure;
 use crate::referrers::Entry;
 
 /// The most bytes of one page.
@@ -87,7 +88,7 @@ impl Client {
         headers: HeaderMap,
         each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let slow = |_| Failure::Away("its list took too long".to_owned());
+        let slow = |_| Failure::away("its list took too long");
         timeout(self.config.patience.small, self.follow(repository, path, headers, each))
             .await
             .map_err(slow)?

@@ -5,7 +5,7 @@ use std::time::Instant;
 use hab_oci::{Digest, Outline, Tag, TagOrDigest};
 use hab_store::{Gaps, ManifestRecord, NewManifest, Publication, Store};
 
-use super::client::Failure;
+use super::failure::Failure;
 use super::{Freshness, Remote, locked};
 use crate::error::Error;
 use crate::registry::now;
@@ -143,7 +143,7 @@ impl Remote {
     /// Never a manifest whose blobs cannot be had: a client that got it would not ask anybody else any more.
     async fn can_be_had(&self, store: &Store, found: &ManifestRecord) -> Result<(), Error> {
         if self.client().is_resting() && store.catalog.lacks_blobs(&self.local, &found.digest).await? {
-            return Err(self.failed(Failure::Away("it is away, and not all of the image is here".to_owned())));
+            return Err(self.failed(Failure::away("it is away, and not all of the image is here")));
         }
         Ok(())
     }

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use hab_outbound::header::{HeaderMap, RETRY_AFTER};
+
+use super::failure::Failure;
 
 /// The longest that one may ask not to be asked again.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -11,32 +13,40 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// Until when one is not asked.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
-    /// And whether it asked for that itself. Held for a copy only.
-    until: Mutex<Option<(Instant, bool)>>,
+    /// And whether it asked for that itself, and why. Held for a copy only.
+    until: Mutex<Option<(Instant, bool, Failure)>>,
 }
 
 impl Rest {
     /// How much of it is left, and whether the upstream asked for that itself.
     pub(super) fn left(&self) -> Option<(Duration, bool)> {
-        let (until, asked) = (*self.until.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, asked, _) = until.as_ref()?;
         let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
-        left.map(|left| (left, asked))
+        left.map(|left| (left, *asked))
+    }
+
+    /// Why it is left alone, while it is.
+    pub(super) fn reason(&self) -> Option<Failure> {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.as_ref().filter(|(until, ..)| *until > Instant::now()).map(|(_, _, why)| why.clone())
     }
 
     /// One that cannot be reached is left alone.
-    pub(super) fn begin(&self, time: Duration) {
-        self.set(time, false);
+    pub(super) fn begin(&self, time: Duration, why: &Failure) {
+        self.set(time, false, why);
     }
 
     /// As long as an answer asks for, between `least` and an hour; `least` where it asks for nothing.
-    pub(super) fn begin_as_asked(&self, headers: &HeaderMap, least: Duration) {
+    pub(super) fn begin_as_asked(&self, headers: &HeaderMap, least: Duration, why: &Failure) {
         let text = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = text.and_then(|text| after(text, SystemTime::now()));
-        self.set(asked.unwrap_or(least).clamp(least.min(LONGEST), LONGEST), true);
+        self.set(asked.unwrap_or(least).clamp(least.min(LONGEST), LONGEST), true, why);
     }
 
-    fn set(&self, time: Duration, asked: bool) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now() + time, asked));
+    fn set(&self, time: Duration, asked: bool, why: &Failure) {
+        let until = (Instant::now() + time, asked, why.clone());
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 }
 
@@ -79,7 +89,7 @@ mod tests {
         assert_eq!(rest.left(), None);
         for (text, least, most) in [("99999", 3590, 3600), ("1", 5, 10), ("nonsense", 5, 10)] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-            rest.begin_as_asked(&headers, Duration::from_secs(10));
+            rest.begin_as_asked(&headers, Duration::from_secs(10), &Failure::away("it limits"));
             let left = rest.left().unwrap().0.as_secs();
             assert!((least..=most).contains(&left), "{text}: {left}");
         }

@@ -15,7 +15,7 @@ use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
 use hab_store::Store;
 use serde::Deserialize;
 
-use super::client::Failure;
+use super::failure::Failure;
 use super::judge::{SIGNATURE, SIGNATURE_TYPES, SIMPLE_SIGNING};
 use super::{Remote, Signature, Signed, locked};
 use crate::body::blocking;

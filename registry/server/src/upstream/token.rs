@@ -1,16 +1,16 @@
 //! What is sent so that an upstream answers: a password, or tokens that its token service gives (distribution's token
-//! authentication specification).
+//! authentication specification). Both go to the configured origin, the password to the accepted token service too, and
+//! neither to anybody else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::StatusCode;
-use reqwest::header::AUTHORIZATION;
+use hab_outbound::{Authorization, Known, Offer, Request, StatusCode, TokenService};
 use serde::Deserialize;
 
-use super::challenge::Challenge;
-use super::client::{Client, Failure};
+use super::client::Client;
+use super::failure::Failure;
 
 /// The largest answer of a token service, in bytes.
 const LARGEST: usize = 64 << 10;
@@ -22,12 +22,29 @@ const PASSWORD: Duration = Duration::from_secs(3600);
 /// What was asked for, and what there is to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    /// `Authorization` by scope, and until when it is good. Held for a map operation only.
-    good: Mutex<HashMap<String, (String, Instant)>>,
+    /// By scope, and until when it is good. Held for a map operation only.
+    good: Mutex<HashMap<String, (Shown, Instant)>>,
     /// How this upstream asks: of one more repository no question is needed to know. Held for a copy only.
-    asks: Mutex<Option<Challenge>>,
+    asks: Mutex<Option<Way>>,
     /// Whoever gets a token; the others wait for it.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// What is shown to the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) authorization: Authorization,
+    /// It is a token that anybody would have got.
+    pub(super) anonymous: bool,
+}
+
+/// A way in that this upstream offered and that is taken.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// The password goes to the upstream itself.
+    Basic,
+    /// A token does.
+    Bearer { service: TokenService, name: Option<String> },
 }
 
 /// What a token service sends. Some call it by the one name, some by the other.
@@ -39,94 +56,206 @@ struct Granted {
 }
 
 impl Tokens {
-    pub(super) fn get(&self, scope: &str) -> Option<String> {
+    pub(super) fn get(&self, scope: &str) -> Option<Shown> {
         let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
-        good.get(scope).filter(|(_, until)| *until > Instant::now()).map(|(text, _)| text.clone())
+        good.get(scope).filter(|(_, until)| *until > Instant::now()).map(|(shown, _)| shown.clone())
     }
 
-    fn put(&self, scope: &str, authorization: String, time: Duration) {
+    fn put(&self, scope: &str, shown: Shown, time: Duration) {
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         good.retain(|_, (_, until)| *until > now);
         if good.len() >= MOST {
             good.clear();
         }
-        good.insert(scope.to_owned(), (authorization, now + time));
+        good.insert(scope.to_owned(), (shown, now + time));
     }
 
-    /// How it asked before; the scope is another one now.
-    pub(super) fn asks(&self) -> Option<Challenge> {
+    pub(super) fn forget(&self, scope: &str) {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
+    }
+
+    /// How it asked before.
+    pub(super) fn asks(&self) -> Option<Way> {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn remember(&self, challenge: Option<&Challenge>) {
-        let any = challenge.cloned().map(Challenge::for_any_scope);
-        *self.asks.lock().unwrap_or_else(PoisonError::into_inner) = any;
+    pub(super) fn remember(&self, way: Option<Way>) {
+        *self.asks.lock().unwrap_or_else(PoisonError::into_inner) = way;
     }
 }
 
 impl Client {
+    fn user(&self) -> Option<(&str, &str)> {
+        self.config.username.as_deref().zip(self.config.password.as_deref())
+    }
+
+    /// The way in that is taken, of those that the upstream itself offers: by a token where its token service is
+    /// accepted, so that the password is seldom sent, else by the password.
+    pub(super) async fn way(&self, offers: Vec<Offer>) -> Result<Way, Failure> {
+        let pinned = self.pinned().await?;
+        let known = match (&self.token_service, &pinned) {
+            (Some(configured), _) => Known::Configured(configured),
+            (None, Some(pinned)) => Known::Pinned(pinned),
+            (None, None) => Known::Nothing,
+        };
+        let mut basic = false;
+        let mut refused = None;
+        for offer in offers {
+            match offer {
+                Offer::Basic => basic = true,
+                Offer::Bearer { realm, service: name } => {
+                    match TokenService::accept(&self.origin, &realm, known) {
+                        Ok(service) => return Ok(Way::Bearer { service, name }),
+                        Err(why) => refused = refused.or(Some(why)),
+                    }
+                }
+            }
+        }
+        match refused {
+            _ if basic && self.user().is_some() => Ok(Way::Basic),
+            Some(why) => Err(Failure::Wrong(why.to_string())),
+            None if basic => {
+                let sentence = "it asks for a user and a password, and none are configured";
+                Err(Failure::denied(sentence, sentence))
+            }
+            None => {
+                let sentence = "it asks for credentials of a kind that is not known here";
+                Err(Failure::denied(sentence, sentence))
+            }
+        }
+    }
+
     /// Gets what is asked for, to be sent with the next request; `refused` is what was sent in vain.
-    pub(super) async fn meet(
-        &self,
-        challenge: Challenge,
-        scope: &str,
-        refused: Option<&str>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn meet(&self, way: Way, scope: &str, refused: Option<&Shown>) -> Result<(), Failure> {
         let _turn = self.tokens.turn.lock().await;
-        if self.tokens.get(scope).is_some_and(|text| Some(text.as_str()) != refused) {
+        if self.tokens.get(scope).is_some_and(|shown| Some(&shown) != refused) {
             return Ok(());
         }
-        let user = self.config.username.as_ref().zip(self.config.password.as_ref());
-        let (authorization, time) = match challenge.clone() {
-            Challenge::Basic => {
-                let (name, password) = user.ok_or(Failure::Absent)?;
-                let probe = self.http.get(&self.config.url).basic_auth(name, Some(password)).build();
-                let header =
-                    probe.ok().and_then(|r| r.headers().get(AUTHORIZATION)?.to_str().ok().map(str::to_owned));
-                (header.ok_or(Failure::Absent)?, PASSWORD)
-            }
-            Challenge::Bearer { realm, service, scope: said } => {
-                // A password must not go where the upstream itself would not be asked.
-                if self.config.url.starts_with("https://") && !realm.starts_with("https://") {
-                    return Err(Failure::Wrong("its token service is not https".to_owned()));
-                }
-                let mut query = vec![("scope", said.unwrap_or_else(|| scope.to_owned()))];
-                query.extend(service.map(|service| ("service", service)));
-                let url = reqwest::Url::parse_with_params(&realm, &query)
-                    .map_err(|_| Failure::Wrong("its token service has no address".to_owned()))?;
-                let mut request = self.http.get(url);
-                if let Some((name, password)) = user {
-                    request = request.basic_auth(name, Some(password));
-                }
-                self.granted(request).await?
-            }
-        };
-        self.tokens.put(scope, authorization, time);
-        self.tokens.remember(Some(&challenge));
+        let (shown, time) = self.obtain(&way, Some(scope)).await?;
+        self.tokens.put(scope, shown, time);
+        self.tokens.remember(Some(way));
         Ok(())
     }
 
-    async fn granted(&self, request: reqwest::RequestBuilder) -> Result<(String, Duration), Failure> {
-        let response = request.send().await.map_err(|e| self.away(&e))?;
-        match response.status() {
+    /// What opens a way in, and for how long. The scope is always ours: what the upstream says that it is, is not asked
+    /// for.
+    pub(super) async fn obtain(&self, way: &Way, scope: Option<&str>) -> Result<(Shown, Duration), Failure> {
+        let cannot = |e| Failure::Wrong(format!("its credentials cannot be sent: {e}"));
+        match (way, self.user()) {
+            (Way::Basic, Some((name, password))) => {
+                let basic = Authorization::basic(self.origin.clone(), name, password).map_err(cannot)?;
+                Ok((Shown { authorization: basic, anonymous: false }, PASSWORD))
+            }
+            (Way::Basic, None) => {
+                let sentence = "it asks for a user and a password, and none are configured";
+                Err(Failure::denied(sentence, sentence))
+            }
+            (Way::Bearer { service, name }, user) => {
+                let mut request = Request::get(service.address(name.as_deref(), scope));
+                request.named_by = service.named_by();
+                // Whoever it might send us to is nobody whom the upstream named.
+                request.follow = false;
+                if let Some((user, password)) = user {
+                    let basic = Authorization::basic(service.origin().clone(), user, password);
+                    request.authorization = Some(basic.map_err(cannot)?);
+                }
+                let (token, time) = self.granted(service, &request).await?;
+                let bearer = Authorization::bearer(self.origin.clone(), &token).map_err(|e| {
+                    Failure::Wrong(format!("its token service sent no token that can be sent: {e}"))
+                })?;
+                Ok((Shown { authorization: bearer, anonymous: user.is_none() }, time))
+            }
+        }
+    }
+
+    async fn granted(
+        &self,
+        service: &TokenService,
+        request: &Request,
+    ) -> Result<(String, Duration), Failure> {
+        let answer = self.http.send(request).await.map_err(|problem| self.failed(&problem))?;
+        // It is there, so it is the one from now on.
+        self.pin(service).await?;
+        match answer.status() {
             status if status.is_success() => {}
             StatusCode::TOO_MANY_REQUESTS => {
-                self.rest.begin_as_asked(response.headers(), self.config.patience.rest);
-                return Err(Failure::Away("its token service limits how often it is asked".to_owned()));
+                let failure = Failure::away("its token service limits how often it is asked");
+                self.rest.begin_as_asked(answer.headers(), self.config.patience.rest, &failure);
+                return Err(failure);
             }
             status if status.is_server_error() => {
-                self.rest.begin_as_asked(response.headers(), self.config.patience.rest);
-                return Err(Failure::Away(format!("its token service answered {status}")));
+                let failure = Failure::away(format!("its token service answered {status}"));
+                self.rest.begin_as_asked(answer.headers(), self.config.patience.rest, &failure);
+                return Err(failure);
             }
-            _ => return Err(Failure::Absent),
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                return Err(self.not_granted(service, status));
+            }
+            status => return Err(Failure::Wrong(format!("its token service answered {status}"))),
         }
         let none = || Failure::Wrong("its token service sent no token".to_owned());
         let granted: Granted =
-            serde_json::from_slice(&self.whole(response, LARGEST).await?).map_err(|_| none())?;
-        let text = granted.token.or(granted.access_token).ok_or_else(none)?;
+            serde_json::from_slice(&self.whole(answer, LARGEST).await?).map_err(|_| none())?;
+        let filled = |text: &String| !text.is_empty();
+        let text = granted.token.filter(filled).or(granted.access_token).ok_or_else(none)?;
         // The token specification's default is a minute.
         let time = Duration::from_secs(granted.expires_in.unwrap_or(60).clamp(10, 3600) - 5);
-        Ok((format!("Bearer {text}"), time))
+        Ok((text, time))
     }
+
+    fn not_granted(&self, service: &TokenService, status: StatusCode) -> Failure {
+        let at = service.origin();
+        let Some((user, _)) = self.user() else {
+            let sentence = "its token service gives no token to somebody without an account";
+            return Failure::denied(sentence, format!("{sentence}: {at} answered {status}"));
+        };
+        let sentence = "its token service refuses the configured user and password";
+        let failure =
+            Failure::denied(sentence, format!("{sentence}: {at} answered {status} to user {user:?}"));
+        if status == StatusCode::UNAUTHORIZED {
+            // Accounts are locked where a wrong password comes too often.
+            self.rest.begin(self.config.patience.rest, &failure);
+        }
+        failure
+    }
+
+    /// The token service that the upstream named first.
+    async fn pinned(&self) -> Result<Option<hab_outbound::Origin>, Failure> {
+        if self.token_service.is_some() {
+            return Ok(None);
+        }
+        let pin = self.pin.clone();
+        let read = tokio::task::spawn_blocking(move || pin.get()).await;
+        unpinned(read)
+    }
+
+    async fn pin(&self, service: &TokenService) -> Result<(), Failure> {
+        if self.token_service.is_some() || self.pinned().await?.as_ref() == Some(service.origin()) {
+            return Ok(());
+        }
+        let (pin, origin) = (self.pin.clone(), service.origin().clone());
+        let kept = unpinned(tokio::task::spawn_blocking(move || pin.set(&origin)).await)?;
+        let (upstream, origin) = (&self.config.name, service.origin());
+        if kept != *origin {
+            return Err(Failure::Wrong(format!(
+                "it names the token service {origin}, and first it named {kept}"
+            )));
+        }
+        tracing::warn!(
+            "upstream {upstream} names the token service {origin}; from now on no other one is asked for it, unless \
+             token-service is configured"
+        );
+        Ok(())
+    }
+}
+
+/// Without knowing which token service is the right one, none is asked.
+fn unpinned<T>(done: Result<Result<T, String>, tokio::task::JoinError>) -> Result<T, Failure> {
+    let detail = match done {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(sentence)) => sentence,
+        Err(lost) => lost.to_string(),
+    };
+    Err(Failure::denied("its token service is not known here", detail))
 }

@@ -3,6 +3,7 @@
 pub mod fake;
 pub mod programs;
 pub mod secure;
+pub mod shield;
 pub mod upstream;
 
 use std::io::{Read, Write};

@@ -120,7 +120,7 @@ pub struct Authority {
 impl Authority {
     pub fn new(name: &str) -> Self {
         let key = key();
-        let certificate = certificate(name, None, &key, None);
+        let certificate = certificate(name, None, &key, None, 30);
         Self { key, certificate }
     }
 
@@ -153,8 +153,13 @@ impl Authority {
 
     /// A certificate and its key, in PEM.
     pub fn vouch(&self, common: &str, address: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+        self.vouch_for(common, address, 30)
+    }
+
+    /// The same, until so many days from now.
+    pub fn vouch_for(&self, common: &str, address: Option<&str>, days: i64) -> (Vec<u8>, Vec<u8>) {
         let key = key();
-        let certificate = certificate(common, address, &key, Some(self));
+        let certificate = certificate(common, address, &key, Some(self), days);
         (certificate.to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap())
     }
 }
@@ -195,7 +200,16 @@ fn key() -> PKey<Private> {
     PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
 }
 
-fn certificate(common: &str, address: Option<&str>, key: &PKey<Private>, by: Option<&Authority>) -> X509 {
+fn certificate(
+    common: &str,
+    address: Option<&str>,
+    key: &PKey<Private>,
+    by: Option<&Authority>,
+    days: i64,
+) -> X509 {
+    const DAY: i64 = 24 * 60 * 60;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let from_now = |days: i64| Asn1Time::from_unix(i64::try_from(now).unwrap() + days * DAY).unwrap();
     let mut name = X509Name::builder().unwrap();
     name.append_entry_by_nid(Nid::COMMONNAME, common).unwrap();
     let name = name.build();
@@ -206,8 +220,8 @@ fn certificate(common: &str, address: Option<&str>, key: &PKey<Private>, by: Opt
     builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
     builder.set_subject_name(&name).unwrap();
     builder.set_issuer_name(by.map_or(&name, |by| by.certificate.subject_name())).unwrap();
-    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
+    builder.set_not_before(&from_now(days.min(1) - 1)).unwrap();
+    builder.set_not_after(&from_now(days)).unwrap();
     builder.set_pubkey(key).unwrap();
     if by.is_none() {
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();

@@ -255,7 +255,8 @@ fn a_token_is_fetched_once_and_sent_and_a_password_only_to_the_token_service() {
     assert!(
         upstream.asked("/v1").iter().all(|asked| asked.header("authorization") != Some("Basic dXNlcjpwYXNz"))
     );
-    assert_eq!(through(user("other")).get(TAG).error(), (404, "MANIFEST_UNKNOWN".into()));
+    // A wrong password is no absence.
+    assert_eq!(through(user("other")).get(TAG).error(), (502, "UNKNOWN".into()));
 }
 
 #[test]

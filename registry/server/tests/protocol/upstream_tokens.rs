@@ -45,8 +45,8 @@ fn a_password_is_sent_where_the_upstream_asks_for_it_and_not_before() {
     let sent: Vec<_> =
         upstream.asked("/v1").iter().map(|a| a.header("authorization").map(str::to_owned)).collect();
     assert_eq!(sent, [None, Some(BASIC.to_owned())]);
-    // Without a password there is nothing for us there.
-    assert_eq!(through(config(&upstream.url())).get(TAG).error(), (404, "MANIFEST_UNKNOWN".into()));
+    // That there is no password says nothing about the image.
+    assert_eq!(through(config(&upstream.url())).get(TAG).error(), (502, "UNKNOWN".into()));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn an_upstream_that_was_greeted_answers_the_first_pull_after_two_questions() {
     });
     let all = upstreams(config(&upstream.url()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(all.greet());
+    assert_eq!(runtime.block_on(all.greet()), [] as [String; 0]);
     let server =
         crate::harness::Server::through(hab_registry::Access::ReadOnly, hab_registry::Limits::default(), all);
     assert_eq!(server.get(TAG).status, 200);
@@ -137,7 +137,7 @@ fn what_authorizes_does_not_go_with_a_redirect_to_another_host() {
         Some(BASIC) => there.say(asked),
         _ => Say::status(401).with("WWW-Authenticate", "Basic realm=\"r\""),
     });
-    let server = through(user(&upstream.url()));
+    let server = through(UpstreamConfig { inner: vec![elsewhere.url()], ..user(&upstream.url()) });
     assert_eq!(server.get(TAG).status, 200);
     assert_eq!(Digest::of(&server.get(&format!("/v2/up.invalid/a/b/blobs/{layer}")).body), layer);
     let asked = elsewhere.asked("");

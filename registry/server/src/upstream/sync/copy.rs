@@ -12,7 +12,7 @@ use super::{Change, SyncRule, changed};
 use crate::Limits;
 use crate::body::blocking;
 use crate::error::Error;
-use crate::upstream::client::Failure;
+use crate::upstream::failure::Failure;
 use crate::upstream::{Arriving, Remote};
 
 /// The most manifests of one image.
@@ -203,7 +203,7 @@ impl<'a> Copy<'a> {
         while let Some(blob) = came.next().await {
             match blob {
                 // Nor would it give the others.
-                Err(Error::Upstream { failure: Failure::Away(_), .. }) => return blob,
+                Err(Error::Upstream { failure: Failure::Away(_) | Failure::Denied(_), .. }) => return blob,
                 // The others come all the same: they need not when it is tried again.
                 Err(_) if whole.is_ok() => whole = blob,
                 _ => {}

@@ -16,7 +16,7 @@ use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
 use hab_store::{Span, Store};
 use serde::Deserialize;
 
-use super::client::Failure;
+use super::failure::Failure;
 use super::{Remote, Upstreams};
 use crate::Limits;
 use crate::error::Error;

@@ -1,0 +1,119 @@
+//! Where something may be fetched, and who says so.
+
+use std::path::Path;
+
+use hab_outbound::{Client, NamedBy, Origin, Proxies, Settings, Url};
+
+use crate::MirrorError;
+
+/// An address, and whether a person here named it or somebody outside. `http`, `https`, and from a person `file` too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// As it is asked.
+    pub url: String,
+    pub(crate) named_by: NamedBy,
+}
+
+impl From<String> for Address {
+    /// One that the operator, a lock or a project's file names.
+    fn from(url: String) -> Self {
+        Self { url, named_by: NamedBy::Operator }
+    }
+}
+
+impl Address {
+    /// For people: without what may be a secret, a user, a password or a query.
+    pub fn shown(&self) -> String {
+        let url = self.url.parse::<Url>().ok().filter(|url| Origin::of(url).is_some());
+        url.map_or_else(|| self.url.clone(), |url| hab_outbound::shown(&url))
+    }
+
+    /// One that a document from outside names: it may not lead to this machine or its network, nor to a file.
+    pub fn from_outside(url: impl Into<String>) -> Self {
+        Self { url: url.into(), named_by: NamedBy::Outside }
+    }
+
+    /// One that a document names which was found at `base`: whoever may be asked there may be asked for more there.
+    pub fn from_document_at(base: &str, url: impl Into<String>) -> Self {
+        let url = url.into();
+        let origin = |text: &str| Origin::of(&text.parse::<Url>().ok()?);
+        if origin(&url).is_some() && origin(&url) == origin(base) {
+            return Self::from(url);
+        }
+        Self::from_outside(url)
+    }
+}
+
+/// What an operator says of the way outside. Proxies are the environment's.
+#[derive(Clone, Debug, Default)]
+pub struct Outside {
+    /// Certificates in PEM of those who vouch for hosts, beside the machine's own trust store.
+    authorities: Option<Vec<u8>>,
+    /// Origins at inner addresses where redirects and documents from outside may lead.
+    inner: Vec<Origin>,
+}
+
+impl Outside {
+    /// Reads `ca`, a file of certificates in PEM, and `inner`, origins such as `http://10.0.0.6:9000`.
+    pub fn new(ca: Option<&Path>, inner: &[String]) -> Result<Self, MirrorError> {
+        let wrong = |url: String, e: &dyn std::fmt::Display| MirrorError::Url { url, detail: e.to_string() };
+        let authorities = ca.map(|path| std::fs::read(path).map_err(MirrorError::io(path))).transpose()?;
+        let inner = inner.iter().map(|text| text.parse().map_err(|e| wrong(text.clone(), &e)));
+        let outside = Self { authorities, inner: inner.collect::<Result<_, _>>()? };
+        if let Some(path) = ca {
+            // Now, and not when something is fetched for the first time.
+            let settings = Settings { proxies: Proxies::None, ..outside.settings() };
+            Client::new(&settings).map_err(|e| wrong(path.display().to_string(), &e))?;
+        }
+        Ok(outside)
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            proxies: Proxies::Environment,
+            authorities: self.authorities.clone(),
+            inner: self.inner.clone(),
+            ..Settings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_names_addresses_where_it_was_found_and_others_only_outside() {
+        let at = |url: &str| Address::from_document_at("https://index.example/a", url).named_by;
+        assert_eq!(at("https://index.example/dl/x"), NamedBy::Operator);
+        for url in
+            ["https://index.example:8443/x", "http://index.example/x", "https://dl.example/x", "file:///x"]
+        {
+            assert_eq!(at(url), NamedBy::Outside, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_is_no_secret() {
+        for (url, shown) in [
+            ("https://me:secret@h.example/a?token=b", "https://h.example/a"),
+            ("file:///srv/a?b", "file:///srv/a?b"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(Address::from(url.to_owned()).shown(), shown);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_through_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, "no certificate").unwrap();
+        let said = Outside::new(Some(&file), &[]).unwrap_err().to_string();
+        assert!(said.contains("ca.pem") && said.contains("no certificate in PEM"), "{said}");
+        assert!(Outside::new(Some(&folder.path().join("none.pem")), &[]).is_err());
+        let said = Outside::new(None, &["10.0.0.6".to_owned()]).unwrap_err().to_string();
+        assert!(said.contains("10.0.0.6") && said.contains("is not like"), "{said}");
+        Outside::new(None, &["http://10.0.0.6:9000".to_owned()]).unwrap();
+    }
+}
