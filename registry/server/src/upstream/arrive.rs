@@ -11,8 +11,8 @@ use std::sync::Mutex;
 
 use hab_oci::{Digest, RepositoryName};
 use hab_store::Store;
-use reqwest::StatusCode;
-use reqwest::header::CONTENT_RANGE;
+use hab_outbound::StatusCode;
+use hab_outbound::header::CONTENT_RANGE;
 
 use super::download::{Download, Errand};
 use super::failure::Failure;

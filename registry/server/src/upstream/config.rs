@@ -106,7 +106,7 @@ impl UpstreamConfig {
 
     /// By what it is remembered who sent something: its address, without what may be secret in it.
     pub(super) fn address(&self) -> String {
-        match reqwest::Url::parse(&self.url) {
+        match hab_outbound::Url::parse(&self.url) {
             Ok(url) => {
                 format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/'))
             }
