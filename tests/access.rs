@@ -77,10 +77,7 @@ fn files_that_cannot_be_used_are_refused_at_start_by_name_and_line() {
             "[[registry.access.rule]]\nwho = [\"any\"]\nrepositories = []\nactions = [\"pull\"]".to_owned(),
             ["access rule 1 has an empty list", "at least one"],
         ),
-        (
-            format!("[registry.tls]\ncertificate = {gone:?}\nkey = {pem:?}"),
-            ["cannot read", "No such file"],
-        ),
+        (format!("[registry.tls]\ncertificate = {gone:?}\nkey = {pem:?}"), ["cannot read", "No such file"]),
         (
             format!("[registry.tls]\ncertificate = {pem:?}\nkey = {pem:?}"),
             ["junk.pem holds no certificate", "PEM"],

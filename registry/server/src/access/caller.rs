@@ -12,6 +12,7 @@ use super::limit::Who;
 use super::passwords::Verdict;
 use super::peer::Peer;
 use super::rules::{Action, Rules};
+use super::tokens::Tokens;
 use super::version::Version;
 use super::watched::Watched;
 use crate::tls::Tls;
@@ -147,9 +148,8 @@ impl Guard {
 
     fn bearer(&self, token: &str, tls: Option<&Tls>, now: i64) -> Option<Caller> {
         if !Claims::looks_like(token) {
-            let tokens = self.tokens.as_ref()?.get();
-            let name = tokens.owner(token)?.clone();
-            let version = Some(tokens.version(&self.key, &name, token));
+            let name = self.tokens.as_ref()?.get().owner(token)?.clone();
+            let version = Some(Tokens::version(&self.key, &name, token));
             return Some(Caller::account(name, Shown::Token, Proof { version, ..Proof::default() }));
         }
         let claims = Claims::read(token, &self.key, now)?;

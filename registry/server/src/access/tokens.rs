@@ -48,7 +48,7 @@ impl Tokens {
     }
 
     /// What a token is, without a word about it.
-    pub(crate) fn version(&self, key: &Key, name: &Account, token: &str) -> Version {
+    pub(crate) fn version(key: &Key, name: &Account, token: &str) -> Version {
         Version::of(key, "token", name, &Sha256::digest(token))
     }
 
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(tokens.owner(&one.token), Some(&ci));
         assert_eq!(tokens.owner(&two.token), Some(&ci));
         let key = Key::random().unwrap();
-        let version = tokens.version(&key, &ci, &two.token);
+        let version = Tokens::version(&key, &ci, &two.token);
         assert!(tokens.has(&key, &ci, &version) && !tokens.has(&key, &"eve".parse().unwrap(), &version));
         assert!(!tokens.has(&Key::random().unwrap(), &ci, &version));
         assert_eq!(tokens.owner(one.line.split(' ').nth(1).unwrap()), None, "the digest is no token");

@@ -113,12 +113,14 @@ fn a_manifest_of_an_upstream_that_names_a_private_blob_gives_nobody_its_bytes() 
 
 #[test]
 fn a_sync_of_a_manifest_that_names_a_private_blob_brings_nothing() {
-    let upstream = Fake::start(|asked| match () {
-        () if asked.path.contains("/tags/list") => {
+    let upstream = Fake::start(|asked| {
+        if asked.path.contains("/tags/list") {
             Say::ok("application/json", br#"{"name":"pub/x","tags":["v1"]}"#)
+        } else if asked.path.contains("/manifests/") {
+            naming(&secret())
+        } else {
+            Say::status(404)
         }
-        _ if asked.path.contains("/manifests/") => naming(&secret()),
-        _ => Say::status(404),
     });
     let server = world(vec![config(&upstream.url())]);
     pushed(&server, "private", &secret());
