@@ -37,6 +37,11 @@ impl LockedCrate {
         &self.digest
     }
 
+    /// The name under which its line of the index is remembered.
+    pub fn line_name(&self) -> String {
+        line_name(&self.name, &self.version)
+    }
+
     /// The version `version` of crate `name`, whose .crate file has this digest.
     pub fn new(name: &str, version: &str, digest: Digest) -> Result<Self, MirrorError> {
         let malformed =

@@ -48,10 +48,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let kind = entry.header().entry_type();
         kind.is_file() || kind.is_contiguous() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link()
     });
-    let theirs: Vec<_> = kept.map(|mut entry| {
-        let mut waste = Vec::new();
-        let _ = entry.read_to_end(&mut waste);
-        (entry.path_bytes().into_owned(), waste.len() as u64)
-    }).collect();
+    let theirs: Vec<_> = kept
+        .map(|mut entry| {
+            let mut waste = Vec::new();
+            let _ = entry.read_to_end(&mut waste);
+            (entry.path_bytes().into_owned(), waste.len() as u64)
+        })
+        .collect();
     assert_eq!(seen, theirs);
 });

@@ -67,7 +67,8 @@ fn forbidden_arrows_do_not_exist() {
     }
     // Every room reads archives, so what reads them knows no room.
     forbid("hab-archive", &[&judged[..], &builder[..], &registry[..], &["hab-oci", "hab-layout"]].concat());
-    for from in ["hab-archive", "hab-oci", "hab-layout", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"] {
+    for from in ["hab-archive", "hab-oci", "hab-layout", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"]
+    {
         forbid(from, &["tokio"]);
     }
     for from in graph.keys() {
