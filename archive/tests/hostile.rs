@@ -10,7 +10,7 @@ use hand::{END, archive, entry, file, global, header, long, pax};
 fn read(bytes: &[u8], limits: &Limits) -> Result<Vec<(String, Kind, Vec<u8>)>, Error> {
     let mut tar = Tar::new(bytes, limits);
     let mut found = Vec::new();
-    while let Some(entry) = tar.next()? {
+    while let Some(entry) = tar.next_entry()? {
         let content = tar.whole(limits.entry)?;
         assert_eq!(entry.size, content.len() as u64);
         let start = usize::try_from(entry.offset).unwrap();
@@ -306,6 +306,6 @@ fn what_octal_digits_cannot_say_a_pax_record_says_alone() {
     let size = (9_u64 << 30).to_string();
     let bytes = [pax(&[("size", size.as_bytes())]), header("a", b'0', 0).bytes()].concat();
     let mut tar = Tar::new(bytes.as_slice(), &limits);
-    assert_eq!(tar.next().unwrap().unwrap().size, 9 << 30);
-    assert!(tar.next().unwrap_err().to_string().contains("an entry's content"));
+    assert_eq!(tar.next_entry().unwrap().unwrap().size, 9 << 30);
+    assert!(tar.next_entry().unwrap_err().to_string().contains("an entry's content"));
 }

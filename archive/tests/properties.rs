@@ -41,15 +41,15 @@ proptest! {
         let bytes = written(&files, &links);
         let mut tar = Tar::new(bytes.as_slice(), &LIMITS);
         for (path, content) in &files {
-            let entry = tar.next().unwrap().unwrap();
+            let entry = tar.next_entry().unwrap().unwrap();
             prop_assert_eq!((entry.text(), &entry.kind), (Some(path.as_str()), &Kind::File));
             prop_assert_eq!(&tar.whole(1 << 20).unwrap(), content);
         }
         for (path, target) in &links {
-            let entry = tar.next().unwrap().unwrap();
+            let entry = tar.next_entry().unwrap().unwrap();
             prop_assert_eq!((entry.text(), &entry.kind), (Some(path.as_str()), &Kind::Link(target.clone().into_bytes())));
         }
-        prop_assert!(tar.next().unwrap().is_none());
+        prop_assert!(tar.next_entry().unwrap().is_none());
         tar.finish().unwrap();
     }
 
@@ -63,7 +63,7 @@ proptest! {
         let cut = &bytes[..at.index(bytes.len() - 1023)];
         let mut tar = Tar::new(cut, &LIMITS);
         let error = loop {
-            match tar.next() {
+            match tar.next_entry() {
                 Ok(Some(_)) => {}
                 Ok(None) => panic!("it was read to an end"),
                 Err(error) => break error,
@@ -91,7 +91,7 @@ proptest! {
         }
         let mut tar = Tar::new(bytes.as_slice(), &LIMITS);
         let mut ours = Vec::new();
-        while let Ok(Some(entry)) = tar.next() {
+        while let Ok(Some(entry)) = tar.next_entry() {
             let Ok(content) = tar.whole(1 << 20) else { break };
             if !matches!(entry.kind, Kind::Special(_)) {
                 ours.push((entry.path, content));
@@ -119,7 +119,7 @@ proptest! {
         first.extend_from_slice(&bytes);
         for bytes in [bytes.as_slice(), &first] {
             let mut tar = Tar::new(bytes, &LIMITS);
-            while let Ok(Some(entry)) = tar.next() {
+            while let Ok(Some(entry)) = tar.next_entry() {
                 prop_assert!(entry.offset <= bytes.len() as u64);
             }
             let _ = hab_archive::deb::data(&mut &*bytes, bytes.len() as u64);

@@ -36,7 +36,7 @@ pub(crate) fn of_tar(tar: &mut dyn Read) -> Result<Hashed, String> {
     let mut root = BTreeMap::new();
     let mut archive = Tar::new(Stream(&mut tee), &LIMITS);
     let mut top: Option<Vec<u8>> = None;
-    while let Some(entry) = archive.next().map_err(|e| e.words())? {
+    while let Some(entry) = archive.next_entry().map_err(|e| e.words())? {
         let path = entry.text().ok_or_else(|| format!("{} is not UTF-8", shown(&entry.path)))?;
         let (first, inner) = path.split_once('/').ok_or_else(|| format!("{path} lies in no folder"))?;
         // Whoever unpacks this leaves out the first folder, so there must be only one.
@@ -116,5 +116,67 @@ impl Read for Tee<'_> {
         self.hasher.update(&buffer[..n]);
         self.size += n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// An archive of files with their modes.
+    fn archive(entries: &[(&str, u8, u32, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, kind, mode, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_entry_type(tar::EntryType::new(*kind));
+            header.set_mode(*mode);
+            if *kind == b'2' {
+                header.set_link_name(content).unwrap();
+            }
+            let content = if *kind == b'0' { content } else { "" };
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            builder.append(&header, content.as_bytes()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_tree_has_the_id_that_git_gives_it() {
+        let bytes = archive(&[
+            ("s/d/", b'5', 0o755, ""),
+            ("s/d/a", b'0', 0o644, "one\n"),
+            ("s/l", b'2', 0o777, "d/a"),
+            ("s/x", b'0', 0o755, "two\n"),
+        ]);
+        let hashed = of_tar(&mut bytes.as_slice()).unwrap();
+        // `git mktree` over these three entries.
+        assert_eq!(hashed.tree.to_string(), TREE);
+        assert_eq!((hashed.size, hashed.digest), (bytes.len() as u64, Digest::of(&bytes)));
+    }
+
+    const TREE: &str = "57b641cea051ebf0d9838a2ccdd741ea86ee6f87";
+
+    #[test]
+    fn what_git_and_an_unpacker_would_see_otherwise_is_refused() {
+        for (entries, words) in [
+            (vec![("s/a", b'0', 0o644, ""), ("t/b", b'0', 0o644, "")], "lies in another folder"),
+            (vec![("a", b'0', 0o644, "")], "lies in no folder"),
+            (vec![("s/a", b'0', 0o654, "")], "executed by some"),
+            (vec![("s/a", b'1', 0o644, "")], "a link without a target"),
+            (vec![("s/a", b'3', 0o644, "")], "neither a file nor a link"),
+            (vec![("s/a", b'S', 0o644, "")], "sparse"),
+            (vec![("s/a", b'0', 0o644, ""), ("s/a", b'0', 0o644, "")], "stands twice"),
+            (vec![("s/a", b'0', 0o644, ""), ("s/a/b", b'0', 0o644, "")], "both a file and a folder"),
+        ] {
+            let error = of_tar(&mut archive(&entries).as_slice()).err().unwrap();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        let hidden = [archive(&[("s/a", b'0', 0o644, "")]), archive(&[("s/b", b'0', 0o644, "")])].concat();
+        assert!(of_tar(&mut hidden.as_slice()).err().unwrap().contains("bytes follow the archive's end"));
+        let cut = &hidden[..512];
+        assert!(of_tar(&mut &*cut).err().unwrap().contains("before its end marker"));
     }
 }

@@ -253,7 +253,7 @@ pub fn read(
 
 /// The next entry, which must be the file `path` of exactly `size` bytes.
 fn next<S: Source>(tar: &mut Tar<S>, path: &str, size: Option<u64>) -> Result<(), String> {
-    let entry = tar.next().map_err(|e| e.words())?.ok_or_else(|| format!("it ends before {path}"))?;
+    let entry = tar.next_entry().map_err(|e| e.words())?.ok_or_else(|| format!("it ends before {path}"))?;
     if entry.path != path.as_bytes() || entry.kind != Kind::File {
         return Err(format!("where {path} should be is {}", shown(&entry.path)));
     }

@@ -184,7 +184,7 @@ pub fn changelog_date(name: &str, tarball: impl Read) -> Result<i64, MirrorError
         .map_err(|looks_like| malformed(format!("it looks like {looks_like}")))?;
     let decoder = Decoder::new(compression, tarball, &PACKAGING).map_err(|e| malformed(e.to_string()))?;
     let mut tar = Tar::new(decoder, &PACKAGING);
-    while let Some(entry) = tar.next().map_err(|e| malformed(e.words()))? {
+    while let Some(entry) = tar.next_entry().map_err(|e| malformed(e.words()))? {
         if entry.path != b"debian/changelog" || entry.kind != Kind::File {
             continue;
         }

@@ -31,7 +31,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let mut tar = Tar::new(bytes.as_slice(), &LIMITS);
     let mut seen = Vec::new();
-    while let Ok(Some(entry)) = tar.next() {
+    while let Ok(Some(entry)) = tar.next_entry() {
         assert!(entry.path.len() <= 300 && !entry.path.is_empty() && !entry.path.contains(&0));
         assert!(entry.offset + entry.size <= bytes.len() as u64 || tar.whole(u64::MAX).is_err());
         if !matches!(entry.kind, Kind::Special(_)) {

@@ -19,7 +19,7 @@ enum Format {
 }
 
 impl Header {
-    pub(super) fn new(block: [u8; BLOCK]) -> Result<Self, &'static str> {
+    pub(super) fn new(block: &[u8; BLOCK]) -> Result<Self, &'static str> {
         let sum = |bytes: &[u8]| bytes.iter().map(|b| i128::from(*b)).sum::<i128>();
         // The checksum's own field counts as spaces.
         let expected = sum(&block[..148]) + 8 * i128::from(b' ') + sum(&block[156..]);
@@ -32,7 +32,7 @@ impl Header {
             [0, 0, 0, 0, 0, 0, 0, 0] => Format::Old,
             _ => return Err("the header is of no tar format that is known"),
         };
-        Ok(Self { block, format })
+        Ok(Self { block: *block, format })
     }
 
     /// The byte that says what the entry is.

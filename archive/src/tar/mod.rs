@@ -51,7 +51,7 @@ impl<S: Source> Tar<S> {
     ///
     /// The end marker is needed: without it nobody could tell whether something was cut off. What follows it is for
     /// [`Tar::finish`] to read.
-    pub fn next(&mut self) -> Result<Option<Entry>, Error> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         let mut extended = Extended::default();
         let mut first = None;
         while !self.ended {
@@ -67,12 +67,10 @@ impl<S: Source> Tar<S> {
             self.padding = self.content.wrapping_neg() % BLOCK as u64;
             let begins = *first.get_or_insert(at);
             match header.kind() {
-                b'L' => {
-                    extended.name = Some(self.long(at, "name", Measure::Name, extended.name.is_some())?)
-                }
-                b'K' => {
-                    extended.link = Some(self.long(at, "link", Measure::Link, extended.link.is_some())?)
-                }
+                b'L' if extended.name.is_some() => return Err(bad("two long names are for the same entry")),
+                b'K' if extended.link.is_some() => return Err(bad("two long links are for the same entry")),
+                b'L' => extended.name = Some(self.long(at, Measure::Name, self.limits.name)?),
+                b'K' => extended.link = Some(self.long(at, Measure::Link, self.limits.link)?),
                 b'x' if extended.records.is_some() => {
                     return Err(bad("two pax headers are for the same entry"));
                 }
@@ -163,7 +161,7 @@ impl<S: Source> Tar<S> {
     /// Reads to the end of the stream. Entries that were not read yet are an error: the archive has more than its caller
     /// knows of.
     pub fn finish(mut self) -> Result<S, Error> {
-        if let Some(entry) = self.next()? {
+        if let Some(entry) = self.next_entry()? {
             return Err(Error {
                 entry: Some(shown(&entry.path)),
                 offset: entry.header,
@@ -215,7 +213,7 @@ impl<S: Source> Tar<S> {
         if block == [0; BLOCK] {
             return Ok(None);
         }
-        Header::new(block).map(Some).map_err(|why| Error::malformed(at, why))
+        Header::new(&block).map(Some).map_err(|why| Error::malformed(at, why))
     }
 
     /// Passes over what was not read of the current entry.
@@ -237,17 +235,7 @@ impl<S: Source> Tar<S> {
     }
 
     /// GNU's long name or link: the bytes, and the NUL that ends them. No more is read than may be kept.
-    fn long(&mut self, at: u64, what: &str, measure: Measure, twice: bool) -> Result<Vec<u8>, Error> {
-        let link = what == "link";
-        if twice {
-            let why = if link {
-                "two long links are for the same entry"
-            } else {
-                "two long names are for the same entry"
-            };
-            return Err(Error::malformed(at, why));
-        }
-        let limit = if link { self.limits.link } else { self.limits.name };
+    fn long(&mut self, at: u64, measure: Measure, limit: u64) -> Result<Vec<u8>, Error> {
         if self.content > limit.saturating_add(1) {
             return Err(Error::exceeded(at, measure, limit));
         }

@@ -123,7 +123,7 @@ pub(crate) fn members<B: Bytes + ?Sized>(path: &Path, bytes: &B) -> Result<Membe
     let length = bytes.length().map_err(Error::io("look at", path))?;
     let mut tar = Tar::new(Walk { bytes, length, at: 0 }, &LIMITS);
     let mut members = Members::default();
-    while let Some(entry) = tar.next().map_err(failed)? {
+    while let Some(entry) = tar.next_entry().map_err(failed)? {
         let odd = |why| Error::Member { path: path.to_owned(), member: shown(&entry.path), why };
         let name = clean(&entry.path).map_err(odd)?;
         match entry.kind {

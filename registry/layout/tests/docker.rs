@@ -77,7 +77,9 @@ const TWO: &[u8] = b"layer two";
 
 fn config(layers: &[&[u8]]) -> Vec<u8> {
     let ids: Vec<_> = layers.iter().map(|layer| Digest::of(layer)).collect();
-    json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}}).to_string().into()
+    json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}})
+        .to_string()
+        .into()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -185,9 +187,18 @@ fn what_manifest_json_says_and_the_archive_has_not_is_refused() {
     for (members, words) in [
         (vec![layer(), one("c.json", &["l.tar"])], vec!["manifest.json names c.json", "not in it"]),
         (vec![file("c.json", good.clone()), one("c.json", &["l.tar"])], vec!["manifest.json names l.tar"]),
-        (vec![file("c.json", good.clone()), layer(), one("c.json", &[])], vec!["c.json names 1 layers, and manifest.json 0"]),
-        (vec![file("c.json", good.clone()), layer(), one("c.json", &["l.tar", "l.tar"])], vec!["manifest.json 2"]),
-        (vec![file("c.json", good.clone()), file("l.tar", TWO), one("c.json", &["l.tar"])], vec!["the bytes at", "sha256:"]),
+        (
+            vec![file("c.json", good.clone()), layer(), one("c.json", &[])],
+            vec!["c.json names 1 layers, and manifest.json 0"],
+        ),
+        (
+            vec![file("c.json", good.clone()), layer(), one("c.json", &["l.tar", "l.tar"])],
+            vec!["manifest.json 2"],
+        ),
+        (
+            vec![file("c.json", good.clone()), file("l.tar", TWO), one("c.json", &["l.tar"])],
+            vec!["the bytes at", "sha256:"],
+        ),
         (vec![file(&wrong_name, good.clone()), layer(), one(&wrong_name, &["l.tar"])], vec!["the bytes at"]),
         (vec![file("c.json", "{}"), layer(), one("c.json", &["l.tar"])], vec!["c.json does not read"]),
         (vec![file("manifest.json", "{")], vec!["manifest.json does not read"]),
@@ -220,7 +231,11 @@ fn a_link_leads_to_a_layer_of_the_archive_or_the_image_is_refused() {
         world.refused(&image(target), &["names a/layer.tar, which is not in it"]);
     }
     // Where nothing was saved by docker, no link is accepted at all.
-    let layout = [file("oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}"), file("index.json", "{}"), link("x", "index.json")];
+    let layout = [
+        file("oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}"),
+        file("index.json", "{}"),
+        link("x", "index.json"),
+    ];
     world.refused(&layout, &["that is a link"]);
     for path in ["../saved.tar", "/etc/passwd", "a/../c.json", ""] {
         let members = [file("c.json", config(&[ONE])), manifest(&[listed("c.json", &["a:v1"], &[path])])];
@@ -250,7 +265,8 @@ fn twins(change: impl Fn(&mut Value, &mut Value)) -> Vec<Member> {
     let mut first = images[0].clone();
     for (entry, tag) in [(&mut first, "v1"), (&mut second, "v2")] {
         let whole = format!("docker.io/hab/a:{tag}");
-        entry["annotations"] = json!({"io.containerd.image.name": whole, "org.opencontainers.image.ref.name": tag});
+        entry["annotations"] =
+            json!({"io.containerd.image.name": whole, "org.opencontainers.image.ref.name": tag});
     }
     let path = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));
     let mut index = json!({"schemaVersion": 2, "manifests": [first, second]});
@@ -278,7 +294,10 @@ fn a_file_that_is_both_must_say_the_same_in_both() {
         (|_, saved| saved[0]["Layers"] = saved[1]["Layers"].clone(), "is not the image that is tagged v1"),
         (|_, saved| saved[0]["Config"] = saved[1]["Config"].clone(), "is not the image that is tagged v1"),
         (|_, saved| drop(saved.as_array_mut().unwrap().remove(1)), "the tag v2 is only in index.json"),
-        (|index, _| drop(index["manifests"].as_array_mut().unwrap().remove(0)), "is not the image that is tagged v1"),
+        (
+            |index, _| drop(index["manifests"].as_array_mut().unwrap().remove(0)),
+            "is not the image that is tagged v1",
+        ),
         (|_, saved| saved[0]["RepoTags"][0] = json!("no tag"), "is no name of an image"),
     ];
     for (change, words) in changes {

@@ -34,7 +34,7 @@ pub(super) fn collect<S: Source>(tar: &mut Tar<S>, memory: u64, entries: u64) ->
     const HEADER: u64 = 256;
     let mut kept = Vec::new();
     let mut left = memory;
-    while let Some(entry) = tar.next().map_err(Refused::Problem)? {
+    while let Some(entry) = tar.next_entry().map_err(Refused::Problem)? {
         if kept.len() as u64 >= entries {
             return Err(Refused::TooMany);
         }

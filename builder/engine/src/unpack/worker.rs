@@ -62,7 +62,7 @@ impl Worker<'_> {
     fn run<S: Source>(&mut self, mut tar: Tar<S>, buffer: &mut [u8]) -> Result<(), UnpackError> {
         let mut entries = 0_u64;
         if self.job.options.order == Order::AsIs {
-            while let Some(entry) = tar.next().map_err(|e| self.problem(e))? {
+            while let Some(entry) = tar.next_entry().map_err(|e| self.problem(e))? {
                 entries += 1;
                 self.entry(&entry, buffer, &mut |b| tar.read(b))?;
             }

@@ -175,3 +175,20 @@ proptest! {
         prop_assert!(blobs.path(&digest).starts_with(folder.path().join("blobs")));
     }
 }
+
+#[test]
+fn a_document_is_not_read_beyond_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let digest = blobs.put(&[7; 1000]).unwrap();
+    assert_eq!(blobs.read(&digest, 1000).unwrap().unwrap().len(), 1000);
+    let error = blobs.read(&digest, 999).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size: 1000, limit: 999, .. }), "{error}");
+    assert!(error.to_string().contains("has 1000 bytes: at most 999 are read"), "{error}");
+    // Nor is one that became larger than its bytes ever were: it is written anew.
+    let path = blobs.path(&digest);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    blobs.put(&[7; 1000]).unwrap();
+    assert_eq!(blobs.read(&digest, 1000).unwrap().unwrap(), [7; 1000]);
+}
