@@ -317,6 +317,40 @@ fn skopeo_reads_what_is_exported_and_writes_what_is_imported() {
     }
 }
 
+/// What the image's manifest and configuration here say of its layer.
+fn layer_of(world: &World, data: &str, repository: &str) -> (Value, Value) {
+    let serving = Serving::start_with(world, data, &[]);
+    let json = |path: &str| -> Value { serde_json::from_slice(&serving.get(path).1).unwrap() };
+    let manifest = json(&format!("/v2/{repository}/manifests/v1"));
+    let digest = manifest["config"]["digest"].as_str().unwrap();
+    let config = json(&format!("/v2/{repository}/blobs/{digest}"));
+    (manifest["layers"][0]["digest"].clone(), config["rootfs"]["diff_ids"][0].clone())
+}
+
+#[test]
+fn what_skopeo_writes_for_docker_is_imported() {
+    if !has("skopeo") {
+        return;
+    }
+    let (world, _) = imported();
+    registry(&world, "data", &["export", "test/all:v1", &path(&world, "out")]).good();
+    let from = format!("oci:{}:v1", path(&world, "out"));
+    let to = format!("docker-archive:{}:localhost/saved/by:v1", path(&world, "saved.tar"));
+    let amd64 = ["skopeo", "--insecure-policy", "--override-arch", "amd64", "--override-os", "linux", "copy"];
+    client(&world, &[&amd64[..], &[&from, &to]].concat());
+    let said = registry(&world, "second", &["import", &path(&world, "saved.tar"), "from/skopeo"]).good().json;
+    assert_eq!((&said["blobs"], &said["manifests"]), (&json!(2), &json!(1)));
+    let plain = json!(Digest::of(&layer().0));
+    assert_eq!(layer_of(&world, "second", "from/skopeo"), (plain.clone(), plain));
+    // Once more makes the same manifest, in another farm and under another name.
+    let again = registry(&world, "third", &["import", &path(&world, "saved.tar"), "mine:v1"]).good().json;
+    assert_eq!(again["tags"]["v1"], said["tags"]["v1"]);
+    // And skopeo reads it back.
+    registry(&world, "second", &["export", "from/skopeo:v1", &path(&world, "back.tar")]).good();
+    let back = format!("oci-archive:{}:v1", path(&world, "back.tar"));
+    client(&world, &[&amd64[..], &[&back, &format!("dir:{}", path(&world, "back"))]].concat());
+}
+
 #[test]
 fn podman_loads_what_is_exported_and_saves_what_is_imported() {
     if !has("podman") {
@@ -341,4 +375,14 @@ fn podman_loads_what_is_exported_and_saves_what_is_imported() {
     let config = json(&format!("/v2/from/podman/blobs/{}", manifest["config"]["digest"].as_str().unwrap()));
     // podman compresses anew, so that only the layer's content is the same.
     assert_eq!(config["rootfs"]["diff_ids"][0], Digest::of(&layer().0).to_string());
+    // As docker would save it: several names, and links to layers.
+    let saved = path(&world, "docker.tar");
+    client(&world, &[&podman[..], &["tag", &name, "localhost/other/name:v2"]].concat());
+    let names = [name.as_str(), "localhost/other/name:v2"];
+    client(
+        &world,
+        &[&podman[..], &["save", "-q", "-m", "--format", "docker-archive", "-o", &saved], &names].concat(),
+    );
+    let said = registry(&world, "third", &["import", &saved, "from/podman"]).good().json;
+    assert_eq!((&said["blobs"], said["tags"].as_object().unwrap().len()), (&json!(2), 2));
 }

@@ -3,10 +3,10 @@
 //! deb-src-control(5)).
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
 use std::ops::Range;
 
 use deb822_fast::{Deb822, Paragraph};
+use hab_archive::{Compression, decompress};
 use hab_oci::Digest;
 
 use crate::policy::{Rule, RuleKind};
@@ -17,6 +17,8 @@ use crate::{
 
 /// The largest index that is read, uncompressed.
 const INDEX_LIMIT: u64 = 512 << 20;
+/// The largest InRelease that is read: a real one has 0.2 MB.
+const RELEASE_LIMIT: u64 = 32 << 20;
 
 /// A file as a signed document names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl VerifiedRelease {
     pub fn verify(bytes: &[u8], suite: &str, judge: &Judge<'_>) -> Result<Self, Refusal> {
         let what = format!("InRelease of {suite}");
         let requirement = judge.requirement(RuleKind::ArchiveSignature, &what)?;
-        let (text, signatures) = judge.clearsigned(&what, bytes, INDEX_LIMIT)?;
+        let (text, signatures) = judge.clearsigned(&what, bytes, RELEASE_LIMIT)?;
         if let Rule::ArchiveSignature(quorum) = &requirement.rule {
             judge.quorum(&what, quorum, &signatures)?;
         }
@@ -116,15 +118,9 @@ impl VerifiedRelease {
     pub fn open(&self, path: &str, bytes: &[u8]) -> Result<VerifiedIndex, Refusal> {
         let named = self.index(path)?;
         matches(path, "InRelease", &named.digest, bytes)?;
-        let mut text = Vec::new();
         let malformed = |detail: String| Refusal::Malformed { what: path.to_owned(), detail };
-        liblzma::read::XzDecoder::new(bytes)
-            .take(INDEX_LIMIT)
-            .read_to_end(&mut text)
-            .map_err(|e| malformed(format!("it does not decompress: {e}")))?;
-        if text.len() as u64 == INDEX_LIMIT {
-            return Err(malformed(format!("it is larger than {INDEX_LIMIT} bytes")));
-        }
+        let text = decompress(Compression::Xz, bytes, INDEX_LIMIT)
+            .map_err(|e| malformed(format!("it does not decompress: {}", e.words())))?;
         let mut evidence = self.evidence.clone();
         evidence.documents.push(Document::of(path, bytes));
         let text = String::from_utf8(text).map_err(|e| malformed(e.to_string()))?;

@@ -4,10 +4,20 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use git2::{ObjectType, Oid};
+use hab_archive::{Kind, Limits, Stream, Tar, shown};
 use hab_oci::{Algorithm, Digest, Hasher};
 
-/// The largest single file that is hashed, in bytes.
-const FILE_LIMIT: u64 = 1 << 30;
+/// What is read of an exported tree. Its folders lie no deeper than the export makes them.
+const LIMITS: Limits = Limits {
+    name: 4096,
+    link: 4096,
+    depth: 260,
+    entries: 2_000_000,
+    // Held in memory, because libgit2 hashes with collision detection only what it has whole.
+    entry: 1 << 30,
+    total: 64 << 30,
+    ..Limits::ORDINARY
+};
 
 pub(crate) struct Hashed {
     pub tree: Oid,
@@ -24,31 +34,36 @@ enum Node {
 pub(crate) fn of_tar(tar: &mut dyn Read) -> Result<Hashed, String> {
     let mut tee = Tee { inner: tar, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
     let mut root = BTreeMap::new();
-    let mut archive = tar::Archive::new(&mut tee);
-    for entry in archive.entries().map_err(|e| e.to_string())? {
-        let mut entry = entry.map_err(|e| e.to_string())?;
-        let path = String::from_utf8(entry.path_bytes().into_owned()).map_err(|e| e.to_string())?;
-        let kind = entry.header().entry_type();
-        let Some((_, inner)) = path.trim_end_matches('/').split_once('/') else { continue };
-        let node = if kind.is_dir() {
-            continue; // git has no empty folders; the others appear with their files
-        } else if kind.is_symlink() {
-            let target = entry.link_name_bytes().ok_or("a link without a target")?.into_owned();
-            Node::File { mode: "120000", id: blob(&target)? }
-        } else if kind.is_file() {
-            let executable = entry.header().mode().map_err(|e| e.to_string())? & 0o100 != 0;
-            let mut content = Vec::new();
-            entry.by_ref().take(FILE_LIMIT + 1).read_to_end(&mut content).map_err(|e| e.to_string())?;
-            if content.len() as u64 > FILE_LIMIT {
-                return Err(format!("{inner} is larger than {FILE_LIMIT} bytes"));
+    let mut archive = Tar::new(Stream(&mut tee), &LIMITS);
+    let mut top: Option<Vec<u8>> = None;
+    while let Some(entry) = archive.next_entry().map_err(|e| e.words())? {
+        let path = entry.text().ok_or_else(|| format!("{} is not UTF-8", shown(&entry.path)))?;
+        let (first, inner) = path.split_once('/').ok_or_else(|| format!("{path} lies in no folder"))?;
+        // Whoever unpacks this leaves out the first folder, so there must be only one.
+        if top.get_or_insert_with(|| first.as_bytes().to_vec()) != first.as_bytes() {
+            return Err(format!("{} lies in another folder than what is before it", shown(&entry.path)));
+        }
+        let inner = inner.to_owned();
+        let node = match &entry.kind {
+            // git has no empty folders; the others appear with their files
+            Kind::Directory => continue,
+            Kind::Link(target) => Node::File { mode: "120000", id: blob(target)? },
+            Kind::File => {
+                let owner = entry.mode & 0o100 != 0;
+                // An unpacker that asks anybody's bit would make another file of it than git.
+                if entry.executable() != owner {
+                    return Err(format!("{} may be executed by some and not by others", shown(&entry.path)));
+                }
+                let content = archive.whole(LIMITS.entry).map_err(|e| e.words())?;
+                Node::File { mode: if owner { "100755" } else { "100644" }, id: blob(&content)? }
             }
-            Node::File { mode: if executable { "100755" } else { "100644" }, id: blob(&content)? }
-        } else {
-            return Err(format!("{inner} is neither a file nor a link"));
+            Kind::HardLink(_) | Kind::Special(_) => {
+                return Err(format!("{} is neither a file nor a link", shown(&entry.path)));
+            }
         };
-        insert(&mut root, inner, node)?;
+        insert(&mut root, &inner, node)?;
     }
-    io::copy(&mut tee, &mut io::sink()).map_err(|e| e.to_string())?;
+    archive.finish().map_err(|e| e.words())?;
     let tree = write_tree(&root)?;
     Ok(Hashed { tree, digest: tee.hasher.finish(), size: tee.size })
 }
@@ -101,5 +116,67 @@ impl Read for Tee<'_> {
         self.hasher.update(&buffer[..n]);
         self.size += n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// An archive of files with their modes.
+    fn archive(entries: &[(&str, u8, u32, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, kind, mode, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_entry_type(tar::EntryType::new(*kind));
+            header.set_mode(*mode);
+            if *kind == b'2' {
+                header.set_link_name(content).unwrap();
+            }
+            let content = if *kind == b'0' { content } else { "" };
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            builder.append(&header, content.as_bytes()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_tree_has_the_id_that_git_gives_it() {
+        let bytes = archive(&[
+            ("s/d/", b'5', 0o755, ""),
+            ("s/d/a", b'0', 0o644, "one\n"),
+            ("s/l", b'2', 0o777, "d/a"),
+            ("s/x", b'0', 0o755, "two\n"),
+        ]);
+        let hashed = of_tar(&mut bytes.as_slice()).unwrap();
+        // `git mktree` over these three entries.
+        assert_eq!(hashed.tree.to_string(), TREE);
+        assert_eq!((hashed.size, hashed.digest), (bytes.len() as u64, Digest::of(&bytes)));
+    }
+
+    const TREE: &str = "57b641cea051ebf0d9838a2ccdd741ea86ee6f87";
+
+    #[test]
+    fn what_git_and_an_unpacker_would_see_otherwise_is_refused() {
+        for (entries, words) in [
+            (vec![("s/a", b'0', 0o644, ""), ("t/b", b'0', 0o644, "")], "lies in another folder"),
+            (vec![("a", b'0', 0o644, "")], "lies in no folder"),
+            (vec![("s/a", b'0', 0o654, "")], "executed by some"),
+            (vec![("s/a", b'1', 0o644, "")], "a link without a target"),
+            (vec![("s/a", b'3', 0o644, "")], "neither a file nor a link"),
+            (vec![("s/a", b'S', 0o644, "")], "sparse"),
+            (vec![("s/a", b'0', 0o644, ""), ("s/a", b'0', 0o644, "")], "stands twice"),
+            (vec![("s/a", b'0', 0o644, ""), ("s/a/b", b'0', 0o644, "")], "both a file and a folder"),
+        ] {
+            let error = of_tar(&mut archive(&entries).as_slice()).err().unwrap();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        let hidden = [archive(&[("s/a", b'0', 0o644, "")]), archive(&[("s/b", b'0', 0o644, "")])].concat();
+        assert!(of_tar(&mut hidden.as_slice()).err().unwrap().contains("bytes follow the archive's end"));
+        let cut = &hidden[..512];
+        assert!(of_tar(&mut &*cut).err().unwrap().contains("before its end marker"));
     }
 }

@@ -1,13 +1,15 @@
 //! The format of an export: one zstd-compressed tar. First `manifest.json`, which says what follows and how large it is;
 //! then `journals/<project>`, `bundles/<project>`, `certificates/<name>` and `blobs/<hex>`, in the manifest's order.
 //!
-//! A reader takes nothing for granted: an entry that the manifest does not announce, or of another size, ends the reading.
+//! A reader takes nothing for granted: an entry that the manifest does not announce, or of another size, or anything behind
+//! the last one, makes the whole file worthless.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
+use hab_archive::{Compression, Decoder, Kind, Limits, Source, Tar, shown};
 use hab_oci::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +17,27 @@ use crate::MirrorError;
 
 /// The version of the format.
 const FORMAT: u32 = 1;
-/// The largest manifest that is read, in bytes: a million blobs.
-const MANIFEST: u64 = 256 << 20;
+/// The largest manifest that is read or written, in bytes: 200,000 blobs with their names, or 800,000 refs.
+const MANIFEST: u64 = 64 << 20;
+/// How many things a manifest lists, counted by its commas. An honest one has 40 bytes for each; one of nothing but tiny
+/// things would take many times its size in memory.
+const ITEMS: usize = 2_000_000;
 /// The largest blob that is taken, in bytes: as much as a file of a release may have.
 const BLOB: u64 = 4 << 30;
-/// The largest decompression window, as a power of two, so that a file cannot ask for all memory.
-const WINDOW: u32 = 27;
+/// What is read of a stranger's file. Packages, bundles and indexes are compressed already, so an export hardly shrinks;
+/// one that grows a thousandfold is there to fill the disk.
+const LIMITS: Limits = Limits {
+    name: 300,
+    link: 300,
+    depth: 4,
+    extension: 4096,
+    entries: 1_000_000,
+    entry: 1 << 40,
+    total: 16 << 40,
+    decoded: 17 << 40,
+    ratio: Some(1000),
+    memory: 128 << 20,
+};
 
 /// What an export holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,6 +122,11 @@ impl Manifest {
         self.blobs.iter().map(|(digest, _)| digest).chain(&self.assumed)
     }
 
+    /// Bytes of all that follows it, as it says.
+    pub fn bytes(&self) -> u64 {
+        self.entries().iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(*size))
+    }
+
     /// The entries that follow it, in order.
     fn entries(&self) -> Vec<(Content, u64)> {
         let mut all = Vec::new();
@@ -159,6 +181,14 @@ pub fn write(
         .map_err(io)?;
     let mut tar = tar::Builder::new(zstd);
     let text = manifest.to_text();
+    // What nobody could read is not written.
+    parse(text.as_bytes()).map_err(|detail| malformed(file, detail))?;
+    if text.len() as u64 > MANIFEST {
+        return Err(malformed(
+            file,
+            format!("its manifest has {} bytes: at most {MANIFEST} are read", text.len()),
+        ));
+    }
     append(&mut tar, "manifest.json", text.len() as u64, text.as_bytes()).map_err(io)?;
     let entries = manifest.entries();
     let total: u64 = entries.iter().map(|(_, size)| size).sum();
@@ -190,53 +220,65 @@ fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, size: u64, bytes: imp
 }
 
 /// Reads an export: its manifest to `begin`, then every entry in the manifest's order to `take`.
+///
+/// Nothing is believed of an export before all of it was read: an entry that nobody announced, one of another size, and
+/// bytes behind its end are errors like any other, so whoever takes entries keeps them apart until this returns.
 pub fn read(
     file: &Path,
     begin: impl FnOnce(&Manifest) -> Result<(), MirrorError>,
     mut take: impl FnMut(&Manifest, &Content, u64, &mut dyn Read) -> Result<(), MirrorError>,
 ) -> Result<Manifest, MirrorError> {
-    let malformed = |detail: String| MirrorError::Malformed {
-        what: file.display().to_string(),
-        expected: "an export of a mirror",
-        detail,
-    };
-    let broken = |e: io::Error| malformed(e.to_string());
-    let opened = File::open(file).map_err(MirrorError::io(file))?;
-    let mut zstd = zstd::Decoder::new(opened).map_err(broken)?;
-    zstd.window_log_max(WINDOW).map_err(broken)?;
-    let mut tar = tar::Archive::new(zstd);
-    let mut entries = tar.entries().map_err(broken)?;
-    let mut next = |path: &str, most: u64| {
-        let entry =
-            entries.next().ok_or_else(|| malformed(format!("it ends before {path}")))?.map_err(broken)?;
-        let name = entry.path_bytes().into_owned();
-        if name != path.as_bytes() || !entry.header().entry_type().is_file() {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            return Err(malformed(format!("where {path} should be is {name}")));
-        }
-        if entry.size() > most {
-            return Err(malformed(format!("{path} has {} bytes, not {most}", entry.size())));
-        }
-        Ok(entry)
-    };
-    let mut text = Vec::new();
-    next("manifest.json", MANIFEST)?.read_to_end(&mut text).map_err(broken)?;
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
-    if manifest.format != FORMAT {
-        return Err(malformed(format!("it is of format {}, this program reads {FORMAT}", manifest.format)));
-    }
-    check(&manifest).map_err(malformed)?;
+    let malformed = |detail: String| malformed(file, detail);
+    let opened = BufReader::with_capacity(128 * 1024, File::open(file).map_err(MirrorError::io(file))?);
+    let zstd = Decoder::new(Compression::Zstd, opened, &LIMITS).map_err(MirrorError::io(file))?;
+    let mut tar = Tar::new(zstd, &LIMITS);
+    next(&mut tar, "manifest.json", None).map_err(malformed)?;
+    let text = tar.whole(MANIFEST).map_err(|e| malformed(e.words()))?;
+    let manifest = parse(&text).map_err(malformed)?;
     begin(&manifest)?;
     for (content, size) in manifest.entries() {
-        let mut entry = Watched { inner: next(&content.path(), size)?, failed: None };
+        let path = content.path();
+        next(&mut tar, &path, Some(size)).map_err(malformed)?;
+        let mut entry = Watched { inner: tar.content(), failed: None };
         let taken = take(&manifest, &content, size, &mut entry);
         // Whoever was given it cannot know that it was the file's fault.
         if let Some(detail) = entry.failed {
-            return Err(malformed(format!("{} does not read: {detail}", content.path())));
+            return Err(malformed(format!("{path} does not read: {detail}")));
         }
         taken?;
     }
+    tar.finish().map_err(|e| malformed(e.words()))?;
     Ok(manifest)
+}
+
+/// The next entry, which must be the file `path` of exactly `size` bytes.
+fn next<S: Source>(tar: &mut Tar<S>, path: &str, size: Option<u64>) -> Result<(), String> {
+    let entry = tar.next_entry().map_err(|e| e.words())?.ok_or_else(|| format!("it ends before {path}"))?;
+    if entry.path != path.as_bytes() || entry.kind != Kind::File {
+        return Err(format!("where {path} should be is {}", shown(&entry.path)));
+    }
+    match size.filter(|size| *size != entry.size) {
+        Some(size) => Err(format!("{path} has {} bytes, not {size} as its manifest says", entry.size)),
+        None => Ok(()),
+    }
+}
+
+/// A manifest that this program can follow.
+fn parse(text: &[u8]) -> Result<Manifest, String> {
+    let items = text.iter().filter(|b| **b == b',').count();
+    if items > ITEMS {
+        return Err(format!("its manifest lists more than {ITEMS} things"));
+    }
+    let manifest: Manifest = serde_json::from_slice(text).map_err(|e| format!("its manifest: {e}"))?;
+    if manifest.format != FORMAT {
+        return Err(format!("it is of format {}, this program reads {FORMAT}", manifest.format));
+    }
+    check(&manifest)?;
+    Ok(manifest)
+}
+
+fn malformed(file: &Path, detail: String) -> MirrorError {
+    MirrorError::Malformed { what: file.display().to_string(), expected: "an export of a mirror", detail }
 }
 
 /// Remembers whether reading failed.
@@ -280,6 +322,13 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     }
     if let Some((digest, size)) = manifest.blobs.iter().find(|(_, size)| *size > BLOB) {
         return Err(format!("blob {digest} has {size} bytes, more than the {BLOB} that are taken"));
+    }
+    // One name twice would be two contents for one file.
+    let mut seen = BTreeSet::new();
+    if let Some(path) =
+        manifest.entries().iter().map(|(content, _)| content.path()).find(|p| !seen.insert(p.clone()))
+    {
+        return Err(format!("it announces {path} twice"));
     }
     let plain =
         |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('/') && name.len() < 200;

@@ -37,6 +37,11 @@ impl LockedCrate {
         &self.digest
     }
 
+    /// The name under which its line of the index is remembered.
+    pub fn line_name(&self) -> String {
+        line_name(&self.name, &self.version)
+    }
+
     /// The version `version` of crate `name`, whose .crate file has this digest.
     pub fn new(name: &str, version: &str, digest: Digest) -> Result<Self, MirrorError> {
         let malformed =
@@ -219,6 +224,7 @@ impl Index {
         for kind in [kinds::CRATE_LINE, kinds::CRATE_LINE_OFFERED] {
             if let Some(kept) = fetcher.named(kind, &line_name(name, version))?
                 && let Some(line) = fetcher.kept_document(&what, &kept)?
+                && is_line(&line)
                 && line_of(&line, locked).is_some_and(|(_, cksum)| cksum == digest.hex())
             {
                 return Ok(line);
@@ -263,6 +269,12 @@ impl Index {
     }
 }
 
+/// Whether these bytes are one line, as an index has them. JSON may have line breaks between its parts, and cargo would take
+/// what stands between two of them for another crate's line.
+fn is_line(bytes: &[u8]) -> bool {
+    bytes.len() <= LINE_LIMIT && !bytes.contains(&b'\n') && !bytes.contains(&b'\r')
+}
+
 /// A line and its checksum, where it is about this version.
 fn line_of<'a>(line: &'a [u8], locked: &LockedCrate) -> Option<(&'a [u8], String)> {
     let read: Line = serde_json::from_slice(line).ok()?;
@@ -297,6 +309,20 @@ fn prefix(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_farm_offers_is_one_line_or_nothing() {
+        let digest = Digest::of(b"x");
+        let locked = LockedCrate::new("a", "1.0.0", digest.clone()).unwrap();
+        let rest = format!("\"name\":\"a\",\"vers\":\"1.0.0\",\"cksum\":\"{}\"}}", digest.hex());
+        let hidden = "{\"x\":\n{\"name\":\"evil\",\"vers\":\"1.0.0\",\"cksum\":\"00\"}\n,";
+        for (start, good) in [("{", true), (hidden, false), ("{\r", false)] {
+            let text = format!("{start}{rest}");
+            assert!(line_of(text.as_bytes(), &locked).is_some(), "it is JSON that says the right thing");
+            assert_eq!(is_line(text.as_bytes()), good, "{text}");
+        }
+        assert!(!is_line(&vec![b' '; LINE_LIMIT + 1]));
+    }
 
     #[test]
     fn only_the_path_that_an_index_gives_a_name_asks_for_it() {

@@ -1,7 +1,8 @@
 //! Debian archives: where their documents and files are, by the layout of the "Debian repository format".
 
-use std::io::Read;
+use std::io::{BufRead as _, BufReader, Read};
 
+use hab_archive::{Compression, Decoder, Kind, Limits, Tar};
 use hab_oci::Digest;
 
 use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
@@ -165,6 +166,10 @@ fn is_archive_path(path: &str) -> bool {
 /// The largest changelog that is read, in bytes.
 const CHANGELOG_LIMIT: u64 = 16 << 20;
 
+/// What is read of a packaging tarball: patches, scripts and translations.
+const PACKAGING: Limits =
+    Limits { entries: 100_000, entry: 1 << 30, total: 1 << 30, decoded: 2 << 30, ..Limits::ORDINARY };
+
 /// The date of the newest entry in debian/changelog of a `.debian.tar.xz`, in seconds since 1970: the source's date,
 /// as dpkg takes it for SOURCE_DATE_EPOCH (deb-changelog(5)).
 pub fn changelog_date(name: &str, tarball: impl Read) -> Result<i64, MirrorError> {
@@ -173,14 +178,17 @@ pub fn changelog_date(name: &str, tarball: impl Read) -> Result<i64, MirrorError
         expected: "a Debian packaging tarball",
         detail,
     };
-    let mut tar = tar::Archive::new(liblzma::read::XzDecoder::new(tarball));
-    for entry in tar.entries().map_err(|e| malformed(e.to_string()))? {
-        let entry = entry.map_err(|e| malformed(e.to_string()))?;
-        if entry.path_bytes().as_ref() != b"debian/changelog" {
+    let mut tarball = BufReader::new(tarball);
+    let start = tarball.fill_buf().map_err(|e| malformed(e.to_string()))?;
+    let compression = Compression::recognise(start)
+        .map_err(|looks_like| malformed(format!("it looks like {looks_like}")))?;
+    let decoder = Decoder::new(compression, tarball, &PACKAGING).map_err(|e| malformed(e.to_string()))?;
+    let mut tar = Tar::new(decoder, &PACKAGING);
+    while let Some(entry) = tar.next_entry().map_err(|e| malformed(e.words()))? {
+        if entry.path != b"debian/changelog" || entry.kind != Kind::File {
             continue;
         }
-        let mut text = Vec::new();
-        entry.take(CHANGELOG_LIMIT).read_to_end(&mut text).map_err(|e| malformed(e.to_string()))?;
+        let text = tar.whole(CHANGELOG_LIMIT).map_err(|e| malformed(e.words()))?;
         let text = String::from_utf8_lossy(&text);
         let trailer = text.lines().find_map(|line| line.strip_prefix(" -- "));
         let date = trailer.and_then(|line| line.rsplit_once(">  ")).map(|(_, date)| date.trim());

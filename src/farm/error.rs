@@ -59,7 +59,7 @@ pub enum FarmError {
         verified: hab_oci::Digest,
     },
     /// Files that locks name, of which some are not kept; each was told on its own, and the first is the source.
-    #[error("{missing} of {total} that locks name are not kept; the first")]
+    #[error("{missing} of {total} that locks name are not kept; this is why the first of them is not")]
     NotKept {
         /// How many are not.
         missing: usize,
@@ -125,9 +125,11 @@ impl FarmError {
         use hab_layout::Fault as Layout;
         use hab_mirror::Fault as Mirror;
         match self {
-            Self::Store(hab_store::Error::Immutable { .. } | hab_store::Error::NotHeld { .. }) => {
-                ExitStatus::Refused
-            }
+            Self::Store(
+                hab_store::Error::Immutable { .. }
+                | hab_store::Error::NotHeld { .. }
+                | hab_store::Error::TooLarge { .. },
+            ) => ExitStatus::Refused,
             Self::Store(hab_store::Error::NeverThere { .. }) => ExitStatus::Usage,
             Self::Recipe(hab_recipe::RecipeError::Io { .. })
             | Self::Damaged(_)

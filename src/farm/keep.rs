@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hab_mirror::{Keep, KeepError, Kept};
 use hab_oci::Digest;
 use hab_store::Store;
 use tokio::runtime::Handle;
 
+use super::aside::Aside;
 use super::open::now;
 
 /// Keeps mirrored bytes in the blob store and facts in the catalog.
@@ -17,12 +19,31 @@ pub struct StoreKeep {
     store: Store,
     runtime: Handle,
     partial: PathBuf,
+    aside: Option<Arc<Aside>>,
 }
 
 impl StoreKeep {
     /// A keep in `store`; half-fetched files go to `partial`.
     pub fn new(store: Store, runtime: Handle, partial: PathBuf) -> Self {
-        Self { store, runtime, partial }
+        Self { store, runtime, partial, aside: None }
+    }
+
+    /// The same, that also finds what lies aside; what of that gets a name is in the store before the name is.
+    pub fn beside(&self, aside: Arc<Aside>) -> Self {
+        Self { aside: Some(aside), ..self.clone() }
+    }
+
+    /// Moves to the store what lies aside, because something names it now.
+    pub fn adopt(&self, digest: &Digest) -> Result<(), KeepError> {
+        let Some(aside) = &self.aside else { return Ok(()) };
+        aside.name(digest, |path| {
+            let found = match path {
+                Some(path) => Some(File::open(path).map_err(|e| KeepError::Store(Box::new(e)))?),
+                None => self.store.blobs.open_blob(digest).map_err(failed)?.map(|blob| blob.file),
+            };
+            // It may have gone with a collection meanwhile; then nothing here finds it, as if it had not come.
+            found.map_or(Ok(()), |mut file| self.take(Some(digest), &mut file).map(drop))
+        })
     }
 }
 
@@ -37,7 +58,11 @@ fn failed(error: hab_store::Error) -> KeepError {
 
 impl Keep for StoreKeep {
     fn open(&self, digest: &Digest) -> Result<Option<File>, KeepError> {
-        Ok(self.store.blobs.open_blob(digest).map_err(failed)?.map(|blob| blob.file))
+        if let Some(blob) = self.store.blobs.open_blob(digest).map_err(failed)? {
+            return Ok(Some(blob.file));
+        }
+        let aside = self.aside.as_ref().and_then(|aside| aside.find(digest));
+        aside.map(File::open).transpose().map_err(|e| KeepError::Store(Box::new(e)))
     }
 
     fn take(&self, expected: Option<&Digest>, reader: &mut dyn Read) -> Result<(Digest, u64), KeepError> {
@@ -54,6 +79,7 @@ impl Keep for StoreKeep {
     }
 
     fn remember(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), KeepError> {
+        self.adopt(digest)?;
         let remembered = self.store.catalog.remember(kind, name, digest, size, now());
         self.runtime.block_on(remembered).map(drop).map_err(failed)
     }
@@ -79,7 +105,8 @@ impl Keep for StoreKeep {
 
     fn path(&self, digest: &Digest) -> Result<Option<PathBuf>, KeepError> {
         let kept = self.store.blobs.get(digest).map_err(failed)?;
-        Ok(kept.map(|_| self.store.blobs.path(digest)))
+        let here = kept.map(|_| self.store.blobs.path(digest));
+        Ok(here.or_else(|| self.aside.as_ref()?.find(digest)))
     }
 
     fn partial(&self) -> &Path {

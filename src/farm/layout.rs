@@ -243,7 +243,7 @@ impl Gathering<'_> {
             return Ok(None);
         }
         let store = &self.farm.store;
-        let bytes = store.blobs.read(&record.digest)?;
+        let bytes = store.blobs.read(&record.digest, record.size)?;
         let bytes = bytes.ok_or_else(|| StoreError::Damaged { digest: record.digest.clone() })?;
         let outline = Outline::read(&record.media_type, &bytes)
             .map_err(|source| StoreError::Manifest { digest: record.digest.clone(), source })?;

@@ -149,7 +149,7 @@ impl Farm {
         }
     }
 
-    fn is_mirrored(&self, project: &str) -> bool {
+    pub(super) fn is_mirrored(&self, project: &str) -> bool {
         self.options.data.join("git").join(format!("{project}.git")).is_dir()
     }
 

@@ -4,6 +4,7 @@
 
 mod airgap;
 mod archives;
+mod aside;
 mod cargo_lock;
 pub mod decide;
 mod depends;
@@ -28,6 +29,7 @@ mod sources;
 mod sync;
 mod upstreams;
 
+pub use airgap::{Taken, Wanted as ImportWanted};
 pub use error::{ExitStatus, FarmError};
 pub use images::ImageSync;
 pub use layout::Wanted;

@@ -62,7 +62,26 @@ impl Farm {
     /// Makes sure that everything which the locks of toolchains and recipes name is kept and served, and with it what apt
     /// needs of their suites. One that is missing keeps none of the others away.
     pub fn keep_packages(&self) -> Result<Packages, FarmError> {
-        let locked = self.locked()?;
+        let (packages, _) = self.keep_all(&self.locked()?, |missing, total| {
+            missing.tell(self);
+            missing.end(total).map(|()| 0)
+        })?;
+        Ok(packages)
+    }
+
+    /// As [`Farm::keep_packages`], with these crates too; but what is not here is only counted. For an import: it cannot
+    /// fetch, and what its file lacks is no error of it.
+    pub(super) fn keep_locked(&self, crates: &BTreeSet<LockedCrate>) -> Result<(Packages, usize), FarmError> {
+        let mut locked = self.locked()?;
+        locked.crates.extend(crates.iter().cloned());
+        self.keep_all(&locked, |missing, _| Ok(missing.count()))
+    }
+
+    fn keep_all(
+        &self,
+        locked: &Locked,
+        end: impl FnOnce(Missing, usize) -> Result<usize, FarmError>,
+    ) -> Result<(Packages, usize), FarmError> {
         let missing = Missing::default();
         let mut suites = Vec::new();
         self.fetching(|fetcher, _| {
@@ -89,23 +108,39 @@ impl Farm {
             self.keep_crates_of(fetcher, &locked.crates, &missing)
         })?;
         let (files, crates) = (locked.files.len(), locked.crates.len());
-        missing.end(files + crates + locked.suites.len())?;
-        Ok(Packages { suites, files, crates })
+        let absent = end(missing, files + crates + locked.suites.len())?;
+        Ok((Packages { suites, files, crates }, absent))
     }
 
-    /// Makes sure that every crate that a Cargo.lock names is kept and served.
-    pub fn keep_crates(&self, locks: &[PathBuf]) -> Result<Packages, FarmError> {
+    /// The crates that recipes' locks name.
+    pub(super) fn locked_crates(&self) -> Result<BTreeSet<LockedCrate>, FarmError> {
+        Ok(self.locked()?.crates)
+    }
+
+    /// The crates that Cargo.lock files name.
+    pub(super) fn crates_of(&self, locks: &[PathBuf]) -> Result<BTreeSet<LockedCrate>, FarmError> {
         let mut named = cargo_lock::Named::default();
         for path in locks {
             cargo_lock::read(path, &mut named)?;
         }
-        for other in &named.elsewhere {
-            self.progress.note(&format!("{other} is not kept: it is not of the crates index"));
+        if !named.elsewhere.is_empty() {
+            self.progress.note(&format!(
+                "{} packages are not kept, because they are not of the crates index: {}",
+                named.elsewhere.len(),
+                named.elsewhere.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
+            ));
         }
+        Ok(named.crates)
+    }
+
+    /// Makes sure that every crate that a Cargo.lock names is kept and served.
+    pub fn keep_crates(&self, locks: &[PathBuf]) -> Result<Packages, FarmError> {
+        let crates = self.crates_of(locks)?;
         let missing = Missing::default();
-        self.fetching(|fetcher, _| self.keep_crates_of(fetcher, &named.crates, &missing))?;
-        missing.end(named.crates.len())?;
-        Ok(Packages { suites: Vec::new(), files: 0, crates: named.crates.len() })
+        self.fetching(|fetcher, _| self.keep_crates_of(fetcher, &crates, &missing))?;
+        missing.tell(self);
+        missing.end(crates.len())?;
+        Ok(Packages { suites: Vec::new(), files: 0, crates: crates.len() })
     }
 
     fn keep_crates_of(
@@ -257,6 +292,11 @@ fn asked_for(release: &VerifiedRelease) -> Result<Vec<&Named>, FarmError> {
     Ok(asked)
 }
 
+/// Whether something is only not here, and nobody was asked for it.
+fn is_absence(error: &FarmError) -> bool {
+    matches!(error, FarmError::Mirror(MirrorError::Offline { .. }))
+}
+
 impl Missing {
     /// Writes down what an upstream is at fault for; everything else ends the work, as does an upstream that is silent
     /// time and again: each of its files would be waited for.
@@ -282,9 +322,29 @@ impl Missing {
         }
     }
 
+    /// What only the network could give is counted, and told once in the end; everything else is told at once.
     fn push(&self, farm: &Farm, error: FarmError) {
-        farm.progress.note(&error.to_string());
+        if !is_absence(&error) {
+            farm.progress.note(&error.to_string());
+        }
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+    }
+
+    /// One line for all that is only absent.
+    fn tell(&self, farm: &Farm) {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut absent = errors.iter().filter(|e| is_absence(e));
+        match (absent.next(), absent.count()) {
+            (None, _) => {}
+            (Some(one), 0) => farm.progress.note(&one.to_string()),
+            (Some(one), others) => {
+                farm.progress.note(&format!("{one} ({others} others are not here either)"))
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn end(self, total: usize) -> Result<(), FarmError> {

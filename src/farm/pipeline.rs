@@ -17,6 +17,9 @@ use super::progress::BuilderView;
 use super::report::{IndexReport, Record, RunsReport, SourceReport, TimingsReport};
 use super::{BuildReport, Farm, FarmError, PlatformReport, open};
 
+/// The largest manifest or index that is read back, in bytes. Ours have some thousand.
+const MANIFEST: u64 = 4 << 20;
+
 /// Builds what is asked for, or finds that it was built already, and publishes it.
 pub fn run(farm: &Farm, request: &Request) -> Result<BuildReport, FarmError> {
     let start = Instant::now();
@@ -134,7 +137,7 @@ impl Farm {
         let mut listed = Vec::new();
         let mut blobs = Vec::new();
         for Record { platform: PlatformReport { platform, finished, .. }, .. } in records {
-            let bytes = self.store.blobs.read(&finished.manifest)?;
+            let bytes = self.store.blobs.read(&finished.manifest, MANIFEST)?;
             let bytes = bytes.ok_or_else(|| missing(&finished.manifest))?;
             let mut descriptor = Descriptor::of(media_type::IMAGE_MANIFEST, &bytes);
             descriptor.platform = Some(*platform);
@@ -179,8 +182,11 @@ impl Farm {
 
     /// Whether the published index `digest` has all of `manifests`, and others besides.
     fn holds_more(&self, digest: &Digest, manifests: &[Descriptor]) -> Result<bool, FarmError> {
-        let bytes = self.store.blobs.read(digest)?.unwrap_or_default();
         // What somebody else pushed there need not be an index of ours.
+        let bytes = match self.store.blobs.read(digest, MANIFEST) {
+            Err(hab_store::Error::TooLarge { .. }) => return Ok(false),
+            read => read?.unwrap_or_default(),
+        };
         let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) else { return Ok(false) };
         let has = |wanted: &Descriptor| index.manifests.iter().any(|m| m.digest == wanted.digest);
         Ok(index.manifests.len() > manifests.len() && manifests.iter().all(has))

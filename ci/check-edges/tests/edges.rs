@@ -65,7 +65,10 @@ fn forbidden_arrows_do_not_exist() {
     for from in ["hab-oci", "hab-layout", "hab-store", "hab-registry"] {
         forbid(from, &[&judged[..], &builder[..]].concat());
     }
-    for from in ["hab-oci", "hab-layout", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"] {
+    // Every room reads archives, so what reads them knows no room.
+    forbid("hab-archive", &[&judged[..], &builder[..], &registry[..], &["hab-oci", "hab-layout"]].concat());
+    for from in ["hab-archive", "hab-oci", "hab-layout", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"]
+    {
         forbid(from, &["tokio"]);
     }
     // The way outside knows nothing of what is fetched.

@@ -128,8 +128,24 @@ impl Layout {
     }
 
     /// What index.json lists that a registry serves; other types are allowed there, and nobody's images.
-    fn images(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Entry> {
         self.entries().iter().filter(|e| kind(&e.media_type).is_some())
+    }
+
+    /// Configuration and layers of every image at or below an entry.
+    pub(crate) fn parts_below(&self, entry: &Entry) -> Result<BTreeSet<(Digest, Vec<Digest>)>> {
+        let mut walk = Walk::new(self);
+        walk.root(entry)?;
+        let mut found = BTreeSet::new();
+        for manifest in &walk.content.manifests {
+            let parts: Parts = serde_json::from_slice(&manifest.bytes)
+                .map_err(|source| Error::Json { what: manifest.digest.to_string(), source })?;
+            if let Some(config) = parts.config {
+                let layers = parts.layers.into_iter().flatten().map(|layer| layer.digest).collect();
+                found.insert((config.digest, layers));
+            }
+        }
+        Ok(found)
     }
 
     /// What each of them says something about.
@@ -249,8 +265,7 @@ fn kind(media_type: &str) -> Option<&'static str> {
     .find(|known| *known == media_type)
 }
 
-fn hash(algorithm: Algorithm, mut part: Part) -> std::io::Result<Digest> {
-    use std::io::Read as _;
+pub(crate) fn hash(algorithm: Algorithm, mut part: impl std::io::Read) -> std::io::Result<Digest> {
     let (mut hasher, mut buffer) = (Hasher::new(algorithm), vec![0; 256 * 1024]);
     loop {
         match part.read(&mut buffer)? {

@@ -39,6 +39,13 @@ impl Entry {
         self
     }
 
+    /// The same, by the name that docker gives it: a repository and a tag.
+    #[must_use]
+    pub(crate) fn called(mut self, name: &str) -> Self {
+        self.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), name.to_owned());
+        self
+    }
+
     /// The tag in its name. skopeo and this program write a tag there, podman a whole reference.
     pub fn tag(&self) -> Option<Tag> {
         let name = self.annotations.as_ref()?.get(REF_NAME)?;

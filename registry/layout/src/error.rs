@@ -39,15 +39,21 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
-    /// An archive's member cannot be read as one.
-    #[error("{} is not a whole tar archive; at byte {at}: {why}", path.display())]
+    /// An archive cannot be read as one.
+    #[error("{} is not a whole tar archive; {problem}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// Where in it.
-        at: u64,
+        /// Where in it, and in what way.
+        problem: hab_archive::Error,
+    },
+    /// What docker saved is not what it says, or there is not all of it.
+    #[error("{} is not what `docker save` writes: {why}", path.display())]
+    Docker {
+        /// The archive.
+        path: PathBuf,
         /// In what way.
-        why: &'static str,
+        why: String,
     },
     /// A member of an archive that no layout has.
     #[error("{} has a member {member:?} {why}; a layout has only files and folders of its own, each once", path.display())]
@@ -186,6 +192,7 @@ impl Error {
             | Self::TagTwice { .. }
             | Self::Empty => Fault::Request,
             Self::Archive { .. }
+            | Self::Docker { .. }
             | Self::Member { .. }
             | Self::Link { .. }
             | Self::TooLarge { .. }

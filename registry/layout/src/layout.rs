@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
 
 use crate::archive::{self, Members};
+use crate::docker::{self, Docker};
 use crate::entry::Parts;
 use crate::{Entry, Error, MANIFEST, Part, Result};
 
@@ -20,12 +21,14 @@ const MARK: u64 = 4096;
 /// An OCI layout, opened: `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`.
 ///
 /// Nothing else of the folder or the archive is looked at, except that an archive with members which no layout has is
-/// refused as a whole.
+/// refused as a whole; and a `manifest.json`, as `docker save` writes it, which must say the same, or stands for a layout
+/// where there is none.
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
     place: Place,
     entries: Vec<Entry>,
+    docker: Docker,
 }
 
 #[derive(Debug)]
@@ -44,14 +47,43 @@ impl Layout {
     /// Opens a folder, or a tar archive of one, and reads its index.
     pub fn open(path: &Path) -> Result<Self> {
         let place = Place::open(path)?;
-        let mut layout = Self { path: path.to_owned(), place, entries: Vec::new() };
+        let mut layout =
+            Self { path: path.to_owned(), place, entries: Vec::new(), docker: Docker::default() };
+        let saved = Docker::saved(&layout)?;
+        if let Some(saved) = &saved
+            && layout.is_archive()
+            && layout.part("oci-layout")?.is_none()
+        {
+            layout.docker = Docker::make(&layout, saved)?;
+            layout.entries = std::mem::take(&mut layout.docker.entries);
+            return if layout.entries.is_empty() { Err(Error::Empty) } else { Ok(layout) };
+        }
+        layout.without_links(saved.is_some())?;
         let mark: Mark = layout.document("oci-layout", MARK)?;
         if mark.version != "1.0.0" {
             return Err(layout.no("its imageLayoutVersion is not 1.0.0"));
         }
         let index: Parts = layout.document("index.json", MANIFEST)?;
         layout.entries = index.manifests.unwrap_or_default();
-        if layout.entries.is_empty() { Err(Error::Empty) } else { Ok(layout) }
+        if layout.entries.is_empty() {
+            return Err(Error::Empty);
+        }
+        if let Some(saved) = &saved {
+            docker::agree(&layout, saved)?;
+        }
+        Ok(layout)
+    }
+
+    /// Only what docker saved has links.
+    fn without_links(&self, saved: bool) -> Result<()> {
+        let Place::Archive(_, members) = &self.place else { return Ok(()) };
+        match members.links.keys().next().filter(|_| !saved) {
+            Some(member) => {
+                let member = hab_archive::shown(member.as_bytes());
+                Err(Error::Member { path: self.path.clone(), member, why: "that is a link" })
+            }
+            None => Ok(()),
+        }
     }
 
     /// What index.json lists, in its order.
@@ -61,12 +93,44 @@ impl Layout {
 
     /// The file of a digest; nothing of it is checked yet. `None` if there is none.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Part>> {
-        self.part(&format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()))
+        match self.docker.blob(self, digest)? {
+            Some(part) => Ok(Some(part)),
+            None => self.part(&format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())),
+        }
+    }
+
+    /// Whether it is one file.
+    pub(crate) fn is_archive(&self) -> bool {
+        matches!(self.place, Place::Archive(..))
+    }
+
+    /// A file that manifest.json names; in an archive a link may stand for it.
+    pub(crate) fn linked(&self, name: &str) -> Result<Option<Part>> {
+        match &self.place {
+            Place::Archive(file, members) => {
+                Ok(members.find(name).map(|(at, size)| Part::new(file.clone(), at, size)))
+            }
+            // Such a path could lead out of a folder.
+            Place::Folder(_) if name.starts_with('/') || name.split('/').any(|part| part == "..") => Ok(None),
+            Place::Folder(_) => self.part(name),
+        }
+    }
+
+    /// The same; it has to be there.
+    pub(crate) fn named(&self, name: &str) -> Result<Part> {
+        let shown = || hab_archive::shown(name.as_bytes());
+        self.linked(name)?
+            .ok_or_else(|| self.odd(format!("manifest.json names {}, which is not in it", shown())))
+    }
+
+    /// What is wrong with what docker saved.
+    pub(crate) fn odd(&self, why: String) -> Error {
+        Error::Docker { path: self.path.clone(), why }
     }
 
     fn document<T: serde::de::DeserializeOwned>(&self, name: &'static str, limit: u64) -> Result<T> {
         let part = self.part(name)?.ok_or_else(|| match name {
-            "oci-layout" => self.no("it has no file oci-layout"),
+            "oci-layout" => self.no("it has no file oci-layout, and it is no file that `docker save` writes"),
             _ => self.no("it has no file index.json"),
         })?;
         let bytes = self.whole(part, name, limit)?;
@@ -84,10 +148,10 @@ impl Layout {
         Ok(bytes)
     }
 
-    fn part(&self, name: &str) -> Result<Option<Part>> {
+    pub(crate) fn part(&self, name: &str) -> Result<Option<Part>> {
         match &self.place {
             Place::Archive(file, members) => {
-                Ok(members.get(name).map(|(at, size)| Part::new(file.clone(), *at, *size)))
+                Ok(members.files.get(name).map(|(at, size)| Part::new(file.clone(), *at, *size)))
             }
             Place::Folder(folder) => {
                 let path = self.path.join(name);

@@ -10,6 +10,7 @@
 
 mod archive;
 mod content;
+mod docker;
 mod entry;
 mod error;
 mod layout;
@@ -44,5 +45,5 @@ const DEPTH: usize = 16;
 /// The files of an archive in memory, each with its offset and size: for the fuzz target of `registry/fuzz` alone.
 #[doc(hidden)]
 pub fn members(bytes: &[u8]) -> Result<std::collections::BTreeMap<String, (u64, u64)>> {
-    archive::members(std::path::Path::new("archive"), bytes)
+    Ok(archive::members(std::path::Path::new("archive"), bytes)?.files)
 }

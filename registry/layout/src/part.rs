@@ -5,22 +5,38 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// The bytes of one file of a layout, wherever they lie: a file of its own, or a stretch of an archive.
+/// The bytes of one file of a layout, wherever they lie: a file of its own, a stretch of an archive, or memory.
 #[derive(Clone, Debug)]
 pub struct Part {
-    file: Arc<File>,
+    bytes: Bytes,
     at: u64,
     left: u64,
 }
 
+#[derive(Clone, Debug)]
+enum Bytes {
+    File(Arc<File>),
+    Memory(Arc<[u8]>),
+}
+
 impl Part {
     pub(crate) fn new(file: Arc<File>, at: u64, size: u64) -> Self {
-        Self { file, at, left: size }
+        Self { bytes: Bytes::File(file), at, left: size }
+    }
+
+    /// A manifest that was made here.
+    pub(crate) fn made(bytes: &Arc<[u8]>) -> Self {
+        Self { bytes: Bytes::Memory(Arc::clone(bytes)), at: 0, left: bytes.len() as u64 }
     }
 
     /// How many bytes are left to be read.
     pub fn size(&self) -> u64 {
         self.left
+    }
+
+    /// Where in the archive it begins: two parts of one archive that begin at one place are the same.
+    pub(crate) fn begins(&self) -> u64 {
+        self.at
     }
 }
 
@@ -31,7 +47,13 @@ impl Read for Part {
         if most == 0 {
             return Ok(0);
         }
-        let n = self.file.read_at(&mut buffer[..most], self.at)?;
+        let n = match &self.bytes {
+            Bytes::File(file) => file.read_at(&mut buffer[..most], self.at)?,
+            Bytes::Memory(bytes) => {
+                let at = usize::try_from(self.at).unwrap_or(usize::MAX);
+                bytes.get(at..).unwrap_or_default().read(&mut buffer[..most])?
+            }
+        };
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

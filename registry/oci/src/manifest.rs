@@ -18,6 +18,8 @@ pub mod media_type {
     pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
     /// An OCI image configuration.
     pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// A layer: tar, as it is.
+    pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// A layer: tar, compressed with gzip.
     pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
     /// A layer: tar, compressed with zstd.

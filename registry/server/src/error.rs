@@ -171,7 +171,9 @@ impl Error {
             StoreError::UploadUnknown(_) => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
             StoreError::UploadBusy(_) => (S::CONFLICT, code::BLOB_UPLOAD_INVALID),
             StoreError::NoSpace { .. } => (S::INSUFFICIENT_STORAGE, code::UNKNOWN),
-            StoreError::Collecting
+            // No client asks for more than a limit of ours: what is too large came here before the limit did.
+            StoreError::TooLarge { .. }
+            | StoreError::Collecting
             | StoreError::Io { .. }
             | StoreError::Damaged { .. }
             | StoreError::Mismatch { .. }

@@ -59,10 +59,12 @@ pub(crate) async fn get_through(
 
 /// Its bytes, checked.
 async fn read(registry: &Registry, found: ManifestRecord) -> Result<Answer, Error> {
-    let (blobs, digest) = (registry.store.blobs.clone(), found.digest.clone());
-    let bytes = blocking(move || match blobs.read(&digest)? {
-        Some(bytes) => Ok(bytes),
-        None => Err(hab_store::Error::Damaged { digest }),
+    let (blobs, digest, size) = (registry.store.blobs.clone(), found.digest.clone(), found.size);
+    // What the catalog says: a file of another size is damaged.
+    let bytes = blocking(move || match blobs.read(&digest, size) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) | Err(hab_store::Error::TooLarge { .. }) => Err(hab_store::Error::Damaged { digest }),
+        Err(other) => Err(other),
     })
     .await?;
     let mut headers = HeaderMap::new();

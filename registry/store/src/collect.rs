@@ -191,7 +191,7 @@ mod tests {
         store.catalog.link_blob(&repository, &digests[0], 5, 9).await.unwrap();
         drop(pin);
         assert_eq!(collecting.await.unwrap().unwrap().blobs, 1);
-        assert_eq!(store.blobs.read(&digests[0]).unwrap().unwrap(), b"named");
+        assert_eq!(store.blobs.read(&digests[0], 1 << 30).unwrap().unwrap(), b"named");
         assert_eq!(store.blobs.get(&digests[1]).unwrap(), None);
     }
 }

@@ -38,6 +38,16 @@ pub enum Error {
         /// What it has.
         found: u64,
     },
+    /// A document is larger than any of its kind may be. It was not read.
+    #[error("{digest} has {size} bytes: at most {limit} are read of a document of its kind")]
+    TooLarge {
+        /// The document.
+        digest: Digest,
+        /// What it has.
+        size: u64,
+        /// How much is read.
+        limit: u64,
+    },
     /// A manifest points at content that its repository does not hold.
     #[error("{wanted_by} needs the {} {digest}, which {repository} does not hold", kind.name())]
     Missing {
@@ -222,6 +232,7 @@ impl Error {
         match self {
             Self::WrongDigest { .. }
             | Self::WrongSize { .. }
+            | Self::TooLarge { .. }
             | Self::Missing { .. }
             | Self::NotStored { .. }
             | Self::NoRoot(_)

@@ -3,6 +3,10 @@
 use std::path::Path;
 
 use crate::cli::{Global, print_json, terminal};
+use crate::farm::{ImportWanted, Taken};
+
+/// How many names are shown of a list that a stranger made.
+const SHOWN: usize = 5;
 
 pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&Path>) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;
@@ -19,19 +23,59 @@ pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&
     if global.json { print_json(&exported) } else { Ok(()) }
 }
 
-pub fn import(global: &Global, file: &Path, strangers: bool) -> anyhow::Result<()> {
+pub fn import(global: &Global, file: &Path, wanted: &ImportWanted) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;
     // What is missing in the file is not fetched behind its back.
-    let farm = Global { offline: true, ..global.clone() }.open(terminal.clone())?;
-    let imported = farm.mirror_import(file, strangers)?;
+    let mut farm = Global { offline: true, ..global.clone() }.open(terminal.clone())?;
+    let imported = farm.mirror_import(file, wanted)?;
     terminal.finish();
-    for (project, synced) in &imported.projects {
-        let waits = match synced.frozen.len() {
-            0 => String::new(),
-            n => format!(", {n} waiting for `hab-build mirror accept`: {}", synced.frozen.join(", ")),
+    for (project, Taken { new, refs, synced }) in &imported.projects {
+        let waits = match synced.frozen.as_slice() {
+            [] => String::new(),
+            frozen => {
+                let more = if frozen.len() > SHOWN { " and others" } else { "" };
+                let shown = frozen[..frozen.len().min(SHOWN)].join(", ");
+                format!(", {} waiting for `hab-build mirror accept`: {shown}{more}", frozen.len())
+            }
         };
-        terminal::say(&format!("{project}: {} changes{waits}", synced.changes));
+        let what = match (new, synced.changes) {
+            (true, _) => format!("new here, with {refs} refs"),
+            (false, 1) => "1 change".to_owned(),
+            (false, changes) => format!("{changes} changes"),
+        };
+        terminal::say(&format!("{project}: {what}{waits}"));
     }
-    terminal::say(&format!("{} blobs, {} names", imported.blobs, imported.names));
+    if let Some(sentence) = left_out(&imported.strangers) {
+        terminal::say(&sentence);
+    }
+    let kept = imported.blobs - imported.nameless.blobs;
+    terminal::say(&format!(
+        "{kept} of {} files are kept, and {} names are new",
+        imported.blobs, imported.names
+    ));
+    if imported.nameless.blobs > 0 {
+        terminal::say(&format!(
+            "{} files of {} bytes are not kept, because nothing here names them; locks, projects and policies do, and so do \
+             --crates and --depends",
+            imported.nameless.blobs, imported.nameless.bytes
+        ));
+    }
     if global.json { print_json(&imported) } else { Ok(()) }
+}
+
+/// Projects of the file that nobody here knows.
+fn left_out(strangers: &[String]) -> Option<String> {
+    let first = strangers.first()?;
+    let way =
+        format!("`hab-build mirror add {first}` makes one, --new-projects takes the file's word for it");
+    Some(if strangers.len() == 1 {
+        format!("{first} is left out, because no project here has that name; {way}")
+    } else {
+        let more = if strangers.len() > SHOWN { " and others" } else { "" };
+        let shown = strangers[..strangers.len().min(SHOWN)].join(", ");
+        let count = strangers.len();
+        format!(
+            "{count} projects are left out, because no project here has their names: {shown}{more}; {way}"
+        )
+    })
 }

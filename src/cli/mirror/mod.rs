@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Global;
-use crate::farm::Quiet;
+use crate::farm::{ImportWanted, Quiet};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -87,6 +87,12 @@ enum What {
         /// Also projects that are not known here, with the addresses that the file gives them
         #[arg(long)]
         new_projects: bool,
+        /// Also the crates that this Cargo.lock names
+        #[arg(long, value_name = "CARGO.LOCK")]
+        crates: Vec<PathBuf>,
+        /// Also the sources of depends that this revision of a project names
+        #[arg(long, num_args = 2, value_names = ["PROJECT", "REVISION"])]
+        depends: Vec<String>,
     },
     /// Keep and serve every package, source and crate that a toolchain's or a recipe's lock names
     Packages,
@@ -130,7 +136,12 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::Verify { project, quick } => refs::verify(global, project.as_deref(), *quick),
         What::Gc { dry_run } => refs::gc(global, &quiet()?, *dry_run),
         What::Export { file, projects, since } => carry::export(global, file, projects, since.as_deref()),
-        What::Import { file, new_projects } => carry::import(global, file, *new_projects),
+        What::Import { file, new_projects, crates, depends } => {
+            // clap takes them two by two.
+            let depends = depends.chunks_exact(2).map(|two| (two[0].clone(), two[1].clone())).collect();
+            let wanted = ImportWanted { strangers: *new_projects, crates: crates.clone(), depends };
+            carry::import(global, file, &wanted)
+        }
         What::Packages => packages::run(global),
         What::Crates { locks } => packages::crates(global, locks),
         What::Release { project, versions } => archives::release(global, project, versions),

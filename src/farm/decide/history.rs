@@ -10,6 +10,8 @@ use crate::farm::{Farm, FarmError, open};
 
 /// Under which kind the catalog remembers how far a chain was verified.
 const CHAIN: &str = "chain-verified";
+/// The longest id of a commit, in bytes.
+const COMMIT: u64 = 64;
 
 impl Farm {
     /// Judges the history of `reference` in the repository at `path`; what was verified before under the same policy is
@@ -60,7 +62,7 @@ impl Farm {
         let Some(digest) = self.runtime.block_on(self.store.catalog.latest(CHAIN, fact))? else {
             return Ok(None);
         };
-        Ok(self.store.blobs.read(&digest)?.and_then(|bytes| String::from_utf8(bytes).ok()))
+        Ok(self.store.blobs.read(&digest, COMMIT)?.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 }
 

@@ -155,7 +155,7 @@ impl Farm {
             return Err(FarmError::Decided { refusal });
         }
         let decision = decision.again(&|digest| {
-            let bytes = self.store.blobs.read(digest).ok().flatten();
+            let bytes = self.store.blobs.read(digest, FILE).ok().flatten();
             bytes.ok_or_else(|| Refusal::NotListed {
                 what: digest.to_string(),
                 index: "this store".to_owned(),
@@ -176,7 +176,7 @@ impl Farm {
             return read(place, DECISION_SIZE);
         };
         let missing = || FarmError::Usage(format!("decision {digest} is not in this store"));
-        self.store.blobs.read(&digest)?.ok_or_else(missing)
+        self.store.blobs.read(&digest, DECISION_SIZE)?.ok_or_else(missing)
     }
 
     /// A repository: a path, or else the name of a project that is mirrored here.

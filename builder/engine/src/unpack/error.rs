@@ -76,15 +76,27 @@ pub enum UnpackError {
         /// What is wrong there.
         problem: &'static str,
     },
-    /// A tar header is malformed.
-    #[error("{archive}: not a valid tar at byte {offset}: {problem}")]
+    /// A tar header is malformed, or can be understood in two ways.
+    #[error("{archive}: not a valid tar at byte {offset}{}: {problem}", of(entry.as_deref()))]
     Tar {
         /// The archive's name.
         archive: String,
+        /// The entry's path, where it is known.
+        entry: Option<String>,
         /// Where in the uncompressed stream.
         offset: u64,
         /// What is wrong there.
         problem: &'static str,
+    },
+    /// One of the reader's own limits ([`hab_archive::Limits`]).
+    #[error("{archive}: refusing it{}: {exceeded}", of(entry.as_deref()))]
+    Limit {
+        /// The archive's name.
+        archive: String,
+        /// The entry's path, where it is known.
+        entry: Option<String>,
+        /// Which limit.
+        exceeded: hab_archive::Exceeded,
     },
     /// The archive holds no entry at all.
     #[error("{archive}: the archive is empty")]
@@ -194,6 +206,10 @@ pub enum NameProblem {
     Whiteout,
 }
 
+fn of(entry: Option<&str>) -> String {
+    entry.map_or_else(String::new, |entry| format!(", entry \"{entry}\""))
+}
+
 impl UnpackError {
     /// Whether the archive is to blame, rather than this machine (its disk, or a person who pressed Ctrl-C).
     pub fn is_archives_fault(&self) -> bool {
@@ -204,6 +220,7 @@ impl UnpackError {
             | Self::Format { .. }
             | Self::Deb { .. }
             | Self::Tar { .. }
+            | Self::Limit { .. }
             | Self::Empty { .. }
             | Self::Name { .. }
             | Self::ThroughLink { .. }

@@ -11,7 +11,6 @@
 //!
 //! Start reading at [`Options`], then `worker`.
 
-pub(crate) mod ar;
 mod claims;
 mod error;
 mod format;
@@ -19,10 +18,11 @@ mod name;
 mod order;
 mod packages;
 mod place;
-mod stream;
 #[cfg(test)]
 mod tests;
 mod worker;
+
+pub(crate) use hab_archive::ar;
 
 pub use error::{NameProblem, UnpackError};
 pub use format::{Compression, Format};
@@ -78,7 +78,8 @@ pub enum Special {
     Skip,
 }
 
-/// How much may be unpacked into a root by one call.
+/// How much may be unpacked into a root by one call. Whoever knows more of a source, a recipe's own limits for instance,
+/// sets less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of content, over all archives.
@@ -95,6 +96,16 @@ impl Default for Limits {
     /// Room for any toolchain that was seen (0.9 GB, 40 thousand entries), ten times over.
     fn default() -> Self {
         Self { bytes: 16 << 30, entries: 1_000_000, path: 1024, memory: 1 << 30 }
+    }
+}
+
+impl Limits {
+    /// What one of the archives may ask of the reader. Content is counted over all of them by `claims` as well; what a
+    /// decompressor gives besides are headers, padding and an end.
+    fn of_one(&self) -> hab_archive::Limits {
+        let decoded = self.bytes.saturating_add(self.entries.saturating_mul(2048)).saturating_add(1 << 20);
+        let (entries, entry, total) = (self.entries, self.bytes, self.bytes);
+        hab_archive::Limits { entries, entry, total, decoded, ..hab_archive::Limits::ORDINARY }
     }
 }
 

@@ -2,9 +2,7 @@
 //!
 //! tmpfs lists a directory by time of creation; ext4 by a hash that is salted for each filesystem.
 
-use std::io::Read;
-
-use super::stream::{Entry, Kind, Problem, Stream};
+use hab_archive::{Entry, Error, Kind, Source, Tar};
 
 /// In which order entries are created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,35 +23,23 @@ pub(super) type Kept = (Entry, Vec<u8>);
 
 /// Why entries were not collected.
 pub(super) enum Refused {
-    Problem(Problem),
+    Problem(Error),
     TooMuch,
     TooMany,
 }
 
 /// Reads every entry of the stream into memory, `memory` bytes and `entries` at most.
-pub(super) fn collect<R: Read>(
-    stream: &mut Stream<R>,
-    memory: u64,
-    entries: u64,
-) -> Result<Vec<Kept>, Refused> {
+pub(super) fn collect<S: Source>(tar: &mut Tar<S>, memory: u64, entries: u64) -> Result<Vec<Kept>, Refused> {
     /// What a header takes in memory, roughly: entries without content must count too.
     const HEADER: u64 = 256;
     let mut kept = Vec::new();
     let mut left = memory;
-    while let Some(entry) = stream.next().map_err(Refused::Problem)? {
+    while let Some(entry) = tar.next_entry().map_err(Refused::Problem)? {
         if kept.len() as u64 >= entries {
             return Err(Refused::TooMany);
         }
         left = left.checked_sub(entry.size.saturating_add(HEADER)).ok_or(Refused::TooMuch)?;
-        // Grown as content arrives: a header may declare more than there is.
-        let mut content = Vec::new();
-        let mut piece = [0; 16 * 1024];
-        loop {
-            match stream.read(&mut piece).map_err(Refused::Problem)? {
-                0 => break,
-                n => content.extend_from_slice(&piece[..n]),
-            }
-        }
+        let content = tar.whole(memory).map_err(Refused::Problem)?;
         kept.push((entry, content));
     }
     Ok(kept)
@@ -97,8 +83,15 @@ mod tests {
     use super::*;
 
     fn arranged(order: Order) -> String {
-        let entry =
-            |path: &str, kind| Entry { path: path.into(), kind, size: 0, mtime: 0, executable: false };
+        let entry = |path: &str, kind| Entry {
+            path: path.into(),
+            kind,
+            size: 0,
+            mtime: 0,
+            mode: 0o644,
+            header: 0,
+            offset: 0,
+        };
         let mut kept = vec![
             (entry("b", Kind::File), Vec::new()),
             (entry("h", Kind::HardLink(b"b".to_vec())), Vec::new()),

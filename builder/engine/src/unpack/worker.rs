@@ -1,16 +1,16 @@
 //! One archive's entries into the root.
 
-use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use hab_archive::{Entry, Error, Kind, Measure, Problem, Source, Tar};
 
 use super::claims::Claims;
 use super::format::{self, Format};
 use super::name::{MERGED, Rules};
 use super::order::{self, Order, Refused};
 use super::place::Placer;
-use super::stream::{Entry, Kind, Problem, Stream};
 use super::{NameProblem, Options, Special, UnpackError, shown};
 
 /// As much as fits a core's own cache: larger writes are not faster, smaller ones are more calls.
@@ -42,7 +42,8 @@ impl<'a> Job<'a> {
 
     /// Unpacks the archive with the number `archive`. `buffer` is reused from archive to archive.
     pub(super) fn unpack(self, archive: usize, path: &Path, buffer: &mut Vec<u8>) -> Result<(), UnpackError> {
-        let opened = format::open(self.claims.name(archive), path)?;
+        let limits = self.options.limits.of_one();
+        let opened = format::open(self.claims.name(archive), path, &limits)?;
         let rules = Rules {
             absolute: opened.format == Format::Deb,
             strip: self.options.strip_components,
@@ -53,40 +54,37 @@ impl<'a> Job<'a> {
         let placer = self.placer(archive);
         let mut worker = Worker { job: self, archive, placer, rules, compression: opened.compression };
         buffer.resize(BUFFER, 0);
-        worker.run(Stream::new(opened.tar), buffer)
+        worker.run(Tar::new(opened.tar, &limits), buffer)
     }
 }
 
 impl Worker<'_> {
-    fn run<R: Read>(&mut self, mut stream: Stream<R>, buffer: &mut [u8]) -> Result<(), UnpackError> {
+    fn run<S: Source>(&mut self, mut tar: Tar<S>, buffer: &mut [u8]) -> Result<(), UnpackError> {
         let mut entries = 0_u64;
         if self.job.options.order == Order::AsIs {
-            while let Some(entry) = stream.next().map_err(|p| self.problem(p))? {
+            while let Some(entry) = tar.next_entry().map_err(|e| self.problem(e))? {
                 entries += 1;
-                self.entry(&entry, buffer, &mut |b| stream.read(b))?;
+                self.entry(&entry, buffer, &mut |b| tar.read(b))?;
             }
         } else {
             let limits = &self.job.options.limits;
             let mut kept =
-                order::collect(&mut stream, limits.memory, limits.entries).map_err(|e| self.refused(e))?;
+                order::collect(&mut tar, limits.memory, limits.entries).map_err(|e| self.refused(e))?;
             order::arrange(&mut kept, self.job.options.order);
             for (entry, content) in kept {
                 entries += 1;
                 let mut content = content.as_slice();
-                self.entry(&entry, buffer, &mut |b| content.read(b).map_err(Problem::Read))?;
+                self.entry(&entry, buffer, &mut |b| Ok(taken(&mut content, b)))?;
             }
         }
         if entries == 0 {
             return Err(UnpackError::Empty { archive: self.name() });
         }
-        let mut rest = stream.into_rest();
         loop {
             self.cancelled()?;
-            match rest.read(buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => self.job.claims.count_bytes(self.archive, n as u64)?,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.problem(Problem::Read(e))),
+            match tar.rest(buffer).map_err(|e| self.problem(e))? {
+                0 => return Ok(()),
+                n => self.job.claims.count_bytes(self.archive, n as u64)?,
             }
         }
     }
@@ -95,7 +93,7 @@ impl Worker<'_> {
         &mut self,
         entry: &Entry,
         buffer: &mut [u8],
-        read: &mut dyn FnMut(&mut [u8]) -> Result<usize, Problem>,
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize, Error>,
     ) -> Result<(), UnpackError> {
         self.cancelled()?;
         self.job.claims.count_entry(self.archive)?;
@@ -122,9 +120,9 @@ impl Worker<'_> {
             }
             Kind::File => {}
         }
-        let mut sink = self.placer.file(&path, entry.mtime, entry.executable)?;
+        let mut sink = self.placer.file(&path, entry.mtime.max(0), entry.executable())?;
         loop {
-            match read(buffer).map_err(|p| self.problem(p))? {
+            match read(buffer).map_err(|e| self.problem(e))? {
                 0 => return self.placer.finish(sink, &path),
                 n => self.placer.write(&mut sink, &path, &buffer[..n])?,
             }
@@ -149,14 +147,19 @@ impl Worker<'_> {
         UnpackError::Name { archive: self.name(), entry: shown(entry), problem }
     }
 
-    fn problem(&self, problem: Problem) -> UnpackError {
-        let archive = self.name();
+    fn problem(&self, error: Error) -> UnpackError {
+        let (archive, limits) = (self.name(), &self.job.options.limits);
+        let Error { entry, offset, problem } = error;
         match problem {
             Problem::Truncated(inside) => UnpackError::Truncated { archive, inside },
-            Problem::Header(offset, problem) => UnpackError::Tar { archive, offset, problem },
-            Problem::Read(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                UnpackError::Truncated { archive, inside: "its compressed data" }
-            }
+            Problem::Malformed(problem) => UnpackError::Tar { archive, entry, offset, problem },
+            Problem::Exceeded(exceeded) => match exceeded.measure {
+                Measure::Entry | Measure::Total | Measure::Decoded => {
+                    UnpackError::TooManyBytes { archive, limit: limits.bytes }
+                }
+                Measure::Entries => UnpackError::TooManyEntries { archive, limit: limits.entries },
+                _ => UnpackError::Limit { archive, entry, exceeded },
+            },
             Problem::Read(source) => UnpackError::Decode { archive, format: self.compression, source },
         }
     }
@@ -169,6 +172,14 @@ impl Worker<'_> {
             Refused::TooMany => UnpackError::TooManyEntries { archive: self.name(), limit: limits.entries },
         }
     }
+}
+
+/// Content that is in memory, as [`Tar::read`] gives it.
+fn taken(content: &mut &[u8], buffer: &mut [u8]) -> usize {
+    let n = content.len().min(buffer.len());
+    buffer[..n].copy_from_slice(&content[..n]);
+    *content = &content[n..];
+    n
 }
 
 /// Whether a package brings the link that [`Options::merged_usr`] has made already. The path is rewritten by now.

@@ -24,6 +24,8 @@ use crate::registry::now;
 
 /// The most bytes of a signed payload; one has a few hundred.
 const PAYLOAD: u64 = 256 * 1024;
+/// The largest manifest that is looked through for signatures, in bytes.
+const CARRIER: u64 = 4 << 20;
 /// The most signatures that are weighed for one manifest.
 const SIGNATURES: usize = 100;
 /// The most manifests that carry signatures of one.
@@ -222,7 +224,7 @@ impl Remote {
         }
         // It may be signatures itself, of which nobody wanted the payloads yet.
         let (blobs, of) = (store.blobs.clone(), digest.clone());
-        if let Some(bytes) = blocking(move || blobs.read(&of)).await? {
+        if let Some(bytes) = blocking(move || carrier(&blobs, &of)).await? {
             match self.fetch_payloads(store, &bytes).await {
                 Ok(()) | Err(Error::BlobUnknown { .. }) => {}
                 Err(Error::Upstream { failure, .. }) => return Ok(Err(failure)),
@@ -311,6 +313,14 @@ fn is_carrier(artifact_type: Option<&str>) -> bool {
     artifact_type.is_some_and(|kind| SIGNATURE_TYPES.contains(&kind))
 }
 
+/// The bytes of a manifest that may carry signatures; one that is too large for that carries none.
+fn carrier(blobs: &hab_store::Blobs, digest: &Digest) -> hab_store::Result<Option<Vec<u8>>> {
+    match blobs.read(digest, CARRIER) {
+        Err(hab_store::Error::TooLarge { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// The signatures in a manifest of a repository, and whether it holds nothing else. What it names counts only where the
 /// repository holds it: somebody else's bytes decide nothing here.
 async fn carried(
@@ -319,7 +329,7 @@ async fn carried(
     manifest: &Digest,
 ) -> Result<(Vec<Signature>, bool), Error> {
     let (blobs, key) = (store.blobs.clone(), manifest.clone());
-    let Some(bytes) = blocking(move || blobs.read(&key)).await? else { return Ok((Vec::new(), false)) };
+    let Some(bytes) = blocking(move || carrier(&blobs, &key)).await? else { return Ok((Vec::new(), false)) };
     let Ok(carrier) = serde_json::from_slice::<Carrier>(&bytes) else { return Ok((Vec::new(), false)) };
     let alone = !carrier.layers.is_empty() && carrier.layers.iter().all(Layer::is_payload);
     let mut held = Vec::new();
@@ -334,7 +344,7 @@ async fn carried(
         for layer in held {
             // The file counts, not what the catalog says of it.
             if blobs.get(&layer.digest)?.is_some_and(|size| size <= PAYLOAD)
-                && let Some(payload) = blobs.read(&layer.digest)?
+                && let Some(payload) = blobs.read(&layer.digest, PAYLOAD)?
                 && let Some(signature) = layer.annotations.get(SIGNATURE)
             {
                 signatures.push(Signature { payload, signature: signature.clone() });

@@ -202,14 +202,14 @@ fn tags_are_whole(folder: &Path) -> usize {
             let reference = TagOrDigest::Digest(digest.clone());
             let found = store.catalog.manifest(&repository, &reference).await.unwrap();
             let found = found.unwrap_or_else(|| panic!("{digest} is missing"));
-            let bytes = store.blobs.read(&digest).unwrap().unwrap();
+            let bytes = store.blobs.read(&digest, 1 << 30).unwrap().unwrap();
             for edge in Outline::read(&found.media_type, &bytes).unwrap().edges {
                 if edge.kind == EdgeKind::Manifest {
                     waiting.push(edge.digest);
                 } else {
                     let size = store.catalog.blob(&repository, &edge.digest).await.unwrap();
                     assert_eq!(size, Some(edge.size), "{digest} lacks {}", edge.digest);
-                    assert!(store.blobs.read(&edge.digest).unwrap().is_some());
+                    assert!(store.blobs.read(&edge.digest, 1 << 30).unwrap().is_some());
                 }
             }
         }
@@ -229,7 +229,7 @@ fn check(folder: &Path, whole: &BTreeSet<Digest>) {
             let manifest = store.catalog.manifest(&repository, &reference).await.unwrap().is_some();
             let blob = store.catalog.blob(&repository, digest).await.unwrap().is_some();
             assert!(manifest || blob, "{digest} was served and is lost");
-            assert!(store.blobs.read(digest).unwrap().is_some());
+            assert!(store.blobs.read(digest, 1 << 30).unwrap().is_some());
         }
         let found = Scrub::new(store.clone(), None).pass(1).await.unwrap();
         assert!(found.damaged.is_empty() && found.missing.is_empty(), "{found:?}");

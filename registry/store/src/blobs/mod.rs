@@ -159,7 +159,10 @@ impl Blobs {
     }
 
     pub(crate) fn put_kept(&self, digest: &Digest, bytes: &[u8], keeping: Keeping) -> Result<()> {
-        let damaged = matches!(self.read(digest), Err(Error::Damaged { .. }));
+        let damaged = {
+            let kept = self.read(digest, bytes.len() as u64);
+            matches!(kept, Err(Error::Damaged { .. } | Error::TooLarge { .. }))
+        };
         let mut writer = self.writer_with(digest.algorithm())?;
         writer.add(bytes)?;
         writer.finish(Some(digest), keeping, damaged).map(|_| ())
@@ -188,11 +191,19 @@ impl Blobs {
         }
     }
 
-    /// A small document's bytes, checked against the digest; `None` if there is no such blob.
-    pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let Some(mut blob) = self.open_blob(digest)? else { return Ok(None) };
+    /// A document's bytes, checked against the digest; `None` if there is no such blob.
+    ///
+    /// One of more than `limit` bytes is [`Error::TooLarge`]: whoever put it here may be a stranger, and a digest says
+    /// nothing of a size.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(blob) = self.open_blob(digest)? else { return Ok(None) };
+        if blob.size > limit {
+            return Err(Error::TooLarge { digest: digest.clone(), size: blob.size, limit });
+        }
         let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
-        blob.file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path(digest)))?;
+        // A file that grows is damaged, and no reason to read on.
+        let mut file = blob.file.take(blob.size.saturating_add(1));
+        file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path(digest)))?;
         if Digest::of_with(digest.algorithm(), &bytes) == *digest {
             Ok(Some(bytes))
         } else {

@@ -42,6 +42,9 @@ impl Catalog {
     }
 }
 
+/// The largest manifest that is read again, in bytes: far more than any registry takes.
+const MANIFEST: u64 = 64 << 20;
+
 /// The blob that is missing, where the change cannot be made for want of it.
 async fn apply(tx: &mut Tx, change: &Change, at: i64, blobs: &Blobs) -> Result<Option<Digest>> {
     match change {
@@ -94,9 +97,9 @@ async fn manifest(
     at: i64,
     blobs: &Blobs,
 ) -> Result<Option<Digest>> {
-    let bytes = match blobs.read(digest) {
+    let bytes = match blobs.read(digest, MANIFEST) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) | Err(Error::Damaged { .. }) => return Ok(Some(digest.clone())),
+        Ok(None) | Err(Error::Damaged { .. } | Error::TooLarge { .. }) => return Ok(Some(digest.clone())),
         Err(e) => return Err(e),
     };
     let read = NewManifest { digest: digest.clone(), media_type: media_type.to_owned(), bytes };

@@ -84,7 +84,7 @@ fn many_writers_of_one_blob_leave_one_whole_blob() {
             });
         }
     });
-    assert_eq!(blobs.read(&Digest::of(&bytes)).unwrap().unwrap(), bytes);
+    assert_eq!(blobs.read(&Digest::of(&bytes), 1 << 30).unwrap().unwrap(), bytes);
     assert_eq!(files(folder.path()).len(), 1);
 }
 
@@ -99,9 +99,9 @@ fn a_blob_that_is_there_is_kept_and_one_that_was_cut_is_written_again() {
 
     std::fs::remove_file(blobs.path(&digest)).unwrap();
     std::fs::write(blobs.path(&digest), "ab").unwrap();
-    assert!(matches!(blobs.read(&digest), Err(Error::Damaged { .. })));
+    assert!(matches!(blobs.read(&digest, 1 << 30), Err(Error::Damaged { .. })));
     blobs.put(b"abc").unwrap();
-    assert_eq!(blobs.read(&digest).unwrap().unwrap(), b"abc");
+    assert_eq!(blobs.read(&digest, 1 << 30).unwrap().unwrap(), b"abc");
     assert!(blobs.remove(&digest).unwrap() && !blobs.remove(&digest).unwrap());
 }
 
@@ -171,7 +171,24 @@ proptest! {
         }
         let (digest, size) = writer.commit(Some(&Digest::of(&whole))).unwrap();
         prop_assert_eq!(size, whole.len() as u64);
-        prop_assert_eq!(blobs.read(&digest).unwrap().unwrap(), whole);
+        prop_assert_eq!(blobs.read(&digest, 1 << 30).unwrap().unwrap(), whole);
         prop_assert!(blobs.path(&digest).starts_with(folder.path().join("blobs")));
     }
+}
+
+#[test]
+fn a_document_is_not_read_beyond_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let digest = blobs.put(&[7; 1000]).unwrap();
+    assert_eq!(blobs.read(&digest, 1000).unwrap().unwrap().len(), 1000);
+    let error = blobs.read(&digest, 999).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size: 1000, limit: 999, .. }), "{error}");
+    assert!(error.to_string().contains("has 1000 bytes: at most 999 are read"), "{error}");
+    // Nor is one that became larger than its bytes ever were: it is written anew.
+    let path = blobs.path(&digest);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    blobs.put(&[7; 1000]).unwrap();
+    assert_eq!(blobs.read(&digest, 1000).unwrap().unwrap(), [7; 1000]);
 }

@@ -91,7 +91,7 @@ async fn what_lost_its_last_tag_stays_for_the_grace_period_and_goes_after_it() {
     }
     let found = store.catalog.manifest(&repository(), &by_tag("latest")).await.unwrap().unwrap();
     assert_eq!(found.digest, *new.digest());
-    assert_eq!(store.blobs.read(&Digest::of(&new.layer)).unwrap().unwrap(), new.layer);
+    assert_eq!(store.blobs.read(&Digest::of(&new.layer), 1 << 30).unwrap().unwrap(), new.layer);
     let refused = store.catalog.rollback_tag(&repository(), &tag("latest"), &back, 9_999).await;
     assert!(matches!(refused, Err(Error::NotHeld { .. })), "{refused:?}");
 }
@@ -149,7 +149,7 @@ async fn what_somebody_else_keeps_is_never_removed_whoever_was_first() {
     assert_eq!(store.would_collect(&rules(), 5_000).await.unwrap(), Collected::default());
     assert_eq!(store.collect(&rules(), 5_000).await.unwrap(), Collected::default());
     for bytes in [before, after, named] {
-        assert_eq!(store.blobs.read(&Digest::of(&bytes)).unwrap().unwrap(), bytes);
+        assert_eq!(store.blobs.read(&Digest::of(&bytes), 1 << 30).unwrap().unwrap(), bytes);
     }
 }
 
@@ -223,7 +223,7 @@ async fn who_was_told_that_a_blob_is_there_is_told_when_it_is_gone() {
     let told = store.publish(publication).await.unwrap_err();
     assert!(matches!(told, Error::Missing { .. }), "{told:?}");
     push(store, &image, &["v1"], 5_001).await.unwrap();
-    assert_eq!(store.blobs.read(&Digest::of(&image.layer)).unwrap().unwrap(), image.layer);
+    assert_eq!(store.blobs.read(&Digest::of(&image.layer), 1 << 30).unwrap().unwrap(), image.layer);
 }
 
 #[tokio::test]
@@ -376,7 +376,7 @@ async fn what_a_killed_collection_doomed_goes_with_the_next_unless_it_was_pushed
     assert_eq!((would.blobs, would.bytes), (1, gone.len() as u64));
     assert_eq!(store.collect(&rules(), 5_001).await.unwrap(), would);
     assert_eq!(store.blobs.get(&Digest::of(&gone)).unwrap(), None);
-    assert_eq!(store.blobs.read(&Digest::of(&back)).unwrap().unwrap(), back);
+    assert_eq!(store.blobs.read(&Digest::of(&back), 1 << 30).unwrap().unwrap(), back);
 }
 
 /// 20,000 manifests in one repository: images, every second one of them also in an index, every fourth tagged.

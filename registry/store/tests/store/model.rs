@@ -440,12 +440,12 @@ async fn push_and_delete(store: &Store, pusher: usize) -> usize {
             store.catalog.manifest(&crate::harness::repository(), &crate::harness::by_tag(&own)).await;
         let found = found.unwrap().unwrap();
         assert_eq!(&found.digest, image.digest());
-        assert_eq!(store.blobs.read(&found.digest).unwrap().unwrap(), image.manifest.bytes);
+        assert_eq!(store.blobs.read(&found.digest, 1 << 30).unwrap().unwrap(), image.manifest.bytes);
         for bytes in [&image.config, &image.layer] {
             let digest = Digest::of(bytes);
             let member = store.catalog.blob(&crate::harness::repository(), &digest).await.unwrap();
             assert_eq!(member, Some(bytes.len() as u64));
-            assert_eq!(&store.blobs.read(&digest).unwrap().unwrap(), bytes);
+            assert_eq!(&store.blobs.read(&digest, 1 << 30).unwrap().unwrap(), bytes);
         }
         if round % 2 == 0 {
             store.catalog.delete_tag(&crate::harness::repository(), &tag(&own), 0).await.unwrap();

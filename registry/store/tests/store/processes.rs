@@ -106,9 +106,9 @@ async fn whenever_a_publisher_is_killed_everything_that_is_served_is_whole() {
 async fn whole(store: &Store, digest: &Digest) {
     let reference = TagOrDigest::Digest(digest.clone());
     let found = store.catalog.manifest(&repository(), &reference).await.unwrap().unwrap();
-    let bytes = store.blobs.read(&found.digest).unwrap().unwrap();
+    let bytes = store.blobs.read(&found.digest, 1 << 30).unwrap().unwrap();
     for edge in hab_oci::Outline::read(&found.media_type, &bytes).unwrap().edges {
         assert_eq!(store.catalog.blob(&repository(), &edge.digest).await.unwrap(), Some(edge.size));
-        assert_eq!(store.blobs.read(&edge.digest).unwrap().unwrap().len() as u64, edge.size);
+        assert_eq!(store.blobs.read(&edge.digest, 1 << 30).unwrap().unwrap().len() as u64, edge.size);
     }
 }

@@ -17,7 +17,7 @@ async fn what_was_published_is_found_by_tag_and_by_digest() {
         assert_eq!(found.media_type, media_type::IMAGE_MANIFEST);
         assert_eq!(found.size, image.manifest.bytes.len() as u64);
     }
-    assert_eq!(world.store.blobs.read(image.digest()).unwrap().unwrap(), image.manifest.bytes);
+    assert_eq!(world.store.blobs.read(image.digest(), 1 << 30).unwrap().unwrap(), image.manifest.bytes);
     let layer = Digest::of(&image.layer);
     assert_eq!(catalog.blob(&repository(), &layer).await.unwrap(), Some(image.layer.len() as u64));
 }

@@ -45,7 +45,7 @@ async fn a_damaged_blob_is_set_aside_and_unknown_until_it_is_pushed_again() {
     assert_eq!(pass(&world).await.damaged, [], "what is known is not news");
     push_blob(store, &image.layer, 3).await.unwrap();
     assert_eq!(store.catalog.blob(&repository(), &layer).await.unwrap(), Some(image.layer.len() as u64));
-    assert_eq!(store.blobs.read(&layer).unwrap().unwrap(), image.layer);
+    assert_eq!(store.blobs.read(&layer, 1 << 30).unwrap().unwrap(), image.layer);
     assert_eq!(pass(&world).await.damaged, []);
 }
 
@@ -59,7 +59,7 @@ async fn a_damaged_manifest_is_unknown_so_that_clients_push_it_again() {
     assert!(!has(&world.store, image.digest()).await);
     push(&world.store, &image, &["v1"], 2).await.unwrap();
     assert!(has(&world.store, image.digest()).await);
-    assert_eq!(world.store.blobs.read(image.digest()).unwrap().unwrap(), image.manifest.bytes);
+    assert_eq!(world.store.blobs.read(image.digest(), 1 << 30).unwrap().unwrap(), image.manifest.bytes);
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn what_was_kept_for_good_still_is_when_a_push_mends_it() {
     assert_eq!(store.blobs.get(&digest).unwrap(), None);
     push_blob(store, b"evidence of a decision", 1).await.unwrap();
     store.collect(&rules(), 9_000).await.unwrap();
-    assert_eq!(store.blobs.read(&digest).unwrap().unwrap(), b"evidence of a decision");
+    assert_eq!(store.blobs.read(&digest, 1 << 30).unwrap().unwrap(), b"evidence of a decision");
 }
 
 struct Upstream {

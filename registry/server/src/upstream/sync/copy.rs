@@ -176,8 +176,8 @@ impl<'a> Copy<'a> {
         if let TagOrDigest::Digest(_) = &reference
             && let Some(found) = self.store.catalog.manifest(&self.remote.local, &reference).await?
         {
-            let (blobs, key) = (self.store.blobs.clone(), found.digest.clone());
-            if let Ok(Some(bytes)) = blocking(move || blobs.read(&key)).await {
+            let (blobs, key, size) = (self.store.blobs.clone(), found.digest.clone(), found.size);
+            if let Ok(Some(bytes)) = blocking(move || blobs.read(&key, size)).await {
                 let (digest, media_type) = (found.digest, found.media_type);
                 return Ok((NewManifest { digest, media_type, bytes }, false));
             }

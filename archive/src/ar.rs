@@ -1,24 +1,22 @@
 //! The headers of `ar` archives, as far as `.deb` files (deb(5)) and static libraries need them.
-//!
-//! The `ar` crate is not used for reading: it allocates whatever length a name table declares.
 
 /// What every `ar` archive begins with.
-pub(crate) const MAGIC: &[u8; 8] = b"!<arch>\n";
+pub const MAGIC: &[u8; 8] = b"!<arch>\n";
 /// The length of a member's header.
-pub(crate) const HEADER: usize = 60;
+pub const HEADER: usize = 60;
 
 /// A member's header.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Member {
+pub struct Member {
     /// The name as written, without its padding; GNU's trailing `/` is kept.
-    pub(crate) name: String,
+    pub name: String,
     /// The length of the content, without the byte that pads it to an even offset.
-    pub(crate) size: u64,
+    pub size: u64,
 }
 
 impl Member {
     /// Parses a header, or says what is wrong with it.
-    pub(crate) fn parse(header: &[u8; HEADER]) -> Result<Self, &'static str> {
+    pub fn parse(header: &[u8; HEADER]) -> Result<Self, &'static str> {
         if header[58..] != *b"`\n" {
             return Err("a member's header does not end as it must");
         }
@@ -33,7 +31,7 @@ impl Member {
     }
 
     /// Where the next header begins, when this member's content begins at `content`.
-    pub(crate) fn next(&self, content: u64) -> u64 {
+    pub fn next(&self, content: u64) -> u64 {
         content + self.size + self.size % 2
     }
 }
