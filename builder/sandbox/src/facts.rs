@@ -15,16 +15,12 @@ use rustix::mount::{
     fsopen,
 };
 
-use crate::machine::Kernel;
 use crate::mounts::{attach, clone_mount, restrict};
 use crate::places::Clock;
 use crate::spec::Spec;
 
 /// Random, and another at each reading; programs take names from it.
 const UUID: &str = "kernel/random/uuid";
-
-/// What is said to be there where the run has no limit, in bytes.
-const MEMORY: u64 = 4 << 30;
 
 /// The kernel's `/proc`, not yet in its place.
 pub(crate) struct Proc {
@@ -74,13 +70,13 @@ pub(crate) struct Facts {
 impl Facts {
     /// Writes them into the new folder `folder`, as old as the root.
     pub(crate) fn lay_out(spec: &Spec, folder: &Path, clock: &Clock) -> io::Result<Self> {
-        let Spec { machine, hostname, limits, .. } = spec;
-        let kernel = Kernel::running();
+        let Spec { machine, hostname, .. } = spec;
+        let identity = machine.identity(hostname);
         let settings = folder.join("sys");
         fs::create_dir_all(&settings)?;
-        write_all(&settings, machine.settings(&kernel, hostname), clock)?;
+        write_all(&settings, machine.settings(&identity), clock)?;
         write_all(&settings, vec![(UUID, String::new())], clock)?;
-        let files = machine.files(&kernel, limits.memory.unwrap_or(MEMORY));
+        let files = machine.files(&identity, spec.memory_shown());
         let mut names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
         write_all(folder, files, clock)?;
         names.push("sys");

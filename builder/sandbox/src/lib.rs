@@ -41,6 +41,7 @@
 //! Memory that no process maps (a memory file that is only written, System V segments) and, for a
 //! normal user, disk space below folders that the command made unreadable.
 
+mod answers;
 mod devices;
 mod disk;
 mod error;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Machine {
     /// How many processors there are, 1 to [`Machine::MOST_PROCESSORS`]. How many work for the command is the host's
-    /// affair, and sched_getaffinity(2) tells that.
+    /// affair.
     pub processors: u32,
     /// Which of the two machines: everything that can differ between them does.
     pub other: bool,
@@ -20,18 +20,23 @@ impl Default for Machine {
     }
 }
 
-/// How the kernel calls itself: uname(2) says the same, so there is nothing to be made up.
-pub(crate) struct Kernel {
-    pub release: String,
-    pub version: String,
+/// What uname(2) says, which is what `/proc` says.
+pub(crate) struct Identity {
+    pub hostname: String,
+    pub release: &'static str,
+    pub version: &'static str,
 }
 
-impl Kernel {
-    /// As uname(2) answers this process.
-    pub(crate) fn running() -> Self {
-        let names = rustix::system::uname();
-        let text = |name: &std::ffi::CStr| name.to_string_lossy().into_owned();
-        Self { release: text(names.release()), version: text(names.version()) }
+impl Identity {
+    /// `struct utsname`.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        const LENGTH: usize = 65;
+        let fields =
+            ["Linux", &self.hostname, self.release, self.version, std::env::consts::ARCH, "(none)"];
+        let padded = fields.iter().flat_map(|text| {
+            text.bytes().take(LENGTH - 1).chain(std::iter::repeat(0)).take(LENGTH)
+        });
+        padded.collect()
     }
 }
 
@@ -42,12 +47,40 @@ impl Machine {
     /// As many as a set of processors holds in the C library (`CPU_SETSIZE`).
     pub const MOST_PROCESSORS: u32 = 1024;
 
+    /// The oldest kernels that the sandbox works with: no program finds something missing that they are said to have.
+    pub(crate) fn identity(&self, hostname: &str) -> Identity {
+        let (release, version) = self.pick(("5.11.0", "#1 SMP"), ("5.12.0", "#2 SMP"));
+        Identity { hostname: hostname.to_owned(), release, version }
+    }
+
+    /// In bytes.
+    fn memory(&self, limit: u64) -> u64 {
+        limit + self.pick(0, limit / 16)
+    }
+
+    /// `struct sysinfo` of a 64-bit kernel.
+    pub(crate) fn sysinfo(&self, limit: u64) -> Vec<u8> {
+        let total = self.memory(limit);
+        let (uptime, procs) = self.pick((1000, 64_u64), (777_777, 65));
+        let words = [uptime, 0, 0, 0, total, total - total / 8, 0, 0, 0, 0, procs, 0, 0, 1];
+        words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect()
+    }
+
+    /// The set of processors, as sched_getaffinity(2) writes it.
+    pub(crate) fn processor_set(&self) -> Vec<u8> {
+        let mut set = vec![0; self.processors.div_ceil(64) as usize * 8];
+        for processor in 0..self.processors as usize {
+            set[processor / 8] |= 1 << (processor % 8);
+        }
+        set
+    }
+
     fn pick<T>(&self, one: T, other: T) -> T {
         if self.other { other } else { one }
     }
 
     /// Every file of `/proc` that is not a process's, but `sys`. `memory` is in bytes.
-    pub(crate) fn files(&self, kernel: &Kernel, memory: u64) -> Vec<File> {
+    pub(crate) fn files(&self, kernel: &Identity, memory: u64) -> Vec<File> {
         vec![
             ("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned()),
             ("cmdline", String::new()),
@@ -64,7 +97,7 @@ impl Machine {
     }
 
     /// Every file of `/proc/sys`. What does not differ between the machines is a default of the kernel's.
-    pub(crate) fn settings(&self, kernel: &Kernel, hostname: &str) -> Vec<File> {
+    pub(crate) fn settings(&self, kernel: &Identity) -> Vec<File> {
         let boot = self.pick("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222");
         let line = |text: &str| format!("{text}\n");
         vec![
@@ -76,9 +109,9 @@ impl Machine {
             ("kernel/cap_last_cap", line("40")),
             ("kernel/core_pattern", line("core")),
             ("kernel/domainname", line("(none)")),
-            ("kernel/hostname", line(hostname)),
+            ("kernel/hostname", line(&kernel.hostname)),
             ("kernel/ngroups_max", line("65536")),
-            ("kernel/osrelease", line(&kernel.release)),
+            ("kernel/osrelease", line(kernel.release)),
             ("kernel/ostype", line("Linux")),
             ("kernel/overflowgid", line("65534")),
             ("kernel/overflowuid", line("65534")),
@@ -90,7 +123,7 @@ impl Machine {
             ("kernel/shmmax", line("18446744073692774399")),
             ("kernel/shmmni", line("4096")),
             ("kernel/threads-max", line(self.pick("100000", "200000"))),
-            ("kernel/version", line(&kernel.version)),
+            ("kernel/version", line(kernel.version)),
             ("net/core/somaxconn", line("4096")),
             ("vm/max_map_count", line("65530")),
             ("vm/mmap_min_addr", line("65536")),
@@ -132,7 +165,7 @@ impl Machine {
     }
 
     fn meminfo(&self, memory: u64) -> String {
-        let total = (memory >> 10) + self.pick(0, memory >> 14);
+        let total = self.memory(memory) >> 10;
         let free = total - total / 8;
         let lines = [
             ("MemTotal", total),
@@ -178,12 +211,12 @@ const MOUNTS: &str = "overlay / overlay rw,nosuid,nodev 0 0\nproc /proc proc rw,
 
 #[cfg(test)]
 mod tests {
-    use super::{Kernel, Machine};
+    use super::Machine;
 
     fn files(machine: &Machine) -> Vec<super::File> {
-        let kernel = Kernel { release: "1".to_owned(), version: "2".to_owned() };
-        let mut all = machine.files(&kernel, 4 << 30);
-        all.extend(machine.settings(&kernel, "hab"));
+        let identity = machine.identity("hab");
+        let mut all = machine.files(&identity, 4 << 30);
+        all.extend(machine.settings(&identity));
         all
     }
 
@@ -192,9 +225,27 @@ mod tests {
         let one = files(&Machine { processors: 2, other: false });
         let other = files(&Machine { processors: 2, other: true });
         let differing: Vec<_> = one.iter().zip(&other).filter(|(a, b)| a != b).map(|(a, _)| a.0).collect();
-        let expected =
-            ["cpuinfo", "loadavg", "meminfo", "stat", "uptime", "kernel/random/boot_id", "kernel/threads-max"];
+        let expected = [
+            "cpuinfo",
+            "loadavg",
+            "meminfo",
+            "stat",
+            "uptime",
+            "version",
+            "kernel/osrelease",
+            "kernel/random/boot_id",
+            "kernel/threads-max",
+            "kernel/version",
+        ];
         assert_eq!(differing, expected);
+    }
+
+    #[test]
+    fn answers_have_the_sizes_of_the_kernels_structures() {
+        let machine = Machine { processors: 65, other: true };
+        assert_eq!(machine.identity("hab").bytes().len(), size_of::<libc::utsname>());
+        assert_eq!(machine.sysinfo(1 << 30).len(), size_of::<libc::sysinfo>());
+        assert_eq!(machine.processor_set(), [[0xff; 8], [1, 0, 0, 0, 0, 0, 0, 0]].concat());
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Spec {
         }
     }
 
+    /// How much memory the command is told there is, in bytes: what it may use, and 4 GiB where there is no limit.
+    pub(crate) fn memory_shown(&self) -> u64 {
+        self.limits.memory.unwrap_or(4 << 30)
+    }
+
     /// The variables the command sees: the fixed ones, then the spec's.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         let fixed = [

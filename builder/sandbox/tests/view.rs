@@ -187,3 +187,104 @@ fn device_nodes_are_as_old_as_the_root_where_root_can_make_them() {
     assert_eq!(seen, format!("{ROOT_TIME} 1:3 /dev/null\n{ROOT_TIME} 1:9 /dev/urandom\n3\n"));
     assert_ne!(fs::metadata("/dev/null").unwrap().mtime(), i64::try_from(ROOT_TIME).unwrap());
 }
+
+/// Perl that prints what the calls answer: number and address as they are on this architecture.
+fn calls(script: &str) -> String {
+    let (uname, sysinfo, affinity) = if cfg!(target_arch = "x86_64") { (63, 99, 204) } else { (160, 179, 123) };
+    format!("perl -e '$U={uname}; $S={sysinfo}; $A={affinity}; {script}'")
+}
+
+#[test]
+fn system_calls_describe_the_machine_of_proc() {
+    let script = calls(
+        "$b = \"\\0\" x 112; syscall($S, $b) and die \"$!\"; ($up, @r) = unpack(\"Q*\", $b); print \"$up $r[3] \", $r[9] & 65535, \"\\n\"; \
+         $b = \"\\0\" x 128; $n = syscall($A, 0, 128, $b); print unpack(\"%32b*\", substr $b, 0, $n), \"\\n\"; \
+         $b = \"\\0\" x 390; syscall($U, $b) and die \"$!\"; print join(\"|\", unpack(\"(Z65)6\", $b)), \"\\n\";",
+    );
+    each_caller(|world| {
+        let world = world.with(|spec| spec.limits.memory = Some(256 << 20));
+        let machine = std::env::consts::ARCH;
+        let seen = world.prints(&format!("{script}; cat /proc/sys/kernel/osrelease; cat /proc/version; uname -n; uname -r"));
+        assert_eq!(
+            seen,
+            format!(
+                "1000 {} 64\n2\nLinux|hab|5.11.0|#1 SMP|{machine}|(none)\n5.11.0\nLinux version 5.11.0 (hab@hab) #1 SMP\nhab\n5.11.0\n",
+                256 << 20
+            )
+        );
+        let other = in_other(world).prints(&script);
+        assert_eq!(
+            other,
+            format!("777777 {} 65\n3\nLinux|hab|5.12.0|#2 SMP|{machine}|(none)\n", (256 << 20) + (16 << 20))
+        );
+    });
+}
+
+#[test]
+fn a_call_with_a_bad_address_gets_the_kernels_own_answer() {
+    each_caller(|world| {
+        let seen = world.prints(&calls(
+            "for $c ([$U, 8], [$S, 8], [$A, 0, 128, 8], [$A, 0, 3, 8], [$A, 0, 0, 8]) \
+             { $! = 0; $r = syscall($c->[0], @$c[1..$#$c]); print \"$r \", $! + 0, \"\\n\"; }",
+        ));
+        assert_eq!(seen, "-1 14\n-1 14\n-1 14\n-1 22\n-1 22\n");
+    });
+}
+
+#[test]
+fn many_processes_at_a_time_get_their_answers() {
+    each_caller(|world| {
+        let seen = world.prints(
+            "for n in 1 2 3 4 5 6 7 8; do (for m in 1 2 3 4 5 6 7 8 9 10; do uname -r; done) & done; wait",
+        );
+        assert_eq!(seen, "5.11.0\n".repeat(80));
+    });
+}
+
+#[test]
+fn the_callers_resource_limits_are_not_those_of_the_command() {
+    each_caller(|world| {
+        let show = "bash -c 'ulimit -H -l -i -q -e -r -v -d -m -t'";
+        let world = world.script(show);
+        let program = world.program(&[]);
+        let mut shell = std::process::Command::new("/bin/bash");
+        shell.args(["-c", "ulimit -S -l 64; ulimit -S -q 1000; ulimit -S -v 90000000; exec \"$@\"", "sh"]);
+        shell.arg(program.get_program()).args(program.get_args());
+        if world.caller == support::Caller::Normal {
+            use std::os::unix::process::CommandExt;
+            shell.uid(world.uid()).gid(world.uid());
+        }
+        let changed = world.finish(&shell.output().unwrap());
+        assert_eq!(changed.status, 0, "{}", changed.stderr);
+        assert_eq!(changed.stdout, world.run().stdout);
+    });
+}
+
+#[test]
+fn numbers_of_namespaces_and_devices_are_others_in_the_other_run() {
+    let script = "for n in mnt uts ipc pid net cgroup; do readlink /proc/self/ns/$n; done; stat -c %d / /dev /tmp";
+    each_caller(|world| {
+        // The numbers are those that are free, so what else goes on here can bring one back.
+        let all_differ = || {
+            let first = world.prints_on(Machine::default(), script);
+            let other = world.prints_on(Machine { other: true, ..Machine::default() }, script);
+            first.lines().zip(other.lines()).all(|(one, other)| one != other)
+        };
+        assert!((0..20).any(|_| all_differ()));
+    });
+}
+
+#[test]
+fn the_decoy_of_the_other_run_ends_with_it() {
+    each_caller(|world| {
+        let world = in_other(world).script("true");
+        assert_eq!(world.run().status, 0);
+        let marker = world.path("hab-sandbox").display().to_string();
+        support::eventually("no process of the run is left", || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            !processes.into_iter().any(|process| {
+                fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe.display().to_string().contains(&marker))
+            })
+        });
+    });
+}
