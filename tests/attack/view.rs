@@ -17,7 +17,8 @@ fn fact(world: &World, built: &Outcome) -> String {
     let outputs = built.json["platforms"][0]["outputs"].to_string();
     assert!(outputs.contains("etc/fact"), "{outputs}");
     // The outputs are in a layer, compressed; the script prints them too, and what it prints is kept as it is.
-    let log = built.json["platforms"][0]["runs"]["logs"][0].as_str().unwrap().parse::<hab_oci::Digest>().unwrap();
+    let log =
+        built.json["platforms"][0]["runs"]["logs"][0].as_str().unwrap().parse::<hab_oci::Digest>().unwrap();
     let hex = log.hex();
     fs::read_to_string(world.path(&format!("data/blobs/sha256/{}/{hex}", &hex[..2]))).unwrap()
 }
@@ -62,7 +63,10 @@ fn nothing_that_names_this_machine_is_below_proc_or_sys() {
     let seen = fact(&world, &built);
     for file in ["/proc/modules", "/proc/partitions", "/proc/cmdline"] {
         let host = fs::read_to_string(file).unwrap_or_default();
-        assert!(host.lines().filter(|line| line.len() > 20).all(|line| !seen.contains(line)), "{file}: {seen}");
+        assert!(
+            host.lines().filter(|line| line.len() > 20).all(|line| !seen.contains(line)),
+            "{file}: {seen}"
+        );
     }
     assert!(!seen.contains("lowerdir") && !seen.contains("/builds/"), "{seen}");
 }
@@ -71,7 +75,7 @@ fn nothing_that_names_this_machine_is_below_proc_or_sys() {
 fn two_machines_of_different_names_and_disks_get_the_same_index() {
     let world = World::new();
     let script = "cat /proc/filesystems /proc/mounts /proc/cgroups /proc/swaps /proc/sys/vm/* /proc/sys/fs/* \
-                  /proc/sys/kernel/hostname /proc/sys/kernel/ostype; ls -l --time=mtime --full-time /usr/bin/cat";
+                  /proc/sys/kernel/hostname /proc/sys/kernel/ostype; ls -l --full-time /usr/bin/cat";
     let first = build(&world, script).good().index();
     let other = world.run("elsewhere/data", &["hello", "--platform", "linux/amd64", "--json"]).good();
     assert_eq!(other.index(), first);
@@ -111,7 +115,12 @@ fn a_toolchain_that_was_changed_is_set_aside_said_and_made_anew() {
         let mut bytes = fs::read(&tool).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&tool, bytes).unwrap();
-        fs::File::options().write(true).open(&tool).unwrap().set_modified(before.modified().unwrap()).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&tool)
+            .unwrap()
+            .set_modified(before.modified().unwrap())
+            .unwrap();
         world.recipe("hello", &format!("{GOOD}# {at}\n"));
         let built = world.build("data", "hello").good();
         assert_eq!(built.index(), index);
@@ -152,7 +161,12 @@ fn a_data_folder_of_a_user_works_for_root_too_and_the_other_way_round_it_is_said
         use std::os::unix::process::CommandExt as _;
         let given = world.command(data, &["hello", "--platform", "linux/amd64", "--json"]);
         let mut command = std::process::Command::new(&program);
-        command.args(given.get_args()).env("NO_COLOR", "1").env("HOME", world.folder.path()).uid(USER).gid(USER);
+        command
+            .args(given.get_args())
+            .env("NO_COLOR", "1")
+            .env("HOME", world.folder.path())
+            .uid(USER)
+            .gid(USER);
         Outcome::of(&command.output().unwrap())
     };
     fs::create_dir(world.path("data")).unwrap();

@@ -173,7 +173,10 @@ fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Spec {
             file_size: Some(limits.disk_mib << 20),
             ..Limits::default()
         },
-        ..Spec::new(if how.other { given.root.second() } else { given.root.first() }, ["bash", "-euc", &command])
+        ..Spec::new(
+            if how.other { given.root.second() } else { given.root.first() },
+            ["bash", "-euc", &command],
+        )
     }
 }
 

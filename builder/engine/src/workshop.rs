@@ -28,12 +28,7 @@ impl<'a> Workshop<'a> {
     /// A workshop in the data folder `data`, with inputs from and results to `blobs`. The sandbox re-executes this
     /// program, whose `main` must call `hab_sandbox::init_if_requested`.
     pub fn new(data: &Path, blobs: &'a Blobs, observer: &'a dyn Observer) -> Self {
-        Self {
-            blobs,
-            observer,
-            launcher: Launcher::default(),
-            data: data.to_owned(),
-        }
+        Self { blobs, observer, launcher: Launcher::default(), data: data.to_owned() }
     }
 
     /// Lets another program become the sandbox, for callers whose `main` cannot.

@@ -132,8 +132,10 @@ fn tell_init(control: &OwnedFd, child: Pid) -> io::Result<()> {
 fn watch(child: Pid, mut answers: Option<Answers>, mut decoy: Option<Decoy>) -> io::Result<Infallible> {
     let handle = pidfd_open(child, PidfdFlags::empty())?;
     while let Some(answering) = &answers {
-        let mut fds =
-            [PollFd::new(&handle, PollFlags::IN), PollFd::from_borrowed_fd(answering.listener(), PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&handle, PollFlags::IN),
+            PollFd::from_borrowed_fd(answering.listener(), PollFlags::IN),
+        ];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),

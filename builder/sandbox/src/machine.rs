@@ -1,6 +1,8 @@
 //! The machine that a command is told it runs on: made up, so that what a build reads of it is the same everywhere,
 //! and made up in two ways, so that an output which depends on it differs between two runs.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 /// What `/proc` says of the machine. None of it is true.
@@ -31,11 +33,10 @@ impl Identity {
     /// `struct utsname`.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         const LENGTH: usize = 65;
-        let fields =
-            ["Linux", &self.hostname, self.release, self.version, std::env::consts::ARCH, "(none)"];
-        let padded = fields.iter().flat_map(|text| {
-            text.bytes().take(LENGTH - 1).chain(std::iter::repeat(0)).take(LENGTH)
-        });
+        let fields = ["Linux", &self.hostname, self.release, self.version, std::env::consts::ARCH, "(none)"];
+        let padded = fields
+            .iter()
+            .flat_map(|text| text.bytes().take(LENGTH - 1).chain(std::iter::repeat(0)).take(LENGTH));
         padded.collect()
     }
 }
@@ -189,8 +190,13 @@ impl Machine {
             ("VmallocTotal", 34_359_738_367),
         ];
         let huge = "HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n";
-        lines.iter().map(|(name, kilobytes)| format!("{:<16}{kilobytes:>8} kB\n", format!("{name}:"))).collect::<String>()
-            + huge
+        let mut text = String::new();
+        for (name, kilobytes) in lines {
+            let name = format!("{name}:");
+            // Into a string, which cannot fail.
+            let _ = writeln!(text, "{name:<16}{kilobytes:>8} kB");
+        }
+        text + huge
     }
 
     fn stat(&self) -> String {
@@ -251,7 +257,8 @@ mod tests {
     #[test]
     fn every_processor_is_listed() {
         let machine = Machine { processors: 3, ..Machine::default() };
-        let text = |name: &str| files(&machine).into_iter().find(|(path, _)| *path == name).map(|(_, text)| text);
+        let text =
+            |name: &str| files(&machine).into_iter().find(|(path, _)| *path == name).map(|(_, text)| text);
         let count = |name: &str, prefix: &str| {
             text(name).unwrap_or_default().lines().filter(|line| line.starts_with(prefix)).count()
         };

@@ -127,13 +127,11 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
     let facts = Facts::lay_out(spec, &facts, &clock).at(Step::Scratch, &facts)?;
     let proc = Proc::fresh().step(Step::Proc)?;
 
-    let mut planned = vec![
-        Planned {
-            mount: clone_mount(&dev).at(Step::Mount, &dev)?,
-            inside: Path::new("/dev"),
-            writable: true,
-        },
-    ];
+    let mut planned = vec![Planned {
+        mount: clone_mount(&dev).at(Step::Mount, &dev)?,
+        inside: Path::new("/dev"),
+        writable: true,
+    }];
     let nodes = devices::nodes(&stage.nodes).step(Step::Mount)?;
     let is_tmp = |path: &Path| path == Path::new("/tmp");
     if !spec.binds.iter().any(|bind| is_tmp(&bind.inside))

@@ -91,7 +91,8 @@ impl Decoy {
         let (ended, life) = pipe_with(PipeFlags::CLOEXEC)?;
         let Some(pid) = sys::fork()? else {
             // Nothing of the caller's stays open here, or it would wait for this process.
-            let moved = dup2_stdin(&ended).and_then(|()| dup2_stdout(&tell)).and_then(|()| dup2_stderr(&ended));
+            let moved =
+                dup2_stdin(&ended).and_then(|()| dup2_stdout(&tell)).and_then(|()| dup2_stderr(&ended));
             if moved.is_ok() && sys::close_from(3).is_ok() && unshare_all().is_ok() {
                 let _ = rustix::io::write(rustix::stdio::stdout(), b"!");
                 let _ = rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]);

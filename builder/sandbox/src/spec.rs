@@ -184,7 +184,8 @@ impl Spec {
             return invalid("hostname", format!("`{}` is not a host name", self.hostname));
         }
         if !(1..=Machine::MOST_PROCESSORS).contains(&self.machine.processors) {
-            let problem = format!("has {} processors, not 1 to {}", self.machine.processors, Machine::MOST_PROCESSORS);
+            let problem =
+                format!("has {} processors, not 1 to {}", self.machine.processors, Machine::MOST_PROCESSORS);
             return invalid("machine", problem);
         }
         if !self.root.is_absolute() {

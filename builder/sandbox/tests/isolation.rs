@@ -167,7 +167,8 @@ fn the_time_since_boot_can_be_moved() {
         // When it started, by the clock that is moved, in hundredths of a second.
         let world = world.script("cat /proc/self/stat");
         let finished = world.run();
-        let started: f64 = finished.stdout.rsplit(')').next().unwrap().split(' ').nth(20).unwrap().parse().unwrap();
+        let started: f64 =
+            finished.stdout.rsplit(')').next().unwrap().split(' ').nth(20).unwrap().parse().unwrap();
         let report = finished.report.unwrap();
         assert_eq!(report.clock_shifted, started > 1_000_000_000.0, "{}", finished.stdout);
     });

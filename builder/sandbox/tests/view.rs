@@ -85,7 +85,8 @@ fn every_file_below_proc_and_sys_is_a_processs_or_one_of_ours() {
     let host = paths_of_the_host();
     assert!(host.contains("/proc/cpuinfo") && host.contains("/proc/sys/kernel/random/boot_id"), "{host:?}");
     each_caller(|world| {
-        fs::write(world.path("work/paths"), host.iter().map(|path| format!("{path}\n")).collect::<String>()).unwrap();
+        fs::write(world.path("work/paths"), host.iter().map(|path| format!("{path}\n")).collect::<String>())
+            .unwrap();
         let seen = world.prints(
             "while read -r path; do if [ -e \"$path\" ] || [ -L \"$path\" ]; then echo \"$path\"; fi; done </build/paths",
         );
@@ -98,8 +99,10 @@ fn every_file_below_proc_and_sys_is_a_processs_or_one_of_ours() {
         assert!(strange.is_empty(), "{strange:?}");
         assert!(seen.lines().any(|path| path == "/proc/cpuinfo"), "{seen}");
         let listed = world.prints("ls /proc; find /proc/sys -type f");
-        let listed: Vec<_> = listed.lines().filter(|name| !name.bytes().all(|byte| byte.is_ascii_digit())).collect();
-        let expected = OURS.iter().filter(|ours| ours.starts_with("sys/")).map(|ours| format!("/proc/{ours}"));
+        let listed: Vec<_> =
+            listed.lines().filter(|name| !name.bytes().all(|byte| byte.is_ascii_digit())).collect();
+        let expected =
+            OURS.iter().filter(|ours| ours.starts_with("sys/")).map(|ours| format!("/proc/{ours}"));
         let expected: BTreeSet<_> = expected.chain(["self".to_owned(), "thread-self".to_owned()]).collect();
         assert_eq!(listed.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(), expected);
     });
@@ -147,7 +150,8 @@ fn the_table_of_mounts_names_nothing_of_the_host() {
             "cat /proc/self/mountinfo /proc/self/mounts /proc/self/mountstats /proc/1/mountinfo; cat /proc/mounts",
         );
         let host = fs::read_to_string("/proc/self/mounts").unwrap();
-        let sources = host.lines().filter_map(|line| line.split(' ').next()).filter(|word| word.starts_with('/'));
+        let sources =
+            host.lines().filter_map(|line| line.split(' ').next()).filter(|word| word.starts_with('/'));
         for word in sources.chain(["lowerdir", "upperdir", "/root", world.path("").to_str().unwrap()]) {
             assert!(!seen.contains(word), "{word} in {seen}");
         }
@@ -183,14 +187,17 @@ fn device_nodes_are_as_old_as_the_root_where_root_can_make_them() {
         return;
     }
     let world = World::new(support::Caller::Itself);
-    let seen = world.prints("stat -L -c '%Y %t:%T %n' /dev/null /dev/urandom; echo x >/dev/null; head -c 3 /dev/zero | wc -c");
+    let seen = world.prints(
+        "stat -L -c '%Y %t:%T %n' /dev/null /dev/urandom; echo x >/dev/null; head -c 3 /dev/zero | wc -c",
+    );
     assert_eq!(seen, format!("{ROOT_TIME} 1:3 /dev/null\n{ROOT_TIME} 1:9 /dev/urandom\n3\n"));
     assert_ne!(fs::metadata("/dev/null").unwrap().mtime(), i64::try_from(ROOT_TIME).unwrap());
 }
 
 /// Perl that prints what the calls answer: number and address as they are on this architecture.
 fn calls(script: &str) -> String {
-    let (uname, sysinfo, affinity) = if cfg!(target_arch = "x86_64") { (63, 99, 204) } else { (160, 179, 123) };
+    let (uname, sysinfo, affinity) =
+        if cfg!(target_arch = "x86_64") { (63, 99, 204) } else { (160, 179, 123) };
     format!("perl -e '$U={uname}; $S={sysinfo}; $A={affinity}; {script}'")
 }
 
@@ -204,7 +211,9 @@ fn system_calls_describe_the_machine_of_proc() {
     each_caller(|world| {
         let world = world.with(|spec| spec.limits.memory = Some(256 << 20));
         let machine = std::env::consts::ARCH;
-        let seen = world.prints(&format!("{script}; cat /proc/sys/kernel/osrelease; cat /proc/version; uname -n; uname -r"));
+        let seen = world.prints(&format!(
+            "{script}; cat /proc/sys/kernel/osrelease; cat /proc/version; uname -n; uname -r"
+        ));
         assert_eq!(
             seen,
             format!(
@@ -262,7 +271,8 @@ fn the_callers_resource_limits_are_not_those_of_the_command() {
 
 #[test]
 fn numbers_of_namespaces_and_devices_are_others_in_the_other_run() {
-    let script = "for n in mnt uts ipc pid net cgroup; do readlink /proc/self/ns/$n; done; stat -c %d / /dev /tmp";
+    let script =
+        "for n in mnt uts ipc pid net cgroup; do readlink /proc/self/ns/$n; done; stat -c %d / /dev /tmp";
     each_caller(|world| {
         // The numbers are those that are free, so what else goes on here can bring one back.
         let all_differ = || {
@@ -283,7 +293,8 @@ fn the_decoy_of_the_other_run_ends_with_it() {
         support::eventually("no process of the run is left", || {
             let processes = fs::read_dir("/proc").unwrap().flatten();
             !processes.into_iter().any(|process| {
-                fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe.display().to_string().contains(&marker))
+                fs::read_link(process.path().join("exe"))
+                    .is_ok_and(|exe| exe.display().to_string().contains(&marker))
             })
         });
     });

@@ -53,7 +53,11 @@ pub(super) fn copy(tree: &Tree, from: &Path, to: &Path, cancel: &AtomicBool) -> 
         dress(seen, &path)?;
     }
     // A folder after what lies in it, which would change its time.
-    tree.entries.iter().rev().filter(|seen| seen.kind().is_dir()).try_for_each(|seen| dress(seen, &place(to, seen)))
+    tree.entries
+        .iter()
+        .rev()
+        .filter(|seen| seen.kind().is_dir())
+        .try_for_each(|seen| dress(seen, &place(to, seen)))
 }
 
 fn dress(seen: &Seen, path: &Path) -> io::Result<()> {

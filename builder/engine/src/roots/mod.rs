@@ -144,9 +144,11 @@ impl Roots<'_> {
         };
         for tree in &trees {
             let (uid, gid) = self.owner;
-            let foreign = |stat: &rustix::fs::Stat| stat.st_uid != uid || gid.is_some_and(|gid| stat.st_gid != gid);
+            let foreign =
+                |stat: &rustix::fs::Stat| stat.st_uid != uid || gid.is_some_and(|gid| stat.st_gid != gid);
             if let Some(seen) = tree.entries.iter().find(|seen| foreign(&seen.stat)) {
-                let (uid, path) = (seen.stat.st_uid, String::from_utf8_lossy(&seen.path).escape_default().to_string());
+                let (uid, path) =
+                    (seen.stat.st_uid, String::from_utf8_lossy(&seen.path).escape_default().to_string());
                 return spoilt(format!("/{path} belongs to uid {uid} instead of {}", self.owner.0));
             }
         }
@@ -244,7 +246,8 @@ impl Roots<'_> {
         let path = self.seal(key);
         let new = self.folder.join("unfinished.seal");
         let text = serde_json::to_vec(seal).map_err(io::Error::from).map_err(BuildError::io(&path))?;
-        let written = File::create(&new).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+        let written =
+            File::create(&new).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
         written.map_err(BuildError::io(&new))?;
         fs::rename(&new, &path).map_err(BuildError::io(&path))
     }

@@ -116,7 +116,8 @@ fn a_root_that_is_what_was_unpacked_is_used_again_in_both_copies() {
     assert!(!unpacked && again.first() == root.first() && again.second() == root.second());
     assert_eq!(world.notes(), "");
     for name in ["usr/bin/gcc", "usr/bin/gcc-12", "usr", "bin"] {
-        let [a, b] = [root.first(), root.second()].map(|r| fs::symlink_metadata(r.join(name)).expect("there"));
+        let [a, b] =
+            [root.first(), root.second()].map(|r| fs::symlink_metadata(r.join(name)).expect("there"));
         assert_ne!(a.ino(), b.ino(), "{name}");
         assert_ne!((a.ctime(), a.ctime_nsec()), (b.ctime(), b.ctime_nsec()), "{name}");
         let same = |m: &fs::Metadata| (m.mode(), m.mtime(), m.uid(), m.nlink());
@@ -134,7 +135,11 @@ fn a_root_that_was_changed_is_set_aside_and_made_anew_whichever_copy_it_was() {
             let (root, unpacked) = world.get();
             assert!(unpacked, "{why} {copy}");
             assert!(why == "root" || world.notes().contains(why), "{why}: {}", world.notes());
-            assert!(world.notes().contains(world.path("aside/key.0").to_str().expect("text")), "{}", world.notes());
+            assert!(
+                world.notes().contains(world.path("aside/key.0").to_str().expect("text")),
+                "{}",
+                world.notes()
+            );
             // Kept, for a person to look at.
             assert!(fs::symlink_metadata(world.path("aside/key.0").join(copy)).is_ok());
             for root in [root.first(), root.second()] {
@@ -174,11 +179,16 @@ fn after_a_day_every_file_is_read_again_so_that_rot_is_found() {
     world.seal(|seal| seal.stamps[0] = stamp);
     assert!(!world.get().1, "a stamp is believed for a day");
     world.seal(|seal| seal.read -= super::READ_EVERY.as_secs());
-    assert!(world.get().1 && world.notes().contains("usr/bin/gcc is not what was unpacked"), "{}", world.notes());
+    assert!(
+        world.get().1 && world.notes().contains("usr/bin/gcc is not what was unpacked"),
+        "{}",
+        world.notes()
+    );
     // Neither is one from the future believed.
     world.seal(|seal| seal.read += 3600);
     assert!(!world.get().1);
-    let seal: Seal = serde_json::from_slice(&fs::read(world.path("key.seal")).expect("read")).expect("a seal");
+    let seal: Seal =
+        serde_json::from_slice(&fs::read(world.path("key.seal")).expect("read")).expect("a seal");
     assert!(seal.read <= super::now());
 }
 
@@ -187,7 +197,11 @@ fn a_root_on_another_disk_is_read_and_sealed_again() {
     let world = World::new();
     world.get();
     for name in ["key", "key-again"] {
-        let copied = std::process::Command::new("cp").args(["-a"]).arg(world.path(name)).arg(world.path("new")).status();
+        let copied = std::process::Command::new("cp")
+            .args(["-a"])
+            .arg(world.path(name))
+            .arg(world.path("new"))
+            .status();
         assert!(copied.expect("cp").success());
         fs::remove_dir_all(world.path(name)).expect("removed");
         fs::rename(world.path("new"), world.path(name)).expect("moved");

@@ -7,6 +7,7 @@
 //!
 //! Every name is looked up from the root's own descriptor and never through a link.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,7 +20,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hab_oci::{Algorithm, Digest, Hasher};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, open, openat2, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, open, openat2, readlinkat, statat,
+};
 
 /// More than any toolchain has, fewer than fill the memory: what is looked at here may have been tampered with.
 const ENTRIES: usize = 1_000_000;
@@ -90,20 +93,18 @@ impl Tree {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         for Seen { path, stat } in &self.entries {
             hasher.update(path);
-            let line = format!(
-                "\0{:o} {} {} {} {} {} {}.{} {}.{}\n",
-                stat.st_mode,
-                stat.st_uid,
-                stat.st_gid,
-                stat.st_size,
-                stat.st_ino,
-                stat.st_nlink,
-                stat.st_mtime,
-                stat.st_mtime_nsec,
-                stat.st_ctime,
-                stat.st_ctime_nsec
-            );
-            hasher.update(line.as_bytes());
+            hasher.update(&[0]);
+            for number in [u64::from(stat.st_mode), stat.st_uid.into(), stat.st_gid.into(), stat.st_ino] {
+                hasher.update(&number.to_le_bytes());
+            }
+            hasher.update(&stat.st_nlink.to_le_bytes());
+            hasher.update(&stat.st_size.to_le_bytes());
+            for (seconds, nanoseconds) in
+                [(stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec)]
+            {
+                hasher.update(&seconds.to_le_bytes());
+                hasher.update(&nanoseconds.to_le_bytes());
+            }
         }
         hasher.finish()
     }
@@ -211,12 +212,10 @@ pub(super) fn first_difference(expected: &str, actual: &str) -> String {
             (Some(a), Some(b)) if a == b => {}
             (Some(a), Some(b)) => {
                 let (a, b) = (path(a), path(b));
-                return if a == b {
-                    format!("{a} is not what was unpacked")
-                } else if a < b {
-                    format!("{a} is missing")
-                } else {
-                    format!("{b} was not unpacked")
+                return match a.cmp(&b) {
+                    Equal => format!("{a} is not what was unpacked"),
+                    Less => format!("{a} is missing"),
+                    Greater => format!("{b} was not unpacked"),
                 };
             }
             (Some(a), None) => return format!("{} is missing", path(a)),
