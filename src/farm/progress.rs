@@ -79,6 +79,9 @@ impl hab_builder::Observer for BuilderView<'_> {
     fn stage(&self, what: &str) {
         self.0.stage(what);
     }
+    fn note(&self, what: &str) {
+        self.0.note(what);
+    }
     fn amount(&self, what: &str, done: u64, total: u64) {
         self.0.amount(what, done, Some(total));
     }

@@ -10,3 +10,4 @@ mod data;
 mod outputs;
 mod recipes;
 mod upstreams;
+mod view;

@@ -32,7 +32,7 @@ impl Workshop<'_> {
         let plan = given.plan;
         self.observer.stage(&format!("assemble the image for {}", plan.platform));
         let epoch = plan.source.epoch;
-        let base = self.layer(plan, base(plan, given.root)?)?;
+        let base = self.layer(plan, base(plan, given.root.first())?)?;
         let outputs = self.layer(plan, outputs(plan, &run.out())?)?;
         let debug = files(&run.debug(), epoch)?;
         let debug = if debug.is_empty() { None } else { Some(finished(&self.layer(plan, debug)?)) };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{self, Limits, Node, Relro, Tree};
 use crate::run::{Circumstances, Run};
-use crate::{BuildError, Workshop};
+use crate::{BuildError, Root, Workshop};
 
 /// Everything a build is given.
 pub struct Inputs<'a> {
@@ -21,7 +21,7 @@ pub struct Inputs<'a> {
     /// What a run may use.
     pub limits: &'a BuildTable,
     /// The toolchain's root.
-    pub root: &'a Path,
+    pub root: &'a Root,
     /// The source.
     pub source: &'a VerifiedSource,
     /// The further inputs, by the name of their folder.
@@ -181,6 +181,8 @@ impl Workshop<'_> {
             hardened(given.plan, &outputs, &first.out())?;
         }
 
+        // What broke out of a run may have written to it, and the image takes files from it.
+        given.root.still_the_same(self.observer)?;
         let image = self.assemble(given, &first)?;
         let root = self.unpack_image(given.plan, &image.layers, scratch)?;
         let missing = compare::missing_libraries(&root)?;

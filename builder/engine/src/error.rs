@@ -134,6 +134,28 @@ pub enum BuildError {
         /// In Rust's words.
         is: &'static str,
     },
+    /// A folder that must be this user's alone is another's.
+    #[error(
+        "{path} belongs to uid {owner}, and this program runs as uid {me}; run it as the owner of the data folder, \
+         or give it another one with --data"
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        me: u32,
+    },
+    /// The toolchain's root is not what it was before the runs.
+    #[error(
+        "the unpacked toolchain {path} was changed while it was in use; nothing built with it is kept, and the next \
+         build sets it aside and makes it anew"
+    )]
+    RootChanged {
+        /// Which copy.
+        path: PathBuf,
+    },
     /// Reading outputs.
     #[error(transparent)]
     Compare(#[from] CompareError),
@@ -185,7 +207,7 @@ impl BuildError {
         match self {
             Self::Unpack(UnpackError::Cancelled) | Self::Cancelled => Fault::Cancelled,
             Self::Unpack(e) if e.is_archives_fault() => Fault::Refused,
-            Self::Tampered { .. } => Fault::Refused,
+            Self::Tampered { .. } | Self::RootChanged { .. } => Fault::Refused,
             Self::NotReproducible { .. } => Fault::NotReproducible,
             Self::Unpack(_)
             | Self::MissingInput { .. }
@@ -195,6 +217,7 @@ impl BuildError {
             | Self::MissingLibraries { .. }
             | Self::NotHardened { .. }
             | Self::Architecture { .. }
+            | Self::Foreign { .. }
             | Self::Compare(_)
             | Self::Image(_)
             | Self::MissingBase { .. }

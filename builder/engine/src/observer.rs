@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicBool;
 pub trait Observer: Send + Sync {
     /// A new stage begins; the one before is done.
     fn stage(&self, what: &str);
+    /// Something a person should know, and that stays in sight.
+    fn note(&self, what: &str);
     /// `done` of `total` of `what` (bytes, packages).
     fn amount(&self, what: &str, done: u64, total: u64);
     /// A line that a build printed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hab_keys::{SourceFile, VerifiedSource};
 use hab_oci::Digest;
-use hab_sandbox::{Bind, Limits, Outcome, Report, Spec, Tmpfs};
+use hab_sandbox::{Bind, Limits, Machine, Outcome, Report, Spec, Tmpfs};
 
 use crate::log::Log;
 use crate::unpack::{self, Options};
@@ -31,6 +31,9 @@ pub(crate) struct Circumstances {
     pub reversed: bool,
     /// How far the clocks that can be moved are moved.
     pub uptime: Option<Duration>,
+    /// Whether the root is the other copy and `/proc` describes the other machine: other inode numbers, other times
+    /// of creation and change, another boot, other numbers of devices and namespaces.
+    pub other: bool,
 }
 
 impl Circumstances {
@@ -38,13 +41,14 @@ impl Circumstances {
     pub(crate) fn both() -> [Self; 2] {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         [
-            Self { name: "first", jobs, umask: 0o022, reversed: false, uptime: None },
+            Self { name: "first", jobs, umask: 0o022, reversed: false, uptime: None, other: false },
             Self {
                 name: "second/elsewhere",
                 jobs: jobs + 1,
                 umask: 0o027,
                 reversed: true,
                 uptime: Some(Duration::from_hours(400 * 24)),
+                other: true,
             },
         ]
     }
@@ -158,6 +162,7 @@ fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Spec {
         binds: vec![Bind { host: folder.to_owned(), inside: "/build".into(), writable: true }],
         tmpfs: if how.reversed { vec![source_in_memory] } else { Vec::new() },
         umask: how.umask,
+        machine: machine(how),
         uptime_shift: how.uptime,
         limits: Limits {
             memory: Some(limits.memory_mib << 20),
@@ -168,8 +173,16 @@ fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Spec {
             file_size: Some(limits.disk_mib << 20),
             ..Limits::default()
         },
-        ..Spec::new(given.root, ["bash", "-euc", &command])
+        ..Spec::new(
+            if how.other { given.root.second() } else { given.root.first() },
+            ["bash", "-euc", &command],
+        )
     }
+}
+
+fn machine(how: Circumstances) -> Machine {
+    let processors = u32::try_from(how.jobs).unwrap_or(u32::MAX).clamp(1, Machine::MOST_PROCESSORS);
+    Machine { processors, other: how.other }
 }
 
 /// The contract with every build.sh; docs/RECIPES.md is its description.

@@ -8,6 +8,8 @@ use hab_recipe::{LockedPackage, Toolchain, ToolchainLock};
 use hab_sandbox::Launcher;
 use hab_store::Blobs;
 
+use crate::private::private;
+use crate::roots::{Root, Roots};
 use crate::unpack::{self, Options, Special};
 use crate::{BuildError, Observer};
 
@@ -19,21 +21,14 @@ pub struct Workshop<'a> {
     pub(crate) blobs: &'a Blobs,
     pub(crate) observer: &'a dyn Observer,
     pub(crate) launcher: Launcher,
-    roots: PathBuf,
-    work: PathBuf,
+    data: PathBuf,
 }
 
 impl<'a> Workshop<'a> {
     /// A workshop in the data folder `data`, with inputs from and results to `blobs`. The sandbox re-executes this
     /// program, whose `main` must call `hab_sandbox::init_if_requested`.
     pub fn new(data: &Path, blobs: &'a Blobs, observer: &'a dyn Observer) -> Self {
-        Self {
-            blobs,
-            observer,
-            launcher: Launcher::default(),
-            roots: data.join("roots"),
-            work: data.join("work/builds"),
-        }
+        Self { blobs, observer, launcher: Launcher::default(), data: data.to_owned() }
     }
 
     /// Lets another program become the sandbox, for callers whose `main` cannot.
@@ -43,8 +38,9 @@ impl<'a> Workshop<'a> {
         self
     }
 
-    /// The toolchain's root, unpacked now unless it is in the cache. Every package is held against its digest first.
-    pub fn root(&self, toolchain: &Toolchain, lock: &ToolchainLock) -> Result<PathBuf, BuildError> {
+    /// The toolchain's root: from the cache if that holds what was unpacked, else unpacked now, every package held
+    /// against its digest first.
+    pub fn root(&self, toolchain: &Toolchain, lock: &ToolchainLock) -> Result<Root, BuildError> {
         let runs_on = match toolchain.architecture.as_str() {
             "amd64" => "x86_64",
             "arm64" => "aarch64",
@@ -57,32 +53,17 @@ impl<'a> Workshop<'a> {
                 is: std::env::consts::ARCH,
             });
         }
-        let key = root_key(toolchain, lock);
-        let root = self.roots.join(key.hex());
-        if root.is_dir() {
-            return Ok(root);
-        }
-        fs::create_dir_all(&self.roots).map_err(BuildError::io(&self.roots))?;
-        // What an earlier process did not finish; the caller's lock says that nobody is at it now.
-        let unfinished = self.roots.join("unfinished");
-        hab_sandbox::remove_tree(&unfinished).map_err(BuildError::io(&unfinished))?;
-        self.observer.stage(&format!(
-            "unpack toolchain {} ({} packages)",
-            toolchain.name,
-            lock.packages.len()
-        ));
-        let unpacked = self.unpack_root(toolchain, lock, &unfinished);
-        if let Err(e) = unpacked {
-            // The cause is the better error of the two.
-            let _ = hab_sandbox::remove_tree(&unfinished);
-            return Err(e);
-        }
-        // Images take files from the root without another check, so it must not lose any to a power cut.
-        File::open(&unfinished)
-            .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
-            .map_err(BuildError::io(&unfinished))?;
-        fs::rename(&unfinished, &root).map_err(BuildError::io(&root))?;
-        Ok(root)
+        let owner = match hab_sandbox::owner() {
+            Some((uid, gid)) => (uid, Some(gid)),
+            None => (rustix::process::geteuid().as_raw(), None),
+        };
+        let folder = private(&self.data.join("roots"))?;
+        let roots = Roots { folder, blobs: self.blobs, observer: self.observer, owner };
+        roots.get(root_key(toolchain, lock).hex(), |root| {
+            let packages = lock.packages.len();
+            self.observer.stage(&format!("unpack toolchain {} ({packages} packages)", toolchain.name));
+            self.unpack_root(toolchain, lock, root)
+        })
     }
 
     fn unpack_root(
@@ -161,9 +142,11 @@ impl<'a> Workshop<'a> {
 
     /// An empty folder for one build, in place of what an earlier attempt left there.
     pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, BuildError> {
-        let path = self.work.join(name);
+        // Between unpacking and a run, and between the runs and their comparison, nobody else writes here.
+        let work = private(&self.data.join("work"))?;
+        let path = private(&work.join("builds"))?.join(name);
         hab_sandbox::remove_tree(&path).map_err(BuildError::io(&path))?;
-        fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
+        fs::create_dir(&path).map_err(BuildError::io(&path))?;
         Ok(path)
     }
 }

@@ -1,16 +1,21 @@
-//! `/dev` with the devices every program may expect, and the parts of `/proc` that speak of the host.
+//! `/dev` with the devices every program may expect.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, chmod, makedev, mknodat};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::mounts::{attach, clone_mount};
-use crate::places::make_folder;
+use crate::places::{Clock, make_folder};
 
-/// Bound from the host: a user namespace cannot make device nodes.
-const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// With their numbers (Linux Documentation/admin-guide/devices.txt).
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 const LINKS: [(&str, &str); 4] = [
     ("fd", "/proc/self/fd"),
@@ -19,27 +24,11 @@ const LINKS: [(&str, &str); 4] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Hidden: what names the host's disks, keys, kernel arguments and activity, or acts on the machine.
-const MASKED_FILES: [&str; 11] = [
-    "cmdline",
-    "diskstats",
-    "interrupts",
-    "kallsyms",
-    "kcore",
-    "key-users",
-    "keys",
-    "modules",
-    "partitions",
-    "sysrq-trigger",
-    "timer_list",
-];
-const MASKED_FOLDERS: [&str; 5] = ["acpi", "asound", "bus", "irq", "scsi"];
-
 /// Makes the folder that becomes `/dev`, with a place for each node.
 pub(crate) fn lay_out(dev: &Path) -> io::Result<()> {
     make_folder(dev, 0o755)?;
     make_folder(&dev.join("shm"), 0o1777)?;
-    for node in NODES {
+    for (node, ..) in NODES {
         fs::write(dev.join(node), "")?;
     }
     for (name, target) in LINKS {
@@ -48,27 +37,33 @@ pub(crate) fn lay_out(dev: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes hold of the host's nodes, in the order of [`NODES`].
-pub(crate) fn nodes() -> io::Result<Vec<OwnedFd>> {
-    NODES.iter().map(|node| clone_mount(&Path::new("/dev").join(node))).collect()
+/// Makes nodes of our own in `folder`: the host's are as old as its start, and stat(2) shows it. A user namespace
+/// cannot make any, nor can a container that may not; then nothing is left in `folder`.
+pub(crate) fn make(folder: &Path, clock: &Clock) -> io::Result<bool> {
+    mount("tmpfs", folder, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"size=64k,mode=0755")?;
+    for (node, major, minor) in NODES {
+        let path = folder.join(node);
+        let mode = Mode::from_raw_mode(0o666);
+        match mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(major, minor)) {
+            Ok(()) => {}
+            Err(Errno::PERM | Errno::ACCESS) => {
+                unmount(folder, UnmountFlags::DETACH)?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        chmod(&path, mode)?;
+        clock.set(&path)?;
+    }
+    Ok(true)
+}
+
+/// Takes hold of the nodes in `folder`, in the order of [`NODES`].
+pub(crate) fn nodes(folder: &Path) -> io::Result<Vec<OwnedFd>> {
+    NODES.iter().map(|(node, ..)| clone_mount(&folder.join(node))).collect()
 }
 
 /// Puts them into the view's `/dev`.
 pub(crate) fn attach_nodes(nodes: &[OwnedFd]) -> io::Result<()> {
-    NODES.iter().zip(nodes).try_for_each(|(node, mount)| attach(mount, &Path::new("/dev").join(node)))
-}
-
-/// Covers what must not be seen, files with `/dev/null` and folders with the empty `nothing`.
-pub(crate) fn mask_proc(nothing: &OwnedFd) -> io::Result<()> {
-    for path in present(&MASKED_FILES) {
-        attach(&clone_mount(Path::new("/dev/null"))?, &path)?;
-    }
-    let mut folders = present(&MASKED_FOLDERS);
-    let Some(first) = folders.next() else { return Ok(()) };
-    attach(nothing, &first)?;
-    folders.try_for_each(|folder| attach(&clone_mount(&first)?, &folder))
-}
-
-fn present(names: &[&str]) -> impl Iterator<Item = PathBuf> {
-    names.iter().map(|name| Path::new("/proc").join(name)).filter(|path| path.exists())
+    NODES.iter().zip(nodes).try_for_each(|((node, ..), mount)| attach(mount, &Path::new("/dev").join(node)))
 }

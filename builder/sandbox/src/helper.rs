@@ -10,16 +10,16 @@ use std::process::exit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     DumpableBehavior, Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, getppid, pidfd_open,
     set_dumpable_behavior, set_parent_process_death_signal, umask, waitpid,
 };
 use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::answers::Answers;
 use crate::error::{At, Failure, Step};
 use crate::mounts::Stage;
-use crate::namespaces::{INSIDE_ID, shift_clocks, unshare_all};
+use crate::namespaces::{Decoy, INSIDE_ID, shift_clocks, unshare_all};
 use crate::wire::{self, Job, Notice, Order};
 use crate::{init, sys};
 
@@ -58,9 +58,11 @@ fn begin(control: &OwnedFd) -> Result<Infallible, Failure> {
     sys::default_signals();
     umask(Mode::from_raw_mode(0o022));
     die_with_caller(&job).step(Step::Begin)?;
+    let proc = Answers::proc().step(Step::Begin)?;
 
     // Root can read what the build user cannot reach, so it gathers the sources before it becomes one.
     let early = if job.privileged { Some(gather(&job)?) } else { None };
+    let decoy = if job.spec.machine.other { Some(Decoy::new().step(Step::Namespaces)?) } else { None };
     unshare_all().step(Step::Namespaces)?;
     wire::send(control, &Notice::MapMe, &[]).step(Step::Identity)?;
     let Some((Order::Mapped, _)) = wire::receive(control).step(Step::Identity)? else { exit(1) };
@@ -73,15 +75,23 @@ fn begin(control: &OwnedFd) -> Result<Infallible, Failure> {
         None => Stage::gather(&job.spec)?,
     };
 
-    // What process 1 polls to learn that this process died before it could ask for a signal.
-    let (life, mine) = pipe_with(PipeFlags::CLOEXEC).step(Step::Begin)?;
+    // Process 1 polls it to learn that this process died before it could ask for a signal, and sends one message.
+    let (life, mine) = wire::pair().step(Step::Begin)?;
     let Some(child) = sys::fork().step(Step::Namespaces)? else {
-        drop(mine);
+        drop((mine, decoy, proc));
         die_with_helper(&life).step(Step::Begin)?;
-        drop(life);
-        return init::run(control, &job.spec, &stage, clock_shifted);
+        return init::run(control, life, &job.spec, &stage, clock_shifted);
     };
-    watch(control, child).step(Step::Begin)
+    drop(life);
+    tell_init(control, child).step(Step::Begin)?;
+    let answers = match wire::receive(&mine).step(Step::Begin)? {
+        Some((Notice::Listener, fds)) => {
+            fds.into_iter().next().map(|listener| Answers::new(listener, proc, &job.spec))
+        }
+        // It failed before, and says so itself.
+        _ => None,
+    };
+    watch(child, answers, decoy).step(Step::Begin)
 }
 
 fn gather(job: &Job) -> Result<Stage, Failure> {
@@ -112,14 +122,38 @@ fn die_with_helper(life: &OwnedFd) -> io::Result<()> {
     if fds[0].revents().is_empty() { Ok(()) } else { exit(1) }
 }
 
-/// Ends when process 1 has ended, and with it everything in the sandbox: the kernel lets nobody wait for
-/// the first process of a namespace before the others are gone.
-fn watch(control: &OwnedFd, child: Pid) -> io::Result<Infallible> {
+fn tell_init(control: &OwnedFd, child: Pid) -> io::Result<()> {
     let handle = pidfd_open(child, PidfdFlags::empty())?;
-    wire::send(control, &Notice::Init, &[handle.as_fd()])?;
+    wire::send(control, &Notice::Init, &[handle.as_fd()])
+}
+
+/// Answers calls, and ends when process 1 has ended, and with it everything in the sandbox: the kernel lets nobody
+/// wait for the first process of a namespace before the others are gone.
+fn watch(child: Pid, mut answers: Option<Answers>, mut decoy: Option<Decoy>) -> io::Result<Infallible> {
+    let handle = pidfd_open(child, PidfdFlags::empty())?;
+    while let Some(answering) = &answers {
+        let mut fds = [
+            PollFd::new(&handle, PollFlags::IN),
+            PollFd::from_borrowed_fd(answering.listener(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let (ended, asked) = (fds[0].revents(), fds[1].revents());
+        if asked.contains(PollFlags::IN) {
+            answering.answer()?;
+        } else if !ended.is_empty() || !asked.is_empty() {
+            // Nobody is left to ask.
+            answers = None;
+        }
+    }
     loop {
         match waitpid(Some(child), WaitOptions::empty()) {
-            Ok(Some(_)) => exit(0),
+            Ok(Some(_)) => {
+                decoy.take().into_iter().for_each(Decoy::dismiss);
+                exit(0)
+            }
             Ok(None) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

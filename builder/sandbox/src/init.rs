@@ -16,11 +16,12 @@ use crate::error::{At, Failure, Step};
 use crate::mounts::{Stage, Watched, enter_view};
 use crate::spec::Spec;
 use crate::wire::{self, Notice};
-use crate::{privileges, seccomp};
+use crate::{answers, privileges, seccomp};
 
 /// Runs the command and ends this process. Returns only what went wrong before.
 pub(crate) fn run(
     control: &OwnedFd,
+    helper: OwnedFd,
     spec: &Spec,
     stage: &Stage,
     clock_shifted: bool,
@@ -33,6 +34,10 @@ pub(crate) fn run(
     privileges::name_host(&spec.hostname).step(Step::Privileges)?;
     privileges::drop_all().step(Step::Privileges)?;
     seccomp::load(&filters).step(Step::Filter)?;
+    let listener = answers::listen().step(Step::Filter)?;
+    wire::send(&helper, &Notice::Listener, &[listener.as_fd()]).step(Step::Filter)?;
+    // From here on, those calls of this process would wait for the helper as well; it makes none.
+    drop((listener, helper));
     umask(Mode::from_raw_mode(spec.umask));
 
     tell_started(control, &watched, clock_shifted).step(Step::Begin)?;

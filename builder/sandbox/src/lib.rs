@@ -13,6 +13,8 @@
 //! | `supervise.rs`, `usage.rs`, `disk.rs` | caller | streams output, samples, stops what breaks a limit |
 //! | `helper.rs`, `namespaces.rs` | helper | unshares, waits for its user map, becomes the build user |
 //! | `init.rs`, `mounts.rs`, `places.rs`, `devices.rs` | process 1 | makes the view, starts the command, reaps |
+//! | `machine.rs`, `facts.rs` | process 1 | the machine that `/proc` describes |
+//! | `answers.rs` | process 1, helper | the same machine in what system calls answer |
 //! | `privileges.rs`, `seccomp.rs` | process 1 | gives everything up before the command starts |
 //! | `wire.rs`, `error.rs`, `report.rs` | both | what the two sides say to each other and to you |
 //!
@@ -27,26 +29,52 @@
 //! keep up to date on every farm. What is left after that is the system calls, and those are here.
 //!
 //! # What it needs
-//! Linux 5.11 for overlays in a user namespace, 5.14 to count processes for each sandbox by itself. Before
+//! Linux 5.11 for overlays in a user namespace, 5.14 to count processes for each sandbox by itself; the sysctl
+//! kernel.yama.ptrace_scope below 3, since answers to system calls are written into the memory of who asks. Before
 //! 6.6 a folder of the root that was removed cannot be made again (EIO): marking it needs attributes that
 //! memory filesystems did not have.
 //!
-//! # What is not hidden
-//! The kernel's version, the processor, the amount of memory, the load, the real-time clock, the free
-//! space of the disks that hold binds, the inode numbers and change times (`ctime`) of the root's files,
-//! the times of the host's device nodes, and a bind's path within its own disk (`/proc/self/mountinfo`).
-//! A normal user's supplementary groups stay attached, as `nogroup`.
+//! # What a command can read of the machine and of its caller
+//! *Fixed* is the same everywhere. *Varied* is made up, and another when [`Machine::other`] is set, so that an output
+//! which holds it is found by a second run. *Visible* is the host's, and why.
+//!
+//! | what | how | by |
+//! |---|---|---|
+//! | `/proc/cpuinfo`, `meminfo`, `stat`, `uptime`, `loadavg`, `version` | varied | `machine.rs`, `facts.rs` |
+//! | `/proc/sys/kernel/{random/boot_id,osrelease,version,threads-max}` | varied | the same |
+//! | the rest of `/proc/sys`; `/proc/{filesystems,mounts,cgroups,swaps,cmdline}` | fixed | the same |
+//! | `/proc/sys/kernel/random/uuid` | random at each reading | the kernel |
+//! | every other file of `/proc`; `/sys` | absent | `subset=pid`; nothing is mounted there |
+//! | mounts, in `/proc/<pid>/{mountinfo,mounts,mountstats}` | empty | `mounts.rs`, `leave_table` |
+//! | uname(2); sysinfo(2) | varied | `answers.rs` |
+//! | the number of processors: sched_getaffinity(2), sysconf(3) | what [`Machine::processors`] says | `answers.rs`, `machine.rs` |
+//! | time since boot; CPU time since then of a process (`/proc/<pid>/stat`) | moved by [`Spec::uptime_shift`] | `namespaces.rs` |
+//! | host name, domain name, user, group, umask, variables, descriptors | fixed, or the spec's | `privileges.rs`, `init.rs` |
+//! | resource limits | fixed, where the caller's own are not lower | `privileges.rs` |
+//! | numbers of namespaces, mounts and filesystems in memory (`/proc/<pid>/ns`, `st_dev`) | visible; mostly others when [`Machine::other`] is set | `namespaces.rs`, `Decoy` |
+//! | files of the root: content, owner, mode, time of modification | the root's | the caller's manifest |
+//! | files of the root: inode number, times of change and of creation | visible: they come from the disk below the overlay. Whoever runs twice gives two copies of the root | the caller |
+//! | device nodes: times, inode numbers | fixed where root calls; for a normal user the host's own nodes, since a user namespace makes none | `devices.rs` |
+//! | the disk of a bind: number, kind, size, free space (stat(2), statfs(2)) | visible: it is where the files are | |
+//! | the real-time clock | visible: no namespace moves it | |
+//! | the processor: CPUID, the time stamp counter, getcpu(2), what `/proc/self/auxv` and `status` say of it | visible: instructions, not calls; not every processor can be told to refuse them | |
+//! | the kernel's version in the vDSO's note; which calls it has | visible: it is mapped into every process | |
+//! | what `/proc/<pid>` has for each process: names of control groups (version 1), security label, audit session, score of the out-of-memory killer, scheduling; `/proc/<pid>/net` of the empty network | visible: files of a process cannot be covered, and most change from reading to reading | |
+//! | the caller's nice value; a normal user's other groups, as `nogroup` | visible: they cannot be given up | |
 //!
 //! # What the limits cannot see
 //! Memory that no process maps (a memory file that is only written, System V segments) and, for a
 //! normal user, disk space below folders that the command made unreadable.
 
+mod answers;
 mod devices;
 mod disk;
 mod error;
+mod facts;
 mod helper;
 mod init;
 mod launch;
+mod machine;
 mod mounts;
 mod namespaces;
 mod places;
@@ -63,6 +91,7 @@ mod wire;
 pub use error::{Fault, SandboxError, Step};
 pub use helper::init_if_requested;
 pub use launch::{Launcher, run};
+pub use machine::Machine;
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
 pub use report::{Limit, Outcome, Report, Stream};
 pub use spec::{Bind, Limits, Spec, Tmpfs};

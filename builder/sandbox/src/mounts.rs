@@ -17,12 +17,14 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
     mount_remount, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
+use rustix::thread::UnshareFlags;
 
-use crate::devices;
 use crate::error::{At, Failure, Step};
+use crate::facts::{Facts, Proc};
 use crate::places::{Clock, complete_etc, make_folder, make_place};
 use crate::spec::{Spec, Tmpfs};
+use crate::{devices, sys};
 
 /// Folders that every Linux system has and everyone may pass; the first that is there is covered, in our
 /// own mount namespace, to work on.
@@ -32,6 +34,8 @@ const COVERED: [&str; 4] = ["/tmp", "/mnt", "/var", "/usr"];
 pub(crate) struct Stage {
     base: PathBuf,
     binds: usize,
+    /// Where the device nodes are.
+    nodes: PathBuf,
 }
 
 impl Stage {
@@ -45,10 +49,18 @@ impl Stage {
         let base = COVERED.iter().map(PathBuf::from).find(|path| path.is_dir());
         let base = base.ok_or(Errno::NOENT).step(Step::Scratch)?;
         mount_memory(&base, 1 << 20).at(Step::Scratch, &base)?;
-        let stage = Self { base, binds: binds.len() };
+        let mut stage = Self { base, binds: binds.len(), nodes: PathBuf::from("/dev") };
         stage.hold(&root, &stage.root()).at(Step::Source, &spec.root)?;
+        // Changes go to the view's upper layer. Whoever finds a way to this mount must not find it writable.
+        restrict(&stage.root(), false).at(Step::Source, &spec.root)?;
         for (index, (source, bind)) in binds.iter().zip(&spec.binds).enumerate() {
             stage.hold(source, &stage.bind(index)).at(Step::Source, &bind.host)?;
+        }
+        let clock = Clock::of(&stage.root()).at(Step::Source, &spec.root)?;
+        let nodes = stage.base.join("nodes");
+        fs::create_dir(&nodes).at(Step::Scratch, &nodes)?;
+        if devices::make(&nodes, &clock).at(Step::Scratch, &nodes)? {
+            stage.nodes = nodes;
         }
         fs::create_dir(stage.scratch()).at(Step::Scratch, &stage.scratch())?;
         Ok(stage)
@@ -101,7 +113,7 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
     let scratch = stage.scratch();
     mount_memory(&scratch, spec.limits.scratch).at(Step::Scratch, &scratch)?;
     for (name, mode) in
-        [("upper", 0o755), ("work", 0o755), ("view", 0o755), ("tmp", 0o1777), ("nothing", 0o555)]
+        [("upper", 0o755), ("work", 0o755), ("view", 0o755), ("tmp", 0o1777), ("facts", 0o755)]
     {
         make_folder(&scratch.join(name), mode).at(Step::Scratch, &scratch)?;
     }
@@ -111,16 +123,16 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
     let clock = Clock::of(&stage.root()).at(Step::Source, &spec.root)?;
     mount_overlay(&stage.root(), &scratch, &view).at(Step::Overlay, &spec.root)?;
 
-    let mut planned = vec![
-        Planned { mount: fresh_proc().step(Step::Proc)?, inside: Path::new("/proc"), writable: true },
-        Planned {
-            mount: clone_mount(&dev).at(Step::Mount, &dev)?,
-            inside: Path::new("/dev"),
-            writable: true,
-        },
-    ];
-    let nodes = devices::nodes().step(Step::Mount)?;
-    let nothing = clone_mount(&scratch.join("nothing")).at(Step::Mount, &scratch)?;
+    let facts = scratch.join("facts");
+    let facts = Facts::lay_out(spec, &facts, &clock).at(Step::Scratch, &facts)?;
+    let proc = Proc::fresh().step(Step::Proc)?;
+
+    let mut planned = vec![Planned {
+        mount: clone_mount(&dev).at(Step::Mount, &dev)?,
+        inside: Path::new("/dev"),
+        writable: true,
+    }];
+    let nodes = devices::nodes(&stage.nodes).step(Step::Mount)?;
     let is_tmp = |path: &Path| path == Path::new("/tmp");
     if !spec.binds.iter().any(|bind| is_tmp(&bind.inside))
         && !spec.tmpfs.iter().any(|tmp| is_tmp(&tmp.inside))
@@ -133,7 +145,7 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
         let mount = clone_mount(&stage.bind(index)).at(Step::Mount, &bind.host)?;
         planned.push(Planned { mount, inside: &bind.inside, writable: bind.writable });
     }
-    let proc = open_folder(&planned[0].mount).step(Step::Proc)?;
+    let watched = open_folder(&proc.mount).step(Step::Proc)?;
     let mut memory = vec![folder_at(&scratch).at(Step::Scratch, &scratch)?];
     for tmpfs in &spec.tmpfs {
         let mount = fresh_memory(tmpfs).at(Step::Mount, &tmpfs.inside)?;
@@ -151,8 +163,23 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
         place(plan, &clock)?;
     }
     devices::attach_nodes(&nodes).step(Step::Mount)?;
-    devices::mask_proc(&nothing).step(Step::Mount)?;
-    Ok(Watched { proc, memory })
+    let at = Path::new("/proc");
+    clock.keeping(at, |path| make_place(path, true)).at(Step::Place, at)?;
+    attach(&proc.mount, at).at(Step::Mount, at)?;
+    proc.cover(&facts).at(Step::Proc, at)?;
+    leave_table().step(Step::Root)?;
+    Ok(Watched { proc: watched, memory })
+}
+
+/// Moves this process to another mount namespace, and leaves its root where it is. What the processes read of
+/// mounts in `/proc/<pid>/mountinfo` is the table of their namespace as far as their root reaches: nothing. The
+/// table of the view names the host's disks and where on them each bind lies. The helper, which outlives this
+/// process, keeps the view's namespace.
+fn leave_table() -> io::Result<()> {
+    let top = folder_at(Path::new("/"))?;
+    sys::unshare(UnshareFlags::NEWNS)?;
+    fchdir(&top)?;
+    Ok(chroot(".")?)
 }
 
 fn place(plan: &Planned<'_>, clock: &Clock) -> Result<(), Failure> {
@@ -193,18 +220,6 @@ fn fresh_memory(tmpfs: &Tmpfs) -> io::Result<OwnedFd> {
     Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Must happen while the host's `/proc` is still in sight: the kernel gives a user namespace a new one only
-/// where it sees that it learns nothing more from it (`mount_too_revealing`).
-fn fresh_proc() -> io::Result<OwnedFd> {
-    let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&filesystem, "source", "proc")?;
-    fsconfig_create(&filesystem)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
-}
-
 /// A detached copy of the mount at `path`, without what is mounted below.
 pub(crate) fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
@@ -217,7 +232,7 @@ pub(crate) fn attach(mount: &OwnedFd, path: &Path) -> io::Result<()> {
 
 /// Adds nosuid, nodev and, for a bind that is not writable, read-only. What the host's mount had stays:
 /// a user namespace may not take it away.
-fn restrict(path: &Path, writable: bool) -> io::Result<()> {
+pub(crate) fn restrict(path: &Path, writable: bool) -> io::Result<()> {
     let had = statvfs(path)?.f_flag;
     let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
     if had.contains(StatVfsMountFlags::NOEXEC) {

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::exit;
 use std::time::Duration;
 
-use rustix::process::{Pid, getegid, geteuid};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
 
 use crate::sys;
@@ -68,6 +72,45 @@ pub(crate) fn unshare_all() -> io::Result<()> {
             | UnshareFlags::NEWNET
             | UnshareFlags::NEWCGROUP,
     )
+}
+
+/// A process that holds a namespace of every kind, so that those made after it have other numbers than they would have.
+///
+/// The kernel numbers namespaces, mounts and filesystems in memory by the lowest number that is free, so a run right
+/// after another one would get the same ones, and they can be read (`/proc/self/ns`, `st_dev`).
+pub(crate) struct Decoy {
+    pid: Pid,
+    /// The decoy ends when this is closed, and so when this process ends.
+    life: OwnedFd,
+}
+
+impl Decoy {
+    /// Returns when its namespaces are made.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (ready, tell) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (ended, life) = pipe_with(PipeFlags::CLOEXEC)?;
+        let Some(pid) = sys::fork()? else {
+            // Nothing of the caller's stays open here, or it would wait for this process.
+            let moved =
+                dup2_stdin(&ended).and_then(|()| dup2_stdout(&tell)).and_then(|()| dup2_stderr(&ended));
+            if moved.is_ok() && sys::close_from(3).is_ok() && unshare_all().is_ok() {
+                let _ = rustix::io::write(rustix::stdio::stdout(), b"!");
+                let _ = rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]);
+            }
+            exit(0);
+        };
+        drop((tell, ended));
+        // Where it gets no namespaces, neither does the sandbox, which says so.
+        rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut [0; 1]))?;
+        Ok(Self { pid, life })
+    }
+
+    /// Ends it, and waits for that.
+    pub(crate) fn dismiss(self) {
+        drop(self.life);
+        // An error means that it is gone.
+        let _ = rustix::io::retry_on_intr(|| waitpid(Some(self.pid), WaitOptions::empty()));
+    }
 }
 
 /// Moves the clocks of the processes to come; `false` where the kernel has no time namespaces.

@@ -16,8 +16,27 @@ use crate::spec::Limits;
 /// The kernel's defaults on every distribution, and what GCC raises its own stack to.
 const STACK: (u64, u64) = (8 << 20, 64 << 20);
 
+/// What is the caller's otherwise, and can be read: everything that is not about what a build uses is the kernel's
+/// default, or none.
+const PLAIN: [(Resource, u64); 11] = [
+    (Resource::Cpu, u64::MAX),
+    (Resource::Data, u64::MAX),
+    (Resource::As, u64::MAX),
+    (Resource::Rss, u64::MAX),
+    (Resource::Locks, u64::MAX),
+    (Resource::Rttime, u64::MAX),
+    (Resource::Memlock, 8 << 20),
+    (Resource::Sigpending, 4096),
+    (Resource::Msgqueue, 819_200),
+    (Resource::Nice, 0),
+    (Resource::Rtprio, 0),
+];
+
 /// The limits that the kernel keeps.
 pub(crate) fn set_limits(limits: &Limits) -> io::Result<()> {
+    for (resource, value) in PLAIN {
+        set(resource, value, value)?;
+    }
     // Not 0: with that the kernel still starts the host's core dump handler, as root, outside (core(5)).
     set(Resource::Core, 1, 1)?;
     set(Resource::Stack, STACK.0, STACK.1)?;

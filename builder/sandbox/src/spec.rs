@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SandboxError;
+use crate::machine::Machine;
 
 /// One run. Nothing of the host is visible inside but what is listed here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub struct Spec {
     /// The host name, 1 to 64 letters, digits, dots and hyphens.
     #[serde(default = "default_hostname")]
     pub hostname: String,
+    /// The machine that `/proc` describes.
+    #[serde(default)]
+    pub machine: Machine,
     /// What the command may use.
     #[serde(default)]
     pub limits: Limits,
@@ -132,9 +136,15 @@ impl Spec {
             tmpfs: Vec::new(),
             umask: default_umask(),
             hostname: default_hostname(),
+            machine: Machine::default(),
             limits: Limits::default(),
             uptime_shift: None,
         }
+    }
+
+    /// How much memory the command is told there is, in bytes: what it may use, and 4 GiB where there is no limit.
+    pub(crate) fn memory_shown(&self) -> u64 {
+        self.limits.memory.unwrap_or(4 << 30)
     }
 
     /// The variables the command sees: the fixed ones, then the spec's.
@@ -172,6 +182,11 @@ impl Spec {
         let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
         if self.hostname.is_empty() || self.hostname.len() > 64 || !self.hostname.chars().all(letters) {
             return invalid("hostname", format!("`{}` is not a host name", self.hostname));
+        }
+        if !(1..=Machine::MOST_PROCESSORS).contains(&self.machine.processors) {
+            let problem =
+                format!("has {} processors, not 1 to {}", self.machine.processors, Machine::MOST_PROCESSORS);
+            return invalid("machine", problem);
         }
         if !self.root.is_absolute() {
             return invalid("root", format!("{} is not an absolute path", self.root.display()));

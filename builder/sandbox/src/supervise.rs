@@ -220,6 +220,8 @@ impl<'a> Supervisor<'a> {
             Notice::Failed(failure) => {
                 self.heard.error.get_or_insert(failure.into_error(namespaces::outside()));
             }
+            // Process 1 says it to the helper.
+            Notice::Listener => {}
             Notice::Ended(status) => self.heard.ended = Some(status),
         }
         Ok(true)

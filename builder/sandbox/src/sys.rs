@@ -1,9 +1,9 @@
-//! The four system calls that have no safe wrapper, and nothing else.
+//! The system calls that have no safe wrapper, and nothing else.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -44,6 +44,56 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
         -1 => Err(io::Error::last_os_error()),
         child => Ok(Pid::from_raw(child)),
     }
+}
+
+/// Loads a system call filter for this process and its children, and gives the end at which calls that it hands over
+/// (`SECCOMP_RET_USER_NOTIF`) are answered; closed on execution.
+pub(crate) fn load_filter_with_listener(filter: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
+    let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };
+    // SAFETY: the program points at `len` instructions, which the kernel copies and checks; both types are its
+    // `struct sock_filter`.
+    let got = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            &raw const program,
+        )
+    };
+    match RawFd::try_from(got) {
+        // SAFETY: a new descriptor, which nobody else knows.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The next call that waits for an answer; blocks.
+pub(crate) fn next_notification(listener: &OwnedFd) -> io::Result<libc::seccomp_notif> {
+    // SAFETY: a structure of integers, which the kernel demands to be zero.
+    let mut asked = unsafe { MaybeUninit::<libc::seccomp_notif>::zeroed().assume_init() };
+    // SAFETY: the request writes one such structure.
+    let got = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) };
+    if got == 0 { Ok(asked) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether the call with this number still waits: an error otherwise.
+pub(crate) fn still_waits(listener: &OwnedFd, id: u64) -> io::Result<()> {
+    // SAFETY: the request reads one number.
+    let got = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) };
+    if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets a call return with a value or an error.
+pub(crate) fn respond(listener: &OwnedFd, id: u64, result: Result<i64, rustix::io::Errno>) -> io::Result<()> {
+    let (val, error) = match result {
+        Ok(value) => (value, 0),
+        Err(errno) => (0, -errno.raw_os_error()),
+    };
+    let mut answer = libc::seccomp_notif_resp { id, val, error, flags: 0 };
+    // SAFETY: the request reads one such structure.
+    let got = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
+    if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// How a child ended and the processor time of it and all it waited for.

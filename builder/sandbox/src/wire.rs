@@ -41,6 +41,8 @@ pub(crate) enum Notice {
     MapMe,
     /// With a descriptor for process 1.
     Init,
+    /// From process 1 to the helper, with the end at which calls are answered.
+    Listener,
     /// The command runs. With descriptors for the new `/proc`, the scratch space and every tmpfs.
     Started { clock_shifted: bool },
     /// Nothing runs.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use hab_sandbox::{BUILD_ID, Bind, Report, Spec};
+use hab_sandbox::{BUILD_ID, Bind, Machine, Report, Spec};
 use tempfile::TempDir;
 
 /// Programs of packages that every Debian system has (Essential: yes).
@@ -146,8 +146,13 @@ impl World {
 
     /// Runs a script beside the world's own command and returns what it printed, which must go well.
     pub fn prints(&self, script: &str) -> String {
+        self.prints_on(self.spec.machine.clone(), script)
+    }
+
+    /// The same, told of another machine.
+    pub fn prints_on(&self, machine: Machine, script: &str) -> String {
         let command = ["/bin/sh", "-c", script].map(str::to_owned).into();
-        let spec = Spec { command, ..self.spec.clone() };
+        let spec = Spec { command, machine, ..self.spec.clone() };
         let finished = self.finish(&self.program_for(&spec, &[]).output().unwrap());
         assert_eq!(finished.status, 0, "{:?} {}{}", self.caller, finished.stdout, finished.stderr);
         finished.stdout

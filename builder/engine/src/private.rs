@@ -1,0 +1,83 @@
+//! Folders that nobody but this program's user reaches.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::BuildError;
+
+/// The folder `path` if it is this user's, made with mode 0700 or set to it; else the one beside it that has this
+/// user's number at its end. So a data folder that one user made works for another, and neither builds from what the
+/// other could have written.
+pub(crate) fn private(path: &Path) -> Result<PathBuf, BuildError> {
+    let me = rustix::process::geteuid().as_raw();
+    if let Some(path) = claim(path, me)? {
+        return Ok(path);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{me}"));
+    let own = path.with_file_name(name);
+    claim(&own, me)?.ok_or_else(|| {
+        let owner = fs::symlink_metadata(&own).map_or(0, |m| m.uid());
+        BuildError::Foreign { path: own.clone(), owner, me }
+    })
+}
+
+/// `None` when it is not a folder of user `me`.
+fn claim(path: &Path, me: u32) -> Result<Option<PathBuf>, BuildError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(|error| denied(path, me, error))?,
+    }
+    let found = fs::symlink_metadata(path).map_err(|error| denied(path, me, error))?;
+    if !found.is_dir() || found.uid() != me {
+        return Ok(None);
+    }
+    if found.mode() & 0o7777 != 0o700 {
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(BuildError::io(path))?;
+    }
+    Ok(Some(path.to_owned()))
+}
+
+/// The folder above belongs to somebody who does not let us in.
+fn denied(path: &Path, me: u32, error: io::Error) -> BuildError {
+    let above = path.parent().unwrap_or(path);
+    let owner = fs::symlink_metadata(above).map_or(me, |m| m.uid());
+    if error.kind() == io::ErrorKind::PermissionDenied && owner != me {
+        return BuildError::Foreign { path: above.to_owned(), owner, me };
+    }
+    BuildError::Io { path: path.to_owned(), source: error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).map_or(0, |m| m.mode() & 0o7777)
+    }
+
+    #[test]
+    fn a_folder_that_others_could_reach_is_closed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("roots");
+        fs::create_dir(&path).expect("made");
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("opened");
+        assert_eq!(private(&path).expect("ours"), path);
+        assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn what_is_not_a_folder_of_ours_is_left_alone_and_another_one_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("roots");
+        let elsewhere = folder.path().join("elsewhere");
+        fs::create_dir(&elsewhere).expect("made");
+        fs::set_permissions(&elsewhere, Permissions::from_mode(0o755)).expect("opened");
+        std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
+        let own = private(&path).expect("beside it");
+        assert_eq!(own, folder.path().join(format!("roots.{}", rustix::process::geteuid().as_raw())));
+        assert_eq!((mode(&own), mode(&elsewhere)), (0o700, 0o755));
+    }
+}
