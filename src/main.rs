@@ -8,7 +8,7 @@ mod farm;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The sandbox re-executes this program; that process must become it before anything else happens.
-    hab_sandbox::init_if_requested();
+    // The sandbox re-executes this program; that process must become it, or what runs in it, before anything else.
+    hab_sandbox::init_if_requested_with(hab_builder::worker);
     cli::run()
 }

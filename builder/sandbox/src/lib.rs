@@ -61,7 +61,7 @@ mod usage;
 mod wire;
 
 pub use error::{Fault, SandboxError, Step};
-pub use helper::init_if_requested;
+pub use helper::{Worker, init_if_requested, init_if_requested_with};
 pub use launch::{Launcher, run};
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
 pub use report::{Limit, Outcome, Report, Stream};
