@@ -1,5 +1,8 @@
 //! `hab-build`: mirror, verify, build twice, compare, serve. This file only dispatches.
 
+// What people read goes through src/cli/terminal.rs, which escapes what strangers wrote.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod cluster;
 mod config;

@@ -200,6 +200,9 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
 #[error(transparent)]
 struct Said(FarmError);
 
+/// Causes that a document has; no error of ours has as many.
+const CAUSES: usize = 20;
+
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     if let Some(Said(error)) = error.downcast_ref::<Said>() {
         terminal::error(&error.to_string());
@@ -210,7 +213,12 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     let sentence = chain.join(": ");
     terminal::error(&sentence);
     if json {
-        print_error(&sentence, &chain.iter().map(String::as_str).collect::<Vec<_>>(), status);
+        let chain: Vec<String> = chain.iter().take(CAUSES).map(|cause| terminal::bounded(cause)).collect();
+        print_error(
+            &terminal::bounded(&sentence),
+            &chain.iter().map(String::as_str).collect::<Vec<_>>(),
+            status,
+        );
     }
     ExitCode::from(status as u8)
 }
