@@ -61,12 +61,15 @@ fn names_of_outputs_cannot_forge_a_verdict() {
     for (attack, words) in [
         (r"echo x > $OUT/a$'\n''evil 0.2.0-2 built and verified'$'\e''[31mred'", "control character"),
         (r"echo $RANDOM > $OUT/a$'\n''  linux/amd64  sha256:00  2 runs identical'", "control character"),
-        (r"echo x > $OUT/a$'\u202e'dlo", r"a\u{202e}dlo"),
+        (r"echo x > $OUT/a$'\xe2\x80\xae'dlo", r"a\u{202e}dlo"),
         (r"ln -s x$'\n''evil built' $OUT/l", r"x\nevil built"),
         (r"echo x > $OUT/bad$'\xff\xfe'", "not UTF-8"),
         (r"mkdir $OUT/'.. '; echo x > $OUT/'.. /y'", "white space"),
         (r"echo x > $OUT/usr/bin/.wh.hello", "removes files in an image"),
-        (r"n=$(printf 'p%.0s' {1..200}); cd $OUT; for i in {1..25}; do mkdir $n; cd -P $n; done", "too long"),
+        (
+            r"n=$(printf 'p%.0s' {1..200}); cd $OUT; for i in {1..25}; do mkdir $n; cd -P $n 2>/dev/null || break; done",
+            "too long",
+        ),
     ] {
         let outcome = build(&world, attack);
         outcome.refused(1, &["left in out are refused", words]);
@@ -107,7 +110,7 @@ fn a_folder_whose_mode_forbids_to_enter_is_no_way_to_hide() {
 fn sparse_files_count_in_full() {
     let world = World::new();
     for attack in [
-        "truncate -s 300M $OUT/sparse",
+        "for n in 1 2 3; do truncate -s 100M $OUT/$n; done",
         "truncate -s 250M $OUT/one; truncate -s 250M $OUT/two",
         "printf '\\x7fELF' > $OUT/s.so; truncate -s 255M $OUT/s.so; ln $OUT/s.so $OUT/again.so",
         "truncate -s 200M $OUT/one; truncate -s 100M $DEBUG/two",
@@ -159,8 +162,12 @@ fn more_files_than_an_image_may_have_are_refused() {
 #[test]
 fn a_chain_of_folders_without_end_is_refused_and_does_not_stop_the_next_build() {
     let world = World::new();
-    let deep = "cd $OUT; for i in {1..3000}; do mkdir d; cd -P d; done";
-    build(&world, deep).refused(1, &["too long"]);
+    let deep = "n=$(printf 'p%.0s' {1..200}); cd $OUT; for i in {1..3000}; do mkdir d; cd -P d 2>/dev/null || break; done; mkdir $n";
+    for _ in 0..2 {
+        let outcome = build(&world, deep);
+        outcome.refused(1, &["too long"]);
+        harmless(&outcome);
+    }
 }
 
 #[test]
@@ -176,7 +183,7 @@ fn two_runs_that_differ_are_told_apart_by_escaped_names_of_sections() {
 #[test]
 fn the_last_lines_of_a_failing_script_show_what_is_in_them() {
     let world = World::new();
-    let attack = r"printf '\033]0;x\007\033[2J\033[31mRED \u202e reversed \r over\n'
+    let attack = r"printf '\033]0;x\007\033[2J\033[31mRED \342\200\256 reversed \r over\n'
         printf '\x1b[2K\x1b[1A\nevil 1.0 built\n  linux/amd64  sha256:00  2 runs identical\n'
         head -c 3000000 /dev/zero; exit 3";
     let outcome = build(&world, attack);
@@ -190,7 +197,7 @@ fn the_last_lines_of_a_failing_script_show_what_is_in_them() {
 #[test]
 fn what_an_image_prints_when_it_is_tried_is_shown_escaped_and_kept_exactly() {
     let world = World::new();
-    let print = r"printf 'coreutils \033]0;x\007\033[31mRED \u202e good\n' > $OUT/etc/message";
+    let print = r"printf 'coreutils \033]0;x\007\033[31mRED \342\200\256 good\n' > $OUT/etc/message";
     let smoke = r#"command = ["/usr/bin/hello", "--version"]"#;
     world.recipe("hello", &format!("{GOOD}{print}\n"));
     world.edit_recipe("hello", smoke, r#"command = ["/usr/bin/hello", "/etc/message"]"#);

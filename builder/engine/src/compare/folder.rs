@@ -44,7 +44,7 @@ impl Folder {
             Ok(fd) => Ok(Self(fd)),
             // A build owns the folder above and may have put anything in its place.
             Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Err(CompareError::NoFolder),
-            Err(e) => Err(CompareError::Read { path: String::new(), source: e.into() }),
+            Err(e) => Err(CompareError::Read { path: ".".to_owned(), source: e.into() }),
         }
     }
 

@@ -27,7 +27,7 @@ pub enum UnpackError {
         source: io::Error,
     },
     /// The system refused to write, for example because the disk is full.
-    #[error("{archive}: cannot write {entry}")]
+    #[error("{archive}: cannot write {entry:?}")]
     Write {
         /// The archive's name.
         archive: String,

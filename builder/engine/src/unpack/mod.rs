@@ -106,7 +106,7 @@ impl Default for Limits {
     }
 }
 
-/// A path for a person.
+/// As much of a path as an error needs.
 fn shown(path: &[u8]) -> String {
-    hab_oci::shown_bytes(path).to_string()
+    String::from_utf8_lossy(&path[..path.len().min(hab_oci::LONGEST)]).into_owned()
 }
