@@ -94,7 +94,7 @@ impl Check<'_> {
             // The files themselves are read again when they are packed, each held against this record.
             Answer::Record(tree) => {
                 let folder = Folder::open(&run.folder.join(name));
-                Ok(tree.within(folder.map_err(|e| self.refused(name, vec![e.to_string()]))?))
+                Ok(tree.within(folder.map_err(|e| self.refused(name, &[e.to_string()]))?))
             }
             _ => Err(self.strange()),
         }
@@ -190,13 +190,13 @@ impl Check<'_> {
             outcome => return Err(self.failed(outcome.to_string())),
         }
         match serde_json::from_slice(&answer) {
-            Ok(Answer::Refused(chain)) => Err(self.refused(name, chain)),
+            Ok(Answer::Refused(chain)) => Err(self.refused(name, &chain)),
             Ok(answer) => Ok(answer),
             Err(e) => Err(self.failed(format!("its answer cannot be read: {e}"))),
         }
     }
 
-    fn refused(&self, name: &str, chain: Vec<String>) -> BuildError {
+    fn refused(&self, name: &str, chain: &[String]) -> BuildError {
         BuildError::Outputs {
             recipe: self.given.plan.recipe.to_string(),
             platform: self.given.plan.platform,

@@ -98,7 +98,7 @@ fn more_libraries_or_folders_than_any_linker_writes_are_refused() {
     let strings: Vec<u8> = (0..1001).flat_map(|n| format!("{n:05}\0").into_bytes()).collect();
     let entries: Vec<_> = (0..1001).map(|n| (1, n * 6)).collect();
     refused(missing(&library(&entries, &strings)), "more than 1000 needed libraries");
-    let folders: String = (0..101).map(|n| format!("{n}:")).collect();
+    let folders = (0..101).map(|n| format!("{n}:")).collect::<Vec<_>>().concat();
     refused(missing(&library(&[(29, 0)], folders.as_bytes())), "more than 100 library folders");
     let same = "x:".repeat(2000);
     missing(&library(&[(29, 0)], same.as_bytes())).unwrap();
@@ -109,7 +109,7 @@ fn more_libraries_or_folders_than_any_linker_writes_are_refused() {
 fn all_programs_together_may_look_in_so_many_places_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let strings: Vec<u8> = (0..1000).flat_map(|n| format!("{n:05}\0").into_bytes()).collect();
-    let search: String = (0..100).map(|n| format!("{n}:")).collect();
+    let search = (0..100).map(|n| format!("{n}:")).collect::<Vec<_>>().concat();
     let entries: Vec<_> = (0..1000).map(|n| (1, n * 6)).chain([(29, 6000)]).collect();
     let bytes = library(&entries, &[&strings[..], search.trim_end_matches(':').as_bytes()].concat());
     for n in 0..12 {
@@ -301,7 +301,7 @@ fn programs_that_run_as_their_owner_and_files_that_nobody_may_read_are_refused()
     }
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("d")).unwrap();
-    fs::set_permissions(root.path().join("d"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.path().join("d"), fs::Permissions::from_mode(0o000)).unwrap();
     refused(scan(root.path()), "cannot read it");
     fs::set_permissions(root.path().join("d"), fs::Permissions::from_mode(0o755)).unwrap();
 }
