@@ -1,5 +1,8 @@
 //! `hab-build`: mirror, verify, build twice, compare, serve. This file only dispatches.
 
+// What people read goes through src/cli/terminal.rs, which escapes what strangers wrote.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod cluster;
 mod config;
@@ -8,8 +11,8 @@ mod farm;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The sandbox re-executes this program; that process must become it before anything else happens.
-    hab_sandbox::init_if_requested();
+    // The sandbox re-executes this program; that process must become it, or what runs in it, before anything else.
+    hab_sandbox::init_if_requested_with(hab_builder::worker);
     // Nobody but the operator may change what this program writes, whatever the shell says that started it.
     let mask = rustix::process::umask(rustix::fs::Mode::empty());
     rustix::process::umask(mask | rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);

@@ -233,7 +233,7 @@ fn a_build_cannot_put_the_host_into_its_image() {
         let world = World::new();
         let script = if name == "out" { link.to_owned() } else { format!("{GOOD}{link}") };
         world.recipe("hello", &script);
-        world.build("data", "hello").refused(1, &[name, "neither a file, a directory"]);
+        world.build("data", "hello").refused(1, &[name, "something else was put in the folder's place"]);
         nothing_is_tagged(&world);
     }
 }

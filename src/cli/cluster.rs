@@ -104,7 +104,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         return print_json(&files);
     }
     for (path, text) in &files.files {
-        println!("# /{path}\n{text}");
+        terminal::print(&format!("# /{path}\n{text}"));
     }
     Ok(())
 }

@@ -208,6 +208,8 @@ struct Said(FarmError);
 #[derive(Debug, thiserror::Error)]
 #[error("it was shown")]
 struct Shown(ExitStatus);
+/// Causes that a document has; no error of ours has as many.
+const CAUSES: usize = 20;
 
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     if let Some(Shown(status)) = error.downcast_ref::<Shown>() {
@@ -226,8 +228,9 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         terminal::hint(hint);
     }
     if json {
-        let causes: Vec<_> = chain.iter().map(String::as_str).collect();
-        print_error(&sentence, &causes, hint.as_deref(), status);
+        let causes: Vec<_> = chain.iter().take(CAUSES).map(|cause| terminal::bounded(cause)).collect();
+        let causes: Vec<_> = causes.iter().map(String::as_str).collect();
+        print_error(&terminal::bounded(&sentence), &causes, hint.as_deref(), status);
     }
     ExitCode::from(status as u8)
 }

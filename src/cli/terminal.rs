@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hab_oci::{shown, shown_lines};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
@@ -17,21 +18,39 @@ const TAIL: usize = 6;
 /// How often a log gets a line about something that goes on.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// A line for people.
+/// Bytes of a line that is said, and of an error. What honest things say is far shorter.
+const LONGEST: usize = 8 << 10;
+
+/// A line for people. It is one line, whatever is in it: a name with a line break cannot pretend to be a verdict.
 pub fn say(text: &str) {
-    write(&plain(text));
+    write(&one_line(text));
 }
 
-/// An error for people.
+/// An error for people. What follows its first line is indented, and no line that is said begins so.
 pub fn error(text: &str) {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-    write(&format!("{label} {}", plain(text)));
+    write(&format!("{label} {}", below_each_other(text)));
+}
+
+/// Text of a file that is asked for on stdout, where line breaks are its own.
+pub fn print(text: &str) {
+    // A closed stdout must not end the program.
+    let _ = writeln!(std::io::stdout().lock(), "{}", shown_lines(text).at_most(usize::MAX));
+}
+
+/// A sentence for a document: exact, because JSON escapes, but not longer than any that is said.
+pub fn bounded(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}… ({} more bytes)", &text[..end], text.len() - end)
 }
 
 /// What a person can do about an error.
 pub fn hint(text: &str) {
-    write(&format!("hint: {}", plain(text)));
+    write(&format!("hint: {}", one_line(text)));
 }
 
 fn write(line: &str) {
@@ -39,9 +58,16 @@ fn write(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Names and words from outside must not move the cursor, or paint another verdict over the real one.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+/// Everything that leaves this program in words comes through here or [`below_each_other`], so that no place that has
+/// forgotten to escape a name lets it move the cursor, turn the direction of writing or paint another verdict.
+fn one_line(text: &str) -> String {
+    // A tab is only wide.
+    shown(&text.replace('\t', "    ")).at_most(LONGEST).to_string()
+}
+
+fn below_each_other(text: &str) -> String {
+    let text = shown_lines(text).at_most(LONGEST).to_string();
+    text.split('\n').collect::<Vec<_>>().join("\n    ")
 }
 
 /// Details for whoever sets HAB_LOG, such as HAB_LOG=debug.
@@ -49,9 +75,27 @@ pub fn start_log() {
     let filter = EnvFilter::try_from_env("HAB_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(|| OneLine(std::io::stderr()))
+        // Colours are control characters too, and could not be told from a stranger's.
+        .with_ansi(false)
         .init();
+}
+
+/// Writes an event of the log as one line.
+struct OneLine<W>(W);
+
+impl<W: std::io::Write> std::io::Write for OneLine<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // An event comes in one piece, with the line break at its end.
+        let text = String::from_utf8_lossy(bytes);
+        let (text, end) = text.strip_suffix('\n').map_or((text.as_ref(), ""), |text| (text, "\n"));
+        self.0.write_all(format!("{}{end}", one_line(text)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Progress on this process's stderr, and Ctrl-C as a request to stop.
@@ -112,10 +156,10 @@ impl Terminal {
         match &self.bar {
             Some(bar) => {
                 let width = room();
-                let mut text = format!("{} {detail}", shown.stage);
+                let mut text = one_line(&format!("{} {detail}", shown.stage));
                 for line in &shown.tail {
                     text.push_str("\n    ");
-                    text.extend(line.chars().filter(|c| !c.is_control()).take(width));
+                    text.extend(one_line(line).chars().take(width));
                 }
                 bar.set_message(text);
             }
@@ -194,5 +238,36 @@ impl std::fmt::Display for Amount {
             n if n >= 10 << 10 => write!(f, "{} KiB", n >> 10),
             n => write!(f, "{n}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_one_line_whatever_is_in_it() {
+        let forged = "x\n  linux/amd64  sha256:00  2 runs identical\r\u{1b}[2K\u{202e}";
+        assert_eq!(one_line(forged), r"x\n  linux/amd64  sha256:00  2 runs identical\r\u{1b}[2K\u{202e}");
+        assert_eq!(one_line("a\tb"), "a    b");
+        assert!(one_line(&"x".repeat(1 << 20)).len() < LONGEST + 40);
+    }
+
+    #[test]
+    fn no_line_of_an_error_but_the_first_begins_at_the_margin() {
+        let text = below_each_other("failed; its last lines:\n    one\nhello 1.0 built\u{9b}31m\nhint");
+        assert_eq!(text, "failed; its last lines:\n        one\n    hello 1.0 built\\u{9b}31m\n    hint");
+        let long = below_each_other(&"y\n".repeat(1 << 20));
+        assert!(long.len() < 5 * LONGEST && long.contains("more bytes"));
+        assert_eq!(bounded(&"ä".repeat(5000)).len(), 8192 + "… (1808 more bytes)".len());
+    }
+
+    #[test]
+    fn an_event_of_the_log_is_one_line() {
+        let mut written = Vec::new();
+        OneLine(&mut written).write_all("WARN a\u{1b}[31m\nWARN b\n".as_bytes()).unwrap();
+        assert_eq!(String::from_utf8_lossy(&written), "WARN a\\u{1b}[31m\\nWARN b\n");
     }
 }

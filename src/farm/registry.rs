@@ -159,7 +159,7 @@ async fn keep_catalog(store: &Store, progress: &Arc<dyn Progress>) {
             Err(e) => Err(e),
         };
         if let Err(e) = checked {
-            let hint = e.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            let hint = e.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
             progress.note(&format!("the catalog was not copied: {}{hint}", chain(&e)));
         }
         sleep(REST).await;

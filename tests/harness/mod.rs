@@ -94,6 +94,14 @@ impl World {
         self.write(&format!("trust/{name}/policy.toml"), text);
     }
 
+    /// Changes the text of a recipe; its lock must not depend on what is changed.
+    pub fn edit_recipe(&self, name: &str, from: &str, to: &str) {
+        let path = format!("recipes/{name}/recipe.toml");
+        let text = fs::read_to_string(self.path(&path)).unwrap();
+        assert!(text.contains(from), "{text}");
+        self.write(&path, text.replace(from, to));
+    }
+
     /// Writes a file of this world.
     pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
         self.write(name, bytes);
@@ -135,7 +143,11 @@ impl World {
 
     /// Writes a recipe over the crate `tiny` 1.2.3, publishes the crate, and locks it.
     pub fn crate_recipe(&self, name: &str, script: &str) {
-        let bytes = archive::krate();
+        self.recipe_over_crate(name, script, archive::krate());
+    }
+
+    /// Writes a recipe over a crate with these bytes.
+    pub fn recipe_over_crate(&self, name: &str, script: &str, bytes: Vec<u8>) {
         let config = format!("{{\"dl\": \"{}/dl/{{crate}}/{{version}}.crate\"}}", self.server.address());
         self.server.put("config.json", config.into_bytes());
         self.server.put("dl/tiny/1.2.3.crate", bytes);

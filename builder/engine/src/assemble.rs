@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hab_image::{Directory, ImageSpec, Layer, PackedLayer};
-use hab_oci::Descriptor;
+use hab_oci::{Algorithm, Descriptor, Digest, Hasher};
 use hab_recipe::{Compression, Plan};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use crate::compare::{Limits, Node, Tree};
-use crate::run::Run;
+use crate::check::Clock;
+use crate::compare::{Node, Tree};
 use crate::{BuildError, FinishedLayer, Inputs, Workshop};
 
 /// The largest file that an image takes from the toolchain, in bytes.
@@ -28,14 +30,25 @@ pub(crate) struct Image {
 
 impl Workshop<'_> {
     /// Two layers: what every image of this toolchain and user has, and what the script left.
-    pub(crate) fn assemble(&self, given: &Inputs<'_>, run: &Run) -> Result<Image, BuildError> {
+    /// Every file that is packed is held against its record, in which both runs agreed.
+    pub(crate) fn assemble(
+        &self,
+        given: &Inputs<'_>,
+        outputs: &Tree,
+        debug: &Tree,
+        clock: &Clock,
+    ) -> Result<Image, BuildError> {
         let plan = given.plan;
         self.observer.stage(&format!("assemble the image for {}", plan.platform));
         let epoch = plan.source.epoch;
-        let base = self.layer(plan, base(plan, given.root.first())?)?;
-        let outputs = self.layer(plan, outputs(plan, &run.out())?)?;
-        let debug = files(&run.debug(), epoch)?;
-        let debug = if debug.is_empty() { None } else { Some(finished(&self.layer(plan, debug)?)) };
+        let base = self.layer(plan, base(plan, given.root.first())?, clock)?;
+        let guard = Guard { clock, cancel: self.observer.cancel() };
+        let mut layer = files(outputs, epoch, guard)?;
+        let uid = plan.image.uid;
+        layer.directory(plan.image.home.trim_matches('/'), Directory { mode: 0o700, uid, gid: uid })?;
+        let outputs = self.layer(plan, layer, clock)?;
+        let debug = files(debug, epoch, guard)?;
+        let debug = if debug.is_empty() { None } else { Some(finished(&self.layer(plan, debug, clock)?)) };
         let layers = [base, outputs];
         let image = hab_image::assemble(&spec(plan), &layers)?;
         self.blobs.put(&image.config)?;
@@ -48,14 +61,18 @@ impl Workshop<'_> {
         })
     }
 
-    fn layer(&self, plan: &Plan, layer: Layer<'_>) -> Result<PackedLayer, BuildError> {
+    fn layer(&self, plan: &Plan, layer: Layer<'_>, clock: &Clock) -> Result<PackedLayer, BuildError> {
         let compression = match plan.image.compression {
             Compression::Zstd => hab_image::Compression::Zstd,
             Compression::Gzip => hab_image::Compression::Gzip,
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut writer = self.blobs.writer()?;
-        let packed = layer.pack(compression, threads, &mut writer)?;
+        let packed = layer.pack(compression, threads, &mut writer).map_err(|e| match e {
+            _ if self.observer.cancel().load(Ordering::Relaxed) => BuildError::Cancelled,
+            _ if clock.is_over() => clock.over(),
+            e => e.into(),
+        })?;
         writer.commit(Some(&packed.descriptor.digest))?;
         Ok(packed)
     }
@@ -154,25 +171,103 @@ fn bundle(sysroot: &Path, from: &str) -> Result<Vec<u8>, BuildError> {
     Ok(text)
 }
 
-fn outputs(plan: &Plan, folder: &Path) -> Result<Layer<'static>, BuildError> {
-    let mut layer = files(folder, plan.source.epoch)?;
-    let uid = plan.image.uid;
-    layer.directory(plan.image.home.trim_matches('/'), Directory { mode: 0o700, uid, gid: uid })?;
-    Ok(layer)
-}
-
-fn files(folder: &Path, epoch: i64) -> Result<Layer<'static>, BuildError> {
-    let tree = Tree::scan(folder, &Limits::default())?;
+/// A layer of a build's files, read below the folder's descriptor when it is packed.
+fn files<'a>(tree: &Tree, epoch: i64, guard: Guard<'a>) -> Result<Layer<'a>, BuildError> {
     let mut layer = Layer::new(epoch)?;
+    let folder = tree.folder().ok_or(BuildError::io("the outputs")(io::ErrorKind::NotFound.into()))?;
     for entry in tree.entries() {
         match &entry.node {
-            Node::File { size, executable, .. } => {
-                let path = folder.join(&entry.path);
-                layer.file(&entry.path, *executable, *size, move || File::open(path))?;
+            Node::File { size, executable, digest } => {
+                let (folder, path, digest) = (Arc::clone(folder), entry.path.clone(), digest.clone());
+                layer.file(&entry.path, *executable, *size, move || {
+                    let hasher = Some(Hasher::new(Algorithm::Sha256));
+                    Ok(Guarded { file: folder.file(&path)?, hasher, digest, guard })
+                })?;
             }
             Node::Link(target) => layer.link(&entry.path, target)?,
             Node::Directory => layer.directory(&entry.path, Directory::default())?,
         }
     }
     Ok(layer)
+}
+
+/// What ends the packing of a layer before its end.
+#[derive(Clone, Copy)]
+struct Guard<'a> {
+    clock: &'a Clock,
+    cancel: &'a AtomicBool,
+}
+
+/// A file that must be what its record says, read while there is time.
+struct Guarded<'a> {
+    file: File,
+    /// Until the end of the file was seen.
+    hasher: Option<Hasher>,
+    digest: Digest,
+    guard: Guard<'a>,
+}
+
+impl Read for Guarded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.guard.cancel.load(Ordering::Relaxed) || self.guard.clock.is_over() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let read = self.file.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..read]);
+        }
+        if read == 0
+            && !buffer.is_empty()
+            && let Some(hasher) = self.hasher.take()
+            && hasher.finish() != self.digest
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what was compared any more"));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use hab_image::ImageError;
+
+    use super::*;
+    use crate::compare::Limits;
+
+    fn pack(root: &Path, tree: &Tree, clock: &Clock) -> Result<PackedLayer, ImageError> {
+        let cancel = AtomicBool::new(false);
+        let tree = tree.clone().within(crate::compare::Folder::open(root).unwrap());
+        let layer = files(&tree, 0, Guard { clock, cancel: &cancel }).unwrap();
+        layer.pack(hab_image::Compression::Gzip, 1, &mut Vec::new())
+    }
+
+    #[test]
+    fn a_file_that_changes_after_the_comparison_is_not_packed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("f"), "good").unwrap();
+        let tree = Tree::scan(folder.path(), &Limits::default()).unwrap();
+        let clock = Clock::of(1);
+        pack(folder.path(), &tree, &clock).unwrap();
+        fs::write(folder.path().join("f"), "evil").unwrap();
+        let error = pack(folder.path(), &tree, &clock).unwrap_err();
+        assert!(matches!(&error, ImageError::Read { path, source } if path == "f"
+            && source.to_string().contains("not what was compared")));
+        fs::remove_file(folder.path().join("f")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("f")).unwrap();
+        assert!(matches!(pack(folder.path(), &tree, &clock), Err(ImageError::Read { .. })));
+    }
+
+    #[test]
+    fn packing_ends_when_the_time_for_the_outputs_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("f"), "good").unwrap();
+        let tree = Tree::scan(folder.path(), &Limits::default()).unwrap();
+        let clock = Clock::of(0);
+        assert!(clock.is_over() && pack(folder.path(), &tree, &clock).is_err());
+        let said = clock.over().to_string();
+        assert!(said.contains("took longer than 0 minutes"), "{said}");
+    }
 }

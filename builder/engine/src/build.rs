@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hab_keys::VerifiedSource;
-use hab_oci::{Descriptor, Digest};
+use hab_oci::{Descriptor, Digest, shown};
 use hab_recipe::{BuildTable, Plan};
 use serde::{Deserialize, Serialize};
 
-use crate::compare::{self, Limits, Node, Relro, Tree};
+use crate::check::{Check, Clock};
+use crate::compare::Tree;
 use crate::run::{Circumstances, Run};
 use crate::{BuildError, Root, Workshop};
 
@@ -113,7 +114,7 @@ pub enum Smoke {
 impl std::fmt::Display for Smoke {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Passed { how, line } => write!(f, "runs ({how}): {line}"),
+            Self::Passed { how, line } => write!(f, "runs ({how}): {}", shown(line)),
             Self::NotRun(why) => write!(f, "not run here: {why}"),
         }
     }
@@ -168,7 +169,10 @@ impl Workshop<'_> {
         let first = self.run(given, scratch, first)?;
         let second = self.run(given, scratch, second)?;
         self.observer.stage("compare the two runs");
-        let outputs = agreed(given.plan, &first.out(), &second.out())?;
+        let check = Check { workshop: self, given, scratch, clock: Clock::start(given) };
+        let runs = [&first, &second];
+        let disk = given.limits.disk_mib << 20;
+        let outputs = check.agreed(runs, "out", disk)?;
         if outputs.is_empty() {
             return Err(BuildError::NoOutput {
                 recipe: given.plan.recipe.to_string(),
@@ -176,21 +180,20 @@ impl Workshop<'_> {
                 log: first.log_path,
             });
         }
-        agreed(given.plan, &first.debug(), &second.debug())?;
+        let debug = check.agreed(runs, "debug", disk.saturating_sub(outputs.size()))?;
         if given.limits.hardened {
-            hardened(given.plan, &outputs, &first.out())?;
+            check.hardened(&first)?;
         }
 
         // What broke out of a run may have written to it, and the image takes files from it.
         given.root.still_the_same(self.observer)?;
-        let image = self.assemble(given, &first)?;
-        let root = self.unpack_image(given.plan, &image.layers, scratch)?;
-        let missing = compare::missing_libraries(&root)?;
-        if !missing.is_empty() {
+        let image = self.assemble(given, &outputs, &debug, &check.clock)?;
+        let root = self.unpack_image(given, &image.layers, scratch, &check.clock)?;
+        let missing = check.missing(&root)?;
+        if missing.total > 0 {
             return Err(BuildError::missing_libraries(&given.plan.recipe, given.plan.platform, &missing));
         }
-        let smoke = self.smoke(given.plan, &root)?;
-        let runs = [&first, &second];
+        let smoke = self.smoke(given, &root, &check.clock)?;
         Ok(Finished {
             manifest: image.manifest.digest,
             manifest_size: image.manifest.size,
@@ -210,49 +213,6 @@ impl Workshop<'_> {
             smoke,
         })
     }
-}
-
-/// Every program and library of the outputs must have what its recipe's flags ask for: flags are easily lost on their
-/// way through a build system.
-fn hardened(plan: &Plan, outputs: &Tree, folder: &Path) -> Result<(), BuildError> {
-    for entry in outputs.entries() {
-        let Node::File { .. } = entry.node else { continue };
-        let Some(found) = compare::hardening(&folder.join(&entry.path))? else { continue };
-        let lacks: Vec<_> = [
-            (found.pie, "position independence"),
-            (found.relro == Relro::Full, "full RELRO"),
-            (found.nx, "a stack that is not executable"),
-            (found.stack_canary, "stack canaries"),
-        ]
-        .into_iter()
-        .filter_map(|(has, what)| (!has).then_some(what))
-        .collect();
-        if !lacks.is_empty() {
-            return Err(BuildError::NotHardened {
-                recipe: plan.recipe.to_string(),
-                platform: plan.platform,
-                path: entry.path.clone(),
-                lacks: lacks.join(", "),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The tree that both folders hold, or where they first differ.
-fn agreed(plan: &Plan, first: &Path, second: &Path) -> Result<Tree, BuildError> {
-    let limits = Limits::default();
-    let (a, b) = (Tree::scan(first, &limits)?, Tree::scan(second, &limits)?);
-    let Err(difference) = compare::compare(&a, &b) else { return Ok(a) };
-    Err(BuildError::NotReproducible {
-        recipe: plan.recipe.to_string(),
-        platform: plan.platform,
-        difference: difference.to_string(),
-        differing: compare::differences(&a, &b).len(),
-        entries: a.entries().len().max(b.entries().len()),
-        first: first.to_owned(),
-        second: second.to_owned(),
-    })
 }
 
 fn millis(time: std::time::Duration) -> u64 {

@@ -1,10 +1,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use hab_oci::{Digest, Platform};
+use hab_oci::{Digest, Platform, shown};
 use hab_sandbox::{Outcome, SandboxError};
 
-use crate::compare::{CompareError, Missing};
+use crate::compare::Lacking;
 use crate::unpack::UnpackError;
 
 /// Whose fault an error is; the program's exit code follows from it.
@@ -110,7 +110,8 @@ pub enum BuildError {
     },
     /// A program or library lacks what `build.hardened` asks for.
     #[error(
-        "{path} of {recipe} for {platform} lacks {lacks}; pass the flags on, or set build.hardened to false and say why"
+        "{path:?} of {recipe} for {platform} lacks {lacks}; pass the flags on, or set build.hardened to false and say why",
+        path = shown(path)
     )]
     NotHardened {
         /// The recipe.
@@ -156,9 +157,53 @@ pub enum BuildError {
         /// Which copy.
         path: PathBuf,
     },
-    /// Reading outputs.
-    #[error(transparent)]
-    Compare(#[from] CompareError),
+    /// What a build left cannot become an image.
+    #[error("the files that {recipe} for {platform} left in {folder} are refused: {problem}", problem = shown(problem).at_most(2000))]
+    Outputs {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// `out`, `debug` or `image`.
+        folder: String,
+        /// What is wrong, as the process says that looked at them.
+        problem: String,
+    },
+    /// The process that looks at what a build left did not do that.
+    #[error("checking what {recipe} for {platform} left did not succeed: {problem}", problem = shown(problem))]
+    Checking {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// How it ended.
+        problem: String,
+    },
+    /// What comes after the runs took longer than a run may.
+    #[error(
+        "checking the outputs of {recipe} for {platform} took longer than {minutes} minutes; build.minutes is the limit"
+    )]
+    Overtime {
+        /// The recipe.
+        recipe: String,
+        /// For which platform.
+        platform: Platform,
+        /// The recipe's `build.minutes`.
+        minutes: u64,
+    },
+    /// The source and the further inputs do not fit into what a build may use.
+    #[error(
+        "the source of {recipe} needs more disk than the {limit} MiB of build.disk_mib: {what}; \
+         raise the limit if it is what you expect"
+    )]
+    SourceTooLarge {
+        /// The recipe.
+        recipe: String,
+        /// The limit.
+        limit: u64,
+        /// What did not fit.
+        what: String,
+    },
     /// The image could not be made.
     #[error(transparent)]
     Image(#[from] hab_image::ImageError),
@@ -207,7 +252,7 @@ impl BuildError {
         match self {
             Self::Unpack(UnpackError::Cancelled) | Self::Cancelled => Fault::Cancelled,
             Self::Unpack(e) if e.is_archives_fault() => Fault::Refused,
-            Self::Tampered { .. } | Self::RootChanged { .. } => Fault::Refused,
+            Self::Tampered { .. } | Self::RootChanged { .. } | Self::SourceTooLarge { .. } => Fault::Refused,
             Self::NotReproducible { .. } => Fault::NotReproducible,
             Self::Unpack(_)
             | Self::MissingInput { .. }
@@ -218,7 +263,9 @@ impl BuildError {
             | Self::NotHardened { .. }
             | Self::Architecture { .. }
             | Self::Foreign { .. }
-            | Self::Compare(_)
+            | Self::Outputs { .. }
+            | Self::Checking { .. }
+            | Self::Overtime { .. }
             | Self::Image(_)
             | Self::MissingBase { .. }
             | Self::Smoke { .. }
@@ -235,9 +282,8 @@ impl BuildError {
     pub(crate) fn missing_libraries(
         recipe: &hab_recipe::RecipeName,
         platform: Platform,
-        missing: &[Missing],
+        missing: &Lacking,
     ) -> Self {
-        let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        Self::MissingLibraries { recipe: recipe.to_string(), platform, missing }
+        Self::MissingLibraries { recipe: recipe.to_string(), platform, missing: missing.to_string() }
     }
 }

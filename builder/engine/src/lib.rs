@@ -4,10 +4,11 @@
 //! leaves layers and manifests from `hab-image` in the blob store. It publishes nothing. Synchronous.
 //!
 //! Start reading at [`Workshop::build`]; `run` is one run, [`compare`] says where two differ, `assemble` makes the
-//! image, `smoke` tries it. [`unpack`] is how anything from outside becomes files.
+//! image, `smoke` tries it. What reads a build's outputs does so in a process of its own: `check` asks, [`worker`] answers. [`unpack`] is how anything from outside becomes files.
 
 mod assemble;
 mod build;
+mod check;
 pub mod compare;
 mod error;
 mod log;
@@ -17,6 +18,7 @@ mod roots;
 mod run;
 mod smoke;
 pub mod unpack;
+mod worker;
 mod workshop;
 
 pub use assemble::annotations;
@@ -24,4 +26,5 @@ pub use build::{Finished, FinishedLayer, Inputs, Runs, Smoke};
 pub use error::{BuildError, Fault};
 pub use observer::Observer;
 pub use roots::Root;
+pub use worker::worker;
 pub use workshop::Workshop;

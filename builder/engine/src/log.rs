@@ -5,10 +5,14 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use hab_oci::shown;
+
 use crate::BuildError;
 
 /// How many of the last lines are shown when a script fails.
 const TAIL: usize = 25;
+/// Bytes of a line that are shown.
+const LINE: usize = 300;
 
 /// A script's output: to a file, line by line to whoever watches, and the last lines for an error.
 pub(crate) struct Log {
@@ -39,15 +43,16 @@ impl Log {
         for byte in bytes {
             if *byte == b'\n' {
                 self.end_line(show);
-            } else if self.line.len() < 500 {
+            } else if self.line.len() < LINE {
                 self.line.push(*byte);
             }
         }
     }
 
     fn end_line(&mut self, show: &mut dyn FnMut(&str)) {
-        let text: String =
-            String::from_utf8_lossy(&self.line).chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+        // Not left out: a line with what it hides is another line. Tabs are seen as what they are.
+        let line = String::from_utf8_lossy(&self.line).replace('\t', "    ");
+        let text = shown(&line).at_most(LINE).to_string();
         self.line.clear();
         show(&text);
         self.tail.push_back(text);
@@ -65,5 +70,26 @@ impl Log {
         }
         self.file.flush().map_err(BuildError::io(&self.path))?;
         Ok(self.tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_last_lines_of_a_script_cannot_paint_another_verdict() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(&folder.path().join("log")).unwrap();
+        let mut seen = Vec::new();
+        let bytes = "a\rb\n\u{1b}[2K\u{1b}[1A built\n\u{202e}reversed\n\tindented\n".as_bytes();
+        log.add(bytes, &mut |line| seen.push(line.to_owned()));
+        log.add(&vec![b'x'; 3_000_000], &mut |_| {});
+        let expected = [r"a\rb", r"\u{1b}[2K\u{1b}[1A built", r"\u{202e}reversed", "    indented"];
+        assert_eq!(seen, expected);
+        let tail = log.finish().unwrap();
+        assert!(tail.lines().all(|line| line.starts_with("    ") && line.len() < 400), "{tail}");
+        assert_eq!(std::fs::read(folder.path().join("log")).unwrap().len(), bytes.len() + 3_000_000);
     }
 }

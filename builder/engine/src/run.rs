@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hab_keys::{SourceFile, VerifiedSource};
-use hab_oci::Digest;
+use hab_oci::{Digest, shown};
 use hab_sandbox::{Bind, Limits, Machine, Outcome, Report, Spec, Tmpfs};
 
+use crate::check::Clock;
 use crate::log::Log;
-use crate::unpack::{self, Options};
+use crate::unpack::{self, Options, UnpackError};
 use crate::{BuildError, Inputs, Workshop};
 
 /// How much a script may print, in bytes.
@@ -66,16 +67,6 @@ pub(crate) struct Run {
     pub report: Report,
 }
 
-impl Run {
-    pub(crate) fn out(&self) -> PathBuf {
-        self.folder.join("out")
-    }
-
-    pub(crate) fn debug(&self) -> PathBuf {
-        self.folder.join("debug")
-    }
-}
-
 impl Workshop<'_> {
     /// Runs the script once, in `scratch`.
     pub(crate) fn run(
@@ -97,6 +88,8 @@ impl Workshop<'_> {
         let mut output = |_, bytes: &[u8]| log.add(bytes, &mut |line| self.observer.line(line));
         let report = hab_sandbox::run(&self.launcher, &spec, &mut output, self.observer.cancel())?;
         let tail = log.finish()?;
+        // The folder is ours, whatever the script made of its mode; those in it are looked at by their owner.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(&folder))?;
         match report.outcome {
             Outcome::Exited(0) => {}
             Outcome::Cancelled => return Err(BuildError::Cancelled),
@@ -122,31 +115,81 @@ impl Workshop<'_> {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
         }
-        self.unpack_source(given.source, &folder.join("src"))?;
+        let mut room = Room { given, left: given.limits.disk_mib << 20 };
+        self.unpack_source(given.source, &folder.join("src"), &mut room)?;
         for (name, source) in given.inputs {
-            self.unpack_source(source, &folder.join("inputs").join(name))?;
+            self.unpack_source(source, &folder.join("inputs").join(name), &mut room)?;
         }
         let script = folder.join("recipe/build.sh");
         fs::write(&script, given.script).map_err(BuildError::io(&script))?;
         if how.reversed {
-            pack_reversed(&folder.join("src"), &folder.join("recipe/src.tar"))?;
+            pack_reversed(&folder.join("src"), &folder.join("recipe/src.tar"), &room)?;
         }
         give_away(folder)
     }
 
-    fn unpack_source(&self, source: &VerifiedSource, into: &Path) -> Result<(), BuildError> {
+    fn unpack_source(
+        &self,
+        source: &VerifiedSource,
+        into: &Path,
+        room: &mut Room<'_>,
+    ) -> Result<(), BuildError> {
         for SourceFile { name, digest, unpack, .. } in source.files() {
             let Some(rule) = unpack else { continue };
             let archive = self.verified(name, digest)?;
-            let options = Options {
+            let mut options = Options {
                 strip_components: rule.strip as usize,
                 epoch: source.epoch(),
+                until: Some(Clock::start(room.given).until),
                 ..Options::default()
             };
+            options.limits.disk = room.left;
             let into = into.join(&rule.into);
-            unpack::unpack_archive(name, &archive, &into, &options, self.observer.cancel())?;
+            let unpacked = unpack::unpack_archive(name, &archive, &into, &options, self.observer.cancel());
+            let summary = unpacked.map_err(|e| match e {
+                UnpackError::TooMuchDisk { archive, .. } => room.full(&archive),
+                e => e.into(),
+            })?;
+            room.left = room.left.saturating_sub(summary.disk);
         }
         Ok(())
+    }
+}
+
+/// What of the recipe's disk space a run's source and inputs have left.
+struct Room<'a> {
+    given: &'a Inputs<'a>,
+    left: u64,
+}
+
+impl Room<'_> {
+    fn full(&self, what: &str) -> BuildError {
+        BuildError::SourceTooLarge {
+            recipe: self.given.plan.recipe.to_string(),
+            limit: self.given.limits.disk_mib,
+            what: shown(what).to_string(),
+        }
+    }
+}
+
+/// Writes what there is room for.
+struct Bounded<W> {
+    inner: W,
+    left: u64,
+}
+
+impl<W: std::io::Write> std::io::Write for Bounded<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        let written = self.inner.write(bytes)?;
+        self.left -= written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -169,7 +212,7 @@ fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Spec {
             processes: Some(2048),
             wall: Some(Duration::from_mins(limits.minutes)),
             disk: Some(limits.disk_mib << 20),
-            log: Some(LOG),
+            log: Some(LOG.min(limits.disk_mib << 20)),
             file_size: Some(limits.disk_mib << 20),
             ..Limits::default()
         },
@@ -220,16 +263,22 @@ fn environment(given: &Inputs<'_>, how: Circumstances) -> BTreeMap<String, Strin
 }
 
 /// A tar archive of a folder, every folder's entries in reverse order of their names.
-fn pack_reversed(folder: &Path, archive: &Path) -> Result<(), BuildError> {
+fn pack_reversed(folder: &Path, archive: &Path, room: &Room<'_>) -> Result<(), BuildError> {
+    let failed = |path: &Path, e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::FileTooLarge => {
+            room.full("its second copy, for a second run with other file orders")
+        }
+        _ => BuildError::io(path)(e),
+    };
     let file = File::create(archive).map_err(BuildError::io(archive))?;
-    let mut tar = tar::Builder::new(BufWriter::new(file));
+    let mut tar = tar::Builder::new(Bounded { inner: BufWriter::new(file), left: room.left });
     tar.follow_symlinks(false);
     let mut waiting = vec![PathBuf::new()];
     while let Some(relative) = waiting.pop() {
         let path = folder.join(&relative);
         let metadata = fs::symlink_metadata(&path).map_err(BuildError::io(&path))?;
         if !relative.as_os_str().is_empty() {
-            append(&mut tar, &path, &relative, &metadata).map_err(BuildError::io(&path))?;
+            append(&mut tar, &path, &relative, &metadata).map_err(|e| failed(&path, e))?;
         }
         if metadata.is_dir() {
             let entries = fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -240,7 +289,7 @@ fn pack_reversed(folder: &Path, archive: &Path) -> Result<(), BuildError> {
             waiting.extend(names.into_iter().map(|name| relative.join(name)));
         }
     }
-    tar.into_inner().and_then(|mut w| w.flush()).map_err(BuildError::io(archive))
+    tar.into_inner().and_then(|mut w| w.flush()).map_err(|e| failed(archive, e))
 }
 
 fn append<W: std::io::Write>(

@@ -30,14 +30,23 @@ pub(crate) const MARKER: &str = "init (hab-sandbox)";
 /// [`crate::run`]; does nothing otherwise. The first line of `main`: nothing may have been opened and no
 /// thread started.
 pub fn init_if_requested() {
+    init_if_requested_with(|_| 127);
+}
+
+/// A function of this program that runs in a sandbox in place of a command: it gets the words of
+/// [`crate::Spec::command`] and returns the exit status. It has a process of its own with the three standard streams.
+pub type Worker = fn(&[String]) -> i32;
+
+/// The same for a program that has a [`Worker`], which runs where [`crate::Spec::worker`] asks for it.
+pub fn init_if_requested_with(worker: Worker) {
     if std::env::args_os().next().as_deref() == Some(OsStr::new(MARKER)) {
-        exit(helper());
+        exit(helper(worker));
     }
 }
 
-fn helper() -> i32 {
+fn helper(worker: Worker) -> i32 {
     let Ok(control) = take_control() else { return 1 };
-    let Err(failure) = begin(&control);
+    let Err(failure) = begin(&control, worker);
     // When this fails the caller is gone, and nobody is left to tell.
     let _ = wire::send(&control, &Notice::Failed(failure), &[]);
     1
@@ -53,7 +62,7 @@ fn take_control() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn begin(control: &OwnedFd) -> Result<Infallible, Failure> {
+fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
     let Some((Order::Run(job), _)) = wire::receive(control).step(Step::Begin)? else { exit(1) };
     sys::default_signals();
     umask(Mode::from_raw_mode(0o022));
@@ -80,7 +89,7 @@ fn begin(control: &OwnedFd) -> Result<Infallible, Failure> {
     let Some(child) = sys::fork().step(Step::Namespaces)? else {
         drop((mine, decoy, proc));
         die_with_helper(&life).step(Step::Begin)?;
-        return init::run(control, life, &job.spec, &stage, clock_shifted);
+        return init::run(control, life, &job.spec, &stage, clock_shifted, worker);
     };
     drop(life);
     tell_init(control, child).step(Step::Begin)?;

@@ -5,18 +5,20 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::{Command, Stdio, exit};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, chdir, setsid, umask, wait};
+use rustix::process::{Pid, WaitOptions, chdir, setpgid, setsid, umask, wait};
 
 use crate::error::{At, Failure, Step};
+use crate::helper::Worker;
 use crate::mounts::{Stage, Watched, enter_view};
 use crate::spec::Spec;
 use crate::wire::{self, Notice};
-use crate::{answers, privileges, seccomp};
+use crate::{answers, privileges, seccomp, sys};
 
 /// Runs the command and ends this process. Returns only what went wrong before.
 pub(crate) fn run(
@@ -25,6 +27,7 @@ pub(crate) fn run(
     spec: &Spec,
     stage: &Stage,
     clock_shifted: bool,
+    worker: Worker,
 ) -> Result<Infallible, Failure> {
     let watched = enter_view(spec, stage)?;
     let filters = seccomp::filters().step(Step::Filter)?;
@@ -42,7 +45,7 @@ pub(crate) fn run(
 
     tell_started(control, &watched, clock_shifted).step(Step::Begin)?;
     drop(watched);
-    let command = start(spec)?;
+    let command = if spec.worker { start_worker(spec, worker)? } else { start(spec)? };
     let status = reap_until(command).step(Step::Command)?;
     // When this fails the caller is gone, and this process with it.
     let _ = wire::send(control, &Notice::Ended(status), &[]);
@@ -67,6 +70,18 @@ fn start(spec: &Spec) -> Result<Pid, Failure> {
         .spawn()
         .at(Step::Command, Path::new(program))?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH).step(Step::Command)
+}
+
+/// The same with a function of this program. It must not reach what process 1 holds open: to the caller it would be
+/// process 1 itself.
+fn start_worker(spec: &Spec, worker: Worker) -> Result<Pid, Failure> {
+    if let Some(child) = sys::fork().step(Step::Command)? {
+        return Ok(child);
+    }
+    let alone = sys::close_from(3).is_ok() && setpgid(None, None).is_ok();
+    // A panic must not unwind into what process 1 would do next.
+    let answered = alone.then(|| catch_unwind(|| worker(&spec.command)));
+    exit(answered.and_then(Result::ok).unwrap_or(101))
 }
 
 /// Waits for every process that loses its parent, until the command's own turn comes.

@@ -89,7 +89,7 @@ mod usage;
 mod wire;
 
 pub use error::{Fault, SandboxError, Step};
-pub use helper::init_if_requested;
+pub use helper::{Worker, init_if_requested, init_if_requested_with};
 pub use launch::{Launcher, run};
 pub use machine::Machine;
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};

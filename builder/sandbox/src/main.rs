@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hab_sandbox::{Launcher, Outcome, Report, Spec, Stream, init_if_requested, run};
+use hab_sandbox::{Launcher, Outcome, Report, Spec, Stream, init_if_requested_with, run};
 
 fn main() -> ExitCode {
-    init_if_requested();
+    init_if_requested_with(look);
     match Options::parse().and_then(|options| options.execute()) {
         Ok(report) => ExitCode::from(status(report.outcome)),
         Err(error) => {
@@ -26,6 +26,30 @@ fn main() -> ExitCode {
             ExitCode::from(125)
         }
     }
+}
+
+/// What a worker can see and reach, for tests: its words, its descriptors, its processes and its folders.
+fn look(words: &[String]) -> i32 {
+    let list = |path: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    match words.first().map(String::as_str) {
+        Some("panic") => std::panic::panic_any("a worker that panics"),
+        Some("hang") => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        Some("write") if std::fs::write("/build/written", "x").is_err() => return 1,
+        _ => {}
+    }
+    println!("words {words:?}");
+    println!("descriptors {}", list("/proc/self/fd").len());
+    println!("processes {}", list("/proc").iter().filter(|name| name.parse::<u32>().is_ok()).count());
+    let mut top = list("/");
+    top.sort();
+    println!("top {}", top.join(" "));
+    println!("uid {}", std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default().trim());
+    7
 }
 
 #[derive(Default)]

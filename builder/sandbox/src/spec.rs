@@ -18,6 +18,10 @@ pub struct Spec {
     pub root: PathBuf,
     /// The program and its arguments. A program without a slash is looked up in `PATH` inside.
     pub command: Vec<String>,
+    /// Whether the command is no program of the root but the function that this program gave to
+    /// [`crate::init_if_requested_with`]: `command` is what it is called with.
+    #[serde(default)]
+    pub worker: bool,
     /// Variables beside the fixed ones (`PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ`), or instead.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -130,6 +134,7 @@ impl Spec {
         Self {
             root: root.into(),
             command: command.into_iter().map(Into::into).collect(),
+            worker: false,
             env: BTreeMap::new(),
             cwd: default_cwd(),
             binds: Vec::new(),

@@ -12,9 +12,9 @@ use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
 /// Closes every descriptor from `first` up. For a process that has just been executed and has opened
-/// nothing yet: what is closed here belongs to nobody.
+/// nothing yet, or has just been forked and never returns: what is closed here nobody will use.
 pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: no pointer is passed, and no value in this process owns one of the descriptors.
+    // SAFETY: no pointer is passed, and no value in this process that is used again owns one of the descriptors.
     match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -69,7 +69,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             if global.json {
                 return print_json(&json!({ "token": made.token, "line": made.line }));
             }
-            println!("{}", made.token);
+            terminal::print(&made.token);
             terminal::say(&format!("the line for the file of tokens: {}", made.line));
             Ok(())
         }
@@ -86,7 +86,7 @@ fn issue(global: &Global, what: Issue) -> anyhow::Result<()> {
             "name": name, "token": issued.token, "id": issued.id, "expires": expires.to_string(),
         }));
     }
-    println!("{}", issued.token);
+    terminal::print(&issued.token);
     terminal::say(&format!(
         "{name}'s until {expires}; to revoke it: hab-build registry token revoke {}",
         issued.id

@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::locate::{Place, locate};
+use hab_oci::shown;
+
+use super::locate::Place;
 use super::tree::{Entry, Node, Tree};
 
 /// Something that is not the same in two trees.
@@ -52,39 +54,30 @@ impl std::error::Error for Difference {}
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = |executable: &bool| if *executable { "0755" } else { "0644" };
-        write!(f, "{}: ", self.path)?;
+        write!(f, "{}: ", shown(&self.path))?;
         match &self.what {
             What::OnlyFirst => write!(f, "only the first run wrote it"),
             What::OnlySecond => write!(f, "only the second run wrote it"),
             What::Kind { first, second } => write!(f, "a {first} in the first run, a {second} in the second"),
             What::Mode { first, second } => write!(f, "mode {} vs {}", mode(first), mode(second)),
-            What::Target { first, second } => write!(f, "link to {first:?} vs {second:?}"),
+            What::Target { first, second } => {
+                write!(f, "link to {:?} vs {:?}", shown(first), shown(second))
+            }
             What::Content(Some(place)) => write!(f, "{place}"),
             What::Content(None) => write!(f, "other content"),
         }
     }
 }
 
-/// Whether two trees are identical, or the first difference in the order of paths.
-///
-/// Where a content differs, both files are read again to say where; the trees must still be on the disk for that.
+/// Whether two trees are identical, or the first difference in the order of paths. Contents are not read, so
+/// [`What::Content`] has no place; [`super::locate`] finds it.
 pub fn compare(first: &Tree, second: &Tree) -> Result<(), Difference> {
-    match pairs(first, second).next() {
-        None => Ok(()),
-        Some(mut difference) => {
-            if let What::Content(place) = &mut difference.what {
-                let path = &difference.path;
-                *place =
-                    first.file(path).zip(second.file(path)).and_then(|(a, b)| locate(&a, &b).ok().flatten());
-            }
-            Err(difference)
-        }
-    }
+    pairs(first, second).next().map_or(Ok(()), Err)
 }
 
-/// Every path that differs, for a report; contents are not read, so [`What::Content`] has no place.
-pub fn differences(first: &Tree, second: &Tree) -> Vec<Difference> {
-    pairs(first, second).collect()
+/// How many paths differ.
+pub fn differing(first: &Tree, second: &Tree) -> usize {
+    pairs(first, second).count()
 }
 
 /// Walks both sorted lists at once.

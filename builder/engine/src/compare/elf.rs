@@ -1,53 +1,38 @@
-//! What ELF files in an image's tree need at run time, and how they were linked.
+//! What an ELF file says of itself, read in pieces of a known size.
+//!
+//! What the loader reads comes from segments, because sections may be stripped; only the symbols' names come from
+//! sections. Linkers write far less than the limits here; what has more was made to be read slowly.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
+use std::mem::size_of;
 use std::path::Path;
 
 use object::elf::{self, FileClass, FileHeader32, FileHeader64, Machine};
-use object::read::FileKind;
-use object::read::elf::{Dyn, ElfFile, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use serde::Serialize;
+use object::pod::{from_bytes, slice_from_bytes};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, Sym};
+use object::{Endianness, Pod};
+use serde::{Deserialize, Serialize};
 
-use super::tree::{Node, Tree, open};
-use super::{CompareError, Limits};
+use super::bytes::Part;
+use super::folder::PATH;
+use super::{CompareError, ElfProblem};
 
-/// Something that a program in the tree needs and the tree does not have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// The program or library.
-    pub file: String,
-    /// What it asks for.
-    pub need: Need,
-}
-
-/// What an ELF file asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Need {
-    /// The dynamic loader, by its absolute path.
-    Interpreter(String),
-    /// A shared library, by its DT_NEEDED name.
-    Library(String),
-}
-
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.need {
-            Need::Interpreter(path) => {
-                write!(f, "{} needs the dynamic loader {path}, which is not in the image", self.file)
-            }
-            Need::Library(name) => {
-                write!(f, "{} needs the library {name}, which is not in the image", self.file)
-            }
-        }
-    }
-}
+const SEGMENTS: u64 = 1_000;
+const DYNAMIC: u64 = 20_000;
+const NEEDED: usize = 1_000;
+const SEARCH: usize = 100;
+pub(super) const SECTIONS: u64 = 100_000;
+const SYMBOLS: u64 = 4_000_000;
+/// How many symbols are in memory at a time.
+const SYMBOLS_AT_ONCE: u64 = 65_536;
+/// Bytes of all symbols' names.
+const NAMES: u64 = 64 << 20;
+/// No name that is looked for is longer.
+const SYMBOL: usize = 256;
 
 /// How an ELF file was linked and compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Hardening {
     /// Position-independent (ET_DYN).
@@ -63,7 +48,7 @@ pub struct Hardening {
 }
 
 /// Relocations that are read-only after loading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Relro {
     /// None.
@@ -76,157 +61,133 @@ pub enum Relro {
 
 /// Everything that is read from an ELF file here.
 #[derive(Debug)]
-struct Facts {
-    class: FileClass,
-    machine: Machine,
-    interpreter: Option<String>,
-    needed: Vec<String>,
-    /// DT_RPATH and DT_RUNPATH.
-    search: Vec<String>,
-    hardening: Hardening,
-}
-
-enum Problem {
-    Elf(object::read::Error),
-    /// `object` has no public way to make its error.
-    Name,
-}
-
-impl From<object::read::Error> for Problem {
-    fn from(error: object::read::Error) -> Self {
-        Self::Elf(error)
-    }
-}
-
-/// What the ELF files of the tree at `root` need and the tree does not have, sorted by file. Files of other kinds are
-/// passed over; links within the tree are followed as a process in it would follow them.
-pub fn missing_libraries(root: &Path) -> Result<Vec<Missing>, CompareError> {
-    let read = |source| CompareError::Read { path: root.to_owned(), source };
-    let folder = File::open(root).map_err(read)?;
-    let mut missing = Vec::new();
-    for entry in Tree::scan(root, &Limits::default())?.entries() {
-        if !matches!(entry.node, Node::File { .. }) {
-            continue;
-        }
-        let Some(facts) = facts(&root.join(&entry.path))? else { continue };
-        let mut need = |need| missing.push(Missing { file: entry.path.clone(), need });
-        if let Some(path) = &facts.interpreter
-            && !provides(&folder, path, &facts)
-        {
-            need(Need::Interpreter(path.clone()));
-        }
-        let folders = facts.folders(&entry.path);
-        for name in &facts.needed {
-            let found = if name.contains('/') {
-                provides(&folder, name, &facts)
-            } else {
-                folders.iter().any(|f| provides(&folder, &format!("{f}/{name}"), &facts))
-            };
-            if !found {
-                need(Need::Library(name.clone()));
-            }
-        }
-    }
-    Ok(missing)
+pub(super) struct Facts {
+    pub(super) class: FileClass,
+    pub(super) machine: Machine,
+    pub(super) interpreter: Option<String>,
+    /// Each name once: the loader loads a library once too.
+    pub(super) needed: Vec<String>,
+    /// DT_RPATH and DT_RUNPATH, each folder once.
+    pub(super) search: Vec<String>,
+    pub(super) hardening: Hardening,
 }
 
 /// How the ELF file at `path` was linked and compiled; `None` if it is no ELF file.
 pub fn hardening(path: &Path) -> Result<Option<Hardening>, CompareError> {
-    Ok(facts(path)?.map(|facts| facts.hardening))
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|source| CompareError::Read { path: name.clone(), source })?;
+    Ok(facts(&file, &name)?.map(|facts| facts.hardening))
 }
 
-/// Whether `path`, resolved with `root` as its root, is an ELF file for the same machine.
-fn provides(root: &File, path: &str, wanted: &Facts) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(fd) = openat2(root, path, flags, Mode::empty(), resolve) else { return false };
-    let mut start = [0; 20];
-    let whole = File::from(fd).read_exact(&mut start).is_ok();
-    // e_ident[EI_CLASS] and, for the little-endian machines of this house, e_machine.
-    whole
-        && start.starts_with(&elf::ELFMAG)
-        && start[4] == wanted.class.0
-        && start[18..] == wanted.machine.0.to_le_bytes()
-}
-
-impl Facts {
-    /// Where ld.so(8) looks, with Debian's multiarch folders.
-    fn folders(&self, file: &str) -> Vec<String> {
-        let origin = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let own = self.search.iter().map(|s| s.replace("$ORIGIN", origin).replace("${ORIGIN}", origin));
-        let triplet = match self.machine {
-            elf::EM_X86_64 => "x86_64-linux-gnu",
-            elf::EM_AARCH64 => "aarch64-linux-gnu",
-            _ => ".",
-        };
-        let multiarch = ["lib", "usr/lib"].map(|lib| format!("{lib}/{triplet}"));
-        own.chain(multiarch).chain(["lib", "usr/lib", "lib64", "usr/lib64"].map(str::to_owned)).collect()
+/// What the file, which errors call `path`, says; `None` if it is no ELF file.
+pub(super) fn facts(file: &File, path: &str) -> Result<Option<Facts>, CompareError> {
+    let elf = |source| CompareError::Elf { path: path.to_owned(), source };
+    let whole = Part::whole(file).map_err(|e| elf(ElfProblem::Read(e)))?;
+    match class(&whole).map_err(elf)? {
+        None => Ok(None),
+        Some(FileClass(1)) => parse::<FileHeader32<Endianness>>(&whole).map(Some).map_err(elf),
+        Some(_) => parse::<FileHeader64<Endianness>>(&whole).map(Some).map_err(elf),
     }
 }
 
-fn facts(path: &Path) -> Result<Option<Facts>, CompareError> {
-    let read = |source| CompareError::Read { path: path.to_owned(), source };
-    let mut file = open(path).map_err(read)?;
-    let mut content = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut content).map_err(read)?;
-    if content != elf::ELFMAG {
+/// `None` if this is no ELF file.
+pub(super) fn class(part: &Part<'_>) -> Result<Option<FileClass>, ElfProblem> {
+    if part.size() < 4 || part.read(0, 4, "the ELF header")? != elf::ELFMAG {
         return Ok(None);
     }
-    file.read_to_end(&mut content).map_err(read)?;
-    let parsed = match FileKind::parse(content.as_slice()) {
-        Ok(FileKind::Elf32) => parse::<FileHeader32<Endianness>>(&content),
-        Ok(_) => parse::<FileHeader64<Endianness>>(&content),
-        Err(e) => Err(Problem::Elf(e)),
-    };
-    parsed.map(Some).map_err(|problem| match problem {
-        Problem::Elf(source) => CompareError::Elf { path: path.to_owned(), source },
-        Problem::Name => CompareError::ElfName { path: path.to_owned() },
-    })
+    let ident = part.read(0, 5, "the ELF header")?;
+    Ok(Some(FileClass(ident[4])))
 }
 
-/// Reads what the loader reads, so from segments: sections may be stripped.
-fn parse<Elf: FileHeader<Endian = Endianness>>(content: &[u8]) -> Result<Facts, Problem> {
-    let file = ElfFile::<Elf>::parse(content)?;
-    let (header, endian) = (file.elf_header(), file.endian());
-    let (mut interpreter, mut dynamics): (_, &[Elf::Dyn]) = (None, &[]);
+/// The file header, and its byte order.
+pub(super) fn header<Elf>(part: &Part<'_>) -> Result<(Elf, Endianness), ElfProblem>
+where
+    Elf: FileHeader<Endian = Endianness> + Copy,
+{
+    let header: Elf = one(part, 0, "the ELF header")?;
+    if !header.is_supported() {
+        return Err(ElfProblem::Header("its ELF header is of no kind that is known here"));
+    }
+    let endian = header.endian().map_err(|_| ElfProblem::Header("its ELF header has no byte order"))?;
+    Ok((header, endian))
+}
+
+fn one<T: Pod + Copy>(part: &Part<'_>, offset: u64, what: &'static str) -> Result<T, ElfProblem> {
+    let bytes = part.read(offset, size_of::<T>(), what)?;
+    from_bytes::<T>(&bytes).map(|(value, _)| *value).map_err(|()| ElfProblem::Outside(what))
+}
+
+/// `count` values of a table, if there may be so many.
+fn many<T: Pod + Copy>(
+    part: &Part<'_>,
+    offset: u64,
+    count: u64,
+    limit: u64,
+    what: &'static str,
+) -> Result<Vec<T>, ElfProblem> {
+    let count = usize::try_from(count).ok().filter(|_| count <= limit);
+    let count = count.ok_or(ElfProblem::TooMany { what, limit })?;
+    let bytes = part.read(offset, count * size_of::<T>(), what)?;
+    let (values, _) = slice_from_bytes::<T>(&bytes, count).map_err(|()| ElfProblem::Outside(what))?;
+    Ok(values.to_vec())
+}
+
+/// The section headers; none where the file has none.
+pub(super) fn sections<Elf>(
+    part: &Part<'_>,
+    header: &Elf,
+    endian: Endianness,
+) -> Result<Vec<Elf::SectionHeader>, ElfProblem>
+where
+    Elf: FileHeader<Endian = Endianness>,
+    Elf::SectionHeader: Copy,
+{
+    let at: u64 = header.e_shoff(endian).into();
+    if at == 0 {
+        return Ok(Vec::new());
+    }
+    if usize::from(header.e_shentsize(endian)) != size_of::<Elf::SectionHeader>() {
+        return Err(ElfProblem::Header("its section headers are not as long as they should be"));
+    }
+    let count = match header.e_shnum(endian) {
+        // With 65,280 sections or more, the first header has the count.
+        0 => one::<Elf::SectionHeader>(part, at, "sections")?.sh_size(endian).into(),
+        count => u64::from(count),
+    };
+    many(part, at, count, SECTIONS, "sections")
+}
+
+/// Reads what the loader reads, so from segments.
+fn parse<Elf>(whole: &Part<'_>) -> Result<Facts, ElfProblem>
+where
+    Elf: FileHeader<Endian = Endianness> + Copy,
+    Elf::ProgramHeader: Copy,
+    Elf::SectionHeader: Copy,
+    Elf::Dyn: Copy,
+    Elf::Sym: Copy,
+{
+    let (header, endian) = header::<Elf>(whole)?;
+    let segments = segments(whole, &header, endian)?;
+    let (mut interpreter, mut dynamic) = (None, Vec::<Elf::Dyn>::new());
     let (mut relro, mut nx) = (false, false);
-    for segment in file.elf_program_headers() {
-        interpreter = segment.interpreter(endian, content)?.map(lossy).or(interpreter);
-        dynamics = segment.dynamic(endian, content)?.unwrap_or(dynamics);
+    for segment in &segments {
+        let (offset, size) = segment.file_range(endian);
         match segment.p_type(endian) {
+            elf::PT_INTERP => {
+                let part = whole.part(offset, size).ok_or(ElfProblem::Outside("the loader's name"))?;
+                interpreter = Some(part.text(0, PATH, "the loader's name")?);
+            }
+            elf::PT_DYNAMIC => {
+                let count = size / size_of::<Elf::Dyn>() as u64;
+                dynamic = many(whole, offset, count, DYNAMIC, "dynamic entries")?;
+            }
             elf::PT_GNU_RELRO => relro = true,
             elf::PT_GNU_STACK => nx = segment.p_flags(endian).0 & elf::PF_X.0 == 0,
             _ => {}
         }
     }
-    let value = |d: &Elf::Dyn| -> u64 { d.d_val(endian).into() };
-    let entries =
-        || dynamics.iter().map(|d| (d.d_tag(endian), value(d))).take_while(|(tag, _)| *tag != elf::DT_NULL);
-    let text = |offset: u64| -> Result<String, Problem> {
-        let table = entries().find(|(tag, _)| *tag == elf::DT_STRTAB).map(|(_, at)| at);
-        let start = table.and_then(|table| table.checked_add(offset)).ok_or(Problem::Name)?;
-        let bytes = at_address::<Elf>(&file, content, start).ok_or(Problem::Name)?;
-        Ok(lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()))
-    };
-    let (mut needed, mut search, mut now) = (Vec::new(), Vec::new(), false);
-    for (tag, value) in entries() {
-        match tag {
-            elf::DT_NEEDED => needed.push(text(value)?),
-            elf::DT_RPATH | elf::DT_RUNPATH => search.extend(text(value)?.split(':').map(str::to_owned)),
-            elf::DT_BIND_NOW => now = true,
-            elf::DT_FLAGS => now |= value & elf::DF_BIND_NOW.0 != 0,
-            elf::DT_FLAGS_1 => now |= value & elf::DF_1_NOW.0 != 0,
-            _ => {}
-        }
-    }
-    let (mut stack_canary, mut fortify) = (false, false);
-    for symbol in file.dynamic_symbols().chain(file.symbols()) {
-        let name = symbol.name().unwrap_or_default().split('@').next().unwrap_or_default();
-        match name {
-            "__stack_chk_fail" => stack_canary = true,
-            _ => fortify |= name.starts_with("__") && name.ends_with("_chk"),
-        }
-    }
+    let Linked { needed, search, now } = linked::<Elf>(whole, &segments, &dynamic, endian)?;
+    let (stack_canary, fortify) = symbols::<Elf>(whole, &header, endian)?;
     let relro = match (relro, now) {
         (false, _) => Relro::None,
         (true, false) => Relro::Partial,
@@ -237,21 +198,144 @@ fn parse<Elf: FileHeader<Endian = Endianness>>(content: &[u8]) -> Result<Facts, 
     Ok(Facts { class, machine, interpreter, needed, search, hardening })
 }
 
+fn segments<Elf>(
+    whole: &Part<'_>,
+    header: &Elf,
+    endian: Endianness,
+) -> Result<Vec<Elf::ProgramHeader>, ElfProblem>
+where
+    Elf: FileHeader<Endian = Endianness>,
+    Elf::ProgramHeader: Copy,
+{
+    let count = u64::from(header.e_phnum(endian));
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if usize::from(header.e_phentsize(endian)) != size_of::<Elf::ProgramHeader>() {
+        return Err(ElfProblem::Header("its program headers are not as long as they should be"));
+    }
+    many(whole, header.e_phoff(endian).into(), count, SEGMENTS, "segments")
+}
+
+/// What the dynamic entries say.
+struct Linked {
+    needed: Vec<String>,
+    search: Vec<String>,
+    now: bool,
+}
+
+fn linked<Elf: FileHeader<Endian = Endianness>>(
+    whole: &Part<'_>,
+    segments: &[Elf::ProgramHeader],
+    dynamic: &[Elf::Dyn],
+    endian: Endianness,
+) -> Result<Linked, ElfProblem> {
+    const WHAT: &str = "the name of a dynamic entry";
+    let value = |d: &Elf::Dyn| -> u64 { d.d_val(endian).into() };
+    let entries =
+        || dynamic.iter().map(|d| (d.d_tag(endian), value(d))).take_while(|(tag, _)| *tag != elf::DT_NULL);
+    let table = entries().find(|(tag, _)| *tag == elf::DT_STRTAB).map(|(_, at)| at);
+    let text = |offset: u64| -> Result<String, ElfProblem> {
+        let address = table.and_then(|table| table.checked_add(offset)).ok_or(ElfProblem::Outside(WHAT))?;
+        let part = at_address(whole, segments, address, endian).ok_or(ElfProblem::Outside(WHAT))?;
+        part.text(0, PATH, WHAT)
+    };
+    let mut linked = Linked { needed: Vec::new(), search: Vec::new(), now: false };
+    let (mut names, mut folders) = (HashSet::new(), HashSet::new());
+    for (tag, value) in entries() {
+        match tag {
+            elf::DT_NEEDED => {
+                add(text(value)?, NEEDED, "needed libraries", &mut names, &mut linked.needed)?;
+            }
+            elf::DT_RPATH | elf::DT_RUNPATH => {
+                for folder in text(value)?.split(':') {
+                    add(folder.to_owned(), SEARCH, "library folders", &mut folders, &mut linked.search)?;
+                }
+            }
+            elf::DT_BIND_NOW => linked.now = true,
+            elf::DT_FLAGS => linked.now |= value & elf::DF_BIND_NOW.0 != 0,
+            elf::DT_FLAGS_1 => linked.now |= value & elf::DF_1_NOW.0 != 0,
+            _ => {}
+        }
+    }
+    Ok(linked)
+}
+
+/// Adds what is not there yet.
+fn add(
+    text: String,
+    limit: usize,
+    what: &'static str,
+    seen: &mut HashSet<String>,
+    list: &mut Vec<String>,
+) -> Result<(), ElfProblem> {
+    if seen.insert(text.clone()) {
+        if list.len() >= limit {
+            return Err(ElfProblem::TooMany { what, limit: limit as u64 });
+        }
+        list.push(text);
+    }
+    Ok(())
+}
+
 /// The file's bytes from a virtual address to the end of its segment.
-fn at_address<'a, Elf: FileHeader<Endian = Endianness>>(
-    file: &ElfFile<'_, Elf>,
-    content: &'a [u8],
+fn at_address<'a, P: ProgramHeader<Endian = Endianness>>(
+    whole: &Part<'a>,
+    segments: &[P],
     address: u64,
-) -> Option<&'a [u8]> {
-    let endian = file.endian();
-    file.elf_program_headers().iter().filter(|s| s.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
+    endian: Endianness,
+) -> Option<Part<'a>> {
+    segments.iter().filter(|s| s.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
         let within = address.checked_sub(segment.p_vaddr(endian).into())?;
         let (offset, size) = segment.file_range(endian);
-        let (start, end) = (offset.checked_add(within)?, offset.checked_add(size)?);
-        content.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+        whole.part(offset.checked_add(within)?, size.checked_sub(within)?)
     })
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// Whether any symbol is a stack canary's, and whether any is a checked function's.
+fn symbols<Elf>(whole: &Part<'_>, header: &Elf, endian: Endianness) -> Result<(bool, bool), ElfProblem>
+where
+    Elf: FileHeader<Endian = Endianness>,
+    Elf::SectionHeader: Copy,
+    Elf::Sym: Copy,
+{
+    let (mut canary, mut fortify) = (false, false);
+    let sections = sections(whole, header, endian)?;
+    for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+        let Some(table) = sections.iter().find(|s| s.sh_type(endian) == kind) else { continue };
+        let strings = usize::try_from(table.sh_link(endian)).ok().and_then(|link| sections.get(link));
+        let strings = strings.ok_or(ElfProblem::Outside("the names of symbols"))?;
+        let size: u64 = strings.sh_size(endian).into();
+        let names: Vec<u8> =
+            many(whole, strings.sh_offset(endian).into(), size, NAMES, "bytes in symbols' names")?;
+        let width = size_of::<Elf::Sym>() as u64;
+        let (start, count): (u64, u64) =
+            (table.sh_offset(endian).into(), table.sh_size(endian).into() / width);
+        if count > SYMBOLS {
+            return Err(ElfProblem::TooMany { what: "symbols", limit: SYMBOLS });
+        }
+        let mut at = 0;
+        while at < count {
+            let now = (count - at).min(SYMBOLS_AT_ONCE);
+            let offset = start.checked_add(at * width).ok_or(ElfProblem::Outside("symbols"))?;
+            for symbol in many::<Elf::Sym>(whole, offset, now, SYMBOLS_AT_ONCE, "symbols")? {
+                let name = symbol_name(&names, symbol.st_name(endian));
+                canary |= name == b"__stack_chk_fail";
+                fortify |= name != b"__stack_chk_fail" && name.starts_with(b"__") && name.ends_with(b"_chk");
+            }
+            at += now;
+        }
+    }
+    Ok((canary, fortify))
+}
+
+/// A symbol's name without its version; nothing where it is longer than any that is looked for.
+fn symbol_name(names: &[u8], offset: u32) -> &[u8] {
+    let tail = usize::try_from(offset).ok().and_then(|offset| names.get(offset..)).unwrap_or_default();
+    let tail = &tail[..tail.len().min(SYMBOL)];
+    let name = tail.split(|byte| *byte == 0).next().unwrap_or_default();
+    if name.len() == tail.len() && name.len() == SYMBOL {
+        return &[];
+    }
+    name.split(|byte| *byte == b'@').next().unwrap_or_default()
 }

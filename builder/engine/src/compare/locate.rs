@@ -1,16 +1,26 @@
 //! Where two files first differ, in words that lead to the cause.
 
 use std::fmt;
-use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
 
-use object::{Object, ObjectSection};
+use hab_oci::shown;
+use object::Endianness;
+use object::elf::{FileClass, FileHeader32, FileHeader64};
+use object::read::elf::{FileHeader, SectionHeader};
+use serde::{Deserialize, Serialize};
 
-use super::tree::open;
+use super::bytes::Part;
+use super::{Folder, elf};
 use crate::unpack::ar::{self, Member};
 
+/// Members of a static library that are walked.
+const MEMBERS: usize = 1_000_000;
+/// Bytes of a section's or member's name.
+const NAME: usize = 1024;
+
 /// The first differing byte of two files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The member, where the files are static libraries.
     pub member: Option<String>,
@@ -25,12 +35,12 @@ pub struct Place {
 }
 
 /// Which part of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Region {
     /// The section of an ELF file, by its name.
     Section(String),
     /// A part of an ELF file or static library that has no name of its own.
-    Header(&'static str),
+    Header(String),
     /// The line of a text, from 1.
     Line(u64),
     /// Nothing is known about this kind of file.
@@ -40,11 +50,11 @@ pub enum Region {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(member) = &self.member {
-            write!(f, "member {member}, ")?;
+            write!(f, "member {}, ", shown(member))?;
         }
         match &self.region {
-            Region::Section(name) => write!(f, "section {name}, ")?,
-            Region::Header(name) => write!(f, "{name}, ")?,
+            Region::Section(name) => write!(f, "section {}, ", shown(name))?,
+            Region::Header(name) => write!(f, "{}, ", shown(name))?,
             Region::Line(line) => write!(f, "line {line}, ")?,
             Region::Unknown => {}
         }
@@ -58,28 +68,48 @@ impl fmt::Display for Place {
     }
 }
 
-/// Finds the first differing byte of two files; `None` if there is none.
-pub(super) fn locate(first: &Path, second: &Path) -> io::Result<Option<Place>> {
-    let mut a = BufReader::new(open(first)?).bytes();
-    let mut b = BufReader::new(open(second)?).bytes();
-    let (mut offset, mut line, mut text) = (0, 1, true);
-    let (one, two) = loop {
-        let (one, two) = (a.next().transpose()?, b.next().transpose()?);
-        if one != two {
-            break (one, two);
-        }
-        let Some(byte) = one else { return Ok(None) };
-        offset += 1;
-        line += u64::from(byte == b'\n');
-        text &= is_text(byte);
-    };
-    text &= one.is_none_or(is_text) && two.is_none_or(is_text);
+/// Finds the first differing byte of the file at `path` in two folders; `None` if there is none.
+pub fn locate(first: &Folder, second: &Folder, path: &str) -> io::Result<Option<Place>> {
+    let (a, b) = (first.file(path)?, second.file(path)?);
+    let Some(Split { offset, line, text, one, two }) = split(&a, &b)? else { return Ok(None) };
     // A file that ends early is described by the one that goes on.
-    let mut content = Vec::new();
-    open(if one.is_some() { first } else { second })?.read_to_end(&mut content)?;
-    let (member, region) = describe(&content, offset);
+    let whole = Part::whole(if one.is_some() { &a } else { &b })?;
+    let (member, region) = describe(&whole, offset);
     let region = if region == Region::Unknown && text { Region::Line(line) } else { region };
     Ok(Some(Place { member, region, offset, first: one, second: two }))
+}
+
+/// Where two files part.
+struct Split {
+    offset: u64,
+    line: u64,
+    /// Whether all bytes up to there, and both of those there, could be a text's.
+    text: bool,
+    one: Option<u8>,
+    two: Option<u8>,
+}
+
+fn split(a: &File, b: &File) -> io::Result<Option<Split>> {
+    const PIECE: usize = 64 << 10;
+    let (mut a, mut b) = (BufReader::with_capacity(PIECE, a), BufReader::with_capacity(PIECE, b));
+    let (mut offset, mut line, mut text) = (0, 1, true);
+    loop {
+        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
+        let both = left.len().min(right.len());
+        let same = left.iter().zip(right).position(|(x, y)| x != y).unwrap_or(both);
+        for byte in &left[..same] {
+            line += u64::from(*byte == b'\n');
+            text &= is_text(*byte);
+        }
+        offset += same as u64;
+        if same < both || both == 0 {
+            let (one, two) = (left.get(same).copied(), right.get(same).copied());
+            let text = text && one.is_none_or(is_text) && two.is_none_or(is_text);
+            return Ok((one != two).then_some(Split { offset, line, text, one, two }));
+        }
+        a.consume(same);
+        b.consume(same);
+    }
 }
 
 /// Texts in any encoding have no control characters but white space.
@@ -87,68 +117,88 @@ fn is_text(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte.is_ascii_whitespace()
 }
 
-fn describe(content: &[u8], offset: u64) -> (Option<String>, Region) {
-    if !content.starts_with(ar::MAGIC) {
-        return (None, elf_region(content, offset).unwrap_or(Region::Unknown));
+fn describe(whole: &Part<'_>, offset: u64) -> (Option<String>, Region) {
+    let magic = whole.read(0, ar::MAGIC.len(), "the first bytes");
+    if magic.map_or(true, |magic| magic != ar::MAGIC) {
+        return (None, elf_region(whole, offset).unwrap_or(Region::Unknown));
     }
-    match member(content, offset) {
+    match member(whole, offset) {
         Some((name, Some(start), inner)) => {
-            (Some(name), elf_region(inner, offset - start).unwrap_or(Region::Unknown))
+            (Some(name), elf_region(&inner, offset - start).unwrap_or(Region::Unknown))
         }
-        Some((name, None, _)) => (Some(name), Region::Header("its header")),
+        Some((name, None, _)) => (Some(name), Region::Header("its header".to_owned())),
         None => (None, Region::Unknown),
     }
 }
 
 /// The section with the byte at `offset`, or which of ELF's own tables has it.
-fn elf_region(content: &[u8], offset: u64) -> Option<Region> {
-    if !content.starts_with(b"\x7fELF") {
-        return None;
+fn elf_region(part: &Part<'_>, offset: u64) -> Option<Region> {
+    match elf::class(part).ok()?? {
+        FileClass(1) => region::<FileHeader32<Endianness>>(part, offset),
+        _ => region::<FileHeader64<Endianness>>(part, offset),
     }
-    let file = object::File::parse(content).ok()?;
-    let holds = |(start, size): (u64, u64)| offset >= start && offset - start < size;
-    for section in file.sections() {
-        if section.file_range().is_some_and(holds) {
-            return section.name().ok().map(|name| Region::Section(name.to_owned()));
-        }
+}
+
+fn region<Elf>(part: &Part<'_>, offset: u64) -> Option<Region>
+where
+    Elf: FileHeader<Endian = Endianness> + Copy,
+    Elf::SectionHeader: Copy,
+{
+    let (header, endian) = elf::header::<Elf>(part).ok()?;
+    let sections = elf::sections(part, &header, endian).ok()?;
+    let ranges = || sections.iter().filter_map(|s| Some((s, s.file_range(endian)?)));
+    let held = ranges().find(|(_, (start, size))| offset >= *start && offset - start < *size);
+    if let Some((section, _)) = held {
+        let names = sections.get(usize::from(header.e_shstrndx(endian).0))?;
+        let (start, size) = names.file_range(endian)?;
+        let names = part.part(start, size)?;
+        return names
+            .text(section.sh_name(endian).into(), NAME, "a section's name")
+            .ok()
+            .map(Region::Section);
     }
-    let first =
-        file.sections().filter_map(|s| s.file_range()).map(|(start, _)| start).filter(|s| *s > 0).min();
-    Some(Region::Header(match (offset, first) {
+    let first = ranges().map(|(_, (start, _))| start).filter(|start| *start > 0).min();
+    let header = match (offset, first) {
         (..64, _) => "the ELF header",
         (_, Some(first)) if offset < first => "the program headers",
         _ => "between sections or in the section headers",
-    }))
+    };
+    Some(Region::Header(header.to_owned()))
 }
 
 /// The member of a static library at `offset`: its name, where its content begins (unless `offset` is in its header),
 /// and its content.
-fn member(content: &[u8], offset: u64) -> Option<(String, Option<u64>, &[u8])> {
-    let mut names: &[u8] = &[];
-    let mut at = ar::MAGIC.len();
-    loop {
-        let (header, rest) = content.get(at..)?.split_first_chunk()?;
-        let member = Member::parse(header).ok()?;
-        let inner = rest.get(..usize::try_from(member.size).ok()?)?;
+fn member<'a>(whole: &Part<'a>, offset: u64) -> Option<(String, Option<u64>, Part<'a>)> {
+    let mut names = None;
+    let mut at = ar::MAGIC.len() as u64;
+    for _ in 0..MEMBERS {
+        let header = whole.read(at, ar::HEADER, "a member's header").ok()?;
+        let member = Member::parse(header.first_chunk()?).ok()?;
+        let start = at + ar::HEADER as u64;
+        let inner = whole.part(start, member.size)?;
         if member.name == "//" {
-            names = inner;
+            names = Some(inner);
         }
-        let start = (at + ar::HEADER) as u64;
         let next = member.next(start);
         if offset < next {
             return Some((member_name(&member.name, names), (offset >= start).then_some(start), inner));
         }
-        at = usize::try_from(next).ok()?;
+        at = next;
     }
+    None
 }
 
 /// GNU's spelling: `name/`, or `/123` for a name at that offset of the member `//`; `/` is the symbol table.
-fn member_name(name: &str, names: &[u8]) -> String {
+fn member_name(name: &str, names: Option<Part<'_>>) -> String {
     if name == "/" {
         return "(symbol table)".to_owned();
     }
-    let long =
-        name.strip_prefix('/').and_then(|n| n.parse().ok()).and_then(|start: usize| names.get(start..));
+    let long = name.strip_prefix('/').and_then(|n| n.parse().ok()).zip(names).and_then(
+        |(start, names): (u64, _)| {
+            let size = names.size().checked_sub(start)?.min(NAME as u64);
+            names.read(start, usize::try_from(size).ok()?, "a member's name").ok()
+        },
+    );
     match long {
         Some(tail) => {
             let end = tail.iter().position(|b| *b == b'\n').unwrap_or(tail.len());

@@ -1,36 +1,49 @@
 //! What a run left, and whether another run left the same.
 //!
-//! [`Tree::scan`] is the record of a run's outputs, [`compare`] says identical or names the first place where not:
-//! the path, the section of an ELF file, the member of a static library or the line of a text, and the offset.
-//! [`missing_libraries`] and [`hardening`] look at what the outputs need and how they were linked.
+//! [`Tree::scan`] is the record of a run's outputs, [`compare`] says identical or names the first path where not,
+//! [`locate`] says where in a file: the section of an ELF file, the member of a static library or the line of a text,
+//! and the offset. [`missing_libraries`] and [`weakest`] look at what the outputs need and how they were linked.
 //!
-//! The outputs were written by a build, so nothing here follows a symbolic link out of them.
+//! The outputs were written by a build, which may be an attacker's. So nothing here follows a symbolic link out of
+//! them, every walk is relative to a descriptor and has no recursion, every file is read piece by piece, and every
+//! count, name and table has a limit. The engine calls all of this in a process of its own beside (`crate::worker`).
 
+mod bytes;
 mod difference;
 mod elf;
 mod error;
+mod folder;
+#[cfg(test)]
+mod hostile;
 mod locate;
+mod needs;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-pub use difference::{Difference, What, compare, differences};
-pub use elf::{Hardening, Missing, Need, Relro, hardening, missing_libraries};
-pub use error::CompareError;
-pub use locate::{Place, Region};
+pub use difference::{Difference, What, compare, differing};
+pub use elf::{Hardening, Relro, hardening};
+pub use error::{CompareError, ElfProblem, NameProblem};
+pub use folder::Folder;
+pub use locate::{Place, Region, locate};
+pub use needs::{Lacking, Missing, Need, Weak, missing_libraries, weakest};
+use serde::{Deserialize, Serialize};
 pub use tree::{Entry, EntryError, Node, Tree};
 
 /// How large a tree may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Files, links and directories.
     pub entries: usize,
-    /// Bytes of all files.
+    /// Bytes of all files, counted as they are read: a sparse file counts in full, one with two names twice.
     pub bytes: u64,
+    /// Bytes of all paths and of all targets of links. They are kept in memory, in the build's record and in reports.
+    pub names: usize,
 }
 
 impl Default for Limits {
+    /// Ten times what the largest recipe leaves.
     fn default() -> Self {
-        Self { entries: 200_000, bytes: 16 << 30 }
+        Self { entries: 50_000, bytes: 16 << 30, names: 8 << 20 }
     }
 }

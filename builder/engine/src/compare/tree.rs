@@ -1,25 +1,22 @@
 //! The record of a folder's content.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use hab_oci::{Digest, DigestError};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use hab_oci::{Digest, DigestError, shown};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{CompareError, Limits};
+use super::folder::{Found, check_path, check_target};
+use super::{CompareError, Folder, Limits, NameProblem};
 
 /// A folder's files, symbolic links and empty directories, sorted by the bytes of their paths. Times and owners are
 /// not part of it: images have their own.
 ///
 /// It serialises as a list of `{"path", "sha256", "size", "mode"}`, `{"path", "link"}` and
 /// `{"path", "directory": true}`.
-#[derive(Clone, Debug, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tree {
-    root: Option<PathBuf>,
+    folder: Option<Arc<Folder>>,
     entries: Vec<Entry>,
 }
 
@@ -52,19 +49,33 @@ pub enum Node {
 }
 
 impl Tree {
-    /// Records the folder `root`.
+    /// Records the folder `root`. What leads there must be the caller's own; a link in its place is an error.
     pub fn scan(root: &Path, limits: &Limits) -> Result<Self, CompareError> {
-        // A build owns the folder above and may have put a link to anywhere in its place.
-        let top = fs::symlink_metadata(root)
-            .map_err(|source| CompareError::Read { path: root.to_owned(), source })?;
-        if !top.is_dir() {
-            return Err(CompareError::Special { path: root.to_owned() });
-        }
-        let mut scan = Scan { root, limits, entries: Vec::new(), seen: 0, bytes: 0 };
-        scan.folder("", root)?;
-        let mut entries = scan.entries;
+        let folder = Folder::open(root)?;
+        let mut entries = Vec::new();
+        folder.walk(limits, &mut |path, found| {
+            let node = match found {
+                Found::File { size, executable } => file(&folder, &path, size, executable)?,
+                Found::Link(target) => Node::Link(target),
+                Found::Empty => Node::Directory,
+            };
+            entries.push(Entry { path, node });
+            Ok(())
+        })?;
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { root: Some(root.to_owned()), entries })
+        Ok(Self { folder: Some(Arc::new(folder)), entries })
+    }
+
+    /// The same record, with its files to be read below `folder`.
+    #[must_use]
+    pub fn within(mut self, folder: Folder) -> Self {
+        self.folder = Some(Arc::new(folder));
+        self
+    }
+
+    /// Where its files are, unless it was read from a record.
+    pub fn folder(&self) -> Option<&Arc<Folder>> {
+        self.folder.as_ref()
     }
 
     /// The entries, sorted by the bytes of their paths.
@@ -87,11 +98,6 @@ impl Tree {
     pub fn size(&self) -> u64 {
         self.entries.iter().map(|e| if let Node::File { size, .. } = e.node { size } else { 0 }).sum()
     }
-
-    /// Where the content of `path` is, unless this tree was read from a record.
-    pub(super) fn file(&self, path: &str) -> Option<PathBuf> {
-        self.root.as_ref().map(|root| root.join(path))
-    }
 }
 
 /// Where a tree lies is not part of what it is.
@@ -100,6 +106,8 @@ impl PartialEq for Tree {
         self.entries == other.entries
     }
 }
+
+impl Eq for Tree {}
 
 impl Serialize for Tree {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -111,80 +119,20 @@ impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let entries = Vec::<Entry>::deserialize(deserializer)?;
         if entries.is_sorted_by(|a, b| a.path < b.path) {
-            Ok(Self { root: None, entries })
+            Ok(Self { folder: None, entries })
         } else {
             Err(serde::de::Error::custom("the entries of a tree are not sorted by path"))
         }
     }
 }
 
-struct Scan<'a> {
-    root: &'a Path,
-    limits: &'a Limits,
-    entries: Vec<Entry>,
-    seen: usize,
-    bytes: u64,
-}
-
-impl Scan<'_> {
-    fn folder(&mut self, path: &str, folder: &Path) -> Result<(), CompareError> {
-        let read = |source| CompareError::Read { path: folder.to_owned(), source };
-        let mut empty = true;
-        for child in fs::read_dir(folder).map_err(read)? {
-            let child = child.map_err(read)?;
-            empty = false;
-            self.seen += 1;
-            if self.seen > self.limits.entries {
-                return Err(CompareError::TooManyEntries {
-                    root: self.root.to_owned(),
-                    limit: self.limits.entries,
-                });
-            }
-            let place = child.path();
-            let name = child.file_name();
-            let name = name.to_str().ok_or_else(|| CompareError::Name { path: place.clone() })?;
-            let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            let kind =
-                child.file_type().map_err(|source| CompareError::Read { path: place.clone(), source })?;
-            if kind.is_dir() {
-                self.folder(&path, &place)?;
-            } else if kind.is_symlink() {
-                let target = fs::read_link(&place)
-                    .map_err(|source| CompareError::Read { path: place.clone(), source })?;
-                let target = str::from_utf8(target.as_os_str().as_bytes())
-                    .map_err(|_| CompareError::Name { path: place.clone() })?
-                    .to_owned();
-                self.entries.push(Entry { path, node: Node::Link(target) });
-            } else if kind.is_file() {
-                let node = self.file(&place)?;
-                self.entries.push(Entry { path, node });
-            } else {
-                return Err(CompareError::Special { path: place });
-            }
-        }
-        if empty && !path.is_empty() {
-            self.entries.push(Entry { path: path.to_owned(), node: Node::Directory });
-        }
-        Ok(())
+fn file(folder: &Folder, path: &str, expected: u64, executable: bool) -> Result<Node, CompareError> {
+    let read = |source| CompareError::Read { path: path.to_owned(), source };
+    let (digest, size) = Digest::of_reader(folder.file(path).map_err(read)?).map_err(read)?;
+    if size != expected {
+        return Err(read(std::io::Error::other("its size changed while it was read")));
     }
-
-    fn file(&mut self, place: &Path) -> Result<Node, CompareError> {
-        let read = |source: io::Error| CompareError::Read { path: place.to_owned(), source };
-        let file = open(place).map_err(read)?;
-        let metadata = file.metadata().map_err(read)?;
-        self.bytes = self.bytes.saturating_add(metadata.len());
-        if self.bytes > self.limits.bytes {
-            return Err(CompareError::TooManyBytes { root: self.root.to_owned(), limit: self.limits.bytes });
-        }
-        let (digest, size) = Digest::of_reader(&file).map_err(read)?;
-        Ok(Node::File { digest, size, executable: metadata.permissions().mode() & 0o111 != 0 })
-    }
-}
-
-/// Opens a file that a build wrote: never through a link in its place, and never waiting for a fifo's other end.
-pub(super) fn open(place: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(openat(CWD, place, flags, Mode::empty())?))
+    Ok(Node::File { digest, size, executable })
 }
 
 /// An entry as it is written down.
@@ -217,8 +165,16 @@ enum WireMode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// The fields are not those of exactly one kind.
-    #[error("{0:?} is neither a file (sha256, size, mode), a link nor a directory")]
+    #[error("{path:?} is neither a file (sha256, size, mode), a link nor a directory", path = shown(.0))]
     Kind(String),
+    /// No image may have that path or link.
+    #[error("{path:?}: {problem}", path = shown(path))]
+    Name {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        problem: NameProblem,
+    },
     /// The digest is none.
     #[error(transparent)]
     Digest(#[from] DigestError),
@@ -244,6 +200,10 @@ impl TryFrom<Wire> for Entry {
     type Error = EntryError;
 
     fn try_from(wire: Wire) -> Result<Self, EntryError> {
+        let target = wire.link.as_deref().map_or(Ok(()), |target| check_target(&wire.path, target));
+        if let Err(problem) = check_path(&wire.path).and(target) {
+            return Err(EntryError::Name { path: wire.path, problem });
+        }
         let node = match (wire.sha256, wire.size, wire.mode, wire.link, wire.directory) {
             (Some(hex), Some(size), Some(mode), None, false) => {
                 let digest = Digest::from_sha256_hex(&hex)?;

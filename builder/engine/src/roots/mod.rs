@@ -28,6 +28,9 @@ use serde::{Deserialize, Serialize};
 use crate::{BuildError, Observer};
 use tree::Tree;
 
+/// The largest list of a root's files that is read, in bytes: a root of a million files has a smaller one.
+const MANIFEST: u64 = 256 << 20;
+
 /// How long a stamp alone is believed: a disk that forgets changes no stamp.
 const READ_EVERY: Duration = Duration::from_hours(24);
 
@@ -168,7 +171,7 @@ impl Roots<'_> {
     /// Reads every file of both copies; what is not as the manifest says.
     fn differs(&self, seal: &Seal, trees: &[Tree; 2]) -> Result<Option<String>, BuildError> {
         self.observer.stage("read the unpacked toolchain and hold it against its manifest");
-        let Some(expected) = self.blobs.read(&seal.manifest)? else {
+        let Some(expected) = self.blobs.read(&seal.manifest, MANIFEST)? else {
             return Ok(Some(format!("its manifest {} is not in the store", seal.manifest)));
         };
         if Digest::of(&expected) != seal.manifest {

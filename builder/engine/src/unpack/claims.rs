@@ -12,6 +12,9 @@ use hab_oci::Digest;
 
 use super::{Limits, UnpackError};
 
+/// The unit in which most filesystems give room.
+const BLOCK: u64 = 4096;
+
 /// The number of what was in the root before.
 pub(super) const BEFORE: usize = 0;
 
@@ -57,6 +60,7 @@ pub(super) struct Claims<'a> {
     names: Vec<&'a str>,
     limits: Limits,
     bytes: AtomicU64,
+    disk: AtomicU64,
     entries: AtomicU64,
     /// Guards the map; held for one lookup, by any worker.
     nodes: Mutex<HashMap<Box<[u8]>, Claim>>,
@@ -77,6 +81,7 @@ impl<'a> Claims<'a> {
             names: names.collect(),
             limits,
             bytes: AtomicU64::new(0),
+            disk: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             nodes: Mutex::default(),
             duplicates: Mutex::default(),
@@ -102,6 +107,23 @@ impl<'a> Claims<'a> {
             });
         }
         Ok(())
+    }
+
+    /// Counts what an entry with `bytes` of content takes on the disk, before any of it is written.
+    pub(super) fn count_disk(&self, archive: usize, bytes: u64) -> Result<(), UnpackError> {
+        // A folder takes a block, and so do the name and the inode of anything, more or less.
+        let taken = bytes.div_ceil(BLOCK).saturating_add(1).saturating_mul(BLOCK);
+        let before = self.disk.fetch_add(taken, Ordering::Relaxed);
+        if before.saturating_add(taken) > self.limits.disk {
+            let archive = self.name(archive).to_owned();
+            return Err(UnpackError::TooMuchDisk { archive, limit: self.limits.disk });
+        }
+        Ok(())
+    }
+
+    /// What was counted so.
+    pub(super) fn disk(&self) -> u64 {
+        self.disk.load(Ordering::Relaxed)
     }
 
     /// Counts an entry.

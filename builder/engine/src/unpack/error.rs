@@ -27,7 +27,7 @@ pub enum UnpackError {
         source: io::Error,
     },
     /// The system refused to write, for example because the disk is full.
-    #[error("{archive}: cannot write {entry}")]
+    #[error("{archive}: cannot write {entry:?}")]
     Write {
         /// The archive's name.
         archive: String,
@@ -162,6 +162,20 @@ pub enum UnpackError {
         /// The limit.
         limit: u64,
     },
+    /// More than [`super::Limits::disk`].
+    #[error("{archive}: unpacks to more than {limit} bytes on the disk")]
+    TooMuchDisk {
+        /// The archive that passed the limit.
+        archive: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// Not done at [`super::Options::until`].
+    #[error("{archive}: unpacking took too long")]
+    Overtime {
+        /// The archive that was being unpacked.
+        archive: String,
+    },
     /// More than [`super::Limits::entries`].
     #[error("{archive}: has more than {limit} entries")]
     TooManyEntries {
@@ -228,6 +242,8 @@ impl UnpackError {
             | Self::Special { .. }
             | Self::Conflict { .. }
             | Self::TooManyBytes { .. }
+            | Self::TooMuchDisk { .. }
+            | Self::Overtime { .. }
             | Self::TooManyEntries { .. }
             | Self::TooMuchMemory { .. } => true,
         }

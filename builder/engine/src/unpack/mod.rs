@@ -29,6 +29,8 @@ pub use format::{Compression, Format};
 pub use order::Order;
 pub use packages::{Progress, Summary, unpack_archive, unpack_layer, unpack_packages};
 
+use std::time::Instant;
+
 /// How to unpack.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -49,6 +51,8 @@ pub struct Options {
     pub special: Special,
     /// What stops a bomb.
     pub limits: Limits,
+    /// When to stop.
+    pub until: Option<Instant>,
     /// Symbolic links that are made after everything, as (path, target).
     pub links: Vec<(String, String)>,
 }
@@ -64,6 +68,7 @@ impl Default for Options {
             order: Order::AsIs,
             special: Special::Refuse,
             limits: Limits::default(),
+            until: None,
             links: Vec::new(),
         }
     }
@@ -84,6 +89,9 @@ pub enum Special {
 pub struct Limits {
     /// Bytes of content, over all archives.
     pub bytes: u64,
+    /// Bytes that everything takes on a disk, over all archives: content in whole blocks of 4 KiB, and a block for every
+    /// entry. Counted before it is written.
+    pub disk: u64,
     /// Entries, over all archives.
     pub entries: u64,
     /// Bytes of one path.
@@ -95,7 +103,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Room for any toolchain that was seen (0.9 GB, 40 thousand entries), ten times over.
     fn default() -> Self {
-        Self { bytes: 16 << 30, entries: 1_000_000, path: 1024, memory: 1 << 30 }
+        Self { bytes: 16 << 30, disk: 32 << 30, entries: 1_000_000, path: 1024, memory: 1 << 30 }
     }
 }
 
@@ -109,7 +117,7 @@ impl Limits {
     }
 }
 
-/// A path for a person.
+/// As much of a path as an error needs.
 fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
+    String::from_utf8_lossy(&path[..path.len().min(hab_oci::LONGEST)]).into_owned()
 }

@@ -36,6 +36,8 @@ pub struct Summary {
     pub entries: u64,
     /// Bytes of content of all archives, padding at their ends included.
     pub bytes: u64,
+    /// Bytes on the disk, as [`super::Limits::disk`] counts them.
+    pub disk: u64,
 }
 
 /// Unpacks one archive into `root`, which is made if it is missing.
@@ -123,7 +125,7 @@ fn run(
     }
     placer.settle()?;
     let (entries, bytes) = claims.totals();
-    Ok(Summary { entries, bytes })
+    Ok(Summary { entries, bytes, disk: claims.disk() })
 }
 
 /// Largest archives first, so that no worker is left with a long one at the end.

@@ -98,6 +98,7 @@ impl Worker<'_> {
         self.cancelled()?;
         self.job.claims.count_entry(self.archive)?;
         self.job.claims.count_bytes(self.archive, entry.size)?;
+        self.job.claims.count_disk(self.archive, entry.size)?;
         let Some(path) = self.path(&entry.path, &entry.path)? else { return Ok(()) };
         match &entry.kind {
             Kind::Directory => return self.placer.directory(&path),
@@ -136,7 +137,15 @@ impl Worker<'_> {
     }
 
     fn cancelled(&self) -> Result<(), UnpackError> {
-        if self.job.cancel.load(Ordering::Relaxed) { Err(UnpackError::Cancelled) } else { Ok(()) }
+        if self.job.cancel.load(Ordering::Relaxed) {
+            return Err(UnpackError::Cancelled);
+        }
+        match self.job.options.until {
+            Some(until) if std::time::Instant::now() >= until => {
+                Err(UnpackError::Overtime { archive: self.name() })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn name(&self) -> String {

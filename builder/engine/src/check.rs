@@ -1,0 +1,229 @@
+//! Asking what is in a build's outputs: the outer side of `crate::worker`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hab_oci::Platform;
+use hab_sandbox::{Bind, Limit, Outcome, Spec, Stream};
+
+use crate::compare::{self, Difference, Folder, Lacking, Limits, Tree, What};
+use crate::run::Run;
+use crate::worker::{Answer, FIRST, IMAGE, Question, Request, SECOND};
+use crate::{BuildError, Inputs, Workshop};
+
+/// Bytes of an answer: a record of as many files as [`Limits`] allows.
+const ANSWER: u64 = 64 << 20;
+/// Reading outputs needs no more than this, whatever a recipe may use.
+const MEMORY: u64 = 1 << 30;
+
+/// How long everything may take that comes after the runs: comparing, packing, unpacking and trying. As long as a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    pub(crate) until: Instant,
+    minutes: u64,
+    recipe: String,
+    platform: Platform,
+}
+
+impl Clock {
+    pub(crate) fn start(given: &Inputs<'_>) -> Self {
+        let minutes = given.limits.minutes;
+        Self {
+            until: Instant::now() + Duration::from_mins(minutes.min(60 * 24 * 365)),
+            minutes,
+            recipe: given.plan.recipe.to_string(),
+            platform: given.plan.platform,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(minutes: u64) -> Self {
+        Self {
+            until: Instant::now() + Duration::from_mins(minutes),
+            minutes,
+            recipe: "x".to_owned(),
+            platform: Platform::LinuxAmd64,
+        }
+    }
+
+    pub(crate) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// The error for work that did not end in time.
+    pub(crate) fn over(&self) -> BuildError {
+        BuildError::Overtime { recipe: self.recipe.clone(), platform: self.platform, minutes: self.minutes }
+    }
+}
+
+/// Asks about one build's outputs.
+pub(crate) struct Check<'a> {
+    pub(crate) workshop: &'a Workshop<'a>,
+    pub(crate) given: &'a Inputs<'a>,
+    pub(crate) scratch: &'a Path,
+    pub(crate) clock: Clock,
+}
+
+impl Check<'_> {
+    /// What both runs left in their folder `name`, if it is the same.
+    pub(crate) fn agreed(&self, runs: [&Run; 2], name: &str, bytes: u64) -> Result<Tree, BuildError> {
+        let limits = Limits { bytes, ..Limits::default() };
+        let first = self.record(runs[0], name, limits)?;
+        let second = self.record(runs[1], name, limits)?;
+        let Err(difference) = compare::compare(&first, &second) else { return Ok(first) };
+        let difference = self.located(runs, name, difference)?;
+        Err(BuildError::NotReproducible {
+            recipe: self.given.plan.recipe.to_string(),
+            platform: self.given.plan.platform,
+            difference: difference.to_string(),
+            differing: compare::differing(&first, &second),
+            entries: first.entries().len().max(second.entries().len()),
+            first: runs[0].folder.join(name),
+            second: runs[1].folder.join(name),
+        })
+    }
+
+    fn record(&self, run: &Run, name: &str, limits: Limits) -> Result<Tree, BuildError> {
+        let question = Question::Record { folder: name.to_owned(), limits };
+        match self.ask(question, name, &[(&run.folder, FIRST)])? {
+            // The files themselves are read again when they are packed, each held against this record.
+            Answer::Record(tree) => {
+                let folder = Folder::open(&run.folder.join(name));
+                Ok(tree.within(folder.map_err(|e| self.refused(name, &[e.to_string()]))?))
+            }
+            _ => Err(self.strange()),
+        }
+    }
+
+    fn located(
+        &self,
+        runs: [&Run; 2],
+        name: &str,
+        mut difference: Difference,
+    ) -> Result<Difference, BuildError> {
+        if let What::Content(place) = &mut difference.what {
+            let question = Question::Locate { folder: name.to_owned(), path: difference.path.clone() };
+            let binds: [(&Path, &str); 2] = [(&runs[0].folder, FIRST), (&runs[1].folder, SECOND)];
+            *place = match self.ask(question, name, &binds) {
+                Ok(Answer::Locate(found)) => found,
+                Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
+                // That two runs differ is the finding; where, is a help.
+                _ => None,
+            };
+        }
+        Ok(difference)
+    }
+
+    /// Every program and library of the outputs must have what its recipe's flags ask for.
+    pub(crate) fn hardened(&self, run: &Run) -> Result<(), BuildError> {
+        let limits = Limits { bytes: u64::MAX, ..Limits::default() };
+        let question = Question::Weakest { folder: "out".to_owned(), limits };
+        match self.ask(question, "out", &[(&run.folder, FIRST)])? {
+            Answer::Weakest(None) => Ok(()),
+            Answer::Weakest(Some(weak)) => Err(BuildError::NotHardened {
+                recipe: self.given.plan.recipe.to_string(),
+                platform: self.given.plan.platform,
+                path: weak.path,
+                lacks: weak.lacks,
+            }),
+            _ => Err(self.strange()),
+        }
+    }
+
+    /// What the programs of the image at `root` lack.
+    pub(crate) fn missing(&self, root: &Path) -> Result<Lacking, BuildError> {
+        // The base adds a few entries to the outputs'.
+        let limits = Limits { bytes: u64::MAX, entries: 200_000, names: 32 << 20 };
+        match self.ask(Question::Missing { limits }, "image", &[(root, IMAGE)])? {
+            Answer::Missing(lacking) => Ok(lacking),
+            _ => Err(self.strange()),
+        }
+    }
+
+    /// Asks in a sandbox that shows `binds`, read-only, and nothing else.
+    fn ask(&self, question: Question, name: &str, binds: &[(&Path, &str)]) -> Result<Answer, BuildError> {
+        let left = self.clock.left();
+        if left.is_zero() {
+            return Err(self.clock.over());
+        }
+        let memory = (self.given.limits.memory_mib << 20).min(MEMORY);
+        let request = Request { question, memory, seconds: left.as_secs() + 1 };
+        let request = serde_json::to_string(&request).map_err(|e| BuildError::io(name)(e.into()))?;
+        let spec = Spec {
+            worker: true,
+            binds: binds
+                .iter()
+                .map(|(host, inside)| Bind {
+                    host: (*host).to_owned(),
+                    inside: inside.into(),
+                    writable: false,
+                })
+                .collect(),
+            limits: hab_sandbox::Limits {
+                memory: Some(memory),
+                processes: Some(16),
+                wall: Some(left),
+                log: Some(ANSWER),
+                file_size: Some(0),
+                scratch: 1 << 20,
+                ..hab_sandbox::Limits::default()
+            },
+            ..Spec::new(empty(self.scratch)?, [request])
+        };
+        let mut answer = Vec::new();
+        let mut output = |stream, bytes: &[u8]| {
+            if stream == Stream::Stdout {
+                answer.extend_from_slice(bytes);
+            }
+        };
+        let report =
+            hab_sandbox::run(&self.workshop.launcher, &spec, &mut output, self.workshop.observer.cancel())?;
+        match report.outcome {
+            Outcome::Exited(0) => {}
+            Outcome::Cancelled => return Err(BuildError::Cancelled),
+            Outcome::LimitExceeded(Limit::Wall(_)) => return Err(self.clock.over()),
+            outcome => return Err(self.failed(outcome.to_string())),
+        }
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::Refused(chain)) => Err(self.refused(name, &chain)),
+            Ok(answer) => Ok(answer),
+            Err(e) => Err(self.failed(format!("its answer cannot be read: {e}"))),
+        }
+    }
+
+    fn refused(&self, name: &str, chain: &[String]) -> BuildError {
+        BuildError::Outputs {
+            recipe: self.given.plan.recipe.to_string(),
+            platform: self.given.plan.platform,
+            folder: name.to_owned(),
+            problem: chain.join(": "),
+        }
+    }
+
+    fn failed(&self, problem: String) -> BuildError {
+        BuildError::Checking {
+            recipe: self.given.plan.recipe.to_string(),
+            platform: self.given.plan.platform,
+            problem,
+        }
+    }
+
+    fn strange(&self) -> BuildError {
+        self.failed("it answered another question".to_owned())
+    }
+}
+
+/// The root of the sandbox: a folder with nothing in it, that belongs to whom the sandbox acts for.
+fn empty(scratch: &Path) -> Result<PathBuf, BuildError> {
+    let path = scratch.join("nothing");
+    fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
+    if let Some((uid, gid)) = hab_sandbox::owner() {
+        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).map_err(BuildError::io(&path))?;
+    }
+    Ok(path)
+}

@@ -1,0 +1,133 @@
+//! What reads a build's outputs, in a process of its own.
+//!
+//! The outputs were written by a build, which may be an attacker's, so whatever goes through them runs where the build
+//! itself ran: in a sandbox, as its user, with limits, and with nothing in sight but them, read-only. This is the inner
+//! side, [`crate::check`] the outer one. Each question gets a process of its own, so that what reads an ELF file cannot
+//! change the answer of what compared the files.
+//!
+//! The question comes as the one word of the command, the answer goes to standard output; both are JSON.
+
+use std::error::Error;
+use std::io::Write as _;
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+
+use crate::compare::{self, Folder, Lacking, Limits, Place, Tree, Weak};
+
+/// Where the folders appear in the sandbox.
+pub(crate) const FIRST: &str = "/first";
+/// The second run's.
+pub(crate) const SECOND: &str = "/second";
+/// The image's.
+pub(crate) const IMAGE: &str = "/image";
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Question {
+    /// What a run left in this folder of [`FIRST`].
+    Record { folder: String, limits: Limits },
+    /// Where the file at this path differs in this folder of [`FIRST`] and [`SECOND`].
+    Locate { folder: String, path: String },
+    /// Which program in this folder of [`FIRST`] was not linked as it should be.
+    Weakest { folder: String, limits: Limits },
+    /// What the programs of [`IMAGE`] lack.
+    Missing { limits: Limits },
+}
+
+/// A question, and what the process may use for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub question: Question,
+    /// Bytes of address space beyond what the program itself takes.
+    pub memory: u64,
+    /// Seconds of processor time.
+    pub seconds: u64,
+}
+
+/// What is answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Record(Tree),
+    Locate(Option<Place>),
+    Weakest(Option<Weak>),
+    Missing(Lacking),
+    /// What was found cannot be used; every sentence of the chain.
+    Refused(Vec<String>),
+}
+
+/// The program and its libraries, mapped but mostly not in memory.
+const PROGRAM: u64 = 2 << 30;
+
+/// Answers the question in `words` on standard output. For [`hab_sandbox::init_if_requested_with`], which calls it in a
+/// sandbox; returns the exit status.
+pub fn worker(words: &[String]) -> i32 {
+    let answered = || -> Result<(), Box<dyn Error>> {
+        let request: Request = serde_json::from_str(words.first().ok_or("no question")?)?;
+        limit(Resource::As, request.memory.saturating_add(PROGRAM))?;
+        limit(Resource::Cpu, request.seconds)?;
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        serde_json::to_writer(&mut out, &answer(&request.question))?;
+        Ok(out.flush()?)
+    };
+    match answered() {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+fn limit(resource: Resource, most: u64) -> Result<(), rustix::io::Errno> {
+    let had = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    setrlimit(resource, Rlimit { current: Some(most.min(had)), maximum: Some(most.min(had)) })
+}
+
+fn answer(question: &Question) -> Answer {
+    let result = match question {
+        Question::Record { folder, limits } => Tree::scan(&below(FIRST, folder), limits).map(Answer::Record),
+        Question::Weakest { folder, limits } => {
+            compare::weakest(&below(FIRST, folder), limits).map(Answer::Weakest)
+        }
+        Question::Missing { limits } => {
+            compare::missing_libraries(Path::new(IMAGE), limits).map(Answer::Missing)
+        }
+        Question::Locate { folder, path } => {
+            let first = Folder::open(&below(FIRST, folder));
+            let place = first.and_then(|first| Ok((first, Folder::open(&below(SECOND, folder))?)));
+            // That it cannot be said where is no reason to keep quiet that something differs.
+            place.map(|(a, b)| Answer::Locate(compare::locate(&a, &b, path).ok().flatten()))
+        }
+    };
+    result.unwrap_or_else(|error| Answer::Refused(chain(&error)))
+}
+
+fn below(run: &str, folder: &str) -> std::path::PathBuf {
+    Path::new(run).join(folder)
+}
+
+fn chain(error: &dyn Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_question_and_an_answer_survive_their_journey() {
+        let limits = Limits::default();
+        let request =
+            Request { question: Question::Record { folder: "out".into(), limits }, memory: 1, seconds: 2 };
+        let text = serde_json::to_string(&request).unwrap();
+        assert!(matches!(
+            serde_json::from_str::<Request>(&text).unwrap().question,
+            Question::Record { folder, .. } if folder == "out"
+        ));
+        let refused = answer(&Question::Missing { limits });
+        let Answer::Refused(chain) = refused else { panic!("there is no /image here") };
+        assert_eq!(chain.len(), 1);
+        assert_eq!(worker(&["no JSON".to_owned()]), 1);
+        assert_eq!(worker(&[]), 1);
+    }
+}
