@@ -158,7 +158,7 @@ impl Workshop<'_> {
             Err(
                 BuildError::Script { .. } | BuildError::NoOutput { .. } | BuildError::NotReproducible { .. },
             ) => {}
-            _ => hab_sandbox::remove_tree(&scratch).map_err(BuildError::io(&scratch))?,
+            _ => hab_tree::remove(&scratch).map_err(BuildError::io(&scratch))?,
         }
         result
     }

@@ -65,7 +65,7 @@ impl<'a> Workshop<'a> {
         fs::create_dir_all(&self.roots).map_err(BuildError::io(&self.roots))?;
         // What an earlier process did not finish; the caller's lock says that nobody is at it now.
         let unfinished = self.roots.join("unfinished");
-        hab_sandbox::remove_tree(&unfinished).map_err(BuildError::io(&unfinished))?;
+        hab_tree::remove(&unfinished).map_err(BuildError::io(&unfinished))?;
         self.observer.stage(&format!(
             "unpack toolchain {} ({} packages)",
             toolchain.name,
@@ -74,7 +74,7 @@ impl<'a> Workshop<'a> {
         let unpacked = self.unpack_root(toolchain, lock, &unfinished);
         if let Err(e) = unpacked {
             // The cause is the better error of the two.
-            let _ = hab_sandbox::remove_tree(&unfinished);
+            let _ = hab_tree::remove(&unfinished);
             return Err(e);
         }
         // Images take files from the root without another check, so it must not lose any to a power cut.
@@ -162,7 +162,7 @@ impl<'a> Workshop<'a> {
     /// An empty folder for one build, in place of what an earlier attempt left there.
     pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, BuildError> {
         let path = self.work.join(name);
-        hab_sandbox::remove_tree(&path).map_err(BuildError::io(&path))?;
+        hab_tree::remove(&path).map_err(BuildError::io(&path))?;
         fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
         Ok(path)
     }

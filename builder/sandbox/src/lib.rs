@@ -56,7 +56,6 @@ mod seccomp;
 mod spec;
 mod supervise;
 mod sys;
-mod tree;
 mod usage;
 mod wire;
 
@@ -66,4 +65,3 @@ pub use launch::{Launcher, run};
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
 pub use report::{Limit, Outcome, Report, Stream};
 pub use spec::{Bind, Limits, Spec, Tmpfs};
-pub use tree::remove_tree;
