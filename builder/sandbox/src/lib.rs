@@ -41,10 +41,12 @@
 //! Memory that no process maps (a memory file that is only written, System V segments) and, for a
 //! normal user, disk space below folders that the command made unreadable.
 
+mod cgroup;
 mod devices;
 mod disk;
 mod error;
 mod helper;
+mod image;
 mod init;
 mod launch;
 mod mounts;
@@ -57,11 +59,14 @@ mod spec;
 mod supervise;
 mod sys;
 mod usage;
+mod volume;
 mod wire;
 
+pub use cgroup::MemoryLimiter;
 pub use error::{Fault, SandboxError, Step};
 pub use helper::init_if_requested;
-pub use launch::{Launcher, run};
+pub use launch::{Launcher, run, run_on};
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
 pub use report::{Limit, Outcome, Report, Stream};
 pub use spec::{Bind, Limits, Spec, Tmpfs};
+pub use volume::{DiskLimiter, Volume};

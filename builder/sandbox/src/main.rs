@@ -97,7 +97,7 @@ fn status(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Exited(code) => u8::try_from(code).unwrap_or(125),
         Outcome::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(125),
-        Outcome::LimitExceeded(_) => 124,
+        Outcome::LimitExceeded(_) | Outcome::HostDiskFull => 124,
         Outcome::Cancelled => 130,
     }
 }

@@ -4,6 +4,7 @@
 //! only root and the host's tree is let go; only then are places looked up in the view and filled. So no
 //! link in a root can ever lead a mount, or a folder made for one, onto the host.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -36,11 +37,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Makes the mount namespace private and collects the root and the binds of `spec`.
-    pub(crate) fn gather(spec: &Spec) -> Result<Self, Failure> {
+    /// `volumes` are sources that the caller made, by the number of their bind.
+    pub(crate) fn gather(spec: &Spec, mut volumes: BTreeMap<usize, OwnedFd>) -> Result<Self, Failure> {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(Step::Root)?;
         let root = open_source(&spec.root, true)?;
-        let binds: Vec<_> =
-            spec.binds.iter().map(|bind| open_source(&bind.host, false)).collect::<Result<_, _>>()?;
+        let sources = spec.binds.iter().enumerate().map(|(number, bind)| match volumes.remove(&number) {
+            Some(volume) => Ok(volume),
+            None => open_source(&bind.host, false),
+        });
+        let binds: Vec<_> = sources.collect::<Result<_, _>>()?;
 
         let base = COVERED.iter().map(PathBuf::from).find(|path| path.is_dir());
         let base = base.ok_or(Errno::NOENT).step(Step::Scratch)?;
@@ -183,11 +188,16 @@ fn inodes(size: u64) -> u64 {
 }
 
 fn fresh_memory(tmpfs: &Tmpfs) -> io::Result<OwnedFd> {
+    memory_of(tmpfs.size, inodes(tmpfs.size), "1777")
+}
+
+/// A file system in memory that is nowhere yet.
+pub(crate) fn memory_of(size: u64, files: u64, mode: &str) -> io::Result<OwnedFd> {
     let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&filesystem, "source", "tmpfs")?;
-    fsconfig_set_string(&filesystem, "size", tmpfs.size.to_string())?;
-    fsconfig_set_string(&filesystem, "nr_inodes", inodes(tmpfs.size).to_string())?;
-    fsconfig_set_string(&filesystem, "mode", "1777")?;
+    fsconfig_set_string(&filesystem, "size", size.to_string())?;
+    fsconfig_set_string(&filesystem, "nr_inodes", files.to_string())?;
+    fsconfig_set_string(&filesystem, "mode", mode)?;
     fsconfig_create(&filesystem)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
