@@ -44,7 +44,9 @@ fn place(to: &Path, entry: &Entry<'_>) -> Option<PathBuf> {
 fn unless_too_long(result: io::Result<()>) -> io::Result<()> {
     match result {
         // Its folder was too deep already.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidFilename | io::ErrorKind::NotFound) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidFilename | io::ErrorKind::NotFound) => {
+            Ok(())
+        }
         other => other,
     }
 }

@@ -52,10 +52,7 @@ struct Level {
 
 /// Shows `visit` everything below the open folder `top`, a folder before what is in it. An error of `visit` ends the
 /// walk; what vanishes meanwhile is left out.
-pub fn walk(
-    top: impl AsFd,
-    visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>,
-) -> io::Result<Walked> {
+pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>) -> io::Result<Walked> {
     let mut walked = Walked::default();
     let device = fstat(&top)?.st_dev;
     let mut stack = Vec::new();
@@ -166,12 +163,14 @@ fn allocated(stat: &Stat) -> u64 {
 /// Gives the open folder `top` and everything below to a user and a group; links themselves, never their targets.
 pub fn give_away(top: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    let walked = walk(&top, &mut |entry| {
-        match chownat(entry.folder, entry.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    })?;
+    let walked =
+        walk(
+            &top,
+            &mut |entry| match chownat(entry.folder, entry.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+        )?;
     if walked.unseen > 0 {
         return Err(Errno::ACCESS.into());
     }

@@ -66,7 +66,8 @@ impl Cgroup {
 
     /// Whether the kernel has killed something in it for want of memory.
     pub(crate) fn has_killed(&self) -> bool {
-        let file = if self.limiter == MemoryLimiter::Cgroup2 { "memory.events" } else { "memory.oom_control" };
+        let file =
+            if self.limiter == MemoryLimiter::Cgroup2 { "memory.events" } else { "memory.oom_control" };
         counter(&self.memory.join(file), "oom_kill") > 0
     }
 

@@ -140,7 +140,8 @@ impl Disks {
     fn trouble(&self) -> Option<Outcome> {
         let host = || {
             let full = self.plain.iter().any(|folder| {
-                fstatvfs(folder).is_ok_and(|stat| stat.f_blocks > 0 && stat.f_bavail * stat.f_frsize < LEAST_FREE)
+                fstatvfs(folder)
+                    .is_ok_and(|stat| stat.f_blocks > 0 && stat.f_bavail * stat.f_frsize < LEAST_FREE)
             });
             full.then_some(Outcome::HostDiskFull)
         };

@@ -16,7 +16,7 @@ use rustix::mount::{
 };
 
 use crate::sys;
-use crate::volume::{slack, most_files};
+use crate::volume::{most_files, slack};
 
 /// What one inode takes, and what a group of 128 MiB takes besides.
 const INODE: u64 = 256;

@@ -81,8 +81,10 @@ pub fn run_on(
     let in_memory = volumes.iter().map(|volume| volume.memory()).sum();
     // Before the helper does anything at all, so that everything it starts is in it.
     let group = Cgroup::around(helper, &spec.limits, in_memory);
-    let shown: Vec<_> = spec.binds.iter().map(|bind| volumes.iter().find(|v| v.path() == bind.host)).collect();
-    let mounts: Vec<_> = shown.iter().enumerate().filter_map(|(n, v)| Some((n, v.as_ref()?.mount()?))).collect();
+    let shown: Vec<_> =
+        spec.binds.iter().map(|bind| volumes.iter().find(|v| v.path() == bind.host)).collect();
+    let mounts: Vec<_> =
+        shown.iter().enumerate().filter_map(|(n, v)| Some((n, v.as_ref()?.mount()?))).collect();
     let disks = Disks::new(spec, &shown)?;
     let supervisor =
         Supervisor::new(helper, Ends { control, stdout, stderr }, &spec.limits, begun, group, disks);

@@ -164,10 +164,13 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
     denied.insert(libc::SYS_clone, unshared.collect::<Result<_, _>>()?);
     denied.insert(libc::SYS_personality, vec![none_of(&PERSONALITIES)?]);
 
-    denied.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![
-        is(0, libc::PR_SET_DUMPABLE.unsigned_abs().into())?,
-        is(1, NOT_DUMPABLE)?,
-    ])?]);
+    denied.insert(
+        libc::SYS_prctl,
+        vec![SeccompRule::new(vec![
+            is(0, libc::PR_SET_DUMPABLE.unsigned_abs().into())?,
+            is(1, NOT_DUMPABLE)?,
+        ])?],
+    );
     denied.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![is(1, F_SETPIPE_SZ)?])?]);
 
     let absent = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
@@ -185,13 +188,13 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
 
     let families = FAMILIES.map(|family| u64::from(family.unsigned_abs()));
     let mut programs = vec![
-        program(denied, Errno::PERM)?,
-        program(absent, Errno::NOSYS)?,
-        program(allocating, Errno::OPNOTSUPP)?,
-        program(BTreeMap::from([(libc::SYS_mmap, vec![huge])]), Errno::NOMEM)?,
+        program(denied, Some(Errno::PERM))?,
+        program(absent, Some(Errno::NOSYS))?,
+        program(allocating, Some(Errno::OPNOTSUPP))?,
+        program(BTreeMap::from([(libc::SYS_mmap, vec![huge])]), Some(Errno::NOMEM))?,
         // Done, it says, and does nothing.
-        program(BTreeMap::from([(libc::SYS_setsockopt, buffers.collect::<Result<_, _>>()?)]), Errno::from_raw_os_error(0))?,
-        program(BTreeMap::from([(libc::SYS_socket, vec![none_of(&families)?])]), Errno::AFNOSUPPORT)?,
+        program(BTreeMap::from([(libc::SYS_setsockopt, buffers.collect::<Result<_, _>>()?)]), None)?,
+        program(BTreeMap::from([(libc::SYS_socket, vec![none_of(&families)?])]), Some(Errno::AFNOSUPPORT))?,
     ];
     if cfg!(target_arch = "x86_64") {
         programs.push(without_x32());
@@ -199,8 +202,12 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
     Ok(programs)
 }
 
-fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, answer: Errno) -> Result<BpfProgram, BackendError> {
-    let answer = SeccompAction::Errno(answer.raw_os_error().unsigned_abs());
+/// Without an error, a matching call does nothing and says that it succeeded.
+fn program(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    answer: Option<Errno>,
+) -> Result<BpfProgram, BackendError> {
+    let answer = SeccompAction::Errno(answer.map_or(0, |errno| errno.raw_os_error().unsigned_abs()));
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, SeccompAction::Allow, answer, arch)?.try_into()
 }

@@ -248,8 +248,8 @@ impl<'a> Supervisor<'a> {
     fn kernels_verdict(&self) -> Option<Outcome> {
         let group = self.group.as_ref()?;
         let memory = self.limits.memory.filter(|_| group.has_killed()).map(Limit::Memory);
-        let limit = memory
-            .or_else(|| self.limits.processes.filter(|_| group.has_refused()).map(Limit::Processes))?;
+        let limit =
+            memory.or_else(|| self.limits.processes.filter(|_| group.has_refused()).map(Limit::Processes))?;
         Some(Outcome::LimitExceeded(limit))
     }
 
@@ -304,9 +304,10 @@ impl<'a> Supervisor<'a> {
             cpu_user: ended.user.max(sampled_user),
             cpu_system: ended.system.max(sampled_system),
             peak_memory: self.usage.as_ref().map_or(0, Usage::peak_memory),
-            memory_limiter: self.limits.memory.map(|_| {
-                self.group.as_ref().map_or(MemoryLimiter::Sampled, Cgroup::limiter)
-            }),
+            memory_limiter: self
+                .limits
+                .memory
+                .map(|_| self.group.as_ref().map_or(MemoryLimiter::Sampled, Cgroup::limiter)),
             disk_limiter: self.disks.limiter(),
             clock_shifted: self.heard.clock_shifted,
         })

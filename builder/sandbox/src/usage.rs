@@ -142,7 +142,8 @@ impl Usage {
             return 0;
         }
         let read = self.read("1", "net/sockstat").unwrap_or_default();
-        let used = read.lines().find_map(|line| line.strip_prefix("sockets: used ")?.trim().parse::<u64>().ok());
+        let used =
+            read.lines().find_map(|line| line.strip_prefix("sockets: used ")?.trim().parse::<u64>().ok());
         used.unwrap_or(0).saturating_mul(self.socket)
     }
 
@@ -162,7 +163,8 @@ impl Usage {
         let mut found = Unlinked::default();
         let mut seen = HashSet::new();
         let hidden = self.open_files(&mut |stat| {
-            if stat.st_nlink == 0 && devices.contains(&stat.st_dev) && seen.insert((stat.st_dev, stat.st_ino)) {
+            if stat.st_nlink == 0 && devices.contains(&stat.st_dev) && seen.insert((stat.st_dev, stat.st_ino))
+            {
                 found.files += 1;
                 found.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
             }

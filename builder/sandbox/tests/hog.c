@@ -1,4 +1,4 @@
-/* hog KIND MIB: takes memory or disk in ways that are easily overlooked, says how much it got, and stays a while. */
+/* hog KIND MIB [SECONDS]: takes memory or disk in ways that are easily overlooked, says how much it got, and stays a while. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +21,7 @@
 
 enum { MIB = 1 << 20 };
 static char page[MIB];
+static unsigned seconds = 20;
 
 static int refused(const char *what) { printf("%s: %s\n", what, strerror(errno)); return 3; }
 
@@ -28,7 +29,7 @@ static int refused(const char *what) { printf("%s: %s\n", what, strerror(errno))
 static int stay(const char *what, long mib) {
     printf("%s: holds %ld MiB\n", what, mib);
     fflush(stdout);
-    sleep(20);
+    sleep(seconds);
     printf("%s: still there\n", what);
     return 0;
 }
@@ -221,6 +222,7 @@ static int swap(void) {
 int main(int count, char **words) {
     const char *kind = count > 1 ? words[1] : "";
     long mib = count > 2 ? atol(words[2]) : 0;
+    if (count > 3) seconds = atoi(words[3]);
     memset(page, 'x', sizeof page);
 #define KIND(name, call) if (!strcmp(kind, name)) return call
     KIND("memfd", memfd(mib)); KIND("sysv", sysv(mib)); KIND("mqueue", mqueue()); KIND("sockets", sockets(mib));
