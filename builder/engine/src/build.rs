@@ -1,11 +1,13 @@
 //! One plan, finished: built twice, compared, checked, made into an image and tried.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest};
 use hab_recipe::{BuildTable, Plan};
+use hab_sandbox::{DiskLimiter, MemoryLimiter};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{self, Limits, Node, Relro, Tree};
@@ -91,8 +93,20 @@ pub struct Runs {
     pub cpu_ms: Vec<u64>,
     /// The most memory that each run was seen to use, in bytes.
     pub peak_memory: Vec<u64>,
+    /// What kept the limits of each run.
+    #[serde(default)]
+    pub limiters: Vec<Limiters>,
     /// What each run printed, as blobs of the store.
     pub logs: Vec<Digest>,
+}
+
+/// What kept a run's limits on the machine that it ran on: the kernel, or something weaker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limiters {
+    /// Of memory.
+    pub memory: Option<MemoryLimiter>,
+    /// Of disk.
+    pub disk: Option<DiskLimiter>,
 }
 
 /// Whether the finished image was tried.
@@ -168,7 +182,7 @@ impl Workshop<'_> {
         let first = self.run(given, scratch, first)?;
         let second = self.run(given, scratch, second)?;
         self.observer.stage("compare the two runs");
-        let outputs = agreed(given.plan, &first.out(), &second.out())?;
+        let outputs = agreed(given.plan, scratch, "out", [&first, &second])?;
         if outputs.is_empty() {
             return Err(BuildError::NoOutput {
                 recipe: given.plan.recipe.to_string(),
@@ -176,7 +190,7 @@ impl Workshop<'_> {
                 log: first.log_path,
             });
         }
-        agreed(given.plan, &first.debug(), &second.debug())?;
+        agreed(given.plan, scratch, "debug", [&first, &second])?;
         if given.limits.hardened {
             hardened(given.plan, &outputs, &first.out())?;
         }
@@ -203,6 +217,9 @@ impl Workshop<'_> {
                 wall_ms: runs.map(|r| millis(r.report.wall)).into(),
                 cpu_ms: runs.map(|r| millis(r.report.cpu_user + r.report.cpu_system)).into(),
                 peak_memory: runs.map(|r| r.report.peak_memory).into(),
+                limiters: runs
+                    .map(|r| Limiters { memory: r.report.memory_limiter, disk: r.report.disk_limiter })
+                    .into(),
                 logs: runs.map(|r: &Run| r.log.clone()).into(),
             },
             smoke,
@@ -237,19 +254,33 @@ fn hardened(plan: &Plan, outputs: &Tree, folder: &Path) -> Result<(), BuildError
     Ok(())
 }
 
-/// The tree that both folders hold, or where they first differ.
-fn agreed(plan: &Plan, first: &Path, second: &Path) -> Result<Tree, BuildError> {
+/// The tree that the folder `name` of both runs holds, or where they first differ; then both are kept below `scratch`,
+/// since a volume goes with its run.
+fn agreed(plan: &Plan, scratch: &Path, name: &str, runs: [&Run; 2]) -> Result<Tree, BuildError> {
     let limits = Limits::default();
-    let (a, b) = (Tree::scan(first, &limits)?, Tree::scan(second, &limits)?);
+    let [first, second] = runs.map(|run| run.volume.path().join(name));
+    let (a, b) = (Tree::scan(&first, &limits)?, Tree::scan(&second, &limits)?);
     let Err(difference) = compare::compare(&a, &b) else { return Ok(a) };
+    let keep = |run: &Run, from: &Path| {
+        // A plain folder stays as it is.
+        if run.volume.limiter() == DiskLimiter::Counted {
+            return Ok(from.to_owned());
+        }
+        let above = scratch.join("kept").join(run.name);
+        fs::create_dir_all(&above).map_err(BuildError::io(&above))?;
+        let to = above.join(name);
+        let folder = fs::File::open(from).map_err(BuildError::io(from))?;
+        hab_tree::copy(folder, &to, limits.bytes).map_err(BuildError::io(&to))?;
+        Ok::<_, BuildError>(to)
+    };
     Err(BuildError::NotReproducible {
         recipe: plan.recipe.to_string(),
         platform: plan.platform,
         difference: difference.to_string(),
         differing: compare::differences(&a, &b).len(),
         entries: a.entries().len().max(b.entries().len()),
-        first: first.to_owned(),
-        second: second.to_owned(),
+        first: keep(runs[0], &first)?,
+        second: keep(runs[1], &second)?,
     })
 }
 

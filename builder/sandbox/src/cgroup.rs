@@ -103,9 +103,13 @@ impl Drop for Cgroup {
 fn version_2(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64) -> Option<Cgroup> {
     let (mount, root) = mounted(mounts, "cgroup2", None)?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let start = below(&mount, &root, own)?;
-    start.ancestors().take_while(|folder| folder.starts_with(&mount)).find_map(|parent| {
-        hand_down(parent, parent == mount)?;
+    let own = below(&mount, &root, own)?;
+    let above: Vec<_> = own.ancestors().take_while(|folder| folder.starts_with(&mount)).collect();
+    // First without changing anything that is there.
+    let ready = above.iter().filter(|parent| hands_down(parent));
+    let made =
+        above.iter().filter(|parent| !hands_down(parent) && hand_down(parent, &own, **parent == mount));
+    ready.chain(made).find_map(|parent| {
         let folder = new_group(parent)?;
         let group = Cgroup { limiter: MemoryLimiter::Cgroup2, memory: folder.clone(), pids: Some(folder) };
         let set = |file: &str, value: String| fs::write(group.memory.join(file), value);
@@ -121,24 +125,36 @@ fn version_2(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64)
     })
 }
 
-/// Whether groups below `parent` have the two controllers, and makes it so where that is this process's to decide: it
-/// is no root, so the group was given to it; the group is marked as given away; or there is nothing above.
-fn hand_down(parent: &Path, top: bool) -> Option<()> {
-    let control = parent.join("cgroup.subtree_control");
-    let has = |wanted: &str| {
-        let on = fs::read_to_string(&control).unwrap_or_default();
-        on.split_ascii_whitespace().any(|name| name == wanted)
-    };
-    if has("memory") && has("pids") {
-        return Some(());
-    }
+/// Whether groups below `parent` have the two controllers.
+fn hands_down(parent: &Path) -> bool {
+    let on = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+    ["memory", "pids"].iter().all(|wanted| on.split_ascii_whitespace().any(|name| name == *wanted))
+}
+
+/// Makes it so where that is this process's to decide: it is no root, so the group was given to it; the group is marked
+/// as given away; or there is nothing above. Only a group without processes can, so those of the own group, of the
+/// unit or container that this program is, go into one below.
+fn hand_down(parent: &Path, own: &Path, top: bool) -> bool {
     let mut mark = [0; 8];
-    let given = rustix::fs::getxattr(parent, "user.delegate", &mut mark).is_ok();
-    if top || given || !geteuid().is_root() {
-        fs::write(&control, "+memory +pids").ok()?;
-        return Some(());
+    let given = rustix::fs::getxattr(parent, "user.delegate", &mut mark).is_ok() || !geteuid().is_root();
+    if !given && !top {
+        return false;
     }
-    None
+    let switch = || fs::write(parent.join("cgroup.subtree_control"), "+memory +pids").is_ok();
+    switch() || (given && parent == own && step_down(parent).is_some() && switch())
+}
+
+fn step_down(group: &Path) -> Option<()> {
+    let leaf = group.join("hab-main");
+    match fs::create_dir(&leaf) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
+        _ => {}
+    }
+    for process in fs::read_to_string(group.join("cgroup.procs")).ok()?.lines() {
+        // One that ended meanwhile is as good as moved.
+        let _ = fs::write(leaf.join("cgroup.procs"), process);
+    }
+    Some(())
 }
 
 fn version_1(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64) -> Option<Cgroup> {
