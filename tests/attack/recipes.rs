@@ -5,9 +5,9 @@ use std::process::Command;
 
 use crate::harness::{self, GOOD, World};
 
-/// `$WORK` as an entry of a kind; bash alone can make these.
-const CHAIN: &str =
-    "cd $WORK; for i in $(seq 3000); do mkdir d && cd -P d 2>/dev/null || break; done; cd /build\n";
+/// Deeper than any path can say.
+const CHAIN: &str = "cd $WORK; mkdir -p $(printf 'd/%.0s' $(seq 3000)); cd $HOME; \
+                     mkdir -p $(printf 'd/%.0s' $(seq 2100)); cd /build\n";
 
 fn work(world: &World) -> Vec<std::path::PathBuf> {
     harness::files_below(&world.path("data/work/builds")).into_keys().collect()
