@@ -1,6 +1,6 @@
 //! Walking, and what is done on a walk: measuring and giving away.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -143,7 +143,7 @@ pub struct Measure {
 
 /// Adds up what the open folder `top` and everything below hold. `seen` are the files (device, inode) that count no
 /// more; those with several names are added to it.
-pub fn measure(top: impl AsFd, seen: &mut HashSet<(u64, u64)>) -> io::Result<Measure> {
+pub fn measure(top: impl AsFd, seen: &mut BTreeSet<(u64, u64)>) -> io::Result<Measure> {
     let mut sum = Measure { bytes: allocated(&fstat(&top)?), ..Measure::default() };
     let walked = walk(top, &mut |entry| {
         sum.entries += 1;

@@ -1,7 +1,7 @@
 //! Folders that were made to keep whoever walks or removes them busy, or to lead them elsewhere.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -38,7 +38,7 @@ fn a_chain_of_100_000_folders_is_measured_and_removed() {
     let measured = small.spawn({
         let top = top.clone();
         move || {
-            let measured = measure(folder(&top), &mut HashSet::new()).unwrap();
+            let measured = measure(folder(&top), &mut BTreeSet::new()).unwrap();
             remove(&top).unwrap();
             measured
         }
@@ -82,7 +82,7 @@ fn folders_without_any_permission_are_removed() {
     let top = world.path().join("top");
     chain(&top, 60);
     for path in ["d/d/d", "d/d", "d", ""] {
-        fs::set_permissions(top.join(path), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(top.join(path), fs::Permissions::from_mode(0o0)).unwrap();
     }
     remove(&top).unwrap();
     assert!(top.symlink_metadata().is_err());

@@ -5,7 +5,7 @@
 //! file system has filled by half of what the run may still use, or when the last time is long ago compared with
 //! what it took.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -154,7 +154,7 @@ impl Disks {
 
     fn add_up(&self, usage: Option<&Usage>) -> Held {
         let mut held = Held::default();
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         for folder in &self.plain {
             if let Ok(file) = fstat(folder)
                 && !rustix::fs::FileType::from_raw_mode(file.st_mode).is_dir()
@@ -171,7 +171,7 @@ impl Disks {
             held.hidden |= measured.unseen > 0;
         }
         if let Some(usage) = usage {
-            let devices: HashSet<u64> =
+            let devices: BTreeSet<u64> =
                 self.plain.iter().filter_map(|folder| Some(fstat(folder).ok()?.st_dev)).collect();
             let open = usage.unlinked(&devices);
             held.bytes = held.bytes.saturating_add(open.bytes);

@@ -5,7 +5,7 @@
 //! all there is, and count what the filter leaves a command to hide memory in: pages of processes, swapped ones and
 //! page tables too, everything in file systems in memory, and sockets and pipes as if each were full.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -159,7 +159,7 @@ impl Usage {
     }
 
     /// What the processes hold open, or map, of files without a name on one of `devices`.
-    pub(crate) fn unlinked(&self, devices: &HashSet<u64>) -> Unlinked {
+    pub(crate) fn unlinked(&self, devices: &BTreeSet<u64>) -> Unlinked {
         let mut found = Unlinked::default();
         let mut seen = HashSet::new();
         let hidden = self.open_files(&mut |stat| {
