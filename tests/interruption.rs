@@ -9,27 +9,31 @@ use std::time::{Duration, Instant};
 
 use harness::{GOOD, Outcome, World};
 
-/// A word that no other process of this machine has on its command line.
-const MARK: &str = "86399.25";
+/// A length of sleep that no other process of this machine has on its command line: of this world's folder alone.
+fn mark(world: &World) -> String {
+    let folder = world.path("data").display().to_string();
+    let number = folder.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    format!("86399.{number:010}")
+}
 
 /// Starts a build that sleeps, and waits until it does.
 fn sleeping(world: &World) -> Child {
-    world.recipe("hello", &format!("{GOOD}sleep {MARK}\n"));
+    world.recipe("hello", &format!("{GOOD}sleep {}\n", mark(world)));
     let child = world.start("data", &["hello", "--platform", "linux/amd64"]);
     wait_until("the build sleeps", || sleepers(world) > 0);
     child
 }
 
-/// Processes of this world's build: each test has its own folder, and its name is on the mount's path.
+/// Processes of this world's build.
 fn sleepers(world: &World) -> usize {
-    let folder = world.path("data").display().to_string();
+    let mark = mark(world);
     fs::read_dir("/proc")
         .unwrap()
         .flatten()
         .filter(|p| {
             let read = |name: &str| fs::read(p.path().join(name)).unwrap_or_default();
             let contains = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|w| w == word.as_bytes());
-            contains(&read("cmdline"), MARK) && contains(&read("mountinfo"), &folder[folder.len() - 12..])
+            contains(&read("cmdline"), &mark)
         })
         .count()
 }

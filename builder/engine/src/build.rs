@@ -6,6 +6,7 @@ use std::path::Path;
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest, shown};
 use hab_recipe::{BuildTable, Plan};
+use hab_sandbox::{DiskLimiter, MemoryLimiter};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Check, Clock};
@@ -92,8 +93,20 @@ pub struct Runs {
     pub cpu_ms: Vec<u64>,
     /// The most memory that each run was seen to use, in bytes.
     pub peak_memory: Vec<u64>,
+    /// What kept the limits of each run.
+    #[serde(default)]
+    pub limiters: Vec<Limiters>,
     /// What each run printed, as blobs of the store.
     pub logs: Vec<Digest>,
+}
+
+/// What kept a run's limits on the machine that it ran on: the kernel, or something weaker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limiters {
+    /// Of memory.
+    pub memory: Option<MemoryLimiter>,
+    /// Of disk.
+    pub disk: Option<DiskLimiter>,
 }
 
 /// Whether the finished image was tried.
@@ -159,7 +172,7 @@ impl Workshop<'_> {
             Err(
                 BuildError::Script { .. } | BuildError::NoOutput { .. } | BuildError::NotReproducible { .. },
             ) => {}
-            _ => hab_sandbox::remove_tree(&scratch).map_err(BuildError::io(&scratch))?,
+            _ => hab_tree::remove(&scratch).map_err(BuildError::io(&scratch))?,
         }
         result
     }
@@ -208,6 +221,9 @@ impl Workshop<'_> {
                 wall_ms: runs.map(|r| millis(r.report.wall)).into(),
                 cpu_ms: runs.map(|r| millis(r.report.cpu_user + r.report.cpu_system)).into(),
                 peak_memory: runs.map(|r| r.report.peak_memory).into(),
+                limiters: runs
+                    .map(|r| Limiters { memory: r.report.memory_limiter, disk: r.report.disk_limiter })
+                    .into(),
                 logs: runs.map(|r: &Run| r.log.clone()).into(),
             },
             smoke,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hab_oci::Platform;
-use hab_sandbox::{Bind, Limit, Outcome, Spec, Stream};
+use hab_sandbox::{Bind, DiskLimiter, Limit, Outcome, Spec, Stream, Volume};
 
 use crate::compare::{self, Difference, Folder, Lacking, Limits, Tree, What};
 use crate::run::Run;
@@ -61,6 +61,30 @@ impl Clock {
     }
 }
 
+/// What is shown to the process that looks.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    /// All that a run left.
+    Left(&'a Run),
+    Folder(&'a Path),
+}
+
+impl<'a> Shown<'a> {
+    fn path(self) -> &'a Path {
+        match self {
+            Self::Left(run) => run.volume.path(),
+            Self::Folder(path) => path,
+        }
+    }
+
+    fn volume(self) -> Option<&'a Volume> {
+        match self {
+            Self::Left(run) => Some(&run.volume),
+            Self::Folder(_) => None,
+        }
+    }
+}
+
 /// Asks about one build's outputs.
 pub(crate) struct Check<'a> {
     pub(crate) workshop: &'a Workshop<'a>,
@@ -83,17 +107,31 @@ impl Check<'_> {
             difference: difference.to_string(),
             differing: compare::differing(&first, &second),
             entries: first.entries().len().max(second.entries().len()),
-            first: runs[0].folder.join(name),
-            second: runs[1].folder.join(name),
+            first: self.kept(runs[0], name, bytes)?,
+            second: self.kept(runs[1], name, bytes)?,
         })
+    }
+
+    /// Where a person finds what a run left: a volume goes with its run, so of that a copy is kept below the scratch folder.
+    fn kept(&self, run: &Run, name: &str, bytes: u64) -> Result<PathBuf, BuildError> {
+        let from = run.volume.path().join(name);
+        if run.volume.limiter() == DiskLimiter::Counted {
+            return Ok(from);
+        }
+        let above = self.scratch.join("kept").join(run.name);
+        fs::create_dir_all(&above).map_err(BuildError::io(&above))?;
+        let to = above.join(name);
+        let folder = fs::File::open(&from).map_err(BuildError::io(&from))?;
+        hab_tree::copy(folder, &to, bytes).map_err(BuildError::io(&to))?;
+        Ok(to)
     }
 
     fn record(&self, run: &Run, name: &str, limits: Limits) -> Result<Tree, BuildError> {
         let question = Question::Record { folder: name.to_owned(), limits };
-        match self.ask(question, name, &[(&run.folder, FIRST)])? {
+        match self.ask(question, name, &[(Shown::Left(run), FIRST)])? {
             // The files themselves are read again when they are packed, each held against this record.
             Answer::Record(tree) => {
-                let folder = Folder::open(&run.folder.join(name));
+                let folder = Folder::open(&run.volume.path().join(name));
                 Ok(tree.within(folder.map_err(|e| self.refused(name, &[e.to_string()]))?))
             }
             _ => Err(self.strange()),
@@ -108,7 +146,7 @@ impl Check<'_> {
     ) -> Result<Difference, BuildError> {
         if let What::Content(place) = &mut difference.what {
             let question = Question::Locate { folder: name.to_owned(), path: difference.path.clone() };
-            let binds: [(&Path, &str); 2] = [(&runs[0].folder, FIRST), (&runs[1].folder, SECOND)];
+            let binds = [(Shown::Left(runs[0]), FIRST), (Shown::Left(runs[1]), SECOND)];
             *place = match self.ask(question, name, &binds) {
                 Ok(Answer::Locate(found)) => found,
                 Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
@@ -123,7 +161,7 @@ impl Check<'_> {
     pub(crate) fn hardened(&self, run: &Run) -> Result<(), BuildError> {
         let limits = Limits { bytes: u64::MAX, ..Limits::default() };
         let question = Question::Weakest { folder: "out".to_owned(), limits };
-        match self.ask(question, "out", &[(&run.folder, FIRST)])? {
+        match self.ask(question, "out", &[(Shown::Left(run), FIRST)])? {
             Answer::Weakest(None) => Ok(()),
             Answer::Weakest(Some(weak)) => Err(BuildError::NotHardened {
                 recipe: self.given.plan.recipe.to_string(),
@@ -139,14 +177,14 @@ impl Check<'_> {
     pub(crate) fn missing(&self, root: &Path) -> Result<Lacking, BuildError> {
         // The base adds a few entries to the outputs'.
         let limits = Limits { bytes: u64::MAX, entries: 200_000, names: 32 << 20 };
-        match self.ask(Question::Missing { limits }, "image", &[(root, IMAGE)])? {
+        match self.ask(Question::Missing { limits }, "image", &[(Shown::Folder(root), IMAGE)])? {
             Answer::Missing(lacking) => Ok(lacking),
             _ => Err(self.strange()),
         }
     }
 
     /// Asks in a sandbox that shows `binds`, read-only, and nothing else.
-    fn ask(&self, question: Question, name: &str, binds: &[(&Path, &str)]) -> Result<Answer, BuildError> {
+    fn ask(&self, question: Question, name: &str, binds: &[(Shown<'_>, &str)]) -> Result<Answer, BuildError> {
         let left = self.clock.left();
         if left.is_zero() {
             return Err(self.clock.over());
@@ -158,8 +196,8 @@ impl Check<'_> {
             worker: true,
             binds: binds
                 .iter()
-                .map(|(host, inside)| Bind {
-                    host: (*host).to_owned(),
+                .map(|(shown, inside)| Bind {
+                    host: shown.path().to_owned(),
                     inside: inside.into(),
                     writable: false,
                 })
@@ -181,8 +219,9 @@ impl Check<'_> {
                 answer.extend_from_slice(bytes);
             }
         };
-        let report =
-            hab_sandbox::run(&self.workshop.launcher, &spec, &mut output, self.workshop.observer.cancel())?;
+        let volumes: Vec<_> = binds.iter().filter_map(|(shown, _)| shown.volume()).collect();
+        let (launcher, cancel) = (&self.workshop.launcher, self.workshop.observer.cancel());
+        let report = hab_sandbox::run_on(launcher, &spec, &volumes, &mut output, cancel)?;
         match report.outcome {
             Outcome::Exited(0) => {}
             Outcome::Cancelled => return Err(BuildError::Cancelled),

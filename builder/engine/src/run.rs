@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hab_keys::{SourceFile, VerifiedSource};
 use hab_oci::{Digest, shown};
-use hab_sandbox::{Bind, Limits, Machine, Outcome, Report, Spec, Tmpfs};
+use hab_sandbox::{Bind, Limits, Machine, Outcome, Report, Spec, Tmpfs, Volume};
 
 use crate::check::Clock;
 use crate::log::Log;
@@ -57,8 +57,10 @@ impl Circumstances {
 
 /// What a run left.
 pub(crate) struct Run {
-    /// The folder that was `/build`.
-    pub folder: PathBuf,
+    /// Which of the two it was.
+    pub name: &'static str,
+    /// What was `/build`.
+    pub volume: Volume,
     /// What the script printed, in the store.
     pub log: Digest,
     /// The same in the work folder.
@@ -80,16 +82,23 @@ impl Workshop<'_> {
             "build {} {} for {}, {} run",
             plan.recipe, plan.version, plan.platform, how.name
         ));
-        let folder = scratch.join(how.name);
-        self.prepare(given, &folder, how)?;
-        let spec = spec(given, &folder, how);
+        let limits = limits(given);
+        let place = scratch.join(how.name);
+        if let Some(above) = place.parent() {
+            fs::create_dir_all(above).map_err(BuildError::io(above))?;
+        }
+        let volume = Volume::make(&self.launcher, &place, &limits).map_err(BuildError::io(&place))?;
+        self.prepare(given, &volume, how)?;
+        let spec = spec(given, volume.path(), how, limits);
         let log_path = scratch.join(format!("{}.log", how.name.replace('/', "-")));
         let mut log = Log::create(&log_path)?;
         let mut output = |_, bytes: &[u8]| log.add(bytes, &mut |line| self.observer.line(line));
-        let report = hab_sandbox::run(&self.launcher, &spec, &mut output, self.observer.cancel())?;
+        let report =
+            hab_sandbox::run_on(&self.launcher, &spec, &[&volume], &mut output, self.observer.cancel())?;
         let tail = log.finish()?;
         // The folder is ours, whatever the script made of its mode; those in it are looked at by their owner.
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(&folder))?;
+        let folder = volume.path();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(folder))?;
         match report.outcome {
             Outcome::Exited(0) => {}
             Outcome::Cancelled => return Err(BuildError::Cancelled),
@@ -107,10 +116,11 @@ impl Workshop<'_> {
         let mut file = File::open(&log_path).map_err(BuildError::io(&log_path))?;
         std::io::copy(&mut file, &mut writer).map_err(BuildError::io(&log_path))?;
         let (digest, _) = writer.commit(None)?;
-        Ok(Run { folder, log: digest, log_path, report })
+        Ok(Run { name: how.name, volume, log: digest, log_path, report })
     }
 
-    fn prepare(&self, given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Result<(), BuildError> {
+    fn prepare(&self, given: &Inputs<'_>, volume: &Volume, how: Circumstances) -> Result<(), BuildError> {
+        let folder = volume.path();
         for name in ["src", "out", "debug", "work", "home", "inputs", "recipe"] {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
@@ -125,7 +135,7 @@ impl Workshop<'_> {
         if how.reversed {
             pack_reversed(&folder.join("src"), &folder.join("recipe/src.tar"), &room)?;
         }
-        give_away(folder)
+        give_away(volume)
     }
 
     fn unpack_source(
@@ -193,12 +203,24 @@ impl<W: std::io::Write> std::io::Write for Bounded<W> {
     }
 }
 
-fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Spec {
+fn limits(given: &Inputs<'_>) -> Limits {
+    let limits = given.limits;
+    Limits {
+        memory: Some(limits.memory_mib << 20),
+        processes: Some(2048),
+        wall: Some(Duration::from_mins(limits.minutes)),
+        disk: Some(limits.disk_mib << 20),
+        log: Some(LOG.min(limits.disk_mib << 20)),
+        file_size: Some(limits.disk_mib << 20),
+        ..Limits::default()
+    }
+}
+
+fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances, limits: Limits) -> Spec {
     const UNPACK: &str = "tar --extract --preserve-permissions --file=recipe/src.tar --directory=src";
     let script = "exec bash /build/recipe/build.sh";
     let command = if how.reversed { format!("{UNPACK} && {script}") } else { script.to_owned() };
-    let limits = given.limits;
-    let source_in_memory = Tmpfs { inside: "/build/src".into(), size: limits.memory_mib << 19 };
+    let source_in_memory = Tmpfs { inside: "/build/src".into(), size: given.limits.memory_mib << 19 };
     Spec {
         env: environment(given, how),
         cwd: "/build".into(),
@@ -207,15 +229,7 @@ fn spec(given: &Inputs<'_>, folder: &Path, how: Circumstances) -> Spec {
         umask: how.umask,
         machine: machine(how),
         uptime_shift: how.uptime,
-        limits: Limits {
-            memory: Some(limits.memory_mib << 20),
-            processes: Some(2048),
-            wall: Some(Duration::from_mins(limits.minutes)),
-            disk: Some(limits.disk_mib << 20),
-            log: Some(LOG.min(limits.disk_mib << 20)),
-            file_size: Some(limits.disk_mib << 20),
-            ..Limits::default()
-        },
+        limits,
         ..Spec::new(
             if how.other { given.root.second() } else { given.root.first() },
             ["bash", "-euc", &command],
@@ -314,18 +328,12 @@ fn append<W: std::io::Write>(
     }
 }
 
-/// Gives everything below `folder` to whom the sandbox acts for.
-fn give_away(folder: &Path) -> Result<(), BuildError> {
-    let Some((uid, gid)) = hab_sandbox::owner() else { return Ok(()) };
-    let mut waiting = vec![folder.to_owned()];
-    while let Some(path) = waiting.pop() {
-        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).map_err(BuildError::io(&path))?;
-        if fs::symlink_metadata(&path).map_err(BuildError::io(&path))?.is_dir() {
-            for entry in fs::read_dir(&path).map_err(BuildError::io(&path))? {
-                waiting.push(entry.map_err(BuildError::io(&path))?.path());
-            }
-        }
+/// Gives everything in the volume to whom the sandbox acts for.
+fn give_away(volume: &Volume) -> Result<(), BuildError> {
+    let path = volume.path();
+    if let Some((uid, gid)) = hab_sandbox::owner() {
+        hab_tree::give_away(volume, uid, gid).map_err(BuildError::io(path))?;
     }
     // Whoever acts for nobody else must still be able to enter.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(folder))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(path))
 }

@@ -145,7 +145,7 @@ impl<'a> Workshop<'a> {
         // Between unpacking and a run, and between the runs and their comparison, nobody else writes here.
         let work = private(&self.data.join("work"))?;
         let path = private(&work.join("builds"))?.join(name);
-        hab_sandbox::remove_tree(&path).map_err(BuildError::io(&path))?;
+        hab_tree::remove(&path).map_err(BuildError::io(&path))?;
         fs::create_dir(&path).map_err(BuildError::io(&path))?;
         Ok(path)
     }

@@ -1,6 +1,7 @@
 //! The helper: a process between the caller and process 1 of the sandbox. It makes the namespaces,
 //! waits for its user map, forks process 1 and reports how that ended by ending itself.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
@@ -18,7 +19,7 @@ use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_th
 
 use crate::answers::Answers;
 use crate::error::{At, Failure, Step};
-use crate::mounts::Stage;
+use crate::mounts::{Stage, memory_of};
 use crate::namespaces::{Decoy, INSIDE_ID, shift_clocks, unshare_all};
 use crate::wire::{self, Job, Notice, Order};
 use crate::{init, sys};
@@ -63,26 +64,37 @@ fn take_control() -> io::Result<OwnedFd> {
 }
 
 fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
-    let Some((Order::Run(job), _)) = wire::receive(control).step(Step::Begin)? else { exit(1) };
+    let (job, volumes) = match wire::receive(control).step(Step::Begin)? {
+        Some((Order::Run(job), volumes)) => (job, volumes),
+        Some((Order::Memory { bytes, files }, _)) => return make_memory(control, bytes, files),
+        _ => exit(1),
+    };
+    let volumes: BTreeMap<_, _> = job.volumes.iter().copied().zip(volumes).collect();
     sys::default_signals();
     umask(Mode::from_raw_mode(0o022));
     die_with_caller(&job).step(Step::Begin)?;
     let proc = Answers::proc().step(Step::Begin)?;
 
     // Root can read what the build user cannot reach, so it gathers the sources before it becomes one.
-    let early = if job.privileged { Some(gather(&job)?) } else { None };
+    let (early, volumes) =
+        if job.privileged { (Some(gather(&job, volumes)?), BTreeMap::new()) } else { (None, volumes) };
     let decoy = if job.spec.machine.other { Some(Decoy::new().step(Step::Namespaces)?) } else { None };
     unshare_all().step(Step::Namespaces)?;
-    wire::send(control, &Notice::MapMe, &[]).step(Step::Identity)?;
-    let Some((Order::Mapped, _)) = wire::receive(control).step(Step::Identity)? else { exit(1) };
+    wait_for_map(control).step(Step::Identity)?;
     let clock_shifted = job.spec.uptime_shift.is_some_and(shift_clocks);
     become_build_user().step(Step::Identity)?;
     // A change of user disarms it.
     die_with_caller(&job).step(Step::Identity)?;
-    let stage = match early {
+    let mut stage = match early {
         Some(stage) => stage,
-        None => Stage::gather(&job.spec)?,
+        None => Stage::gather(&job.spec, volumes)?,
     };
+    let again = std::mem::take(&mut stage.again);
+    if !again.is_empty() {
+        let again: Vec<_> = again.iter().map(AsFd::as_fd).collect();
+        wire::send(control, &Notice::Volumes, &again).step(Step::Source)?;
+    }
+    drop(again);
 
     // Process 1 polls it to learn that this process died before it could ask for a signal, and sends one message.
     let (life, mine) = wire::pair().step(Step::Begin)?;
@@ -103,10 +115,26 @@ fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
     watch(child, answers, decoy).step(Step::Begin)
 }
 
-fn gather(job: &Job) -> Result<Stage, Failure> {
+/// Makes a file system in memory as a normal user can: in namespaces that end here, and that the caller's descriptor
+/// keeps alive as far as they are needed.
+fn make_memory(control: &OwnedFd, bytes: u64, files: u64) -> Result<Infallible, Failure> {
+    sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).step(Step::Namespaces)?;
+    wait_for_map(control).step(Step::Identity)?;
+    become_build_user().step(Step::Identity)?;
+    let mount = memory_of(bytes, files, "0755").step(Step::Mount)?;
+    wire::send(control, &Notice::Memory, &[mount.as_fd()]).step(Step::Mount)?;
+    exit(0)
+}
+
+fn wait_for_map(control: &OwnedFd) -> io::Result<()> {
+    wire::send(control, &Notice::MapMe, &[])?;
+    if let Some((Order::Mapped, _)) = wire::receive(control)? { Ok(()) } else { exit(1) }
+}
+
+fn gather(job: &Job, volumes: BTreeMap<usize, OwnedFd>) -> Result<Stage, Failure> {
     set_thread_groups(&[]).step(Step::Identity)?;
     sys::unshare(UnshareFlags::NEWNS).step(Step::Namespaces)?;
-    Stage::gather(&job.spec)
+    Stage::gather(&job.spec, volumes)
 }
 
 fn become_build_user() -> io::Result<()> {

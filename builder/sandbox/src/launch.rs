@@ -1,10 +1,10 @@
 //! The caller's side: checks the spec, starts the helper and sees it through its set-up.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -12,13 +12,16 @@ use rustix::fs::fchown;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Pid, Uid};
 
+use crate::cgroup::Cgroup;
+use crate::disk::Disks;
 use crate::error::SandboxError;
 use crate::helper::MARKER;
 use crate::namespaces;
 use crate::report::{Report, Stream};
 use crate::spec::Spec;
 use crate::supervise::{Ends, Supervisor};
-use crate::wire::{self, Job, Order};
+use crate::volume::{Volume, most_files, slack};
+use crate::wire::{self, Job, Notice, Order};
 
 /// Which executable becomes the helper.
 #[derive(Debug, Clone)]
@@ -51,6 +54,17 @@ pub fn run(
     output: &mut dyn FnMut(Stream, &[u8]),
     cancel: &AtomicBool,
 ) -> Result<Report, SandboxError> {
+    run_on(launcher, spec, &[], output, cancel)
+}
+
+/// The same with volumes: a bind whose `host` is the path of one shows it. What one run left there, the next one finds.
+pub fn run_on(
+    launcher: &Launcher,
+    spec: &Spec,
+    volumes: &[&Volume],
+    output: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &AtomicBool,
+) -> Result<Report, SandboxError> {
     let begun = Instant::now();
     spec.check()?;
     let (control, theirs) = wire::pair()?;
@@ -64,10 +78,24 @@ pub fn run(
         }
     }
     let helper = start(launcher, theirs, their_stdout, their_stderr)?;
-    let supervisor = Supervisor::new(helper, Ends { control, stdout, stderr }, &spec.limits, begun);
-    let job =
-        Job { spec: spec.clone(), caller: std::process::id(), privileged: namespaces::owner().is_some() };
-    supervisor.order(&Order::Run(Box::new(job))).map_err(|source| {
+    let in_memory = volumes.iter().map(|volume| volume.memory()).sum();
+    // Before the helper does anything at all, so that everything it starts is in it.
+    let group = Cgroup::around(helper, &spec.limits, in_memory);
+    let shown: Vec<_> =
+        spec.binds.iter().map(|bind| volumes.iter().find(|v| v.path() == bind.host)).collect();
+    let disks = Disks::new(spec, &shown)?;
+    let mounts: Vec<_> =
+        shown.iter().enumerate().filter_map(|(n, v)| Some((n, v.as_ref()?.take_mount()?))).collect();
+    let supervisor =
+        Supervisor::new(helper, Ends { control, stdout, stderr }, &spec.limits, begun, group, disks);
+    let job = Job {
+        spec: spec.clone(),
+        caller: std::process::id(),
+        volumes: mounts.iter().map(|(number, _)| *number).collect(),
+        privileged: namespaces::owner().is_some(),
+    };
+    let sent: Vec<_> = mounts.iter().map(|(_, mount)| mount.as_fd()).collect();
+    supervisor.order(&Order::Run(Box::new(job)), &sent).map_err(|source| {
         if source.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) {
             let problem = "is too large; pass large values in a file".to_owned();
             SandboxError::Invalid { field: "command, env and binds", problem }
@@ -75,8 +103,61 @@ pub fn run(
             source.into()
         }
     })?;
-    let disks = spec.binds.iter().filter(|bind| bind.writable).map(|bind| bind.host.clone()).collect();
-    supervisor.follow(disks, output, cancel)
+    let (report, back) = supervisor.follow(output, cancel)?;
+    for ((number, _), mount) in mounts.iter().zip(back) {
+        if let Some(volume) = shown[*number] {
+            volume.put_mount(mount);
+        }
+    }
+    Ok(report)
+}
+
+/// A file system in memory with room for `most` bytes and the slack, that is mounted nowhere.
+pub(crate) fn memory_volume(launcher: &Launcher, most: u64) -> io::Result<OwnedFd> {
+    let (control, theirs) = wire::pair()?;
+    let mut command = helper_command(launcher);
+    let child = command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    // So that the other end closes here, and its death is seen.
+    drop(command);
+    let mut child = Reaped(child);
+    let order = Order::Memory { bytes: most.saturating_add(slack(most)), files: most_files(most) };
+    wire::send(&control, &order, &[])?;
+    loop {
+        match wire::receive::<Notice>(&control)? {
+            Some((Notice::MapMe, _)) => {
+                let pid = i32::try_from(child.0.id()).ok().and_then(Pid::from_raw);
+                namespaces::write_maps(pid.ok_or(io::ErrorKind::Other)?)?;
+                wire::send(&control, &Order::Mapped, &[])?;
+            }
+            Some((Notice::Memory, mut fds)) => {
+                child.0.wait()?;
+                return fds.pop().ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            }
+            Some((Notice::Failed(failure), _)) => return Err(io::Error::from_raw_os_error(failure.errno)),
+            _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// Ends with the scope.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // An error means that it has ended and was waited for already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn helper_command(launcher: &Launcher) -> Command {
+    let mut command = Command::new(&launcher.program);
+    command.arg0(MARKER).env_clear();
+    // The program may have been started with it, and then needs it again to load.
+    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+        command.env("LD_LIBRARY_PATH", path);
+    }
+    command
 }
 
 fn start(
@@ -85,12 +166,8 @@ fn start(
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Pid, SandboxError> {
-    let mut command = Command::new(&launcher.program);
-    command.arg0(MARKER).env_clear().stdin(control).stdout(stdout).stderr(Stdio::from(stderr));
-    // The program may have been started with it, and then needs it again to load.
-    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
-        command.env("LD_LIBRARY_PATH", path);
-    }
+    let mut command = helper_command(launcher);
+    command.stdin(control).stdout(stdout).stderr(Stdio::from(stderr));
     let failed = |source| SandboxError::Launch { program: launcher.program.clone(), source };
     let child = command.spawn().map_err(failed)?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| failed(io::ErrorKind::Other.into()))

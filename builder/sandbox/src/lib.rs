@@ -67,11 +67,13 @@
 //! normal user, disk space below folders that the command made unreadable.
 
 mod answers;
+mod cgroup;
 mod devices;
 mod disk;
 mod error;
 mod facts;
 mod helper;
+mod image;
 mod init;
 mod launch;
 mod machine;
@@ -84,15 +86,16 @@ mod seccomp;
 mod spec;
 mod supervise;
 mod sys;
-mod tree;
 mod usage;
+mod volume;
 mod wire;
 
+pub use cgroup::MemoryLimiter;
 pub use error::{Fault, SandboxError, Step};
 pub use helper::{Worker, init_if_requested, init_if_requested_with};
-pub use launch::{Launcher, run};
+pub use launch::{Launcher, run, run_on};
 pub use machine::Machine;
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
 pub use report::{Limit, Outcome, Report, Stream};
 pub use spec::{Bind, Limits, Spec, Tmpfs};
-pub use tree::remove_tree;
+pub use volume::{DiskLimiter, Volume};

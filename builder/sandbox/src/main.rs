@@ -1,19 +1,23 @@
-//! `hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N]`: one run from the command line.
+//! `hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N] [--volume KIND] [--keep FOLDER]`: one run from
+//! the command line.
 //!
 //! For tests, measurements and a look around. The command's output is this program's output. `--report` writes
 //! the report as JSON, `--cancel-on-eof` cancels when standard input ends, `--repeat` runs N times and prints
-//! what a run and its set-up take. Exit status: the command's; 128 + N for signal N; 124 for a limit; 130 when
+//! what a run and its set-up take. `--volume image|memory|counted` shows a volume of that kind at `/build` instead of the
+//! bind there, made beside that bind's folder; `--keep` copies it out after the run. Exit status: the command's; 128 + N for signal N; 124 for a limit; 130 when
 //! cancelled; 125 when the sandbox could not run it.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hab_sandbox::{Launcher, Outcome, Report, Spec, Stream, init_if_requested_with, run};
+use hab_sandbox::{
+    DiskLimiter, Launcher, Outcome, Report, Spec, Stream, Volume, init_if_requested_with, owner, run_on,
+};
 
 fn main() -> ExitCode {
     init_if_requested_with(look);
@@ -58,11 +62,14 @@ struct Options {
     report: Option<PathBuf>,
     cancel_on_eof: bool,
     repeat: u32,
+    volume: Option<DiskLimiter>,
+    keep: Option<PathBuf>,
 }
 
 impl Options {
     fn parse() -> Result<Self, Box<dyn Error>> {
-        let usage = "usage: hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N]";
+        let usage = "usage: hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N] \
+                     [--volume image|memory|counted] [--keep FOLDER]";
         let mut options = Self { repeat: 1, ..Self::default() };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -70,6 +77,8 @@ impl Options {
                 "--report" => options.report = Some(words.next().ok_or(usage)?.into()),
                 "--cancel-on-eof" => options.cancel_on_eof = true,
                 "--repeat" => options.repeat = words.next().ok_or(usage)?.parse::<u32>()?.max(1),
+                "--volume" => options.volume = Some(serde_json::from_value(words.next().into())?),
+                "--keep" => options.keep = words.next().map(PathBuf::from),
                 _ if options.spec.as_os_str().is_empty() => options.spec = word.into(),
                 _ => return Err(usage.into()),
             }
@@ -78,7 +87,9 @@ impl Options {
     }
 
     fn execute(&self) -> Result<Report, Box<dyn Error>> {
-        let spec: Spec = serde_json::from_slice(&std::fs::read(&self.spec)?)?;
+        let mut spec: Spec = serde_json::from_slice(&std::fs::read(&self.spec)?)?;
+        let volume = self.volume.map(|kind| volume(&mut spec, kind)).transpose()?;
+        let volumes: Vec<_> = volume.iter().collect();
         let cancel = Arc::new(AtomicBool::new(false));
         if self.cancel_on_eof {
             let cancel = Arc::clone(&cancel);
@@ -95,7 +106,7 @@ impl Options {
                 Stream::Stderr => io::stderr().write_all(bytes),
             };
         };
-        let mut once = || run(&Launcher::default(), &spec, &mut output, &cancel);
+        let mut once = || run_on(&Launcher::default(), &spec, &volumes, &mut output, &cancel);
         let mut report = once()?;
         let (mut setup, mut wall) = (report.setup, report.wall);
         for _ in 1..self.repeat {
@@ -107,6 +118,9 @@ impl Options {
             let mean = |sum: Duration| sum.as_secs_f64() * 1000.0 / f64::from(self.repeat);
             eprintln!("{} runs: set-up {:.2} ms, command {:.2} ms", self.repeat, mean(setup), mean(wall));
         }
+        if let (Some(volume), Some(to)) = (&volume, &self.keep) {
+            hab_tree::copy(volume, to, 1 << 30)?;
+        }
         if let Some(path) = &self.report {
             std::fs::write(path, serde_json::to_vec(&report)?)?;
         }
@@ -117,11 +131,24 @@ impl Options {
     }
 }
 
+/// Puts a volume in the place of what is bound at `/build`.
+fn volume(spec: &mut Spec, kind: DiskLimiter) -> Result<Volume, Box<dyn Error>> {
+    let bind = spec.binds.iter_mut().find(|bind| bind.inside == Path::new("/build"));
+    let bind = bind.ok_or("--volume: nothing is bound at /build")?;
+    let most = spec.limits.disk.ok_or("--volume: the spec has no disk limit")?;
+    let volume = Volume::make_as(kind, &Launcher::default(), &bind.host.join("volume"), most)?;
+    if let Some((uid, gid)) = owner() {
+        hab_tree::give_away(&volume, uid, gid)?;
+    }
+    volume.path().clone_into(&mut bind.host);
+    Ok(volume)
+}
+
 fn status(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Exited(code) => u8::try_from(code).unwrap_or(125),
         Outcome::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(125),
-        Outcome::LimitExceeded(_) => 124,
+        Outcome::LimitExceeded(_) | Outcome::HostDiskFull => 124,
         Outcome::Cancelled => 130,
     }
 }

@@ -4,6 +4,7 @@
 //! only root and the host's tree is let go; only then are places looked up in the view and filled. So no
 //! link in a root can ever lead a mount, or a folder made for one, onto the host.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -36,25 +37,35 @@ pub(crate) struct Stage {
     binds: usize,
     /// Where the device nodes are.
     nodes: PathBuf,
+    /// The volumes once more, for their next run.
+    pub(crate) again: Vec<OwnedFd>,
 }
 
 impl Stage {
     /// Makes the mount namespace private and collects the root and the binds of `spec`.
-    pub(crate) fn gather(spec: &Spec) -> Result<Self, Failure> {
+    /// `volumes` are sources that the caller made, by the number of their bind.
+    pub(crate) fn gather(spec: &Spec, mut volumes: BTreeMap<usize, OwnedFd>) -> Result<Self, Failure> {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(Step::Root)?;
         let root = open_source(&spec.root, true)?;
-        let binds: Vec<_> =
-            spec.binds.iter().map(|bind| open_source(&bind.host, false)).collect::<Result<_, _>>()?;
+        let given: BTreeSet<_> = volumes.keys().copied().collect();
+        let sources = spec.binds.iter().enumerate().map(|(number, bind)| match volumes.remove(&number) {
+            Some(volume) => Ok(volume),
+            None => open_source(&bind.host, false),
+        });
+        let binds: Vec<_> = sources.collect::<Result<_, _>>()?;
 
         let base = COVERED.iter().map(PathBuf::from).find(|path| path.is_dir());
         let base = base.ok_or(Errno::NOENT).step(Step::Scratch)?;
         mount_memory(&base, 1 << 20).at(Step::Scratch, &base)?;
-        let mut stage = Self { base, binds: binds.len(), nodes: PathBuf::from("/dev") };
+        let mut stage = Self { base, binds: binds.len(), nodes: PathBuf::from("/dev"), again: Vec::new() };
         stage.hold(&root, &stage.root()).at(Step::Source, &spec.root)?;
         // Changes go to the view's upper layer. Whoever finds a way to this mount must not find it writable.
         restrict(&stage.root(), false).at(Step::Source, &spec.root)?;
         for (index, (source, bind)) in binds.iter().zip(&spec.binds).enumerate() {
             stage.hold(source, &stage.bind(index)).at(Step::Source, &bind.host)?;
+            if given.contains(&index) {
+                stage.again.push(clone_mount(&stage.bind(index)).at(Step::Source, &bind.host)?);
+            }
         }
         let clock = Clock::of(&stage.root()).at(Step::Source, &spec.root)?;
         let nodes = stage.base.join("nodes");
@@ -210,11 +221,16 @@ fn inodes(size: u64) -> u64 {
 }
 
 fn fresh_memory(tmpfs: &Tmpfs) -> io::Result<OwnedFd> {
+    memory_of(tmpfs.size, inodes(tmpfs.size), "1777")
+}
+
+/// A file system in memory that is nowhere yet.
+pub(crate) fn memory_of(size: u64, files: u64, mode: &str) -> io::Result<OwnedFd> {
     let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&filesystem, "source", "tmpfs")?;
-    fsconfig_set_string(&filesystem, "size", tmpfs.size.to_string())?;
-    fsconfig_set_string(&filesystem, "nr_inodes", inodes(tmpfs.size).to_string())?;
-    fsconfig_set_string(&filesystem, "mode", "1777")?;
+    fsconfig_set_string(&filesystem, "size", size.to_string())?;
+    fsconfig_set_string(&filesystem, "nr_inodes", files.to_string())?;
+    fsconfig_set_string(&filesystem, "mode", mode)?;
     fsconfig_create(&filesystem)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)

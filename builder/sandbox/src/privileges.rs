@@ -44,10 +44,8 @@ pub(crate) fn set_limits(limits: &Limits) -> io::Result<()> {
     if let Some(size) = limits.file_size {
         set(Resource::Fsize, size, size)?;
     }
-    if let Some(count) = limits.processes {
-        // Room for the supervisor to see that the limit was passed, rather than a build that fails with
-        // "resource temporarily unavailable". Counted in this user namespace alone (Linux 5.14).
-        let ceiling = count.saturating_add(count / 8 + 16);
+    if let Some(ceiling) = limits.kernel_processes() {
+        // Counted in this user namespace alone (Linux 5.14).
         set(Resource::Nproc, ceiling, ceiling)?;
     }
     Ok(())

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::MemoryLimiter;
+use crate::volume::DiskLimiter;
+
 /// Which of the command's two outputs a piece of it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,6 +30,8 @@ pub enum Outcome {
     LimitExceeded(Limit),
     /// Everything was stopped because the caller asked for it.
     Cancelled,
+    /// Everything was stopped because the host's disk below the writable binds was full: no fault of the command's.
+    HostDiskFull,
 }
 
 impl Outcome {
@@ -44,6 +49,7 @@ impl fmt::Display for Outcome {
             Self::Signaled(signal) => write!(f, "the command was ended by signal {signal}"),
             Self::LimitExceeded(limit) => write!(f, "the command was stopped: {limit}"),
             Self::Cancelled => write!(f, "the command was cancelled"),
+            Self::HostDiskFull => write!(f, "the command was stopped: the disk of this machine is full"),
         }
     }
 }
@@ -60,6 +66,8 @@ pub enum Limit {
     Wall(Duration),
     /// Bytes of disk.
     Disk(u64),
+    /// Files, folders and links on disk.
+    Files(u64),
     /// Bytes of output.
     Log(u64),
     /// Bytes in one file; the command itself wrote more and was ended by the kernel.
@@ -69,10 +77,13 @@ pub enum Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory(bytes) => write!(f, "it used more than {} of memory", Size(*bytes)),
+            Self::Memory(bytes) => {
+                write!(f, "it was killed by its memory limit: it used more than {} of memory", Size(*bytes))
+            }
             Self::Processes(count) => write!(f, "it ran more than {count} processes at one time"),
             Self::Wall(time) => write!(f, "it ran longer than {time:?}"),
             Self::Disk(bytes) => write!(f, "it used more than {} of disk space", Size(*bytes)),
+            Self::Files(count) => write!(f, "it made more than {count} files and folders"),
             Self::Log(bytes) => write!(f, "it printed more than {}", Size(*bytes)),
             Self::FileSize(bytes) => write!(f, "it wrote more than {} to one file", Size(*bytes)),
         }
@@ -107,6 +118,10 @@ pub struct Report {
     /// The most memory seen in use at one time, in bytes: private pages of all processes and what
     /// `scratch` and `tmpfs` held. Sampled, so a run of some milliseconds may show 0.
     pub peak_memory: u64,
+    /// What kept the memory limit; `None` without a limit.
+    pub memory_limiter: Option<MemoryLimiter>,
+    /// What kept the disk limit, the weakest where several binds are writable; `None` without a limit.
+    pub disk_limiter: Option<DiskLimiter>,
     /// Whether the clocks were moved by [`crate::Spec::uptime_shift`].
     pub clock_shifted: bool,
 }

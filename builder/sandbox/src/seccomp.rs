@@ -70,7 +70,6 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_adjtimex,
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
-    SYS_MEMFD_SECRET,
     libc::SYS_migrate_pages,
     libc::SYS_move_pages,
     #[cfg(target_arch = "x86_64")]
@@ -86,6 +85,38 @@ const DENIED: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_sysfs,
 ];
+
+/// Answered as by a kernel that was built without them: ways to hold memory that belongs to no process and to no file
+/// system. A control group would count it, but a build must not depend on whether its host has those.
+const ABSENT: &[libc::c_long] = &[
+    libc::SYS_memfd_create,
+    SYS_MEMFD_SECRET,
+    // System V's segments, queues and semaphores.
+    libc::SYS_shmget,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_mq_open,
+    // A pipe can hold one page of a huge one, and with it all of that.
+    libc::SYS_vmsplice,
+    // Its flags are in memory, where a filter cannot look; every C library falls back to clone.
+    libc::SYS_clone3,
+];
+
+/// fcntl(2). A pipe then holds 16 pages.
+const F_SETPIPE_SZ: u64 = 1031;
+
+/// prctl(2). Whoever sets it cannot be looked into, also not to count what it holds open.
+const NOT_DUMPABLE: u64 = 0;
+
+/// mmap(2). Huge pages are counted nowhere.
+const MAP_HUGETLB: u64 = libc::MAP_HUGETLB.unsigned_abs() as u64;
+
+/// setsockopt(2). The size of a buffer is a wish; unheard, it stays at the default.
+const BUFFER_SIZES: [libc::c_int; 4] =
+    [libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_SNDBUFFORCE, libc::SO_RCVBUFFORCE];
+
+/// fallocate(2) by its old names, linux/falloc.h: RESVSP, UNRESVSP and ZERO_RANGE, the first two in two sizes.
+const ALLOCATE: [u64; 5] = [0x4030_5828, 0x4030_582a, 0x4030_5829, 0x4030_582b, 0x4030_5839];
 
 // Numbers above 423 are the same on every architecture; libc does not name these on all of them.
 const SYS_QUOTACTL_FD: libc::c_long = 443;
@@ -133,12 +164,37 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
     denied.insert(libc::SYS_clone, unshared.collect::<Result<_, _>>()?);
     denied.insert(libc::SYS_personality, vec![none_of(&PERSONALITIES)?]);
 
+    denied.insert(
+        libc::SYS_prctl,
+        vec![SeccompRule::new(vec![
+            is(0, libc::PR_SET_DUMPABLE.unsigned_abs().into())?,
+            is(1, NOT_DUMPABLE)?,
+        ])?],
+    );
+    denied.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![is(1, F_SETPIPE_SZ)?])?]);
+
+    let absent = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
+    let allocating = ALLOCATE.iter().map(|request| SeccompRule::new(vec![is(1, *request)?]));
+    let allocating = BTreeMap::from([
+        // Between two counts it takes any amount. C libraries write zeros instead.
+        (libc::SYS_fallocate, Vec::new()),
+        (libc::SYS_ioctl, allocating.collect::<Result<_, _>>()?),
+    ]);
+    let huge = SeccompRule::new(vec![argument(3, SeccompCmpOp::MaskedEq(MAP_HUGETLB), MAP_HUGETLB)?])?;
+    let buffers = BUFFER_SIZES.iter().map(|size| {
+        let level = is(1, libc::SOL_SOCKET.unsigned_abs().into())?;
+        SeccompRule::new(vec![level, is(2, size.unsigned_abs().into())?])
+    });
+
     let families = FAMILIES.map(|family| u64::from(family.unsigned_abs()));
     let mut programs = vec![
-        program(denied, Errno::PERM)?,
-        // Its flags are in memory, where a filter cannot look; every C library falls back to clone.
-        program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), Errno::NOSYS)?,
-        program(BTreeMap::from([(libc::SYS_socket, vec![none_of(&families)?])]), Errno::AFNOSUPPORT)?,
+        program(denied, Some(Errno::PERM))?,
+        program(absent, Some(Errno::NOSYS))?,
+        program(allocating, Some(Errno::OPNOTSUPP))?,
+        program(BTreeMap::from([(libc::SYS_mmap, vec![huge])]), Some(Errno::NOMEM))?,
+        // Done, it says, and does nothing.
+        program(BTreeMap::from([(libc::SYS_setsockopt, buffers.collect::<Result<_, _>>()?)]), None)?,
+        program(BTreeMap::from([(libc::SYS_socket, vec![none_of(&families)?])]), Some(Errno::AFNOSUPPORT))?,
     ];
     if cfg!(target_arch = "x86_64") {
         programs.push(without_x32());
@@ -146,10 +202,18 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
     Ok(programs)
 }
 
-fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, answer: Errno) -> Result<BpfProgram, BackendError> {
-    let answer = SeccompAction::Errno(answer.raw_os_error().unsigned_abs());
+/// Without an error, a matching call does nothing and says that it succeeded.
+fn program(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    answer: Option<Errno>,
+) -> Result<BpfProgram, BackendError> {
+    let answer = SeccompAction::Errno(answer.map_or(0, |errno| errno.raw_os_error().unsigned_abs()));
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, SeccompAction::Allow, answer, arch)?.try_into()
+}
+
+fn is(index: u8, value: u64) -> Result<SeccompCondition, BackendError> {
+    argument(index, SeccompCmpOp::Eq, value)
 }
 
 fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {

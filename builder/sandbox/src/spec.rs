@@ -81,14 +81,16 @@ pub struct Tmpfs {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Memory of all processes together with everything held in `scratch` and `tmpfs`, in bytes. Sampled
-    /// five times a second, so a short peak above it can pass.
+    /// Memory of all processes together with everything held in `scratch` and `tmpfs`, in bytes. The kernel keeps it
+    /// where the caller may make a control group; otherwise it is sampled, and a short peak can pass
+    /// ([`crate::MemoryLimiter`]).
     pub memory: Option<u64>,
     /// Processes and threads at one time. The kernel refuses more at an eighth plus 16 above it.
     pub processes: Option<u64>,
     /// Time from the start of the command to its end.
     pub wall: Option<Duration>,
-    /// Disk space held by the writable binds, what was there before included, and by `scratch`, in bytes.
+    /// Disk space held by the writable binds, what was there before included, and by `scratch`, in bytes. The kernel
+    /// keeps it for a [`crate::Volume`] that is a file system of its own.
     pub disk: Option<u64>,
     /// Bytes on standard output and standard error together.
     pub log: Option<u64>,
@@ -113,6 +115,14 @@ impl Default for Limits {
             open_files: 4096,
             scratch: 1 << 30,
         }
+    }
+}
+
+impl Limits {
+    /// At how many processes the kernel refuses another one. Above the limit, so that the supervisor sees it passed,
+    /// rather than a build that fails with "resource temporarily unavailable".
+    pub(crate) fn kernel_processes(&self) -> Option<u64> {
+        self.processes.map(|count| count.saturating_add(count / 8 + 16))
     }
 }
 

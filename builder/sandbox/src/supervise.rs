@@ -2,9 +2,8 @@
 //! stops everything when a limit is reached or the caller wants it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 
+use crate::cgroup::{Cgroup, MemoryLimiter};
 use crate::disk::Disks;
 use crate::error::SandboxError;
 use crate::namespaces;
@@ -76,6 +76,7 @@ struct Heard {
     started: Option<Instant>,
     clock_shifted: bool,
     error: Option<SandboxError>,
+    volumes: Vec<OwnedFd>,
     ended: Option<i32>,
 }
 
@@ -84,6 +85,8 @@ pub(crate) struct Supervisor<'a> {
     ends: Ends,
     limits: &'a Limits,
     begun: Instant,
+    group: Option<Cgroup>,
+    disks: Disks,
     heard: Heard,
     usage: Option<Usage>,
     /// Set once, by what stopped the run.
@@ -92,12 +95,21 @@ pub(crate) struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    pub(crate) fn new(helper: Pid, ends: Ends, limits: &'a Limits, begun: Instant) -> Self {
+    pub(crate) fn new(
+        helper: Pid,
+        ends: Ends,
+        limits: &'a Limits,
+        begun: Instant,
+        group: Option<Cgroup>,
+        disks: Disks,
+    ) -> Self {
         Self {
             helper: Helper { pid: helper, init: None, reaped: false },
             ends,
             limits,
             begun,
+            group,
+            disks,
             heard: Heard::default(),
             usage: None,
             verdict: None,
@@ -105,22 +117,20 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    pub(crate) fn order(&self, order: &Order) -> io::Result<()> {
-        match wire::send(&self.ends.control, order, &[]) {
+    pub(crate) fn order(&self, order: &Order, mounts: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match wire::send(&self.ends.control, order, mounts) {
             // It ended early; the end of its messages tells the same, with the reason.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
     }
 
-    /// Until everything in the sandbox has ended.
+    /// Until everything in the sandbox has ended. With the mounts of the volumes for their next run.
     pub(crate) fn follow(
         mut self,
-        disks: Vec<PathBuf>,
         output: &mut dyn FnMut(Stream, &[u8]),
         cancel: &AtomicBool,
-    ) -> Result<Report, SandboxError> {
-        let mut disks = Disks::new(disks, self.limits.disk);
+    ) -> Result<(Report, Vec<OwnedFd>), SandboxError> {
         let mut buffer = vec![0; CHUNK];
         let mut open = [true; 3];
         let mut distance = FIRST_SAMPLE;
@@ -140,16 +150,18 @@ impl<'a> Supervisor<'a> {
             }
             self.check_wall();
             if Instant::now() >= next_sample {
-                self.sample(&mut disks);
+                self.sample();
                 distance = (distance * 2).min(SAMPLE_EVERY);
-                next_sample = Instant::now() + distance;
+                next_sample = Instant::now() + self.disks.nap(distance, FIRST_SAMPLE);
             }
         }
         let ended = self.helper.wait()?;
-        if self.verdict.is_none() && disks.over_at_the_end(self.scratch_used()) {
-            self.verdict = self.limits.disk.map(|most| Outcome::LimitExceeded(Limit::Disk(most)));
+        if self.verdict.is_none() {
+            let scratch = self.scratch_used();
+            self.verdict = self.kernels_verdict().or_else(|| self.disks.over_at_the_end(scratch));
         }
-        self.conclude(&ended)
+        let volumes = std::mem::take(&mut self.heard.volumes);
+        Ok((self.conclude(&ended)?, volumes))
     }
 
     fn await_any(&self, open: [bool; 3], until: Instant) -> io::Result<[bool; 3]> {
@@ -196,7 +208,7 @@ impl<'a> Supervisor<'a> {
         let Some((notice, fds)) = wire::receive::<Notice>(&self.ends.control)? else { return Ok(false) };
         match notice {
             Notice::MapMe => match namespaces::write_maps(self.helper.pid) {
-                Ok(()) => self.order(&Order::Mapped)?,
+                Ok(()) => self.order(&Order::Mapped, &[])?,
                 // It was killed meanwhile.
                 Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
@@ -215,13 +227,14 @@ impl<'a> Supervisor<'a> {
             Notice::Started { clock_shifted } => {
                 self.heard.started = Some(Instant::now());
                 self.heard.clock_shifted = clock_shifted;
-                self.usage = Usage::new(fds);
+                self.usage = Usage::new(fds, self.group.is_some());
             }
             Notice::Failed(failure) => {
                 self.heard.error.get_or_insert(failure.into_error(namespaces::outside()));
             }
-            // Process 1 says it to the helper.
-            Notice::Listener => {}
+            // Process 1 says it to the helper; nobody asked this helper for a file system.
+            Notice::Listener | Notice::Memory => {}
+            Notice::Volumes => self.heard.volumes = fds,
             Notice::Ended(status) => self.heard.ended = Some(status),
         }
         Ok(true)
@@ -234,19 +247,31 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn sample(&mut self, disks: &mut Disks) {
+    /// What the kernel has said no to in the run's control group, whatever the command made of it.
+    fn kernels_verdict(&self) -> Option<Outcome> {
+        let group = self.group.as_ref()?;
+        let memory = self.limits.memory.filter(|_| group.has_killed()).map(Limit::Memory);
+        let limit =
+            memory.or_else(|| self.limits.processes.filter(|_| group.has_refused()).map(Limit::Processes))?;
+        Some(Outcome::LimitExceeded(limit))
+    }
+
+    fn sample(&mut self) {
+        if let Some(outcome) = self.kernels_verdict() {
+            return self.stop(outcome);
+        }
         let Some(usage) = &mut self.usage else { return };
         usage.sample();
         let limits = self.limits;
         let reached = if let Some(most) = limits.memory.filter(|most| usage.memory_is_over(*most)) {
-            Some(Limit::Memory(most))
+            Some(Outcome::LimitExceeded(Limit::Memory(most)))
         } else if let Some(most) = limits.processes.filter(|most| usage.tasks() > *most) {
-            Some(Limit::Processes(most))
+            Some(Outcome::LimitExceeded(Limit::Processes(most)))
         } else {
-            limits.disk.filter(|_| disks.over(usage.scratch_used())).map(Limit::Disk)
+            self.disks.over(usage)
         };
-        if let Some(limit) = reached {
-            self.stop(Outcome::LimitExceeded(limit));
+        if let Some(outcome) = reached {
+            self.stop(outcome);
         }
     }
 
@@ -282,6 +307,11 @@ impl<'a> Supervisor<'a> {
             cpu_user: ended.user.max(sampled_user),
             cpu_system: ended.system.max(sampled_system),
             peak_memory: self.usage.as_ref().map_or(0, Usage::peak_memory),
+            memory_limiter: self
+                .limits
+                .memory
+                .map(|_| self.group.as_ref().map_or(MemoryLimiter::Sampled, Cgroup::limiter)),
+            disk_limiter: self.disks.limiter(),
             clock_shifted: self.heard.clock_shifted,
         })
     }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -131,4 +131,46 @@ pub(crate) fn wait_with_usage(child: Pid) -> io::Result<Ended> {
         user: time(usage.ru_utime),
         system: time(usage.ru_stime),
     })
+}
+
+/// The number of a loop device that nobody uses, loop(4).
+pub(crate) fn free_loop(control: impl AsFd) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+    // SAFETY: this request takes no argument.
+    let number = unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// `struct loop_config` of linux/loop.h, with the names, keys and reserved words as the zeros they are here.
+#[repr(C)]
+struct LoopConfig {
+    file: u32,
+    block_size: u32,
+    numbers: [u64; 5],
+    number: u32,
+    encryption: [u32; 2],
+    flags: u32,
+    rest: [u64; 22 + 8],
+}
+
+/// Puts `file` on the loop device; it comes off again when the device is used no more.
+pub(crate) fn configure_loop(device: impl AsFd, file: impl AsFd, direct: bool) -> io::Result<()> {
+    const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+    const AUTOCLEAR: u32 = 4;
+    const DIRECT_IO: u32 = 16;
+    const { assert!(size_of::<LoopConfig>() == 304, "linux/loop.h") }
+    let config = LoopConfig {
+        file: file.as_fd().as_raw_fd().unsigned_abs(),
+        block_size: 0,
+        numbers: [0; 5],
+        number: 0,
+        encryption: [0; 2],
+        flags: if direct { AUTOCLEAR | DIRECT_IO } else { AUTOCLEAR },
+        rest: [0; 30],
+    };
+    // SAFETY: the pointer is to a live structure of the size and layout that the request reads.
+    match unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

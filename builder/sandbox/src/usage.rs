@@ -1,19 +1,31 @@
 //! What a running sandbox uses, read from outside through its own `/proc`: that lists its processes and
 //! no others, so a sample costs nothing for what else the host runs.
+//!
+//! Where a control group keeps the memory limit, the numbers here are for the report alone. Where none does they are
+//! all there is, and count what the filter leaves a command to hide memory in: pages of processes, swapped ones and
+//! page tables too, everything in file systems in memory, and sockets and pipes as if each were full.
 
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Dir, Mode, OFlags, fstatvfs, openat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstatvfs, openat, statat};
 use rustix::param::{clock_ticks_per_second, page_size};
 
 /// A precise count of memory walks page tables, so one is not repeated sooner than this unless the cheap
 /// count has grown by all that was free.
 const RECOUNT_AFTER: Duration = Duration::from_secs(2);
 
+/// What a pipe holds; the filter refuses to make one larger.
+const PIPE: u64 = 64 << 10;
+
 pub(crate) struct Usage {
     proc: OwnedFd,
+    /// Whether the kernel keeps the memory limit.
+    kept: bool,
+    /// What a socket holds at most; the filter lets nobody raise it.
+    socket: u64,
     /// The scratch space, then every tmpfs.
     memory: Vec<OwnedFd>,
     last: Sample,
@@ -27,6 +39,9 @@ struct Sample {
     tasks: u64,
     /// Pages of all processes, a shared one counted once for each: never too few.
     resident: u64,
+    /// What pipes hold if every slot of every table of open files is one.
+    pipes: u64,
+    sockets: u64,
     in_memory_files: u64,
 }
 
@@ -39,11 +54,13 @@ struct Recount {
 
 impl Usage {
     /// From the descriptors that came with the start of the command.
-    pub(crate) fn new(fds: Vec<OwnedFd>) -> Option<Self> {
+    pub(crate) fn new(fds: Vec<OwnedFd>, kept: bool) -> Option<Self> {
         let mut fds = fds.into_iter();
         let proc = fds.next()?;
         let last = Sample::default();
-        Some(Self { proc, memory: fds.collect(), last, peak: 0, cpu: Default::default(), recount: None })
+        let memory = fds.collect();
+        let socket = if kept { 0 } else { largest_socket() };
+        Some(Self { proc, kept, socket, memory, last, peak: 0, cpu: Default::default(), recount: None })
     }
 
     /// Looks at every process once. One that ends meanwhile is left out.
@@ -51,7 +68,7 @@ impl Usage {
         let mut sample = Sample { in_memory_files: self.memory.iter().map(used).sum(), ..Sample::default() };
         let (mut private, mut user, mut system) = (0, 0, 0);
         for pid in self.processes() {
-            let Some(stat) = self.read(&pid, "stat").as_deref().and_then(Stat::parse) else { continue };
+            let Some(stat) = self.read(&pid, "stat").as_deref().and_then(Times::parse) else { continue };
             user += stat.user;
             system += stat.system;
             if pid == "1" {
@@ -62,7 +79,13 @@ impl Usage {
                 sample.resident += resident * page_size() as u64;
                 private += resident.saturating_sub(shared) * page_size() as u64;
             }
+            if !self.kept {
+                let status = self.status(&pid);
+                sample.resident += status.beside;
+                sample.pipes += status.slots / 2 * PIPE;
+            }
         }
+        sample.sockets = self.sockets();
         self.last = sample;
         self.peak = self.peak.max(private + sample.in_memory_files);
         let ticks = clock_ticks_per_second().max(1);
@@ -73,10 +96,11 @@ impl Usage {
     /// Whether the processes and the files in memory take more than `most` bytes, by the last sample; when
     /// that could be because it counts shared pages many times, by a precise count.
     pub(crate) fn memory_is_over(&mut self, most: u64) -> bool {
-        let Sample { resident, in_memory_files, .. } = self.last;
-        if resident + in_memory_files <= most {
+        let Sample { resident, in_memory_files, sockets, pipes, .. } = self.last;
+        if self.kept || resident + in_memory_files + sockets + pipes <= most {
             return false;
         }
+        let resident = resident + pipes;
         let settled = self.recount.as_ref().is_some_and(|last| {
             last.at.elapsed() < RECOUNT_AFTER && resident.saturating_sub(last.resident) < last.free
         });
@@ -84,6 +108,8 @@ impl Usage {
             return false;
         }
         let exact = in_memory_files
+            + sockets
+            + self.pipes()
             + self.processes().iter().filter(|pid| *pid != "1").map(|pid| self.exact(pid)).sum::<u64>();
         let free = most.saturating_sub(exact);
         self.recount = Some(Recount { at: Instant::now(), resident, free });
@@ -91,16 +117,83 @@ impl Usage {
         exact > most
     }
 
-    /// The share of one process in anonymous and shared memory, each page divided by those who map it.
+    /// The share of one process in anonymous and shared memory, each page divided by those who map it, and what it has
+    /// beside that alone.
     fn exact(&self, pid: &str) -> u64 {
         let Some(rollup) = self.read(pid, "smaps_rollup") else { return 0 };
+        let beside = if self.kept { 0 } else { self.status(pid).beside };
         let kilobytes = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
         rollup
             .lines()
             .filter(|line| line.starts_with("Pss_Anon:") || line.starts_with("Pss_Shmem:"))
             .filter_map(kilobytes)
             .sum::<u64>()
-            << 10
+            .saturating_mul(1 << 10)
+            + beside
+    }
+
+    fn status(&self, pid: &str) -> Status {
+        self.read(pid, "status").as_deref().map(Status::parse).unwrap_or_default()
+    }
+
+    /// Every socket of the sandbox, those that are on their way through another one included, as if it were full.
+    fn sockets(&self) -> u64 {
+        if self.socket == 0 {
+            return 0;
+        }
+        let read = self.read("1", "net/sockstat").unwrap_or_default();
+        let used =
+            read.lines().find_map(|line| line.strip_prefix("sockets: used ")?.trim().parse::<u64>().ok());
+        used.unwrap_or(0).saturating_mul(self.socket)
+    }
+
+    /// Every pipe that a process has open, as if it were full.
+    fn pipes(&self) -> u64 {
+        let mut seen = HashSet::new();
+        let hidden = self.open_files(&mut |stat| {
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+                seen.insert((stat.st_dev, stat.st_ino));
+            }
+        });
+        (seen.len() as u64 + hidden).saturating_mul(PIPE)
+    }
+
+    /// What the processes hold open, or map, of files without a name on one of `devices`.
+    pub(crate) fn unlinked(&self, devices: &BTreeSet<u64>) -> Unlinked {
+        let mut found = Unlinked::default();
+        let mut seen = HashSet::new();
+        let hidden = self.open_files(&mut |stat| {
+            if stat.st_nlink == 0 && devices.contains(&stat.st_dev) && seen.insert((stat.st_dev, stat.st_ino))
+            {
+                found.files += 1;
+                found.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            }
+        });
+        let maps = |pid: &String| self.read(pid, "maps").is_some_and(|maps| maps.contains(" (deleted)\n"));
+        // A file can also wait in a socket for somebody to receive it.
+        found.hidden = hidden > 0 || self.sockets() > 0 || self.processes().iter().any(maps);
+        found
+    }
+
+    /// Shows every open file of every process; says how many there may be that cannot be seen.
+    fn open_files(&self, show: &mut dyn FnMut(&Stat)) -> u64 {
+        let mut hidden = 0;
+        for pid in self.processes().iter().filter(|pid| *pid != "1") {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = openat(&self.proc, format!("{pid}/fd"), flags, Mode::empty());
+            let listed = opened.and_then(|table| Ok((Dir::read_from(&table)?, table)));
+            let Ok((entries, table)) = listed else {
+                // It has ended, or does not let others look (prctl(2), PR_SET_DUMPABLE).
+                hidden += self.status(pid).slots;
+                continue;
+            };
+            for entry in entries.flatten() {
+                if let Ok(stat) = statat(&table, entry.file_name(), AtFlags::empty()) {
+                    show(&stat);
+                }
+            }
+        }
+        hidden
     }
 
     /// Threads of all processes but process 1.
@@ -141,14 +234,55 @@ fn used(filesystem: impl AsFd) -> u64 {
     fstatvfs(filesystem).map_or(0, |stat| stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize)
 }
 
+/// Files without a name.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Unlinked {
+    pub bytes: u64,
+    pub files: u64,
+    /// Whether there may be more.
+    pub hidden: bool,
+}
+
+/// The most that a socket takes by default, in bytes of the kernel's memory; what it takes for itself is in the rest.
+fn largest_socket() -> u64 {
+    let read = std::fs::read_to_string("/proc/sys/net/core/wmem_default").unwrap_or_default();
+    read.trim().parse().unwrap_or(212_992) + 4096
+}
+
+/// The fields of `/proc/<pid>/status` that matter, proc_pid_status(5).
+#[derive(Default)]
+struct Status {
+    /// Bytes of memory that are not among the resident pages: page tables, swapped and huge pages.
+    beside: u64,
+    /// Slots in its table of open files, used or not.
+    slots: u64,
+}
+
+impl Status {
+    fn parse(text: &str) -> Self {
+        let mut status = Self::default();
+        for line in text.lines() {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            let number = || value.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+            match name {
+                "VmPTE" | "VmSwap" | "HugetlbPages" => status.beside += number() << 10,
+                // One that has ended but was not waited for has none.
+                "FDSize" => status.slots = number(),
+                _ => {}
+            }
+        }
+        status
+    }
+}
+
 /// The fields of `/proc/<pid>/stat` that matter, proc_pid_stat(5).
-struct Stat {
+struct Times {
     user: u64,
     system: u64,
     threads: u64,
 }
 
-impl Stat {
+impl Times {
     fn parse(line: &str) -> Option<Self> {
         // The name before can hold anything, parentheses too. Field 3 comes first after it.
         let fields: Vec<&str> = line.get(line.rfind(')')? + 2..)?.split(' ').collect();
@@ -166,12 +300,19 @@ fn statm(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::Stat;
+    use super::{Status, Times};
 
     #[test]
     fn a_process_name_with_parentheses_does_not_shift_the_fields() {
         let line = "7 (a) S 9 (b) R 1 7 7 0 -1 4194304 90 0 0 0 11 22 33 44 20 0 5 0 100 1000 50";
-        let stat = Stat::parse(line).expect("a line of the kernel's format");
+        let stat = Times::parse(line).expect("a line of the kernel's format");
         assert_eq!((stat.user, stat.system, stat.threads), (44, 66, 5));
+    }
+
+    #[test]
+    fn page_tables_and_swapped_pages_are_beside_the_resident_ones() {
+        let text = "Name:\tVmPTE: 7\nFDSize:\t256\nVmRSS:\t 9000 kB\nVmPTE:\t  40 kB\nVmSwap:\t   2 kB\n";
+        let status = Status::parse(text);
+        assert_eq!((status.beside, status.slots), (42 << 10, 256));
     }
 }

@@ -18,8 +18,10 @@ use crate::spec::Spec;
 /// From the caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// The first message.
+    /// The first message. With a mount for each of the job's volumes.
     Run(Box<Job>),
+    /// The other first message: make a file system in memory and send it back.
+    Memory { bytes: u64, files: u64 },
     /// The answer to [`Notice::MapMe`].
     Mapped,
 }
@@ -30,6 +32,8 @@ pub(crate) struct Job {
     pub spec: Spec,
     /// The caller's process id; when the helper's parent is another, the caller is gone.
     pub caller: u32,
+    /// The binds whose source came with this message, by their number.
+    pub volumes: Vec<usize>,
     /// Whether the helper starts with the privileges of root, and gives them up for another user's.
     pub privileged: bool,
 }
@@ -37,6 +41,10 @@ pub(crate) struct Job {
 /// From the helper or process 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Notice {
+    /// The file system that [`Order::Memory`] asks for, as a mount.
+    Memory,
+    /// The volumes' mounts for their next run, in the order of their binds: those of this run end with it.
+    Volumes,
     /// The user namespace exists and waits for its map.
     MapMe,
     /// With a descriptor for process 1.

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use hab_sandbox::{Bind, Tmpfs, remove_tree};
+use hab_sandbox::{Bind, Tmpfs};
 use support::{ROOT_TIME, each_caller};
 
 #[test]
@@ -47,7 +47,7 @@ fn a_read_only_bind_cannot_be_written_and_a_writable_one_can() {
         assert_eq!(seen, "given\ngiven\n");
         assert_eq!(fs::read_to_string(work.join("out")).unwrap(), "kept\n");
         assert_eq!(fs::metadata(work.join("out")).unwrap().uid(), uid);
-        remove_tree(&work).unwrap();
+        hab_tree::remove(&work).unwrap();
         assert!(!work.exists());
     });
 }

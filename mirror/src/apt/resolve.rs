@@ -36,9 +36,7 @@ impl Resolver {
         observer: &dyn Observer,
     ) -> Result<Self, MirrorError> {
         let at = |path: &Path| MirrorError::io(path.to_owned());
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(at(folder))?;
-        }
+        hab_tree::remove(folder).map_err(at(folder))?;
         for sub in ["state/lists/partial", "cache/archives/partial"] {
             let path = folder.join(sub);
             fs::create_dir_all(&path).map_err(at(&path))?;

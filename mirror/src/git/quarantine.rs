@@ -112,8 +112,5 @@ impl<'a> Quarantine<'a> {
 
 /// Removes a quarantine and all that is in it.
 pub(super) fn clear(path: &Path) -> Result<(), MirrorError> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(MirrorError::io(path)(e)),
-        _ => Ok(()),
-    }
+    hab_tree::remove(path).map_err(MirrorError::io(path))
 }

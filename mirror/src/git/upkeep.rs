@@ -95,8 +95,7 @@ impl GitMirror {
             }
             let size = size_below(&path);
             if !dry {
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(MirrorError::io(&path))?;
+                hab_tree::remove(&path).map_err(MirrorError::io(&path))?;
             }
             found.push((path, size));
         }

@@ -200,11 +200,11 @@ impl Roots<'_> {
     ) -> Result<Root, BuildError> {
         // What an earlier process did not finish; the caller's lock says that nobody is at it now.
         let unfinished = self.folder.join("unfinished");
-        hab_sandbox::remove_tree(&unfinished).map_err(BuildError::io(&unfinished))?;
+        hab_tree::remove(&unfinished).map_err(BuildError::io(&unfinished))?;
         fs::create_dir(&unfinished).map_err(BuildError::io(&unfinished))?;
         let made = self.make_in(key, &unfinished, unpack);
         // After an error, that is the better one of the two.
-        let removed = hab_sandbox::remove_tree(&unfinished);
+        let removed = hab_tree::remove(&unfinished);
         let root = made?;
         removed.map_err(BuildError::io(&unfinished))?;
         Ok(root)

@@ -49,6 +49,18 @@ pub struct Finished {
     pub report: Option<Report>,
 }
 
+/// Runs a test as each caller that can be had here, with each kind of volume that this caller can have.
+pub fn each_volume(test: impl Fn(World, &str)) {
+    let root = rustix::process::geteuid().is_root();
+    let own = if root { "image" } else { "memory" };
+    for kind in [own, "counted"] {
+        test(World::new(Caller::Itself), kind);
+    }
+    for kind in ["memory", "counted"].into_iter().filter(|_| root) {
+        test(World::new(Caller::Normal), kind);
+    }
+}
+
 /// Runs a test as each caller that can be had here.
 pub fn each_caller(test: impl Fn(World)) {
     test(World::new(Caller::Itself));
@@ -116,6 +128,17 @@ impl World {
         self.program_for(&self.spec, options)
     }
 
+    /// Compiles a C program of `tests/` into the root, without libraries.
+    pub fn with_program(self, name: &str) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{name}.c"));
+        let to = self.path("root/usr/bin").join(name);
+        let compiled =
+            Command::new("cc").args(["-static", "-O1", "-w", "-o"]).arg(&to).arg(source).output().unwrap();
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        self.give_away(&to);
+        self
+    }
+
     fn program_for(&self, what: &Spec, options: &[&str]) -> Command {
         let spec = self.path("spec.json");
         fs::write(&spec, serde_json::to_vec(what).unwrap()).unwrap();
@@ -130,7 +153,11 @@ impl World {
     }
 
     pub fn run(&self) -> Finished {
-        self.finish(&self.program(&[]).output().unwrap())
+        self.run_with(&[])
+    }
+
+    pub fn run_with(&self, options: &[&str]) -> Finished {
+        self.finish(&self.program(options).output().unwrap())
     }
 
     pub fn finish(&self, output: &Output) -> Finished {

@@ -1,0 +1,165 @@
+//! A folder for a run to write to, of a size that the kernel keeps where the host allows it.
+//!
+//! It is made before the run, so that the caller can fill it, and it can be read after the run: by its descriptor
+//! alone, since it is mounted in the run's own namespace and nowhere on the host.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags, openat};
+use serde::{Deserialize, Serialize};
+
+use crate::launch::Launcher;
+use crate::spec::Limits;
+use crate::{image, launch, namespaces};
+
+/// What keeps a run from writing more than its disk limit to its writable binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskLimiter {
+    /// A file system in an image file, of the limit's size and a small slack ([`Volume`]). Only root has it.
+    Image,
+    /// A file system in memory, likewise.
+    Memory,
+    /// Counting what the binds hold, several times a second: what is written between two counts can pass it.
+    Counted,
+}
+
+impl fmt::Display for DiskLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Image => "a file system of its own size",
+            Self::Memory => "a file system of its own size, in memory",
+            Self::Counted => "counting",
+        })
+    }
+}
+
+/// What a file system of its own size has beyond the limit: the run is stopped in there, and the kernel's "no space
+/// left" is only for one that fills all of it between two samples.
+pub(crate) fn slack(most: u64) -> u64 {
+    most / 64 + (16 << 20)
+}
+
+/// The files that go with `most` bytes: empty ones take no space, and yet they fill a disk.
+pub(crate) fn most_files(most: u64) -> u64 {
+    16_384 + most / 8192
+}
+
+/// A folder for runs to write to. Removing what it left on disk is the caller's (`hab_tree::remove` of the folder it
+/// was made in); no mount and no loop device stays when this is dropped, also by the end of the process.
+#[derive(Debug)]
+pub struct Volume {
+    path: PathBuf,
+    folder: OwnedFd,
+    /// What is shown in the next run. Held for a moment.
+    mount: Mutex<Option<OwnedFd>>,
+    image: Option<File>,
+    limiter: DiskLimiter,
+    most: Option<u64>,
+}
+
+impl Volume {
+    /// Makes a volume for the disk limit in `limits`: as root the image file `<at>.img`; for a normal user in memory,
+    /// where that has room for it beside the run's own and a second run's; otherwise, and without a limit, the plain
+    /// folder `at`. Neither may exist yet.
+    pub fn make(launcher: &Launcher, at: &Path, limits: &Limits) -> io::Result<Self> {
+        let Some(most) = limits.disk else { return Self::plain(at, None) };
+        if namespaces::owner().is_some() {
+            Self::make_as(DiskLimiter::Image, launcher, at, most)
+        } else if room_in_memory() > limits.memory.unwrap_or(0).saturating_add(most.saturating_mul(2)) {
+            Self::make_as(DiskLimiter::Memory, launcher, at, most)
+        } else {
+            Self::plain(at, Some(most))
+        }
+        // What is missing (a loop device, mkfs, a right) is no reason not to build.
+        .or_else(|_| Self::plain(at, Some(most)))
+    }
+
+    /// Makes a volume of one kind, or fails.
+    pub fn make_as(limiter: DiskLimiter, launcher: &Launcher, at: &Path, most: u64) -> io::Result<Self> {
+        let (mount, image) = match limiter {
+            DiskLimiter::Counted => return Self::plain(at, Some(most)),
+            DiskLimiter::Image => {
+                let mut path = at.as_os_str().to_owned();
+                path.push(".img");
+                let made = image::make(Path::new(&path), most)?;
+                (made.mount, Some(made.file))
+            }
+            DiskLimiter::Memory => (launch::memory_volume(launcher, most)?, None),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(&mount, ".", flags, Mode::empty())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        Ok(Self { path, folder, mount: Mutex::new(Some(mount)), image, limiter, most: Some(most) })
+    }
+
+    fn plain(at: &Path, most: Option<u64>) -> io::Result<Self> {
+        fs::create_dir(at)?;
+        Ok(Self {
+            path: at.to_owned(),
+            folder: open_folder(at)?,
+            mount: Mutex::default(),
+            image: None,
+            limiter: DiskLimiter::Counted,
+            most,
+        })
+    }
+
+    /// The folder, as a path for this process while the volume exists: the `host` of the bind that shows it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What keeps its size.
+    pub fn limiter(&self) -> DiskLimiter {
+        self.limiter
+    }
+
+    /// The mount to show in a run; `None` for a plain folder, which is bound as any other.
+    pub(crate) fn take_mount(&self) -> Option<OwnedFd> {
+        self.mount.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What came back of it from the run, for the next one.
+    pub(crate) fn put_mount(&self, mount: OwnedFd) {
+        *self.mount.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
+    }
+
+    /// The file below the file system.
+    pub(crate) fn image(&self) -> Option<&File> {
+        self.image.as_ref()
+    }
+
+    /// Bytes of memory that it may take.
+    pub(crate) fn memory(&self) -> u64 {
+        let in_memory = self.most.filter(|_| self.limiter == DiskLimiter::Memory);
+        in_memory.map_or(0, |most| most.saturating_add(slack(most)))
+    }
+}
+
+impl AsFd for Volume {
+    /// The open folder.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+}
+
+pub(crate) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits();
+    let flags = i32::try_from(flags).unwrap_or_default();
+    Ok(OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
+}
+
+/// Bytes that programs could still take without swapping.
+fn room_in_memory() -> u64 {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = available.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) << 10
+}

@@ -1,0 +1,85 @@
+//! A volume of its own size: what is in it before and after a run, and that nothing of it stays.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+
+use support::{Caller, World, each_volume, eventually, start};
+
+const DISK: u64 = 64 << 20;
+
+fn world_with_limit(world: World) -> World {
+    world.with(|spec| spec.limits.disk = Some(DISK))
+}
+
+/// Files below loop devices, of this world.
+fn images_in_use(world: &World) -> usize {
+    let devices = fs::read_dir("/sys/block").unwrap().flatten();
+    let files = devices.filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok());
+    let own = world.path("work").display().to_string();
+    files.filter(|file| file.starts_with(&own)).count()
+}
+
+#[test]
+fn what_a_command_wrote_to_a_volume_is_read_after_the_run() {
+    each_volume(|world, volume| {
+        let world = world_with_limit(world);
+        let kept = world.path("work/kept").display().to_string();
+        let script = "cd /build; ls -A; mkdir out; echo made >out/file; ln -s /etc out/link; chmod 0 out; stat -f -c %i .";
+        let world = world.script(script);
+        let finished = world.run_with(&["--volume", volume, "--keep", &kept]);
+        assert_eq!(finished.status, 0, "{volume} {}", finished.stderr);
+        assert_eq!(finished.stdout.lines().count(), 1, "it is empty at first: {}", finished.stdout);
+        // Root can read everything; a normal user opens the folder up, as removal does.
+        if rustix::process::geteuid().is_root() && world.caller == Caller::Itself {
+            assert_eq!(fs::read_to_string(world.path("work/kept/out/file")).unwrap(), "made\n", "{volume}");
+        }
+        eventually("the loop device to let go", || images_in_use(&world) == 0);
+    });
+}
+
+#[test]
+fn a_volume_is_writable_to_the_limit_and_to_the_command_alone() {
+    each_volume(|world, volume| {
+        let world = world_with_limit(world);
+        let world = world
+            .script("dd if=/dev/zero of=/build/x bs=1M count=60 2>/dev/null && stat -c %U /build /build/x");
+        let finished = world.run_with(&["--volume", volume]);
+        assert_eq!(
+            (finished.status, finished.stdout.as_str()),
+            (0, "build\nbuild\n"),
+            "{volume} {}",
+            finished.stderr
+        );
+    });
+}
+
+#[test]
+fn a_command_that_fills_a_volume_at_once_is_stopped_by_its_disk_limit() {
+    each_volume(|world, volume| {
+        let world = world_with_limit(world);
+        let finished = world.script("cat /dev/zero >/build/x; echo no room").run_with(&["--volume", volume]);
+        let told = format!("{volume} {} {}", finished.stdout, finished.stderr);
+        assert_eq!(finished.status, 124, "{told}");
+        assert!(finished.stderr.contains("more than 64 MiB of disk space"), "{told}");
+    });
+}
+
+#[test]
+fn no_mount_and_no_loop_device_stays_when_the_caller_is_killed() {
+    each_volume(|world, volume| {
+        let world = world_with_limit(world).script("echo ready; sleep 60");
+        let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let before = mounts();
+        let mut child = start(world.program(&["--volume", volume]));
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        assert_eq!(mounts(), before, "the host must not see it");
+        assert_eq!(images_in_use(&world), usize::from(volume == "image"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        eventually("the loop device to let go", || images_in_use(&world) == 0);
+        assert_eq!(mounts(), before);
+    });
+}
