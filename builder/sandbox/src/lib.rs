@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | `spec.rs` | caller | what to run, what is visible, what is allowed |
 //! | `launch.rs` | caller | starts the helper, answers it |
+//! | `volume.rs`, `image.rs`, `cgroup.rs` | caller | what the kernel keeps the limits with |
 //! | `supervise.rs`, `usage.rs`, `disk.rs` | caller | streams output, samples, stops what breaks a limit |
 //! | `helper.rs`, `namespaces.rs` | helper | unshares, waits for its user map, becomes the build user |
 //! | `init.rs`, `mounts.rs`, `places.rs`, `devices.rs` | process 1 | makes the view, starts the command, reaps |
@@ -62,9 +63,20 @@
 //! | what `/proc/<pid>` has for each process: names of control groups (version 1), security label, audit session, score of the out-of-memory killer, scheduling; `/proc/<pid>/net` of the empty network | visible: files of a process cannot be covered, and most change from reading to reading | |
 //! | the caller's nice value; a normal user's other groups, as `nogroup` | visible: they cannot be given up | |
 //!
-//! # What the limits cannot see
-//! Memory that no process maps (a memory file that is only written, System V segments) and, for a
-//! normal user, disk space below folders that the command made unreadable.
+//! # What keeps the limits
+//! The kernel, where the caller may have that; [`Report`] says what it was.
+//!
+//! | limit | first choice | otherwise |
+//! |---|---|---|
+//! | memory | a control group of version 2, then of version 1 (`cgroup.rs`) | samples (`usage.rs`) |
+//! | disk, files | a file system of its own: an image (root) or memory (`volume.rs`) | counting (`disk.rs`) |
+//! | processes | `RLIMIT_NPROC` in the user namespace, `pids.max` | |
+//!
+//! With a file system of its own, a run gets no more than the limit, a 64th of it and 16 MiB. Samples and counts are
+//! taken five times a second, a hundred times when a counted disk is nearly full; what a run takes between two of them
+//! can pass the limit. The system call filter is the same in every case, so that a build does not depend on it: memory
+//! files, System V and POSIX queues, larger buffers of pipes and sockets, and allocating disk without writing are refused.
+//! What samples still miss is small things of the kernel's own (file locks, mappings, timers).
 
 mod answers;
 mod cgroup;
