@@ -11,6 +11,7 @@ mod digest;
 mod manifest;
 mod outline;
 mod reference;
+mod shown;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use manifest::{
@@ -19,3 +20,4 @@ pub use manifest::{
 };
 pub use outline::{Edge, EdgeKind, Outline, OutlineError};
 pub use reference::{ReferenceError, RepositoryName, Tag, TagOrDigest};
+pub use shown::{LONGEST, Shown, deceives, few, shown, shown_bytes, shown_lines};
