@@ -11,9 +11,10 @@ use git2::Oid;
 use super::change::Answer;
 use super::heal::replay;
 use super::journal::Journal;
-use super::program::Git;
+use super::program::{Git, lines};
 use super::quarantine::Quarantine;
 use super::refs::{OURS, is_ref_name};
+use super::remote::Remote;
 use super::sync::{Synced, Wish};
 use super::url::Allow;
 use super::{Bounds, GitMirror};
@@ -52,8 +53,9 @@ impl GitMirror {
         let refs = self.targets("refs/")?;
         let text = |(name, id): (&String, &Oid)| (name.clone(), id.to_string());
         let carried: BTreeMap<_, _> = refs.iter().map(text).collect();
-        let known: Vec<&String> = since.into_iter().flat_map(BTreeMap::values).collect();
-        let fresh = carried.values().any(|id| !known.contains(&id));
+        let known: BTreeSet<&str> =
+            since.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect();
+        let fresh = carried.values().any(|id| !known.contains(id.as_str()));
         if carried.is_empty() || !fresh {
             return Ok(Carried { refs: carried, bundle: false });
         }
@@ -65,7 +67,7 @@ impl GitMirror {
                 not.push(format!("^{id}"));
             }
         }
-        let all: String = not.iter().chain(carried.keys()).fold(String::new(), |all, one| all + one + "\n");
+        let all = lines(not.iter().chain(carried.keys()));
         arguments.push("--stdin".as_ref());
         let git = self.local(observer);
         git.told("bundle", &self.path, &arguments, all, None)?;
@@ -129,11 +131,10 @@ impl GitMirror {
 
     /// A bundle's objects in quarantine, checked one by one.
     fn unpack<'a>(&'a self, git: &'a Git<'a>, bundle: &Path) -> Result<Quarantine<'a>, MirrorError> {
-        let url = bundle.display().to_string();
-        let refs = git.ls_remote(&url, true)?;
-        let place = Quarantine::new(git, self.quarantine(), &self.objects, &self.known()?)?;
-        let names: Vec<&str> = refs.keys().map(String::as_str).collect();
-        place.fetch(&url, &names, None)?;
+        let remote = Remote::here(bundle);
+        let refs = git.ls_remote(&remote, true)?;
+        let mut place = Quarantine::new(git, self.quarantine(), &self.objects, &self.known()?)?;
+        place.fetch(&remote, &refs.into_values().collect())?;
         Ok(place)
     }
 
@@ -148,7 +149,7 @@ impl GitMirror {
         if ids.is_empty() {
             return Ok(());
         }
-        let text = ids.iter().fold(String::new(), |all, id| all + id + "\n");
+        let text = lines(ids);
         let words = ["--objects", "--quiet", "--stdin", "--not", "--all"].map(OsStr::new);
         let (repository, alternates) = match place {
             Some(place) => (place.path(), Some(self.objects.as_path())),

@@ -12,9 +12,11 @@ mod change;
 mod export;
 mod heal;
 mod journal;
+mod packed;
 mod program;
 mod quarantine;
 mod refs;
+mod remote;
 mod run;
 mod state;
 mod sync;
@@ -40,7 +42,7 @@ pub use state::State;
 pub use sync::{Synced, Wish};
 pub use tree::Files;
 pub use upkeep::{Upkeep, size_below};
-pub use url::{Allow, host, without_user};
+pub use url::{Allow, host, without_user, without_users};
 
 use refs::is_ref_name;
 

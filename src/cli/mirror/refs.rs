@@ -1,5 +1,6 @@
 //! Projects and their refs: what there is, what moved, and what a person decides.
 
+use hab_mirror::git::without_user;
 use hab_mirror::projects::{Interval, Project};
 
 use crate::cli::{Global, print_json, terminal, usage};
@@ -118,6 +119,8 @@ pub fn add(global: &Global, farm: &Farm, args: &AddArgs) -> anyhow::Result<()> {
         path.display(),
         args.name
     ));
+    // The file has its addresses as they were given; nobody else needs the passwords in them.
+    project.urls = project.urls.iter().map(|url| without_user(url)).collect();
     if global.json { print_json(&project) } else { Ok(()) }
 }
 
