@@ -36,7 +36,9 @@ fn write(line: &str) {
 
 /// Names and words from outside must not move the cursor, or paint another verdict over the real one.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if hab_oci::deceives(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Details for whoever sets HAB_LOG, such as HAB_LOG=debug.
@@ -107,10 +109,10 @@ impl Terminal {
         match &self.bar {
             Some(bar) => {
                 let width = room();
-                let mut text = format!("{} {detail}", shown.stage);
+                let mut text = plain(&format!("{} {detail}", shown.stage));
                 for line in &shown.tail {
                     text.push_str("\n    ");
-                    text.extend(line.chars().filter(|c| !c.is_control()).take(width));
+                    text.extend(line.chars().filter(|c| !hab_oci::deceives(*c)).take(width));
                 }
                 bar.set_message(text);
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 
 use git2::Oid;
@@ -22,6 +22,9 @@ use crate::{MirrorError, Observer};
 
 /// How a journal names what was carried in.
 const CARRIED: &str = "import";
+
+/// The longest line of a bundle's list, in bytes.
+const LINE: u64 = 4096;
 
 /// A mirror, ready to be carried: its files lie in the folder that was given.
 #[derive(Clone, Debug)]
@@ -131,10 +134,10 @@ impl GitMirror {
 
     /// A bundle's objects in quarantine, checked one by one.
     fn unpack<'a>(&'a self, git: &'a Git<'a>, bundle: &Path) -> Result<Quarantine<'a>, MirrorError> {
-        let remote = Remote::here(bundle);
-        let refs = git.ls_remote(&remote, true)?;
+        let tips =
+            tips(bundle, git.bounds.refs)?.ok_or_else(|| self.not_whole("its bundle has no list of refs"))?;
         let mut place = Quarantine::new(git, self.quarantine(), &self.objects, &self.known()?)?;
-        place.fetch(&remote, &refs.into_values().collect())?;
+        place.fetch(&Remote::here(bundle), &tips)?;
         Ok(place)
     }
 
@@ -187,4 +190,31 @@ impl GitMirror {
             detail: detail.to_owned(),
         }
     }
+}
+
+/// What a bundle's own list names (gitformat-bundle(5)). git reads that list byte by byte, each with a system call.
+fn tips(bundle: &Path, most: usize) -> Result<Option<BTreeSet<Oid>>, MirrorError> {
+    let mut file = BufReader::new(File::open(bundle).map_err(MirrorError::io(bundle))?);
+    let mut tips = BTreeSet::new();
+    // More lines than refs: what it needs is listed first.
+    for at in 0..=2 * most {
+        let mut line = Vec::new();
+        file.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(MirrorError::io(bundle))?;
+        let Some(line) = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()) else {
+            break;
+        };
+        match line.as_bytes().first() {
+            _ if at == 0 && matches!(line, "# v2 git bundle" | "# v3 git bundle") => {}
+            _ if at == 0 => break,
+            None => return Ok(Some(tips)),
+            Some(b'-' | b'@') => {}
+            Some(_) => match line.split_once(' ').map(|(id, _)| Oid::from_str(id)) {
+                Some(Ok(id)) => {
+                    tips.insert(id);
+                }
+                _ => break,
+            },
+        }
+    }
+    Ok(None)
 }

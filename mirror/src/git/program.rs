@@ -55,6 +55,7 @@ impl Git<'_> {
         let run = Run { wall: self.bounds.answer, ..Run::default() };
         let text = self.done("ls-remote", remote, command, &run)?;
         let mut refs = BTreeMap::new();
+        let mut odd = Few::new(self.observer, self.project);
         for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             // A name that is not UTF-8 could not be asked for by what it was read as.
             let parsed = std::str::from_utf8(line).ok().and_then(|line| line.split_once('\t'));
@@ -63,9 +64,8 @@ impl Git<'_> {
                 Some((id, name)) if is_ref_name(name) => {
                     refs.insert(name.to_owned(), id);
                 }
-                _ => self.observer.note(&format!(
-                    "{}: upstream has a ref {:?} that is not mirrored: no ref may be named so",
-                    self.project,
+                _ => odd.tell(&format!(
+                    "upstream has a ref {:?} that is not mirrored: no ref may be named so",
                     shown_bytes(line)
                 )),
             }
@@ -192,6 +192,38 @@ impl Git<'_> {
         command.arg("--git-dir").arg(repository).arg(action).args(arguments);
         let run = Run { stdin: Some(stdin), alternates, wall: self.bounds.fetch, ..Run::default() };
         self.done_here(action, repository, command, &run)
+    }
+}
+
+/// Sentences of one kind, of which an upstream may cause as many as it wants: the first ones are told, and how many more
+/// there are.
+pub(super) struct Few<'a> {
+    observer: &'a dyn Observer,
+    project: &'a str,
+    said: usize,
+}
+
+impl<'a> Few<'a> {
+    /// How many are told.
+    const MOST: usize = 20;
+
+    pub(super) fn new(observer: &'a dyn Observer, project: &'a str) -> Self {
+        Self { observer, project, said: 0 }
+    }
+
+    pub(super) fn tell(&mut self, sentence: &str) {
+        self.said += 1;
+        if self.said <= Self::MOST {
+            self.observer.note(&format!("{}: {sentence}", self.project));
+        }
+    }
+}
+
+impl Drop for Few<'_> {
+    fn drop(&mut self) {
+        if self.said > Self::MOST {
+            self.observer.note(&format!("{}: and {} more like these", self.project, self.said - Self::MOST));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use hab_oci::shown;
 use super::change::{Action, Answer, Here, Step, is_tag};
 use super::journal::Journal;
 use super::packed::write_packed;
-use super::program::{Git, RefUpdate};
+use super::program::{Few, Git, RefUpdate};
 use super::quarantine::{self, Quarantine};
 use super::refs::RefPattern;
 use super::remote::{Remote, remotes};
@@ -146,11 +146,11 @@ impl GitMirror {
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
         let changes = journal.append(now(), &seen)?;
         let moved = self.act(git, here, &steps)?;
+        let mut waits = Few::new(git.observer, &self.project);
         for step in steps.iter().filter(|step| step.seen.kind.freezes()) {
             let (kind, name, ours) = (step.seen.kind, &step.seen.reference, step.seen.old.as_deref());
-            git.observer.note(&format!(
-                "{}: {name} is {kind} at {}: it stays at {} until `hab-build mirror accept {} {name}`",
-                self.project,
+            waits.tell(&format!(
+                "{name} is {kind} at {}: it stays at {} until `hab-build mirror accept {} {name}`",
                 shown(&step.seen.upstream),
                 ours.unwrap_or_default(),
                 self.project,
@@ -280,6 +280,7 @@ impl GitMirror {
         let mut names: BTreeSet<String> = here.keys().cloned().collect();
         let mut unfit = BTreeSet::new();
         let mut fits = Vec::new();
+        let mut told = Few::new(observer, &self.project);
         for step in steps {
             let name = &step.seen.reference;
             let why = match step.action {
@@ -289,7 +290,7 @@ impl GitMirror {
                 Action::Beside(_) | Action::Nothing => None,
             };
             if let Some(why) = why {
-                observer.note(&format!("{}: {} is not mirrored: {why}", self.project, shown(name)));
+                told.tell(&format!("{} is not mirrored: {why}", shown(name)));
                 unfit.insert(name.clone());
             } else {
                 names.insert(name.clone());
