@@ -63,7 +63,7 @@ impl GitMirror {
             return Ok(Carried { refs: carried, bundle: false });
         }
         let bundle = folder.join("bundle");
-        let mut arguments: Vec<&OsStr> = vec!["create".as_ref(), "--quiet".as_ref(), bundle.as_os_str()];
+        let mut arguments: Vec<&OsStr> = vec!["create".as_ref(), "--progress".as_ref(), bundle.as_os_str()];
         let mut not = Vec::new();
         for id in known {
             if self.has(id)? {
@@ -104,6 +104,7 @@ impl GitMirror {
         let mut own = self.journal()?;
         self.heal(&git, &own)?;
         let place = bundle.map(|bundle| self.unpack(&git, bundle)).transpose()?;
+        observer.fetching(&format!("{} (named objects checked)", self.project), 0, Some(ids.len() as u64));
         self.complete(&git, place.as_ref(), &ids)?;
         if let Some(place) = place {
             place.release()?;
@@ -118,17 +119,24 @@ impl GitMirror {
         {
             return Err(self.not_whole(&format!("its journal and its refs do not say the same about {odd}")));
         }
-        if own.entries().is_empty() && self.refs()?.is_empty() {
+        let fresh = own.entries().is_empty() && self.refs()?.is_empty();
+        if fresh {
             self.take_over(journal)?;
             own = self.journal()?;
         }
+        observer.fetching(&format!("{} (refs moved)", self.project), 0, Some(offered.len() as u64));
         let here = self.heal(&git, &own)?;
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
         let parse = |(name, id): (&&String, &&String)| Some(((**name).clone(), Oid::from_str(id).ok()?));
         let refs = offered.iter().filter(|(name, _)| wanted(name)).filter_map(parse).collect();
         let answers = [Answer { upstream: CARRIED.to_owned(), refs }];
-        let synced = self.settle(&git, wish, &here, &mut own, &answers)?;
+        let mut synced = self.settle(&git, wish, &here, &mut own, &answers)?;
         self.point_head(None)?;
+        if fresh {
+            // What a journal brought that was taken over is as new here as what a sync brings.
+            synced.changes += theirs.entries().len();
+            synced.moved += said.len();
+        }
         Ok(synced)
     }
 

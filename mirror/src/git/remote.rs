@@ -207,3 +207,73 @@ pub(super) fn remotes(urls: &[String], password_file: Option<&Path>) -> Result<V
     }
     Ok(remotes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn remote(url: &str) -> Remote {
+        Remote::new(url, None).unwrap()
+    }
+
+    fn settings(remote: &Remote) -> Vec<String> {
+        let mut command = Command::new("git");
+        remote.settle(&mut command);
+        command.get_args().map(|word| word.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn git_is_told_an_address_without_what_stands_before_the_host() {
+        for (url, address, asks) in [
+            ("https://me:secret@h.invalid:8443/a@b.git", "https://h.invalid:8443/a@b.git", true),
+            ("https://token@h.invalid/a.git", "https://h.invalid/a.git", true),
+            ("https://h.invalid/a.git", "https://h.invalid/a.git", false),
+            ("https://@[::1]/a.git", "https://[::1]/a.git", false),
+            ("ssh://git@h.invalid/a.git", "ssh://git@h.invalid/a.git", false),
+            ("git@h.invalid:a.git", "git@h.invalid:a.git", false),
+            ("/srv/a.git", "/srv/a.git", false),
+        ] {
+            let remote = remote(url);
+            assert_eq!((remote.address(), remote.login.is_some()), (address, asks), "{url}");
+            assert!(!settings(&remote).concat().contains("secret"));
+            assert_eq!(remote.is_exposed(), url.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn a_helper_answers_for_one_scheme_host_and_port_and_from_memory() {
+        let remote = remote("https://me%40x:p%2F%25%C3%A4@h.invalid:8443/a.git");
+        let settings = settings(&remote);
+        assert_eq!(settings[..2], ["-c", "credential.helper="]);
+        assert!(settings[3].starts_with("credential.https://h.invalid:8443.helper=!f()"), "{settings:?}");
+        let path = settings[3].split("cat ").nth(1).unwrap().split(';').next().unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "username=me@x\npassword=p/%ä\n");
+    }
+
+    #[test]
+    fn an_address_that_would_widen_the_setting_is_refused() {
+        for url in [
+            "https://me:secret@*.invalid/a",
+            "https://me:secret@h.invalid=x/a",
+            "https://me:secret@/a",
+            "https://me:secret@h invalid/a",
+            "https://me:sec%0aret@h.invalid/a",
+            "https://me:secret%zz@h.invalid/a",
+            "https://me:secret%2@h.invalid/a",
+        ] {
+            let said = Remote::new(url, None).err().unwrap().to_string();
+            assert!(said.contains("nothing is fetched from") && !said.contains("sec"), "{url}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_told_without_the_password_in_any_of_its_forms() {
+        let remote = remote("https://me:pass%20word@h.invalid/a.git");
+        let said = remote.conceal("a pass word, pass%20word, bWU6cGFzcyB3b3Jk and http://x:y@z.invalid/?q=1");
+        assert_eq!(said, "a …, …, … and http://z.invalid/?…");
+        let token = Remote::new("https://t0ken@h.invalid/a.git", None).unwrap();
+        assert_eq!(token.conceal("no t0ken here"), "no … here");
+    }
+}
