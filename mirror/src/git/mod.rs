@@ -7,6 +7,7 @@
 //! Start reading at [`GitMirror::sync`].
 
 mod accept;
+mod ancestry;
 mod carry;
 mod change;
 mod export;

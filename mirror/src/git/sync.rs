@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use git2::Oid;
 use hab_oci::shown;
 
+use super::ancestry::related;
 use super::change::{Action, Answer, Here, Step, is_tag};
 use super::journal::Journal;
 use super::packed::write_packed;
@@ -18,6 +19,9 @@ use super::remote::{Remote, remotes};
 use super::url::{Allow, without_user};
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
+
+/// How many pairs of commits are compared one by one.
+const MANY: usize = 200;
 
 /// From where, and what.
 #[derive(Clone, Copy)]
@@ -263,8 +267,25 @@ impl GitMirror {
         answers: &[Answer],
         observer: &dyn Observer,
     ) -> Vec<Step> {
-        let contains = |one: Oid, other: Oid| {
+        let alone = |one: Oid, other: Oid| {
             !observer.cancelled() && self.repository.graph_descendant_of(one, other).unwrap_or(false)
+        };
+        let Some(first) = answers.first() else { return Vec::new() };
+        // What may be asked about a branch that is not where it was: change.rs compares three values of it.
+        let mut pairs = BTreeSet::new();
+        for (name, theirs) in first.refs.iter().filter(|(name, _)| !is_tag(name)) {
+            if let Some(ours) = refs.get(name).filter(|ours| *ours != theirs) {
+                let said = journal.about(name).rev().find(|e| e.upstream == first.upstream);
+                let said = said.and_then(|e| Oid::from_str(e.new.as_deref()?).ok());
+                pairs.extend([(*theirs, *ours), (*ours, *theirs)]);
+                pairs.extend(said.map(|said| (*theirs, said)));
+            }
+        }
+        // Few that went on a little are found sooner one by one.
+        let many = (pairs.len() > MANY).then(|| related(&self.repository, &pairs, &|| observer.cancelled()));
+        let contains = |one: Oid, other: Oid| match &many {
+            Some(related) if pairs.contains(&(one, other)) => related.contains(&(one, other)),
+            _ => alone(one, other),
         };
         Here { refs, journal, contains: &contains }.steps(answers)
     }
