@@ -175,10 +175,11 @@ fn backend(root: &Path, request: &Request) -> Option<Vec<u8>> {
     let end = output.stdout.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&output.stdout[..end]).into_owned();
     let status = head.lines().find_map(|line| line.strip_prefix("Status: ")).unwrap_or("200 OK").to_owned();
-    let head: String =
-        head.lines().filter(|line| !line.starts_with("Status: ")).map(|line| format!("{line}\r\n")).collect();
+    let head: Vec<_> = head.lines().filter(|line| !line.starts_with("Status: ")).collect();
+    let head = head.join("\r\n");
     let body = &output.stdout[end + 4..];
     let length = body.len();
-    let start = format!("HTTP/1.1 {status}\r\n{head}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+    let start =
+        format!("HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     Some([start.as_bytes(), body].concat())
 }

@@ -1,16 +1,56 @@
 //! Which commits have which among their ancestors, for many pairs in one walk. One by one, each pair that is not related
 //! costs a walk of the whole history; an upstream that rewrites thousands of branches would cost as many.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use git2::{Oid, Repository, Sort};
 
+use super::GitMirror;
+use super::change::{Answer, Here, Step, is_tag};
+use super::journal::Journal;
+use crate::Observer;
+
+/// How many pairs are compared one by one.
+const MANY: usize = 200;
 /// How many pairs one walk answers: so many bits are kept for each commit that is waited for.
 const AT_ONCE: usize = 4096;
 
+impl GitMirror {
+    /// What follows from the answers.
+    pub(super) fn steps(
+        &self,
+        refs: &BTreeMap<String, Oid>,
+        journal: &Journal,
+        answers: &[Answer],
+        observer: &dyn Observer,
+    ) -> Vec<Step> {
+        let alone = |one: Oid, other: Oid| {
+            !observer.cancelled() && self.repository.graph_descendant_of(one, other).unwrap_or(false)
+        };
+        let Some(first) = answers.first() else { return Vec::new() };
+        // What may be asked about a branch that is not where it was: change.rs compares three values of it.
+        let mut pairs = BTreeSet::new();
+        for (name, theirs) in first.refs.iter().filter(|(name, _)| !is_tag(name)) {
+            if let Some(ours) = refs.get(name).filter(|ours| *ours != theirs) {
+                let said = journal.about(name).rev().find(|e| e.upstream == first.upstream);
+                let said = said.and_then(|e| Oid::from_str(e.new.as_deref()?).ok());
+                pairs.extend([(*theirs, *ours), (*ours, *theirs)]);
+                pairs.extend(said.map(|said| (*theirs, said)));
+            }
+        }
+        // Few that went on a little are found sooner one by one.
+        let many = (pairs.len() > MANY).then(|| related(&self.repository, &pairs, &|| observer.cancelled()));
+        let contains = |one: Oid, other: Oid| match &many {
+            Some(related) if pairs.contains(&(one, other)) => related.contains(&(one, other)),
+            _ => alone(one, other),
+        };
+        Here { refs, journal, contains: &contains }.steps(answers)
+    }
+}
+
 /// Of these pairs, those whose first commit has the second among its ancestors. What is not here or no commit has none;
 /// nothing of the rest is known when `cancelled` says so.
-pub(super) fn related(
+fn related(
     repository: &Repository,
     pairs: &BTreeSet<(Oid, Oid)>,
     cancelled: &dyn Fn() -> bool,

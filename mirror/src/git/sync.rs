@@ -8,8 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use git2::Oid;
 use hab_oci::shown;
 
-use super::ancestry::related;
-use super::change::{Action, Answer, Here, Step, is_tag};
+use super::change::{Action, Answer, Step, is_tag};
 use super::journal::Journal;
 use super::packed::write_packed;
 use super::program::{Few, Git, RefUpdate};
@@ -19,9 +18,6 @@ use super::remote::{Remote, remotes};
 use super::url::{Allow, without_user};
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
-
-/// How many pairs of commits are compared one by one.
-const MANY: usize = 200;
 
 /// From where, and what.
 #[derive(Clone, Copy)]
@@ -107,7 +103,7 @@ impl GitMirror {
             match self.fetch(&git, wish, &here, &mut told) {
                 Ok(quarantine) => break (quarantine, head),
                 Err((at, e @ MirrorError::Git { .. })) => {
-                    if self.moved_on(&git, wish, &mut told[at]) {
+                    if moved_on(&git, wish, &mut told[at]) {
                         continue;
                     }
                     if wish.urls.len() > 1 {
@@ -192,20 +188,6 @@ impl GitMirror {
         Ok(told)
     }
 
-    /// Whether an upstream says other refs than before, which it then means: it is asked once more only.
-    fn moved_on(&self, git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
-        if std::mem::replace(&mut told.again, true) {
-            return false;
-        }
-        match listed(git, wish, told.remote) {
-            Ok(refs) if refs != told.answer.refs => {
-                told.answer.refs = refs;
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Fetches into quarantine what is missing here: of the first upstream everything, of the others the tags that are
     /// not the same. On failure says whose fault it was.
     fn fetch<'g>(
@@ -258,36 +240,6 @@ impl GitMirror {
             quarantine = Some(place);
         }
         Ok(quarantine)
-    }
-
-    fn steps(
-        &self,
-        refs: &BTreeMap<String, Oid>,
-        journal: &Journal,
-        answers: &[Answer],
-        observer: &dyn Observer,
-    ) -> Vec<Step> {
-        let alone = |one: Oid, other: Oid| {
-            !observer.cancelled() && self.repository.graph_descendant_of(one, other).unwrap_or(false)
-        };
-        let Some(first) = answers.first() else { return Vec::new() };
-        // What may be asked about a branch that is not where it was: change.rs compares three values of it.
-        let mut pairs = BTreeSet::new();
-        for (name, theirs) in first.refs.iter().filter(|(name, _)| !is_tag(name)) {
-            if let Some(ours) = refs.get(name).filter(|ours| *ours != theirs) {
-                let said = journal.about(name).rev().find(|e| e.upstream == first.upstream);
-                let said = said.and_then(|e| Oid::from_str(e.new.as_deref()?).ok());
-                pairs.extend([(*theirs, *ours), (*ours, *theirs)]);
-                pairs.extend(said.map(|said| (*theirs, said)));
-            }
-        }
-        // Few that went on a little are found sooner one by one.
-        let many = (pairs.len() > MANY).then(|| related(&self.repository, &pairs, &|| observer.cancelled()));
-        let contains = |one: Oid, other: Oid| match &many {
-            Some(related) if pairs.contains(&(one, other)) => related.contains(&(one, other)),
-            _ => alone(one, other),
-        };
-        Here { refs, journal, contains: &contains }.steps(answers)
     }
 
     /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a value
@@ -403,6 +355,20 @@ impl GitMirror {
             what: self.project.clone(),
             advice: "name one in hab.toml, or with `hab-build mirror add`".to_owned(),
         }
+    }
+}
+
+/// Whether an upstream says other refs than before, which it then means: it is asked once more only.
+fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
+    if std::mem::replace(&mut told.again, true) {
+        return false;
+    }
+    match listed(git, wish, told.remote) {
+        Ok(refs) if refs != told.answer.refs => {
+            told.answer.refs = refs;
+            true
+        }
+        _ => false,
     }
 }
 

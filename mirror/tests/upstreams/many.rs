@@ -15,8 +15,8 @@ const MANY: usize = 150;
 /// Points this many tags at `commit`.
 fn tags(upstream: &Upstream, commit: &str, moved: bool) {
     let verb = if moved { "update" } else { "create" };
-    let text: String = (0..MANY).map(|n| format!("{verb} refs/tags/many/{n} {commit}\n")).collect();
-    git_in(&upstream.path, &["update-ref", "--stdin"], text.as_bytes());
+    let lines: Vec<_> = (0..MANY).map(|n| format!("{verb} refs/tags/many/{n} {commit}")).collect();
+    git_in(&upstream.path, &["update-ref", "--stdin"], (lines.join("\n") + "\n").as_bytes());
 }
 
 fn refs_of(repository: &Path) -> BTreeMap<String, String> {
@@ -86,9 +86,8 @@ fn many_refs_that_a_killed_run_wrote_down_and_did_not_move_are_moved_by_the_next
     let before = refs_of(&path);
     // As if it had been killed between its journal and its refs, with its lock in its hand.
     let packed = fs::read_to_string(path.join("packed-refs")).unwrap();
-    let kept: String =
-        packed.lines().filter(|l| !l.contains("refs/tags/many/")).map(|l| format!("{l}\n")).collect();
-    fs::write(path.join("packed-refs"), kept).unwrap();
+    let kept: Vec<_> = packed.lines().filter(|line| !line.contains("refs/tags/many/")).collect();
+    fs::write(path.join("packed-refs"), kept.join("\n") + "\n").unwrap();
     fs::write(path.join("packed-refs.lock"), "half").unwrap();
     let synced = world.sync(&[&upstream.url()]).unwrap();
     assert_eq!(synced.changes, 0);

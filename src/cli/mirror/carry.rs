@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use hab_oci::{few, shown};
+
 use crate::cli::{Global, print_json, terminal};
 
 pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&Path>) -> anyhow::Result<()> {
@@ -28,7 +30,10 @@ pub fn import(global: &Global, file: &Path, strangers: bool) -> anyhow::Result<(
     for (project, synced) in &imported.projects {
         let waits = match synced.frozen.len() {
             0 => String::new(),
-            n => format!(", {n} waiting for `hab-build mirror accept`: {}", synced.frozen.join(", ")),
+            n => format!(
+                ", {n} waiting for `hab-build mirror accept`: {}",
+                few(synced.frozen.iter().map(shown), 20, ", ")
+            ),
         };
         terminal::say(&format!("{project}: {} changes{waits}", synced.changes));
     }
