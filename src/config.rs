@@ -127,6 +127,9 @@ pub struct MirrorConfig {
 pub struct GitConfig {
     /// Upstreams, asked in order, instead of the project's own.
     pub urls: Vec<String>,
+    /// A file whose first line is the password of the user whom one of these addresses names: `https://USER@host/project`.
+    #[serde(rename = "password-file")]
+    pub password_file: Option<PathBuf>,
 }
 
 impl Config {

@@ -145,6 +145,14 @@ pub enum MirrorError {
         /// Why not, and what to do.
         detail: String,
     },
+    /// A password file that is not used.
+    #[error("the password file {path} is not used: {detail}")]
+    Password {
+        /// Which file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        detail: String,
+    },
     /// A ref that waits for nobody.
     #[error("{name} of {project} cannot be accepted: {detail}")]
     NotFrozen {
@@ -242,7 +250,7 @@ impl MirrorError {
             // What is here is not what it was.
             | Self::GitHere { action: "fsck" | "rev-list", .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
-            Self::Url { .. } | Self::NotFrozen { .. } | Self::Project { .. } => Fault::Request,
+            Self::Url { .. } | Self::Password { .. } | Self::NotFrozen { .. } | Self::Project { .. } => Fault::Request,
             Self::GitHere { .. }
             | Self::NoGit(_)
             | Self::NoApt { .. }

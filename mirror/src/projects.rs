@@ -1,19 +1,21 @@
 //! What is mirrored: one small file a project, shipped or the operator's.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::MirrorError;
-use crate::git::{RefPattern, is_project_name};
+use crate::git::{RefPattern, is_project_name, without_user, without_users};
 use crate::release::{FileTable, ReleaseTable};
 
 /// The most often that an upstream is asked.
 const OFTEN: Duration = Duration::from_secs(60);
 
 /// A git project, as its file says. Plain data.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Project {
     /// Its name: the file's.
@@ -21,6 +23,9 @@ pub struct Project {
     pub name: String,
     /// Upstream addresses, the preferred one first; the first that answers counts, the others are compared with it.
     pub urls: Vec<String>,
+    /// A file with the password of the user whom one of the addresses names; an operator's, never a project's file's.
+    #[serde(skip)]
+    pub password_file: Option<PathBuf>,
     /// Which refs, as full names with at most one `*`; all branches and tags without.
     #[serde(default = "RefPattern::usual")]
     pub refs: Vec<RefPattern>,
@@ -42,6 +47,14 @@ pub struct Project {
     /// Plain files that belong to it.
     #[serde(rename = "file", default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileTable>,
+}
+
+/// Without what addresses say before the host.
+impl fmt::Debug for Project {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| without_user(url)).collect();
+        f.debug_struct("Project").field("name", &self.name).field("urls", &urls).finish_non_exhaustive()
+    }
 }
 
 /// A time between two syncs, of at least a minute.
@@ -90,6 +103,7 @@ impl Project {
         Self {
             name: name.to_owned(),
             urls,
+            password_file: None,
             refs: RefPattern::usual(),
             policy: None,
             interval: Interval::usual(),
@@ -103,7 +117,12 @@ impl Project {
     /// Reads a project's file.
     pub fn parse(name: &str, text: &str) -> Result<Self, MirrorError> {
         let bad = |detail: String| MirrorError::Project { project: name.to_owned(), detail };
-        let project: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        // Not the error's own text: it quotes the line, with the password that may stand there.
+        let project: Self = toml::from_str(text).map_err(|e| {
+            let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+            bad(format!("{line}{}", without_users(e.message())))
+        })?;
         let project = Self { name: name.to_owned(), ..project };
         project.check().map_err(bad)?;
         Ok(project)
@@ -220,6 +239,17 @@ mod tests {
             let error = Project::parse(name, &text).unwrap_err().to_string();
             assert!(error.contains(said), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_does_not_read_is_told_without_its_passwords() {
+        let text = "urls = [\"https://me:secret@h.invalid/p.git\"\nrefs = 1\n";
+        for text in [text, "urls = \"https://me:secret@h.invalid/p.git\"\n"] {
+            let said = Project::parse("p", text).unwrap_err().to_string();
+            assert!(said.contains("line ") && !said.contains("secret"), "{said}");
+        }
+        let project = Project::new("p", vec!["https://me:secret@h.invalid/p.git".to_owned()]);
+        assert!(!format!("{project:?}").contains("secret"));
     }
 
     #[test]

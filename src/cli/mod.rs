@@ -193,10 +193,22 @@ fn usage(error: &anyhow::Error) -> anyhow::Error {
 
 fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, document)?;
-    writeln!(out)?;
+    writeln!(std::io::stdout().lock(), "{}", escaped(&serde_json::to_string_pretty(document)?))?;
     Ok(())
+}
+
+/// A document that says the same and can be read on a terminal: what is not seen as itself stands only in its strings,
+/// and there as an escape (RFC 8259, section 7).
+fn escaped(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for c in document.chars() {
+        if hab_oci::deceives(c) && c != '\n' {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// An error whose document is on stdout already.
@@ -255,6 +267,14 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_document_says_the_same_without_a_character_that_turns_or_hides() {
+        let text = serde_json::json!({ "name": "a\u{202e}b\u{9b}31m\u{e0041}\n\"\\" });
+        let shown = escaped(&serde_json::to_string_pretty(&text).unwrap());
+        assert!(!shown.chars().any(|c| hab_oci::deceives(c) && c != '\n'), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), text);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hab_mirror::git::{Entry, GitMirror, State, is_project_name, size_below};
+use hab_mirror::git::{Entry, GitMirror, State, is_project_name, size_below, without_user};
 use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError};
 
@@ -166,7 +166,7 @@ impl Farm {
         let mirrored = self.is_mirrored(&project.name);
         let mut row = MirrorRow {
             project: project.name.clone(),
-            urls: project.urls.clone(),
+            urls: project.urls.iter().map(|url| without_user(url)).collect(),
             mirrored,
             size: 0,
             refs: 0,

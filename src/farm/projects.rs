@@ -43,11 +43,21 @@ impl Farm {
         }
         for (name, git) in &self.options.config.git {
             if git.urls.is_empty() {
+                // Addresses from elsewhere, an import among them, do not say who gets a password.
+                if git.password_file.is_some() {
+                    return Err(FarmError::Usage(format!(
+                        "[git.{name}] names a password-file and no urls; name the address that it is for: \
+                         urls = [\"https://USER@host/project.git\"]"
+                    )));
+                }
                 continue;
             }
             match projects.get_mut(name) {
                 Some(project) => project.urls.clone_from(&git.urls),
                 None => projects.add(Project::new(name, git.urls.clone())),
+            }
+            if let Some(project) = projects.get_mut(name) {
+                project.password_file.clone_from(&git.password_file);
             }
         }
         projects.check()?;

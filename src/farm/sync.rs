@@ -71,6 +71,7 @@ impl Farm {
             allow: self.allowed(),
             tolerate: &project.tolerate,
             bounds: Bounds::default(),
+            password_file: project.password_file.as_deref(),
         };
         Ok((mirror, wish))
     }
@@ -141,22 +142,30 @@ impl Farm {
         branches: bool,
         shown: &mut BTreeMap<String, String>,
     ) -> Result<(), FarmError> {
-        for (name, id) in mirror.refs()? {
+        let refs = mirror.refs()?;
+        // Read once for all refs: one by one, many refs would take hours.
+        let facts = self.accepted_before(mirror)?;
+        let view = GitMirror::existing(&self.view_path(mirror.project())).and_then(|view| view.refs());
+        let view = view.unwrap_or_default();
+        let (total, what) = (refs.len() as u64, format!("{} (refs judged)", mirror.project()));
+        for (at, (name, id)) in refs.into_iter().enumerate() {
+            if at % 100 == 0 {
+                self.progress.amount(&what, at as u64, Some(total));
+            }
             if self.progress.cancel().load(Ordering::Relaxed) {
                 return Err(MirrorError::Cancelled { what: mirror.project().to_owned() }.into());
             }
             let fact = format!("{} {name} {by}", mirror.project());
             let digest = Digest::of(id.as_bytes());
             let kept = |source| MirrorError::Keep { what: name.clone(), source };
-            let known = self.keep.latest(ACCEPTED_REF, &fact).map_err(kept)?;
-            if known.as_ref() == Some(&digest) {
+            let known = facts.get(&fact);
+            if known == Some(&digest) {
                 shown.insert(name, id);
                 continue;
             }
             let accepted = if let Some(tag) = name.strip_prefix("refs/tags/") {
-                let Some(tag) = mirror.tag(tag).ok().and_then(|tags| tags.into_iter().next()) else {
-                    continue;
-                };
+                // Of its values the one that is served; what else upstream said it is has no say in that.
+                let Ok(tag) = mirror.tag_at(tag, &id) else { continue };
                 let claimed = Claimed {
                     project: mirror.project(),
                     name: &tag.name,
@@ -172,8 +181,9 @@ impl Farm {
                 self.chain(policy, certificates, (mirror.project(), mirror.path()), &id).map(drop)
             } else {
                 // Where it was last accepted it still is.
-                if let Some(before) = self.shown_before(mirror, &name, &fact)? {
-                    shown.insert(name, before);
+                let before = view.get(&name).filter(|id| known == Some(&Digest::of(id.as_bytes())));
+                if let Some(before) = before {
+                    shown.insert(name, before.clone());
                 }
                 continue;
             };
@@ -189,15 +199,11 @@ impl Farm {
         Ok(())
     }
 
-    /// Where a branch stands in the view, if it was accepted there under this policy.
-    fn shown_before(&self, mirror: &GitMirror, name: &str, fact: &str) -> Result<Option<String>, FarmError> {
-        let path = self.view_path(mirror.project());
-        let Some(id) = GitMirror::existing(&path).ok().and_then(|view| view.refs().ok()?.remove(name)) else {
-            return Ok(None);
-        };
-        let kept = |source| MirrorError::Keep { what: name.to_owned(), source };
-        let known = self.keep.latest(ACCEPTED_REF, fact).map_err(kept)?;
-        Ok((known == Some(Digest::of(id.as_bytes()))).then_some(id))
+    /// Which value of which ref was accepted by whom.
+    fn accepted_before(&self, mirror: &GitMirror) -> Result<BTreeMap<String, Digest>, FarmError> {
+        let kept = |source| MirrorError::Keep { what: mirror.project().to_owned(), source };
+        let facts = self.keep.names_below(ACCEPTED_REF, &format!("{} ", mirror.project())).map_err(kept)?;
+        Ok(facts.into_iter().map(|fact| (fact.name, fact.digest)).collect())
     }
 
     fn view_path(&self, project: &str) -> std::path::PathBuf {

@@ -7,6 +7,7 @@ mod harness;
 mod archives;
 mod clients;
 mod data;
+mod git;
 mod outputs;
 mod recipes;
 mod upstreams;

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports)] // each test file uses a part of it
 
 mod archive;
+mod cgi;
 mod git;
 mod server;
 mod serving;
@@ -19,6 +20,7 @@ use sequoia_openpgp::Cert;
 use serde_json::Value;
 
 pub use archive::DATE;
+pub use cgi::{GitServer, Manner};
 pub use git::Upstream;
 pub use server::Server;
 pub use serving::Serving;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 
 use git2::Oid;
@@ -11,9 +11,10 @@ use git2::Oid;
 use super::change::Answer;
 use super::heal::replay;
 use super::journal::Journal;
-use super::program::Git;
+use super::program::{Git, lines};
 use super::quarantine::Quarantine;
 use super::refs::{OURS, is_ref_name};
+use super::remote::Remote;
 use super::sync::{Synced, Wish};
 use super::url::Allow;
 use super::{Bounds, GitMirror};
@@ -21,6 +22,9 @@ use crate::{MirrorError, Observer};
 
 /// How a journal names what was carried in.
 const CARRIED: &str = "import";
+
+/// The longest line of a bundle's list, in bytes.
+const LINE: u64 = 4096;
 
 /// A mirror, ready to be carried: its files lie in the folder that was given.
 #[derive(Clone, Debug)]
@@ -52,20 +56,21 @@ impl GitMirror {
         let refs = self.targets("refs/")?;
         let text = |(name, id): (&String, &Oid)| (name.clone(), id.to_string());
         let carried: BTreeMap<_, _> = refs.iter().map(text).collect();
-        let known: Vec<&String> = since.into_iter().flat_map(BTreeMap::values).collect();
-        let fresh = carried.values().any(|id| !known.contains(&id));
+        let known: BTreeSet<&str> =
+            since.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect();
+        let fresh = carried.values().any(|id| !known.contains(id.as_str()));
         if carried.is_empty() || !fresh {
             return Ok(Carried { refs: carried, bundle: false });
         }
         let bundle = folder.join("bundle");
-        let mut arguments: Vec<&OsStr> = vec!["create".as_ref(), "--quiet".as_ref(), bundle.as_os_str()];
+        let mut arguments: Vec<&OsStr> = vec!["create".as_ref(), "--progress".as_ref(), bundle.as_os_str()];
         let mut not = Vec::new();
         for id in known {
             if self.has(id)? {
                 not.push(format!("^{id}"));
             }
         }
-        let all: String = not.iter().chain(carried.keys()).fold(String::new(), |all, one| all + one + "\n");
+        let all = lines(not.iter().chain(carried.keys()));
         arguments.push("--stdin".as_ref());
         let git = self.local(observer);
         git.told("bundle", &self.path, &arguments, all, None)?;
@@ -99,6 +104,7 @@ impl GitMirror {
         let mut own = self.journal()?;
         self.heal(&git, &own)?;
         let place = bundle.map(|bundle| self.unpack(&git, bundle)).transpose()?;
+        observer.fetching(&format!("{} (named objects checked)", self.project), 0, Some(ids.len() as u64));
         self.complete(&git, place.as_ref(), &ids)?;
         if let Some(place) = place {
             place.release()?;
@@ -113,27 +119,33 @@ impl GitMirror {
         {
             return Err(self.not_whole(&format!("its journal and its refs do not say the same about {odd}")));
         }
-        if own.entries().is_empty() && self.refs()?.is_empty() {
+        let fresh = own.entries().is_empty() && self.refs()?.is_empty();
+        if fresh {
             self.take_over(journal)?;
             own = self.journal()?;
         }
+        observer.fetching(&format!("{} (refs moved)", self.project), 0, Some(offered.len() as u64));
         let here = self.heal(&git, &own)?;
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
         let parse = |(name, id): (&&String, &&String)| Some(((**name).clone(), Oid::from_str(id).ok()?));
         let refs = offered.iter().filter(|(name, _)| wanted(name)).filter_map(parse).collect();
         let answers = [Answer { upstream: CARRIED.to_owned(), refs }];
-        let synced = self.settle(&git, wish, &here, &mut own, &answers)?;
+        let mut synced = self.settle(&git, wish, &here, &mut own, &answers)?;
         self.point_head(None)?;
+        if fresh {
+            // What a journal brought that was taken over is as new here as what a sync brings.
+            synced.changes += theirs.entries().len();
+            synced.moved += said.len();
+        }
         Ok(synced)
     }
 
     /// A bundle's objects in quarantine, checked one by one.
     fn unpack<'a>(&'a self, git: &'a Git<'a>, bundle: &Path) -> Result<Quarantine<'a>, MirrorError> {
-        let url = bundle.display().to_string();
-        let refs = git.ls_remote(&url, true)?;
-        let place = Quarantine::new(git, self.quarantine(), &self.objects, &self.known()?)?;
-        let names: Vec<&str> = refs.keys().map(String::as_str).collect();
-        place.fetch(&url, &names, None)?;
+        let tips =
+            tips(bundle, git.bounds.refs)?.ok_or_else(|| self.not_whole("its bundle has no list of refs"))?;
+        let mut place = Quarantine::new(git, self.quarantine(), &self.objects, &self.known()?)?;
+        place.fetch(&Remote::here(bundle), &tips)?;
         Ok(place)
     }
 
@@ -148,7 +160,7 @@ impl GitMirror {
         if ids.is_empty() {
             return Ok(());
         }
-        let text = ids.iter().fold(String::new(), |all, id| all + id + "\n");
+        let text = lines(ids);
         let words = ["--objects", "--quiet", "--stdin", "--not", "--all"].map(OsStr::new);
         let (repository, alternates) = match place {
             Some(place) => (place.path(), Some(self.objects.as_path())),
@@ -186,4 +198,31 @@ impl GitMirror {
             detail: detail.to_owned(),
         }
     }
+}
+
+/// What a bundle's own list names (gitformat-bundle(5)). git reads that list byte by byte, each with a system call.
+fn tips(bundle: &Path, most: usize) -> Result<Option<BTreeSet<Oid>>, MirrorError> {
+    let mut file = BufReader::new(File::open(bundle).map_err(MirrorError::io(bundle))?);
+    let mut tips = BTreeSet::new();
+    // More lines than refs: what it needs is listed first.
+    for at in 0..=2 * most {
+        let mut line = Vec::new();
+        file.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(MirrorError::io(bundle))?;
+        let Some(line) = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()) else {
+            break;
+        };
+        match line.as_bytes().first() {
+            _ if at == 0 && matches!(line, "# v2 git bundle" | "# v3 git bundle") => {}
+            _ if at == 0 => break,
+            None => return Ok(Some(tips)),
+            Some(b'-' | b'@') => {}
+            Some(_) => match line.split_once(' ').map(|(id, _)| Oid::from_str(id)) {
+                Some(Ok(id)) => {
+                    tips.insert(id);
+                }
+                _ => break,
+            },
+        }
+    }
+    Ok(None)
 }

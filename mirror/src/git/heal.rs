@@ -65,7 +65,7 @@ impl GitMirror {
         if updates.is_empty() {
             return Ok(here);
         }
-        git.update_refs(&self.path, &updates)?;
+        self.move_refs(git, &updates)?;
         self.targets("refs/")
     }
 

@@ -7,14 +7,17 @@
 //! Start reading at [`GitMirror::sync`].
 
 mod accept;
+mod ancestry;
 mod carry;
 mod change;
 mod export;
 mod heal;
 mod journal;
+mod packed;
 mod program;
 mod quarantine;
 mod refs;
+mod remote;
 mod run;
 mod state;
 mod sync;
@@ -40,7 +43,7 @@ pub use state::State;
 pub use sync::{Synced, Wish};
 pub use tree::Files;
 pub use upkeep::{Upkeep, size_below};
-pub use url::{Allow, host, without_user};
+pub use url::{Allow, host, without_user, without_users};
 
 use refs::is_ref_name;
 

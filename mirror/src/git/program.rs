@@ -1,10 +1,13 @@
 //! What git is asked; `run` is how.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::Path;
 
 use git2::Oid;
+use hab_oci::shown_bytes;
 
+use super::remote::Remote;
 use super::run::{Run, failed};
 use super::url::Allow;
 use super::{Bounds, is_ref_name};
@@ -40,45 +43,47 @@ impl RefUpdate {
 impl Git<'_> {
     /// The refs below refs/heads/ and refs/tags/, or all of them, that an upstream says it has; names that no ref may
     /// have are left out and told.
-    pub(super) fn ls_remote(&self, url: &str, all: bool) -> Result<BTreeMap<String, Oid>, MirrorError> {
+    pub(super) fn ls_remote(&self, remote: &Remote, all: bool) -> Result<BTreeMap<String, Oid>, MirrorError> {
         let mut command = self.brief();
+        remote.settle(&mut command);
         command.args(["ls-remote", "--refs", "--quiet"]);
         if !all {
             // The protocol's second version then sends no others.
             command.args(["--heads", "--tags"]);
         }
-        command.arg("--").arg(url);
+        command.arg("--").arg(remote.address());
         let run = Run { wall: self.bounds.answer, ..Run::default() };
-        let text = self.done("ls-remote", url, command, &run)?;
+        let text = self.done("ls-remote", remote, command, &run)?;
         let mut refs = BTreeMap::new();
+        let mut odd = Few::new(self.observer, self.project);
         for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             // A name that is not UTF-8 could not be asked for by what it was read as.
             let parsed = std::str::from_utf8(line).ok().and_then(|line| line.split_once('\t'));
             let parsed = parsed.and_then(|(id, name)| Some((Oid::from_str(id).ok()?, name)));
-            let line = String::from_utf8_lossy(line);
             match parsed {
                 Some((id, name)) if is_ref_name(name) => {
                     refs.insert(name.to_owned(), id);
                 }
-                _ => self.observer.note(&format!(
-                    "{}: upstream has a ref {line:?} that is not mirrored: no ref may be named so",
-                    self.project
+                _ => odd.tell(&format!(
+                    "upstream has a ref {:?} that is not mirrored: no ref may be named so",
+                    shown_bytes(line)
                 )),
             }
             if refs.len() > self.bounds.refs {
                 let stderr = format!("it has more than {} refs", self.bounds.refs);
-                return Err(failed("ls-remote", url, stderr));
+                return Err(failed("ls-remote", remote, &stderr));
             }
         }
         Ok(refs)
     }
 
     /// The branch that an upstream's HEAD names, if it says so.
-    pub(super) fn head(&self, url: &str) -> Option<String> {
+    pub(super) fn head(&self, remote: &Remote) -> Option<String> {
         let mut command = self.brief();
-        command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(url).arg("HEAD");
+        remote.settle(&mut command);
+        command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(remote.address()).arg("HEAD");
         let run = Run { wall: self.bounds.answer, ..Run::default() };
-        let text = self.done("ls-remote", url, command, &run).ok()?;
+        let text = self.done("ls-remote", remote, command, &run).ok()?;
         let line = text.split(|b| *b == b'\n').next()?;
         let name = std::str::from_utf8(line).ok()?.strip_prefix("ref: ")?.strip_suffix("\tHEAD")?;
         is_ref_name(name).then(|| name.to_owned())
@@ -87,50 +92,54 @@ impl Git<'_> {
     /// Clones branches and tags into `to`, which must not exist: for a first fetch, whose pack can be checked for
     /// completeness while it is indexed.
     /// Other refs come with it by `more`, patterns of git's own kind.
-    pub(super) fn clone(&self, url: &str, more: &[String], to: &Path) -> Result<(), MirrorError> {
+    pub(super) fn clone(&self, remote: &Remote, more: &[String], to: &Path) -> Result<(), MirrorError> {
         let mut command = self.command();
+        remote.settle(&mut command);
         // A path would otherwise be linked file by file, unchecked.
         command.args(["clone", "--bare", "--no-local", "--template=", "--progress"]);
         for pattern in more {
             command.arg("--config").arg(format!("remote.origin.fetch=+{pattern}:{pattern}"));
         }
-        command.arg("--").arg(url).arg(to);
+        command.arg("--").arg(remote.address()).arg(to);
         let run = Run { wall: self.bounds.fetch, grows: Some(to.join("objects/pack")), ..Run::default() };
-        self.done("clone", url, command, &run).map(drop)
+        self.done("clone", remote, command, &run).map(drop)
     }
 
-    /// Fetches the named refs into `repository`, under their own names. What lies in `alternates` is not sent again.
+    /// Fetches the objects with these ids, and what they reach, into `repository`; no ref is written. What lies in
+    /// `alternates` is not sent again. By ids and not by names, because for each name git would look at every ref of the
+    /// upstream, and the upstream at every name.
     pub(super) fn fetch(
         &self,
-        url: &str,
-        names: &[&str],
+        remote: &Remote,
+        ids: &BTreeSet<Oid>,
         repository: &Path,
         alternates: &Path,
     ) -> Result<(), MirrorError> {
         let mut command = self.command();
+        remote.settle(&mut command);
         command
             .arg("--git-dir")
             .arg(repository)
             .args(["fetch", "--no-auto-maintenance", "--no-tags", "--no-write-fetch-head", "--progress"])
             .args(["--no-recurse-submodules", "--stdin", "--"])
-            .arg(url);
+            .arg(remote.address());
         let run = Run {
-            stdin: Some(names.iter().fold(String::new(), |all, name| all + &format!("+{name}:{name}\n"))),
+            stdin: Some(lines(ids)),
             alternates: Some(alternates),
             wall: self.bounds.fetch,
             grows: Some(repository.join("objects/pack")),
             steady: false,
         };
-        self.done("fetch", url, command, &run).map(drop)
+        self.done("fetch", remote, command, &run).map(drop)
     }
 
     /// The size of the largest object in `repository` alone.
-    pub(super) fn largest(&self, url: &str, repository: &Path) -> Result<u64, MirrorError> {
+    pub(super) fn largest(&self, remote: &Remote, repository: &Path) -> Result<u64, MirrorError> {
         let mut command = self.command();
         command.arg("--git-dir").arg(repository).args(["cat-file", "--batch-all-objects", "--unordered"]);
         command.args(["--buffer", "--batch-check=%(objectsize)"]);
         let run = Run { wall: self.bounds.fetch, ..Run::default() };
-        let sizes = self.done("cat-file", url, command, &run)?;
+        let sizes = self.done("cat-file", remote, command, &run)?;
         let size = |line: &[u8]| std::str::from_utf8(line).ok()?.parse::<u64>().ok();
         Ok(sizes.split(|b| *b == b'\n').filter_map(size).max().unwrap_or(0))
     }
@@ -184,4 +193,46 @@ impl Git<'_> {
         let run = Run { stdin: Some(stdin), alternates, wall: self.bounds.fetch, ..Run::default() };
         self.done_here(action, repository, command, &run)
     }
+}
+
+/// Sentences of one kind, of which an upstream may cause as many as it wants: the first ones are told, and how many more
+/// there are.
+pub(super) struct Few<'a> {
+    observer: &'a dyn Observer,
+    project: &'a str,
+    said: usize,
+}
+
+impl<'a> Few<'a> {
+    /// How many are told.
+    const MOST: usize = 20;
+
+    pub(super) fn new(observer: &'a dyn Observer, project: &'a str) -> Self {
+        Self { observer, project, said: 0 }
+    }
+
+    pub(super) fn tell(&mut self, sentence: &str) {
+        self.said += 1;
+        if self.said <= Self::MOST {
+            self.observer.note(&format!("{}: {sentence}", self.project));
+        }
+    }
+}
+
+impl Drop for Few<'_> {
+    fn drop(&mut self) {
+        if self.said > Self::MOST {
+            self.observer.note(&format!("{}: and {} more like these", self.project, self.said - Self::MOST));
+        }
+    }
+}
+
+/// Each on a line of its own.
+pub(super) fn lines<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::new();
+    for one in all {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{one}");
+    }
+    text
 }

@@ -1,13 +1,16 @@
 //! Where an upstream's objects land first: a repository of its own, in which nothing here ever looks for anything. Git
 //! checks what arrives there, and only then are its packs moved to the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use git2::{Oid, Repository};
 
-use super::program::Git;
+use super::program::{Git, lines};
+use super::remote::Remote;
+use super::run::failed;
 use crate::MirrorError;
 
 pub(super) struct Quarantine<'a> {
@@ -15,6 +18,8 @@ pub(super) struct Quarantine<'a> {
     path: PathBuf,
     /// The object folder that its packs will be moved to.
     objects: &'a Path,
+    /// What was fetched by its id.
+    came: BTreeSet<Oid>,
 }
 
 impl<'a> Quarantine<'a> {
@@ -27,11 +32,11 @@ impl<'a> Quarantine<'a> {
         known: &BTreeMap<String, Oid>,
     ) -> Result<Self, MirrorError> {
         clear(&path)?;
-        let this = Self { git, path, objects };
+        let this = Self { git, path, objects, came: BTreeSet::new() };
         if !known.is_empty() {
             Repository::init_bare(&this.path).map_err(this.broken())?;
             // Not "sorted" and not "peeled": git then takes nothing for granted.
-            let refs = known.iter().fold(String::new(), |all, (name, id)| all + &format!("{id} {name}\n"));
+            let refs = lines(known.iter().map(|(name, id)| format!("{id} {name}")));
             let packed = this.path.join("packed-refs");
             fs::write(&packed, refs).map_err(MirrorError::io(&packed))?;
         }
@@ -43,40 +48,56 @@ impl<'a> Quarantine<'a> {
         &self.path
     }
 
-    /// Brings the named refs from `url`, or at first, by a clone, all branches and tags and what `clone` adds; returns the values that arrived.
-    pub(super) fn fetch(
+    /// Brings all branches and tags from `remote`, and what `more` names, by a clone, when nothing is here; returns the
+    /// values that arrived.
+    pub(super) fn clone(
         &self,
-        url: &str,
-        names: &[&str],
-        clone: Option<&[String]>,
+        remote: &Remote,
+        more: &[String],
     ) -> Result<BTreeMap<String, Oid>, MirrorError> {
-        if let Some(more) = clone {
-            self.git.clone(url, more, &self.path)?;
-        } else {
-            if !self.path.exists() {
-                Repository::init_bare(&self.path).map_err(self.broken())?;
-            }
-            self.git.fetch(url, names, &self.path, self.objects)?;
-        }
-        let largest = self.git.largest(url, &self.path)?;
-        if largest > self.git.bounds.object {
-            let stderr = format!(
-                "it has an object of {largest} bytes, more than the {} that are allowed",
-                self.git.bounds.object
-            );
-            return Err(MirrorError::Git { action: "fetch", url: super::url::without_user(url), stderr });
-        }
+        self.git.clone(remote, more, &self.path)?;
+        self.check_sizes(remote)?;
         let mut arrived = BTreeMap::new();
         let repository = Repository::open_bare(&self.path).map_err(self.broken())?;
         for reference in repository.references().map_err(self.broken())? {
             let reference = reference.map_err(self.broken())?;
-            if let (Ok(name), Some(id)) = (reference.name(), reference.target())
-                && !name.starts_with("refs/known/")
-            {
+            if let (Ok(name), Some(id)) = (reference.name(), reference.target()) {
                 arrived.insert(name.to_owned(), id);
             }
         }
         Ok(arrived)
+    }
+
+    /// Brings the objects with these ids from `remote`, and what they reach.
+    pub(super) fn fetch(&mut self, remote: &Remote, ids: &BTreeSet<Oid>) -> Result<(), MirrorError> {
+        if !self.path.exists() {
+            Repository::init_bare(&self.path).map_err(self.broken())?;
+        }
+        self.git.fetch(remote, ids, &self.path, self.objects)?;
+        self.check_sizes(remote)?;
+        // The next upstream need not send them again.
+        let packed = self.path.join("packed-refs");
+        let before = match fs::read_to_string(&packed) {
+            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+            before => before.map_err(MirrorError::io(&packed))?,
+        };
+        // Without the header that a clone writes, git takes nothing about the lines for granted, such as their order.
+        let before = before.lines().filter(|line| !line.starts_with('#'));
+        let came =
+            ids.iter().filter(|id| self.came.insert(**id)).map(|id| format!("{id} refs/known/came/{id}"));
+        let text = lines(before.map(str::to_owned).chain(came));
+        fs::write(&packed, text).map_err(MirrorError::io(&packed))
+    }
+
+    /// A small pack may hold a huge object.
+    fn check_sizes(&self, remote: &Remote) -> Result<(), MirrorError> {
+        let (largest, most) = (self.git.largest(remote, &self.path)?, self.git.bounds.object);
+        if largest > most {
+            let stderr =
+                format!("it has an object of {largest} bytes, more than the {most} that are allowed");
+            return Err(failed("fetch", remote, &stderr));
+        }
+        Ok(())
     }
 
     /// The branch that a clone's HEAD names.

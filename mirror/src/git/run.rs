@@ -9,10 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hab_oci::shown;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::program::Git;
-use super::url::without_user;
+use super::remote::Remote;
+use super::url::without_users;
 use crate::MirrorError;
 
 /// What git is told each time, over the host's own configuration.
@@ -35,8 +37,26 @@ const SETTINGS: [&str; 15] = [
     "http.lowSpeedTime=60",
 ];
 
+/// What the environment must not tell git: where things are, and to write down what it says to whom, passwords among it.
+const UNWANTED: [&str; 11] = [
+    "GIT_SSL_NO_VERIFY",
+    "GIT_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_TRACE",
+    "GIT_TRACE_CURL",
+    "GIT_TRACE_PACKET",
+    "GIT_TRACE_REDACT",
+    "GIT_TRACE2",
+    "GIT_TRACE2_EVENT",
+    "GIT_CURL_VERBOSE",
+];
+
 /// How much larger a file may grow than a fetch may be, in bytes: the limit that says why comes first.
 const SLACK: u64 = 64 << 20;
+
+/// How much of a line is read that git or an upstream says, in bytes.
+const LINE: usize = 1000;
 
 /// What a run of git is given beside its arguments.
 #[derive(Default)]
@@ -107,9 +127,7 @@ impl Git<'_> {
             .env("LC_ALL", "C")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in
-            ["GIT_SSL_NO_VERIFY", "GIT_DIR", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"]
-        {
+        for name in UNWANTED {
             command.env_remove(name);
         }
     }
@@ -131,13 +149,13 @@ impl Git<'_> {
     pub(super) fn done(
         &self,
         action: &'static str,
-        url: &str,
+        remote: &Remote,
         command: Command,
         run: &Run<'_>,
     ) -> Result<Vec<u8>, MirrorError> {
         match self.run(command, run)? {
             Ended::Well(stdout) => Ok(stdout),
-            Ended::Badly(stderr) => Err(failed(action, url, stderr)),
+            Ended::Badly(stderr) => Err(failed(action, remote, &stderr)),
         }
     }
 
@@ -226,7 +244,7 @@ impl Git<'_> {
                 match byte {
                     b'\r' | b'\n' => {
                         let text = String::from_utf8_lossy(&line);
-                        let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+                        let text = without_users(&shown(text.trim()).at_most(LINE).to_string());
                         line.clear();
                         if let Some((done, total, bytes)) = progress(&text) {
                             let bytes = bytes.map_or_else(String::new, |bytes| format!("{bytes}, "));
@@ -239,7 +257,7 @@ impl Git<'_> {
                             }
                         }
                     }
-                    b if line.len() < 1000 => line.push(*b),
+                    b if line.len() < LINE => line.push(*b),
                     _ => {}
                 }
             }
@@ -248,14 +266,15 @@ impl Git<'_> {
     }
 }
 
-pub(super) fn failed(action: &'static str, url: &str, mut stderr: String) -> MirrorError {
+pub(super) fn failed(action: &'static str, remote: &Remote, stderr: &str) -> MirrorError {
+    let mut stderr = remote.conceal(stderr);
     if ["301", "302", "303", "307", "308"]
         .iter()
         .any(|code| stderr.ends_with(&format!("returned error: {code}")))
     {
         stderr.push_str("; redirects are not followed: if it should, name the address that it leads to");
     }
-    MirrorError::Git { action, url: without_user(url), stderr }
+    MirrorError::Git { action, url: remote.name().to_owned(), stderr }
 }
 
 /// Reads up to `limit` bytes, and whether there were more; closing the pipe then ends whoever writes into it.
@@ -292,6 +311,8 @@ fn progress(line: &str) -> Option<(u64, u64, Option<&str>)> {
     let (counts, rest) = line.split_once("% (")?.1.split_once(')')?;
     let (done, total) = counts.split_once('/')?;
     let bytes = rest.strip_prefix(", ").and_then(|rest| rest.split(" |").next()).filter(|b| b.ends_with('B'));
+    // What is here is counted here; an upstream may say anything.
+    let bytes = bytes.filter(|_| !line.starts_with("remote:"));
     Some((done.parse().ok()?, total.parse().ok()?, bytes))
 }
 
@@ -308,6 +329,7 @@ mod tests {
             ),
             ("Resolving deltas: 100% (7/7), done.", Some((7, 7, None))),
             ("Receiving objects:   0% (1/9)", Some((1, 9, None))),
+            ("remote: Counting objects:  10% (1/9), all of it is verified B", Some((1, 9, None))),
             ("fatal: no such thing", None),
         ] {
             assert_eq!(progress(line), read, "{line}");

@@ -2,27 +2,25 @@
 //! then move refs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use git2::Oid;
+use hab_oci::shown;
 
-use super::change::{Action, Answer, Here, Step, is_tag};
+use super::change::{Action, Answer, Step, is_tag};
 use super::journal::Journal;
-use super::program::{Git, RefUpdate};
+use super::packed::write_packed;
+use super::program::{Few, Git, RefUpdate};
 use super::quarantine::{self, Quarantine};
 use super::refs::RefPattern;
+use super::remote::{Remote, remotes};
 use super::url::{Allow, without_user};
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
 
-/// How many refs a sync may move before they are packed.
-const MANY: usize = 100;
-
 /// From where, and what.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Wish<'a> {
     /// Upstreams, the preferred one first. The first that answers counts; the others' tags are compared with its.
     pub urls: &'a [String],
@@ -34,6 +32,15 @@ pub struct Wish<'a> {
     pub tolerate: &'a [String],
     /// What an upstream may cost.
     pub bounds: Bounds,
+    /// A file whose first line is the password of the user whom one of the addresses names.
+    pub password_file: Option<&'a Path>,
+}
+
+impl std::fmt::Debug for Wish<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| without_user(url)).collect();
+        f.debug_struct("Wish").field("urls", &urls).field("refs", &self.refs).finish_non_exhaustive()
+    }
 }
 
 /// What a sync did.
@@ -49,10 +56,12 @@ pub struct Synced {
     pub frozen: Vec<String>,
 }
 
-/// An upstream that answered: its address, and what of it is wanted.
+/// An upstream that answered, and what of it is wanted.
 struct Told<'a> {
-    url: &'a str,
+    remote: &'a Remote,
     answer: Answer,
+    /// Whether it was asked a second time, because it could not give what it first said it has.
+    again: bool,
 }
 
 impl GitMirror {
@@ -61,6 +70,16 @@ impl GitMirror {
     pub fn sync(&self, wish: &Wish<'_>, observer: &dyn Observer) -> Result<Synced, MirrorError> {
         for url in wish.urls {
             wish.allow.check(url)?;
+        }
+        let remotes = remotes(wish.urls, wish.password_file)?;
+        for remote in remotes.iter().filter(|remote| remote.is_exposed()) {
+            observer.note(&format!(
+                "{}: a password stands in the address of {}; keep it in a file and name that as password-file in hab.toml, \
+                 [git.{}]",
+                self.project,
+                remote.name(),
+                self.project
+            ));
         }
         let _alone = self.lock(observer)?;
         let git = Git {
@@ -73,17 +92,20 @@ impl GitMirror {
         let mut journal = self.journal()?;
         let here = self.heal(&git, &journal)?;
         let mut last = None;
-        let mut told = self.ask(&git, wish, &mut last)?;
+        let mut told = self.ask(&git, wish, &remotes, &mut last)?;
         // Whoever cannot give what it says it has is asked no more, and everything is begun anew without it.
         let (quarantine, head) = loop {
             let Some(first) = told.first() else {
                 quarantine::clear(&self.quarantine())?;
                 return Err(last.unwrap_or_else(|| self.no_upstream()));
             };
-            let head = self.unborn()?.then(|| git.head(first.url)).flatten();
+            let head = self.unborn()?.then(|| git.head(first.remote)).flatten();
             match self.fetch(&git, wish, &here, &mut told) {
                 Ok(quarantine) => break (quarantine, head),
                 Err((at, e @ MirrorError::Git { .. })) => {
+                    if moved_on(&git, wish, &mut told[at]) {
+                        continue;
+                    }
                     if wish.urls.len() > 1 {
                         observer.note(&format!("{}: {e}", self.project));
                     }
@@ -124,14 +146,15 @@ impl GitMirror {
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
         let changes = journal.append(now(), &seen)?;
         let moved = self.act(git, here, &steps)?;
+        let mut waits = Few::new(git.observer, &self.project);
         for step in steps.iter().filter(|step| step.seen.kind.freezes()) {
             let (kind, name, ours) = (step.seen.kind, &step.seen.reference, step.seen.old.as_deref());
-            git.observer.note(&format!(
-                "{}: {name} is {kind} at {}: it stays at {} until `hab-build mirror accept {} {name}`",
-                self.project,
-                step.seen.upstream,
+            waits.tell(&format!(
+                "{name} is {kind} at {}: it stays at {} until `hab-build mirror accept {} {name}`",
+                shown(&step.seen.upstream),
                 ours.unwrap_or_default(),
-                self.project
+                self.project,
+                name = shown(name),
             ));
         }
         let frozen = journal.frozen().into_iter().map(str::to_owned).collect();
@@ -142,16 +165,16 @@ impl GitMirror {
     fn ask<'a>(
         &self,
         git: &Git<'_>,
-        wish: &Wish<'a>,
+        wish: &Wish<'_>,
+        remotes: &'a [Remote],
         last: &mut Option<MirrorError>,
     ) -> Result<Vec<Told<'a>>, MirrorError> {
-        let all = !wish.refs.iter().all(RefPattern::is_branch_or_tag);
         let mut told = Vec::new();
-        for url in wish.urls {
-            match git.ls_remote(url, all) {
-                Ok(mut refs) => {
-                    refs.retain(|name, _| wish.refs.iter().any(|pattern| pattern.matches(name)));
-                    told.push(Told { url, answer: Answer { upstream: without_user(url), refs } });
+        for remote in remotes {
+            match listed(git, wish, remote) {
+                Ok(refs) => {
+                    let answer = Answer { upstream: remote.name().to_owned(), refs };
+                    told.push(Told { remote, answer, again: false });
                 }
                 Err(e @ MirrorError::Git { .. }) => {
                     if wish.urls.len() > 1 {
@@ -178,55 +201,45 @@ impl GitMirror {
         let more: Vec<String> =
             wish.refs.iter().filter(|p| !p.is_branch_or_tag()).map(|p| p.clone().into()).collect();
         let mut quarantine: Option<Quarantine<'_>> = None;
-        for (at, Told { url, answer }) in told.iter_mut().enumerate() {
+        for (at, Told { remote, answer, .. }) in told.iter_mut().enumerate() {
             let differs =
                 |name: &str, id: Oid| is_tag(name) && first.get(name).or(here.get(name)) != Some(&id);
-            let mut missing = Vec::new();
+            let mut missing = BTreeMap::new();
             for (name, id) in &answer.refs {
                 if (at == 0 || differs(name, *id)) && !self.holds(*id).map_err(|e| (at, e))? {
-                    missing.push(name.clone());
+                    missing.insert(name.clone(), *id);
                 }
             }
             if at > 0 {
                 // A tag that only the others have is not taken from them.
-                missing.retain(|name| first.contains_key(name) || here.contains_key(name));
+                missing.retain(|name, _| first.contains_key(name) || here.contains_key(name));
             }
             if missing.is_empty() {
                 continue;
             }
             let known = self.known().map_err(|e| (at, e))?;
             let fresh = known.is_empty() && quarantine.is_none();
-            let place = match quarantine.take() {
+            let mut place = match quarantine.take() {
                 Some(place) => place,
                 None => {
                     Quarantine::new(git, self.quarantine(), &self.objects, &known).map_err(|e| (at, e))?
                 }
             };
-            let names: Vec<&str> = missing.iter().map(String::as_str).collect();
-            let arrived = place.fetch(url, &names, fresh.then_some(&more)).map_err(|e| (at, e))?;
-            for name in &missing {
-                // It may have gone on since it was asked.
-                match arrived.get(name) {
-                    Some(id) => answer.refs.insert(name.clone(), *id),
-                    None => answer.refs.remove(name),
-                };
+            if fresh {
+                let arrived = place.clone(remote, &more).map_err(|e| (at, e))?;
+                for name in missing.keys() {
+                    // It may have gone on since it was asked.
+                    match arrived.get(name) {
+                        Some(id) => answer.refs.insert(name.clone(), *id),
+                        None => answer.refs.remove(name),
+                    };
+                }
+            } else {
+                place.fetch(remote, &missing.into_values().collect()).map_err(|e| (at, e))?;
             }
             quarantine = Some(place);
         }
         Ok(quarantine)
-    }
-
-    fn steps(
-        &self,
-        refs: &BTreeMap<String, Oid>,
-        journal: &Journal,
-        answers: &[Answer],
-        observer: &dyn Observer,
-    ) -> Vec<Step> {
-        let contains = |one: Oid, other: Oid| {
-            !observer.cancelled() && self.repository.graph_descendant_of(one, other).unwrap_or(false)
-        };
-        Here { refs, journal, contains: &contains }.steps(answers)
     }
 
     /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a value
@@ -240,6 +253,7 @@ impl GitMirror {
         let mut names: BTreeSet<String> = here.keys().cloned().collect();
         let mut unfit = BTreeSet::new();
         let mut fits = Vec::new();
+        let mut told = Few::new(observer, &self.project);
         for step in steps {
             let name = &step.seen.reference;
             let why = match step.action {
@@ -249,7 +263,7 @@ impl GitMirror {
                 Action::Beside(_) | Action::Nothing => None,
             };
             if let Some(why) = why {
-                observer.note(&format!("{}: {name} is not mirrored: {why}", self.project));
+                told.tell(&format!("{} is not mirrored: {why}", shown(name)));
                 unfit.insert(name.clone());
             } else {
                 names.insert(name.clone());
@@ -292,11 +306,7 @@ impl GitMirror {
             write_packed(&self.path, &refs)?;
             return Ok(moved);
         }
-        git.update_refs(&self.path, &updates)?;
-        // A file for every ref makes each later look at all of them slow.
-        if moved > MANY {
-            git.here("pack-refs", &self.path, &["--all".as_ref()], None)?;
-        }
+        self.move_refs(git, &updates)?;
         Ok(moved)
     }
 
@@ -348,19 +358,26 @@ impl GitMirror {
     }
 }
 
-/// Writes all refs of a repository that has no others, at once.
-pub(super) fn write_packed(path: &Path, refs: &BTreeMap<String, Oid>) -> Result<(), MirrorError> {
-    // Not "peeled": git then looks for itself.
-    let text = refs
-        .iter()
-        .fold("# pack-refs with: sorted \n".to_owned(), |all, (n, id)| all + &format!("{id} {n}\n"));
-    let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
-    file.write_all(text.as_bytes()).map_err(MirrorError::io(path))?;
-    file.as_file().sync_all().map_err(MirrorError::io(path))?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(file.path(), mode).map_err(MirrorError::io(path))?;
-    file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
-    fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(MirrorError::io(path))
+/// Whether an upstream says other refs than before, which it then means: it is asked once more only.
+fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
+    if std::mem::replace(&mut told.again, true) {
+        return false;
+    }
+    match listed(git, wish, told.remote) {
+        Ok(refs) if refs != told.answer.refs => {
+            told.answer.refs = refs;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The refs of an upstream that are wanted.
+fn listed(git: &Git<'_>, wish: &Wish<'_>, remote: &Remote) -> Result<BTreeMap<String, Oid>, MirrorError> {
+    let all = !wish.refs.iter().all(RefPattern::is_branch_or_tag);
+    let mut refs = git.ls_remote(remote, all)?;
+    refs.retain(|name, _| wish.refs.iter().any(|pattern| pattern.matches(name)));
+    Ok(refs)
 }
 
 pub(super) fn now() -> i64 {

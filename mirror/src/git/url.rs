@@ -25,7 +25,18 @@ impl Allow {
         if url.is_empty() || url.starts_with('-') || url.chars().any(char::is_control) {
             return refused("it is not an address");
         }
-        match transport(url) {
+        let transport = transport(url);
+        let web = matches!(transport, "https" | "http");
+        // git's own processes have the address on their command lines, for everybody on this machine to read.
+        if web && url.contains(['?', '#']) {
+            return refused(
+                "it has a query, which every user of this machine could read; name the repository only",
+            );
+        }
+        if !web && has_password(url) {
+            return refused("it has a password, which only https takes; remove it");
+        }
+        match transport {
             "https" | "ssh" | "git" => Ok(()),
             "file" if self.file => Ok(()),
             "http" if self.http => Ok(()),
@@ -67,12 +78,57 @@ pub fn host(url: &str) -> Option<&str> {
     Some(&host[..end.unwrap_or(host.len())])
 }
 
-/// An address without whatever a person put before the host: a journal is for everybody to read.
+/// Whether somebody put a password before the host, in whichever form.
+pub(super) fn has_password(url: &str) -> bool {
+    let user = match url.split_once("://") {
+        Some((_, rest)) => authority(rest).rsplit_once('@').map(|(user, _)| user),
+        // `user:password@host:path`, which git would read as the host `user`; a path may hold an @, but not before a colon.
+        None if url.contains("::") || !url.contains(':') => None,
+        None => url.rsplit_once(':').and_then(|(start, _)| start.rsplit_once('@')).map(|(user, _)| user),
+    };
+    user.is_some_and(|user| user.contains(':'))
+}
+
+/// What stands before the path: user, host and port.
+fn authority(rest: &str) -> &str {
+    &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
+}
+
+/// An address without whatever a person put before the host, and without a query: a journal is for everybody to read.
 pub fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let host = rest.find('/').unwrap_or(rest.len());
-    let at = rest[..host].rfind('@').map_or(0, |at| at + 1);
-    format!("{scheme}://{}", &rest[at..])
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // What would be a password there is refused, and must not be told when it is.
+        return match url.rsplit_once('@') {
+            Some((_, rest)) if has_password(url) => rest.to_owned(),
+            _ => url.to_owned(),
+        };
+    };
+    let at = authority(rest).rfind('@').map_or(0, |at| at + 1);
+    let rest = &rest[at..];
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(end) if scheme != "file" => (&rest[..end], "?…"),
+        _ => (rest, ""),
+    };
+    format!("{scheme}://{rest}{query}")
+}
+
+/// A text by git or by whom it speaks with, with every address in it as [`without_user`] has it: git's own errors name
+/// the address that it was given, and an upstream may name any.
+pub fn without_users(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let scheme = rest[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
+        let start =
+            scheme.map_or(0, |before| before + rest[before..].chars().next().map_or(1, char::len_utf8));
+        let after = at + "://".len();
+        let end = rest[after..].find(|c: char| c.is_whitespace() || "'\"`<>".contains(c));
+        let end = end.map_or(rest.len(), |end| after + end);
+        out.push_str(&rest[..start]);
+        out.push_str(&without_user(&rest[start..end]));
+        rest = &rest[end..];
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -85,9 +141,53 @@ mod tests {
             ("https://me:secret@host.invalid/a@b.git", "https://host.invalid/a@b.git"),
             ("https://host.invalid/a.git", "https://host.invalid/a.git"),
             ("/srv/a.git", "/srv/a.git"),
+            ("https://token@host.invalid?private_token=secret", "https://host.invalid?…"),
+            ("https://host.invalid/a.git?private_token=secret#x", "https://host.invalid/a.git?…"),
+            ("https://me:p@ss@host.invalid/a", "https://host.invalid/a"),
+            ("me:secret@host.invalid:a/b.git", "host.invalid:a/b.git"),
+            ("git@host.invalid:a@b/c.git", "git@host.invalid:a@b/c.git"),
         ] {
             assert_eq!(without_user(url), kept);
         }
+    }
+
+    #[test]
+    fn a_text_is_kept_without_the_passwords_of_its_addresses() {
+        for (text, kept) in [
+            (
+                "fatal: unable to access 'https://me:secret@h.invalid/a.git/': Could not resolve host: h.invalid",
+                "fatal: unable to access 'https://h.invalid/a.git/': Could not resolve host: h.invalid",
+            ),
+            (
+                "ask http://u:secret@a.invalid, or https://b.invalid/x?token=secret now",
+                "ask http://a.invalid, or https://b.invalid/x?… now",
+            ),
+            ("“https://me:secret@h.invalid”://", "“https://h.invalid”://"),
+            ("://me:secret@h", "://h"),
+            ("no address: a@b", "no address: a@b"),
+        ] {
+            assert_eq!(without_users(text), kept);
+        }
+    }
+
+    #[test]
+    fn a_password_that_a_command_line_would_show_is_refused_and_not_told() {
+        let all = Allow { file: true, http: true };
+        for url in [
+            "ssh://me:secret@h.invalid/a",
+            "git://me:secret@h.invalid/a",
+            "me:secret@h.invalid:a",
+            "file://me:secret@h/a",
+            "https://h.invalid/a?private_token=secret",
+            "https://h.invalid/a#secret",
+        ] {
+            let said = all.check(url).unwrap_err().to_string();
+            assert!(said.contains("h.invalid") || said.contains("://h/a"), "{said}");
+            assert!(!said.contains("secret"), "{said}");
+        }
+        all.check("https://me:secret@h.invalid/a").unwrap();
+        all.check("git@h.invalid:a@b/c.git").unwrap();
+        all.check("ssh://git@h.invalid:22/a").unwrap();
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use git2::{Oid, Repository};
 
-use super::sync::write_packed;
+use super::packed::write_packed;
 use super::{ALTERNATES, GRAPH, GitMirror};
 use crate::MirrorError;
 

@@ -150,6 +150,7 @@ fn a_history_that_fsck_knows_better_than_is_taken_where_the_project_says_so() {
         allow: hab_mirror::git::Allow { file: true, http: false },
         tolerate: &["badTimezone".to_owned()],
         bounds: world.bounds,
+        password_file: None,
     };
     world.mirror().sync(&wish, &world.told).unwrap();
     assert_eq!(world.mirror().refs().unwrap()["refs/heads/odd"], commit);

@@ -59,6 +59,7 @@ impl World {
             allow: Allow { file: true, http: true },
             tolerate: &[],
             bounds: self.bounds,
+            password_file: None,
         };
         self.mirror().sync(&wish, &self.told)
     }

@@ -144,6 +144,7 @@ fn carry_in(
         allow: Allow::default(),
         tolerate: &[],
         bounds: world.bounds,
+        password_file: None,
     };
     let done = world.mirror().carry_in(Some(&bundle), &world.path("journal"), &refs, &wish, &world.told);
     done.map(drop).map_err(|e| e.to_string())

@@ -5,4 +5,5 @@ mod advertised;
 mod content;
 mod harness;
 mod healing;
+mod many;
 mod transport;

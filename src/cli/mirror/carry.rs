@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use hab_oci::{few, shown};
+
 use crate::cli::{Global, print_json, terminal};
 use crate::farm::{ImportWanted, Taken};
 
@@ -30,13 +32,12 @@ pub fn import(global: &Global, file: &Path, wanted: &ImportWanted) -> anyhow::Re
     let imported = farm.mirror_import(file, wanted)?;
     terminal.finish();
     for (project, Taken { new, refs, synced }) in &imported.projects {
-        let waits = match synced.frozen.as_slice() {
-            [] => String::new(),
-            frozen => {
-                let more = if frozen.len() > SHOWN { " and others" } else { "" };
-                let shown = frozen[..frozen.len().min(SHOWN)].join(", ");
-                format!(", {} waiting for `hab-build mirror accept`: {shown}{more}", frozen.len())
-            }
+        let waits = match synced.frozen.len() {
+            0 => String::new(),
+            n => format!(
+                ", {n} waiting for `hab-build mirror accept`: {}",
+                few(synced.frozen.iter().map(shown), 20, ", ")
+            ),
         };
         let what = match (new, synced.changes) {
             (true, _) => format!("new here, with {refs} refs"),

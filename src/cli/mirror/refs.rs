@@ -1,6 +1,8 @@
 //! Projects and their refs: what there is, what moved, and what a person decides.
 
+use hab_mirror::git::without_user;
 use hab_mirror::projects::{Interval, Project};
+use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal, usage};
 use crate::farm::{Farm, MirrorRow};
@@ -39,7 +41,7 @@ pub fn log(global: &Global, farm: &Farm, project: &str) -> anyhow::Result<()> {
     for e in &entries {
         let short = |id: &Option<String>| id.as_deref().and_then(|id| id.get(..12)).unwrap_or("-").to_owned();
         let (old, new, kind) = (short(&e.old), short(&e.new), e.kind);
-        let (at, name, from) = (stamp(e.at), &e.reference, &e.upstream);
+        let (at, name, from) = (stamp(e.at), shown(&e.reference), shown(&e.upstream));
         terminal::say(&format!("{at} {kind:<12} {old:<12} {new:<12} {name} {from}"));
     }
     if global.json { print_json(&entries) } else { Ok(()) }
@@ -53,7 +55,7 @@ pub fn accept(
     value: Option<&str>,
 ) -> anyhow::Result<()> {
     let accepted = farm.accept_ref(project, reference, value)?;
-    let (name, old, new) = (&accepted.reference, &accepted.old, &accepted.new);
+    let (name, old, new) = (shown(&accepted.reference), &accepted.old, &accepted.new);
     terminal::say(&if old == new {
         format!("{name} of {project} stays at {new}")
     } else {
@@ -118,12 +120,14 @@ pub fn add(global: &Global, farm: &Farm, args: &AddArgs) -> anyhow::Result<()> {
         path.display(),
         args.name
     ));
+    // The file has its addresses as they were given; nobody else needs the passwords in them.
+    project.urls = project.urls.iter().map(|url| without_user(url)).collect();
     if global.json { print_json(&project) } else { Ok(()) }
 }
 
 fn line(row: &MirrorRow) -> String {
     if !row.mirrored {
-        return format!("{:<28} not mirrored; {}", row.project, row.urls.join(" "));
+        return format!("{:<28} not mirrored; {}", row.project, few(row.urls.iter().map(shown), 20, " "));
     }
     let last =
         row.state.succeeded.map_or_else(|| "never synced".to_owned(), |at| format!("synced {}", stamp(at)));
@@ -134,7 +138,7 @@ fn line(row: &MirrorRow) -> String {
     };
     let frozen = match row.frozen.as_slice() {
         [] => String::new(),
-        names => format!(", waiting: {}", names.join(" ")),
+        names => format!(", waiting: {}", few(names.iter().map(shown), 20, " ")),
     };
     let (mib, refs) = (row.size >> 20, row.refs);
     format!("{:<28} {mib:>6} MiB {refs:>6} refs, {last}{lag}{failed}{frozen}", row.project)

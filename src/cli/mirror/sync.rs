@@ -2,6 +2,8 @@
 
 use hab_mirror::projects::Project;
 
+use hab_oci::{few, shown};
+
 use crate::cli::{Global, Said, print_json, terminal};
 use crate::farm::{ExitStatus, Farm, FarmError};
 
@@ -71,7 +73,10 @@ pub fn sync(global: &Global, names: &[String], all: bool) -> anyhow::Result<()> 
         farm.sync_archives(project)?;
         let waits = match synced.frozen.len() {
             0 => String::new(),
-            n => format!(", {n} waiting for `hab-build mirror accept`: {}", synced.frozen.join(", ")),
+            n => format!(
+                ", {n} waiting for `hab-build mirror accept`: {}",
+                few(synced.frozen.iter().map(shown), 20, ", ")
+            ),
         };
         let (moved, from) = (synced.moved, &synced.upstream);
         terminal::say(&format!("{}: {moved} refs moved, from {from}{waits}", project.name));

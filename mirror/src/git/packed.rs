@@ -1,0 +1,121 @@
+//! Moving many refs at once. git writes a file for each, under a lock for each; all of them can be one file, written once.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use git2::Oid;
+
+use super::GitMirror;
+use super::program::{Git, RefUpdate, lines};
+use crate::MirrorError;
+
+/// How many refs are moved one by one.
+const MANY: usize = 100;
+/// git's name for what it is about to rename to `packed-refs`; whoever made it may (git-pack-refs(1)).
+const LOCK: &str = "packed-refs.lock";
+
+impl GitMirror {
+    /// Moves refs, all of them or none; of two instructions for one ref the last counts. Whoever calls this holds the
+    /// project's lock.
+    pub(super) fn move_refs(&self, git: &Git<'_>, updates: &[RefUpdate]) -> Result<(), MirrorError> {
+        if updates.len() > MANY && self.rewrite(git, updates)? {
+            return Ok(());
+        }
+        git.update_refs(&self.path, updates)
+    }
+
+    /// Writes all refs as one file in which these have moved. `false`, and nothing is done, where that cannot be: git then
+    /// says why, or does it in its own way.
+    fn rewrite(&self, git: &Git<'_>, updates: &[RefUpdate]) -> Result<bool, MirrorError> {
+        if has_file_below(&self.path.join("refs"))? {
+            git.here("pack-refs", &self.path, &["--all".as_ref()], None)?;
+        }
+        // A ref that has a file of its own is what the file says.
+        if has_file_below(&self.path.join("refs"))? {
+            return Ok(false);
+        }
+        let path = self.path.join(LOCK);
+        let Ok(mut file) = OpenOptions::new().write(true).create_new(true).open(&path) else {
+            return Ok(false);
+        };
+        // From here on the lock is ours to remove.
+        let written = self.moved(updates).and_then(|refs| match refs {
+            None => Ok(false),
+            Some(refs) => {
+                let text = text(&refs);
+                file.write_all(text.as_bytes())
+                    .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
+                    .and_then(|()| file.sync_all())
+                    .and_then(|()| fs::rename(&path, self.path.join("packed-refs")))
+                    .map_err(MirrorError::io(&path))?;
+                Ok(true)
+            }
+        });
+        if !matches!(written, Ok(true)) {
+            let _ = fs::remove_file(&path);
+        }
+        if written? {
+            File::open(&self.path)
+                .and_then(|folder| folder.sync_all())
+                .map_err(MirrorError::io(&self.path))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// All refs as they are after these updates; nothing where one of them cannot be.
+    fn moved(&self, updates: &[RefUpdate]) -> Result<Option<BTreeMap<String, Oid>>, MirrorError> {
+        let mut refs = self.targets("refs/")?;
+        let updates: BTreeMap<&str, &RefUpdate> = updates.iter().map(|u| (u.name.as_str(), u)).collect();
+        for RefUpdate { name, old, .. } in updates.values() {
+            let now = refs.get(name).copied().unwrap_or(Oid::ZERO_SHA1);
+            if old.is_some_and(|old| old != now) {
+                return Ok(None);
+            }
+        }
+        for RefUpdate { name, new, .. } in updates.values() {
+            if !self.holds(*new)? {
+                return Ok(None);
+            }
+            refs.insert(name.clone(), *new);
+        }
+        // A ref cannot be a folder of others.
+        let folder = |(name, _): (&str, &&RefUpdate)| {
+            let below = format!("{name}/");
+            let above = name.match_indices('/').any(|(at, _)| refs.contains_key(&name[..at]));
+            above || refs.range(below.clone()..).next().is_some_and(|(next, _)| next.starts_with(&below))
+        };
+        let fits = !updates.iter().any(|(name, update)| folder((name, update)));
+        Ok(fits.then_some(refs))
+    }
+}
+
+/// Writes all refs of a repository that has no others, at once.
+pub(super) fn write_packed(path: &Path, refs: &BTreeMap<String, Oid>) -> Result<(), MirrorError> {
+    let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
+    file.write_all(text(refs).as_bytes()).map_err(MirrorError::io(path))?;
+    file.as_file().sync_all().map_err(MirrorError::io(path))?;
+    fs::set_permissions(file.path(), Permissions::from_mode(0o644)).map_err(MirrorError::io(path))?;
+    file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(MirrorError::io(path))
+}
+
+/// Not "peeled": git then looks for itself.
+fn text(refs: &BTreeMap<String, Oid>) -> String {
+    let header = "# pack-refs with: sorted ".to_owned();
+    lines(std::iter::once(header).chain(refs.iter().map(|(name, id)| format!("{id} {name}"))))
+}
+
+fn has_file_below(folder: &Path) -> Result<bool, MirrorError> {
+    for entry in fs::read_dir(folder).map_err(MirrorError::io(folder))? {
+        let entry = entry.map_err(MirrorError::io(folder))?;
+        let is_folder = entry.file_type().map_err(MirrorError::io(entry.path()))?.is_dir();
+        if !is_folder || has_file_below(&entry.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
