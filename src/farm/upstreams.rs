@@ -52,7 +52,12 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Re
         username: table.username.clone(),
         password: password.and_then(|text| text.lines().next().map(str::to_owned)),
         proxy: table.proxy.clone(),
-        ca: table.ca.as_deref().map(|path| text(path, Readers::Everybody)).transpose()?.map(String::into_bytes),
+        ca: table
+            .ca
+            .as_deref()
+            .map(|path| text(path, Readers::Everybody))
+            .transpose()?
+            .map(String::into_bytes),
         token_service: table.token_service.clone(),
         inner: table.inner.clone(),
         pins: Some(pins.to_owned()),

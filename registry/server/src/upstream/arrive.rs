@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use hab_oci::{Digest, RepositoryName};
-use hab_store::Store;
 use hab_outbound::StatusCode;
 use hab_outbound::header::CONTENT_RANGE;
+use hab_store::Store;
 
 use super::download::{Download, Errand};
 use super::failure::Failure;

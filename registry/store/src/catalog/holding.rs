@@ -59,11 +59,13 @@ impl Catalog {
 
 /// Notes that an upstream sent a blob that there is a row of.
 pub(super) async fn received(connection: &mut Connection, digest: &Digest, upstream: &str) -> Result<()> {
-    query("INSERT INTO received (digest, upstream) VALUES ($1, $2) ON CONFLICT (digest, upstream) DO NOTHING")
-        .bind(digest.to_string())
-        .bind(upstream)
-        .execute(connection)
-        .await
-        .map_err(Error::database("note who sent a blob"))?;
+    query(
+        "INSERT INTO received (digest, upstream) VALUES ($1, $2) ON CONFLICT (digest, upstream) DO NOTHING",
+    )
+    .bind(digest.to_string())
+    .bind(upstream)
+    .execute(connection)
+    .await
+    .map_err(Error::database("note who sent a blob"))?;
     Ok(())
 }
