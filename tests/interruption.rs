@@ -9,27 +9,31 @@ use std::time::{Duration, Instant};
 
 use harness::{GOOD, Outcome, World};
 
-/// A word that no other process of this machine has on its command line.
-const MARK: &str = "86399.25";
+/// How long the build sleeps: a word that no other process of this machine has on its command line. Each test has its
+/// own folder, whose name is a part of it; of a sandbox's mounts nothing can be read that would name the folder.
+fn mark(world: &World) -> String {
+    let name = world.folder.path().display().to_string();
+    let digits: Vec<_> = name.bytes().rev().take(6).map(|byte| byte.to_string()).collect();
+    format!("86399.{}", digits.concat())
+}
 
 /// Starts a build that sleeps, and waits until it does.
 fn sleeping(world: &World) -> Child {
-    world.recipe("hello", &format!("{GOOD}sleep {MARK}\n"));
+    world.recipe("hello", &format!("{GOOD}sleep {}\n", mark(world)));
     let child = world.start("data", &["hello", "--platform", "linux/amd64"]);
     wait_until("the build sleeps", || sleepers(world) > 0);
     child
 }
 
-/// Processes of this world's build: each test has its own folder, and its name is on the mount's path.
+/// Processes of this world's build.
 fn sleepers(world: &World) -> usize {
-    let folder = world.path("data").display().to_string();
+    let mark = mark(world);
     fs::read_dir("/proc")
         .unwrap()
         .flatten()
         .filter(|p| {
-            let read = |name: &str| fs::read(p.path().join(name)).unwrap_or_default();
-            let contains = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|w| w == word.as_bytes());
-            contains(&read("cmdline"), MARK) && contains(&read("mountinfo"), &folder[folder.len() - 12..])
+            let words = fs::read(p.path().join("cmdline")).unwrap_or_default();
+            words.windows(mark.len()).any(|w| w == mark.as_bytes())
         })
         .count()
 }
