@@ -146,7 +146,7 @@ fn a_folder_that_somebody_put_in_the_place_of_a_toolchain_is_not_used() {
 }
 
 #[test]
-fn a_data_folder_of_a_user_works_for_root_too_and_the_other_way_round_it_is_said_what_to_do() {
+fn a_data_folder_of_a_user_works_for_root_too() {
     if !is_root() {
         println!("skipped: only root can become another user");
         return;

@@ -11,7 +11,10 @@ use crate::BuildError;
 /// user's number at its end. So a data folder that one user made works for another, and neither builds from what the
 /// other could have written.
 pub(crate) fn private(path: &Path) -> Result<PathBuf, BuildError> {
-    let me = rustix::process::geteuid().as_raw();
+    private_to(path, rustix::process::geteuid().as_raw())
+}
+
+fn private_to(path: &Path, me: u32) -> Result<PathBuf, BuildError> {
     if let Some(path) = claim(path, me)? {
         return Ok(path);
     }
@@ -79,5 +82,18 @@ mod tests {
         let own = private(&path).expect("beside it");
         assert_eq!(own, folder.path().join(format!("roots.{}", rustix::process::geteuid().as_raw())));
         assert_eq!((mode(&own), mode(&elsewhere)), (0o700, 0o755));
+    }
+
+    #[test]
+    fn where_neither_folder_is_ours_the_error_names_the_folder_its_owner_and_the_remedy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("roots");
+        let (owner, another) = (rustix::process::geteuid().as_raw(), 4_000_000_000);
+        private(&path).expect("ours");
+        let error = private_to(&path, another).expect_err("not the other's").to_string();
+        let own = folder.path().join("roots.4000000000");
+        for word in [own.to_str().unwrap_or_default(), &format!("uid {owner}"), "--data"] {
+            assert!(error.contains(word), "no {word:?} in: {error}");
+        }
     }
 }

@@ -52,7 +52,7 @@
 //! | time since boot; CPU time since then of a process (`/proc/<pid>/stat`) | moved by [`Spec::uptime_shift`] | `namespaces.rs` |
 //! | host name, domain name, user, group, umask, variables, descriptors | fixed, or the spec's | `privileges.rs`, `init.rs` |
 //! | resource limits | fixed, where the caller's own are not lower | `privileges.rs` |
-//! | numbers of namespaces, mounts and filesystems in memory (`/proc/<pid>/ns`, `st_dev`) | visible; mostly others when [`Machine::other`] is set | `namespaces.rs`, `Decoy` |
+//! | numbers of namespaces, mounts and filesystems in memory (`/proc/<pid>/ns`, `st_dev`) | visible: the kernel takes the lowest that is free. With [`Machine::other`] others are taken first, so that they differ unless something else on the host frees one | `namespaces.rs`, `Decoy` |
 //! | files of the root: content, owner, mode, time of modification | the root's | the caller's manifest |
 //! | files of the root: inode number, times of change and of creation | visible: they come from the disk below the overlay. Whoever runs twice gives two copies of the root | the caller |
 //! | device nodes: times, inode numbers | fixed where root calls; for a normal user the host's own nodes, since a user namespace makes none | `devices.rs` |
