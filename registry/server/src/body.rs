@@ -4,16 +4,20 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use hab_store::{BlobWriter, Upload};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::early::BodyError;
 use crate::error::Error;
 
 /// Large enough that a thread's wake-up does not show, small enough for many clients at once.
 const BATCH: u64 = 256 * 1024;
+
+/// Pieces smaller than this are put together before they are written.
+const CRUMB: usize = 4 << 10;
 
 /// Where received bytes go, hashed on the way.
 pub(crate) trait Sink: Send + 'static {
@@ -83,12 +87,24 @@ async fn collect(
     limit: u64,
 ) -> Result<Vec<Bytes>, Error> {
     let mut batch = Vec::new();
+    let mut crumbs = BytesMut::new();
     let mut length = 0;
     while length < BATCH {
         let Some(bytes) = next(stream, idle).await? else { break };
         length += bytes.len() as u64;
         *room = room.checked_sub(bytes.len() as u64).ok_or(Error::BlobTooLarge { limit })?;
+        // Each piece is a write of its own, and a client may send chunks of one byte.
+        if bytes.len() < CRUMB {
+            crumbs.extend_from_slice(&bytes);
+            continue;
+        }
+        if !crumbs.is_empty() {
+            batch.push(crumbs.split().freeze());
+        }
         batch.push(bytes);
+    }
+    if !crumbs.is_empty() {
+        batch.push(crumbs.freeze());
     }
     Ok(batch)
 }
@@ -113,6 +129,7 @@ async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Byte
             Err(_) => return Err(Error::Stalled),
             Ok(Some(Ok(bytes))) if bytes.is_empty() => {}
             Ok(Some(Ok(bytes))) => return Ok(Some(bytes)),
+            Ok(Some(Err(error))) if BodyError::is_slow(&error) => return Err(Error::Stalled),
             Ok(Some(Err(error))) => return Err(Error::BodyBroken(error)),
             Ok(None) => return Ok(None),
         }

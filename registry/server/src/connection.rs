@@ -1,16 +1,13 @@
 //! One connection, from its first byte to its last.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue};
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::Watcher;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -20,8 +17,10 @@ use tokio::time::timeout;
 use crate::Limits;
 use crate::access::Peer;
 use crate::error::chain;
-use crate::stall::StallGuard;
+use crate::introduced::Introduced;
+use crate::slot::{Phase, Slot};
 use crate::tls::Tls;
+use crate::wire::Wire;
 
 /// The most that is held of a connection's request, and of its answer beside what is being sent.
 const BUFFER: usize = 256 << 10;
@@ -32,36 +31,70 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a request's head; the largest token of ours fits twice.
 const HEAD: usize = 96 * 1024;
 
-/// Answers a client until it goes or is cut off.
+/// What a client is told that has too many connections, where it speaks http.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+    Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nthis client has too many connections open here\n";
+
+/// What every connection of a listener shares.
+pub(crate) struct Shared {
+    pub(crate) service: TowerToHyperService<Router>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) limits: Limits,
+}
+
+/// Answers a client until it goes or its slot is taken from it.
 pub(crate) async fn run(
     stream: TcpStream,
-    address: IpAddr,
-    service: TowerToHyperService<Router>,
-    tls: Option<&Tls>,
-    limits: &Limits,
+    from: SocketAddr,
+    shared: &Shared,
+    slot: Arc<Slot>,
+    watcher: Watcher,
+) {
+    let answering = answer(stream, from, shared, slot.clone(), watcher);
+    tokio::select! {
+        () = answering => {}
+        () = slot.ended() => {}
+    }
+}
+
+async fn answer(
+    stream: TcpStream,
+    from: SocketAddr,
+    shared: &Shared,
+    slot: Arc<Slot>,
     watcher: Watcher,
 ) {
     // Small answers must not wait for an acknowledgement; that this cannot be set harms nothing else.
     let _ = stream.set_nodelay(true);
-    let mut peer = Peer { address, secure: tls.is_some(), certificate: None };
-    let Some(tls) = tls else {
-        let stream = StallGuard::new(stream, limits.idle);
-        return talk(stream, peer, service, limits, watcher).await;
+    let address = from.ip();
+    let mut peer = Peer { address, secure: shared.tls.is_some(), certificate: None };
+    let Some(tls) = &shared.tls else {
+        let stream = Wire::new(stream, slot.clone());
+        return talk(stream, from, peer, shared, slot, watcher).await;
     };
     let shaken = async {
         if speaks_http(&stream).await? {
             return tell_plain(stream).await.map(|()| None);
         }
-        tls.accept(StallGuard::new(stream, limits.idle)).await.map(Some)
+        tls.accept(Wire::new(stream, slot.clone())).await.map(Some)
     };
-    match timeout(limits.head, shaken).await {
-        Ok(Ok(Some(stream))) => {
+    // That it takes too long is for the slots to see.
+    match shaken.await {
+        Ok(Some(stream)) => {
             peer.certificate = Tls::account(&stream);
-            talk(stream, peer, service, limits, watcher).await;
+            slot.enter(Phase::Head);
+            talk(stream, from, peer, shared, slot, watcher).await;
         }
-        Ok(Ok(None)) => {}
-        Ok(Err(error)) => tracing::debug!(%address, error = chain(&error), "no handshake"),
-        Err(_) => tracing::debug!(%address, "no handshake in time"),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%address, error = chain(&error), "no handshake"),
+    }
+}
+
+/// Sends a client away that has too many connections. Nothing is waited for: it may be one of very many.
+pub(crate) fn refuse(stream: &TcpStream, tls: bool) {
+    if !tls {
+        // The buffer of a new socket has room for it.
+        let _ = stream.try_write(TOO_MANY);
     }
 }
 
@@ -86,44 +119,19 @@ async fn tell_plain(mut stream: TcpStream) -> io::Result<()> {
 
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    from: SocketAddr,
     peer: Peer,
-    service: TowerToHyperService<Router>,
-    limits: &Limits,
+    shared: &Shared,
+    slot: Arc<Slot>,
     watcher: Watcher,
 ) {
-    let service = Introduced { service, peer: Arc::new(peer) };
+    let service = Introduced::new(shared.service.clone(), from, peer, slot, shared.limits.clone());
+    // How long a head may take is for the slots to see: a timer for every request would cost more.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
         .max_header_size(HEAD)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(error = chain(&error), "a connection broke");
-    }
-}
-
-/// Requests that know whose connection they came by.
-struct Introduced {
-    service: TowerToHyperService<Router>,
-    peer: Arc<Peer>,
-}
-
-type Request = hyper::Request<Incoming>;
-
-impl Service<Request> for Introduced {
-    type Response = <TowerToHyperService<Router> as Service<Request>>::Response;
-    type Error = <TowerToHyperService<Router> as Service<Request>>::Error;
-    type Future = <TowerToHyperService<Router> as Service<Request>>::Future;
-
-    fn call(&self, mut request: Request) -> Self::Future {
-        if self.peer.secure {
-            // What is served beside the registry asks this header which scheme its own address has.
-            let (name, value) =
-                (HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
-            request.headers_mut().insert(name, value);
-        }
-        request.extensions_mut().insert(self.peer.clone());
-        self.service.call(request)
     }
 }
