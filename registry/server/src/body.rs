@@ -7,9 +7,12 @@ use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use hab_store::{BlobWriter, Upload};
+use hab_turns::{Client, Turn};
+use http_body::Body as _;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::Registry;
 use crate::early::BodyError;
 use crate::error::Error;
 
@@ -54,8 +57,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ///
 /// When this fails, whatever the sink got so far is in it; nothing is writing to it any more.
 pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Duration) -> Result<S, Error> {
-    let mut stream = body.into_data_stream();
     let mut room = limit.saturating_sub(sink.size());
+    if body.size_hint().lower() > room {
+        return Err(Error::BlobTooLarge { limit });
+    }
+    let mut stream = body.into_data_stream();
     let mut at = At::Hand(sink);
     loop {
         let batch = collect(&mut stream, idle, &mut room, limit).await;
@@ -120,6 +126,39 @@ pub(crate) async fn read(body: Body, limit: usize, idle: Duration) -> Result<Vec
         whole.extend_from_slice(&bytes);
     }
     Ok(whole)
+}
+
+/// Bytes of a body that needs no turn.
+pub(crate) const SMALL: usize = 128 << 10;
+/// How long a large body waits for its turn, and when its client is told to come again.
+const TURN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// A whole body that is kept in memory. A large one is read when the client has a turn to: so many of them take a bounded
+/// room, and none of the turns of others.
+pub(crate) async fn read_in_turn(
+    body: Body,
+    limit: usize,
+    registry: &Registry,
+    client: Client,
+) -> Result<(Vec<u8>, Option<Turn>), Error> {
+    // Who says that it is too large need not send it.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Error::ManifestTooLarge { limit });
+    }
+    let mut stream = body.into_data_stream();
+    let (mut whole, mut turn) = (Vec::new(), None);
+    while let Some(bytes) = next(&mut stream, registry.limits.idle).await? {
+        if whole.len() + bytes.len() > limit {
+            return Err(Error::ManifestTooLarge { limit });
+        }
+        whole.extend_from_slice(&bytes);
+        if whole.len() > SMALL && turn.is_none() {
+            let given = timeout(TURN, registry.large.take(client)).await;
+            turn = Some(given.map_err(|_| Error::TooMany { wait: AGAIN })?);
+        }
+    }
+    Ok((whole, turn))
 }
 
 /// The next bytes, none of which are empty; a body that ends before the length that its head said is an error.

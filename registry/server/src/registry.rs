@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 use hab_store::{Gaps, Pulls, Store};
+use hab_turns::Turns;
 
 use crate::access::{AccessError, Guard, Limiter, Rate};
 use crate::error::Error;
@@ -77,6 +78,10 @@ impl Default for Limits {
     }
 }
 
+/// Large manifests at a time, and those of one client; each takes some ten times its size in memory for a moment.
+const LARGE: usize = 8;
+const LARGE_EACH: usize = 2;
+
 /// Files that the store and the mirror may have open beside those of the connections.
 const OTHER_FILES: u64 = 128;
 
@@ -131,6 +136,8 @@ pub struct Registry {
     pub(crate) metrics: Metrics,
     pub(crate) log: Option<AccessLog>,
     pub(crate) readiness: Arc<Readiness>,
+    /// Large manifests that are read into memory and published.
+    pub(crate) large: Turns,
 }
 
 impl Registry {
@@ -150,6 +157,7 @@ impl Registry {
             metrics: Metrics::new(),
             log: None,
             readiness: Arc::default(),
+            large: Turns::new(LARGE, LARGE_EACH),
         }
     }
 

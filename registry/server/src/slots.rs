@@ -21,8 +21,12 @@ const SLOW: u64 = 32 << 10;
 /// …for at least so long.
 const SLOW_FOR: Duration = Duration::from_secs(10);
 
+/// For so long a new connection, whose head may be on its way, is not ended for the sake of another one.
+const YOUNG: Duration = Duration::from_millis(100);
+
 pub(crate) struct Slots {
     start: Instant,
+    young: Duration,
     limits: Limits,
     /// Guards the list; held for a walk over it when there is no room, and otherwise for a map operation.
     open: Mutex<Open>,
@@ -67,23 +71,28 @@ pub(crate) struct Ticket {
 
 impl Slots {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), limits, open: Mutex::default(), freed: Notify::new() })
+        Arc::new(Self::with(limits, YOUNG))
+    }
+
+    fn with(limits: Limits, young: Duration) -> Self {
+        Self { start: Instant::now(), young, limits, open: Mutex::default(), freed: Notify::new() }
     }
 
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Admission {
         let client = Client::of(address);
         let now = self.now();
+        let old = now.saturating_sub(millis(self.young));
         let mut open = self.open();
         let has = open.count.get(&client).copied().unwrap_or(0);
         let full = open.all.len() >= self.limits.connections;
         let goes = if has >= self.limits.connections_of(address) {
-            match open.longest_waiting(|entry| entry.client == client) {
+            match open.longest_waiting(old, |entry| entry.client == client) {
                 None if full => return Admission::Full,
                 None => return Admission::TooMany,
                 found => found,
             }
         } else if full {
-            match open.longest_waiting(|_| true).or_else(|| open.slowest(now)) {
+            match open.longest_waiting(old, |_| true).or_else(|| open.slowest(now)) {
                 None => return Admission::Full,
                 found => found,
             }
@@ -103,8 +112,9 @@ impl Slots {
 
     /// Ends a connection that waits, of the client that has most; `false` if none does. For when the system has no room.
     pub(crate) fn make_room(&self) -> bool {
+        let old = self.now();
         let mut open = self.open();
-        let longest = open.longest_waiting(|_| true);
+        let longest = open.longest_waiting(old, |_| true);
         longest.inspect(|id| open.end(*id)).is_some()
     }
 
@@ -152,9 +162,13 @@ impl Slots {
 
 impl Open {
     /// Of the clients that have a connection which waits, the one with most connections; of its connections that wait, the
-    /// one that does so for longest.
-    fn longest_waiting(&self, among: impl Fn(&Entry) -> bool) -> Option<u64> {
-        let waits = |(_, entry): &(&u64, &Entry)| entry.slot.phase() != Phase::Busy && among(entry);
+    /// one that does so for longest. Heads that began after `old` are given time to end.
+    fn longest_waiting(&self, old: u64, among: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let waits = |(_, entry): &(&u64, &Entry)| match entry.slot.phase() {
+            Phase::Busy => false,
+            Phase::Head => entry.slot.since() <= old && among(entry),
+            Phase::Idle | Phase::Linger => among(entry),
+        };
         let order = |(id, entry): &(&u64, &Entry)| {
             let others = self.count.get(&entry.client).copied().unwrap_or(0);
             (usize::MAX - others, entry.slot.since(), **id)
@@ -233,7 +247,8 @@ mod tests {
     use super::*;
 
     fn slots(connections: usize, each: usize) -> Arc<Slots> {
-        Slots::new(Limits { connections, connections_each: each, trusted: Vec::new(), ..Limits::default() })
+        let limits = Limits { connections, connections_each: each, ..Limits::default() };
+        Arc::new(Slots::with(limits, Duration::ZERO))
     }
 
     fn address(n: usize) -> IpAddr {
@@ -284,6 +299,17 @@ mod tests {
             ticket.slot.enter(Phase::Busy);
         }
         assert!(matches!(slots.admit(address(5)), Admission::Full), "who is being answered stays");
+    }
+
+    #[test]
+    fn a_head_that_has_only_begun_is_given_time_to_end() {
+        let limits = Limits { connections: 4, ..Limits::default() };
+        let slots = Arc::new(Slots::with(limits, Duration::from_secs(3600)));
+        let held: Vec<_> = (0..4).map(|n| admit(&slots, n)).collect();
+        assert!(matches!(slots.admit(address(9)), Admission::Full));
+        held[2].slot.enter(Phase::Idle);
+        admit(&slots, 9);
+        assert!(!is_open(&slots, &held[2]));
     }
 
     #[test]

@@ -109,10 +109,11 @@ impl Store {
         if let Some(other) = std::iter::once(&root).chain(more.iter().map(|(_, at)| at)).find(stranger) {
             return Err(Error::NoRoot(other.clone()));
         }
-        let readings = manifests.iter().map(read).collect::<Result<Vec<_>>>()?;
         let files = self.blobs.clone();
         let holder = repository.clone();
         let work = move || {
+            // Here, because reading a manifest of megabytes takes a while.
+            let readings = manifests.iter().map(read).collect::<Result<Vec<_>>>()?;
             let named = blobs.iter().map(|b| &b.digest).chain(manifests.iter().map(|m| &m.digest));
             let pin = files.pin(named)?;
             let blobs =

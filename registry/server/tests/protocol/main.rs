@@ -8,6 +8,7 @@ mod access;
 mod connections;
 mod hostile;
 mod limits;
+mod load;
 mod manifests;
 mod observe;
 mod pull;

@@ -6,6 +6,7 @@ mod catalog;
 mod collect;
 mod harness;
 mod kills;
+mod large;
 mod model;
 mod processes;
 mod publish;
