@@ -47,9 +47,12 @@ mod tests {
     #[test]
     fn an_operator_says_how_many_connections_there_are_and_who_is_trusted_with_more() {
         assert_eq!(limits(""), Ok(Limits::default()));
-        let said = limits("[registry.connections]\nall = 4000\neach = 50\ntrusted = [\"10.42.0.0/16\"]").unwrap();
+        let said =
+            limits("[registry.connections]\nall = 4000\neach = 50\ntrusted = [\"10.42.0.0/16\"]").unwrap();
         assert_eq!((said.connections, said.connections_each, said.trusted.len()), (4000, 50, 1));
-        for (bad, word) in [("all = 3", "at least 4"), ("each = 0", "at least 1"), ("trusted = [\"x\"]", "not a network")] {
+        for (bad, word) in
+            [("all = 3", "at least 4"), ("each = 0", "at least 1"), ("trusted = [\"x\"]", "not a network")]
+        {
             let error = limits(&format!("[registry.connections]\n{bad}")).unwrap_err();
             assert!(error.contains(word), "{error}");
         }

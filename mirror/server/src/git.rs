@@ -5,8 +5,8 @@
 //! are given to clients fairly, and none has all of them.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Stdio;
 
@@ -68,7 +68,7 @@ pub(crate) async fn get(
         "info/refs" => {
             let client = client(request.extensions());
             advertise(&mirror, &repository, request.uri(), request.headers(), client).await
-        },
+        }
         "clone.bundle" => Ok(ServeFile::new(repository.join(rest)).oneshot(request).await.into_response()),
         // The files that the dumb protocol would ask for.
         "HEAD" => Err(Error::NotSmart),

@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use hab_turns::{Client, Turns};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::sleep;
 
@@ -93,9 +93,10 @@ pub(crate) fn answer(git: Running, way: Way) -> impl Stream<Item = io::Result<By
     });
     let pump = tokio::spawn(pump(git, sender, spool.clone(), way));
     let reader = Reader { receiver, spool, pump: pump.abort_handle() };
-    stream::try_unfold(reader, |mut reader| async move {
-        Ok(reader.next().await?.map(|bytes| (bytes, reader)))
-    })
+    stream::try_unfold(
+        reader,
+        |mut reader| async move { Ok(reader.next().await?.map(|bytes| (bytes, reader))) },
+    )
 }
 
 /// What the client did not take in time.
@@ -180,14 +181,16 @@ async fn pump(mut git: Running, sender: Sender<Bytes>, spool: Arc<Spool>, way: W
 
 async fn feed(git: &mut Running, sender: Sender<Bytes>, spool: &Spool, way: &Way) -> io::Result<()> {
     while let Some(bytes) = git.next().await? {
-        let slow = async { tokio::select! { () = way.turns.wanted() => {}, () = sleep(PATIENCE) => {} } };
+        let slow = async {
+            tokio::select! { () = way.turns.wanted() => {}, () = sleep(PATIENCE) => {} }
+        };
         let room = tokio::select! {
             biased;
-            room = sender.reserve() => Some(room),
+            room = sender.clone().reserve_owned() => Some(room),
             () = slow => None,
         };
         match room {
-            Some(Ok(room)) => room.send(bytes),
+            Some(Ok(room)) => drop(room.send(bytes)),
             // The client went.
             Some(Err(_)) => return Ok(()),
             None => {

@@ -57,13 +57,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn answer(
-    stream: TcpStream,
-    from: SocketAddr,
-    shared: &Shared,
-    slot: Arc<Slot>,
-    watcher: Watcher,
-) {
+async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<Slot>, watcher: Watcher) {
     // Small answers must not wait for an acknowledgement; that this cannot be set harms nothing else.
     let _ = stream.set_nodelay(true);
     let address = from.ip();

@@ -52,6 +52,7 @@ pub(crate) struct Lent {
     body: Option<Incoming>,
     owner: Arc<Mutex<Option<Incoming>>>,
     slot: Arc<Slot>,
+    request: u64,
     pace: Pace,
     ended: bool,
 }
@@ -61,17 +62,23 @@ pub(crate) struct Owner {
     /// The body, after it was given back; guards a move in or out.
     back: Arc<Mutex<Option<Incoming>>>,
     slot: Arc<Slot>,
+    request: u64,
     /// The client sends the body only when it is asked to.
     expects: bool,
 }
 
 impl Lent {
     /// `expects`: the client sends the body only when it is asked to.
-    pub(crate) fn of(body: Incoming, slot: Arc<Slot>, limits: &Limits, expects: bool) -> (Self, Owner) {
+    pub(crate) fn of(
+        body: Incoming,
+        (slot, request): (Arc<Slot>, u64),
+        limits: &Limits,
+        expects: bool,
+    ) -> (Self, Owner) {
         let owner = Arc::<Mutex<Option<Incoming>>>::default();
         let pace = Pace::new(limits.idle, limits.pace);
-        let back = Owner { back: owner.clone(), slot: slot.clone(), expects };
-        (Self { body: Some(body), owner, slot, pace, ended: false }, back)
+        let back = Owner { back: owner.clone(), slot: slot.clone(), request, expects };
+        (Self { body: Some(body), owner, slot, request, pace, ended: false }, back)
     }
 }
 
@@ -113,7 +120,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         self.slot.await_client(false);
         if self.ended || self.is_end_stream() {
-            self.slot.read_all();
+            self.slot.read_all(self.request);
             return;
         }
         *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
@@ -127,15 +134,16 @@ impl Owner {
         let Some(rest) = back else { return false };
         let small = rest.size_hint().upper().is_some_and(|rest| rest <= SMALL);
         if !small || self.expects {
+            self.slot.leave_unread();
             return true;
         }
-        tokio::spawn(throw_away(rest, self.slot));
+        tokio::spawn(throw_away(rest, self.slot, self.request));
         false
     }
 }
 
 /// While it reads, hyper keeps the connection; where it gives up, hyper closes it.
-async fn throw_away(mut rest: Incoming, slot: Arc<Slot>) {
+async fn throw_away(mut rest: Incoming, slot: Arc<Slot>, request: u64) {
     let all = async {
         loop {
             match std::future::poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)).await {
@@ -146,7 +154,7 @@ async fn throw_away(mut rest: Incoming, slot: Arc<Slot>) {
         }
     };
     if timeout(SOON, all).await == Ok(true) {
-        slot.read_all();
+        slot.read_all(request);
     }
 }
 
@@ -184,7 +192,8 @@ impl Pace {
             let waited = self.waited + (now - since);
             let left = window.saturating_sub(waited);
             if left.is_zero() {
-                let least = u64::try_from(u128::from(self.least) * waited.as_millis() / 1000).unwrap_or(u64::MAX);
+                let least =
+                    u64::try_from(u128::from(self.least) * waited.as_millis() / 1000).unwrap_or(u64::MAX);
                 if self.came < least {
                     return Poll::Ready(BodyError::Slow { least, waited });
                 }

@@ -41,12 +41,12 @@ impl Introduced {
     }
 
     /// What the request's body becomes, and who gets it back; `None` where there is no body.
-    fn lend(&self, body: Incoming, expects: bool) -> (Body, Option<Owner>) {
+    fn lend(&self, body: Incoming, request: u64, expects: bool) -> (Body, Option<Owner>) {
         if body.is_end_stream() {
-            self.slot.read_all();
+            self.slot.read_all(request);
             return (Body::empty(), None);
         }
-        let (lent, owner) = Lent::of(body, self.slot.clone(), &self.limits, expects);
+        let (lent, owner) = Lent::of(body, (self.slot.clone(), request), &self.limits, expects);
         (Body::new(lent), Some(owner))
     }
 }
@@ -57,7 +57,7 @@ impl Service<hyper::Request<Incoming>> for Introduced {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        self.slot.enter(Phase::Busy);
+        let number = self.slot.begin();
         let (mut head, body) = request.into_parts();
         if self.peer.secure {
             // What is served beside the registry asks this header which scheme its own address has.
@@ -67,7 +67,7 @@ impl Service<hyper::Request<Incoming>> for Introduced {
         }
         head.extensions.insert(self.peer.clone());
         head.extensions.insert(ConnectInfo(self.from));
-        let (body, owner) = self.lend(body, head.headers.contains_key(header::EXPECT));
+        let (body, owner) = self.lend(body, number, head.headers.contains_key(header::EXPECT));
         let answering = self.service.call(hyper::Request::from_parts(head, body));
         let slot = self.slot.clone();
         Box::pin(async move {

@@ -12,7 +12,9 @@ pub struct Network {
 
 /// Why a text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a network: expected an address, or its beginning and how many bits of it count, such as 10.42.0.0/16")]
+#[error(
+    "{0:?} is not a network: expected an address, or its beginning and how many bits of it count, such as 10.42.0.0/16"
+)]
 pub struct NetworkError(String);
 
 impl Network {
@@ -51,9 +53,8 @@ mod tests {
 
     #[test]
     fn an_address_is_of_a_network_if_it_begins_like_it() {
-        let has = |network: &str, address: &str| {
-            network.parse::<Network>().unwrap().has(address.parse().unwrap())
-        };
+        let has =
+            |network: &str, address: &str| network.parse::<Network>().unwrap().has(address.parse().unwrap());
         assert!(has("10.42.0.0/16", "10.42.255.1") && !has("10.42.0.0/16", "10.43.0.1"));
         assert!(has("10.42.0.0/16", "::ffff:10.42.0.9"));
         assert!(has("192.0.2.1", "192.0.2.1") && !has("192.0.2.1", "192.0.2.2"));

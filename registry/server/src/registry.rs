@@ -100,7 +100,11 @@ impl Limits {
     pub(crate) fn within(mut self, files: u64) -> Self {
         let room = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
         if room < self.connections {
-            tracing::warn!(files, connections = room, "the system's limit of open files leaves room for fewer connections");
+            tracing::warn!(
+                files,
+                connections = room,
+                "the system's limit of open files leaves room for fewer connections"
+            );
             self.connections = room.max(2);
         }
         self

@@ -107,7 +107,9 @@ async fn accept(
     }
     drop(listener);
     // Those who do not take their answers are ended meanwhile, too.
-    let ended = async { tokio::select! { () = graceful.shutdown() => {}, () = &mut sweep => {} } };
+    let ended = async {
+        tokio::select! { () = graceful.shutdown() => {}, () = &mut sweep => {} }
+    };
     if timeout(shared.limits.drain, ended).await.is_err() {
         tracing::warn!(open = open.len(), "open requests did not end in time and are cut off");
     }
@@ -142,8 +144,8 @@ async fn admitted(
 fn descriptors() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, ..limit.clone() };
-        if setrlimit(Resource::Nofile, raised.clone()).is_ok() {
+        let raised = Rlimit { current: limit.maximum, ..limit };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
             limit = raised;
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Slot {
     awaited: AtomicBool,
     /// Bytes came that belong to no request which has been read to its end.
     unread: AtomicBool,
+    /// Requests whose heads were read.
+    requests: AtomicU64,
     ended: Notify,
 }
 
@@ -44,6 +46,7 @@ impl Slot {
             moved: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
             unread: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
             ended: Notify::new(),
         };
         slot.enter(Phase::Head);
@@ -103,9 +106,22 @@ impl Slot {
         self.awaited.load(Relaxed)
     }
 
-    /// All that came was read.
-    pub(crate) fn read_all(&self) {
-        self.unread.store(false, Relaxed);
+    /// A request begins to be answered; its number.
+    pub(crate) fn begin(&self) -> u64 {
+        self.enter(Phase::Busy);
+        self.requests.fetch_add(1, Relaxed) + 1
+    }
+
+    /// All of this request was read. Whoever says it late, when the next one has begun, says nothing.
+    pub(crate) fn read_all(&self, request: u64) {
+        if self.requests.load(Relaxed) == request {
+            self.unread.store(false, Relaxed);
+        }
+    }
+
+    /// More is to come of the request, and will not be read.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.store(true, Relaxed);
     }
 
     pub(crate) fn has_unread(&self) -> bool {

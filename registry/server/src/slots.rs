@@ -81,18 +81,18 @@ impl Slots {
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Admission {
         let client = Client::of(address);
         let now = self.now();
-        let old = now.saturating_sub(millis(self.young));
+        let long_ago = |entry: &Entry| now.saturating_sub(entry.slot.since()) >= millis(self.young);
         let mut open = self.open();
         let has = open.count.get(&client).copied().unwrap_or(0);
         let full = open.all.len() >= self.limits.connections;
         let goes = if has >= self.limits.connections_of(address) {
-            match open.longest_waiting(old, |entry| entry.client == client) {
+            match open.longest_waiting(long_ago, |entry| entry.client == client) {
                 None if full => return Admission::Full,
                 None => return Admission::TooMany,
                 found => found,
             }
         } else if full {
-            match open.longest_waiting(old, |_| true).or_else(|| open.slowest(now)) {
+            match open.longest_waiting(long_ago, |_| true).or_else(|| open.slowest(now)) {
                 None => return Admission::Full,
                 found => found,
             }
@@ -112,9 +112,8 @@ impl Slots {
 
     /// Ends a connection that waits, of the client that has most; `false` if none does. For when the system has no room.
     pub(crate) fn make_room(&self) -> bool {
-        let old = self.now();
         let mut open = self.open();
-        let longest = open.longest_waiting(old, |_| true);
+        let longest = open.longest_waiting(|_| true, |_| true);
         longest.inspect(|id| open.end(*id)).is_some()
     }
 
@@ -162,11 +161,15 @@ impl Slots {
 
 impl Open {
     /// Of the clients that have a connection which waits, the one with most connections; of its connections that wait, the
-    /// one that does so for longest. Heads that began after `old` are given time to end.
-    fn longest_waiting(&self, old: u64, among: impl Fn(&Entry) -> bool) -> Option<u64> {
+    /// one that does so for longest. Of heads, only those that began long enough ago.
+    fn longest_waiting(
+        &self,
+        long_ago: impl Fn(&Entry) -> bool,
+        among: impl Fn(&Entry) -> bool,
+    ) -> Option<u64> {
         let waits = |(_, entry): &(&u64, &Entry)| match entry.slot.phase() {
             Phase::Busy => false,
-            Phase::Head => entry.slot.since() <= old && among(entry),
+            Phase::Head => long_ago(entry) && among(entry),
             Phase::Idle | Phase::Linger => among(entry),
         };
         let order = |(id, entry): &(&u64, &Entry)| {

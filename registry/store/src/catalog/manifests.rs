@@ -330,7 +330,8 @@ async fn insert_edges(
     // In the order of the key, so that the database goes through it once.
     let (seen, named): (Vec<_>, _) = (seen.into_iter().collect(), manifest.digest.to_string());
     for rows in seen.chunks(ROWS) {
-        let mut insert = QueryBuilder::<Engine>::new("INSERT INTO edges (repository, manifest, kind, child) ");
+        let mut insert =
+            QueryBuilder::<Engine>::new("INSERT INTO edges (repository, manifest, kind, child) ");
         insert.push_values(rows, |mut row, (kind, child)| {
             row.push_bind(repository.as_str()).push_bind(&named);
             row.push_bind(kind.name()).push_bind(child.to_string());
@@ -347,7 +348,8 @@ async fn manifest_sizes(
     repository: &RepositoryName,
     digests: &BTreeSet<&Digest>,
 ) -> Result<HashMap<Digest, u64>> {
-    let sql = "SELECT m.digest, m.size FROM manifests m JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
+    let sql =
+        "SELECT m.digest, m.size FROM manifests m JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
          WHERE m.repository = ";
     super::sizes(tx, (sql, " AND m.digest IN ("), repository, digests, "find manifests").await
 }

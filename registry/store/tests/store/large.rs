@@ -27,7 +27,15 @@ fn index(seed: usize, entries: usize) -> NewManifest {
 fn publication(manifest: NewManifest, gaps: Gaps) -> Publication {
     let root = manifest.digest.clone();
     let tags = vec![tag("v1")];
-    Publication { repository: repository(), blobs: Vec::new(), manifests: vec![manifest], tags, root, gaps, at: 1 }
+    Publication {
+        repository: repository(),
+        blobs: Vec::new(),
+        manifests: vec![manifest],
+        tags,
+        root,
+        gaps,
+        at: 1,
+    }
 }
 
 /// Prints what it measures: `cargo nextest run -p hab-store large --no-capture`.
@@ -80,11 +88,12 @@ async fn an_index_of_many_entries_is_recorded_whole_and_judged_entry_by_entry() 
     let good = with(here.bytes.len());
     store.publish(publication(good.clone(), Gaps::Indexes)).await.unwrap();
     let sql = world.sql().await;
-    let edges: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM edges WHERE manifest = $1 AND kind = 'manifest'")
-        .bind(good.digest.to_string())
-        .fetch_one(&sql)
-        .await
-        .unwrap();
+    let edges: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM edges WHERE manifest = $1 AND kind = 'manifest'")
+            .bind(good.digest.to_string())
+            .fetch_one(&sql)
+            .await
+            .unwrap();
     assert_eq!(edges, 1235);
     assert_eq!(store.catalog.listed_by(&repository(), &here.digest, 9).await.unwrap(), [good.digest]);
     let refused = store.publish(publication(with(here.bytes.len() + 1), Gaps::Indexes)).await;
