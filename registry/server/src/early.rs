@@ -94,11 +94,11 @@ impl Body for Lent {
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         match Pin::new(body).poll_frame(cx) {
             Poll::Pending => {
-                this.slot.await_client(true);
+                this.slot.await_body(true);
                 this.pace.wait(cx).map(|slow| Some(Err(slow)))
             }
             Poll::Ready(frame) => {
-                this.slot.await_client(false);
+                this.slot.await_body(false);
                 this.ended = !matches!(frame, Some(Ok(_)));
                 let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len);
                 this.pace.came(length.unwrap_or(0));
@@ -118,7 +118,7 @@ impl Body for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.slot.await_client(false);
+        self.slot.await_body(false);
         if self.ended || self.is_end_stream() {
             self.slot.read_all(self.request);
             return;

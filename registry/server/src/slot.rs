@@ -28,8 +28,10 @@ pub(crate) struct Slot {
     since: AtomicU64,
     /// Bytes that came and went, all in all.
     moved: AtomicU64,
-    /// The client has to send more of a body, or to take what it is sent, before anything goes on.
-    awaited: AtomicBool,
+    /// The client has to take what it is sent before anything goes on.
+    taking: AtomicBool,
+    /// The client has to send more of a body before anything goes on.
+    sending: AtomicBool,
     /// Bytes came that belong to no request which has been read to its end.
     unread: AtomicBool,
     /// Requests whose heads were read.
@@ -44,7 +46,8 @@ impl Slot {
             phase: AtomicU8::new(0),
             since: AtomicU64::new(0),
             moved: AtomicU64::new(0),
-            awaited: AtomicBool::new(false),
+            taking: AtomicBool::new(false),
+            sending: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             ended: Notify::new(),
@@ -84,7 +87,7 @@ impl Slot {
     /// Bytes were taken by the system for the client.
     pub(crate) fn went(&self, count: usize) {
         self.count(count);
-        self.await_client(false);
+        self.await_taking(false);
     }
 
     fn count(&self, count: usize) {
@@ -96,14 +99,23 @@ impl Slot {
         self.moved.load(Relaxed)
     }
 
-    pub(crate) fn await_client(&self, awaited: bool) {
-        if self.awaited.load(Relaxed) != awaited {
-            self.awaited.store(awaited, Relaxed);
-        }
+    /// Whether the client has to take what it is sent.
+    pub(crate) fn await_taking(&self, awaited: bool) {
+        set(&self.taking, awaited);
+    }
+
+    /// Whether the client has to send more of a body. That it does so in time is for the body's reader to see, who can
+    /// answer it.
+    pub(crate) fn await_body(&self, awaited: bool) {
+        set(&self.sending, awaited);
+    }
+
+    pub(crate) fn is_to_take(&self) -> bool {
+        self.taking.load(Relaxed)
     }
 
     pub(crate) fn is_awaited(&self) -> bool {
-        self.awaited.load(Relaxed)
+        self.is_to_take() || self.sending.load(Relaxed)
     }
 
     /// A request begins to be answered; its number.
@@ -136,5 +148,12 @@ impl Slot {
     /// Returns when the connection has to end.
     pub(crate) async fn ended(&self) {
         self.ended.notified().await;
+    }
+}
+
+/// Mostly it says so already, and a write costs more than a read.
+fn set(flag: &AtomicBool, value: bool) {
+    if flag.load(Relaxed) != value {
+        flag.store(value, Relaxed);
     }
 }

@@ -220,7 +220,7 @@ impl Limits {
             Phase::Idle => waited(self.keep),
             Phase::Linger => waited(self.linger),
             Phase::Busy => {
-                entry.window.awaited += if slot.is_awaited() { passed } else { 0 };
+                entry.window.awaited += if slot.is_to_take() { passed } else { 0 };
                 if entry.window.awaited < millis(self.taking) {
                     return false;
                 }
@@ -324,12 +324,12 @@ mod tests {
         for ticket in [&slow, &fast, &working] {
             ticket.slot.enter(Phase::Busy);
         }
-        slow.slot.await_client(true);
+        slow.slot.await_taking(true);
         let open_at = |seconds: u64| {
             let each = usize::try_from(pace).unwrap();
             for ticket in [(&slow, each / 2), (&fast, each * 2)] {
                 ticket.0.slot.went(ticket.1);
-                ticket.0.slot.await_client(true);
+                ticket.0.slot.await_taking(true);
             }
             slots.look(seconds * 1000, 1000);
             [&half_sent, &idle, &slow, &fast, &working].map(|ticket| is_open(&slots, ticket))

@@ -36,7 +36,7 @@ impl Wire {
         match &result {
             Poll::Ready(Ok(count)) => self.slot.went(*count),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.slot.await_client(true),
+            Poll::Pending => self.slot.await_taking(true),
         }
         result
     }

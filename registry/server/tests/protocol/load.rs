@@ -5,37 +5,41 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hab_oci::Digest;
+use hab_oci::{Digest, media_type};
 use hab_registry::{Access, Limits, Rate};
 
 use crate::access::guarded;
 use crate::harness::secure::{Files, basic, basic_with};
-use crate::harness::{Reply, Server, Setup};
+use crate::harness::{Reply, Server, Setup, manifest};
 
-/// Writes the whole body while it reads, as Go's net/http does: the status that it saw before the connection broke, if it
-/// saw one before its own writing failed.
-fn push_while_reading(address: SocketAddr, head: &str, body: &[u8]) -> Result<u16, std::io::Error> {
+/// How a client sends its body.
+#[derive(Clone, Copy, PartialEq)]
+enum Reads {
+    /// Go's net/http: it reads while it writes, and reports it if writing fails.
+    Meanwhile,
+    /// Simpler ones: they read when all is written.
+    Afterwards,
+}
+
+/// Sends a request; its status, or why writing or reading failed.
+fn push(address: SocketAddr, head: &str, body: &[u8], reads: Reads) -> Result<u16, std::io::Error> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut writing = stream.try_clone()?;
     let request = format!("{head}Host: h\r\nContent-Length: {}\r\n\r\n", body.len());
     std::thread::scope(|scope| {
-        let writer = scope.spawn(move || {
+        let mut writer = Some(scope.spawn(move || {
             writing.write_all(request.as_bytes())?;
             body.chunks(32 << 10).try_for_each(|piece| writing.write_all(piece))
-        });
-        let mut answer = Vec::new();
-        let mut piece = [0; 512];
-        // Slower than the server, so that a reset would come before the answer is read.
-        let written = writer.join().unwrap();
-        while !answer.windows(4).any(|four| four == b"\r\n\r\n") {
-            match (&stream).read(&mut piece)? {
-                0 => return Err(written.err().unwrap_or(std::io::ErrorKind::UnexpectedEof.into())),
-                count => answer.extend_from_slice(&piece[..count]),
-            }
+        }));
+        if reads == Reads::Afterwards {
+            writer.take().unwrap().join().unwrap()?;
         }
-        written?;
-        Ok(std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap())
+        let mut answer = [0; 12];
+        let read = (&stream).read_exact(&mut answer);
+        writer.map_or(Ok(()), |writer| writer.join().unwrap())?;
+        read?;
+        Ok(std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap())
     })
 }
 
@@ -61,10 +65,9 @@ fn a_client_that_sends_its_whole_body_sees_why_it_was_refused() {
         };
         let method = if n % 4 == 3 { "PUT" } else { "POST" };
         let head = format!("{method} {path} HTTP/1.1\r\n{shown}");
-        let body = &body[..size];
-        seen.push(
-            push_while_reading(server.address, &head, body).unwrap_or_else(|error| panic!("{n}: {error}")),
-        );
+        let (body, reads) = (&body[..size], if n % 8 < 4 { Reads::Meanwhile } else { Reads::Afterwards });
+        let status = push(server.address, &head, body, reads);
+        seen.push(status.unwrap_or_else(|error| panic!("{n}: {error}")));
     }
     for status in [401, 413, 429] {
         assert!(seen.contains(&status), "{status} of {seen:?}");
@@ -308,4 +311,45 @@ fn a_head_of_very_many_fields_is_refused() {
     let fields = "x: y\r\n".repeat(5000);
     let reply = server.raw(format!("GET /v2/ HTTP/1.1\r\nHost: h\r\n{fields}\r\n").as_bytes());
     assert_eq!(reply.status, 431);
+}
+
+#[test]
+fn a_list_of_referrers_that_is_longer_than_a_manifest_may_be_comes_in_pages() {
+    let server = Server::writable();
+    let image = server.push_image("a", "v1", "");
+    let subject = Digest::of(&image);
+    let mut all = Vec::new();
+    for n in 0..5 {
+        let note = format!("{n}").repeat(1_500_000);
+        let kind = if n == 0 { "test/other" } else { "test/one" };
+        let extra = format!(
+            ",\"artifactType\":\"{kind}\",\"annotations\":{{\"note\":\"{note}\"}},\"subject\":{{\"mediaType\":\"{}\",\"digest\":\"{subject}\",\"size\":{}}}",
+            media_type::IMAGE_MANIFEST,
+            image.len()
+        );
+        let about = manifest(b"{\"of\":\"a\"}", b"a layer", &extra);
+        let digest = Digest::of(&about).to_string();
+        assert_eq!(server.put_manifest("a", &digest, media_type::IMAGE_MANIFEST, &about).status, 201);
+        all.push((digest, kind));
+    }
+    all.sort();
+    for (filter, wanted) in [("", 5), ("?artifactType=test%2Fone", 4), ("?artifactType=test/none", 0)] {
+        let mut next = Some(format!("/v2/a/referrers/{subject}{filter}"));
+        let (mut seen, mut pages) = (Vec::new(), 0);
+        while let Some(path) = next {
+            let reply = server.get(&path);
+            assert_eq!(reply.status, 200);
+            assert!(reply.body.len() < 5 << 20, "{}", reply.body.len());
+            pages += 1;
+            let json = reply.json();
+            let entries = json["manifests"].as_array().unwrap().iter();
+            seen.extend(entries.map(|entry| entry["digest"].as_str().unwrap().to_owned()));
+            let link = reply.header("link").map(|link| link.strip_suffix(">; rel=\"next\"").unwrap());
+            next = link.map(|link| link.strip_prefix('<').unwrap().to_owned());
+        }
+        let expected = all.iter().filter(|(_, kind)| filter.is_empty() || *kind == "test/one");
+        let expected: Vec<_> = expected.map(|(digest, _)| digest.clone()).take(wanted).collect();
+        assert_eq!(seen, expected, "{filter}");
+        assert!(pages > 1 || wanted == 0, "{filter}");
+    }
 }
