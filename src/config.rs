@@ -1,6 +1,7 @@
 //! `hab.toml`: what an operator may set. Everything has a default, so the file need not exist.
 
 mod access;
+mod connections;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use hab_store::{Bytes, Retain, Span, Tags};
 use serde::Deserialize;
 
 use access::{AccessTable, LimitTable, TlsTable};
+use connections::ConnectionsTable;
 pub use upstream::{SignedTable, UpstreamTable};
 
 /// The largest configuration that is read, in bytes.
@@ -56,6 +58,8 @@ pub struct RegistryConfig {
     pub tls: Option<TlsTable>,
     /// How often one client may ask; without, as often as it can.
     pub limit: Option<LimitTable>,
+    /// How many connections there may be, and whose.
+    pub connections: Option<ConnectionsTable>,
     /// A file that gets a line of JSON for every request.
     #[serde(rename = "access-log")]
     pub access_log: Option<PathBuf>,
@@ -73,6 +77,7 @@ impl Default for RegistryConfig {
             access: None,
             tls: None,
             limit: None,
+            connections: None,
             access_log: None,
         }
     }

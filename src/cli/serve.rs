@@ -46,6 +46,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         rules.gaps = hab_store::Gaps::All;
     }
     let registry = hab_registry::Registry::new(farm.store().clone(), access).with_rules(rules);
+    let registry = registry.with_limits(config.limits().map_err(|e| usage(&e))?);
     // Offline too: what may not be served may not be served then either.
     let upstreams = farm.upstreams()?;
     let registry = registry.with_upstreams(upstreams.clone());

@@ -6,6 +6,7 @@ mod harness;
 
 mod archives;
 mod clients;
+mod clients_load;
 mod data;
 mod git;
 mod outputs;

@@ -1,26 +1,27 @@
 //! Git's smart HTTP protocol, read-only (gitprotocol-http(5)): each request is answered by one `git upload-pack`.
 //!
 //! The request is taken whole into a file before git starts, so that a slow sender holds no process; git reads it from
-//! there and its answer is streamed. Whoever drops the answer ends the process, and everything that it started.
+//! there and its answer is streamed (`pump`). Whoever drops the answer ends the process, and everything that it started. Turns
+//! are given to clients fairly, and none has all of them.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 
 use async_compression::tokio::bufread::GzipDecoder;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
-use futures_util::{TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hab_mirror::git::is_project_name;
+use hab_turns::{Client, Turn, Turns};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 use tower::ServiceExt as _;
@@ -28,9 +29,10 @@ use tower_http::services::ServeFile;
 
 use crate::Mirror;
 use crate::error::Error;
+use crate::pump::{self, Way};
 
 /// How much of git's answer is handed on at a time: as much as a pipe holds.
-const CHUNK: usize = 64 * 1024;
+pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// A path below `/git/`.
 struct Target<'a> {
@@ -63,7 +65,10 @@ pub(crate) async fn get(
 ) -> Result<Response, Error> {
     let Target { repository, rest } = target(&mirror, &path)?;
     match rest {
-        "info/refs" => advertise(&mirror, &repository, request.uri(), request.headers()).await,
+        "info/refs" => {
+            let client = client(request.extensions());
+            advertise(&mirror, &repository, request.uri(), request.headers(), client).await
+        }
         "clone.bundle" => Ok(ServeFile::new(repository.join(rest)).oneshot(request).await.into_response()),
         // The files that the dumb protocol would ask for.
         "HEAD" => Err(Error::NotSmart),
@@ -77,6 +82,7 @@ async fn advertise(
     repository: &FilePath,
     uri: &Uri,
     headers: &HeaderMap,
+    client: Client,
 ) -> Result<Response, Error> {
     match uri.query() {
         Some("service=git-upload-pack") => {}
@@ -84,13 +90,14 @@ async fn advertise(
         _ => return Err(Error::NotSmart),
     }
     let protocol = protocol(headers)?;
-    let permit = turn(mirror, &mirror.light).await?;
-    let running = Running::start(mirror, repository, protocol, true, Stdio::null(), permit)?;
+    let turn = wait(mirror, &mirror.light, client).await?;
+    let running = Running::start(mirror, repository, protocol, true, Stdio::null(), turn)?;
     let head = match protocol {
         Some(words) if words.split(':').any(|word| word == "version=2") => Bytes::new(),
         _ => Bytes::from_static(b"001e# service=git-upload-pack\n0000"),
     };
-    Ok(answer("application/x-git-upload-pack-advertisement", head, running))
+    let way = way(mirror, &mirror.light, client);
+    Ok(answer("application/x-git-upload-pack-advertisement", head, running, way))
 }
 
 pub(crate) async fn post(
@@ -116,7 +123,8 @@ pub(crate) async fn post(
     };
     let protocol = protocol(&head.headers)?;
     let body = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
-    let receiving = turn(&mirror, &mirror.receiving).await?;
+    let client = client(&head.extensions);
+    let receiving = wait(&mirror, &mirror.receiving, client).await?;
     let received = async {
         if gzip {
             receive(&mirror, GzipDecoder::new(BufReader::new(body))).await
@@ -127,9 +135,11 @@ pub(crate) async fn post(
     // However slowly it comes, it comes to an end.
     let (file, light) = timeout(mirror.limits.idle, received).await.map_err(|_| Error::Stalled)??;
     drop(receiving);
-    let permit = turn(&mirror, if light { &mirror.light } else { &mirror.packs }).await?;
-    let running = Running::start(&mirror, &repository, protocol, false, Stdio::from(file), permit)?;
-    Ok(answer("application/x-git-upload-pack-result", Bytes::new(), running))
+    let turns = if light { &mirror.light } else { &mirror.packs };
+    let turn = wait(&mirror, turns, client).await?;
+    let running = Running::start(&mirror, &repository, protocol, false, Stdio::from(file), turn)?;
+    let way = way(&mirror, turns, client);
+    Ok(answer("application/x-git-upload-pack-result", Bytes::new(), running, way))
 }
 
 /// The request in a file of its own, and whether it only asks for a list of refs.
@@ -157,11 +167,19 @@ async fn receive(mirror: &Mirror, mut body: impl AsyncRead + Unpin) -> Result<(F
     Ok((file, light))
 }
 
-async fn turn(mirror: &Mirror, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
-    match timeout(mirror.limits.turn, slots.clone().acquire_owned()).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Error::Busy),
-    }
+/// Whose request it is. Where the listener does not say, all are one client.
+fn client(extensions: &Extensions) -> Client {
+    let from = extensions.get::<ConnectInfo<SocketAddr>>();
+    from.map_or(Client::UNKNOWN, |ConnectInfo(from)| Client::of(from.ip()))
+}
+
+async fn wait(mirror: &Mirror, turns: &Turns, client: Client) -> Result<Turn, Error> {
+    timeout(mirror.limits.turn, turns.take(client)).await.map_err(|_| Error::Busy)
+}
+
+fn way(mirror: &Mirror, turns: &Turns, client: Client) -> Way {
+    let folder = mirror.keep.partial().to_owned();
+    Way { client, turns: turns.clone(), budget: mirror.spool.clone(), folder }
 }
 
 /// `Git-Protocol`, which becomes an environment variable: only what git itself writes there.
@@ -174,26 +192,22 @@ fn protocol(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     text.map(Some).ok_or(Error::Malformed("its Git-Protocol header"))
 }
 
-fn answer(kind: &'static str, head: Bytes, running: Running) -> Response {
-    let body = stream::try_unfold((Some(head), running), |(head, mut running)| async move {
-        if let Some(head) = head.filter(|head| !head.is_empty()) {
-            return Ok(Some((head, (None, running))));
-        }
-        Ok::<_, std::io::Error>(running.next().await?.map(|chunk| (chunk, (None, running))))
-    });
+fn answer(kind: &'static str, head: Bytes, running: Running, way: Way) -> Response {
+    let head = stream::iter((!head.is_empty()).then_some(Ok(head)));
+    let body = head.chain(pump::answer(running, way));
     let headers =
         [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache, max-age=0, must-revalidate")];
     (headers, Body::from_stream(body)).into_response()
 }
 
 /// A git that is answering. Ends with its value.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     stdout: ChildStdout,
     buffer: BytesMut,
     /// Ends it when it takes too long, whether or not anybody reads.
     watch: tokio::task::AbortHandle,
-    _permit: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Running {
@@ -203,7 +217,7 @@ impl Running {
         protocol: Option<&str>,
         advertise: bool,
         stdin: Stdio,
-        permit: OwnedSemaphorePermit,
+        turn: Turn,
     ) -> Result<Self, Error> {
         let mut command = Command::new("git");
         // Nothing of the host's own configuration has a say in what is served.
@@ -234,10 +248,10 @@ impl Running {
             tokio::time::sleep(wall).await;
             kill(group);
         });
-        Ok(Self { child, stdout, buffer: BytesMut::new(), watch: watch.abort_handle(), _permit: permit })
+        Ok(Self { child, stdout, buffer: BytesMut::new(), watch: watch.abort_handle(), _turn: turn })
     }
 
-    async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+    pub(crate) async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         self.buffer.reserve(CHUNK);
         if self.stdout.read_buf(&mut self.buffer).await? > 0 {
             return Ok(Some(self.buffer.split().freeze()));

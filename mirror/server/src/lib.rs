@@ -10,6 +10,7 @@ mod crates;
 mod error;
 mod files;
 mod git;
+mod pump;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use hab_mirror::Keep;
-use tokio::sync::Semaphore;
+use hab_turns::Turns;
 
 /// What is served.
 #[derive(Clone)]
@@ -26,21 +27,26 @@ pub struct Mirror {
     pub(crate) keep: Arc<dyn Keep>,
     pub(crate) git: PathBuf,
     pub(crate) limits: Limits,
-    /// One permit a running upload-pack.
-    pub(crate) packs: Arc<Semaphore>,
-    /// One permit a git that only lists refs.
-    pub(crate) light: Arc<Semaphore>,
-    /// One permit a request that is coming in.
-    pub(crate) receiving: Arc<Semaphore>,
+    /// For upload-packs.
+    pub(crate) packs: Turns,
+    /// For gits that only list refs.
+    pub(crate) light: Turns,
+    /// For requests that are coming in.
+    pub(crate) receiving: Turns,
+    /// For what slow clients have not taken yet.
+    pub(crate) spool: pump::Budget,
 }
 
 /// What one client, and all of them together, may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many upload-packs run at a time; who comes later waits.
+    /// How many upload-packs run at a time, a quarter of them for one client; who comes later waits.
     pub packs: usize,
-    /// How many gits list refs at a time.
+    /// How many gits list refs at a time, a quarter of them for one client.
     pub lists: usize,
+    /// Bytes on disk of answers that git has given and clients have not taken yet, a quarter of them for one client. Whoever
+    /// needs more keeps a git waiting.
+    pub spool: u64,
     /// How long a client waits for its turn before it is sent away.
     pub turn: Duration,
     /// The longest that one upload-pack may take.
@@ -56,6 +62,7 @@ impl Default for Limits {
         Self {
             packs: 8,
             lists: 32,
+            spool: 4 << 30,
             turn: Duration::from_secs(60),
             wall: Duration::from_secs(3600),
             idle: Duration::from_secs(60),
@@ -67,14 +74,15 @@ impl Default for Limits {
 impl Mirror {
     /// Serves the repositories below the folder `git` and the files that `keep` has.
     pub fn new(keep: Arc<dyn Keep>, git: PathBuf, limits: Limits) -> Self {
-        let slots = |count| Arc::new(Semaphore::new(count));
+        let few = |count: usize| Turns::new(count, (count / 4).max(1));
         Self {
             keep,
             git,
             limits,
-            packs: slots(limits.packs),
-            light: slots(limits.lists),
-            receiving: slots(limits.lists),
+            packs: few(limits.packs),
+            light: few(limits.lists),
+            receiving: few(limits.lists),
+            spool: pump::Budget::new(limits.spool, limits.spool / 4),
         }
     }
 }

@@ -88,7 +88,8 @@ impl World {
         let mirror = Mirror::new(Arc::new(Nothing(at.to_owned())), at.join("git"), limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router(mirror)).await });
+        let service = router(mirror).into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
         Self { _folder: folder, address, commit }
     }
 
@@ -119,6 +120,8 @@ async fn answer(mut stream: TcpStream) -> String {
 fn limits() -> Limits {
     Limits {
         packs: 1,
+        // None for a client, so that git has to wait for who does not read.
+        spool: 0,
         turn: Duration::from_millis(300),
         idle: Duration::from_millis(500),
         ..Limits::default()
@@ -145,6 +148,40 @@ async fn who_comes_when_all_are_busy_waits_and_is_then_told_to_come_again() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let third = answer(world.post("", body.len(), &body).await).await;
     assert!(third.starts_with("HTTP/1.1 200") && third.len() > 24 << 20);
+}
+
+#[tokio::test]
+async fn clients_that_read_slowly_hold_no_git_that_others_wait_for_and_get_all_of_their_answers() {
+    let world =
+        World::new(Limits { packs: 2, spool: 1 << 30, turn: Duration::from_secs(20), ..limits() }).await;
+    let body = world.everything();
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut stream = world.post("", body.len(), &body).await;
+        let mut start = [0; 12];
+        timeout(Duration::from_secs(20), stream.read_exact(&mut start)).await.unwrap().unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        slow.push(stream);
+    }
+    let other = answer(world.post("", body.len(), &body).await).await;
+    assert!(other.starts_with("HTTP/1.1 200") && other.len() > 24 << 20);
+    for stream in slow {
+        assert!(answer(stream).await.len() > 24 << 20, "nothing is lost on the way over the disk");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_larger_than_its_share_of_the_disk_comes_whole() {
+    let world = World::new(Limits { spool: 8 << 20, ..limits() }).await;
+    let body = world.everything();
+    let mut stream = world.post("", body.len(), &body).await;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    // Somebody waits, so git's answer goes to the disk, as far as there is room.
+    let waiting = world.post("", body.len(), &body).await;
+    assert!(answer(waiting).await.starts_with("HTTP/1.1 503"));
+    assert!(answer(stream).await.len() > 24 << 20);
 }
 
 #[tokio::test]

@@ -4,16 +4,23 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use hab_store::{BlobWriter, Upload};
+use hab_turns::{Client, Turn};
+use http_body::Body as _;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::Registry;
+use crate::early::BodyError;
 use crate::error::Error;
 
 /// Large enough that a thread's wake-up does not show, small enough for many clients at once.
 const BATCH: u64 = 256 * 1024;
+
+/// Pieces smaller than this are put together before they are written.
+const CRUMB: usize = 4 << 10;
 
 /// Where received bytes go, hashed on the way.
 pub(crate) trait Sink: Send + 'static {
@@ -50,8 +57,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ///
 /// When this fails, whatever the sink got so far is in it; nothing is writing to it any more.
 pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Duration) -> Result<S, Error> {
-    let mut stream = body.into_data_stream();
     let mut room = limit.saturating_sub(sink.size());
+    if body.size_hint().lower() > room {
+        return Err(Error::BlobTooLarge { limit });
+    }
+    let mut stream = body.into_data_stream();
     let mut at = At::Hand(sink);
     loop {
         let batch = collect(&mut stream, idle, &mut room, limit).await;
@@ -83,12 +93,24 @@ async fn collect(
     limit: u64,
 ) -> Result<Vec<Bytes>, Error> {
     let mut batch = Vec::new();
+    let mut crumbs = BytesMut::new();
     let mut length = 0;
     while length < BATCH {
         let Some(bytes) = next(stream, idle).await? else { break };
         length += bytes.len() as u64;
         *room = room.checked_sub(bytes.len() as u64).ok_or(Error::BlobTooLarge { limit })?;
+        // Each piece is a write of its own, and a client may send chunks of one byte.
+        if bytes.len() < CRUMB {
+            crumbs.extend_from_slice(&bytes);
+            continue;
+        }
+        if !crumbs.is_empty() {
+            batch.push(crumbs.split().freeze());
+        }
         batch.push(bytes);
+    }
+    if !crumbs.is_empty() {
+        batch.push(crumbs.freeze());
     }
     Ok(batch)
 }
@@ -106,6 +128,39 @@ pub(crate) async fn read(body: Body, limit: usize, idle: Duration) -> Result<Vec
     Ok(whole)
 }
 
+/// Bytes of a body that needs no turn.
+pub(crate) const SMALL: usize = 128 << 10;
+/// How long a large body waits for its turn, and when its client is told to come again.
+const TURN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// A whole body that is kept in memory. A large one is read when the client has a turn to: so many of them take a bounded
+/// room, and none of the turns of others.
+pub(crate) async fn read_in_turn(
+    body: Body,
+    limit: usize,
+    registry: &Registry,
+    client: Client,
+) -> Result<(Vec<u8>, Option<Turn>), Error> {
+    // Who says that it is too large need not send it.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Error::ManifestTooLarge { limit });
+    }
+    let mut stream = body.into_data_stream();
+    let (mut whole, mut turn) = (Vec::new(), None);
+    while let Some(bytes) = next(&mut stream, registry.limits.idle).await? {
+        if whole.len() + bytes.len() > limit {
+            return Err(Error::ManifestTooLarge { limit });
+        }
+        whole.extend_from_slice(&bytes);
+        if whole.len() > SMALL && turn.is_none() {
+            let given = timeout(TURN, registry.large.take(client)).await;
+            turn = Some(given.map_err(|_| Error::TooMany { wait: AGAIN })?);
+        }
+    }
+    Ok((whole, turn))
+}
+
 /// The next bytes, none of which are empty; a body that ends before the length that its head said is an error.
 async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Bytes>, Error> {
     loop {
@@ -113,6 +168,7 @@ async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Byte
             Err(_) => return Err(Error::Stalled),
             Ok(Some(Ok(bytes))) if bytes.is_empty() => {}
             Ok(Some(Ok(bytes))) => return Ok(Some(bytes)),
+            Ok(Some(Err(error))) if BodyError::is_slow(&error) => return Err(Error::Stalled),
             Ok(Some(Err(error))) => return Err(Error::BodyBroken(error)),
             Ok(None) => return Ok(None),
         }

@@ -1,18 +1,13 @@
 //! One connection, from its first byte to its last.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse as _, Response};
-use futures_util::future::{Either, Ready, ready};
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::Watcher;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -20,10 +15,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::Limits;
-use crate::access::{Peer, Problem, basic};
-use crate::error::{Error, chain};
-use crate::stall::StallGuard;
-use crate::tls::{Shown, Tls};
+use crate::access::Peer;
+use crate::error::chain;
+use crate::introduced::Introduced;
+use crate::slot::{Phase, Slot};
+use crate::tls::Tls;
+use crate::wire::Wire;
 
 /// The most that is held of a connection's request, and of its answer beside what is being sent.
 const BUFFER: usize = 256 << 10;
@@ -34,39 +31,67 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a request's head; the largest token of ours fits twice.
 const HEAD: usize = 96 * 1024;
 
-/// Answers a client until it goes or is cut off.
+/// What a client is told that has too many connections, where it speaks http.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+    Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nthis client has too many connections open here\n";
+
+/// What every connection of a listener shares.
+pub(crate) struct Shared {
+    pub(crate) service: TowerToHyperService<Router>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) limits: Limits,
+}
+
+/// Answers a client until it goes or its slot is taken from it.
 pub(crate) async fn run(
     stream: TcpStream,
-    address: IpAddr,
-    service: TowerToHyperService<Router>,
-    tls: Option<Arc<Tls>>,
-    limits: &Limits,
+    from: SocketAddr,
+    shared: &Shared,
+    slot: Arc<Slot>,
     watcher: Watcher,
 ) {
+    let answering = answer(stream, from, shared, slot.clone(), watcher);
+    tokio::select! {
+        () = answering => {}
+        () = slot.ended() => {}
+    }
+}
+
+async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<Slot>, watcher: Watcher) {
     // Small answers must not wait for an acknowledgement; that this cannot be set harms nothing else.
     let _ = stream.set_nodelay(true);
-    let mut peer = Peer { address, secure: tls.is_some(), certificate: None };
-    let Some(tls) = tls else {
-        let stream = StallGuard::new(stream, limits.idle);
-        return talk(stream, Introduced { service, peer: Arc::new(peer), shown: None }, limits, watcher)
-            .await;
+    let address = from.ip();
+    let mut peer = Peer { address, secure: shared.tls.is_some(), certificate: None };
+    let Some(tls) = &shared.tls else {
+        let stream = Wire::new(stream, slot.clone());
+        let service = Introduced::new(shared, from, peer, None, slot);
+        return talk(stream, service, watcher).await;
     };
     let shaken = async {
         if speaks_http(&stream).await? {
             return tell_plain(stream).await.map(|()| None);
         }
-        tls.accept(StallGuard::new(stream, limits.idle)).await.map(Some)
+        tls.accept(Wire::new(stream, slot.clone())).await.map(Some)
     };
-    match timeout(limits.head, shaken).await {
-        Ok(Ok(Some(stream))) => {
+    // That it takes too long is for the slots to see.
+    match shaken.await {
+        Ok(Some(stream)) => {
             let shown = Tls::shown(&stream);
             peer.certificate = shown.as_ref().and_then(|shown| shown.certificate.clone());
-            let shown = shown.map(|shown| (tls, shown));
-            talk(stream, Introduced { service, peer: Arc::new(peer), shown }, limits, watcher).await;
+            let shown = shown.map(|shown| (tls.clone(), shown));
+            slot.enter(Phase::Head);
+            talk(stream, Introduced::new(shared, from, peer, shown, slot), watcher).await;
         }
-        Ok(Ok(None)) => {}
-        Ok(Err(error)) => tracing::debug!(%address, error = chain(&error), "no handshake"),
-        Err(_) => tracing::debug!(%address, "no handshake in time"),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%address, error = chain(&error), "no handshake"),
+    }
+}
+
+/// Sends a client away that has too many connections. Nothing is waited for: it may be one of very many.
+pub(crate) fn refuse(stream: &TcpStream, tls: bool) {
+    if !tls {
+        // The buffer of a new socket has room for it.
+        let _ = stream.try_write(TOO_MANY);
     }
 }
 
@@ -92,57 +117,14 @@ async fn tell_plain(mut stream: TcpStream) -> io::Result<()> {
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: Introduced,
-    limits: &Limits,
     watcher: Watcher,
 ) {
+    // How long a head may take is for the slots to see: a timer for every request would cost more.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
         .max_header_size(HEAD)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(error = chain(&error), "a connection broke");
-    }
-}
-
-/// Requests that know whose connection they came by.
-struct Introduced {
-    service: TowerToHyperService<Router>,
-    peer: Arc<Peer>,
-    /// What the client showed, and who knows whether it still counts.
-    shown: Option<(Arc<Tls>, Shown)>,
-}
-
-/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and whoever
-/// the request says that it comes from.
-fn no_more() -> Response {
-    let error = Error::Unauthorized { challenge: basic(), problem: Problem::Certificate };
-    let mut response = error.into_response();
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-type Request = hyper::Request<Incoming>;
-type Served = <TowerToHyperService<Router> as Service<Request>>::Future;
-
-impl Service<Request> for Introduced {
-    type Response = <TowerToHyperService<Router> as Service<Request>>::Response;
-    type Error = <TowerToHyperService<Router> as Service<Request>>::Error;
-    type Future = Either<Served, Ready<Result<Self::Response, Self::Error>>>;
-
-    fn call(&self, mut request: Request) -> Self::Future {
-        if self.shown.as_ref().is_some_and(|(tls, shown)| !tls.believes(shown)) {
-            tracing::info!(address = %self.peer.address, "a client's certificate does not count any more");
-            return Either::Right(ready(Ok(no_more())));
-        }
-        if self.peer.secure {
-            // What is served beside the registry asks this header which scheme its own address has.
-            let (name, value) =
-                (HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
-            request.headers_mut().insert(name, value);
-        }
-        request.extensions_mut().insert(self.peer.clone());
-        Either::Left(self.service.call(request))
     }
 }

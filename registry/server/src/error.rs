@@ -61,7 +61,7 @@ pub(crate) enum Error {
     SizeMismatch { said: u64, came: u64 },
     #[error("the body ended or broke before its end")]
     BodyBroken(#[source] axum::Error),
-    #[error("nothing came for too long")]
+    #[error("the client sent nothing, or too little, for too long")]
     Stalled,
     #[error("{0} may not be pulled through this registry")]
     NotAllowed(RepositoryName),

@@ -3,7 +3,7 @@
 //! Layer: above `hab-store`; the program listens and this crate answers. It holds no state of its own: everything
 //! that it serves is in the catalog, and every byte that it serves was hashed by the store when it came in.
 //!
-//! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`]; `handle` finds out who asks and the endpoint in its
+//! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle` finds out who asks and the endpoint in its
 //! path (`route`), asks whether the caller may ([`Access`], [`Guard`]), and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`,
 //! `referrers`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
 //!
@@ -14,11 +14,14 @@ mod blobs;
 mod body;
 mod chunks;
 mod connection;
+mod early;
 mod error;
 mod handle;
+mod introduced;
 mod kept;
 mod manifests;
 mod multipart;
+mod network;
 mod observe;
 #[doc(hidden)]
 pub mod parsers;
@@ -27,17 +30,20 @@ mod referrers;
 mod registry;
 mod route;
 mod serve;
-mod stall;
+mod slot;
+mod slots;
 mod tags;
 mod tls;
 mod uploads;
 mod upstream;
+mod wire;
 
 pub use access::{
     AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue, Issued,
     LineError, NewToken, Rate, Who, issue, revoke,
 };
 pub use handle::router;
+pub use network::{Network, NetworkError};
 pub use observe::{AccessLog, Metrics};
 pub use registry::{Access, Limits, Registry, Rules};
 pub use serve::serve;

@@ -5,8 +5,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::response::Response;
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{ManifestRecord, NewManifest, Publication};
+use hab_turns::Client;
 
 use crate::Registry;
+use crate::access::Peer;
 use crate::body::{self, blocking};
 use crate::error::Error;
 use crate::handle::{CONTENT_DIGEST, empty, query};
@@ -97,13 +99,20 @@ pub(crate) async fn put(
         Some(value) => Some(value.to_str().map_err(|_| Error::NoMediaType)?.to_owned()),
         None => None,
     };
-    let bytes = body::read(request.into_body(), registry.limits.manifest, registry.limits.idle).await?;
-    let media_type = said.or_else(|| Outline::media_type_within(&bytes)).ok_or(Error::NoMediaType)?;
+    let client = Client::of(Peer::of(request.extensions()).address);
+    let limit = registry.limits.manifest;
+    // A large one has its turn until it is published.
+    let (bytes, _turn) = body::read_in_turn(request.into_body(), limit, registry, client).await?;
+    let Sent { bytes, media_type, digest, subject } = if bytes.len() > body::SMALL {
+        blocking(move || Ok(Sent::of(bytes, said))).await?
+    } else {
+        Sent::of(bytes, said)
+    };
+    let media_type = media_type.ok_or(Error::NoMediaType)?;
     let (digest, tags) = match key {
-        TagOrDigest::Tag(tag) => (Digest::of(&bytes), vec![tag]),
+        TagOrDigest::Tag(tag) => (digest, vec![tag]),
         TagOrDigest::Digest(digest) => (digest, more),
     };
-    let subject = Outline::read(&media_type, &bytes).ok().and_then(|outline| outline.subject);
     registry
         .store
         .publish(Publication {
@@ -130,6 +139,25 @@ pub(crate) async fn put(
         }
     }
     Ok(response)
+}
+
+/// A manifest as it came.
+struct Sent {
+    bytes: Vec<u8>,
+    /// What its sender, or else the manifest itself, says.
+    media_type: Option<String>,
+    digest: Digest,
+    subject: Option<Digest>,
+}
+
+impl Sent {
+    /// Takes a while for a large one.
+    fn of(bytes: Vec<u8>, said: Option<String>) -> Self {
+        let media_type = said.or_else(|| Outline::media_type_within(&bytes));
+        let outline = media_type.as_ref().and_then(|kind| Outline::read(kind, &bytes).ok());
+        let subject = outline.and_then(|outline| outline.subject);
+        Self { digest: Digest::of(&bytes), media_type, subject, bytes }
+    }
 }
 
 /// The `tag` parameters of a push by digest: distribution specification, end-7b.

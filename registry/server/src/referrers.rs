@@ -20,6 +20,7 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 #[serde(rename_all = "camelCase")]
 struct Filter {
     artifact_type: Option<String>,
+    last: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -58,15 +59,33 @@ impl From<Referrer> for Entry {
     }
 }
 
-/// A subject that nobody has heard of has no referrers; that is not an error.
+/// A subject that nobody has heard of has no referrers; that is not an error. A list that is longer than a manifest may be
+/// comes in pages.
 pub(crate) async fn list(
     registry: &Registry,
     name: &RepositoryName,
     subject: &Digest,
     uri: &Uri,
 ) -> Result<Response, Error> {
-    let referrers = registry.store.catalog.referrers(name, subject).await?;
-    answer(referrers.into_iter().map(Entry::from).collect(), uri)
+    let Filter { artifact_type, last } = query(uri)?;
+    let last = last.map(|last| last.parse::<Digest>()).transpose()?;
+    let catalog = &registry.store.catalog;
+    let (page, more) = catalog
+        .referrers_page(name, subject, artifact_type.as_deref(), last.as_ref(), registry.limits.manifest)
+        .await?;
+    let link = page.last().filter(|_| more).map(|last| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("last", &last.manifest.digest.to_string());
+        if let Some(kind) = &artifact_type {
+            query.append_pair("artifactType", kind);
+        }
+        format!("</v2/{name}/referrers/{subject}?{}>; rel=\"next\"", query.finish())
+    });
+    let mut response = answer(page.into_iter().map(Entry::from).collect(), uri)?;
+    if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
 }
 
 /// The same, of an upstream's repository: what is there and what is here.
@@ -83,7 +102,7 @@ pub(crate) async fn list_through(
 }
 
 fn answer(all: Vec<Entry>, uri: &Uri) -> Result<Response, Error> {
-    let Filter { artifact_type } = query(uri)?;
+    let Filter { artifact_type, .. } = query(uri)?;
     let wanted = |entry: &Entry| artifact_type.is_none() || entry.artifact_type == artifact_type;
     let manifests = all.into_iter().filter(wanted).collect();
     let filtered = artifact_type.is_some().then_some([(FILTERS_APPLIED, "artifactType")]);

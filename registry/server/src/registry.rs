@@ -1,14 +1,17 @@
 //! What a registry is made of.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 use hab_store::{Gaps, Pulls, Store};
+use hab_turns::Turns;
 
 use crate::access::{AccessError, Guard, Limiter, Rate};
 use crate::error::Error;
 use crate::kept::Kept;
+use crate::network::Network;
 use crate::observe::{AccessLog, Metrics, Readiness};
 use crate::tls::Tls;
 use crate::upstream::Upstreams;
@@ -30,14 +33,27 @@ pub struct Limits {
     pub manifest: usize,
     /// Bytes of a blob.
     pub blob: u64,
-    /// How long a client may take for a request's head, and may keep an idle connection.
+    /// How long a client may take for its TLS handshake, and for a request's head, from its first byte to its last.
     pub head: Duration,
-    /// How long a client may go without sending a byte that is waited for, or taking one that is offered.
+    /// How long a client may keep a connection on which it asks nothing.
+    pub keep: Duration,
+    /// How long a client that sends a body may go without sending a byte, and the time over which its `pace` is measured.
     pub idle: Duration,
+    /// The time over which the `pace` of a client is measured that is sent an answer: it may pause for so long.
+    pub taking: Duration,
+    /// The fewest bytes a second that a client has to send of a body, or to take of an answer, while it is waited for.
+    pub pace: u64,
+    /// How long what a client still sends is thrown away after it was answered early.
+    pub linger: Duration,
     /// How long open requests may go on after a shutdown was asked for.
     pub drain: Duration,
-    /// Connections at the same time; more of them wait to be accepted.
+    /// Connections at the same time.
     pub connections: usize,
+    /// Connections of one client at the same time: an IPv4 address, or a /64 of IPv6.
+    pub connections_each: usize,
+    /// Networks of proxies and of many clients behind one address: each may have three quarters of all connections, as an
+    /// address of this machine itself may.
+    pub trusted: Vec<Network>,
     /// How long an upload may stay unfinished.
     pub upload: Duration,
 }
@@ -47,12 +63,51 @@ impl Default for Limits {
         Self {
             manifest: 4 << 20,
             blob: 64 << 30,
-            head: Duration::from_secs(60),
+            head: Duration::from_secs(10),
+            keep: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            taking: Duration::from_secs(120),
+            pace: 1 << 10,
+            linger: Duration::from_secs(10),
             drain: Duration::from_secs(10),
             connections: 1024,
+            connections_each: 128,
+            trusted: Vec::new(),
             upload: Duration::from_secs(24 * 60 * 60),
         }
+    }
+}
+
+/// Large manifests at a time, and those of one client; each takes some ten times its size in memory for a moment.
+const LARGE: usize = 8;
+const LARGE_EACH: usize = 2;
+
+/// Files that the store and the mirror may have open beside those of the connections.
+const OTHER_FILES: u64 = 128;
+
+impl Limits {
+    /// How many connections the client at this address may have; never all of them, where there are four or more.
+    pub(crate) fn connections_of(&self, address: IpAddr) -> usize {
+        let address = address.to_canonical();
+        let most = self.connections - self.connections / 4;
+        if address.is_loopback() || self.trusted.iter().any(|network| network.has(address)) {
+            return most;
+        }
+        self.connections_each.clamp(1, most.max(1))
+    }
+
+    /// The same, where a process may have so many files open: a connection, and the file that is sent over it.
+    pub(crate) fn within(mut self, files: u64) -> Self {
+        let room = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
+        if room < self.connections {
+            tracing::warn!(
+                files,
+                connections = room,
+                "the system's limit of open files leaves room for fewer connections"
+            );
+            self.connections = room.max(2);
+        }
+        self
     }
 }
 
@@ -85,6 +140,8 @@ pub struct Registry {
     pub(crate) metrics: Metrics,
     pub(crate) log: Option<AccessLog>,
     pub(crate) readiness: Arc<Readiness>,
+    /// Large manifests that are read into memory and published.
+    pub(crate) large: Turns,
 }
 
 impl Registry {
@@ -104,6 +161,7 @@ impl Registry {
             metrics: Metrics::new(),
             log: None,
             readiness: Arc::default(),
+            large: Turns::new(LARGE, LARGE_EACH),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Listening: every client is bounded in time, and all of them in number.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +9,24 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 
+use crate::connection::Shared;
 use crate::error::chain;
 use crate::observe::Storage;
 use crate::registry::now;
+use crate::slots::{Admission, Slots, Ticket};
 use crate::{Guard, Limits, Registry, Tls, connection, router};
 
 /// How often files are looked at for a change.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How soon is looked again for a slot when all are taken.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How often is counted how much there is.
 const MEASURE: Duration = Duration::from_secs(5 * 60);
@@ -61,42 +67,89 @@ async fn accept(
     tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let service = TowerToHyperService::new(router);
+    let limits = limits.within(descriptors());
+    let slots = Slots::new(limits.clone());
+    let shared = Shared { service: TowerToHyperService::new(router), tls, limits };
+    let shared = Arc::new(shared);
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(limits.connections));
     let mut open = JoinSet::new();
     let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = async {
-            let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((listener.accept().await?, slot))
-        };
-        let ((stream, from), slot) = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = open.join_next() => continue,
-            accepted = accepted => match accepted {
+    let mut sweep = pin!(slots.sweep());
+    {
+        let next = || admitted(&listener, &slots, shared.tls.is_some());
+        // Kept when something else happens first: it may hold a client that waits for a slot.
+        let mut accepting = pin!(next());
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                () = &mut sweep => continue,
+                Some(_) = open.join_next() => continue,
+                accepted = &mut accepting => accepted,
+            };
+            accepting.set(next());
+            let (stream, from, ticket) = match accepted {
                 Ok(accepted) => accepted,
                 // A client that left before it was accepted, or no file descriptor left: neither is for good.
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a connection was not accepted");
-                    sleep(Duration::from_millis(50)).await;
+                    if !slots.make_room() {
+                        sleep(Duration::from_millis(50)).await;
+                    }
                     continue;
                 }
-            },
-        };
-        let (service, watcher) = (service.clone(), graceful.watcher());
-        let (tls, limits) = (tls.clone(), Limits::clone(&limits));
-        open.spawn(async move {
-            connection::run(stream, from.ip(), service, tls, &limits, watcher).await;
-            drop(slot);
-        });
+            };
+            let (shared, watcher) = (shared.clone(), graceful.watcher());
+            open.spawn(async move {
+                connection::run(stream, from, &shared, ticket.slot.clone(), watcher).await;
+                drop(ticket);
+            });
+        }
     }
     drop(listener);
-    if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+    // Those who do not take their answers are ended meanwhile, too.
+    let ended = async {
+        tokio::select! { () = graceful.shutdown() => {}, () = &mut sweep => {} }
+    };
+    if timeout(shared.limits.drain, ended).await.is_err() {
         tracing::warn!(open = open.len(), "open requests did not end in time and are cut off");
     }
     open.shutdown().await;
     Ok(())
+}
+
+/// The next connection that has a slot.
+async fn admitted(
+    listener: &TcpListener,
+    slots: &Arc<Slots>,
+    tls: bool,
+) -> io::Result<(TcpStream, SocketAddr, Ticket)> {
+    loop {
+        let (stream, from) = listener.accept().await?;
+        loop {
+            match slots.admit(from.ip()) {
+                Admission::Room(ticket) => return Ok((stream, from, ticket)),
+                Admission::TooMany => {
+                    tracing::debug!(address = %from.ip(), "a client has too many connections");
+                    connection::refuse(&stream, tls);
+                    break;
+                }
+                // A connection may also come to wait meanwhile, which is told to nobody.
+                Admission::Full => drop(timeout(LOOK_AGAIN, slots.freed()).await),
+            }
+        }
+    }
+}
+
+/// How many files this process may have open: as many as the system lets it.
+fn descriptors() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, ..limit };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    limit.current.unwrap_or(u64::MAX)
 }
 
 /// Never ends.

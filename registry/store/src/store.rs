@@ -187,7 +187,12 @@ impl Store {
         if let Some(other) = std::iter::once(&root).chain(more.iter().map(|(_, at)| at)).find(stranger) {
             return Err(Error::NoRoot(other.clone()));
         }
-        let readings = manifests.iter().map(manifest_of).collect::<Result<Vec<_>>>()?;
+        // Elsewhere, because reading a manifest of megabytes takes a while.
+        let read = move || {
+            let readings = manifests.iter().map(manifest_of).collect::<Result<Vec<_>>>()?;
+            Ok((readings, manifests))
+        };
+        let (readings, manifests) = blocking(read).await?;
         if gaps < Gaps::All {
             self.refuse_missing(&repository, &blobs, &readings).await?;
         }

@@ -8,7 +8,15 @@ use crate::harness::{Reply, Server};
 
 fn impatient() -> Server {
     let short = Duration::from_millis(300);
-    let limits = Limits { head: short, idle: short, drain: short, connections: 2, ..Limits::default() };
+    let limits = Limits {
+        head: short,
+        keep: short,
+        idle: short,
+        taking: short,
+        drain: short,
+        connections: 2,
+        ..Limits::default()
+    };
     Server::with(Access::ReadWrite, limits)
 }
 

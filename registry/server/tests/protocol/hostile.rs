@@ -147,7 +147,7 @@ fn a_body_that_is_longer_than_it_said_ends_where_it_said() {
 #[test]
 fn clients_that_stall_in_uploads_are_told_and_give_up_their_slots() {
     let short = Duration::from_millis(400);
-    let limits = Limits { head: short, idle: short, connections: 2, ..Limits::default() };
+    let limits = Limits { head: short, keep: short, idle: short, connections: 2, ..Limits::default() };
     let server = Server::with(Access::ReadWrite, limits);
     let start = server.send("POST", "/v2/a/blobs/uploads/", &[], b"");
     let upload = start.header("location").unwrap();

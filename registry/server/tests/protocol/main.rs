@@ -10,6 +10,7 @@ mod holding;
 mod holding_model;
 mod hostile;
 mod limits;
+mod load;
 mod manifests;
 mod observe;
 mod pull;

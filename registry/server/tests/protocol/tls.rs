@@ -131,7 +131,15 @@ fn a_new_certificate_is_for_new_connections_and_a_broken_one_changes_nothing() {
 
 fn impatient() -> World {
     let short = Duration::from_millis(300);
-    let limits = Limits { head: short, idle: short, drain: short, connections: 2, ..Limits::default() };
+    let limits = Limits {
+        head: short,
+        keep: short,
+        idle: short,
+        taking: short,
+        drain: short,
+        connections: 2,
+        ..Limits::default()
+    };
     world(limits, |_, tls| Setup { tls: Some(tls), ..Setup::default() })
 }
 

@@ -3,7 +3,7 @@
 use hab_oci::{Digest, Edge, RepositoryName};
 use sqlx::{query, query_scalar};
 
-use super::repositories::{ensure_blob, ensure_repository, holds, join, member};
+use super::repositories::{ensure_blob, ensure_repository, holds, join, members};
 use super::{Catalog, Connection};
 use crate::journal::Change;
 use crate::{Error, Result};
@@ -48,12 +48,10 @@ impl Catalog {
         edges: impl Iterator<Item = &'a Edge>,
     ) -> Result<Option<&'a Edge>> {
         let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
-        for edge in edges {
-            if member(&mut connection, repository, &edge.digest).await?.is_none() {
-                return Ok(Some(edge));
-            }
-        }
-        Ok(None)
+        let edges: Vec<_> = edges.collect();
+        let wanted = edges.iter().map(|edge| &edge.digest).collect();
+        let held = members(&mut connection, repository, &wanted).await?;
+        Ok(edges.into_iter().find(|edge| !held.contains_key(&edge.digest)))
     }
 }
 

@@ -3,11 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{QueryBuilder, query, query_as, query_scalar};
 
-use super::{Catalog, Connection, digest, repositories, size, stored, tags};
+use super::{Catalog, Connection, Engine, ROWS, digest, repositories, size, stored, tags};
 use crate::journal::Change;
 use crate::{Error, Gaps, Result};
+
+/// Referrers that are read at a time.
+const FEW: i64 = 16;
+/// Bytes of a referrer in a list, beside its annotations, about.
+const WEIGHT: usize = 256;
+
+/// Publications of more edges than this go one after the other, so that whoever else writes waits for one of them at most.
+const MANY: usize = 1000;
 
 /// Of two pulls within this time, in seconds, one is recorded.
 const COARSE: i64 = 60 * 60;
@@ -97,15 +105,51 @@ impl Catalog {
         .fetch_all(&self.readers)
         .await
         .map_err(Error::database("list referrers"))?;
-        rows.into_iter()
-            .map(|(text, media_type, bytes, artifact_type, annotations)| {
-                let Ok(notes) = serde_json::from_str(&annotations) else {
-                    return Err(Error::Nonsense { what: "map of annotations", value: annotations });
-                };
-                let manifest = record((text, media_type, bytes))?;
-                Ok(Referrer { manifest, artifact_type, annotations: notes })
-            })
-            .collect()
+        rows.into_iter().map(referrer).collect()
+    }
+
+    /// Referrers as [`Catalog::referrers`] lists them, after the digest `after` and of one artifact type where one is given,
+    /// until their annotations have more than `bytes` bytes; and whether there are more.
+    pub async fn referrers_page(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Digest>,
+        bytes: usize,
+    ) -> Result<(Vec<Referrer>, bool)> {
+        let mut last = after.map_or_else(String::new, ToString::to_string);
+        let mut page: Vec<Referrer> = Vec::new();
+        let mut room = bytes;
+        loop {
+            // Few at a time: each may have annotations of megabytes.
+            let rows: Vec<(String, String, i64, Option<String>, String)> = query_as(
+                "SELECT digest, media_type, size, artifact_type, annotations FROM manifests
+                 WHERE repository = $1 AND subject = $2 AND digest > $3 AND ($4 IS NULL OR artifact_type = $4)
+                 ORDER BY digest LIMIT $5",
+            )
+            .bind(repository.as_str())
+            .bind(subject.to_string())
+            .bind(&last)
+            .bind(artifact_type)
+            .bind(FEW)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(Error::database("list referrers"))?;
+            let end = rows.len() < usize::try_from(FEW).unwrap_or(usize::MAX);
+            for row in rows {
+                let weight = WEIGHT + row.4.len();
+                if weight > room && !page.is_empty() {
+                    return Ok((page, true));
+                }
+                room = room.saturating_sub(weight);
+                last.clone_from(&row.0);
+                page.push(referrer(row)?);
+            }
+            if end {
+                return Ok((page, false));
+            }
+        }
     }
 
     /// Whether a manifest names layers or a configuration that its repository does not hold.
@@ -178,6 +222,8 @@ impl Catalog {
 
     /// One transaction: all of it is true afterwards, or none of it.
     pub(crate) async fn publish(&self, facts: &Facts<'_>) -> Result<()> {
+        let edges: usize = facts.manifests.iter().map(|manifest| manifest.outline.edges.len()).sum();
+        let _alone = if edges > MANY { Some(self.large.lock().await) } else { None };
         let mut tx = self.begin().await?;
         let (repository, at) = (facts.repository, facts.at);
         repositories::ensure_repository(&mut tx, repository, at).await?;
@@ -221,6 +267,15 @@ fn record((text, media_type, bytes): (String, String, i64)) -> Result<ManifestRe
     Ok(ManifestRecord { digest: digest(text)?, media_type, size: size(bytes) })
 }
 
+fn referrer(
+    (text, media_type, bytes, artifact_type, annotations): (String, String, i64, Option<String>, String),
+) -> Result<Referrer> {
+    let Ok(notes) = serde_json::from_str(&annotations) else {
+        return Err(Error::Nonsense { what: "map of annotations", value: annotations });
+    };
+    Ok(Referrer { manifest: record((text, media_type, bytes))?, artifact_type, annotations: notes })
+}
+
 pub(super) async fn insert(
     tx: &mut Connection,
     repository: &RepositoryName,
@@ -258,11 +313,17 @@ pub(super) async fn insert_edges(
     manifest: &Reading,
     gaps: Gaps,
 ) -> Result<()> {
+    let edges = &manifest.outline.edges;
+    let of = |wanted: &[EdgeKind]| -> BTreeSet<&Digest> {
+        edges.iter().filter(|edge| wanted.contains(&edge.kind)).map(|edge| &edge.digest).collect()
+    };
+    let blobs = repositories::members(tx, repository, &of(&[EdgeKind::Config, EdgeKind::Layer])).await?;
+    let manifests = manifest_sizes(tx, repository, &of(&[EdgeKind::Manifest])).await?;
     let mut seen = BTreeSet::new();
-    for edge in &manifest.outline.edges {
+    for edge in edges {
         let found = match edge.kind {
-            EdgeKind::Config | EdgeKind::Layer => repositories::member(tx, repository, &edge.digest).await?,
-            EdgeKind::Manifest => manifest_size(tx, repository, &edge.digest).await?,
+            EdgeKind::Config | EdgeKind::Layer => blobs.get(&edge.digest).copied(),
+            EdgeKind::Manifest => manifests.get(&edge.digest).copied(),
             // It need not exist: distribution specification, "Pushing Manifests with Subject".
             EdgeKind::Subject => Some(edge.size),
         };
@@ -281,21 +342,33 @@ pub(super) async fn insert_edges(
             }
             _ => {}
         }
-        if seen.insert((edge.kind, &edge.digest)) {
-            query(
-                "INSERT INTO edges (repository, manifest, kind, child) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (repository, manifest, kind, child) DO NOTHING",
-            )
-            .bind(repository.as_str())
-            .bind(manifest.digest.to_string())
-            .bind(edge.kind.name())
-            .bind(edge.digest.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(Error::database("add an edge"))?;
-        }
+        seen.insert((edge.kind, &edge.digest));
+    }
+    // In the order of the key, so that the database goes through it once.
+    let (seen, named): (Vec<_>, _) = (seen.into_iter().collect(), manifest.digest.to_string());
+    for rows in seen.chunks(ROWS) {
+        let mut insert =
+            QueryBuilder::<Engine>::new("INSERT INTO edges (repository, manifest, kind, child) ");
+        insert.push_values(rows, |mut row, (kind, child)| {
+            row.push_bind(repository.as_str()).push_bind(&named);
+            row.push_bind(kind.name()).push_bind(child.to_string());
+        });
+        insert.push(" ON CONFLICT (repository, manifest, kind, child) DO NOTHING");
+        insert.build().execute(&mut *tx).await.map_err(Error::database("add edges"))?;
     }
     Ok(())
+}
+
+/// The sizes of those of these manifests that the repository has.
+async fn manifest_sizes(
+    tx: &mut Connection,
+    repository: &RepositoryName,
+    digests: &BTreeSet<&Digest>,
+) -> Result<HashMap<Digest, u64>> {
+    let sql =
+        "SELECT m.digest, m.size FROM manifests m JOIN blobs b ON b.digest = m.digest AND b.damaged IS NULL
+         WHERE m.repository = ";
+    super::sizes(tx, (sql, " AND m.digest IN ("), repository, digests, "find manifests").await
 }
 
 pub(super) async fn manifest_size(

@@ -20,16 +20,17 @@ mod tags;
 mod uploads;
 mod writer;
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hab_oci::Digest;
+use hab_oci::{Digest, RepositoryName};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Execute, Executor as _, Sqlite};
+use sqlx::{ConnectOptions as _, Execute, Executor as _, QueryBuilder, Sqlite};
 
 use crate::journal::{Change, Journal};
 use crate::{Error, Result, Tags};
@@ -59,6 +60,8 @@ pub struct Catalog {
     watch: Arc<Watch>,
     journal: Arc<Journal>,
     path: Arc<Path>,
+    /// Held by a publication of very many edges, before its turn to write.
+    large: Arc<tokio::sync::Mutex<()>>,
     /// Tags that stay where they are.
     immutable: Arc<[Tags]>,
 }
@@ -107,6 +110,7 @@ impl Catalog {
             watch,
             journal: Arc::new(journal),
             path: path.into(),
+            large: Arc::default(),
             immutable: Arc::new([]),
         })
     }
@@ -193,6 +197,37 @@ fn refuse(path: &Path, error: MigrateError) -> Error {
         }
         other => Error::Migrate { path: path.to_owned(), source: Box::new(other) },
     }
+}
+
+/// Rows that one statement asks for or adds: a statement has a cost of its own, however little it does.
+const ROWS: usize = 400;
+
+/// Digests and sizes that a statement finds, of so many of `digests` at a time. The statement is given in two parts, after
+/// which come the repository and the digests.
+async fn sizes(
+    connection: &mut Connection,
+    (before, between): (&'static str, &'static str),
+    repository: &RepositoryName,
+    digests: &BTreeSet<&Digest>,
+    what: &'static str,
+) -> Result<HashMap<Digest, u64>> {
+    let all: Vec<_> = digests.iter().collect();
+    let mut found = HashMap::with_capacity(all.len());
+    for some in all.chunks(ROWS) {
+        let mut select = QueryBuilder::<Engine>::new(before);
+        select.push_bind(repository.as_str()).push(between);
+        let mut list = select.separated(", ");
+        for digest in some {
+            list.push_bind(digest.to_string());
+        }
+        select.push(")");
+        let rows: Vec<(String, i64)> =
+            select.build_query_as().fetch_all(&mut *connection).await.map_err(Error::database(what))?;
+        for (text, bytes) in rows {
+            found.insert(digest(text)?, size(bytes));
+        }
+    }
+    Ok(found)
 }
 
 fn digest(text: String) -> Result<Digest> {

@@ -1,5 +1,7 @@
 //! Repositories, and which blobs are members of them.
 
+use std::collections::{BTreeSet, HashMap};
+
 use hab_oci::{Digest, RepositoryName};
 use sqlx::query;
 use sqlx::query_scalar;
@@ -134,6 +136,17 @@ pub(super) async fn member(
     .await
     .map_err(Error::database("find a blob"))?;
     Ok(found.map(size))
+}
+
+/// The sizes of those of these blobs that are members.
+pub(super) async fn members(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    digests: &BTreeSet<&Digest>,
+) -> Result<HashMap<Digest, u64>> {
+    let sql = "SELECT b.digest, b.size FROM repository_blobs r JOIN blobs b ON b.digest = r.digest
+         WHERE b.damaged IS NULL AND r.repository = ";
+    super::sizes(connection, (sql, " AND r.digest IN ("), repository, digests, "find blobs").await
 }
 
 pub(super) async fn ensure_repository(

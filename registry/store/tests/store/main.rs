@@ -7,6 +7,7 @@ mod collect;
 mod halves;
 mod harness;
 mod kills;
+mod large;
 mod model;
 mod processes;
 mod publish;

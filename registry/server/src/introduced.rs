@@ -1,0 +1,143 @@
+//! Requests that know whose connection they came by, and answers that know whether it can be kept.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::future::{Either, ready};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use crate::Limits;
+use crate::access::{Peer, Problem, basic};
+use crate::connection::Shared;
+use crate::early::{Lent, Owner};
+use crate::error::Error;
+use crate::slot::{Phase, Slot};
+use crate::tls::{Shown, Tls};
+
+/// The service of one connection.
+pub(crate) struct Introduced {
+    service: TowerToHyperService<Router>,
+    from: SocketAddr,
+    peer: Arc<Peer>,
+    /// What the client showed, and who knows whether it still counts.
+    shown: Option<(Arc<Tls>, Shown)>,
+    slot: Arc<Slot>,
+    limits: Limits,
+}
+
+impl Introduced {
+    pub(crate) fn new(
+        shared: &Shared,
+        from: SocketAddr,
+        peer: Peer,
+        shown: Option<(Arc<Tls>, Shown)>,
+        slot: Arc<Slot>,
+    ) -> Self {
+        let (service, limits) = (shared.service.clone(), shared.limits.clone());
+        Self { service, from, peer: Arc::new(peer), shown, slot, limits }
+    }
+
+    /// Whether the certificate that the client showed counts, if it showed one.
+    fn is_believed(&self) -> bool {
+        let believed = self.shown.as_ref().is_none_or(|(tls, shown)| tls.believes(shown));
+        if !believed {
+            tracing::info!(address = %self.peer.address, "a client's certificate does not count any more");
+        }
+        believed
+    }
+
+    /// What the request's body becomes, and who gets it back; `None` where there is no body.
+    fn lend(&self, body: Incoming, request: u64, expects: bool) -> (Body, Option<Owner>) {
+        if body.is_end_stream() {
+            self.slot.read_all(request);
+            return (Body::empty(), None);
+        }
+        let (lent, owner) = Lent::of(body, (self.slot.clone(), request), &self.limits, expects);
+        (Body::new(lent), Some(owner))
+    }
+}
+
+impl Service<hyper::Request<Incoming>> for Introduced {
+    type Response = hyper::Response<Answer>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let number = self.slot.begin();
+        let (mut head, body) = request.into_parts();
+        if self.peer.secure {
+            // What is served beside the registry asks this header which scheme its own address has.
+            let (name, value) =
+                (HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
+            head.headers.insert(name, value);
+        }
+        head.extensions.insert(self.peer.clone());
+        head.extensions.insert(ConnectInfo(self.from));
+        let (body, owner) = self.lend(body, number, head.headers.contains_key(header::EXPECT));
+        let answering = if self.is_believed() {
+            Either::Left(self.service.call(hyper::Request::from_parts(head, body)))
+        } else {
+            Either::Right(ready(Ok(no_more())))
+        };
+        let slot = self.slot.clone();
+        Box::pin(async move {
+            let mut response = answering.await?;
+            if owner.is_some_and(Owner::must_close) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Answer { body, slot }))
+        })
+    }
+}
+
+/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and whoever
+/// the request says that it comes from.
+fn no_more() -> Response {
+    let error = Error::Unauthorized { challenge: basic(), problem: Problem::Certificate };
+    let mut response = error.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// An answer's body. When it is over, the connection waits for the next request.
+pub(crate) struct Answer {
+    body: Body,
+    slot: Arc<Slot>,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.slot.enter(if self.slot.has_unread() { Phase::Head } else { Phase::Idle });
+    }
+}

@@ -1,0 +1,116 @@
+//! A connection's bytes, counted; and its end, which must not take the answer from the client.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::slot::{Phase, Slot};
+
+/// The most that is thrown away after an answer, in bytes; [`Limits::linger`](crate::Limits::linger) bounds the time.
+pub(crate) const THROWN_AWAY: u64 = 64 << 20;
+
+/// Tells its slot what comes and goes.
+///
+/// A socket that is closed while bytes of its client are unread, or still on their way, resets the connection, and the
+/// client's system then throws away the answer that it has not read yet. So whoever was answered before its request was
+/// read to the end is told that no more will come, and what it sends is read and thrown away until it closes, too: RFC
+/// 9112, section 9.6.
+pub(crate) struct Wire {
+    inner: TcpStream,
+    slot: Arc<Slot>,
+    /// Since the writing side was closed: bytes that may still be thrown away.
+    closing: Option<u64>,
+}
+
+impl Wire {
+    pub(crate) fn new(inner: TcpStream, slot: Arc<Slot>) -> Self {
+        Self { inner, slot, closing: None }
+    }
+
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &result {
+            Poll::Ready(Ok(count)) => self.slot.went(*count),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.slot.await_taking(true),
+        }
+        result
+    }
+
+    /// Reads and throws away, at most until the client closes.
+    fn drain(&mut self, cx: &mut Context<'_>, mut room: u64) -> Poll<()> {
+        let mut bytes = [MaybeUninit::uninit(); 16 << 10];
+        loop {
+            let mut taken = ReadBuf::uninit(&mut bytes);
+            let read = Pin::new(&mut self.inner).poll_read(cx, &mut taken);
+            let count = taken.filled().len() as u64;
+            match read {
+                Poll::Pending => {
+                    self.closing = Some(room);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) if count > 0 && count < room => room -= count,
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = to.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, to);
+        let count = to.filled().len() - before;
+        if count > 0 {
+            self.slot.came(count);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, from);
+        self.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, from);
+        self.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let room = if let Some(room) = self.closing {
+            room
+        } else {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            if !self.slot.has_unread() {
+                return Poll::Ready(Ok(()));
+            }
+            self.slot.enter(Phase::Linger);
+            self.closing = Some(THROWN_AWAY);
+            THROWN_AWAY
+        };
+        self.drain(cx, room).map(Ok)
+    }
+}

@@ -1,0 +1,217 @@
+//! The queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::Client;
+
+/// Turns, of which each client has at most some. A clone is another handle on the same queue.
+#[derive(Clone, Debug)]
+pub struct Turns(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Turns that one client may have at a time.
+    each: usize,
+    /// Guards who has a turn and who waits; held for a walk over those who wait.
+    state: Mutex<State>,
+    /// Told when somebody begins to wait.
+    wanted: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    taken: HashMap<Client, usize>,
+    /// First come first; whoever gave up is still in it until the next turn is given.
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    client: Client,
+    ready: oneshot::Sender<Turn>,
+}
+
+/// A turn. The next one begins when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    turns: Turns,
+    client: Client,
+}
+
+impl Turns {
+    /// `total` turns, of which one client may have `each`. Both are at least one.
+    pub fn new(total: usize, each: usize) -> Self {
+        let state = State { free: total.max(1), taken: HashMap::new(), waiting: VecDeque::new() };
+        Self(Arc::new(Shared { each: each.max(1), state: Mutex::new(state), wanted: Notify::new() }))
+    }
+
+    /// Waits for a turn. Of those who wait, the client that has the fewest turns is next, then who came first. Whoever
+    /// drops the future is not waited for.
+    pub async fn take(&self, client: Client) -> Turn {
+        let waiting = {
+            let mut state = self.state();
+            if state.free > 0 && state.of(client) < self.0.each {
+                return self.given(&mut state, client);
+            }
+            let (ready, waiting) = oneshot::channel();
+            state.waiting.push_back(Waiter { client, ready });
+            waiting
+        };
+        self.0.wanted.notify_waiters();
+        match waiting.await {
+            Ok(turn) => turn,
+            // A waiter is only dropped after it was given up, and this one was not.
+            Err(_) => unreachable!("a waiter leaves the queue with a turn"),
+        }
+    }
+
+    /// Whether anybody waits for a turn.
+    pub fn is_wanted(&self) -> bool {
+        self.state().waiting.iter().any(|waiter| !waiter.ready.is_closed())
+    }
+
+    /// Returns when somebody waits for a turn.
+    pub async fn wanted(&self) {
+        loop {
+            let told = self.0.wanted.notified();
+            if self.is_wanted() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn given(&self, state: &mut State, client: Client) -> Turn {
+        state.free -= 1;
+        *state.taken.entry(client).or_default() += 1;
+        Turn { turns: self.clone(), client }
+    }
+
+    /// The next one in the queue, and its turn.
+    fn next(&self) -> Option<(Waiter, Turn)> {
+        let mut state = self.state();
+        state.waiting.retain(|waiter| !waiter.ready.is_closed());
+        if state.free == 0 {
+            return None;
+        }
+        let may = |(_, waiter): &(usize, &Waiter)| state.of(waiter.client) < self.0.each;
+        let next = state.waiting.iter().enumerate().filter(may);
+        let (at, _) = next.min_by_key(|(_, waiter)| state.of(waiter.client))?;
+        let waiter = state.waiting.remove(at)?;
+        let turn = self.given(&mut state, waiter.client);
+        Some((waiter, turn))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn of(&self, client: Client) -> usize {
+        self.taken.get(&client).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        {
+            let mut state = self.turns.state();
+            state.free += 1;
+            if let Some(taken) = state.taken.get_mut(&self.client) {
+                *taken -= 1;
+                if *taken == 0 {
+                    state.taken.remove(&self.client);
+                }
+            }
+        }
+        // Outside the lock: whoever gave up meanwhile drops the turn again, which comes back here.
+        while let Some((waiter, turn)) = self.turns.next() {
+            drop(waiter.ready.send(turn));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn client(n: u8) -> Client {
+        Client::of([192, 0, 2, n].into())
+    }
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn take(turns: &Turns, n: u8) -> Turn {
+        match poll(pin!(turns.take(client(n)))) {
+            Poll::Ready(turn) => turn,
+            Poll::Pending => panic!("no turn for {n}"),
+        }
+    }
+
+    #[test]
+    fn one_client_never_has_all_turns_and_the_others_have_theirs_at_once() {
+        let turns = Turns::new(3, 2);
+        let first = [take(&turns, 1), take(&turns, 1)];
+        let mut third = pin!(turns.take(client(1)));
+        assert!(poll(third.as_mut()).is_pending());
+        let other = take(&turns, 2);
+        drop(first);
+        assert!(poll(third.as_mut()).is_ready());
+        drop(other);
+    }
+
+    #[test]
+    fn who_has_fewest_turns_is_next_however_many_another_client_waits_for() {
+        let turns = Turns::new(2, 2);
+        let mut held = vec![take(&turns, 1), take(&turns, 1)];
+        let mut many: Vec<_> = (0..50).map(|_| Box::pin(turns.take(client(1)))).collect();
+        assert!(many.iter_mut().all(|one| poll(one.as_mut()).is_pending()));
+        let mut late = pin!(turns.take(client(2)));
+        assert!(poll(late.as_mut()).is_pending());
+        drop(held.pop());
+        let Poll::Ready(given) = poll(late.as_mut()) else { panic!("the late one has none, so it is next") };
+        assert!(many.iter_mut().all(|one| poll(one.as_mut()).is_pending()));
+        drop(held);
+        assert!(poll(many[0].as_mut()).is_ready(), "within one client, first come first served");
+        drop(given);
+    }
+
+    #[test]
+    fn who_gives_up_is_passed_over_and_loses_no_turn() {
+        let turns = Turns::new(1, 1);
+        let held = take(&turns, 1);
+        let mut gone = Box::pin(turns.take(client(2)));
+        assert!(poll(gone.as_mut()).is_pending() && turns.is_wanted());
+        drop(gone);
+        assert!(!turns.is_wanted());
+        // One gives up after it was given its turn, before it knows.
+        let mut late = Box::pin(turns.take(client(2)));
+        assert!(poll(late.as_mut()).is_pending());
+        drop(held);
+        drop(late);
+        drop(take(&turns, 3));
+    }
+
+    #[test]
+    fn that_somebody_waits_is_told() {
+        let turns = Turns::new(1, 1);
+        let _held = take(&turns, 1);
+        let mut wanted = pin!(turns.wanted());
+        assert!(poll(wanted.as_mut()).is_pending());
+        let mut waiter = pin!(turns.take(client(2)));
+        assert!(poll(waiter.as_mut()).is_pending());
+        assert!(poll(wanted.as_mut()).is_ready());
+    }
+}
