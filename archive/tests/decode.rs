@@ -108,7 +108,9 @@ fn a_dictionary_or_a_window_takes_no_more_memory_than_it_may() {
     }
 }
 
-fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+type Member = (&'static str, &'static [u8]);
+
+fn ar(members: &[Member]) -> Vec<u8> {
     let mut out = b"!<arch>\n".to_vec();
     for (name, content) in members {
         let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, content.len());
@@ -121,7 +123,7 @@ fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn a_package_has_its_members_in_order_and_nothing_else() {
-    let (version, control, data): ((&str, &[u8]), (&str, &[u8]), (&str, &[u8])) =
+    let (version, control, data): (Member, Member, Member) =
         (("debian-binary", b"2.0\n"), ("control.tar.xz", b"c"), ("data.tar.xz", b"data"));
     let signature = ("_gpgorigin", b"s".as_slice());
     let find = |bytes: &[u8]| deb::data(&mut &*bytes, bytes.len() as u64);

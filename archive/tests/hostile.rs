@@ -153,7 +153,7 @@ fn a_long_name_is_never_longer_than_its_limit_and_never_read_in_two_ways() {
     for (what, bytes, words) in [
         (
             "100 kB",
-            archive(&[long(b'L', [b'a'; 100_000]), file("a", "x")]),
+            archive(&[long(b'L', vec![b'a'; 100_000]), file("a", "x")]),
             "the name is longer than 500 bytes",
         ),
         (

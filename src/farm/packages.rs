@@ -338,7 +338,7 @@ impl Missing {
             (None, _) => {}
             (Some(one), 0) => farm.progress.note(&one.to_string()),
             (Some(one), others) => {
-                farm.progress.note(&format!("{one} ({others} others are not here either)"))
+                farm.progress.note(&format!("{one} ({others} others are not here either)"));
             }
         }
     }

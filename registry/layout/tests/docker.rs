@@ -243,6 +243,8 @@ fn a_link_leads_to_a_layer_of_the_archive_or_the_image_is_refused() {
     }
 }
 
+type Change = fn(&mut Value, &mut Value);
+
 /// As docker 25 and later write it: an OCI layout, and manifest.json names files of it.
 fn twins(change: impl Fn(&mut Value, &mut Value)) -> Vec<Member> {
     let mut members = Vec::new();
@@ -287,7 +289,6 @@ fn a_file_that_is_both_must_say_the_same_in_both() {
     let (_, content) = world.read(&twins(|_, _| {})).unwrap();
     // As the layout has them: nothing is made anew.
     assert_eq!((content.tags.len(), content.manifests.len(), content.blobs.len()), (2, 3, 4));
-    type Change = fn(&mut Value, &mut Value);
     let changes: [(Change, &str); 7] = [
         (|_, saved| saved[0]["RepoTags"][0] = json!("hab/a:v2"), "is not the image that is tagged v2"),
         (|_, saved| saved[0]["RepoTags"][0] = json!("hab/a:v9"), "is not the image that is tagged v9"),
