@@ -91,7 +91,8 @@ fn a_full_disk_of_the_host_is_told_apart_from_the_limit() {
         return;
     }
     for volume in ["image", "counted"] {
-        let world = world_with_limit(World::new(Caller::Itself)).with(|spec| spec.limits.disk = Some(1 << 30));
+        let world =
+            world_with_limit(World::new(Caller::Itself)).with(|spec| spec.limits.disk = Some(1 << 30));
         let disk = world.path("work");
         let run = |program: &str, words: &[&str]| {
             let status = std::process::Command::new(program).args(words).arg(&disk).status().unwrap();
