@@ -83,3 +83,26 @@ fn no_mount_and_no_loop_device_stays_when_the_caller_is_killed() {
         assert_eq!(mounts(), before);
     });
 }
+
+#[test]
+fn a_full_disk_of_the_host_is_told_apart_from_the_limit() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: a small disk needs root");
+        return;
+    }
+    for volume in ["image", "counted"] {
+        let world =
+            world_with_limit(World::new(Caller::Itself)).with(|spec| spec.limits.disk = Some(1 << 30));
+        let disk = world.path("work");
+        let run = |program: &str, words: &[&str]| {
+            let status = std::process::Command::new(program).args(words).arg(&disk).status().unwrap();
+            assert!(status.success(), "{program}");
+        };
+        run("mount", &["-t", "tmpfs", "-o", "size=200M,mode=755", "small"]);
+        world.give_away(&disk);
+        let finished = world.script("cat /dev/zero >/build/x; sleep 20").run_with(&["--volume", volume]);
+        run("umount", &["-l"]);
+        assert_eq!(finished.status, 124, "{volume} {}", finished.stderr);
+        assert!(finished.stderr.contains("the disk of this machine is full"), "{volume} {}", finished.stderr);
+    }
+}
