@@ -1,5 +1,6 @@
 //! Registries and git servers that lie, redirect and ask for what is not theirs.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -98,6 +99,7 @@ impl Farm {
 
     fn serve(&self, url: &str, more: &str) -> Serving {
         let password = self.world.file("password", "hunter2\n");
+        std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
         let table = format!(
             "[registry.upstream.\"up.example\"]\nurl = \"{url}\"\nusername = \"user\"\npassword-file = {password:?}\n{more}\n"
         );
