@@ -145,13 +145,15 @@ fn a_folder_that_somebody_put_in_the_place_of_a_toolchain_is_not_used() {
     assert!(built.stderr.contains("it has no seal"), "{}", built.stderr);
 }
 
+/// A uid that is not root's.
+const USER: u32 = 1000;
+
 #[test]
 fn a_data_folder_of_a_user_works_for_root_too() {
     if !is_root() {
         println!("skipped: only root can become another user");
         return;
     }
-    const USER: u32 = 1000;
     let world = World::new();
     fs::set_permissions(world.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // The user's program, in a folder that the user can reach.
