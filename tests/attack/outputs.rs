@@ -158,7 +158,8 @@ fn more_files_than_an_image_may_have_are_refused() {
     let world = World::new();
     let outcome = build(&world, "cd $OUT; for i in {1..60}; do mkdir $i; touch $i/{1..1000}; done");
     // Which limit it meets first depends on what the host lets the sandbox use.
-    let limits = ["more than 50000 files, links and directories", "it made more than 49152 files and folders"];
+    let limits =
+        ["more than 50000 files, links and directories", "it made more than 49152 files and folders"];
     outcome.refused(1, &["more than"]);
     assert!(limits.iter().any(|limit| outcome.stderr.contains(limit)), "{}", outcome.stderr);
     harmless(&outcome);

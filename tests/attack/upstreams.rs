@@ -1,9 +1,9 @@
 //! Registries and git servers that lie, redirect and ask for what is not theirs.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -29,6 +29,8 @@ pub struct Tar<S> {
     entries: u64,
     total: u64,
     ended: bool,
+    /// Something was refused: where the next header is, nobody knows any more.
+    refused: bool,
 }
 
 impl<S: Source> Tar<S> {
@@ -44,6 +46,7 @@ impl<S: Source> Tar<S> {
             entries: 0,
             total: 0,
             ended: false,
+            refused: false,
         }
     }
 
@@ -51,7 +54,18 @@ impl<S: Source> Tar<S> {
     ///
     /// The end marker is needed: without it nobody could tell whether something was cut off. What follows it is for
     /// [`Tar::finish`] to read.
+    ///
+    /// After an error there is no other entry, and nothing that is intact.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
+        if self.refused {
+            return Err(Error::malformed(self.offset, "an error came before this"));
+        }
+        let next = self.advance();
+        self.refused = next.is_err();
+        next
+    }
+
+    fn advance(&mut self) -> Result<Option<Entry>, Error> {
         let mut extended = Extended::default();
         let mut first = None;
         while !self.ended {
