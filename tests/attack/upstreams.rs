@@ -99,7 +99,7 @@ impl Farm {
 
     fn serve(&self, url: &str, more: &str) -> Serving {
         let password = self.world.file("password", "hunter2\n");
-        std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
         let table = format!(
             "[registry.upstream.\"up.example\"]\nurl = \"{url}\"\nusername = \"user\"\npassword-file = {password:?}\n{more}\n"
         );
