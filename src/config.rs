@@ -225,7 +225,7 @@ mod tests {
             ("proxy = \"http://me:s3cret@p.example:1\" x", "line 3"),
             ("proxy = [\"http://me:s3cret@p.example:1\"]", "line 3"),
             ("proxi = \"http://me:s3cret@p.example:1\"", "`proxy`"),
-            ("ttl = \"http://me:s3cret@p.example:1\"", "line 3"),
+            ("sync = \"http://me:s3cret@p.example:1\"", "line 3"),
             ("digest-only = \"a\\\"s3cret\"", "line 3"),
             ("fixed = [\"s3cret\", 3]", "line 3"),
             ("signed = \"s3cret", "line 3"),

@@ -1,6 +1,6 @@
 //! The queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -21,10 +21,13 @@ struct Shared {
     wanted: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     free: usize,
     taken: HashMap<Client, usize>,
+    /// Which turn, counted from the first one ever, a client was last given; of those who have one or wait.
+    given: HashMap<Client, u64>,
+    count: u64,
     /// First come first; whoever gave up is still in it until the next turn is given.
     waiting: VecDeque<Waiter>,
 }
@@ -45,12 +48,12 @@ pub struct Turn {
 impl Turns {
     /// `total` turns, of which one client may have `each`. Both are at least one.
     pub fn new(total: usize, each: usize) -> Self {
-        let state = State { free: total.max(1), taken: HashMap::new(), waiting: VecDeque::new() };
+        let state = State { free: total.max(1), ..State::default() };
         Self(Arc::new(Shared { each: each.max(1), state: Mutex::new(state), wanted: Notify::new() }))
     }
 
-    /// Waits for a turn. Of those who wait, the client that has the fewest turns is next, then who came first. Whoever
-    /// drops the future is not waited for.
+    /// Waits for a turn. Of those who wait, the client that has the fewest turns is next, then the one whose last turn is
+    /// longest ago, then who came first. Whoever drops the future is not waited for.
     pub async fn take(&self, client: Client) -> Turn {
         let waiting = {
             let mut state = self.state();
@@ -88,6 +91,9 @@ impl Turns {
     fn given(&self, state: &mut State, client: Client) -> Turn {
         state.free -= 1;
         *state.taken.entry(client).or_default() += 1;
+        state.count += 1;
+        let count = state.count;
+        state.given.insert(client, count);
         Turn { turns: self.clone(), client }
     }
 
@@ -98,9 +104,11 @@ impl Turns {
         if state.free == 0 {
             return None;
         }
+        state.forget();
         let may = |(_, waiter): &(usize, &Waiter)| state.of(waiter.client) < self.0.each;
         let next = state.waiting.iter().enumerate().filter(may);
-        let (at, _) = next.min_by_key(|(_, waiter)| state.of(waiter.client))?;
+        let rank = |client| (state.of(client), state.given.get(&client).copied().unwrap_or(0));
+        let (at, _) = next.min_by_key(|(_, waiter)| rank(waiter.client))?;
         let waiter = state.waiting.remove(at)?;
         let turn = self.given(&mut state, waiter.client);
         Some((waiter, turn))
@@ -112,6 +120,13 @@ impl Turns {
 }
 
 impl State {
+    /// Forgets the clients that neither have a turn nor wait for one.
+    fn forget(&mut self) {
+        let waiting: HashSet<_> = self.waiting.iter().map(|waiter| waiter.client).collect();
+        let taken = &self.taken;
+        self.given.retain(|client, _| taken.contains_key(client) || waiting.contains(client));
+    }
+
     fn of(&self, client: Client) -> usize {
         self.taken.get(&client).copied().unwrap_or(0)
     }
@@ -186,6 +201,20 @@ mod tests {
         drop(held);
         assert!(poll(many[0].as_mut()).is_ready(), "within one client, first come first served");
         drop(given);
+    }
+
+    #[test]
+    fn of_one_turn_nobody_gets_two_in_a_row_while_another_client_waits() {
+        let turns = Turns::new(1, 1);
+        let held = take(&turns, 1);
+        let mut many: Vec<_> = (0..60).map(|_| Box::pin(turns.take(client(1)))).collect();
+        assert!(many.iter_mut().all(|one| poll(one.as_mut()).is_pending()));
+        let mut late = pin!(turns.take(client(2)));
+        assert!(poll(late.as_mut()).is_pending());
+        drop(held);
+        let Poll::Ready(given) = poll(late.as_mut()) else { panic!("the other client had the last turn") };
+        drop(given);
+        assert!(poll(many[0].as_mut()).is_ready());
     }
 
     #[test]

@@ -185,6 +185,15 @@ impl Recipe {
         if self.name != *folder {
             return Err(format!("its name is {}, but it lies in folder {folder}", self.name));
         }
+        // Far above anything that is built, and far below what would not fit into a number of bytes or seconds.
+        let limits = [
+            ("build.memory_mib", self.build.memory_mib, 1 << 24),
+            ("build.disk_mib", self.build.disk_mib, 1 << 24),
+            ("build.minutes", self.build.minutes, 14 * 24 * 60),
+        ];
+        if let Some((field, value, most)) = limits.into_iter().find(|(_, n, most)| *n == 0 || n > most) {
+            return Err(format!("{field} is {value}; it has to be from 1 to {most}"));
+        }
         for table in self.input.iter().map(|i| &i.source).chain([&self.source]) {
             // These become folders and file names.
             let names = match table {

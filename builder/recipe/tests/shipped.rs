@@ -84,3 +84,25 @@ fn a_plan_prints_everything_that_decides() {
     plan.script = Digest::of(b"script");
     insta::assert_snapshot!(plan.to_text());
 }
+
+#[test]
+fn limits_that_fit_into_no_number_of_bytes_or_seconds_are_refused_by_name() {
+    let read = |name: &str| {
+        let path = format!("{}/../../recipes/secp256k1/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    for (field, value) in
+        [("minutes", u64::MAX), ("minutes", 0), ("disk_mib", 1 << 44), ("memory_mib", 1 << 44)]
+    {
+        let text = read("recipe.toml");
+        let kept = text.lines().filter(|line| !line.starts_with(field)).collect::<Vec<_>>().join("\n");
+        let text = kept.replacen("[build]\n", &format!("[build]\n{field} = {value}\n"), 1);
+        let files = BTreeMap::from([
+            ("secp256k1/recipe.toml".to_owned(), text),
+            ("secp256k1/build.sh".to_owned(), read("build.sh")),
+        ]);
+        let error = RecipeSet::from_files(files).recipe("secp256k1").unwrap_err();
+        let said = format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+        assert!(said.contains(&format!("build.{field} is {value}")), "{said}");
+    }
+}

@@ -203,7 +203,8 @@ impl Guard {
         let try_once = || self.guesses.take(&Who::at(peer.address));
         // Of the same reading of the file, so that a token is never for a later password than the one that was shown.
         let passwords = passwords.get();
-        match passwords.verify(&self.turns, &name, password, try_once).await {
+        let turn = (&self.turns, hab_turns::Client::of(peer.address));
+        match passwords.verify(turn, &name, password, try_once).await {
             Verdict::Right => {
                 let version = passwords.version(&self.key, &name);
                 Ok(Caller::account(name, Shown::Password, Proof { version, ..Proof::default() }))

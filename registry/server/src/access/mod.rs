@@ -45,9 +45,10 @@ pub(crate) use peer::{Client, Peer};
 pub(crate) use permit::{Permit, Scene};
 pub(crate) use watched::Watched;
 
+use hab_turns::Turns;
 use htpasswd::Htpasswd;
 use key::Key;
-use passwords::{Passwords, Turns};
+use passwords::Passwords;
 use rules::Rules;
 use tokens::{Revoked, Tokens};
 
@@ -103,7 +104,7 @@ impl Guard {
             revoked: Watched::open(vec![file.clone()], move || Revoked::load(&file))?,
             key,
             url,
-            turns: Turns::new(),
+            turns: passwords::turns(),
             guesses: Limiter::new(GUESSES)?,
         })
     }

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use hab_turns::{Client, Turns};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -22,16 +22,12 @@ const MOST: usize = 10_000;
 /// How long a password waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Verifications that run at the same time, whatever file they are of.
-#[derive(Clone)]
-pub(crate) struct Turns(Arc<Semaphore>);
-
-impl Turns {
-    /// One for every two processors, so that logins never take all of them.
-    pub(crate) fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
-    }
+/// Verifications that run at the same time, whatever file they are of: one for every two processors, so that logins never
+/// take all of them, and by turns between clients, so that one who guesses keeps nobody else from logging in.
+pub(crate) fn turns() -> Turns {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let total = (processors / 2).max(1);
+    Turns::new(total, (total / 2).max(1))
 }
 
 /// A file of passwords, and which of them were right lately.
@@ -76,7 +72,7 @@ impl Passwords {
     /// when the work would begin, so that many who show one right password at once are one try.
     pub(crate) async fn verify(
         &self,
-        turns: &Turns,
+        (turns, client): (&Turns, Client),
         name: &Account,
         password: &str,
         try_once: impl FnOnce() -> Result<(), Duration>,
@@ -89,7 +85,7 @@ impl Passwords {
         let (Some(hash), true) = (known.or_else(stranger).cloned(), password.len() <= LONGEST) else {
             return Verdict::Wrong;
         };
-        let Ok(Ok(turn)) = timeout(TURN, turns.0.clone().acquire_owned()).await else {
+        let Ok(turn) = timeout(TURN, turns.take(client)).await else {
             return Verdict::Busy;
         };
         if self.remembers(name, password) {
@@ -138,8 +134,8 @@ mod tests {
     #[tokio::test]
     async fn a_right_password_is_remembered_for_its_name_alone() {
         let (_folder, passwords) = passwords();
-        let (alice, eve, turns) = ("alice".parse().unwrap(), "eve".parse().unwrap(), Turns::new());
-        let verify = |name, password| passwords.verify(&turns, name, password, || Ok(()));
+        let (alice, eve, turns) = ("alice".parse().unwrap(), "eve".parse().unwrap(), Turns::new(1, 1));
+        let verify = |name, password| passwords.verify((&turns, Client::UNKNOWN), name, password, || Ok(()));
         for (name, password) in [(&alice, "wrong"), (&eve, "secret"), (&alice, ""), (&alice, "secret\0")] {
             assert_eq!(verify(name, password).await, Verdict::Wrong, "{password:?}");
         }
@@ -148,9 +144,10 @@ mod tests {
         assert!(passwords.remembers(&alice, "secret"));
         assert!(!passwords.remembers(&eve, "secret") && !passwords.remembers(&alice, "wrong"));
         // Without a turn to be had: nothing is verified any more.
-        turns.0.close();
+        let _held = turns.take(Client::UNKNOWN).await;
         assert_eq!(verify(&alice, "secret").await, Verdict::Right);
-        assert_eq!(verify(&alice, "wrong").await, Verdict::Busy);
+        let waits = timeout(Duration::from_millis(50), verify(&alice, "wrong")).await;
+        assert!(waits.is_err(), "{waits:?}");
         let long = "x".repeat(LONGEST + 1);
         assert_eq!(verify(&alice, &long).await, Verdict::Wrong);
     }
@@ -158,18 +155,18 @@ mod tests {
     #[tokio::test]
     async fn many_with_one_right_password_are_one_try_and_guesses_are_counted() {
         let (_folder, passwords) = passwords();
-        let (alice, turns) = ("alice".parse().unwrap(), Turns(Arc::new(Semaphore::new(1))));
+        let (alice, turns) = ("alice".parse().unwrap(), Turns::new(1, 1));
         let tries = std::sync::atomic::AtomicUsize::new(0);
         let count = || {
             tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             Ok(())
         };
-        let all = (0..20).map(|_| passwords.verify(&turns, &alice, "secret", count));
+        let all = (0..20).map(|_| passwords.verify((&turns, Client::UNKNOWN), &alice, "secret", count));
         let said = futures_util::future::join_all(all).await;
         assert!(said.iter().all(|verdict| *verdict == Verdict::Right));
         assert_eq!(tries.into_inner(), 1);
         let wait = Duration::from_secs(3);
-        let refused = passwords.verify(&turns, &alice, "guess", || Err(wait)).await;
+        let refused = passwords.verify((&turns, Client::UNKNOWN), &alice, "guess", || Err(wait)).await;
         assert_eq!(refused, Verdict::TooOften(wait));
     }
 }
