@@ -151,7 +151,7 @@ impl GitMirror {
 
     /// Whether everything that these ids reach is here or in quarantine. git asks that only of what a bundle's own list
     /// names.
-    fn complete(
+    pub(super) fn complete(
         &self,
         git: &Git<'_>,
         place: Option<&Quarantine<'_>>,

@@ -204,12 +204,8 @@ impl GitMirror {
         for (at, Told { remote, answer, .. }) in told.iter_mut().enumerate() {
             let differs =
                 |name: &str, id: Oid| is_tag(name) && first.get(name).or(here.get(name)) != Some(&id);
-            let mut missing = BTreeMap::new();
-            for (name, id) in &answer.refs {
-                if (at == 0 || differs(name, *id)) && !self.holds(*id).map_err(|e| (at, e))? {
-                    missing.insert(name.clone(), *id);
-                }
-            }
+            let wanted = answer.refs.iter().filter(|(name, id)| at == 0 || differs(name, **id));
+            let mut missing = self.missing(git, here, wanted).map_err(|e| (at, e))?;
             if at > 0 {
                 // A tag that only the others have is not taken from them.
                 missing.retain(|name, _| first.contains_key(name) || here.contains_key(name));
@@ -240,6 +236,34 @@ impl GitMirror {
             quarantine = Some(place);
         }
         Ok(quarantine)
+    }
+
+    /// Those of these refs whose objects are not here. An object that is here and that no ref names may have come with
+    /// what was carried here, without what it needs: it counts only if that is here, too.
+    fn missing<'r>(
+        &self,
+        git: &Git<'_>,
+        here: &BTreeMap<String, Oid>,
+        wanted: impl Iterator<Item = (&'r String, &'r Oid)>,
+    ) -> Result<BTreeMap<String, Oid>, MirrorError> {
+        let (mut missing, mut unnamed) = (BTreeMap::new(), BTreeMap::new());
+        for (name, id) in wanted {
+            if !self.holds(*id)? {
+                missing.insert(name.clone(), *id);
+            } else if here.get(name) != Some(id) {
+                unnamed.insert(name.clone(), *id);
+            }
+        }
+        if !unnamed.is_empty() {
+            let known: BTreeSet<Oid> = self.known()?.into_values().collect();
+            unnamed.retain(|_, id| !known.contains(id));
+        }
+        let ids: BTreeSet<String> = unnamed.values().map(ToString::to_string).collect();
+        let ids = ids.iter().map(String::as_str).collect();
+        if self.complete(git, None, &ids).is_err() {
+            missing.append(&mut unnamed);
+        }
+        Ok(missing)
     }
 
     /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a value

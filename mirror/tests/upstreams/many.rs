@@ -52,6 +52,22 @@ fn many_new_tags_and_a_branch_that_went_on_are_what_upstream_has() {
 }
 
 #[test]
+fn a_commit_that_is_here_without_what_it_needs_is_fetched_whole() {
+    let world = World::new();
+    let upstream = world.upstream();
+    world.sync(&[&upstream.url()]).unwrap();
+    let second = upstream.commit("two");
+    // As what was carried here by somebody who means harm could leave it.
+    let alone = git(&upstream.path, &["cat-file", "commit", &second]) + "\n";
+    let words = ["hash-object", "-w", "-t", "commit", "--stdin", "--literally"];
+    assert_eq!(git_in(world.mirror().path(), &words, alone.as_bytes()), second);
+    world.sync(&[&upstream.url()]).unwrap();
+    assert_eq!(refs_of(world.mirror().path()), refs_of(&upstream.path));
+    git(world.mirror().path(), &["rev-list", "--objects", "--all"]);
+    world.whole();
+}
+
+#[test]
 fn many_tags_that_moved_stay_and_their_other_values_are_kept_beside() {
     let world = World::new();
     let upstream = world.upstream();
