@@ -149,31 +149,6 @@ impl GitMirror {
         Ok(place)
     }
 
-    /// Whether everything that these ids reach is here or in quarantine. git asks that only of what a bundle's own list
-    /// names.
-    pub(super) fn complete(
-        &self,
-        git: &Git<'_>,
-        place: Option<&Quarantine<'_>>,
-        ids: &BTreeSet<&str>,
-    ) -> Result<(), MirrorError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let text = lines(ids);
-        let words = ["--objects", "--quiet", "--stdin", "--not", "--all"].map(OsStr::new);
-        let (repository, alternates) = match place {
-            Some(place) => (place.path(), Some(self.objects.as_path())),
-            None => (self.path.as_path(), None),
-        };
-        match git.told("rev-list", repository, &words, text, alternates) {
-            Err(MirrorError::GitHere { stderr, .. }) => Err(self.not_whole(&format!(
-                "an object that it names or needs is neither in it nor here ({stderr}); import what it continues first"
-            ))),
-            other => other,
-        }
-    }
-
     /// Makes a journal, whose chain was checked, the mirror's own.
     fn take_over(&self, journal: &Path) -> Result<(), MirrorError> {
         let own = self.path.with_extension("journal");
@@ -191,7 +166,7 @@ impl GitMirror {
         Git { project: &self.project, allow: Allow::default(), bounds, tolerate: &[], observer }
     }
 
-    fn not_whole(&self, detail: &str) -> MirrorError {
+    pub(super) fn not_whole(&self, detail: &str) -> MirrorError {
         MirrorError::Malformed {
             what: format!("what was carried of {}", self.project),
             expected: "a mirror of it",

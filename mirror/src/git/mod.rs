@@ -25,6 +25,7 @@ mod tree;
 mod upkeep;
 mod url;
 mod view;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};

@@ -238,34 +238,6 @@ impl GitMirror {
         Ok(quarantine)
     }
 
-    /// Those of these refs whose objects are not here. An object that is here and that no ref names may have come with
-    /// what was carried here, without what it needs: it counts only if that is here, too.
-    fn missing<'r>(
-        &self,
-        git: &Git<'_>,
-        here: &BTreeMap<String, Oid>,
-        wanted: impl Iterator<Item = (&'r String, &'r Oid)>,
-    ) -> Result<BTreeMap<String, Oid>, MirrorError> {
-        let (mut missing, mut unnamed) = (BTreeMap::new(), BTreeMap::new());
-        for (name, id) in wanted {
-            if !self.holds(*id)? {
-                missing.insert(name.clone(), *id);
-            } else if here.get(name) != Some(id) {
-                unnamed.insert(name.clone(), *id);
-            }
-        }
-        if !unnamed.is_empty() {
-            let known: BTreeSet<Oid> = self.known()?.into_values().collect();
-            unnamed.retain(|_, id| !known.contains(id));
-        }
-        let ids: BTreeSet<String> = unnamed.values().map(ToString::to_string).collect();
-        let ids = ids.iter().map(String::as_str).collect();
-        if self.complete(git, None, &ids).is_err() {
-            missing.append(&mut unnamed);
-        }
-        Ok(missing)
-    }
-
     /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a value
     /// whose object did not come. One such ref must not hide all others.
     fn fitting(

@@ -17,6 +17,7 @@ mod collect;
 mod error;
 mod halves;
 mod journal;
+mod open;
 mod pattern;
 mod pulls;
 mod rebuild;

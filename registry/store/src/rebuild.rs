@@ -12,7 +12,8 @@ use hab_oci::Digest;
 use crate::catalog::examine;
 use crate::halves::{BlobsHalf, CatalogHalf, Mismatch, Verdict, judge};
 use crate::journal::Journal;
-use crate::store::{CATALOG, blocking, catalog_journal, lock_opening};
+use crate::open::{CATALOG, IN_USE, catalog_journal, lock_opening};
+use crate::store::blocking;
 use crate::{Blobs, Catalog, Error, Result, Store};
 
 /// How many copies of the catalog are kept.
@@ -258,7 +259,7 @@ fn keep_copy(journal: &Journal, from: &Path, changes: u64) -> Result<()> {
 async fn take(data: &Path) -> Result<(Blobs, File, File)> {
     let (folder, opening) = (data.to_owned(), lock_opening(data).await?);
     let (blobs, alone) = blocking(move || {
-        let path = folder.join(crate::store::IN_USE);
+        let path = folder.join(IN_USE);
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(Error::io("open", &path))?;
