@@ -103,11 +103,15 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         // clap prints help to stdout with 0 and errors to stderr with 2, which are our codes too.
         Err(e) => {
-            if e.use_stderr() && arguments.iter().any(|a| a == "--json") {
-                let text = e.to_string();
+            if !e.use_stderr() {
+                e.exit();
+            }
+            let text = said(e, &arguments);
+            terminal::usage(&text);
+            if arguments.iter().any(|a| a == "--json") {
                 print_error(text.lines().next().unwrap_or_default(), &[&text], None, ExitStatus::Usage);
             }
-            e.exit()
+            return ExitCode::from(ExitStatus::Usage as u8);
         }
     };
     terminal::start_log();
@@ -116,6 +120,13 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, json),
     }
+}
+
+/// What clap says of a command line, in which no word can pretend to be a line of its own: it is asked again, of words that
+/// are shown as what they are.
+fn said(error: clap::Error, arguments: &[OsString]) -> String {
+    let clean = arguments.iter().map(|word| hab_oci::shown(&word.to_string_lossy()).to_string().into());
+    parse(&clean.collect::<Vec<_>>()).err().unwrap_or(error).to_string()
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
@@ -275,6 +286,17 @@ mod tests {
         let shown = escaped(&serde_json::to_string_pretty(&text).unwrap());
         assert!(!shown.chars().any(|c| hab_oci::deceives(c) && c != '\n'), "{shown}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), text);
+    }
+
+    #[test]
+    fn a_word_of_the_command_line_cannot_forge_what_is_said_of_it() {
+        let odd = "x/y:\u{1b}[2J\u{1b}[32mok\u{1b}[0m\nserving \u{202e}abc\u{1b}]0;title\u{7}";
+        for words in [vec!["registry", "history", odd], vec!["serve", "--listen", odd], vec!["serve", odd]] {
+            let arguments: Vec<OsString> = ["hab-build"].iter().chain(&words).map(OsString::from).collect();
+            let text = said(parse(&arguments).unwrap_err(), &arguments);
+            assert!(!text.chars().any(|c| hab_oci::deceives(c) && c != '\n'), "{text:?}");
+            assert!(!text.lines().any(|line| line.starts_with("serving")), "{text}");
+        }
     }
 
     #[test]

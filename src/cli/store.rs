@@ -165,8 +165,11 @@ async fn accept(global: &Global, data: &Path) -> anyhow::Result<()> {
         "the catalog and the blobs are one farm from now on ({}); `hab-build registry scrub` names every blob that is gone",
         accepted.farm
     ));
+    if let Some(first) = accepted.gone.first() {
+        terminal::say(&format!("blobs that are gone: {}, such as {first}", accepted.gone.len()));
+    }
     if global.json {
-        print_json(&json!({ "farm": accepted.farm, "changes": accepted.changes }))?;
+        print_json(&json!({ "farm": accepted.farm, "changes": accepted.changes, "gone": accepted.gone }))?;
     }
     Ok(())
 }

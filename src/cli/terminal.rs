@@ -48,6 +48,11 @@ pub fn bounded(text: &str) -> String {
     format!("{}… ({} more bytes)", &text[..end], text.len() - end)
 }
 
+/// What is wrong with the command line, with its own label and its lines.
+pub fn usage(text: &str) {
+    write(shown_lines(text.trim_end()).at_most(LONGEST).to_string().as_str());
+}
+
 /// What a person can do about an error.
 pub fn hint(text: &str) {
     write(&format!("hint: {}", one_line(text)));

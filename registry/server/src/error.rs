@@ -180,6 +180,7 @@ impl Error {
             | StoreError::InUseElsewhere { .. }
             | StoreError::CatalogDamaged { .. }
             | StoreError::Copy { .. }
+            | StoreError::NoCopy { .. }
             | StoreError::Newer { .. }
             | StoreError::Migrate { .. }
             | StoreError::Database { .. }

@@ -176,6 +176,14 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A copy of the catalog that a person named is none.
+    #[error("{} cannot be used as a copy of the catalog: {why}", path.display())]
+    NoCopy {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A copy of the catalog was made and cannot be used.
     #[error("the copy that was made of the catalog cannot be used: {why}")]
     Copy {
@@ -251,6 +259,7 @@ impl Error {
             | Self::InUseElsewhere { .. }
             | Self::CatalogDamaged { .. }
             | Self::Copy { .. }
+            | Self::NoCopy { .. }
             | Self::Newer { .. }
             | Self::Migrate { .. }
             | Self::Database { .. }

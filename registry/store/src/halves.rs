@@ -69,6 +69,8 @@ pub enum Mismatch {
     },
     /// The catalog names blobs, and there is none.
     BlobsLost,
+    /// Only the journal beside the blobs is left.
+    BothLost,
     /// The blobs are of another farm.
     Strangers,
     /// Blobs that the catalog names are not there, and the journal lacks changes that the catalog has.
@@ -93,6 +95,9 @@ impl fmt::Display for Mismatch {
             Self::BlobsLost => f.write_str(
                 "the catalog names blobs, but there is none: they were lost, or their disk is not mounted",
             ),
+            Self::BothLost => {
+                f.write_str("neither a catalog nor a blob is there, only the journal of what there was")
+            }
             Self::Strangers => f.write_str("the catalog and the blobs belong to different farms"),
             Self::BlobsOlder { missing, of } => write!(
                 f,
@@ -111,16 +116,20 @@ impl Mismatch {
                  nothing is deleted. `hab-build store status` says what is there"
             }
             Self::BlobsLost => {
-                "mount the disk, or put the folder `blobs` back from a backup. If they are gone for good, move \
-                 catalog.sqlite away and begin anew"
+                "mount the disk, or put the folder `blobs` back from a backup. If they are gone for good, `hab-build store \
+                 accept` goes on without them: what they were is answered 404 until it is pushed or built again"
+            }
+            Self::BothLost => {
+                "put the folder `blobs` and catalog.sqlite back from a backup. If they are gone for good, move the folder \
+                 `blobs` away and begin anew"
             }
             Self::Strangers => {
                 "put back the half that belongs here. `hab-build store accept` declares that this catalog and these blobs \
                  are one farm from now on"
             }
             Self::BlobsOlder { .. } => {
-                "put the newer blobs back. `hab-build store accept` goes on with those that are here; `registry scrub` then \
-                 names every blob that is gone"
+                "put the newer blobs back. `hab-build store accept` goes on with those that are here, and says which \
+                 are gone"
             }
         }
     }
@@ -131,6 +140,7 @@ pub(crate) fn judge(catalog: &CatalogHalf, blobs: &BlobsHalf) -> Verdict {
     let empty = !blobs.any && blobs.last == 0;
     match (catalog, &blobs.farm) {
         (CatalogHalf::New, farm) if empty => Verdict::Mark(farm.clone()),
+        (CatalogHalf::New, _) if !blobs.any => Verdict::Refuse(Mismatch::BothLost),
         (CatalogHalf::New, _) => Verdict::Refuse(Mismatch::CatalogLost),
         (CatalogHalf::Unmarked { names_blobs: true }, _) if empty => Verdict::Refuse(Mismatch::BlobsLost),
         // A version that marks neither wrote both; or it was killed when it had marked the blobs.
@@ -177,7 +187,7 @@ mod tests {
             (CatalogHalf::New, blobs(Some(OURS), 0, false), Mark(ours())),
             (CatalogHalf::New, blobs(None, 0, true), Refuse(CatalogLost)),
             (CatalogHalf::New, blobs(Some(OURS), 0, true), Refuse(CatalogLost)),
-            (CatalogHalf::New, blobs(Some(OURS), 7, false), Refuse(CatalogLost)),
+            (CatalogHalf::New, blobs(Some(OURS), 7, false), Refuse(Mismatch::BothLost)),
             (empty.clone(), blobs(None, 0, false), Mark(None)),
             (unmarked.clone(), blobs(None, 0, true), Mark(None)),
             (unmarked.clone(), blobs(None, 0, false), Refuse(BlobsLost)),

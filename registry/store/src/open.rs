@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::catalog::newest;
 use crate::halves::{CatalogHalf, Mismatch, Verdict, judge};
 use crate::journal::Journal;
-use crate::rebuild::blobs_half;
+use crate::rebuild::{blobs_half, older_blobs};
 use crate::store::blocking;
 use crate::{Blobs, Catalog, Error, Result, Store};
 
@@ -73,11 +74,8 @@ impl Store {
                 self.catalog.mark(&farm, 0).await?;
             }
             Verdict::JournalBehind { .. } => {
-                let newest = self.catalog.newest_blobs().await?;
-                let here = newest.iter().map(|digest| Ok(self.blobs.get(digest)?.is_some()));
-                let missing = here.collect::<Result<Vec<_>>>()?.iter().filter(|here| !**here).count();
-                if missing > 0 {
-                    return Err(Settling::Mismatch(Mismatch::BlobsOlder { missing, of: newest.len() }));
+                if let Some(mismatch) = older_blobs(&newest(self.catalog.path()).await?, &self.blobs)? {
+                    return Err(Settling::Mismatch(mismatch));
                 }
                 // A power failure took the entries; a copy has what they said.
                 self.copy_catalog().await?;

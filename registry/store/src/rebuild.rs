@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
 
-use crate::catalog::examine;
+use crate::catalog::{examine, newest};
 use crate::halves::{BlobsHalf, CatalogHalf, Mismatch, Verdict, judge};
 use crate::journal::Journal;
 use crate::open::{CATALOG, IN_USE, catalog_journal, lock_opening};
@@ -73,6 +73,8 @@ pub struct Accepted {
     pub farm: String,
     /// How many changes the catalog is said to hold.
     pub changes: u64,
+    /// Blobs that the catalog names and that are not there.
+    pub gone: Vec<Digest>,
 }
 
 impl Status {
@@ -104,10 +106,11 @@ impl Status {
             farm: half.farm,
             catalog,
             journal: half.last,
-            mismatch: verdict.and_then(|verdict| match verdict {
-                Verdict::Refuse(mismatch) => Some(mismatch),
+            mismatch: match verdict {
+                Some(Verdict::Refuse(mismatch)) => Some(mismatch),
+                Some(Verdict::JournalBehind { .. }) => older_blobs(&newest(&path).await?, &blobs)?,
                 _ => None,
-            }),
+            },
             strays: (strays.len(), strays.iter().map(|stray| stray.size).sum()),
         })
     }
@@ -118,9 +121,9 @@ impl Rebuild {
     pub async fn run(&self, data: &Path) -> Result<Rebuilt> {
         let (blobs, _opening, _alone) = take(data).await?;
         let journal = catalog_journal(&blobs)?;
-        let farm = blobs.farm()?;
-        let mut rebuilt = Rebuilt { strays: blobs.bring_back_strays()?, ..Rebuilt::default() };
-        self.choose(data, &journal, farm.as_deref(), &mut rebuilt).await?;
+        let mut rebuilt = Rebuilt::default();
+        let farm = self.choose(data, &journal, blobs.farm()?, &mut rebuilt).await?;
+        rebuilt.strays = blobs.bring_back_strays()?;
         let path = data.join(CATALOG);
         place_base(data, &path, &mut rebuilt)?;
 
@@ -141,6 +144,9 @@ impl Rebuild {
             rebuilt.replayed += 1;
         }
         catalog.mark(&farm, before).await?;
+        rebuilt.lost.extend(catalog.mark_gone(&blobs, crate::now()).await?);
+        rebuilt.lost.sort();
+        rebuilt.lost.dedup();
         catalog.close().await;
         blobs.set_farm(&farm)?;
         let store = Store::assemble(data, &blobs, catalog_journal(&blobs)?).await?;
@@ -149,34 +155,48 @@ impl Rebuild {
         Ok(rebuilt)
     }
 
-    /// Finds the catalog to begin with: the one with the most changes of those that are whole and this farm's.
+    /// Finds the catalog to begin with: the one with the most changes of those that are whole and this farm's. Returns
+    /// the farm's identity, which the catalog says where the blobs do not.
+    ///
+    /// [`Error::Mismatch`] if all that are whole are another farm's: a catalog that says more than nothing is not given up
+    /// for one that is empty.
     async fn choose(
         &self,
         data: &Path,
         journal: &Journal,
-        farm: Option<&str>,
+        farm: Option<String>,
         rebuilt: &mut Rebuilt,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
+        let (mut said, mut strangers) = (None, false);
         let present = data.join(CATALOG);
         let copies = journal.copies()?.into_iter().rev().map(|last| journal.copy(last));
         let found = fs::metadata(&present).is_ok_and(|found| found.len() > 0).then_some(present);
         for path in self.from.iter().cloned().chain(found).chain(copies) {
             let better = |changes| changes > rebuilt.base_changes || rebuilt.base.is_none();
             match examine(&path).await {
-                Ok(CatalogHalf::Marked { farm: other, .. }) if farm.is_some_and(|farm| farm != other) => {
+                Ok(CatalogHalf::Marked { farm: other, .. })
+                    if farm.as_ref().is_some_and(|farm| *farm != other) =>
+                {
+                    strangers = true;
                     rebuilt.unusable.push((path, "it belongs to another farm".to_owned()));
                 }
-                Ok(CatalogHalf::Marked { changes, .. }) if better(changes) => {
+                Ok(CatalogHalf::Marked { changes, farm: other, .. }) if better(changes) => {
                     (rebuilt.base_changes, rebuilt.base) = (changes, Some(path));
+                    said = Some(other);
                 }
                 // Of a version that did not mark it yet.
                 Ok(CatalogHalf::Unmarked { names_blobs: true }) if better(0) => rebuilt.base = Some(path),
                 // Older than what is chosen already, or empty.
                 Ok(_) => {}
+                // What a person named has to be what they think it is.
+                Err(why) if Some(&path) == self.from.as_ref() => return Err(Error::NoCopy { path, why }),
                 Err(why) => rebuilt.unusable.push((path, why)),
             }
         }
-        Ok(())
+        if rebuilt.base.is_none() && strangers {
+            return Err(Error::Mismatch { data: data.to_owned(), mismatch: Mismatch::Strangers });
+        }
+        Ok(farm.or(said))
     }
 }
 
@@ -197,12 +217,13 @@ pub async fn accept(data: &Path) -> Result<Accepted> {
     catalog.forget_doomed().await?;
     // The journal must not say that the catalog is older, so its numbers go on behind both.
     catalog.mark(&farm, changes).await?;
+    let gone = catalog.mark_gone(&blobs, crate::now()).await?;
     catalog.close().await;
     blobs.set_farm(&farm)?;
     let store = Store::assemble(data, &blobs, catalog_journal(&blobs)?).await?;
     store.copy_catalog().await?;
     store.catalog.close().await;
-    Ok(Accepted { farm, changes })
+    Ok(Accepted { farm, changes, gone })
 }
 
 impl Store {
@@ -277,7 +298,9 @@ async fn take(data: &Path) -> Result<(Blobs, File, File)> {
 /// Puts the catalog to begin with in place, and moves what was there aside.
 fn place_base(data: &Path, path: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
     let sidecars = ["", "-wal", "-shm"].map(|end| format!("{CATALOG}{end}"));
-    let aside = data.join(format!("catalog.aside-{}", crate::now()));
+    // Several in one second have names of their own.
+    let names = (0..1000).map(|again| data.join(format!("catalog.aside-{}.{again}", crate::now())));
+    let aside = names.into_iter().find(|path| !path.exists()).unwrap_or_else(|| data.join("catalog.aside"));
     let scratch = data.join(format!("{CATALOG}.new"));
     if let Some(base) = rebuilt.base.as_ref().filter(|base| *base != path) {
         fs::copy(base, &scratch).map_err(Error::io("copy", base))?;
@@ -302,6 +325,13 @@ fn place_base(data: &Path, path: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
         fs::rename(&scratch, path).map_err(Error::io("rename a file to", path))?;
     }
     crate::blobs::sync_folder_of(path)
+}
+
+/// Whether of the blobs that a catalog was last told of some are not there.
+pub(crate) fn older_blobs(newest: &[Digest], blobs: &Blobs) -> Result<Option<Mismatch>> {
+    let here = newest.iter().map(|digest| Ok(blobs.get(digest)?.is_some()));
+    let missing = here.collect::<Result<Vec<_>>>()?.iter().filter(|here| !**here).count();
+    Ok((missing > 0).then_some(Mismatch::BlobsOlder { missing, of: newest.len() }))
 }
 
 /// What is known of the folder of blobs.

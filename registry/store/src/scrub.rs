@@ -35,6 +35,8 @@ pub struct Scrubbed {
     pub damaged: Vec<Digest>,
     /// Blobs that have no file.
     pub missing: Vec<Digest>,
+    /// Blobs without a file that an earlier pass found already.
+    pub known: Vec<Digest>,
     /// Those that are there again, some of them damaged in an earlier pass.
     pub mended: Vec<Digest>,
     /// Files set aside because the catalog does not know them.
@@ -120,6 +122,8 @@ impl Scrub {
             if damaged && self.store.blobs.get(&digest)?.is_some() && !found.damaged.contains(&digest) {
                 self.store.catalog.mark_mended(&digest).await?;
                 found.mended.push(digest);
+            } else if damaged && !found.damaged.contains(&digest) {
+                found.known.push(digest);
             } else if !damaged && self.is_missing(&digest, now).await? {
                 found.missing.push(digest.clone());
                 self.mend(digest, found).await?;

@@ -30,7 +30,10 @@ pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
 
 pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Result<()> {
     let found = farm.scrub(rate)?;
-    for (digests, what) in [(&found.damaged, "damaged, set aside"), (&found.missing, "gone")] {
+    let known = "damaged or gone, as an earlier pass found";
+    for (digests, what) in
+        [(&found.damaged, "damaged, set aside"), (&found.missing, "gone"), (&found.known, known)]
+    {
         for digest in digests {
             let again = if found.mended.contains(digest) { "; fetched again" } else { "" };
             terminal::say(&format!("{digest}  {what}{again}"));
@@ -42,11 +45,12 @@ pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Resul
     ));
     if global.json {
         print_json(&json!({
-            "files": files, "bytes": bytes, "damaged": found.damaged, "missing": found.missing, "mended": found.mended,
+            "files": files, "bytes": bytes, "damaged": found.damaged, "missing": found.missing, "known": found.known, "mended": found.mended,
             "strays": strays,
         }))?;
     }
-    let lost = found.damaged.iter().chain(&found.missing).filter(|digest| !found.mended.contains(digest));
+    let all = found.damaged.iter().chain(&found.missing).chain(&found.known);
+    let lost = all.filter(|digest| !found.mended.contains(digest));
     match lost.count() {
         0 => Ok(()),
         count => Err(Said(FarmError::Damaged(count)).into()),

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hab_oci::{Algorithm, Digest, Hasher};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::{Error, Result};
 pub(crate) use damage::{Stripe, Suspect};
@@ -171,8 +173,8 @@ impl Blobs {
     /// The size of a finished blob, or `None` if there is no such blob.
     pub fn get(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.path(digest);
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata).filter(fs::Metadata::is_file).map(|metadata| metadata.len())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("look at", &path)(e)),
         }
@@ -181,14 +183,8 @@ impl Blobs {
     /// Opens a finished blob, or `None` if there is no such blob.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>> {
         let path = self.path(digest);
-        match File::open(&path) {
-            Ok(file) => {
-                let size = file.metadata().map_err(Error::io("look at", &path))?.len();
-                Ok(Some(Blob { file, size }))
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("open", &path)(e)),
-        }
+        let opened = open_plain(&path).map_err(Error::io("open", &path))?;
+        Ok(opened.map(|(file, size)| Blob { file, size }))
     }
 
     /// A document's bytes, checked against the digest; `None` if there is no such blob.
@@ -240,7 +236,8 @@ impl Blobs {
     pub(crate) fn farm(&self) -> Result<Option<String>> {
         let path = self.shared.root.join("farm");
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|farm| !farm.is_empty())),
+            // Anything else is damage, and as good as nothing: the catalog knows whose they are.
+            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|farm| is_identity(farm))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path)(e)),
         }
@@ -278,6 +275,22 @@ impl Blobs {
     fn uploads(&self) -> PathBuf {
         self.shared.root.join("uploads")
     }
+}
+
+fn is_identity(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Opened only if it is a plain file: whatever else lies there is not waited for, and not followed.
+fn open_plain(path: &Path) -> io::Result<Option<(File, u64)>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let found = file.metadata()?;
+    Ok(found.is_file().then_some((file, found.len())))
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -55,15 +55,29 @@ impl Catalog {
         self.commit(tx).await
     }
 
-    /// The blobs that were added last. Looks at all rows: only for when something is wrong.
-    pub(crate) async fn newest_blobs(&self) -> Result<Vec<hab_oci::Digest>> {
-        let found: Vec<String> =
-            query_scalar("SELECT digest FROM blobs WHERE damaged IS NULL ORDER BY created DESC LIMIT $1")
-                .bind(NEWEST)
-                .fetch_all(&self.readers)
+    /// Marks every blob without a file as gone, and returns them: those are answered 404 from then on.
+    pub(crate) async fn mark_gone(&self, blobs: &crate::Blobs, at: i64) -> Result<Vec<hab_oci::Digest>> {
+        let mut tx = self.begin().await?;
+        let named: Vec<String> =
+            query_scalar("SELECT digest FROM blobs WHERE damaged IS NULL ORDER BY digest")
+                .fetch_all(&mut *tx)
                 .await
-                .map_err(Error::database("list the newest blobs"))?;
-        found.into_iter().map(super::digest).collect()
+                .map_err(Error::database("list blobs"))?;
+        let mut gone = Vec::new();
+        for text in named {
+            let digest = super::digest(text)?;
+            if blobs.get(&digest)?.is_none() {
+                query("UPDATE blobs SET damaged = $2 WHERE digest = $1")
+                    .bind(digest.to_string())
+                    .bind(at)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(Error::database("mark a blob as gone"))?;
+                gone.push(digest);
+            }
+        }
+        self.commit(tx).await?;
+        Ok(gone)
     }
 
     /// Writes a copy of the catalog, as it is at one moment, to a path where nothing is.
@@ -123,7 +137,7 @@ async fn check(connection: &mut Connection) -> Result<()> {
 }
 
 async fn half(connection: &mut Connection) -> Result<CatalogHalf> {
-    let names_blobs: Option<i64> = query_scalar("SELECT 1 FROM blobs LIMIT 1")
+    let names_blobs: Option<i64> = query_scalar("SELECT 1 FROM blobs WHERE damaged IS NULL LIMIT 1")
         .fetch_optional(&mut *connection)
         .await
         .map_err(Error::database("be read"))?;
@@ -175,4 +189,18 @@ async fn half_without_schema(connection: &mut Connection) -> Result<CatalogHalf>
             Ok(CatalogHalf::Unmarked { names_blobs: any.is_some() })
         }
     }
+}
+
+/// The blobs that a catalog was last told of. Looks at all rows: only for when something is wrong.
+pub(crate) async fn newest(path: &Path) -> Result<Vec<hab_oci::Digest>> {
+    let mut connection = read_only(path).await?;
+    let found: Vec<String> =
+        query_scalar("SELECT digest FROM blobs WHERE damaged IS NULL ORDER BY created DESC LIMIT $1")
+            .bind(NEWEST)
+            .fetch_all(&mut connection)
+            .await
+            .map_err(Error::database("list the newest blobs"))?;
+    // It is closed either way.
+    let _ = connection.close().await;
+    found.into_iter().map(super::digest).collect()
 }

@@ -36,7 +36,7 @@ use crate::journal::{Change, Journal};
 use crate::{Error, Result, Tags};
 pub(crate) use collect::Sweep;
 pub use facts::Mirrored;
-pub(crate) use identity::examine;
+pub(crate) use identity::{examine, newest};
 pub use listing::{RepositoryRow, TagRow, Totals};
 pub use log::Version;
 use log::{Log, Watch};

@@ -284,8 +284,8 @@ async fn a_rebuild_says_what_it_could_not_bring_back() {
     fs::write(&journal, text).unwrap();
     let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
     assert_eq!((rebuilt.missing, rebuilt.damaged), (1, 2), "{rebuilt:?}");
-    // The blob, the manifest and the tag that was there.
-    assert_eq!(rebuilt.lost.len(), 3, "{rebuilt:?}");
+    // The layer, and the manifest with the tag that was there.
+    assert_eq!(rebuilt.lost.len(), 2, "{rebuilt:?}");
     let store = folder.open().await.unwrap();
     assert!(has(&store, kept.digest()).await);
     assert!(store.catalog.manifest(&repository(), &by_tag("v1")).await.unwrap().is_some());
@@ -387,4 +387,90 @@ async fn three_copies_stay_and_the_journal_behind_the_oldest() {
     let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
     assert_eq!((rebuilt.unusable.len(), rebuilt.missing), (1, 0), "{rebuilt:?}");
     assert_eq!(facts(&folder.open().await.unwrap()).await, before);
+}
+
+#[tokio::test]
+async fn an_identity_that_is_damaged_gives_no_catalog_up() {
+    for (harm, refused) in [("", false), ("x\n", false), ("0123456789abcdef0123456789abcdef\n", true)] {
+        let folder = Folder::new().await;
+        let store = folder.open().await.unwrap();
+        for round in 0..5 {
+            change(&store, &format!("round-{round}"), 10 + round).await;
+            store.copy_catalog().await.unwrap();
+        }
+        let before = facts(&store).await;
+        store.catalog.close().await;
+        drop(store);
+        fs::write(folder.path().join("blobs/farm"), harm).unwrap();
+        assert_eq!(folder.refused().await, Mismatch::Strangers);
+        let rebuilt = Rebuild::default().run(folder.path()).await;
+        assert_eq!(rebuilt.is_err(), refused, "{harm:?}: {rebuilt:?}");
+        if refused {
+            accept(folder.path()).await.unwrap();
+        }
+        assert_eq!(facts(&folder.open().await.unwrap()).await, before, "{harm:?}");
+    }
+}
+
+#[tokio::test]
+async fn blobs_that_are_gone_are_named_and_the_folder_can_be_used_without_them() {
+    for rebuild in [false, true] {
+        let folder = Folder::new().await;
+        fs::remove_dir_all(folder.path().join("blobs/sha256")).unwrap();
+        assert_eq!(folder.refused().await, Mismatch::BlobsLost);
+        let gone = if rebuild {
+            Rebuild::default().run(folder.path()).await.unwrap().lost
+        } else {
+            accept(folder.path()).await.unwrap().gone
+        };
+        assert!(gone.contains(Image::new("one").digest()) && gone.len() >= 3, "{gone:?}");
+        let store = folder.open().await.unwrap();
+        assert!(!has(&store, Image::new("one").digest()).await);
+        let known = Scrub::new(store.clone(), None).pass(9).await.unwrap();
+        assert_eq!((known.missing.len(), known.known.len()), (0, gone.len()));
+        change(&store, "two", 10).await;
+    }
+    let folder = Folder::new().await;
+    fs::remove_dir_all(folder.path().join("blobs/sha256")).unwrap();
+    folder.lose("catalog");
+    assert_eq!(folder.refused().await, Mismatch::BothLost);
+}
+
+#[tokio::test]
+async fn a_status_says_that_blobs_are_older_and_a_rebuild_names_what_is_gone() {
+    let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
+    folder.back_up("blobs", backup.path());
+    let store = folder.open().await.unwrap();
+    change(&store, "two", 10).await;
+    store.catalog.close().await;
+    drop(store);
+    folder.restore("blobs", backup.path());
+    let status = Status::of(folder.path()).await.unwrap();
+    assert_eq!(status.mismatch, Some(Mismatch::BlobsOlder { missing: 3, of: 6 }));
+    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+    assert_eq!(rebuilt.lost.len(), 3, "{rebuilt:?}");
+    let from = Some(folder.path().join("none.sqlite"));
+    let error = Rebuild { from }.run(folder.path()).await.unwrap_err();
+    assert!(matches!(error, Error::NoCopy { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_plain_file_in_the_place_of_a_blob_is_no_blob_and_is_not_waited_for() {
+    let folder = Folder::new().await;
+    let store = folder.open().await.unwrap();
+    let layer = Digest::of(&Image::new("one").layer);
+    let path = store.blobs.path(&layer);
+    for make in [&["mkfifo"][..], &["mkdir"], &["ln", "-s", "/etc/passwd"]] {
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        let made = std::process::Command::new(make[0]).args(&make[1..]).arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(
+            store.blobs.open_blob(&layer).unwrap().is_none() && store.blobs.get(&layer).unwrap().is_none()
+        );
+        let found = Scrub::new(store.clone(), None).pass(9).await.unwrap();
+        assert!(
+            found.missing.iter().chain(&found.known).any(|digest| *digest == layer),
+            "{make:?}: {found:?}"
+        );
+    }
 }
