@@ -229,6 +229,10 @@ pub fn read(
     mut take: impl FnMut(&Manifest, &Content, u64, &mut dyn Read) -> Result<(), MirrorError>,
 ) -> Result<Manifest, MirrorError> {
     let malformed = |detail: String| malformed(file, detail);
+    // A pipe would be waited for, and is read once only.
+    if !std::fs::metadata(file).map_err(MirrorError::io(file))?.is_file() {
+        return Err(MirrorError::io(file)(io::Error::other("it is no plain file")));
+    }
     let opened = BufReader::with_capacity(128 * 1024, File::open(file).map_err(MirrorError::io(file))?);
     let zstd = Decoder::new(Compression::Zstd, opened, &LIMITS).map_err(MirrorError::io(file))?;
     let mut tar = Tar::new(zstd, &LIMITS);

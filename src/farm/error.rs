@@ -86,7 +86,10 @@ pub enum FarmError {
         status: ExitStatus,
     },
     /// An image that was to be exported, of which a part is not here.
-    #[error("{repository}@{image} is not all here: {lacking} was never pulled through; pull the image first")]
+    #[error(
+        "{repository}@{image} is not all here: {lacking} was never pulled through, or is damaged; pull the image first, or push \
+         it again"
+    )]
     Incomplete {
         /// Its repository.
         repository: hab_oci::RepositoryName,
