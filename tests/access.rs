@@ -145,8 +145,7 @@ fn a_farm_is_served_over_tls_to_accounts_as_the_manual_says() {
     let world = World::new();
     let found = |program: &str| Command::new(program).arg("--help").output().is_ok();
     if !found("openssl") || !found("curl") {
-        println!("skipped: no openssl or no curl");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Program, "no openssl or no curl");
     }
     let (certificate, key) = (world.path("farm.pem"), world.path("farm.key"));
     let make = || {

@@ -128,7 +128,7 @@ fn import(world: &World, tag: &str) -> String {
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        println!("skipped: no {program}");
+        hab_skip::skip(hab_skip::Lack::Program, format_args!("no {program}"));
     }
     found
 }
@@ -238,8 +238,7 @@ fn containerd_pulls_what_the_farm_has_and_asks_nobody_else() {
         return;
     }
     if !is_root() {
-        println!("skipped: containerd wants to be started by root");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Root, "containerd wants to be started by root");
     }
     let mut cluster = Cluster::written_for("containerd");
     let (socket, config) = (cluster.world.path("containerd.sock"), cluster.path("containerd.toml"));

@@ -117,8 +117,7 @@ fn a_second_build_in_the_same_folder_waits_for_the_first() {
 #[test]
 fn a_full_disk_is_a_sentence_and_the_next_run_goes_on() {
     if !harness::is_root() {
-        println!("skipped: only root can mount a small disk");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Root, "only root can mount a small disk");
     }
     let world = World::new();
     let data = world.path("data");

@@ -270,7 +270,7 @@ fn a_killed_import_is_there_as_a_whole_or_not_at_all() {
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        println!("skipped: no {program}");
+        hab_skip::skip(hab_skip::Lack::Program, format_args!("no {program}"));
     }
     found
 }

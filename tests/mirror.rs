@@ -345,8 +345,7 @@ fn a_mirror_killed_at_any_point_keeps_every_ref_and_goes_on() {
 #[test]
 fn a_full_disk_keeps_every_ref_that_was_served() {
     if !harness::is_root() {
-        println!("skipped: only root can mount a small disk");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Root, "only root can mount a small disk");
     }
     let (world, upstream) = world();
     let data = world.path("data");

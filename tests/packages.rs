@@ -54,7 +54,7 @@ impl Apt {
             .env_remove("http_proxy")
             .output();
         if output.is_err() {
-            println!("skipped: there is no apt-get here");
+            hab_skip::skip(hab_skip::Lack::Program, "no apt-get");
         }
         output.ok()
     }

@@ -41,7 +41,7 @@ fn configure(world: &World, first: &Serving, more: &str) {
 /// Runs openssl and returns what it prints; `None` where it is not installed.
 fn openssl(words: &[&str]) -> Option<Vec<u8>> {
     let Ok(output) = Command::new("openssl").args(words).output() else {
-        println!("skipped: openssl is not installed");
+        hab_skip::skip(hab_skip::Lack::Program, "no openssl");
         return None;
     };
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -12,7 +12,7 @@ fn corpus() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: no corpus");
+    hab_skip::skip(hab_skip::Lack::Corpus, "no corpus of real signatures beside this checkout");
     None
 }
 

@@ -61,8 +61,7 @@ fn what_ssh_keygen_signs_is_accepted() {
     let keygen = |words: &[&str]| std::process::Command::new("ssh-keygen").args(words).output();
     let path = |p: &std::path::Path| p.to_str().unwrap().to_owned();
     if keygen(&["-q", "-t", "ed25519", "-N", "", "-f", &path(&private)]).is_err() {
-        println!("skipped: ssh-keygen is not installed");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Program, "no ssh-keygen");
     }
     let signed = keygen(&["-Y", "sign", "-f", &path(&private), "-n", "file", &path(&file)]).unwrap();
     assert!(signed.status.success());

@@ -34,6 +34,7 @@ fn read(config: &RegistryConfig, offline: bool, pins: &Path) -> Result<Upstreams
 
 fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Result<UpstreamConfig, String> {
     let password = table.password_file.as_deref().map(|path| text(path, Readers::GroupOfRoot)).transpose()?;
+    login(table)?;
     let ttl = table.ttl.parse::<jiff::SignedDuration>().ok().and_then(|ttl| ttl.try_into().ok());
     for rule in &table.sync {
         let name = &rule.repository;
@@ -69,6 +70,18 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Re
         offline,
         patience: Patience::default(),
     })
+}
+
+/// A user and a password are sent together, parted by the first colon (RFC 7617, section 2).
+fn login(table: &UpstreamTable) -> Result<(), String> {
+    match (table.username.as_deref(), &table.password_file) {
+        (Some(name), _) if name.contains(':') || name.chars().any(char::is_control) => {
+            Err("its username has a colon or a control character".to_owned())
+        }
+        (Some(_), None) => Err("it has a username and no password-file".to_owned()),
+        (None, Some(_)) => Err("it has a password-file and no username".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 fn signed(table: &SignedTable) -> Result<Signed, String> {
@@ -124,6 +137,9 @@ mod tests {
         let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
         std::fs::write(folder.path().join("k.pub"), key).unwrap();
         std::fs::write(folder.path().join("no.pub"), "no key").unwrap();
+        std::fs::write(folder.path().join("password"), "secret").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(folder.path().join("password"), mode).unwrap();
         let table = table.replace("FOLDER", &folder.path().display().to_string());
         let text = format!("[registry.upstream.\"up.example\"]\nurl = \"https://up.example\"\n{table}\n");
         let file = folder.path().join("hab.toml");
@@ -156,6 +172,11 @@ mod tests {
             ("signed = [{ keys = [\"FOLDER/no.pub\"] }]".to_owned(), "no.pub is not a public key in PEM"),
             ("signed = [{ keys = [\"FOLDER/none.pub\"] }]".to_owned(), "cannot read"),
             ("signed = [\"FOLDER/k.pub\"]".to_owned(), "expected struct SignedTable"),
+            ("username = \"me\"\npassword-file = \"FOLDER/password\"".to_owned(), ""),
+            ("username = \"me\"".to_owned(), "up.example: it has a username and no password-file"),
+            ("password-file = \"FOLDER/password\"".to_owned(), "it has a password-file and no username"),
+            ("username = \"me:too\"\npassword-file = \"FOLDER/password\"".to_owned(), "a colon or a control"),
+            ("username = \"me\\n\"\npassword-file = \"FOLDER/password\"".to_owned(), "a colon or a control"),
             ("proxy = \"socks5://p.example:1\"".to_owned(), "its proxy is not like http://"),
             ("token-service = \"https://auth.example\"\ninner = [\"http://10.0.0.6:9000\"]".to_owned(), ""),
             (

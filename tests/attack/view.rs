@@ -151,8 +151,7 @@ const USER: u32 = 1000;
 #[test]
 fn a_data_folder_of_a_user_works_for_root_too() {
     if !is_root() {
-        println!("skipped: only root can become another user");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Root, "only root can become another user");
     }
     let world = World::new();
     fs::set_permissions(world.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -183,8 +183,7 @@ fn unique_names_still_come_from_the_kernel() {
 #[test]
 fn device_nodes_are_as_old_as_the_root_where_root_can_make_them() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can make device nodes");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Root, "only root can make device nodes");
     }
     let world = World::new(support::Caller::Itself);
     let seen = world.prints(

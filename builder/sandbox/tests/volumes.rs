@@ -87,8 +87,7 @@ fn no_mount_and_no_loop_device_stays_when_the_caller_is_killed() {
 #[test]
 fn a_full_disk_of_the_host_is_told_apart_from_the_limit() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: a small disk needs root");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Root, "only root can mount a small disk");
     }
     for volume in ["image", "counted"] {
         let world =

@@ -29,7 +29,12 @@ impl Store {
         let path = data_dir.join(CATALOG);
         let refused = |mismatch| Error::Mismatch { data: data_dir.to_owned(), mismatch };
         // Looked at first: opening it would make it.
-        let new = std::fs::metadata(&path).map_or(true, |found| found.len() == 0);
+        let found = std::fs::metadata(&path);
+        if found.as_ref().is_ok_and(|found| !found.is_file()) {
+            let source = Box::new(Error::io("open", &path)(std::io::Error::other("it is no file")));
+            return Err(Error::CatalogDamaged { path, source });
+        }
+        let new = found.map_or(true, |found| found.len() == 0);
         if new && let Verdict::Refuse(mismatch) = judge(&CatalogHalf::New, &half) {
             return Err(refused(mismatch));
         }

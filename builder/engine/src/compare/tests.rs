@@ -123,7 +123,7 @@ fn cc(folder: &Path, output: &str, source: &str, arguments: &[&str]) -> Option<P
     if done.is_ok_and(|status| status.success()) {
         Some(path)
     } else {
-        println!("skipped: no working C compiler");
+        hab_skip::skip(hab_skip::Lack::Program, "no working C compiler");
         None
     }
 }
@@ -154,8 +154,7 @@ fn a_difference_in_a_static_library_names_the_member() {
     let library = one.join("l.a");
     let done = Command::new("ar").arg("rcsD").arg(&library).arg(&object).status();
     if !done.is_ok_and(|status| status.success()) {
-        println!("skipped: no ar");
-        return;
+        return hab_skip::skip(hab_skip::Lack::Program, "no ar");
     }
     fs::remove_file(&object).unwrap();
     let mut bytes = fs::read(&library).unwrap();

@@ -1,5 +1,6 @@
 //! What an operator says of an upstream.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use hab_store::Pattern;
 use super::judge::Judge;
 
 /// Another registry. Plain data.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct UpstreamConfig {
     /// What its images are named by: `docker.io`. One part of a repository's name.
     pub name: String,
@@ -78,6 +79,14 @@ impl Default for Patience {
             slowest: 20 * 1024,
             rest: Duration::from_secs(10),
         }
+    }
+}
+
+impl fmt::Debug for UpstreamConfig {
+    /// Its name and address alone: the password, and what stands in a proxy's address, are not to be printed by anybody.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("UpstreamConfig");
+        shown.field("name", &self.name).field("address", &self.address()).finish_non_exhaustive()
     }
 }
 

@@ -54,7 +54,7 @@ pub fn needs(program: &str) -> Option<()> {
     if found.is_ok_and(|output| output.status.success()) {
         return Some(());
     }
-    println!("skipped: no {program}");
+    hab_skip::skip(hab_skip::Lack::Program, format_args!("no {program}"));
     None
 }
 
@@ -155,7 +155,7 @@ impl<'a> Containerd<'a> {
         needs("containerd").and_then(|()| needs("ctr"))?;
         let id = Command::new("id").arg("-u").output().unwrap();
         if id.stdout != b"0\n" {
-            println!("skipped: containerd wants to be started by root");
+            hab_skip::skip(hab_skip::Lack::Root, "containerd wants to be started by root");
             return None;
         }
         let (socket, config) = (desk.path("containerd.sock"), desk.path("containerd.toml"));

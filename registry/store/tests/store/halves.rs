@@ -234,6 +234,24 @@ async fn a_damaged_catalog_is_named_with_the_next_step_and_made_again() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_catalogs_place_is_named_with_the_next_step_and_moved_away() {
+    let folder = Folder::new().await;
+    let store = folder.open().await.unwrap();
+    let before = facts(&store).await;
+    store.catalog.close().await;
+    drop(store);
+    folder.lose("catalog");
+    let path = folder.path().join("catalog.sqlite");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("kept"), "").unwrap();
+    let error = folder.open().await.unwrap_err();
+    assert!(error.to_string().contains("catalog.sqlite") && error.hint().is_some(), "{error:?}");
+    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
+    assert_eq!(rebuilt.unusable[0].0, path);
+    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
+}
+
+#[tokio::test]
 async fn a_catalog_that_is_damaged_while_it_is_open_is_not_ready() {
     let folder = Folder::new().await;
     let store = folder.open().await.unwrap();
