@@ -67,7 +67,9 @@ impl Certificates {
     /// fingerprint is computed from the key's own bytes, so another key is not among them whatever it calls itself.
     pub fn answered(bytes: &[u8], wanted: impl Fn(&Fingerprint) -> bool) -> Self {
         let mut this = Self::default();
-        sift(bytes, &wanted).into_iter().for_each(|cert| this.take(cert));
+        for cert in sift(bytes, &wanted) {
+            this.take(cert);
+        }
         this.index();
         this
     }

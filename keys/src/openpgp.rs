@@ -176,13 +176,12 @@ impl<'a> Collector<'a> {
         let (key, pin, verdict) = match (&signer, pin) {
             (Some(signer), Some(pin)) => (format!("{signer:X}"), Some(pin), verdict),
             (Some(signer), None) => (format!("{signer:X}"), None, Verdict::UnknownKey),
-            (None, _) => match sig.and_then(|s| self.missing(s)) {
-                Some(pin) => (pin.id.to_string(), Some(pin), Verdict::CertificateMissing),
-                None => {
-                    let verdict = if verdict == Verdict::UnknownKey { self.unknown() } else { verdict };
-                    (issuer().unwrap_or_else(|| "unknown issuer".to_owned()), None, verdict)
-                }
-            },
+            (None, _) => {
+                let verdict = if verdict == Verdict::UnknownKey { self.unknown() } else { verdict };
+                let stranger = || (issuer().unwrap_or_else(|| "unknown issuer".to_owned()), None, verdict);
+                let missing = sig.and_then(|s| self.missing(s));
+                missing.map_or_else(stranger, |p| (p.id.to_string(), Some(p), Verdict::CertificateMissing))
+            }
         };
         let algorithm =
             sig.map_or_else(|| "unknown".to_owned(), |s| format!("{} {}", s.pk_algo(), s.hash_algo()));

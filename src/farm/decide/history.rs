@@ -34,12 +34,12 @@ impl Farm {
         let bytes = repository.commit(&tip)?;
         self.progress.stage(&format!("verify the history of {project}"));
         let surveyed = self.survey(&policy, &certificates, (&project, &place), (&tip, first_failure))?;
-        let mut failures = Failures::default();
+        let mut failures = BadCommits::default();
         let (answer, summary, resumed) = match surveyed {
             Surveyed { answer: Ok(verified), resumed } => (Ok(()), Some(verified.summary().clone()), resumed),
             Surveyed { answer: Err(refused), resumed } if refused.refusal.is_verdict() => {
                 let RefusedChain { refusal, summary, failed, failures: count, looked_at } = *refused;
-                failures = Failures { failed, failures: count, looked_at };
+                failures = BadCommits { failed, failures: count, looked_at };
                 (Err(refusal), Some(summary).filter(|_| looked_at > 0), resumed)
             }
             Surveyed { answer: Err(refused), .. } => return Err(refused.refusal.into()),
@@ -102,7 +102,7 @@ struct Surveyed {
 
 /// The bad commits of a history.
 #[derive(Debug, Default, serde::Serialize)]
-pub struct Failures {
+pub struct BadCommits {
     /// Which and why, oldest first; of very many, the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(String, String)>,
@@ -133,7 +133,7 @@ pub struct ChainDecided {
     pub summary: Option<Summary>,
     /// The commits that are not.
     #[serde(flatten)]
-    pub failures: Failures,
+    pub failures: BadCommits,
 }
 
 /// Tells the person how far a decision that is made again has come, and remembers nothing.
