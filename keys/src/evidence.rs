@@ -80,7 +80,7 @@ impl std::fmt::Display for Verdict {
             Self::Good => f.write_str("good"),
             Self::CertificateMissing => f.write_str("pinned, certificate missing"),
             Self::UnknownKey => f.write_str("not a pinned key"),
-            Self::Unidentified(why) => write!(f, "whose key it is cannot be told: {why}"),
+            Self::Unidentified(why) => write!(f, "a key that no certificate here has; {why}"),
             Self::ExpiredSince(why) => write!(f, "valid when made, expired since: {why}"),
             Self::Revoked(why) => write!(f, "revoked: {why}"),
             Self::Weak(why) => write!(f, "too weak: {why}"),

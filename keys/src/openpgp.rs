@@ -207,18 +207,14 @@ impl<'a> Collector<'a> {
     fn unknown(&self) -> Verdict {
         let missing = self.judge.certificates.missing(self.judge.policy);
         let names: Vec<&str> = missing.iter().take(NAMED).map(|pin| pin.name.as_str()).collect();
-        let (names, count) = (names.join(", "), missing.len());
-        let more = count.saturating_sub(NAMED);
-        match count {
-            0 => Verdict::UnknownKey,
-            1 => Verdict::Unidentified(format!(
-                "no certificate here has it, and that of a pinned key is missing: {names}"
-            )),
-            _ if more == 0 => Verdict::Unidentified(format!(
-                "no certificate here has it, and those of {count} pinned keys are missing: {names}"
-            )),
-            _ => Verdict::Unidentified(format!(
-                "no certificate here has it, and those of {count} pinned keys are missing: {names} and {more} more"
+        let more = missing.len().saturating_sub(NAMED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        match names.as_slice() {
+            [] => Verdict::UnknownKey,
+            [name] => Verdict::Unidentified(format!("that of {name} is missing, and may have it")),
+            names => Verdict::Unidentified(format!(
+                "those of {}{more} are missing, and one may have it",
+                names.join(", ")
             )),
         }
     }
@@ -253,12 +249,15 @@ impl<'a> Collector<'a> {
 
     /// A signature whose certificate, as it is here, says nothing good of the time at which it was made: exports drop old
     /// self-signatures, and a key that was renewed late was expired in between. What counts is the moment of judgement, so
-    /// the signature is good when it fits and the key is good then. `None`: it is not.
+    /// the signature is good when it fits and the key is good then; and where the key has expired since, when it was made
+    /// within the key's life by its own word. `None`: it is not.
     fn judged_by_moment(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
         let issuers = sig.get_issuers();
         let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
-        if !matches!(self.standing(cert, &key.key().fingerprint()), Verdict::Good) {
-            return None;
+        match self.standing(cert, &key.key().fingerprint()) {
+            Verdict::Good => {}
+            Verdict::ExpiredSince(_) if self.in_life(sig, cert, &key.key().fingerprint()) => {}
+            _ => return None,
         }
         sig.signature_alive(self.moment.at, None).ok()?;
         // The digest of what is signed was computed by the verifier that found this signature.
@@ -269,6 +268,18 @@ impl<'a> Collector<'a> {
 }
 
 impl Collector<'_> {
+    /// Whether a signature says that it was made when its key was there and not expired yet, by what its certificate says
+    /// now of its end.
+    fn in_life(&self, sig: &Signature, cert: &Cert, signer: &Fingerprint) -> bool {
+        let policy = policy_for(self.judge, cert, signer, self.policy);
+        let Some(made) = sig.signature_creation_time() else { return false };
+        let Ok(valid) = cert.with_policy(&policy, self.moment.at) else { return false };
+        let Some(key) = valid.keys().find(|ka| ka.key().fingerprint() == *signer) else { return false };
+        let ends = [valid.primary_key().key_expiration_time(), key.key_expiration_time()];
+        let begins = cert.primary_key().key().creation_time().max(key.key().creation_time());
+        begins <= made && ends.into_iter().flatten().all(|end| made < end)
+    }
+
     /// Why nothing that this signature's key signs can be judged here, for a reason that lies in its certificate.
     fn unusable(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
         let issuers = sig.get_issuers();

@@ -29,7 +29,8 @@ impl HashList {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut list = Self::default();
         for (number, line) in text.split_terminator('\n').enumerate() {
-            let line = line.strip_suffix('\r').unwrap_or(line);
+            // Bitcoin Core 22.0rc1 has lists whose lines end in two of these.
+            let line = line.trim_end_matches('\r');
             if line.trim().is_empty() || line.starts_with('#') || is_of_another_hash(line) {
                 continue;
             }
@@ -153,7 +154,6 @@ mod tests {
             format!("{hash} a"),
             format!("{}  a", &hash[..63]),
             format!("{hash}  "),
-            format!("{hash}  a\r\r\n"),
             format!("{hash}  a\rb\n"),
             format!("{hash}  a\n; b\n"),
             format!("ä{}  a", &hash[..62]),
@@ -170,7 +170,7 @@ mod tests {
     fn lines_that_end_as_on_windows_are_lines() {
         // Bitcoin Core 22.0rc1 and 22.0rc2, and Knots 26.1, were attested so.
         let hash = A.repeat(32);
-        assert_eq!(names(&format!("{hash}  a\r\n{hash} *b\r\n")), ["a", "b"]);
+        assert_eq!(names(&format!("{hash}  a\r\n{hash} *b\r\r\n")), ["a", "b"]);
         assert_eq!(names(&format!("\u{feff}{hash}  a\r\n\r\n{hash}  b")), ["a", "b"]);
     }
 
