@@ -91,6 +91,8 @@ fn a_build_whose_maintainers_certificate_is_missing_finds_it() {
         |more: &[&str]| run(&world, &[&["plan", "node", "v1", "--platform", "linux/amd64"], more].concat());
     let refused = plan(&[]);
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    // This world's configuration names nobody who could be asked.
+    assert!(!refused.stderr.contains("look for"), "{}", refused.stderr);
     let hint = refused.json["hint"].as_str().unwrap();
     assert!(
         hint.contains("hab-build keys refresh maintainers") && hint.contains("hab-build keys import"),

@@ -65,7 +65,8 @@ impl Farm {
         self.find_in_folders(policy, certificates)?;
         let config = &self.options.config.keys;
         let targets: Vec<Target> = wanting(policy, certificates).into_iter().filter_map(Target::of).collect();
-        if targets.is_empty()
+        // Where nobody may be asked, nothing is said of having asked.
+        if targets.iter().all(|target| self.addresses(target).is_empty())
             || self.options.offline
             || !config.search
             || self.looked_lately(policy, &targets)?
