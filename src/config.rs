@@ -2,6 +2,7 @@
 
 mod access;
 mod connections;
+mod keys;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use access::{AccessTable, LimitTable, TlsTable};
 use connections::ConnectionsTable;
+pub use keys::KeysConfig;
 pub use upstream::{SignedTable, UpstreamTable};
 
 /// The largest configuration that is read, in bytes.
@@ -28,6 +30,8 @@ pub struct Config {
     pub crates: CratesConfig,
     /// Certificates: files, or folders of `.gpg`, `.pgp` and `.asc` files. Found by pinned fingerprint only.
     pub certificates: Vec<PathBuf>,
+    /// Where certificates are looked for that are not here.
+    pub keys: KeysConfig,
     /// What may be mirrored, and how.
     pub mirror: MirrorConfig,
     /// Git projects by name.

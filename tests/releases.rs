@@ -187,3 +187,28 @@ fn a_plain_file_is_served_only_as_it_is_pinned() {
     world.run("data", &["mirror", "files", "tool"]).good();
     assert_eq!(Serving::start(&world).get("files/install.sh").unwrap(), b"echo hello\n");
 }
+
+#[test]
+fn a_name_with_two_hashes_in_a_signed_list_is_not_mirrored_and_is_told() {
+    let (world, [one, two]) = world();
+    let list = line("tool.tar", TAR) + &line("other.tar", b"a") + &line("other.tar", b"b");
+    publish(&world, "first", &list, &[&one, &two]);
+    world.server.put("first/1.0/other.tar", b"a".to_vec());
+    let released = world.run("data", &["mirror", "release", "tool", "--json"]).good();
+    assert!(
+        released.stderr.contains("other.tar stands in the list of tool 1.0 with several hashes"),
+        "{}",
+        released.stderr
+    );
+    let serving = Serving::start(&world);
+    assert_eq!(serving.get("releases/tool/1.0/tool.tar").unwrap(), TAR);
+    assert_eq!(serving.get("releases/tool/1.0/other.tar"), None);
+}
+
+#[test]
+fn a_release_whose_list_has_windows_line_ends_is_mirrored() {
+    let (world, [one, two]) = world();
+    publish(&world, "first", &line("tool.tar", TAR).replace('\n', "\r\n"), &[&one, &two]);
+    world.run("data", &["mirror", "release", "tool"]).good();
+    assert_eq!(Serving::start(&world).get("releases/tool/1.0/tool.tar").unwrap(), TAR);
+}

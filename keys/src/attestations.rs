@@ -1,13 +1,12 @@
 //! What independent builders say that a release's files hash to, in the layout that Bitcoin Core's builders use:
-//! `<version>/<builder>/{noncodesigned,all}.SHA256SUMS{,.asc}`.
+//! `<version>/<builder>/{noncodesigned,all,codesigned}.SHA256SUMS{,.asc}`.
 //!
 //! Counted for each file, by distinct primary fingerprint. A builder's folder is bound to the key that the policy pins
 //! for it. Omitting a file is not dissent; but a builder that counts and names another hash is never outvoted.
 
+mod read;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::Path;
 
 use hab_oci::Digest;
 use serde::{Deserialize, Serialize};
@@ -16,10 +15,7 @@ use crate::judge::Signed;
 use crate::policy::{KeyId, Quorum, Rule, RuleKind};
 use crate::{Document, Evidence, EvidenceKind, HashList, Judge, Refusal, SignatureSeen};
 
-/// The largest file of a builder that is read, in bytes.
-const LIMIT: u64 = 4 << 20;
-/// The most builders that are read.
-const BUILDERS: usize = 1000;
+pub use read::{read, read_commit};
 
 /// Which list a builder signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,17 +25,20 @@ pub enum ListKind {
     Noncodesigned,
     /// That, and what Apple's and Microsoft's signatures were attached to.
     All,
+    /// Only what these signatures were attached to, as for 22.0rc1.
+    Codesigned,
 }
 
 impl ListKind {
-    /// Both.
-    pub const BOTH: [Self; 2] = [Self::Noncodesigned, Self::All];
+    /// Each.
+    pub const EACH: [Self; 3] = [Self::Noncodesigned, Self::All, Self::Codesigned];
 
     /// The name of its file.
     pub fn file(self) -> &'static str {
         match self {
             Self::Noncodesigned => "noncodesigned.SHA256SUMS",
             Self::All => "all.SHA256SUMS",
+            Self::Codesigned => "codesigned.SHA256SUMS",
         }
     }
 }
@@ -57,54 +56,6 @@ pub struct Submitted {
     pub signature: Vec<u8>,
 }
 
-/// Reads what the builders of `version` handed in below `folder`, in the order of their names.
-pub fn read(folder: &Path, version: &str) -> Result<Vec<Submitted>, Refusal> {
-    let base = folder.join(version);
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Refusal::Io { path, source }
-    };
-    let entries =
-        fs::read_dir(&base).map_err(io(&base))?.collect::<Result<Vec<_>, _>>().map_err(io(&base))?;
-    let mut builders: Vec<String> = entries
-        .iter()
-        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-        .filter_map(|e| e.file_name().into_string().ok())
-        .collect();
-    builders.sort();
-    if builders.len() > BUILDERS {
-        let detail = format!("{} builders are more than are read ({BUILDERS})", builders.len());
-        return Err(Refusal::Malformed { what: base.display().to_string(), detail });
-    }
-    let mut found = Vec::new();
-    for builder in builders {
-        for kind in ListKind::BOTH {
-            let path = base.join(&builder).join(kind.file());
-            let Some(sums) = read_limited(&path)? else { continue };
-            let signature = read_limited(&path.with_extension("SHA256SUMS.asc"))?.unwrap_or_default();
-            found.push(Submitted { builder: builder.clone(), kind, sums, signature });
-        }
-    }
-    Ok(found)
-}
-
-/// A builder's file; an empty one where there is something else than a file of a decent size, so that one builder's
-/// folder cannot stop the judgement of all others: an empty list does not count.
-fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
-    let io = |source| Refusal::Io { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io(e)),
-    };
-    if !file.metadata().map_err(io)?.is_file() {
-        return Ok(Some(Vec::new()));
-    }
-    let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(io)?;
-    Ok(Some(if bytes.len() as u64 > LIMIT { Vec::new() } else { bytes }))
-}
-
 /// What came of all that the builders of a version handed in.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attestations {
@@ -112,7 +63,7 @@ pub struct Attestations {
     pub version: String,
     /// How many builders must agree on a file.
     pub threshold: usize,
-    /// The two lists.
+    /// The lists.
     pub lists: Vec<ListReport>,
     /// The bytes and signatures.
     #[serde(skip)]
@@ -186,7 +137,7 @@ impl Attestations {
             documents.push(Document::of(&name, &s.sums));
             documents.push(Document::of(&format!("{name}.asc"), &s.signature));
         }
-        let mut lists: Vec<ListReport> = ListKind::BOTH
+        let mut lists: Vec<ListReport> = ListKind::EACH
             .into_iter()
             .map(|kind| {
                 let of_kind = submitted.iter().filter(|s| s.kind == kind);
@@ -206,7 +157,7 @@ impl Attestations {
         Ok(Self { version: version.to_owned(), threshold: quorum.threshold, lists, evidence })
     }
 
-    /// How many files, in both lists, came out so.
+    /// How many files, in all lists, came out so.
     pub fn count(&self, outcome: Outcome) -> usize {
         self.lists.iter().flat_map(|l| &l.files).filter(|f| f.outcome == outcome).count()
     }
@@ -280,18 +231,14 @@ fn list<'a>(
             (Ok(_), Err(why)) => (false, why.clone()),
             (Ok(_), Ok(_)) => (true, best.as_ref().map_or_else(String::new, |s| s.verdict.to_string())),
         };
-        let entries = parsed.map(|list| list.entries().clone()).unwrap_or_default();
-        attesters.push(Attester {
-            builder: s.builder.clone(),
-            files: entries.len(),
-            counts,
-            why,
-            signature: best,
-        });
-        for (name, digest) in entries {
-            let sides = said.entry(name).or_default();
+        let list = parsed.unwrap_or_default();
+        let files = list.entries().len() + list.contested().len();
+        attesters.push(Attester { builder: s.builder.clone(), files, counts, why, signature: best });
+        // Who names two hashes of a file vouches for neither: it comes out as disputed, and the other files do not.
+        for (name, digest) in list.all() {
+            let sides = said.entry(name.clone()).or_default();
             if let (true, Ok(key)) = (counts, &counted) {
-                sides.entry(digest).or_default().insert(key.clone(), s.builder.clone());
+                sides.entry(digest.clone()).or_default().insert(key.clone(), s.builder.clone());
             }
         }
     }
@@ -332,8 +279,16 @@ fn counted(
         return Ok(key.clone());
     }
     Err(match signers.first() {
-        Some(other) => format!("signed by {other}, which is not the key of this folder"),
-        None => seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Some(other) => {
+            let pin = judge.policy().pin(other);
+            let folders: Vec<&str> = pin.iter().flat_map(|pin| &pin.builders).map(String::as_str).collect();
+            let theirs = if folders.is_empty() { "none".to_owned() } else { folders.join(", ") };
+            format!(
+                "signed by {other}, which is not the key of this folder; by the policy its folders are {theirs}, and a builder \
+                 who took another name has both in builders"
+            )
+        }
+        None => judge.words(quorum, seen),
     })
 }
 
@@ -343,7 +298,7 @@ fn rank(seen: &SignatureSeen) -> u8 {
         V::Good => 0,
         V::ExpiredSince(_) => 1,
         V::CertificateMissing => 2,
-        V::Revoked(_) | V::BadKey(_) | V::Weak(_) => 3,
+        V::Unidentified(_) | V::Revoked(_) | V::BadKey(_) | V::Weak(_) => 3,
         V::Bad(_) | V::UnknownKey => 4,
     }
 }

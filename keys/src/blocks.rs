@@ -71,16 +71,45 @@ pub(crate) fn clearsigned(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     if !bytes.starts_with(CLEARSIGNED) {
         return Ok(None);
     }
+    let (message, after) = first_clearsigned(bytes)?;
+    if !after.trim_ascii().is_empty() {
+        return Err(format!("{} stands after the signature", excerpt(after.trim_ascii())));
+    }
+    Ok(Some(message))
+}
+
+/// The clearsigned messages that `bytes` are, one after the other, and nothing beside them; none where they are not any.
+pub(crate) fn clearsigned_each(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
+    let mut found = Vec::new();
+    let mut rest = bytes;
+    while rest.starts_with(CLEARSIGNED) {
+        if found.len() == COUNT {
+            return Err(format!("there are more than {COUNT} signed texts"));
+        }
+        let (message, after) = first_clearsigned(rest)?;
+        found.push(message);
+        rest = after.trim_ascii_start();
+    }
+    if found.is_empty() || rest.is_empty() {
+        return Ok(found);
+    }
+    Err(format!("{} stands after the signature", excerpt(rest)))
+}
+
+/// The clearsigned message at the beginning of `bytes`, and what follows it.
+fn first_clearsigned(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
     // In the signed text, a line that begins with a dash is escaped, so the first such line is the signature's.
     let at = line(bytes, PGP.0.as_bytes()).ok_or("its signature is missing")?;
     let (block, after) = armored(&bytes[at..], PGP)?;
     if block.len() > LIMIT {
         return Err(format!("{} bytes are more than signatures may have ({LIMIT})", block.len()));
     }
-    if !after.trim_ascii().is_empty() {
-        return Err(format!("{} stands after the signature", excerpt(after.trim_ascii())));
+    // Some parsers would take a second beginning for a part of the text, and others for that of another message.
+    let begins = line(&bytes[CLEARSIGNED.len()..at], CLEARSIGNED);
+    if begins.is_some() {
+        return Err("a signed text begins within another".to_owned());
     }
-    Ok(Some(&bytes[..at + block.len()]))
+    Ok((&bytes[..at + block.len()], after))
 }
 
 /// Where the signature of a git object begins: the last line that is a signature's first one, as git takes it.

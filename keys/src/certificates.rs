@@ -11,7 +11,8 @@ use sequoia_openpgp::parse::Parse;
 use sequoia_openpgp::serialize::SerializeInto as _;
 use sequoia_openpgp::{Cert, Fingerprint, KeyHandle, KeyID};
 
-use crate::policy::KeyId;
+use crate::policy::{KeyId, Pin};
+use crate::slim::{sift, slim};
 use crate::{Policy, Refusal};
 
 /// The largest keyring that is read, in bytes; Debian's whole keyring is about 30 MB.
@@ -31,18 +32,85 @@ impl Certificates {
     /// others are dropped. A place that does not exist has none. Several revisions of one certificate are merged, so that
     /// an export that lacks an old self-signature or a revocation takes nothing away.
     pub fn find(policy: &Policy, places: &[PathBuf]) -> Result<Self, Refusal> {
-        let pinned = |f: &Fingerprint| policy.pin(&KeyId::OpenPgp(f.clone())).is_some();
-        let this = Self::read(places, pinned)?;
+        let this = Self::pinned(policy, places)?;
+        this.some_of(policy, places)?;
+        Ok(this)
+    }
+
+    /// The certificates that `policy` pins, of which there may be none.
+    pub fn pinned(policy: &Policy, places: &[PathBuf]) -> Result<Self, Refusal> {
+        Self::read(places, |f| policy.pin(&KeyId::OpenPgp(f.clone())).is_some())
+    }
+
+    /// Refuses where none of the keys that `policy` pins can be used, since each needs a certificate and none was found.
+    pub fn some_of(&self, policy: &Policy, searched: &[PathBuf]) -> Result<(), Refusal> {
         let needs = policy.pins().iter().any(|pin| matches!(pin.id, KeyId::OpenPgp(_)));
         let knows = policy.pins().iter().any(|pin| matches!(pin.id, KeyId::Ssh(_)));
-        if this.found.is_empty() && needs && !knows {
-            let searched = places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+        if self.found.is_empty() && needs && !knows {
+            let searched = searched.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
             return Err(Refusal::NoCertificates {
                 policy: policy.name().to_owned(),
                 searched: if searched.is_empty() { "no place at all".to_owned() } else { searched },
+                find: policy.how_to_find(),
             });
         }
-        Ok(this)
+        Ok(())
+    }
+
+    /// The pins of `policy` whose certificates are not among these.
+    pub fn missing<'p>(&self, policy: &'p Policy) -> Vec<&'p Pin> {
+        let lacks = |pin: &&Pin| matches!(&pin.id, KeyId::OpenPgp(f) if !self.found.contains_key(f));
+        policy.pins().iter().filter(lacks).collect()
+    }
+
+    /// The wanted certificates in what a stranger answered, as their owners made them: without what others added. A
+    /// fingerprint is computed from the key's own bytes, so another key is not among them whatever it calls itself.
+    pub fn answered(bytes: &[u8], wanted: impl Fn(&Fingerprint) -> bool) -> Self {
+        let mut this = Self::default();
+        for cert in sift(bytes, &wanted) {
+            this.take(cert);
+        }
+        this.index();
+        this
+    }
+
+    /// These as their owners made them, without what others added.
+    #[must_use]
+    pub fn slimmed(mut self) -> Self {
+        let slim = self.found.values().filter_map(slim).map(|cert| (cert.fingerprint(), cert));
+        self.found = slim.collect();
+        self.index();
+        self
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// The certificates of which `others` say something that these do not.
+    pub fn news(&self, others: &Self) -> Vec<Fingerprint> {
+        let new = |(fingerprint, cert): &(&Fingerprint, &Cert)| match self.found.get(*fingerprint) {
+            Some(known) => known.clone().merge_public((*cert).clone()).is_ok_and(|merged| merged != *known),
+            None => true,
+        };
+        others.found.iter().filter(new).map(|(fingerprint, _)| fingerprint.clone()).collect()
+    }
+
+    /// Adds what others say; nothing that one of these ever had is lost.
+    pub fn merge(&mut self, others: &Self) {
+        for cert in others.found.values() {
+            self.take(cert.clone());
+        }
+        self.index();
+    }
+
+    /// The addresses in a certificate's own user ids: where its owner may publish a newer one.
+    pub fn addresses(&self, fingerprint: &Fingerprint) -> Vec<String> {
+        let ids = self.found.get(fingerprint).into_iter().flat_map(Cert::userids);
+        let own = ids.filter(|id| id.self_signatures().next().is_some());
+        let addresses = own.filter_map(|id| id.userid().email().ok().flatten().map(str::to_owned));
+        addresses.filter(|address| crate::policy::is_address(address)).collect()
     }
 
     /// Reads every certificate that `wanted` wants.
@@ -70,13 +138,17 @@ impl Certificates {
         let Ok(parser) = CertParser::from_bytes(bytes) else { return };
         // A broken certificate in a keyring hides only itself.
         for cert in parser.flatten().filter(|c| wanted(&c.fingerprint())) {
-            let cert = cert.strip_secret_key_material();
-            let merged = match self.found.remove(&cert.fingerprint()) {
-                Some(earlier) => earlier.clone().merge_public(cert).unwrap_or(earlier),
-                None => cert,
-            };
-            self.found.insert(merged.fingerprint(), merged);
+            self.take(cert);
         }
+    }
+
+    fn take(&mut self, cert: Cert) {
+        let cert = cert.strip_secret_key_material();
+        let merged = match self.found.remove(&cert.fingerprint()) {
+            Some(earlier) => earlier.clone().merge_public(cert).unwrap_or(earlier),
+            None => cert,
+        };
+        self.found.insert(merged.fingerprint(), merged);
     }
 
     fn index(&mut self) {
@@ -153,11 +225,21 @@ impl Certificates {
             move |source| Refusal::Io { path, source }
         };
         fs::create_dir_all(folder).map_err(io(folder))?;
+        // Two processes that merge into one file must not lose what the other one added: it may be a revocation.
+        let path = folder.with_extension("lock");
+        let lock = File::create(&path).map_err(io(&path))?;
+        lock.lock().map_err(io(&path))?;
         let mut kept = Kept::default();
         for (fingerprint, cert) in &self.found {
             let path = folder.join(format!("{fingerprint:X}.pgp"));
             let there = Self::read(std::slice::from_ref(&path), |f| f == fingerprint)?;
             let old = there.get(fingerprint);
+            if old.is_none() && path.exists() {
+                // What it says is lost if this goes over it, and nobody would know what it was.
+                let detail =
+                    "it does not read; move it away, and look at what may be wrong with the disk".to_owned();
+                return Err(Refusal::Unreadable { what: path.display().to_string(), detail });
+            }
             let merged = match old {
                 Some(old) => old.clone().merge_public(cert.clone()).unwrap_or_else(|_| old.clone()),
                 None => cert.clone(),

@@ -23,6 +23,8 @@ pub enum Refusal {
         threshold: usize,
         /// Each signature that was seen and its verdict, in words.
         seen: String,
+        /// What a person can do, where a certificate that is not here could say more.
+        find: Option<String>,
     },
     /// It carries no signature at all.
     #[error("{what} carries no signature, and policy {policy} demands one")]
@@ -52,6 +54,8 @@ pub enum Refusal {
         policy: String,
         /// Where it was searched.
         searched: String,
+        /// What a person can do.
+        find: String,
     },
     /// The policy asks for something else than what was brought before it.
     #[error("policy {policy} has no requirement of kind {kind}, so it does not decide about {what}")]
@@ -151,6 +155,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What a person can do about it, in a sentence of its own.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Signatures { find, .. } => find.clone(),
+            Self::NoCertificates { find, .. } => Some(find.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether the input is refused, rather than this machine unable to judge it.
     pub fn is_verdict(&self) -> bool {
         !matches!(self, Self::Io { .. } | Self::Cancelled { .. } | Self::Repository { .. })

@@ -62,6 +62,8 @@ pub enum Verdict {
     CertificateMissing,
     /// By a key that the policy does not pin.
     UnknownKey,
+    /// By a key that no certificate here has, while certificates of pinned keys are missing: it may be a subkey of one.
+    Unidentified(String),
     /// Its key is revoked.
     Revoked(String),
     /// By a pinned key that was expired, not yet pinned or not bound when it was made.
@@ -78,6 +80,7 @@ impl std::fmt::Display for Verdict {
             Self::Good => f.write_str("good"),
             Self::CertificateMissing => f.write_str("pinned, certificate missing"),
             Self::UnknownKey => f.write_str("not a pinned key"),
+            Self::Unidentified(why) => write!(f, "a key that no certificate here has; {why}"),
             Self::ExpiredSince(why) => write!(f, "valid when made, expired since: {why}"),
             Self::Revoked(why) => write!(f, "revoked: {why}"),
             Self::Weak(why) => write!(f, "too weak: {why}"),
@@ -117,6 +120,9 @@ pub struct SignatureSeen {
     pub basis: Basis,
     /// What it was found to be.
     pub verdict: Verdict,
+    /// Why it does not count for what was asked, although it is good: its key is outside the group that may sign this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aside: Option<String>,
 }
 
 /// Why a source was accepted, or what was seen when it was not.

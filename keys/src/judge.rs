@@ -152,18 +152,45 @@ impl<'a> Judge<'a> {
         if good >= quorum.threshold {
             return Ok(());
         }
-        let words: Vec<_> = seen.iter().map(ToString::to_string).collect();
         Err(Refusal::Signatures {
             what: what.to_owned(),
             policy: self.policy.name().to_owned(),
             good,
             threshold: quorum.threshold,
-            seen: if words.is_empty() {
+            seen: if seen.is_empty() {
                 "no signature was seen".to_owned()
             } else {
-                format!("seen: {}", words.join("; "))
+                format!("seen: {}", self.words(quorum, seen))
             },
+            find: seen.iter().any(SignatureSeen::lacks_certificate).then(|| self.policy.how_to_find()),
         })
+    }
+
+    /// What was found of each signature, for a sentence about a requirement.
+    pub(crate) fn words(&self, quorum: &Quorum, seen: &[SignatureSeen]) -> String {
+        let mut seen = seen.to_vec();
+        self.set_aside(quorum, &mut seen);
+        seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Says of every signature that is good and does not count for `quorum` why it does not.
+    pub fn set_aside(&self, quorum: &Quorum, seen: &mut [SignatureSeen]) {
+        for seen in seen {
+            let pin = seen.key.parse().ok().and_then(|id: KeyId| self.policy.pin(&id));
+            let outside = quorum
+                .group
+                .as_deref()
+                .filter(|_| pin.is_some_and(|p| !p.counts_for(quorum.group.as_deref())));
+            seen.aside = match (&seen.verdict, outside) {
+                (Verdict::Good | Verdict::ExpiredSince(_), Some(group)) => {
+                    Some(format!("outside group {group}, whose keys alone count here"))
+                }
+                (Verdict::ExpiredSince(_), None) if !quorum.expired_since => {
+                    Some("keys that expired since do not count here".to_owned())
+                }
+                _ => None,
+            };
+        }
     }
 
     /// Whether the requirements in `met` are what the policy accepts a source by, or what is missing.
@@ -230,6 +257,7 @@ impl Moment {
             judged: rfc3339(self.at),
             basis: self.basis,
             verdict,
+            aside: None,
         }
     }
 
@@ -261,6 +289,17 @@ impl std::fmt::Display for SignatureSeen {
         if let Some(name) = &self.name {
             write!(f, " ({name})")?;
         }
-        write!(f, ": {}", self.verdict)
+        write!(f, ": {}", self.verdict)?;
+        match &self.aside {
+            Some(aside) => write!(f, ", but {aside}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl SignatureSeen {
+    /// Whether a certificate that is not here could say more of it.
+    pub fn lacks_certificate(&self) -> bool {
+        matches!(self.verdict, Verdict::CertificateMissing | Verdict::Unidentified(_))
     }
 }

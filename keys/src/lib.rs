@@ -26,17 +26,21 @@ mod judge;
 mod object;
 mod openpgp;
 pub mod policy;
+mod slim;
 mod source;
 mod ssh;
 mod standing;
 mod sums;
 pub mod tag;
+mod usable;
+mod wkd;
 
 pub use attestations::{
     Attestations, Attester, FileReport, ListKind, ListReport, Outcome, Submitted, read as read_attestations,
+    read_commit as read_attestations_of,
 };
 pub use certificates::{Certificates, Kept};
-pub use chain::{Chain, ChainObserver, VerifiedChain};
+pub use chain::{Chain, ChainObserver, RefusedChain, VerifiedChain};
 pub use cosign::{ImageKey, ImageKeyError, ImagePolicy, ImageSignature};
 pub use decision::{Decision, Question};
 pub use error::Refusal;
@@ -49,3 +53,4 @@ pub use sequoia_openpgp::Fingerprint;
 pub use source::{SourceFile, SourceKind, Unpack, VerifiedSource};
 pub use standing::Standing;
 pub use sums::{HashList, VerifiedSums};
+pub use wkd::KeyDirectory;

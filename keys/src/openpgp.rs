@@ -1,5 +1,7 @@
 //! OpenPGP signatures (RFC 9580), by sequoia's standard policy and one of ours.
 
+mod verdicts;
+
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::{Mutex, PoisonError};
@@ -15,12 +17,15 @@ use openpgp::parse::stream::{
 };
 use openpgp::parse::{PacketParser, PacketParserResult, Parse as _};
 use openpgp::policy::{HashAlgoSecurity, Policy as _, StandardPolicy};
-use openpgp::types::{RevocationStatus, SignatureType};
-use openpgp::{Cert, Fingerprint, KeyHandle, Packet};
+use openpgp::types::SignatureType;
+use openpgp::{Cert, Fingerprint, KeyHandle, KeyID, Packet};
 
 use crate::judge::{Judge, Moment};
 use crate::policy::{KeyId, Pin};
+use crate::usable::{self, policy_for};
 use crate::{SignatureSeen, Verdict};
+
+use verdicts::{explain, revoked, standing};
 
 /// What keys were found to be at a moment: asked once for each, although each signs a thousand commits.
 #[derive(Default)]
@@ -34,6 +39,9 @@ struct Found {
     /// The certificate of the signer, where it is known.
     signer: Option<Fingerprint>,
 }
+
+/// How many keys are named in a sentence.
+const NAMED: usize = 5;
 
 /// The largest thing that is hashed once for each of its signatures, in bytes.
 const SMALL: usize = 1 << 20;
@@ -168,10 +176,12 @@ impl<'a> Collector<'a> {
         let (key, pin, verdict) = match (&signer, pin) {
             (Some(signer), Some(pin)) => (format!("{signer:X}"), Some(pin), verdict),
             (Some(signer), None) => (format!("{signer:X}"), None, Verdict::UnknownKey),
-            (None, _) => match sig.and_then(|s| self.missing(s)) {
-                Some(pin) => (pin.id.to_string(), Some(pin), Verdict::CertificateMissing),
-                None => (issuer().unwrap_or_else(|| "unknown issuer".to_owned()), None, verdict),
-            },
+            (None, _) => {
+                let verdict = if verdict == Verdict::UnknownKey { self.unknown() } else { verdict };
+                let stranger = || (issuer().unwrap_or_else(|| "unknown issuer".to_owned()), None, verdict);
+                let missing = sig.and_then(|s| self.missing(s));
+                missing.map_or_else(stranger, |p| (p.id.to_string(), Some(p), Verdict::CertificateMissing))
+            }
         };
         let algorithm =
             sig.map_or_else(|| "unknown".to_owned(), |s| format!("{} {}", s.pk_algo(), s.hash_algo()));
@@ -180,12 +190,33 @@ impl<'a> Collector<'a> {
         self.found.push(Found { seen, signer });
     }
 
-    /// The pinned key that a signature names as its issuer by whole fingerprint, though its certificate is not here.
+    /// The pinned key that a signature names as its issuer, though its certificate is not here. A key id is not enough to
+    /// believe anything, but it says whose certificate is needed.
     fn missing(&self, sig: &Signature) -> Option<&'a Pin> {
-        sig.get_issuers().into_iter().find_map(|handle| match handle {
-            KeyHandle::Fingerprint(f) => self.judge.policy.pin(&KeyId::OpenPgp(f)),
-            KeyHandle::KeyID(_) => None,
+        let missing = self.judge.certificates.missing(self.judge.policy);
+        sig.get_issuers().into_iter().find_map(|handle| {
+            missing.iter().copied().find(|pin| match (&pin.id, &handle) {
+                (KeyId::OpenPgp(pinned), KeyHandle::Fingerprint(issuer)) => pinned == issuer,
+                (KeyId::OpenPgp(pinned), KeyHandle::KeyID(issuer)) => KeyID::from(pinned) == *issuer,
+                (KeyId::Ssh(_), _) => false,
+            })
         })
+    }
+
+    /// What can be said of a key that no certificate here has: a stranger's, or a subkey of a certificate that is missing.
+    fn unknown(&self) -> Verdict {
+        let missing = self.judge.certificates.missing(self.judge.policy);
+        let names: Vec<&str> = missing.iter().take(NAMED).map(|pin| pin.name.as_str()).collect();
+        let more = missing.len().saturating_sub(NAMED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        match names.as_slice() {
+            [] => Verdict::UnknownKey,
+            [name] => Verdict::Unidentified(format!("that of {name} is missing, and may have it")),
+            names => Verdict::Unidentified(format!(
+                "those of {}{more} are missing, and one may have it",
+                names.join(", ")
+            )),
+        }
     }
 
     /// sequoia judges a key at the time that the signature claims, which whoever holds an expired or retired key can
@@ -196,7 +227,8 @@ impl<'a> Collector<'a> {
         if let Some(known) = found.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return known.clone();
         }
-        let standing = standing(cert, signer, self.policy, self.moment.at);
+        let policy = policy_for(self.judge, cert, signer, self.policy);
+        let standing = standing(cert, signer, &policy, self.moment.at);
         // The first policy to ask is the standard one, so that an exception for weak hashes is one for signatures over
         // files, and not for a certificate's own.
         found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, standing.clone());
@@ -217,12 +249,15 @@ impl<'a> Collector<'a> {
 
     /// A signature whose certificate, as it is here, says nothing good of the time at which it was made: exports drop old
     /// self-signatures, and a key that was renewed late was expired in between. What counts is the moment of judgement, so
-    /// the signature is good when it fits and the key is good then. `None`: it is not.
+    /// the signature is good when it fits and the key is good then; and where the key has expired since, when it was made
+    /// within the key's life by its own word. `None`: it is not.
     fn judged_by_moment(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
         let issuers = sig.get_issuers();
         let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
-        if !matches!(self.standing(cert, &key.key().fingerprint()), Verdict::Good) {
-            return None;
+        match self.standing(cert, &key.key().fingerprint()) {
+            Verdict::Good => {}
+            Verdict::ExpiredSince(_) if self.in_life(sig, cert, &key.key().fingerprint()) => {}
+            _ => return None,
         }
         sig.signature_alive(self.moment.at, None).ok()?;
         // The digest of what is signed was computed by the verifier that found this signature.
@@ -232,61 +267,31 @@ impl<'a> Collector<'a> {
     }
 }
 
-fn standing(cert: &Cert, signer: &Fingerprint, policy: &StandardPolicy<'_>, at: SystemTime) -> Verdict {
-    let valid = match cert.with_policy(policy, at) {
-        Ok(valid) => valid,
-        Err(e) => return explain(&e, |why| Verdict::BadKey(format!("its certificate is not valid: {why}"))),
-    };
-    // Revocations before expiry: a key that was taken back does not come back by expiring.
-    if let Some(verdict) = revoked(&valid.revocation_status(), "its certificate") {
-        return verdict;
+impl Collector<'_> {
+    /// Whether a signature says that it was made when its key was there and not expired yet, by what its certificate says
+    /// now of its end.
+    fn in_life(&self, sig: &Signature, cert: &Cert, signer: &Fingerprint) -> bool {
+        let policy = policy_for(self.judge, cert, signer, self.policy);
+        let Some(made) = sig.signature_creation_time() else { return false };
+        let Ok(valid) = cert.with_policy(&policy, self.moment.at) else { return false };
+        let Some(key) = valid.keys().find(|ka| ka.key().fingerprint() == *signer) else { return false };
+        let ends = [valid.primary_key().key_expiration_time(), key.key_expiration_time()];
+        let begins = cert.primary_key().key().creation_time().max(key.key().creation_time());
+        begins <= made && ends.into_iter().flatten().all(|end| made < end)
     }
-    let Some(key) = valid.keys().for_signing().find(|ka| ka.key().fingerprint() == *signer) else {
-        return Verdict::BadKey("the key that signed may not sign".to_owned());
-    };
-    if let Some(verdict) = revoked(&key.revocation_status(), "the subkey that signed") {
-        return verdict;
-    }
-    match valid.alive().and_then(|()| key.alive()) {
-        Ok(()) => Verdict::Good,
-        Err(e) => Verdict::ExpiredSince(root(&e)),
-    }
-}
 
-fn revoked(status: &RevocationStatus<'_>, what: &str) -> Option<Verdict> {
-    let RevocationStatus::Revoked(signatures) = status else { return None };
-    let reason = signatures.first().and_then(|s| s.reason_for_revocation());
-    let reason = reason.map_or_else(
-        || "no reason given".to_owned(),
-        |(code, text)| {
-            let text = String::from_utf8_lossy(text);
-            if text.trim().is_empty() { code.to_string() } else { format!("{code}, {:?}", text.trim()) }
-        },
-    );
-    Some(Verdict::Revoked(format!("{what} ({reason})")))
-}
-
-/// A policy's no is about strength; everything else is what `otherwise` makes of it.
-fn explain(error: &openpgp::anyhow::Error, otherwise: impl FnOnce(String) -> Verdict) -> Verdict {
-    let weak = error
-        .chain()
-        .any(|e| matches!(e.downcast_ref::<openpgp::Error>(), Some(openpgp::Error::PolicyViolation(..))));
-    if weak { Verdict::Weak(words(error)) } else { otherwise(words(error)) }
-}
-
-/// An error and its causes, each said once.
-fn words(error: &openpgp::anyhow::Error) -> String {
-    let mut all: Vec<String> = Vec::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !all.iter().any(|earlier| earlier.contains(&cause)) {
-            all.push(cause);
+    /// Why nothing that this signature's key signs can be judged here, for a reason that lies in its certificate.
+    fn unusable(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
+        let issuers = sig.get_issuers();
+        let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
+        if let Some(why) = usable::unknown_algorithm(cert, &key.key().fingerprint()) {
+            return Some(Verdict::BadKey(format!("its certificate cannot be judged: {why}")));
         }
+        cert.with_policy(&StandardPolicy::new(), self.moment.at)
+            .is_err()
+            .then(|| usable::only_weak(cert))
+            .flatten()
     }
-    all.join(": ")
-}
-
-fn root(error: &openpgp::anyhow::Error) -> String {
-    error.root_cause().to_string()
 }
 
 impl VerificationHelper for Collector<'_> {
@@ -312,7 +317,7 @@ impl VerificationHelper for Collector<'_> {
                         self.add(Some(sig), None, weak.unwrap_or(Verdict::UnknownKey));
                     }
                     Err(E::UnboundKey { sig, cert, error }) => {
-                        let verdict = self.judged_by_moment(sig, cert);
+                        let verdict = self.judged_by_moment(sig, cert).or_else(|| self.unusable(sig, cert));
                         let verdict = verdict.unwrap_or_else(|| explain(&error, Verdict::BadKey));
                         self.add(Some(sig), Some(cert), verdict);
                     }
@@ -322,11 +327,18 @@ impl VerificationHelper for Collector<'_> {
                             .judged_by_moment(sig, ka.cert())
                             .or_else(|| revoked(&status, "its certificate"))
                             .or_else(|| revoked(&ka.revocation_status(), "the subkey that signed"))
+                            .or_else(|| self.unusable(sig, ka.cert()))
                             .unwrap_or_else(|| explain(&error, Verdict::BadKey));
                         self.add(Some(sig), Some(ka.cert()), verdict);
                     }
                     Err(E::BadSignature { sig, ka, error }) => {
-                        self.add(Some(sig), Some(ka.cert()), explain(&error, Verdict::Bad));
+                        // That a key cannot be used here is no fault of what it signed.
+                        let unknown = usable::unknown_algorithm(ka.cert(), &ka.key().fingerprint());
+                        let verdict = match unknown {
+                            Some(why) => Verdict::BadKey(format!("its certificate cannot be judged: {why}")),
+                            None => explain(&error, Verdict::Bad),
+                        };
+                        self.add(Some(sig), Some(ka.cert()), verdict);
                     }
                     Err(E::MalformedSignature { sig, error }) => {
                         self.add(Some(sig), None, explain(&error, Verdict::Bad));

@@ -189,3 +189,114 @@ fn one_builders_nonsense_does_not_stop_the_others() {
     assert_eq!(all.lists[1].attesters.len(), 4);
     assert!(all.settle().is_ok());
 }
+
+/// What somebody hands in as another kind of list.
+fn of_kind(kind: ListKind, submitted: Submitted) -> Submitted {
+    Submitted { kind, ..submitted }
+}
+
+#[test]
+fn lists_of_what_was_codesigned_alone_are_counted_and_contradict_the_others() {
+    let t = Three::new();
+    let court = t.court(2);
+    let says =
+        |who: &str, key: &Cert, byte: &str| of_kind(ListKind::Codesigned, says(who, key, &[("x-1.0", byte)]));
+    let all = judged(&court, &[says("a", &t.a, GOOD), says("b", &t.b, GOOD)]);
+    assert_eq!(all.lists[2].list, ListKind::Codesigned);
+    assert_eq!(all.lists[2].files[0].outcome, Outcome::Agreed);
+    assert!(all.settle().is_ok());
+    let other = of_kind(ListKind::All, says("c", &t.c, OTHER));
+    let all = judged(&court, &[says("a", &t.a, GOOD), says("b", &t.b, GOOD), other]);
+    assert!(all.settle().unwrap_err().to_string().contains("do not agree on x-1.0"));
+}
+
+#[test]
+fn a_builder_that_names_two_hashes_of_a_file_fails_that_file_alone() {
+    let t = Three::new();
+    let court = t.court(2);
+    let all = judged(
+        &court,
+        &[
+            says("a", &t.a, &[("x-1.0", GOOD), ("x-1.0", OTHER), ("y-1.0", GOOD)]),
+            says("b", &t.b, &[("x-1.0", GOOD), ("y-1.0", GOOD)]),
+            says("c", &t.c, &[("x-1.0", GOOD), ("y-1.0", GOOD)]),
+        ],
+    );
+    assert!(all.lists[1].attesters.iter().all(|a| a.counts));
+    assert_eq!((outcome(&all, "x-1.0"), outcome(&all, "y-1.0")), (Outcome::Disputed, Outcome::Agreed));
+}
+
+#[test]
+fn lists_as_other_systems_write_them_agree_with_the_usual_ones() {
+    let t = Three::new();
+    let court = t.court(3);
+    let list = |text: String, who: &str, key: &Cert| Submitted {
+        builder: who.to_owned(),
+        kind: ListKind::All,
+        signature: detached(key, text.as_bytes()),
+        sums: text.into_bytes(),
+    };
+    let hash = GOOD.repeat(32);
+    let all = judged(
+        &court,
+        &[
+            list(format!("{hash}  x-1.0\r\n"), "a", &t.a),
+            list(format!("SHA256 (x-1.0) = {}\n", hash.to_uppercase()), "b", &t.b),
+            list(format!("# by hand\n{hash} *x-1.0\n\n"), "c", &t.c),
+        ],
+    );
+    assert_eq!(outcome(&all, "x-1.0"), Outcome::Agreed);
+}
+
+/// A commit with these files: path and bytes.
+fn commit(repo: &git2::Repository, files: &[(String, Vec<u8>)]) -> String {
+    let mut index = git2::Index::new().unwrap();
+    for (path, bytes) in files {
+        let entry = git2::IndexEntry {
+            ctime: git2::IndexTime::new(0, 0),
+            mtime: git2::IndexTime::new(0, 0),
+            dev: 0,
+            ino: 0,
+            mode: 0o100_644,
+            uid: 0,
+            gid: 0,
+            file_size: 0,
+            id: repo.blob(bytes).unwrap(),
+            flags: 0,
+            flags_extended: 0,
+            path: path.clone().into_bytes(),
+        };
+        index.add(&entry).unwrap();
+    }
+    let tree = repo.find_tree(index.write_tree_to(repo).unwrap()).unwrap();
+    let who = git2::Signature::new("n", "e@x.invalid", &git2::Time::new(1_600_000_000, 0)).unwrap();
+    repo.commit(None, &who, &who, "x", &tree, &[]).unwrap().to_string()
+}
+
+#[test]
+fn attestations_are_read_from_a_commit_of_a_bare_repository() {
+    let t = Three::new();
+    let folder = tempfile::tempdir().unwrap();
+    let repo = git2::Repository::init_bare(folder.path()).unwrap();
+    let mut files = vec![("README.md".to_owned(), b"x".to_vec())];
+    for (who, key) in [("a", &t.a), ("b", &t.b)] {
+        let said = says(who, key, &[("x-1.0", GOOD)]);
+        files.push((format!("1.0/{who}/all.SHA256SUMS"), said.sums));
+        files.push((format!("1.0/{who}/all.SHA256SUMS.asc"), said.signature));
+    }
+    // One builder's nonsense does not stop the others.
+    files.push(("1.0/c/all.SHA256SUMS".to_owned(), vec![b'a'; 5 << 20]));
+    files.push(("1.0/d/all.SHA256SUMS/x".to_owned(), b"a folder".to_vec()));
+    files.push(("1.0/stray".to_owned(), b"no folder".to_vec()));
+    let id = commit(&repo, &files);
+    let read = |version: &str| hab_keys::read_attestations_of(folder.path(), &id, version);
+    let submitted = read("1.0").unwrap().unwrap();
+    let all = judged(&t.court(2), &submitted);
+    assert_eq!(outcome(&all, "x-1.0"), Outcome::Agreed);
+    assert_eq!(all.lists[1].attesters.len(), 4);
+    assert!(all.settle().is_ok());
+    for missing in ["2.0", "README.md", "1", "..", ""] {
+        assert!(read(missing).unwrap().is_none(), "{missing}");
+    }
+    assert!(hab_keys::read_attestations_of(folder.path(), &"1".repeat(40), "1.0").is_err());
+}

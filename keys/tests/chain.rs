@@ -135,7 +135,8 @@ impl History {
         seen: &Seen,
     ) -> Result<VerifiedChain, Refusal> {
         let tip = tip.to_string();
-        let chain = Chain { project: "p", repository: self.git.path(), tip: &tip, verified };
+        let chain =
+            Chain { project: "p", repository: self.git.path(), tip: &tip, verified, first_failure: true };
         chain::verify(chain, &court.judge(), seen)
     }
 
@@ -153,8 +154,8 @@ struct Seen {
 }
 
 impl ChainObserver for Seen {
-    fn verified(&self, done: usize, total: usize, tip: &str) {
-        self.told.lock().unwrap().push((done, total, tip.to_owned()));
+    fn looked_at(&self, done: usize, total: usize, good: Option<&str>) {
+        self.told.lock().unwrap().push((done, total, good.unwrap_or_default().to_owned()));
     }
     fn cancelled(&self) -> bool {
         self.stop

@@ -90,7 +90,7 @@ fn old_core_tags_are_too_weak_and_later_ones_by_known_keys_are_good() {
             None => "unsigned",
             Some(Verdict::Good) => "good",
             Some(Verdict::Weak(why)) if why.contains("SHA1") => "SHA-1",
-            Some(Verdict::UnknownKey) => "unknown",
+            Some(Verdict::UnknownKey | Verdict::Unidentified(_)) => "unknown",
             Some(other) => panic!("{id}: {other}"),
         };
         *found.entry(what).or_default() += 1;

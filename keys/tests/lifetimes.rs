@@ -113,6 +113,47 @@ fn a_key_that_expires_does_not_come_back_into_the_range_of_its_pin() {
 }
 
 #[test]
+fn a_signature_older_than_what_its_expired_certificate_still_says_counts_by_its_own_word() {
+    use sequoia_openpgp::packet::signature::SignatureBuilder;
+    use sequoia_openpgp::packet::{Packet, UserID};
+    use sequoia_openpgp::types::{KeyFlags, SignatureType};
+    // Made ten days ago and extended five days ago until yesterday; exports keep only what was said last.
+    let flags = KeyFlags::empty().set_certification().set_signing();
+    let builder = sequoia_openpgp::cert::CertBuilder::new().set_creation_time(now() - 10 * DAY);
+    let key = builder.set_primary_key_flags(flags.clone()).generate().unwrap().0;
+    let secret = key.primary_key().key().clone().parts_into_secret().unwrap();
+    let mut signer = secret.clone().into_keypair().unwrap();
+    let id = UserID::from("key");
+    let binding = SignatureBuilder::new(SignatureType::PositiveCertification)
+        .set_signature_creation_time(now() - 5 * DAY)
+        .unwrap()
+        .set_key_validity_period(9 * DAY)
+        .unwrap()
+        .set_key_flags(flags)
+        .unwrap()
+        .sign_userid_binding(&mut signer, key.primary_key().key(), &id)
+        .unwrap();
+    let packets = vec![Packet::from(secret), id.into(), binding.into()];
+    let key = Cert::from_packets(packets.into_iter()).unwrap();
+    let made = |ago: Duration| {
+        let mut signer = signer.clone();
+        let builder =
+            SignatureBuilder::new(SignatureType::Binary).set_signature_creation_time(now() - ago).unwrap();
+        let signature = builder.sign_message(&mut signer, TEXT).unwrap();
+        sequoia_openpgp::serialize::SerializeInto::to_vec(&Packet::from(signature)).unwrap()
+    };
+    let lenient = lenient(&key, "", &key);
+    let seen = file(&lenient, &made(7 * DAY)).unwrap().evidence().signatures[0].verdict.clone();
+    assert!(matches!(seen, Verdict::ExpiredSince(_)), "{seen}");
+    assert!(file(&lenient, &made(3 * DAY)).is_ok());
+    // Before the key was there, and after it had expired.
+    assert!(file(&lenient, &made(11 * DAY)).is_err());
+    assert!(file(&lenient, &made(DAY / 2)).is_err());
+    let strict = court("archive-signature", 1, &[&key], &[&key]);
+    assert!(said(file(&strict, &made(7 * DAY))).contains("keys that expired since do not count here"));
+}
+
+#[test]
 fn a_revoked_subkey_does_not_come_back_when_its_certificate_expires() {
     let key = old_cert(2000 * DAY, 1500 * DAY);
     let subkey = key.keys().subkeys().next().unwrap();

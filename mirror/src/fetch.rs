@@ -329,6 +329,16 @@ impl<'a> Fetcher<'a> {
         })
     }
 
+    /// What is at one address now, up to `limit` bytes: **unverified**, and not kept. `None` where its host says that there
+    /// is no such thing.
+    pub fn peek(&self, name: &str, address: &Address, limit: u64) -> Result<Option<Vec<u8>>, MirrorError> {
+        match self.glance(name, std::slice::from_ref(address), limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(MirrorError::Unknown { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Remembers that kept bytes are what `name` is.
     pub fn name(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), MirrorError> {
         self.keep.remember(kind, name, digest, size).map_err(MirrorError::keep(name))

@@ -1,12 +1,14 @@
 //! `hab-build keys`: the pinned keys, and what is known of them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use hab_keys::KeyId;
 
 use super::{Global, print_json, terminal, usage};
-use crate::farm::Quiet;
+use crate::farm::keyring::{Refreshed, RefreshedKey};
+use crate::farm::{Farm, Progress, Quiet};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,6 +34,11 @@ enum What {
         /// Its whole fingerprint, or SHA256:... of an SSH key
         fingerprint: String,
     },
+    /// Look for certificates that are missing, and for newer ones: in mirrored folders, key directories and at key servers
+    Refresh {
+        /// Only this policy's keys
+        policy: Option<String>,
+    },
     /// Keys that expire within 90 days or are not good any more, and those that have only a pin or only a certificate
     Audit {
         /// Only this policy's keys
@@ -40,8 +47,54 @@ enum What {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    if let What::Refresh { policy } = &args.what {
+        let terminal = terminal::Terminal::start()?;
+        let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+        let refreshed = farm.refresh_keys(policy.as_deref());
+        terminal.finish();
+        return say_refreshed(global, &refreshed?);
+    }
     let farm = global.open(Arc::new(Quiet::default()))?;
+    look(global, args, &farm)
+}
+
+fn say_refreshed(global: &Global, refreshed: &Refreshed) -> anyhow::Result<()> {
+    let Refreshed { keys, offline, .. } = refreshed;
+    for key in keys {
+        let RefreshedKey { fingerprint, name, found, after, .. } = key;
+        let what = match (key.learned, found.is_empty()) {
+            (true, _) => "learned something new",
+            (false, false) => "nothing new",
+            (false, true) => "found nowhere",
+        };
+        let places = if found.is_empty() { String::new() } else { format!(" ({})", found.join(", ")) };
+        terminal::say(&format!("{fingerprint}  {name:<28} {what}{places}; {after}"));
+    }
+    let learned = keys.iter().filter(|key| key.learned).count();
+    let asked = if *offline { "; nobody outside was asked (--offline)" } else { "" };
+    terminal::say(&format!(
+        "{learned} of {} certificates are new or say more than before{asked}",
+        keys.len()
+    ));
+    if global.json { print_json(refreshed) } else { Ok(()) }
+}
+
+/// What can be done, once for all keys of which the same is true.
+fn say_advice<'a>(rows: impl Iterator<Item = (&'a str, &'a Option<String>)>) {
+    let mut by_advice: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, advice) in rows {
+        if let Some(advice) = advice {
+            by_advice.entry(advice).or_default().push(name);
+        }
+    }
+    for (advice, names) in by_advice {
+        terminal::say(&format!("for {}: {advice}", names.join(", ")));
+    }
+}
+
+fn look(global: &Global, args: &Args, farm: &Farm) -> anyhow::Result<()> {
     match &args.what {
+        What::Refresh { .. } => Ok(()),
         What::List { policy } => {
             let rows = farm.keys(policy.as_deref())?;
             for row in &rows {
@@ -54,6 +107,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                     last(row.last_signed)
                 ));
             }
+            say_advice(rows.iter().map(|row| (row.name.as_str(), &row.advice)));
             if global.json { print_json(&rows) } else { Ok(()) }
         }
         What::Import { places } => {
@@ -90,6 +144,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 terminal::say(&format!("  pinned by {} as {}{groups}: {}", row.policy, row.name, row.reason));
                 terminal::say(&format!("  {}", last(row.last_signed)));
             }
+            say_advice(rows.iter().map(|row| (row.name.as_str(), &row.advice)));
             if rows.is_empty() {
                 terminal::say("  no policy pins it");
             }
@@ -108,6 +163,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 let mark = if f.urgent { "!" } else { " " };
                 terminal::say(&format!("{mark} {}  {}{policies}: {}", f.fingerprint, f.name, f.words));
             }
+            say_advice(findings.iter().map(|f| (f.name.as_str(), &f.advice)));
             let urgent = findings.iter().filter(|f| f.urgent).count();
             terminal::say(&format!(
                 "{} findings, {urgent} of them about keys that cannot be used now",

@@ -9,7 +9,7 @@ use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
 
 use super::{Global, print_json, terminal, usage};
-use crate::farm::decide::{self, By, Decided, Looked, ObjectKind};
+use crate::farm::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
 use crate::farm::{Farm, FarmError, Progress};
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
 }
+
+/// The widest column of names, in characters; longer names move what follows them.
+const WIDTH: usize = 40;
 
 #[derive(Debug, clap::Args)]
 struct With {
@@ -44,6 +47,13 @@ enum What {
         #[command(flatten)]
         with: With,
     },
+    /// All tags of a repository: a table, and how many of which kind
+    Tags {
+        /// A git repository, or the name of a mirrored project
+        repository: PathBuf,
+        #[command(flatten)]
+        with: With,
+    },
     /// A repository's history back to the policy's trusted root; or all in a folder of raw commit objects
     Commits {
         /// A git repository, or a folder of raw objects named by their ids
@@ -51,25 +61,30 @@ enum What {
         /// The newest commit
         #[arg(value_name = "REF", default_value = "HEAD")]
         reference: String,
+        /// Let the first bad commit end it, instead of counting all that are bad
+        #[arg(long)]
+        first_failure: bool,
         #[command(flatten)]
         with: With,
     },
-    /// A list of hashes and detached signatures over it
+    /// A list of hashes and detached signatures over it, or clearsigned lists; and downloaded files held against it
     Sums {
         /// SHA256SUMS
         sums: PathBuf,
-        /// Files of one or more signatures
-        #[arg(required = true)]
-        signatures: Vec<PathBuf>,
+        /// Signatures over it, known by how they begin or by .asc, .sig, .sign, .gpg or .pgp; and downloaded files
+        files: Vec<PathBuf>,
         #[command(flatten)]
         with: With,
     },
     /// What independent builders say of a version's files
     Attestations {
-        /// The folder with a folder for each version
+        /// The folder with a folder for each version, a git repository of it, or the name of a mirrored project
         folder: PathBuf,
         /// The version
         version: String,
+        /// Read it as it is in this commit, branch or tag [default: the folder's files, or else the default branch]
+        #[arg(long = "ref", value_name = "REF")]
+        reference: Option<String>,
         #[command(flatten)]
         with: With,
     },
@@ -108,7 +123,10 @@ fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
     match what {
         What::Tag { repository, reference: None, with } => {
             if !decide::is_raw(repository) {
-                return Err(usage(&anyhow::anyhow!("say which tag of {}", repository.display())));
+                return Err(usage(&anyhow::anyhow!(
+                    "say which tag of {0}, or look at all of them with `hab-build verify tags {0}`",
+                    repository.display()
+                )));
             }
             let looked = farm.examine(&with.by(), repository, ObjectKind::Tag)?;
             say_looked(global, "tags", &looked, true)
@@ -120,21 +138,29 @@ fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
             let looked = farm.examine(&with.by(), repository, ObjectKind::Commit)?;
             say_looked(global, "commits", &looked, false)
         }
-        What::Commits { repository, reference, with } => {
-            let report = farm.verify_commits(&with.by(), repository, reference)?;
-            if let Some(resumed) = &report.resumed {
-                terminal::say(&format!("verified before, up to {resumed}"));
-            }
-            if let Some(summary) = &report.summary {
-                say_history(summary);
-            }
+        What::Tags { repository, with } => {
+            let looked = farm.verify_tags(&with.by(), repository)?;
+            say_looked(global, "tags", &looked, true)
+        }
+        What::Commits { repository, reference, first_failure, with } => {
+            let report = farm.verify_commits(&with.by(), repository, reference, *first_failure)?;
+            say_commits(&report);
             say_with(global, &report.decided, &report)
         }
-        What::Sums { sums, signatures, with } => {
-            say(global, &farm.decide_sums(&with.by(), sums, signatures)?)
+        What::Sums { sums, files, with } => {
+            let (signatures, files): (Vec<_>, Vec<_>) =
+                files.iter().cloned().partition(|f| decide::is_signature(f));
+            let decided = farm.decide_sums(&with.by(), sums, &signatures)?;
+            match &decided.list {
+                Some(list) if !files.is_empty() => {
+                    let held = farm.hold(list, &files)?;
+                    say_held(global, &decided, &held)
+                }
+                _ => say(global, &decided),
+            }
         }
-        What::Attestations { folder, version, with } => {
-            let decided = farm.decide_attestations(&with.by(), folder, version)?;
+        What::Attestations { folder, version, reference, with } => {
+            let decided = farm.decide_attestations(&with.by(), folder, version, reference.as_deref())?;
             if let Some(attestations) = &decided.attestations {
                 say_attestations(attestations);
             }
@@ -157,6 +183,61 @@ fn again(global: &Global, farm: &Farm, evidence: &Path) -> anyhow::Result<()> {
     let decided = farm.decide_again(&text)?;
     terminal::say(&format!("decided again as of {}, with the same result", decided.decision.at));
     say(global, &decided)
+}
+
+fn say_commits(report: &ChainDecided) {
+    if let Some(resumed) = &report.resumed {
+        terminal::say(&format!("verified before, up to {resumed}"));
+    }
+    let failures = &report.failures;
+    for (id, why) in &failures.failed {
+        terminal::say(&format!("  {id}  refused: {why}"));
+    }
+    if failures.failures > failures.failed.len() {
+        terminal::say(&format!("  and {} more", failures.failures - failures.failed.len()));
+    }
+    if let Some(summary) = &report.summary {
+        say_history(summary);
+    }
+    if failures.failures > 0 {
+        terminal::say(&format!("{} of {} commits are refused", failures.failures, failures.looked_at));
+    }
+}
+
+/// Prints what an accepted list says of each file, and then that it was accepted; one file that does not match is the error.
+fn say_held(global: &Global, decided: &Decided, held: &[HeldFile]) -> anyhow::Result<()> {
+    for file in held {
+        let name = file.file.display();
+        let listed = match &file.listed_as {
+            Some(listed) if *listed != file.file.file_name().unwrap_or_default().to_string_lossy() => {
+                format!(" (listed as {listed})")
+            }
+            _ => String::new(),
+        };
+        let more = match &file.held {
+            Held::Differs { expected } => format!(": the list says {expected}, the file is {}", file.digest),
+            _ => String::new(),
+        };
+        terminal::say(&format!("  {:<10} {name}{listed}{more}", file.held.to_string()));
+    }
+    let bad = held.iter().filter(|file| file.held != Held::Matches).count();
+    let report =
+        serde_json::json!({ "decision": decided.decision, "document": decided.document, "files": held });
+    if bad == 0 {
+        return say_with(global, decided, &report);
+    }
+    let refusal = format!("{bad} of {} files do not match what the accepted list says", held.len());
+    let error = FarmError::Decided { refusal: refusal.clone() };
+    terminal::say(&format!("  decision {}: the list is accepted", decided.document));
+    if global.json {
+        let mut report = report;
+        report["error"] = refusal.clone().into();
+        report["causes"] = serde_json::json!([refusal]);
+        report["exit"] = serde_json::json!(error.exit_status() as u8);
+        print_json(&report)?;
+        return Err(super::Said(error).into());
+    }
+    Err(error.into())
 }
 
 fn say_history(summary: &Summary) {
@@ -197,12 +278,17 @@ fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -
         }
         Some(refusal) => {
             let error = FarmError::Decided { refusal: refusal.clone() };
+            if let Some(advice) = &decided.advice {
+                terminal::say(&format!("  certificates are missing: {advice}"));
+            }
             if global.json {
-                print_json(&serde_json::json!({
-                    "error": refusal, "causes": [refusal], "exit": error.exit_status() as u8,
-                    "decision": decided.decision, "document": decided.document,
-                    "attestations": decided.attestations,
-                }))?;
+                // What was seen, and beside it what every error's document has.
+                let mut document = serde_json::to_value(whole)?;
+                document["error"] = refusal.clone().into();
+                document["causes"] = serde_json::json!([refusal]);
+                document["exit"] = serde_json::json!(error.exit_status() as u8);
+                document["attestations"] = serde_json::to_value(&decided.attestations)?;
+                print_json(&document)?;
                 return Err(super::Said(error).into());
             }
             Err(error.into())
@@ -222,7 +308,7 @@ fn signature(seen: &SignatureSeen) -> String {
 fn say_attestations(attestations: &Attestations) {
     let count = |outcome| attestations.count(outcome);
     terminal::say(&format!(
-        "{}: {} entries agreed on by {} or more, {} named by too few, {} disputed",
+        "{}: {} files agreed on by {} or more builders, {} files named by too few, {} disputed",
         attestations.version,
         count(Outcome::Agreed),
         attestations.threshold,
@@ -260,21 +346,23 @@ fn say_attestations(attestations: &Attestations) {
 
 /// A table of raw objects: each that does not count, then how many of which kind.
 fn say_looked(global: &Global, what: &str, looked: &[Looked], each: bool) -> anyhow::Result<()> {
-    let mut states: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut states: BTreeMap<String, usize> = BTreeMap::new();
+    let width = looked.iter().map(|object| object.name.chars().count()).max().unwrap_or(0).min(WIDTH);
     for object in looked {
         let who = object.signatures.first().map(|s| match &s.name {
             Some(name) => format!("{} ({name})", s.key),
             None => s.key.clone(),
         });
-        let who = who.unwrap_or_default();
+        let state = who.map_or_else(|| object.state(), |who| format!("{who}: {}", object.state()));
         if each || !object.counts {
-            let name = if object.name.is_empty() { String::new() } else { format!("  {}", object.name) };
-            terminal::say(&format!("  {}{name}  {who}: {}", object.id, object.state()));
+            let name =
+                if object.name.is_empty() { String::new() } else { format!("  {:<width$}", object.name) };
+            terminal::say(&format!("  {:<40}{name}  {state}", object.id));
         }
-        *states.entry((who, object.state())).or_default() += 1;
+        *states.entry(state).or_default() += 1;
     }
-    for ((who, state), count) in &states {
-        terminal::say(&format!("{count:>6}  {who}: {state}"));
+    for (state, count) in &states {
+        terminal::say(&format!("{count:>6}  {state}"));
     }
     let good = looked.iter().filter(|l| l.counts).count();
     terminal::say(&format!("{good} of {} {what} are signed as the policy demands", looked.len()));

@@ -56,6 +56,12 @@ impl Farm {
         self.fetching(|fetcher, _| {
             let (list, hashes, decision) = self.accepted_list(fetcher, (project, table, version))?;
             let mut wanted = Vec::new();
+            for file in hashes.contested().keys().filter(|file| table.wants(file)) {
+                self.progress.note(&format!(
+                    "{file} stands in the list of {project} {version} with several hashes, so nobody can say which is right: it is \
+                     not mirrored"
+                ));
+            }
             for (file, digest) in hashes.entries().iter().filter(|(file, _)| table.wants(file)) {
                 self.unchanged(&release_name(project, version, file), digest)?;
                 wanted.push(table.wanted(version, file, digest)?);

@@ -174,6 +174,7 @@ impl FarmError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Refused(refusal) => refusal.hint(),
             Self::NotKept { first, .. } => first.hint(),
             _ => None,
         }

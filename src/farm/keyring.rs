@@ -1,11 +1,18 @@
 //! The pinned keys and what is known of them: `hab-build keys`.
 
+mod folders;
+mod refresh;
+mod search;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use hab_keys::{Certificates, Kept, KeyId, Policy, Standing};
 
+pub(super) use self::folders::default_tip;
+pub use self::refresh::{Refreshed, RefreshedKey};
+pub(super) use self::search::wanting;
 use super::{Farm, FarmError};
 
 /// Keys that expire within this time are reported.
@@ -28,6 +35,9 @@ pub struct KeyRow {
     pub standing: Standing,
     /// When it was last seen here signing something new, in unix seconds.
     pub last_signed: Option<u64>,
+    /// What a person can do, where it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// Something that a person should look at.
@@ -43,6 +53,33 @@ pub struct Finding {
     pub words: String,
     /// Whether it stands in the way of accepting something.
     pub urgent: bool,
+    /// What a person can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// What a person can do about a key that stands so.
+fn advice(policy: &Policy, standing: &Standing) -> Option<String> {
+    let name = policy.name();
+    Some(match standing {
+        Standing::Missing => policy.how_to_find(),
+        Standing::Expired { .. } => format!(
+            "`hab-build keys refresh {name}` looks for a certificate that its owner extended; without one, only what this farm \
+             saw before, and requirements with expired-since, count it"
+        ),
+        Standing::Revoked => {
+            "nothing brings a revoked key back: the policy should name the key that follows it".to_owned()
+        }
+        Standing::Unusable { why } if why.contains("signed with SHA1") => format!(
+            "ask its owner for a certificate that is signed anew, or let [[weak-certificate]] in policy {name} make an exception, \
+             with a reason and an end"
+        ),
+        Standing::Unusable { .. } => {
+            "it cannot count here whatever it signs; the policy should name another key of its owner"
+                .to_owned()
+        }
+        Standing::Alive { .. } | Standing::Ssh => return None,
+    })
 }
 
 impl Farm {
@@ -52,7 +89,7 @@ impl Farm {
         for policy in self.policies(policy)? {
             let certificates = self.certificates_of(&policy)?;
             for pin in policy.pins() {
-                let standing = Standing::of(&pin.id, &certificates, SystemTime::now());
+                let standing = Standing::of(&pin.id, &certificates, SystemTime::now(), Some(&policy));
                 let last = self.last_signed(&pin.id)?;
                 rows.push(KeyRow {
                     policy: policy.name().to_owned(),
@@ -60,6 +97,7 @@ impl Farm {
                     name: pin.name.clone(),
                     reason: pin.reason.clone(),
                     groups: pin.groups.iter().cloned().collect(),
+                    advice: advice(&policy, &standing),
                     standing,
                     last_signed: last
                         .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok())
@@ -85,9 +123,13 @@ impl Farm {
 
     /// What is known of one key: every policy that pins it, and its certificate.
     pub fn show_key(&self, id: &KeyId) -> Result<(Vec<KeyRow>, Standing), FarmError> {
-        let rows = self.keys(None)?.into_iter().filter(|row| row.fingerprint == id.to_string()).collect();
+        let rows: Vec<_> =
+            self.keys(None)?.into_iter().filter(|row| row.fingerprint == id.to_string()).collect();
         let all = Certificates::read(&self.places(&[]), |f| KeyId::OpenPgp(f.clone()) == *id)?;
-        Ok((rows, Standing::of(id, &all, SystemTime::now())))
+        let excepted =
+            rows.iter().map(|row: &KeyRow| &row.standing).find(|s| matches!(s, Standing::Alive { .. }));
+        let standing = excepted.cloned().unwrap_or_else(|| Standing::of(id, &all, SystemTime::now(), None));
+        Ok((rows, standing))
     }
 
     /// What a person should look at: keys that expire soon or have, are revoked, are pinned without a certificate, and
@@ -97,12 +139,15 @@ impl Farm {
         for policy in self.policies(policy)? {
             let certificates = self.certificates_of(&policy)?;
             for pin in policy.pins() {
-                let standing = Standing::of(&pin.id, &certificates, SystemTime::now());
+                let standing = Standing::of(&pin.id, &certificates, SystemTime::now(), Some(&policy));
                 let Some((words, urgent)) = standing.finding(SystemTime::now(), SOON) else { continue };
                 let fingerprint = pin.id.to_string();
                 let name = pin.name.clone();
-                let row =
-                    Finding { policies: Vec::new(), fingerprint: fingerprint.clone(), name, words, urgent };
+                let advice = advice(&policy, &standing).or_else(|| {
+                    Some(format!("`hab-build keys refresh {}` looks for a newer one", policy.name()))
+                });
+                let policies = Vec::new();
+                let row = Finding { policies, fingerprint: fingerprint.clone(), name, words, urgent, advice };
                 found.entry(fingerprint).or_insert(row).policies.push(policy.name().to_owned());
             }
         }
@@ -121,6 +166,7 @@ impl Farm {
                     name,
                     words,
                     urgent: false,
+                    advice: None,
                 };
                 found.insert(fingerprint, row);
             }
@@ -135,8 +181,10 @@ impl Farm {
         }
     }
 
+    /// What is here, mirrored folders too; nobody is asked.
     fn certificates_of(&self, policy: &Policy) -> Result<Certificates, FarmError> {
-        let pinned = |f: &_| policy.pin(&KeyId::OpenPgp(Clone::clone(f))).is_some();
-        Ok(Certificates::read(&self.places(&[]), pinned)?)
+        let mut certificates = Certificates::pinned(policy, &self.places(&[]))?;
+        self.find_in_folders(policy, &mut certificates)?;
+        Ok(certificates)
     }
 }

@@ -7,6 +7,7 @@ use hab_keys::{Certificates, FirstSeen, Judge, KeyId, Policy, SignatureSeen, Ver
 use hab_oci::Digest;
 use hab_store::Mirrored;
 
+use super::keyring::wanting;
 use super::{Farm, FarmError, open};
 
 /// Under which kind the catalog remembers when a signature was first seen.
@@ -28,9 +29,15 @@ impl Farm {
     }
 
     /// The certificates of the keys that `policy` pins: from `more`, the operator's places, the data folder and the
-    /// keyrings of the host.
+    /// keyrings of the host; those that are missing from there are looked for.
     pub(super) fn certificates(&self, policy: &Policy, more: &[PathBuf]) -> Result<Certificates, FarmError> {
-        Ok(Certificates::find(policy, &self.places(more))?)
+        let places = self.places(more);
+        let mut certificates = Certificates::pinned(policy, &places)?;
+        if !wanting(policy, &certificates).is_empty() {
+            self.find_missing(policy, &mut certificates)?;
+        }
+        certificates.some_of(policy, &places)?;
+        Ok(certificates)
     }
 
     /// Where certificates are searched.

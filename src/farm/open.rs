@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hab_keys::Policy;
 use hab_mirror::apt::AptConfig;
@@ -50,6 +50,8 @@ pub struct Farm {
     pub(super) progress: Arc<dyn Progress>,
     /// How hosts of files are asked.
     outside: Outside,
+    /// When certificates of each policy's keys were last looked for outside; held for one look or one note.
+    pub(super) looked: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Farm {
@@ -74,7 +76,8 @@ impl Farm {
         let keep = StoreKeep::new(store.clone(), runtime.handle().clone(), partial);
         let mirror = &options.config.mirror;
         let outside = Outside::new(mirror.ca.as_deref(), &mirror.inner)?;
-        Ok(Self { options, store, runtime, recipes, keep, progress, outside })
+        let looked = Mutex::default();
+        Ok(Self { options, store, runtime, recipes, keep, progress, outside, looked })
     }
 
     /// The operator's configuration.
@@ -142,8 +145,17 @@ impl Farm {
 
     /// Runs `work` with a fetcher into this farm's store.
     pub(super) fn fetching<T>(&self, work: impl FnOnce(&Fetcher<'_>, &MirrorView<'_>) -> T) -> T {
+        self.fetching_within(Limits::default(), work)
+    }
+
+    /// The same, within other limits.
+    pub(super) fn fetching_within<T>(
+        &self,
+        limits: Limits,
+        work: impl FnOnce(&Fetcher<'_>, &MirrorView<'_>) -> T,
+    ) -> T {
         let view = MirrorView(self.progress.as_ref());
-        let fetcher = Fetcher::new(&self.keep, &view, Limits::default(), self.options.offline);
+        let fetcher = Fetcher::new(&self.keep, &view, limits, self.options.offline);
         let fetcher = fetcher.asking(self.outside.clone());
         work(&fetcher, &view)
     }

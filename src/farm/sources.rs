@@ -291,7 +291,7 @@ impl Farm {
         self.progress.stage(&format!("verify the history of {project}"));
         let certificates = self.certificates(policy, &[])?;
         let chain = self.chain(policy, &certificates, (project, self.git(project)?.path()), tag.commit())?;
-        let tag = tag.with_chain(&chain.verified);
+        let tag = tag.with_chain(&chain);
         tag.settle()?;
         Ok(tag)
     }

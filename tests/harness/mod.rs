@@ -119,7 +119,7 @@ impl World {
         let bases: Vec<_> = vendors.iter().cloned().chain([self.server.address()]).collect();
         let text = format!(
             "certificates = [{:?}]\n[crates]\nindex = \"sparse+{}/\"\n[debian]\nbases = {bases:?}\nkeyrings = [{:?}]\n\
-             [mirror]\nfile = true\nhttp = true\n",
+             [keys]\nservers = []\ndirectories = false\n[mirror]\nfile = true\nhttp = true\n",
             self.path("certificates"),
             self.server.address(),
             self.path("keyring/archive.gpg")

@@ -8,6 +8,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(list) = HashList::parse(bytes) {
         let lines = list.entries().iter().map(|(name, digest)| format!("{}  {name}\n", digest.hex()));
         let text: Vec<_> = lines.collect();
-        assert_eq!(HashList::parse(text.concat().as_bytes()).as_ref(), Ok(&list));
+        // Of a list whose every name is contested, nothing is said.
+        if !text.is_empty() {
+            let again = HashList::parse(text.concat().as_bytes());
+            assert_eq!(again.as_ref().map(HashList::entries), Ok(list.entries()));
+        }
     }
 });

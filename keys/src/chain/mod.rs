@@ -27,8 +27,8 @@ const BATCH: usize = 64;
 
 /// Who is told how far a check has come.
 pub trait ChainObserver: Sync {
-    /// The first `done` of `total` commits are good; `tip` is the last of them.
-    fn verified(&self, done: usize, total: usize, tip: &str);
+    /// The first `done` of `total` commits were looked at; up to `good`, all of them are good.
+    fn looked_at(&self, done: usize, total: usize, good: Option<&str>);
     /// Whether to stop.
     fn cancelled(&self) -> bool;
 }
@@ -44,6 +44,30 @@ pub struct Chain<'a> {
     pub tip: &'a str,
     /// A commit that was verified before, under the same policy: nothing before it is looked at again.
     pub verified: Option<&'a str>,
+    /// Whether the first bad commit ends it; otherwise all are looked at, and counted.
+    pub first_failure: bool,
+}
+
+/// A history that is refused, and what was seen of it.
+#[derive(Debug)]
+pub struct RefusedChain {
+    /// Why.
+    pub refusal: Refusal,
+    /// What was found along the good part of it.
+    pub summary: Summary,
+    /// The bad commits that were looked at, oldest first: id and why. Of very many, the first.
+    pub failed: Vec<(String, String)>,
+    /// How many there are.
+    pub failures: usize,
+    /// How many commits were looked at.
+    pub looked_at: usize,
+}
+
+impl From<Refusal> for Box<RefusedChain> {
+    fn from(refusal: Refusal) -> Self {
+        let (summary, failed) = (Summary::default(), Vec::new());
+        Self::new(RefusedChain { refusal, summary, failed, failures: 0, looked_at: 0 })
+    }
 }
 
 /// A history that a policy accepted.
@@ -104,6 +128,64 @@ pub fn verify(
     judge: &Judge<'_>,
     observer: &dyn ChainObserver,
 ) -> Result<VerifiedChain, Refusal> {
+    survey(chain, judge, observer).map_err(|refused| refused.refusal)
+}
+
+/// Judges a history, and says of one that is refused what was seen.
+pub fn survey(
+    chain: Chain<'_>,
+    judge: &Judge<'_>,
+    observer: &dyn ChainObserver,
+) -> Result<VerifiedChain, Box<RefusedChain>> {
+    let seen = look(chain, judge, observer)?;
+    if seen.walk.failures == 0 {
+        return Ok(seen.accepted(chain, judge));
+    }
+    Err(Box::new(seen.refused(chain)))
+}
+
+/// What a walk along a chain is made of.
+struct Seen<'a> {
+    what: String,
+    requirement: &'a str,
+    tip: Document,
+    walk: Walk,
+}
+
+impl Seen<'_> {
+    fn accepted(self, chain: Chain<'_>, judge: &Judge<'_>) -> VerifiedChain {
+        let evidence = Evidence {
+            kind: EvidenceKind::CommitChain,
+            asked: self.what,
+            policy: Some(judge.policy().reference()),
+            met: vec![self.requirement.to_owned()],
+            documents: vec![self.tip],
+            signatures: self.walk.signatures,
+        };
+        VerifiedChain {
+            tip: chain.tip.to_owned(),
+            requirement: self.requirement.to_owned(),
+            policy: judge.policy().reference(),
+            evidence,
+            summary: self.walk.summary,
+        }
+    }
+
+    fn refused(self, chain: Chain<'_>) -> RefusedChain {
+        let Walk { summary, failed, failures, looked_at, .. } = self.walk;
+        let first =
+            failed.first().map(|(id, why)| format!("commit {id} is refused: {why}")).unwrap_or_default();
+        let detail = if chain.first_failure {
+            first
+        } else {
+            format!("{first}; of {looked_at} commits, {failures} are refused")
+        };
+        let refusal = Refusal::Malformed { what: self.what, detail };
+        RefusedChain { refusal, summary, failed, failures, looked_at }
+    }
+}
+
+fn look<'a>(chain: Chain<'_>, judge: &Judge<'a>, observer: &dyn ChainObserver) -> Result<Seen<'a>, Refusal> {
     let what = format!("the history of {} up to {}", chain.project, chain.tip);
     let requirement = judge.requirement(RuleKind::CommitChain, &what)?;
     let Rule::CommitChain(rule) = &requirement.rule else {
@@ -114,23 +196,26 @@ pub fn verify(
     let odb = repository.odb().map_err(broken)?;
     let ids = first_parents(&odb, &what, chain, rule)?;
     let context = Context { what: &what, chain, rule, judge, blobs: Blobs::default() };
-    let (summary, signatures) = context.run(&ids, observer)?;
+    let walk = context.run(&ids, observer)?;
     let tip = odb.read(Oid::from_str(chain.tip).map_err(broken)?).map_err(broken)?;
-    Ok(VerifiedChain {
-        tip: chain.tip.to_owned(),
-        requirement: requirement.name.clone(),
-        policy: judge.policy().reference(),
-        evidence: Evidence {
-            kind: EvidenceKind::CommitChain,
-            asked: what.clone(),
-            policy: Some(judge.policy().reference()),
-            met: vec![requirement.name.clone()],
-            documents: vec![Document::of(&format!("commit {}", chain.tip), tip.data())],
-            signatures,
-        },
-        summary,
-    })
+    let tip = Document::of(&format!("commit {}", chain.tip), tip.data());
+    Ok(Seen { what, requirement: &requirement.name, tip, walk })
 }
+
+/// What was seen along a chain.
+#[derive(Default)]
+struct Walk {
+    /// Of the good commits.
+    summary: Summary,
+    /// Of the newest good commit.
+    signatures: Vec<SignatureSeen>,
+    failed: Vec<(String, String)>,
+    failures: usize,
+    looked_at: usize,
+}
+
+/// How many bad commits are named; more are only counted.
+const NAMED: usize = 1000;
 
 /// The commits to judge, oldest first: from after the root, or after what was verified before, to the tip.
 fn first_parents(odb: &Odb<'_>, what: &str, chain: Chain<'_>, rule: &ChainRule) -> Result<Vec<Oid>, Refusal> {
@@ -163,6 +248,14 @@ struct Context<'a> {
     blobs: Blobs,
 }
 
+/// Why a commit is not good.
+enum Bad {
+    /// It is judged, and refused.
+    Commit(String),
+    /// It cannot be judged: the repository, or this machine.
+    Judgement(Refusal),
+}
+
 /// What was found of one good commit.
 struct Found {
     id: Oid,
@@ -186,12 +279,8 @@ impl Summary {
 }
 
 impl Context<'_> {
-    /// Judges the commits on all processors. The first bad one, in the order of the chain, is the error.
-    fn run(
-        &self,
-        ids: &[Oid],
-        observer: &dyn ChainObserver,
-    ) -> Result<(Summary, Vec<SignatureSeen>), Refusal> {
+    /// Judges the commits on all processors.
+    fn run(&self, ids: &[Oid], observer: &dyn ChainObserver) -> Result<Walk, Refusal> {
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
         let (sender, results) = channel();
@@ -222,27 +311,45 @@ impl Context<'_> {
     /// Takes the workers' results in the order of the chain.
     fn collect(
         &self,
-        results: &Receiver<(usize, Result<Found, Refusal>)>,
+        results: &Receiver<(usize, Result<Found, Bad>)>,
         ids: &[Oid],
         observer: &dyn ChainObserver,
-    ) -> Result<(Summary, Vec<SignatureSeen>), Refusal> {
+    ) -> Result<Walk, Refusal> {
         let mut waiting = BTreeMap::new();
-        let mut summary = Summary::default();
-        let mut signatures = Vec::new();
+        let mut walk = Walk::default();
+        // The newest commit up to which all are good: what a later run may begin after.
+        let mut good = None;
         for (at, result) in results {
             waiting.insert(at, result);
-            while let Some(result) = waiting.remove(&summary.commits) {
-                let found = result?;
-                summary.add(&found);
-                signatures = found.signatures;
-                if summary.commits % BATCH == 0 || summary.commits == ids.len() {
-                    observer.verified(summary.commits, ids.len(), &found.id.to_string());
+            while let Some(result) = waiting.remove(&walk.looked_at) {
+                let id = ids[walk.looked_at];
+                walk.looked_at += 1;
+                match result {
+                    Ok(found) => {
+                        walk.summary.add(&found);
+                        walk.signatures = found.signatures;
+                        good = if walk.failures == 0 { Some(id) } else { good };
+                    }
+                    Err(Bad::Commit(why)) => {
+                        walk.failures += 1;
+                        if walk.failed.len() < NAMED {
+                            walk.failed.push((id.to_string(), why));
+                        }
+                        if self.chain.first_failure {
+                            return Ok(walk);
+                        }
+                    }
+                    Err(Bad::Judgement(refusal)) => return Err(refusal),
+                }
+                if walk.looked_at.is_multiple_of(BATCH) || walk.looked_at == ids.len() {
+                    let good = good.map(|id| id.to_string());
+                    observer.looked_at(walk.looked_at, ids.len(), good.as_deref());
                 }
             }
             if observer.cancelled() {
                 return Err(Refusal::Cancelled { what: self.what.to_owned() });
             }
         }
-        Ok((summary, signatures))
+        Ok(walk)
     }
 }

@@ -4,7 +4,7 @@ use git2::{Oid, Repository};
 
 use super::merge::Merger;
 use super::tree_sha512::Trees;
-use super::{Context, Found};
+use super::{Bad, Context, Found};
 use crate::judge::Signed;
 use crate::object::{self, Commit};
 use crate::policy::ChainCheck;
@@ -27,7 +27,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Checks everything of one commit.
-    pub fn commit(&mut self, id: Oid) -> Result<Found, Refusal> {
+    pub fn commit(&mut self, id: Oid) -> Result<Found, Bad> {
         self.commits += 1;
         if self.commits.is_multiple_of(FORGET) {
             self.opened = None;
@@ -36,19 +36,19 @@ impl<'a> Worker<'a> {
             Some(opened) => opened,
             empty => {
                 let path = self.context.chain.repository;
-                let broken = |source| Refusal::Repository { path: path.to_owned(), source };
+                let broken = |source| Bad::Judgement(Refusal::Repository { path: path.to_owned(), source });
                 let repository = Repository::open(path).map_err(broken)?;
                 let merger = Merger::new(&repository).map_err(broken)?;
                 empty.insert((repository, merger))
             }
         };
-        let odb = repository.odb().map_err(|e| self.context.refuse(id, e.message()))?;
+        let odb = repository.odb().map_err(|e| Bad::Commit(e.message().to_owned()))?;
         // libgit2 hashes what it reads, so these are the bytes that the id names.
         let read = object::admit(&odb, id).and_then(|()| odb.read(id));
-        let bytes = read.map_err(|e| self.context.refuse(id, e.message()))?;
-        let commit = object::commit(bytes.data()).map_err(|e| self.context.refuse(id, &e))?;
+        let bytes = read.map_err(|e| Bad::Commit(e.message().to_owned()))?;
+        let commit = object::commit(bytes.data()).map_err(Bad::Commit)?;
         if commit.parents.len() > 2 {
-            return Err(self.context.refuse(id, "it merges more than two histories at once"));
+            return Err(Bad::Commit("it merges more than two histories at once".to_owned()));
         }
         let mut allowed = Vec::new();
         let mut check = |check: ChainCheck, result: Result<(), String>| match result {
@@ -56,7 +56,7 @@ impl<'a> Worker<'a> {
                 allowed.push(check);
                 Ok(())
             }
-            other => other.map_err(|e| self.context.refuse(id, &e)),
+            other => other.map_err(Bad::Commit),
         };
         let (signatures, signed) = self.context.signed(id, &commit)?;
         check(ChainCheck::Signature, signed)?;
@@ -74,19 +74,21 @@ impl<'a> Worker<'a> {
 
 impl Context<'_> {
     /// The commit's signatures, and whether one of them is enough.
-    fn signed(
-        &self,
-        id: Oid,
-        commit: &Commit<'_>,
-    ) -> Result<(Vec<SignatureSeen>, Result<(), String>), Refusal> {
+    fn signed(&self, id: Oid, commit: &Commit<'_>) -> Result<(Vec<SignatureSeen>, Result<(), String>), Bad> {
         let Some(signature) = &commit.signature else {
             return Ok((Vec::new(), Err("it is not signed".to_owned())));
         };
         let what = format!("commit {id}");
-        let seen = self.judge.detached(&what, Signed::Git, signature, &commit.payload)?;
+        let seen = self.judge.detached(&what, Signed::Git, signature, &commit.payload);
+        let seen = seen.map_err(|e| match e {
+            Refusal::Unreadable { detail, .. } => {
+                Bad::Commit(format!("its signature does not read: {detail}"))
+            }
+            other => Bad::Judgement(other),
+        })?;
         let enough = if self.judge.signers(&self.rule.signers, &seen).is_empty() {
-            let words: Vec<_> = seen.iter().map(ToString::to_string).collect();
-            Err(format!("no signature by a key that may sign it: {}", words.join("; ")))
+            let words = self.judge.words(&self.rule.signers, &seen);
+            Err(format!("no signature by a key that may sign it: {words}"))
         } else {
             Ok(())
         };
@@ -96,9 +98,5 @@ impl Context<'_> {
     fn allows(&self, id: Oid, check: ChainCheck) -> bool {
         let id = id.to_string();
         self.rule.allow.iter().any(|a| a.commit == id && a.rule == check)
-    }
-
-    fn refuse(&self, id: Oid, detail: &str) -> Refusal {
-        Refusal::Malformed { what: self.what.to_owned(), detail: format!("commit {id} is refused: {detail}") }
     }
 }

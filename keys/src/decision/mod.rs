@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::question::Question;
 use crate::judge::rfc3339;
-use crate::{Basis, Certificates, Document, Evidence, FirstSeen, Judge, Policy, Refusal, SignatureSeen};
+use crate::{
+    Basis, Certificates, ChainObserver, Document, Evidence, FirstSeen, Judge, Policy, Refusal, SignatureSeen,
+    Verdict,
+};
 
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +44,17 @@ impl Decision {
         documents: &[Vec<u8>],
         judge: &Judge<'_>,
     ) -> Result<(Self, Bytes), Refusal> {
-        let answer = question.answer(documents, judge);
+        Self::make_telling(question, documents, judge, &question::Silent)
+    }
+
+    /// The same, telling `observer` how far it has come, where that takes its time.
+    pub fn make_telling(
+        question: Question,
+        documents: &[Vec<u8>],
+        judge: &Judge<'_>,
+        observer: &dyn ChainObserver,
+    ) -> Result<(Self, Bytes), Refusal> {
+        let answer = question.answer(documents, judge, observer);
         Self::record(question, documents, judge, answer)
     }
 
@@ -55,6 +68,10 @@ impl Decision {
         let names = question.names();
         let met =
             judge.policy().requirement(question.rule()).map(|r| r.name.clone()).filter(|_| answer.is_ok());
+        let mut signatures = question.signatures(documents, judge);
+        if let Some(quorum) = judge.policy().requirement(question.rule()).and_then(|r| r.rule.quorum()) {
+            judge.set_aside(quorum, &mut signatures);
+        }
         let listed = names.iter().zip(documents).map(|(name, bytes)| Document::of(name, bytes));
         let evidence = Evidence {
             kind: question.evidence_kind(),
@@ -62,7 +79,7 @@ impl Decision {
             policy: Some(judge.policy().reference()),
             met: met.into_iter().collect(),
             documents: listed.collect(),
-            signatures: question.signatures(documents, judge),
+            signatures,
         };
         let mut kept: Bytes = evidence.documents.iter().cloned().zip(documents.iter().cloned()).collect();
         let mut certificates = Vec::new();
@@ -100,8 +117,12 @@ impl Decision {
     }
 
     /// Decides again, at the same time, by the same policy and certificates, from bytes that `read` finds by digest; and
-    /// holds the new decision against this one.
-    pub fn again(&self, read: &dyn Fn(&Digest) -> Result<Vec<u8>, Refusal>) -> Result<Self, Refusal> {
+    /// holds the new decision against this one. Words may differ, for a later program says the same otherwise.
+    pub fn again(
+        &self,
+        read: &dyn Fn(&Digest) -> Result<Vec<u8>, Refusal>,
+        observer: &dyn ChainObserver,
+    ) -> Result<Self, Refusal> {
         let unreadable = |detail: String| Refusal::Unreadable { what: "the decision".to_owned(), detail };
         let held = |document: &Document| -> Result<Vec<u8>, Refusal> {
             let bytes = read(&document.digest)?;
@@ -128,8 +149,8 @@ impl Decision {
         let now = time(&self.at).ok_or_else(|| unreadable(format!("{:?} is not a time", self.at)))?;
         let memory = Recorded::of(&self.evidence.signatures);
         let judge = Judge::new(&policy, &certificates, now).remembering(&memory);
-        let (again, _) = Self::make(self.question.clone(), &documents, &judge)?;
-        if again == *self {
+        let (again, _) = Self::make_telling(self.question.clone(), &documents, &judge, observer)?;
+        if again.says_the_same(self) {
             return Ok(again);
         }
         let say = |d: &Self| d.refusal.clone().unwrap_or_else(|| "accepted".to_owned());
@@ -141,6 +162,28 @@ impl Decision {
                 format!("decided again from the same bytes: {}; it says: {}", say(&again), say(self))
             },
         })
+    }
+}
+
+impl Decision {
+    /// Whether both answer the same from the same: which signatures count is a part of it, how that is told is not.
+    fn says_the_same(&self, other: &Self) -> bool {
+        let weighed = |decision: &Self| {
+            let seen = decision.evidence.signatures.iter();
+            let good = |s: &SignatureSeen| matches!(s.verdict, Verdict::Good | Verdict::ExpiredSince(_));
+            let mut all: Vec<_> =
+                seen.map(|s| (s.digest.clone(), good(s).then(|| s.key.clone()), s.made.clone())).collect();
+            all.sort();
+            all
+        };
+        let (mine, theirs) = (&self.evidence, &other.evidence);
+        self.question == other.question
+            && self.at == other.at
+            && self.refusal.is_some() == other.refusal.is_some()
+            && self.certificates == other.certificates
+            && (&mine.kind, &mine.policy, &mine.met) == (&theirs.kind, &theirs.policy, &theirs.met)
+            && mine.documents == theirs.documents
+            && weighed(self) == weighed(other)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::policy::RuleKind;
 use crate::tag::{Claimed, VerifiedTag};
 use crate::{
     Attestations, Chain, ChainObserver, Examined, Judge, ListKind, Refusal, SignatureSeen, Submitted,
-    VerifiedFile, VerifiedSums, chain,
+    VerifiedFile, VerifiedSums, chain, sums,
 };
 
 /// What was asked. The bytes are the evidence's documents, in its order.
@@ -37,7 +37,7 @@ pub enum Question {
     Sums {
         /// The list's name.
         name: String,
-        /// The signature files' names.
+        /// The signature files' names; none for a file of clearsigned lists.
         signatures: Vec<String>,
     },
     /// Is this history signed back to the trusted root? Document: the newest commit. The others lie in the repository, which
@@ -56,6 +56,9 @@ pub enum Question {
         version: String,
         /// Builder and list, in the documents' order.
         submitted: Vec<(String, ListKind)>,
+        /// The commit that they were read from; none where they lay in a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        commit: Option<String>,
     },
 }
 
@@ -67,7 +70,7 @@ impl Question {
             Self::Commits { tip, .. } => vec![format!("commit {tip}")],
             Self::File { name, signature } => [name].into_iter().chain(signature).cloned().collect(),
             Self::Sums { name, signatures } => [name].into_iter().chain(signatures).cloned().collect(),
-            Self::Attestations { version, submitted } => submitted
+            Self::Attestations { version, submitted, .. } => submitted
                 .iter()
                 .map(|(builder, kind)| format!("{version}/{builder}/{}", kind.file()))
                 .flat_map(|name| [name.clone(), format!("{name}.asc")])
@@ -97,7 +100,12 @@ impl Question {
     }
 
     /// The answer: accepted, or why not.
-    pub(super) fn answer(&self, documents: &[Vec<u8>], judge: &Judge<'_>) -> Result<(), Refusal> {
+    pub(super) fn answer(
+        &self,
+        documents: &[Vec<u8>],
+        judge: &Judge<'_>,
+        observer: &dyn ChainObserver,
+    ) -> Result<(), Refusal> {
         let wrong = || Refusal::Unreadable {
             what: self.to_string(),
             detail: format!("{} documents do not fit the question", documents.len()),
@@ -111,8 +119,8 @@ impl Question {
                 VerifiedTag::verify(claimed, judge).map(drop)
             }
             Self::Commits { project, repository, tip } => {
-                let chain = Chain { project, repository, tip, verified: None };
-                chain::verify(chain, judge, &Silent).map(drop)
+                let chain = Chain { project, repository, tip, verified: None, first_failure: true };
+                chain::verify(chain, judge, observer).map(drop)
             }
             Self::File { name, signature: None } => {
                 VerifiedFile::clearsigned(name, &documents[0], judge).map(drop)
@@ -145,6 +153,9 @@ impl Question {
             }
             Self::File { name, signature: None } => {
                 judge.clearsigned(name, first, u64::MAX).map(|(_, seen)| seen).unwrap_or_default()
+            }
+            Self::Sums { name, signatures } if signatures.is_empty() => {
+                sums::inspect(name, first, judge).unwrap_or_default()
             }
             Self::File { .. } | Self::Sums { .. } => documents[1..]
                 .iter()
@@ -192,10 +203,10 @@ impl std::fmt::Display for Question {
 }
 
 /// Nobody is told how far a check has come.
-struct Silent;
+pub(super) struct Silent;
 
 impl ChainObserver for Silent {
-    fn verified(&self, _: usize, _: usize, _: &str) {}
+    fn looked_at(&self, _: usize, _: usize, _: Option<&str>) {}
     fn cancelled(&self) -> bool {
         false
     }

@@ -7,7 +7,8 @@ use sequoia_openpgp::types::HashAlgorithm;
 use serde::Deserialize;
 
 use super::{
-    Accept, Allowance, ChainRule, KeyId, LIMIT, Pin, Policy, PolicyError, Quorum, Requirement, Rule, WeakHash,
+    Accept, Allowance, CertificateFolder, ChainRule, KeyId, LIMIT, Pin, Policy, PolicyError, Quorum,
+    Requirement, Rule, WeakCertificate, WeakHash, is_address,
 };
 
 #[derive(Deserialize)]
@@ -22,6 +23,11 @@ struct PolicyFile {
     key: Vec<KeyTable>,
     #[serde(default)]
     weak_hash: Vec<WeakHashTable>,
+    #[serde(default)]
+    weak_certificate: Vec<WeakCertificateTable>,
+    /// Where certificates of its keys lie.
+    #[serde(default)]
+    certificates: Vec<CertificateFolder>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +80,8 @@ struct KeyTable {
     groups: BTreeSet<String>,
     #[serde(default)]
     builders: BTreeSet<String>,
+    #[serde(default)]
+    addresses: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +89,14 @@ struct KeyTable {
 struct WeakHashTable {
     fingerprint: String,
     hash: String,
+    until: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeakCertificateTable {
+    fingerprint: String,
     until: String,
     reason: String,
 }
@@ -148,9 +164,13 @@ fn read(file: PolicyFile, text: &str) -> Result<Policy, String> {
         return Err(format!("accept names {unknown}, which is not among its requirements"));
     }
     let exceptions = file.weak_hash.into_iter().map(weak_hash).collect::<Result<Vec<_>, _>>()?;
-    if let Some(stray) = exceptions.iter().find(|e| pins.iter().all(|pin| pin.id != e.key)) {
-        return Err(format!("weak-hash names {}, which is not pinned", stray.key));
+    let weak = file.weak_certificate.into_iter().map(weak_certificate).collect::<Result<Vec<_>, _>>()?;
+    let named = exceptions.iter().map(|e| ("weak-hash", &e.key));
+    let named = named.chain(weak.iter().map(|e| ("weak-certificate", &e.key)));
+    if let Some((table, stray)) = named.into_iter().find(|(_, key)| pins.iter().all(|pin| pin.id != **key)) {
+        return Err(format!("{table} names {stray}, which is not pinned"));
     }
+    file.certificates.iter().try_for_each(CertificateFolder::check)?;
     Ok(Policy {
         name: file.name,
         needs_keys: file.needs_keys,
@@ -158,6 +178,8 @@ fn read(file: PolicyFile, text: &str) -> Result<Policy, String> {
         requirements,
         accept,
         exceptions,
+        weak,
+        folders: file.certificates,
         text: text.to_owned(),
     })
 }
@@ -218,6 +240,9 @@ fn pin(table: KeyTable) -> Result<Pin, String> {
     if table.name.trim().is_empty() || table.reason.trim().is_empty() {
         return Err(format!("{id} needs a name and a reason"));
     }
+    if let Some(odd) = table.addresses.iter().find(|address| !is_address(address)) {
+        return Err(format!("{odd:?} of {id} is not an address such as name@example.org"));
+    }
     Ok(Pin {
         id,
         name: table.name,
@@ -226,6 +251,7 @@ fn pin(table: KeyTable) -> Result<Pin, String> {
         until,
         groups: table.groups,
         builders: table.builders,
+        addresses: table.addresses,
     })
 }
 
@@ -239,6 +265,17 @@ fn weak_hash(table: WeakHashTable) -> Result<WeakHash, String> {
         return Err(format!("weak-hash for {} needs a reason", table.fingerprint));
     }
     Ok(WeakHash { key: table.fingerprint.parse()?, hash, until: date(&table.until)?, reason: table.reason })
+}
+
+fn weak_certificate(table: WeakCertificateTable) -> Result<WeakCertificate, String> {
+    let key: KeyId = table.fingerprint.parse()?;
+    if matches!(key, KeyId::Ssh(_)) {
+        return Err(format!("weak-certificate names {key}, and an SSH key has no certificate"));
+    }
+    if table.reason.trim().is_empty() {
+        return Err(format!("weak-certificate for {key} needs a reason"));
+    }
+    Ok(WeakCertificate { key, until: date(&table.until)?, reason: table.reason })
 }
 
 /// `2026-01-31`, the beginning of that day in UTC.

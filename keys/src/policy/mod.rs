@@ -6,6 +6,7 @@
 mod accept;
 mod file;
 mod pin;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use hab_oci::Digest;
 
 pub use accept::Accept;
 pub use pin::{KeyId, Pin};
+pub use places::CertificateFolder;
+pub(crate) use places::is_address;
 
 use crate::PolicyRef;
 
@@ -30,6 +33,8 @@ pub struct Policy {
     requirements: BTreeMap<String, Requirement>,
     accept: Accept,
     exceptions: Vec<WeakHash>,
+    weak: Vec<WeakCertificate>,
+    folders: Vec<CertificateFolder>,
     text: String,
 }
 
@@ -176,6 +181,18 @@ pub struct WeakHash {
     pub reason: String,
 }
 
+/// A certificate that is accepted although all that it says of itself is signed with SHA-1. Only its primary key counts
+/// then: that key is the one that is pinned, and whether a subkey belongs to it is what SHA-1 could be made to lie about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeakCertificate {
+    /// Whose.
+    pub key: KeyId,
+    /// Until when.
+    pub until: jiff::Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
 impl Policy {
     /// Its name.
     pub fn name(&self) -> &str {
@@ -219,6 +236,27 @@ impl Policy {
         now: jiff::Timestamp,
     ) -> impl Iterator<Item = &'a WeakHash> {
         self.exceptions.iter().filter(move |e| e.key == *key && now < e.until)
+    }
+
+    /// The exception for `key`'s certificate at `now`, where the policy makes one.
+    pub fn weak_certificate(&self, key: &KeyId, now: jiff::Timestamp) -> Option<&WeakCertificate> {
+        self.weak.iter().find(|e| e.key == *key && now < e.until)
+    }
+
+    /// Folders of mirrored projects in which certificates of its keys lie.
+    pub fn certificate_folders(&self) -> &[CertificateFolder] {
+        &self.folders
+    }
+
+    /// What a person can do where certificates of its keys are missing.
+    pub fn how_to_find(&self) -> String {
+        let name = &self.name;
+        let mut ways = vec![format!("`hab-build keys refresh {name}` looks for them again")];
+        for folder in &self.folders {
+            let CertificateFolder { project, folder, .. } = folder;
+            ways.push(format!("`hab-build mirror sync {project}` brings its folder {folder}"));
+        }
+        format!("{}; `hab-build keys import FILE` takes one from a file", ways.join(", "))
     }
 
     /// The text that it was read from.

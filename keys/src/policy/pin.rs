@@ -62,6 +62,8 @@ pub struct Pin {
     pub groups: BTreeSet<String>,
     /// The folders of the builder whose attestations it signs; a builder who took another name has two.
     pub builders: BTreeSet<String>,
+    /// Addresses by which its certificate is asked for in a Web Key Directory. They only say where to look.
+    pub addresses: BTreeSet<String>,
 }
 
 impl Pin {

@@ -245,7 +245,8 @@ impl Farm {
             pinned.extend(self.policy(&name)?.pins().iter().map(|pin| pin.id.to_string()));
         }
         let read = Certificates::read(&files, |f| pinned.contains(&KeyId::OpenPgp(f.clone()).to_string()))?;
-        read.keep_in(&self.certificate_folder())?;
+        // Whoever made the file may have added to them.
+        read.slimmed().keep_in(&self.certificate_folder())?;
         Ok(())
     }
 

@@ -1,17 +1,25 @@
 //! Decisions for people who ask: `hab-build verify`. Everything a decision rests on is kept, so that it can be made again.
 
+mod files;
 mod history;
 mod raw;
+mod tags;
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use hab_keys::{Attestations, Certificates, Decision, Document, Question, Refusal, RuleKind, VerifiedFile};
+use hab_keys::{
+    Attestations, Certificates, Decision, Document, HashList, Question, Refusal, RuleKind, SignatureSeen,
+    Submitted, VerifiedFile, VerifiedSums,
+};
 use hab_mirror::git::GitMirror;
 use hab_oci::Digest;
 
+pub use self::files::{Held, HeldFile, is_signature};
+pub use self::history::ChainDecided;
 pub use self::raw::{Looked, ObjectKind, is_raw};
+use super::keyring::default_tip;
 use super::{Farm, FarmError, open};
 
 /// The largest file that is judged, in bytes.
@@ -42,6 +50,12 @@ pub struct Decided {
     /// For attestations, the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attestations: Option<Attestations>,
+    /// For an accepted list of hashes, the list.
+    #[serde(skip)]
+    pub list: Option<HashList>,
+    /// What a person can do, where a certificate that is not here could say more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 impl Farm {
@@ -61,9 +75,22 @@ impl Farm {
             }
             _ => None,
         };
+        let list = match &question {
+            Question::Sums { name, signatures } => {
+                let pairs: Vec<_> = signatures
+                    .iter()
+                    .map(String::as_str)
+                    .zip(documents[1..].iter().map(Vec::as_slice))
+                    .collect();
+                VerifiedSums::verify(name, &documents[0], &pairs, &judge).ok().map(|sums| sums.list().clone())
+            }
+            _ => None,
+        };
         let (decision, bytes) = Decision::make(question, documents, &judge)?;
         let document = self.keep_decision(&decision, &bytes)?;
-        Ok(Decided { decision, document, attestations })
+        let lacks = decision.evidence.signatures.iter().any(SignatureSeen::lacks_certificate);
+        let advice = lacks.then(|| policy.how_to_find());
+        Ok(Decided { decision, document, attestations, list, advice })
     }
 
     /// Keeps a decision and all that it rests on; returns its document's digest.
@@ -121,7 +148,7 @@ impl Farm {
         Ok(Some(VerifiedFile::pinned(&name(file), &read(file, FILE)?, &judge)?))
     }
 
-    /// Judges a list of hashes by detached signatures.
+    /// Judges a list of hashes by detached signatures; without any, as one or more clearsigned lists.
     pub fn decide_sums(&self, by: &By, sums: &Path, signatures: &[PathBuf]) -> Result<Decided, FarmError> {
         let mut documents = vec![read(sums, SIGNATURE)?];
         for signature in signatures {
@@ -131,18 +158,59 @@ impl Farm {
         self.decide(by, Question::Sums { name: name(sums), signatures }, &documents)
     }
 
-    /// Judges what the builders of a version handed in below `folder`.
-    pub fn decide_attestations(&self, by: &By, folder: &Path, version: &str) -> Result<Decided, FarmError> {
+    /// Judges what the builders of a version handed in: below a folder, or by the commit `reference` of a repository, which
+    /// is a path or a mirrored project's name. Where a folder has the version's folder in it, that is meant.
+    pub fn decide_attestations(
+        &self,
+        by: &By,
+        place: &Path,
+        version: &str,
+        reference: Option<&str>,
+    ) -> Result<Decided, FarmError> {
         // A version is one folder's name.
         if version.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(FarmError::Usage(format!("{version:?} is not the name of a version's folder")));
         }
-        exists(&folder.join(version))?;
-        let submitted = hab_keys::read_attestations(folder, version)?;
+        let (submitted, commit) = if reference.is_none() && place.join(version).is_dir() {
+            (hab_keys::read_attestations(place, version)?, None)
+        } else {
+            let (submitted, commit) = self.attested(place, version, reference)?;
+            (submitted, Some(commit))
+        };
         let listed = submitted.iter().map(|s| (s.builder.clone(), s.kind)).collect();
-        let question = Question::Attestations { version: version.to_owned(), submitted: listed };
+        let question = Question::Attestations { version: version.to_owned(), submitted: listed, commit };
         let documents: Vec<_> = submitted.into_iter().flat_map(|s| [s.sums, s.signature]).collect();
         self.decide(by, question, &documents)
+    }
+
+    /// What a commit of a repository has of a version, and which commit that is.
+    fn attested(
+        &self,
+        place: &Path,
+        version: &str,
+        reference: Option<&str>,
+    ) -> Result<(Vec<Submitted>, String), FarmError> {
+        let shown = place.display();
+        let repository = match self.repository(place) {
+            // A plain folder that lacks the version.
+            Err(FarmError::Mirror(_)) if reference.is_none() => {
+                return Err(FarmError::Usage(format!("{} does not exist", place.join(version).display())));
+            }
+            other => other?,
+        };
+        let commit = match reference {
+            Some(reference) => repository.commit_id(reference),
+            None => default_tip(&repository)?,
+        };
+        let commit = commit.ok_or_else(|| {
+            let which =
+                reference.map_or_else(|| "at its HEAD; say which with --ref".to_owned(), str::to_owned);
+            FarmError::Usage(format!("{shown} has no commit {which}"))
+        })?;
+        let submitted = hab_keys::read_attestations_of(repository.path(), &commit, version)?;
+        let submitted = submitted
+            .ok_or_else(|| FarmError::Usage(format!("commit {commit} of {shown} has no folder {version}")))?;
+        Ok((submitted, commit))
     }
 
     /// Makes a decision again from what the store has, without a network, and holds the two against each other. Only one
@@ -154,20 +222,22 @@ impl Farm {
             let refusal = format!("decision {document} was not made by this farm, or was changed since");
             return Err(FarmError::Decided { refusal });
         }
-        let decision = decision.again(&|digest| {
+        self.progress.stage(&format!("decide again: {}", decision.question));
+        let read = |digest: &Digest| {
             let bytes = self.store.blobs.read(digest, FILE).ok().flatten();
             bytes.ok_or_else(|| Refusal::NotListed {
                 what: digest.to_string(),
                 index: "this store".to_owned(),
             })
-        })?;
+        };
+        let decision = decision.again(&read, &history::Telling(self))?;
         if let Some(then) = &decision.evidence.policy
             && self.policy(&then.name).is_ok_and(|now| now.reference() != *then)
         {
             self.progress
                 .note(&format!("policy {} has changed since; this is by what it was then", then.name));
         }
-        Ok(Decided { document, decision, attestations: None })
+        Ok(Decided { document, decision, attestations: None, list: None, advice: None })
     }
 
     /// A decision's text: by its digest in the store, or from a file.

@@ -28,7 +28,10 @@ impl Farm {
                 ObjectKind::Commit => Examined::commit(&id, &bytes, &judge),
             };
             looked.push(match examined {
-                Ok(examined) => {
+                Ok(mut examined) => {
+                    if let Some(quorum) = &group {
+                        judge.set_aside(quorum, &mut examined.signatures);
+                    }
                     self.saw(&examined.signatures)?;
                     let counts = group.as_ref().is_some_and(|q| judge.counts(q, &examined.signatures));
                     Looked { id, name: examined.name, counts, signatures: examined.signatures, refused: None }
@@ -79,7 +82,10 @@ impl Looked {
         match (&self.refused, self.signatures.first()) {
             (Some(why), _) => why.clone(),
             (None, None) => "unsigned".to_owned(),
-            (None, Some(seen)) => seen.verdict.to_string(),
+            (None, Some(seen)) => match &seen.aside {
+                Some(aside) => format!("{}, but {aside}", seen.verdict),
+                None => seen.verdict.to_string(),
+            },
         }
     }
 }
