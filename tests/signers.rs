@@ -1,4 +1,5 @@
-//! `hab-build verify`: downloaded files, lists in every form, attestations from a repository, all tags, whole histories.
+//! `hab-build verify`: downloaded files, lists in every form, attestations from a repository, all tags, whole
+//! histories.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;

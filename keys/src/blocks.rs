@@ -78,7 +78,8 @@ pub(crate) fn clearsigned(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     Ok(Some(message))
 }
 
-/// The clearsigned messages that `bytes` are, one after the other, and nothing beside them; none where they are not any.
+/// The clearsigned messages that `bytes` are, one after the other, and nothing beside them; none where they are not
+/// any.
 pub(crate) fn clearsigned_each(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
     let mut found = Vec::new();
     let mut rest = bytes;

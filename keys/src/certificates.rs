@@ -42,7 +42,8 @@ impl Certificates {
         Self::read(places, |f| policy.pin(&KeyId::OpenPgp(f.clone())).is_some())
     }
 
-    /// Refuses where none of the keys that `policy` pins can be used, since each needs a certificate and none was found.
+    /// Refuses where none of the keys that `policy` pins can be used, since each needs a certificate and none was
+    /// found.
     pub fn some_of(&self, policy: &Policy, searched: &[PathBuf]) -> Result<(), Refusal> {
         let needs = policy.pins().iter().any(|pin| matches!(pin.id, KeyId::OpenPgp(_)));
         let knows = policy.pins().iter().any(|pin| matches!(pin.id, KeyId::Ssh(_)));

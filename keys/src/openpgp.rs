@@ -190,8 +190,8 @@ impl<'a> Collector<'a> {
         self.found.push(Found { seen, signer });
     }
 
-    /// The pinned key that a signature names as its issuer, though its certificate is not here. A key id is not enough to
-    /// believe anything, but it says whose certificate is needed.
+    /// The pinned key that a signature names as its issuer, though its certificate is not here. A key id is not
+    /// enough to believe anything, but it says whose certificate is needed.
     fn missing(&self, sig: &Signature) -> Option<&'a Pin> {
         let missing = self.judge.certificates.missing(self.judge.policy);
         sig.get_issuers().into_iter().find_map(|handle| {
@@ -203,7 +203,8 @@ impl<'a> Collector<'a> {
         })
     }
 
-    /// What can be said of a key that no certificate here has: a stranger's, or a subkey of a certificate that is missing.
+    /// What can be said of a key that no certificate here has: a stranger's, or a subkey of a certificate that is
+    /// missing.
     fn unknown(&self) -> Verdict {
         let missing = self.judge.certificates.missing(self.judge.policy);
         let names: Vec<&str> = missing.iter().take(NAMED).map(|pin| pin.name.as_str()).collect();
@@ -247,10 +248,10 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// A signature whose certificate, as it is here, says nothing good of the time at which it was made: exports drop old
-    /// self-signatures, and a key that was renewed late was expired in between. What counts is the moment of judgement, so
-    /// the signature is good when it fits and the key is good then; and where the key has expired since, when it was made
-    /// within the key's life by its own word. `None`: it is not.
+    /// A signature whose certificate, as it is here, says nothing good of the time at which it was made: exports drop
+    /// old self-signatures, and a key that was renewed late was expired in between. What counts is the moment of
+    /// judgement, so the signature is good when it fits and the key is good then; and where the key has expired
+    /// since, when it was made within the key's life by its own word. `None`: it is not.
     fn judged_by_moment(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
         let issuers = sig.get_issuers();
         let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
@@ -268,8 +269,8 @@ impl<'a> Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Whether a signature says that it was made when its key was there and not expired yet, by what its certificate says
-    /// now of its end.
+    /// Whether a signature says that it was made when its key was there and not expired yet, by what its certificate
+    /// says now of its end.
     fn in_life(&self, sig: &Signature, cert: &Cert, signer: &Fingerprint) -> bool {
         let policy = policy_for(self.judge, cert, signer, self.policy);
         let Some(made) = sig.signature_creation_time() else { return false };

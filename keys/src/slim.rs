@@ -1,6 +1,6 @@
-//! A certificate as its owner made it. Anybody can add signatures, user ids and subkeys to somebody else's certificate and
-//! hand it to a key server; kept, they would grow it until it does not read any more, and putting thousands of strangers'
-//! signatures in their places costs the square of their number.
+//! A certificate as its owner made it. Anybody can add signatures, user ids and subkeys to somebody else's
+//! certificate and hand it to a key server; kept, they would grow it until it does not read any more, and putting
+//! thousands of strangers' signatures in their places costs the square of their number.
 
 use sequoia_openpgp::packet::Signature;
 use sequoia_openpgp::parse::{PacketParser, PacketParserResult, Parse as _};
@@ -15,7 +15,8 @@ const PARTS: usize = 100;
 /// The most signatures that say they are the owner's: ten years of extending all of the above.
 const SIGNATURES: usize = 2000;
 
-/// The wanted certificates in what a stranger answered, with what may be their owners' own; the rest is not even looked at.
+/// The wanted certificates in what a stranger answered, with what may be their owners' own; the rest is not even
+/// looked at.
 pub(crate) fn sift(bytes: &[u8], wanted: &dyn Fn(&Fingerprint) -> bool) -> Vec<Cert> {
     let mut found = Vec::new();
     let mut sieve: Option<Sieve> = None;
@@ -103,7 +104,8 @@ fn by(signature: &Signature, signer: &Fingerprint) -> bool {
     signature.get_issuers().iter().any(|issuer| issuer.aliases(&signer))
 }
 
-/// What of a certificate its own primary key signed, with every revocation by it; `None` when nothing remains that reads.
+/// What of a certificate its own primary key signed, with every revocation by it; `None` when nothing remains that
+/// reads.
 pub(crate) fn slim(cert: &Cert) -> Option<Cert> {
     let primary = cert.primary_key();
     let mut packets: Vec<Packet> = vec![primary.key().clone().into()];

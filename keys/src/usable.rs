@@ -1,5 +1,5 @@
-//! Whether a certificate can be judged at all: not whether it is good, but whether what it says of itself is signed in a
-//! way that is understood and believed here.
+//! Whether a certificate can be judged at all: not whether it is good, but whether what it says of itself is signed
+//! in a way that is understood and believed here.
 
 use sequoia_openpgp as openpgp;
 
@@ -14,7 +14,8 @@ use crate::{Judge, Verdict};
 /// The curve of Bitcoin's own signatures, 1.3.132.0.10 (SEC 2, appendix A.2).
 const SECP256K1: [u8; 5] = [0x2b, 0x81, 0x04, 0x00, 0x0a];
 
-/// Why signatures by the primary key, which binds all others, or by the key `signer` cannot be verified by this program.
+/// Why signatures by the primary key, which binds all others, or by the key `signer` cannot be verified by this
+/// program.
 pub(crate) fn unknown_algorithm(cert: &Cert, signer: &Fingerprint) -> Option<String> {
     let primary = cert.fingerprint();
     cert.keys().find_map(|ka| {
@@ -63,8 +64,8 @@ pub(crate) fn weak_self(cert: &Cert) -> Option<HashAlgorithm> {
     if hashes.iter().all(weak) { hashes.first().copied() } else { None }
 }
 
-/// The policy by which `cert` is judged where `signer` signed: `otherwise`, or one that believes SHA-1 where the house's
-/// policy makes an exception for this certificate and its primary key signed.
+/// The policy by which `cert` is judged where `signer` signed: `otherwise`, or one that believes SHA-1 where the
+/// house's policy makes an exception for this certificate and its primary key signed.
 pub(crate) fn policy_for<'p>(
     judge: &Judge<'_>,
     cert: &Cert,

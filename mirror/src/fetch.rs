@@ -329,8 +329,8 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// What is at one address now, up to `limit` bytes: **unverified**, and not kept. `None` where its host says that there
-    /// is no such thing.
+    /// What is at one address now, up to `limit` bytes: **unverified**, and not kept. `None` where its host says that
+    /// there is no such thing.
     pub fn peek(&self, name: &str, address: &Address, limit: u64) -> Result<Option<Vec<u8>>, MirrorError> {
         match self.glance(name, std::slice::from_ref(address), limit) {
             Ok(bytes) => Ok(Some(bytes)),

@@ -1,9 +1,11 @@
-//! A test that needs more than a compiler (a program, root, a mount, the network) is left out where that cannot be had. Left
-//! out in silence, it would look as good as passed. So it says what it lacks, in one of the words below, and
+//! A test that needs more than a compiler (a program, root, a mount, the network) is left out where that cannot be
+//! had. Left out in silence, it would look as good as passed. So it says what it lacks, in one of the words below,
+//! and
 //!
-//! - where `HAB_MAY_LACK` is set, it fails unless the word stands there: who runs the tests says what this machine may lack
-//!   (`HAB_MAY_LACK="network corpus"`; empty: nothing). Unset, at a desk, everything may be lacking;
-//! - where `HAB_LEFT_OUT` names a file, a line is added to it, because runners hide what a test that passed has printed.
+//! - where `HAB_MAY_LACK` is set, it fails unless the word stands there: who runs the tests says what this machine
+//!   may lack (`HAB_MAY_LACK="network corpus"`; empty: nothing). Unset, at a desk, everything may be lacking;
+//! - where `HAB_LEFT_OUT` names a file, a line is added to it, because runners hide what a test that passed has
+//!   printed.
 //!
 //! `ci/check` sets both. This crate is for tests alone.
 
@@ -40,8 +42,8 @@ impl Display for Lack {
 /// Says that the running test is left out, and why. The caller returns.
 ///
 /// # Panics
-/// Where `HAB_MAY_LACK` is set and does not name `what`; that is the test's failure. Where the file of `HAB_LEFT_OUT` cannot
-/// be written.
+/// Where `HAB_MAY_LACK` is set and does not name `what`; that is the test's failure. Where the file of `HAB_LEFT_OUT`
+/// cannot be written.
 pub fn skip(what: Lack, why: impl Display) {
     println!("left out ({what}): {why}");
     let may = std::env::var("HAB_MAY_LACK").ok();

@@ -34,7 +34,8 @@ enum What {
         /// Its whole fingerprint, or SHA256:... of an SSH key
         fingerprint: String,
     },
-    /// Look for certificates that are missing, and for newer ones: in mirrored folders, key directories and at key servers
+    /// Look for certificates that are missing, and for newer ones: in mirrored folders, key directories and at key
+    /// servers
     Refresh {
         /// Only this policy's keys
         policy: Option<String>,

@@ -204,7 +204,8 @@ fn say_commits(report: &ChainDecided) {
     }
 }
 
-/// Prints what an accepted list says of each file, and then that it was accepted; one file that does not match is the error.
+/// Prints what an accepted list says of each file, and then that it was accepted; one file that does not match is the
+/// error.
 fn say_held(global: &Global, decided: &Decided, held: &[HeldFile]) -> anyhow::Result<()> {
     for file in held {
         let name = file.file.display();

@@ -11,13 +11,15 @@ const SERVERS: [&str; 2] = ["https://keys.openpgp.org", "https://keyserver.ubunt
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeysConfig {
-    /// Whether certificates that are missing are looked for without being asked, once a day. `keys refresh` looks always.
+    /// Whether certificates that are missing are looked for without being asked, once a day. `keys refresh` looks
+    /// always.
     pub search: bool,
     /// Key servers, asked in order by fingerprint (HKP): `https://…` or `hkps://…`; empty: none is asked.
     pub servers: Vec<Server>,
     /// Whether the Web Key Directories of addresses are asked: those that policies name, and those in certificates.
     pub directories: bool,
-    /// Where the Web Key Directory of a domain is, where that is not what its name says: `"example.org" = "http://10.0.0.7"`.
+    /// Where the Web Key Directory of a domain is, where that is not what its name says: `"example.org" =
+    /// "http://10.0.0.7"`.
     pub domains: BTreeMap<String, String>,
 }
 

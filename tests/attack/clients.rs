@@ -33,8 +33,8 @@ fn serve(world: &World) -> crate::harness::Outcome {
     world.run("data", &["serve", "--json", "--listen", "127.0.0.1:0"])
 }
 
-/// (status, body) of any request; a body that is cut off is what came of it. (0, nothing) where a connection was cut off before
-/// its answer began, as it may be when an upstream's bytes turn out wrong.
+/// (status, body) of any request; a body that is cut off is what came of it. (0, nothing) where a connection was cut
+/// off before its answer began, as it may be when an upstream's bytes turn out wrong.
 fn send(serving: &Serving, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(&serving.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

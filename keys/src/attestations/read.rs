@@ -65,8 +65,8 @@ fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
     Ok(Some(if bytes.len() as u64 > LIMIT { Vec::new() } else { bytes }))
 }
 
-/// Reads what the builders of `version` handed in by a commit of the repository at `repository`, from its objects alone:
-/// no checkout is needed, and none is believed. `None` where the commit has no folder of that name.
+/// Reads what the builders of `version` handed in by a commit of the repository at `repository`, from its objects
+/// alone: no checkout is needed, and none is believed. `None` where the commit has no folder of that name.
 pub fn read_commit(
     repository: &Path,
     commit: &str,

@@ -181,8 +181,9 @@ pub struct WeakHash {
     pub reason: String,
 }
 
-/// A certificate that is accepted although all that it says of itself is signed with SHA-1. Only its primary key counts
-/// then: that key is the one that is pinned, and whether a subkey belongs to it is what SHA-1 could be made to lie about.
+/// A certificate that is accepted although all that it says of itself is signed with SHA-1. Only its primary key
+/// counts then: that key is the one that is pinned, and whether a subkey belongs to it is what SHA-1 could be made to
+/// lie about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeakCertificate {
     /// Whose.

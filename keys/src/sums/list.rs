@@ -19,8 +19,8 @@ pub struct HashList {
 }
 
 impl HashList {
-    /// Reads a list: 64 hexadecimal digits, a space, a space or `*`, a name; or `SHA256 (name) = digits`; a line each, which
-    /// may end as lines do on Windows. Empty lines and comments say nothing.
+    /// Reads a list: 64 hexadecimal digits, a space, a space or `*`, a name; or `SHA256 (name) = digits`; a line
+    /// each, which may end as lines do on Windows. Empty lines and comments say nothing.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > LIMIT {
             return Err(format!("{} bytes are more than a list may have ({LIMIT})", bytes.len()));

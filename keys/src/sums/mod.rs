@@ -23,7 +23,8 @@ pub struct VerifiedSums {
 }
 
 impl VerifiedSums {
-    /// Judges `bytes` by `signatures`, each a file of one or more detached signatures; without any, as clearsigned lists.
+    /// Judges `bytes` by `signatures`, each a file of one or more detached signatures; without any, as clearsigned
+    /// lists.
     pub fn verify(
         name: &str,
         bytes: &[u8],
@@ -48,8 +49,9 @@ impl VerifiedSums {
         Ok(Self { list, evidence: evidence(name, &requirement.name, judge, documents, seen) })
     }
 
-    /// Judges one or more clearsigned lists in one file, which need not say the same: what enough signers say of a file is
-    /// accepted, and a file of which signers that count say different things is not, however many say one of them.
+    /// Judges one or more clearsigned lists in one file, which need not say the same: what enough signers say of a
+    /// file is accepted, and a file of which signers that count say different things is not, however many say one of
+    /// them.
     fn clearsigned(name: &str, bytes: &[u8], judge: &Judge<'_>) -> Result<Self, Refusal> {
         let requirement = judge.requirement(RuleKind::SignedHashes, name)?;
         let Rule::SignedHashes(quorum) = &requirement.rule else { return Err(judge.unsigned(name)) };

@@ -158,8 +158,8 @@ impl Farm {
         self.decide(by, Question::Sums { name: name(sums), signatures }, &documents)
     }
 
-    /// Judges what the builders of a version handed in: below a folder, or by the commit `reference` of a repository, which
-    /// is a path or a mirrored project's name. Where a folder has the version's folder in it, that is meant.
+    /// Judges what the builders of a version handed in: below a folder, or by the commit `reference` of a repository,
+    /// which is a path or a mirrored project's name. Where a folder has the version's folder in it, that is meant.
     pub fn decide_attestations(
         &self,
         by: &By,

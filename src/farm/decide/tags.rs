@@ -11,7 +11,8 @@ use super::{By, Looked};
 use crate::farm::{Farm, FarmError};
 
 impl Farm {
-    /// Looks at every tag of the repository at `path`, in the order of their names, without keeping a decision about each.
+    /// Looks at every tag of the repository at `path`, in the order of their names, without keeping a decision about
+    /// each.
     pub fn verify_tags(&self, by: &By, path: &Path) -> Result<Vec<Looked>, FarmError> {
         let policy = self.policy(&by.policy)?;
         let certificates = self.certificates(&policy, &by.certificates)?;

@@ -7,8 +7,8 @@ use super::Farm;
 use crate::farm::FarmError;
 
 impl Farm {
-    /// The certificates of `policy`'s keys in the folders that it names, as far as their projects are mirrored here: where
-    /// each lies, and what.
+    /// The certificates of `policy`'s keys in the folders that it names, as far as their projects are mirrored here:
+    /// where each lies, and what.
     pub(super) fn in_folders(&self, policy: &Policy) -> Vec<(String, Certificates)> {
         let mut found = Vec::new();
         for folder in policy.certificate_folders().iter().filter(|f| self.is_mirrored(&f.project)) {
@@ -34,7 +34,8 @@ impl Farm {
     }
 }
 
-/// The commit at the tip of a repository's default branch: where HEAD leads, or else its one branch, or that of a usual name.
+/// The commit at the tip of a repository's default branch: where HEAD leads, or else its one branch, or that of a
+/// usual name.
 pub(in crate::farm) fn default_tip(mirror: &GitMirror) -> Result<Option<String>, FarmError> {
     if let Some(tip) = mirror.commit_id("HEAD") {
         return Ok(Some(tip));

@@ -47,9 +47,9 @@ struct Wanted<'a> {
 }
 
 impl Farm {
-    /// Looks for certificates of one policy's keys, or of all, also where there are some: in mirrored folders, Web Key
-    /// Directories and at every key server. What is found is merged with what is here, so that nothing is lost: an answer
-    /// that leaves a revocation out does not take it back.
+    /// Looks for certificates of one policy's keys, or of all, also where there are some: in mirrored folders, Web
+    /// Key Directories and at every key server. What is found is merged with what is here, so that nothing is lost:
+    /// an answer that leaves a revocation out does not take it back.
     pub fn refresh_keys(&self, policy: Option<&str>) -> Result<Refreshed, FarmError> {
         let policies = self.policies(policy)?;
         let mut wanted = wanted(&policies);

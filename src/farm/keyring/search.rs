@@ -1,5 +1,5 @@
-//! Looking for certificates outside: in Web Key Directories and at key servers. Whoever answers is a stranger; what counts
-//! is that the answer has the pinned fingerprint.
+//! Looking for certificates outside: in Web Key Directories and at key servers. Whoever answers is a stranger; what
+//! counts is that the answer has the pinned fingerprint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -54,9 +54,9 @@ pub(super) struct Answers {
 }
 
 impl Farm {
-    /// Looks for the certificates of `policy` that are missing from `certificates`, or of no use: in mirrored folders, and
-    /// outside where the operator lets it and not more than once a day. What is found is kept. That nothing is found is no
-    /// error.
+    /// Looks for the certificates of `policy` that are missing from `certificates`, or of no use: in mirrored
+    /// folders, and outside where the operator lets it and not more than once a day. What is found is kept. That
+    /// nothing is found is no error.
     pub(in crate::farm) fn find_missing(
         &self,
         policy: &Policy,
@@ -156,16 +156,23 @@ impl Farm {
         }
         for (place, times) in &answers.strange {
             self.progress.note(&format!(
-                "{place} answered {times} times with another key than it was asked for, or with nothing that reads; that is not \
-                 used"
+                "{place} answered {times} times with another key than it was asked for, or with nothing that reads; \
+                 that is not used"
             ));
         }
     }
 
-    /// Asks Web Key Directories and key servers for each key. Of several answers about one key all are taken where `all` is
-    /// wanted; otherwise the first by which the key can sign ends it.
+    /// Asks Web Key Directories and key servers for each key. Of several answers about one key all are taken where
+    /// `all` is wanted; otherwise the first by which the key can sign ends it.
     pub(super) fn ask_outside(&self, targets: &[Target], all: bool) -> Result<Answers, FarmError> {
         let answers = Mutex::new(Answers::default());
+        if targets.len() > KEYS {
+            let left = targets.len() - KEYS;
+            self.progress.note(&format!(
+                "{left} of {} certificates are not looked for: at most {KEYS} are at a time",
+                targets.len()
+            ));
+        }
         let targets = &targets[..targets.len().min(KEYS)];
         let limits = Limits { attempts: 1, ..Limits::default() };
         self.fetching_within(limits, |fetcher, _| {
@@ -244,8 +251,8 @@ impl Farm {
     }
 }
 
-/// The pins whose certificates are not here; or have expired, as their owners may have extended them; or cannot be used, as a
-/// key server that leaves user ids out may have given half of one.
+/// The pins whose certificates are not here; or have expired, as their owners may have extended them; or cannot be
+/// used, as a key server that leaves user ids out may have given half of one.
 pub(in crate::farm) fn wanting<'p>(policy: &'p Policy, certificates: &Certificates) -> Vec<&'p Pin> {
     let now = SystemTime::now();
     let standing = |pin: &Pin| Standing::of(&pin.id, certificates, now, Some(policy));

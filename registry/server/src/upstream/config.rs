@@ -83,7 +83,8 @@ impl Default for Patience {
 }
 
 impl fmt::Debug for UpstreamConfig {
-    /// Its name and address alone: the password, and what stands in a proxy's address, are not to be printed by anybody.
+    /// Its name and address alone: the password, and what stands in a proxy's address, are not to be printed by
+    /// anybody.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("UpstreamConfig");
         shown.field("name", &self.name).field("address", &self.address()).finish_non_exhaustive()
