@@ -137,6 +137,42 @@ fn what_was_imported_is_served_and_comes_out_again_byte_for_byte() {
 }
 
 #[test]
+fn a_cache_that_lists_layers_comes_in_stays_and_goes_out_whole() {
+    let world = World::new();
+    let folder = world.path("layout");
+    fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        fs::write(folder.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+        json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
+    };
+    // As BuildKit writes it, beside a layer that is called an image.
+    let members = [
+        blob(media_type::LAYER_GZIP, b"\x1f\x8b a layer"),
+        blob("application/vnd.buildkit.cacheconfig.v0", b"{\"layers\":[]}"),
+        blob(media_type::IMAGE_MANIFEST, b"\x1f\x8b another layer"),
+    ];
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": members});
+    let index = blob(media_type::IMAGE_INDEX, index.to_string().as_bytes());
+    let outer = json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [index]});
+    let mut outer = blob(media_type::IMAGE_INDEX, outer.to_string().as_bytes());
+    outer["annotations"] = json!({"org.opencontainers.image.ref.name": "cache"});
+    let listed = json!({"schemaVersion": 2, "manifests": [outer]}).to_string();
+    fs::write(folder.join("index.json"), listed).unwrap();
+    fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").unwrap();
+    let said = registry(&world, "data", &["import", &path(&world, "layout"), "test/cache"]).good().json;
+    assert_eq!((&said["manifests"], &said["blobs"], &said["missing"]), (&json!(2), &json!(3), &json!([])));
+    let text = fs::read_to_string(world.path("hab.toml")).unwrap();
+    world.file("hab.toml", format!("{text}[registry]\ngrace = \"0s\"\n"));
+    registry(&world, "data", &["gc"]).good();
+    let said = registry(&world, "data", &["export", "test/cache", &path(&world, "out")]).good().json;
+    assert_eq!((&said["manifests"], &said["blobs"], &said["missing"]), (&json!(2), &json!(3), &json!([])));
+    assert_eq!(blobs(&world.path("out")), blobs(&folder));
+    let said = registry(&world, "second", &["import", &path(&world, "out"), "mine"]).good().json;
+    assert_eq!(said["tags"], json!({"cache": outer["digest"]}));
+}
+
+#[test]
 fn an_export_is_of_what_was_asked_for() {
     let (world, [index, docker, about]) = imported();
     let listed = |name: &str| {

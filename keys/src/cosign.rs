@@ -1,20 +1,28 @@
-//! Signatures that cosign and skopeo make of images: a document in the simple signing format (containers/image,
-//! "container-signature(5)") that names a manifest's digest, and a signature over its bytes by a plain public key.
+//! Signatures of images, by a plain public key, in two forms: a document in the simple signing format (containers/image,
+//! "container-signature(5)") that names a manifest's digest and a signature over its bytes, as cosign made them before
+//! version 3 and podman and skopeo do; and what cosign makes since ([`bundle`]).
 //!
 //! A signature says who made the bytes of a manifest. It does not say that a tag is the newest, nor, unless `identity`
 //! is demanded, that the image belongs into the repository that it was found in.
 
+mod bundle;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use hab_oci::Digest;
-use openssl::base64;
+use hab_oci::json::{self, Shape};
+use hab_oci::{Digest, shown};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Public};
 use openssl::sign::Verifier;
 use serde::Deserialize;
 
-/// What the format calls itself.
+use bundle::Envelope;
+
+/// What the simple signing format calls itself.
 const KIND: &str = "cosign container image signature";
 /// The most bytes of a signature in base64; one by P-256 has 96.
 const SIGNATURE: usize = 4096;
@@ -63,12 +71,38 @@ pub struct ImagePolicy {
 
 /// A signature as somebody wrote it.
 #[derive(Clone, Copy, Debug)]
-pub struct ImageSignature<'a> {
-    /// The signed bytes.
-    pub payload: &'a [u8],
-    /// The signature over them, base64.
-    pub signature: &'a str,
+pub enum ImageSignature<'a> {
+    /// A document in the simple signing format.
+    Document {
+        /// The signed bytes.
+        payload: &'a [u8],
+        /// The signature over them, base64.
+        signature: &'a str,
+    },
+    /// A sigstore bundle, JSON.
+    Bundle(&'a [u8]),
 }
+
+/// A signature that was read; **unverified**.
+enum Reading<'a> {
+    Document { payload: &'a [u8], signature: Vec<u8> },
+    Bundle(Envelope),
+}
+
+const FREE: Shape = Shape::Free;
+
+/// The names in a document of the simple signing format.
+const DOCUMENT: Shape = Shape::Fields(&[
+    (
+        "critical",
+        Shape::Fields(&[
+            ("identity", Shape::Fields(&[("docker-reference", FREE)])),
+            ("image", Shape::Fields(&[("docker-manifest-digest", FREE)])),
+            ("type", FREE),
+        ]),
+    ),
+    ("optional", FREE),
+]);
 
 #[derive(Deserialize)]
 struct Payload {
@@ -119,18 +153,18 @@ impl ImageKey {
     }
 
     /// Whether this key made it, whatever it says.
-    fn made(&self, signature: ImageSignature<'_>) -> bool {
-        if signature.signature.len() > SIGNATURE {
-            return false;
-        }
-        let Ok(bytes) = base64::decode_block(signature.signature.trim()) else { return false };
+    fn made(&self, reading: &Reading<'_>) -> bool {
+        let (signed, signature) = match reading {
+            Reading::Document { payload, signature } => (Cow::Borrowed(*payload), signature),
+            Reading::Bundle(envelope) => (Cow::Owned(envelope.signed()), &envelope.signature),
+        };
         let verifier = if self.key.id() == Id::ED25519 {
             Verifier::new_without_digest(&self.key)
         } else {
             Verifier::new(MessageDigest::sha256(), &self.key)
         };
         // What OpenSSL cannot read is no signature.
-        verifier.is_ok_and(|mut verifier| verifier.verify_oneshot(&bytes, signature.payload).unwrap_or(false))
+        verifier.is_ok_and(|mut verifier| verifier.verify_oneshot(signature, &signed).unwrap_or(false))
     }
 }
 
@@ -151,7 +185,8 @@ impl ImagePolicy {
     }
 
     /// Whether enough keys signed this manifest; otherwise a sentence that says what is missing. `identity`: whether the
-    /// name that a signature gives the image, without its tag, may be this one's.
+    /// name that a signature gives the image, without its tag, may be this one's. It is empty where a signature gives
+    /// none, as cosign's do since version 3.
     pub fn weigh<'a>(
         &self,
         manifest: &Digest,
@@ -163,17 +198,16 @@ impl ImagePolicy {
         let mut strange = None;
         for signature in signatures {
             seen += 1;
-            let Some(at) = self.keys.iter().position(|key| key.made(signature)) else { continue };
-            match about(signature.payload) {
-                Some((digest, name)) if digest == manifest.to_string() => {
-                    if identity(&name) {
-                        signed.insert(at);
-                    } else {
-                        strange = Some(name);
-                    }
+            let Some(reading) = Reading::of(signature) else { continue };
+            let Some(at) = self.keys.iter().position(|key| key.made(&reading)) else { continue };
+            // None if it is by a key that is trusted, over something else.
+            for name in reading.names_of(manifest) {
+                let name = without_tag(&name);
+                if identity(name) {
+                    signed.insert(at);
+                } else {
+                    strange = Some(name.to_owned());
                 }
-                // By a key that is trusted, over something else.
-                _ => {}
             }
         }
         if signed.len() >= self.threshold {
@@ -188,144 +222,57 @@ impl ImagePolicy {
             self.threshold,
             missing.join(" or ")
         );
-        if let Some(name) = strange {
-            sentence.push_str(&format!(" for this repository (one is for {})", printable(&name)));
+        match strange.as_deref() {
+            Some("") => sentence.push_str(" for this repository (one names none, and a name is demanded)"),
+            Some(name) => {
+                sentence.push_str(&format!(" for this repository (one is for {})", shown(name).at_most(100)));
+            }
+            None => {}
         }
         Err(sentence)
     }
 
     /// Whether one of the keys made a signature, whatever it is about.
     pub fn made(&self, signature: ImageSignature<'_>) -> bool {
-        self.keys.iter().any(|key| key.made(signature))
+        Reading::of(signature).is_some_and(|reading| self.keys.iter().any(|key| key.made(&reading)))
     }
 }
 
-/// The digest that a payload names, and the image's name without its tag.
+impl<'a> Reading<'a> {
+    fn of(signature: ImageSignature<'a>) -> Option<Self> {
+        match signature {
+            ImageSignature::Document { payload, signature } => {
+                let signature = Some(signature.trim()).filter(|text| text.len() <= SIGNATURE)?;
+                Some(Self::Document { payload, signature: bundle::decode(signature)? })
+            }
+            ImageSignature::Bundle(bytes) => Envelope::read(bytes).map(Self::Bundle),
+        }
+    }
+
+    /// The names that it gives a manifest; none if it does not sign it.
+    fn names_of(&self, manifest: &Digest) -> Vec<String> {
+        match self {
+            Self::Document { payload, .. } => about(payload)
+                .filter(|(digest, _)| *digest == manifest.to_string())
+                .map(|(_, name)| name)
+                .into_iter()
+                .collect(),
+            Self::Bundle(envelope) => envelope.names_of(manifest),
+        }
+    }
+}
+
+/// The digest that a document names, and the image's name.
 fn about(payload: &[u8]) -> Option<(String, String)> {
-    let Critical { identity, image, kind } = serde_json::from_slice::<Payload>(payload).ok()?.critical;
-    let name = identity.reference;
+    let Critical { identity, image, kind } = json::read::<Payload>(payload, DOCUMENT).ok()?.critical;
+    (kind == KIND).then_some((image.digest, identity.reference))
+}
+
+/// An image's name without its tag and digest.
+fn without_tag(name: &str) -> &str {
     let name = name.split('@').next().unwrap_or_default();
     // A colon behind the last slash begins a tag; one before it a port.
     let slash = name.rfind('/').map_or(0, |at| at + 1);
     let end = name[slash..].find(':').map_or(name.len(), |at| slash + at);
-    (kind == KIND).then(|| (image.digest, name[..end].to_owned()))
-}
-
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(100).collect()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use openssl::ec::{EcGroup, EcKey};
-    use openssl::pkey::Private;
-    use openssl::sign::Signer;
-
-    use super::*;
-
-    fn p256() -> PKey<Private> {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
-    }
-
-    fn public(name: &str, key: &PKey<Private>) -> ImageKey {
-        ImageKey::read(name, &key.public_key_to_pem().unwrap()).unwrap()
-    }
-
-    fn payload(reference: &str, digest: &Digest) -> Vec<u8> {
-        format!(
-            "{{\"critical\":{{\"identity\":{{\"docker-reference\":\"{reference}\"}},\"image\":\
-             {{\"docker-manifest-digest\":\"{digest}\"}},\"type\":\"{KIND}\"}},\"optional\":null}}"
-        )
-        .into_bytes()
-    }
-
-    fn sign(key: &PKey<Private>, payload: &[u8]) -> String {
-        let mut signer = if key.id() == Id::ED25519 {
-            Signer::new_without_digest(key).unwrap()
-        } else {
-            Signer::new(MessageDigest::sha256(), key).unwrap()
-        };
-        base64::encode_block(&signer.sign_oneshot_to_vec(payload).unwrap())
-    }
-
-    fn weigh(policy: &ImagePolicy, digest: &Digest, signed: &[(Vec<u8>, String)]) -> Result<(), String> {
-        let signatures = signed.iter().map(|(payload, signature)| ImageSignature { payload, signature });
-        policy.weigh(digest, signatures, |name| name == "r.invalid/a/b")
-    }
-
-    #[test]
-    fn a_signature_by_either_kind_of_key_counts_and_each_key_once() {
-        let (one, two) = (p256(), PKey::generate_ed25519().unwrap());
-        let keys = || vec![public("one.pub", &one), public("two.pub", &two), public("again.pub", &one)];
-        let digest = Digest::of(b"image");
-        let text = payload("r.invalid/a/b:v1", &digest);
-        let signed = |key| (text.clone(), sign(key, &text));
-        let policy = ImagePolicy::new(keys(), 1).unwrap();
-        assert_eq!(weigh(&policy, &digest, &[signed(&one)]), Ok(()));
-        assert_eq!(weigh(&policy, &digest, &[signed(&two)]), Ok(()));
-        let both = ImagePolicy::new(keys(), 2).unwrap();
-        assert_eq!(weigh(&both, &digest, &[signed(&two), signed(&one)]), Ok(()));
-        let once = weigh(&both, &digest, &[signed(&one), signed(&one)]).unwrap_err();
-        assert_eq!(
-            once,
-            "1 of 2 keys signed it and 2 have to; of 2 signatures that were found none is by two.pub"
-        );
-        assert!(ImagePolicy::new(keys(), 3).unwrap_err().to_string().contains("3 of 2 keys"));
-        assert!(ImagePolicy::new(keys(), 0).is_err());
-    }
-
-    #[test]
-    fn a_signature_over_other_bytes_another_digest_type_or_name_does_not_count() {
-        let (key, other) = (p256(), p256());
-        let policy = ImagePolicy::new(vec![public("k.pub", &key)], 1).unwrap();
-        let (digest, another) = (Digest::of(b"image"), Digest::of(b"another"));
-        let good = payload("r.invalid/a/b", &digest);
-        let made = |text: &[u8]| (text.to_vec(), sign(&key, text));
-        assert_eq!(weigh(&policy, &digest, &[made(&good)]), Ok(()));
-        assert!(policy.made(ImageSignature { payload: &good, signature: &sign(&key, &good) }));
-        let mut changed = good.clone();
-        *changed.last_mut().unwrap() = b' ';
-        let text = String::from_utf8(good.clone()).unwrap();
-        let kind = text.replace(KIND, "atomic container signature").into_bytes();
-        let bad = [
-            (changed, sign(&key, &good)),
-            (good.clone(), sign(&other, &good)),
-            made(&payload("r.invalid/a/b", &another)),
-            made(&kind),
-            made(b"not json"),
-            (good.clone(), String::new()),
-            (good.clone(), "AAAA".to_owned()),
-            (good.clone(), "?".repeat(100)),
-            (good.clone(), "A".repeat(100_000)),
-        ];
-        for each in &bad {
-            let said = weigh(&policy, &digest, std::slice::from_ref(each)).unwrap_err();
-            assert!(said.contains("none is by k.pub"), "{said}");
-        }
-        for name in ["r.invalid/a/c:v1", "r.invalid:80/a/b", "r.invalid/a/b/c", ""] {
-            let said = weigh(&policy, &digest, &[made(&payload(name, &digest))]).unwrap_err();
-            assert!(said.contains("for this repository"), "{name}: {said}");
-        }
-        for name in ["r.invalid/a/b:v9", "r.invalid/a/b@sha256:00", "r.invalid/a/b:v1@sha256:00"] {
-            assert_eq!(weigh(&policy, &digest, &[made(&payload(name, &digest))]), Ok(()), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_key_of_these_kinds_is_refused() {
-        for text in ["", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
-            assert!(matches!(ImageKey::read("k", text.as_bytes()), Err(ImageKeyError::Pem { .. })), "{text}");
-        }
-        let rsa = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
-        let group = EcGroup::from_curve_name(Nid::SECP384R1).unwrap();
-        let p384 = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-        for key in [rsa, p384] {
-            let read = ImageKey::read("k", &key.public_key_to_pem().unwrap());
-            assert!(matches!(read, Err(ImageKeyError::Kind { .. })));
-        }
-        let private = p256().private_key_to_pem_pkcs8().unwrap();
-        assert!(ImageKey::read("k", &private).is_err());
-    }
+    &name[..end]
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{fmt, io};
 
 use hab_layout::{Bundle, Content, Entry, Layout};
-use hab_oci::{Descriptor, Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
+use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{Error as StoreError, Gaps, ManifestRecord, NewManifest, Publication};
 
 use super::{Farm, FarmError, open};
@@ -239,8 +239,32 @@ impl Gathering<'_> {
 
     /// Takes an image and all below it; or, where a layer of it is not here, says which, and takes nothing.
     fn enter(&mut self, record: &ManifestRecord) -> Result<Option<Digest>, FarmError> {
+        let mut listed = match self.take(record)? {
+            Ok(listed) => listed,
+            Err(lacking) => return Ok(Some(lacking)),
+        };
+        // By hand, because indexes may be nested as deep as somebody likes.
+        while let Some(digest) = listed.pop() {
+            let mut here = self.take_blob(&digest)?;
+            let key = TagOrDigest::Digest(digest.clone());
+            let catalog = &self.farm.store.catalog;
+            if let Some(child) = self.farm.runtime.block_on(catalog.manifest(self.repository, &key))?
+                && let Ok(below) = self.take(&child)?
+            {
+                listed.extend(below);
+                here = true;
+            }
+            if !here {
+                self.missing.insert(digest);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a manifest and its blobs, and says what it lists, which may be missing; or says which blob is not here.
+    fn take(&mut self, record: &ManifestRecord) -> Result<Result<Vec<Digest>, Digest>, FarmError> {
         if self.manifests.contains(&record.digest) {
-            return Ok(None);
+            return Ok(Ok(Vec::new()));
         }
         let store = &self.farm.store;
         let bytes = store.blobs.read(&record.digest, record.size)?;
@@ -248,29 +272,33 @@ impl Gathering<'_> {
         let outline = Outline::read(&record.media_type, &bytes)
             .map_err(|source| StoreError::Manifest { digest: record.digest.clone(), source })?;
         let mut parts = BTreeMap::new();
-        for edge in outline.edges.iter().filter(|e| matches!(e.kind, EdgeKind::Config | EdgeKind::Layer)) {
-            let held = self.farm.runtime.block_on(store.catalog.blob(self.repository, &edge.digest))?;
-            match store.blobs.get(&edge.digest)?.filter(|size| held == Some(*size)) {
+        let own = |e: &&Edge| matches!(e.kind, EdgeKind::Config | EdgeKind::Layer) && !e.listed;
+        for edge in outline.edges.iter().filter(own) {
+            match self.held(&edge.digest)? {
                 Some(size) => drop(parts.insert(edge.digest.clone(), size)),
                 None if edge.elsewhere => {}
-                None => return Ok(Some(edge.digest.clone())),
+                None => return Ok(Err(edge.digest.clone())),
             }
         }
         self.blobs.extend(parts);
         self.blobs.insert(record.digest.clone(), record.size);
         self.manifests.insert(record.digest.clone());
-        for edge in outline.edges.into_iter().filter(|e| e.kind == EdgeKind::Manifest) {
-            let key = TagOrDigest::Digest(edge.digest.clone());
-            let child = self.farm.runtime.block_on(store.catalog.manifest(self.repository, &key))?;
-            let whole = match child {
-                Some(child) => self.enter(&child)?.is_none(),
-                None => false,
-            };
-            if !whole {
-                self.missing.insert(edge.digest);
-            }
-        }
-        Ok(None)
+        let listed = outline.edges.into_iter().filter(|e| e.listed);
+        Ok(Ok(listed.map(|e| e.digest).collect()))
+    }
+
+    /// Takes what the repository holds as a blob; `false` if it does not.
+    fn take_blob(&mut self, digest: &Digest) -> Result<bool, FarmError> {
+        let held = self.held(digest)?;
+        self.blobs.extend(held.map(|size| (digest.clone(), size)));
+        Ok(held.is_some())
+    }
+
+    /// The size of a blob that the repository holds, if its file is there.
+    fn held(&self, digest: &Digest) -> Result<Option<u64>, FarmError> {
+        let store = &self.farm.store;
+        let held = self.farm.runtime.block_on(store.catalog.blob(self.repository, digest))?;
+        Ok(store.blobs.get(digest)?.filter(|size| held == Some(*size)))
     }
 
     /// What says something about what was taken, and what says something about that.

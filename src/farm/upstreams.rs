@@ -112,7 +112,10 @@ struct Cosigned {
 }
 
 fn borrowed(signature: &Signature) -> ImageSignature<'_> {
-    ImageSignature { payload: &signature.payload, signature: &signature.signature }
+    match signature {
+        Signature::Document { payload, signature } => ImageSignature::Document { payload, signature },
+        Signature::Bundle(bytes) => ImageSignature::Bundle(bytes),
+    }
 }
 
 impl Judge for Cosigned {

@@ -1,5 +1,5 @@
-//! `layer FOLDER`: one zstd layer of a folder's files, to stdout; what `ci/bench` measures against tar, zstd and
-//! sha256sum.
+//! `layer FOLDER [zstd]`: one layer of a folder's files, to stdout, compressed as images are if nothing else is said; what
+//! `ci/bench` measures against tar, zstd and sha256sum.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
@@ -24,6 +24,11 @@ fn main() {
         }
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let packed = layer.pack(Compression::Zstd, threads, &mut std::io::stdout().lock()).unwrap();
+    let compression = match std::env::args().nth(2).as_deref() {
+        None => Compression::default(),
+        Some("zstd") => Compression::Zstd,
+        Some(other) => panic!("{other} is no compression"),
+    };
+    let packed = layer.pack(compression, threads, &mut std::io::stdout().lock()).unwrap();
     eprintln!("{} {}", packed.descriptor.digest, packed.diff_id);
 }

@@ -10,6 +10,7 @@
 mod compression;
 mod date;
 mod error;
+mod gzip;
 mod header;
 mod image;
 mod layer;

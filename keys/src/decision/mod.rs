@@ -6,7 +6,7 @@ mod question;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use hab_oci::Digest;
+use hab_oci::{Digest, json};
 use serde::{Deserialize, Serialize};
 
 pub use self::question::Question;
@@ -108,7 +108,7 @@ impl Decision {
     /// Reads a decision.
     pub fn parse(text: &[u8]) -> Result<Self, Refusal> {
         let unreadable = |detail| Refusal::Unreadable { what: "the decision".to_owned(), detail };
-        let this: Self = serde_json::from_slice(text).map_err(|e| unreadable(e.to_string()))?;
+        let this: Self = json::read(text, json::Shape::Free).map_err(|e| unreadable(e.to_string()))?;
         if this.schema == 1 {
             Ok(this)
         } else {

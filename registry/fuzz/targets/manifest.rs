@@ -16,8 +16,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert!(read.iter().all(|outline| {
         let index = [media_type::IMAGE_INDEX, media_type::DOCKER_MANIFEST_LIST].contains(&outline.media_type);
         outline.edges.iter().all(|edge| match edge.kind {
-            EdgeKind::Config | EdgeKind::Layer => !index,
-            EdgeKind::Manifest => index,
+            EdgeKind::Config => !index,
+            EdgeKind::Layer => edge.listed || !index,
+            EdgeKind::Manifest => index && edge.listed,
             EdgeKind::Subject => outline.subject.as_ref() == Some(&edge.digest),
         })
     }));

@@ -1,7 +1,9 @@
 //! What an image of a layout is made of: read, bounded and checked, before anybody makes use of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 
+use hab_oci::shapes::{LARGEST_CONFIG, check_image_config, is_image_config, is_manifest};
 use hab_oci::{Algorithm, Digest, Hasher, Outline, Tag, media_type};
 
 use crate::entry::Parts;
@@ -115,7 +117,8 @@ impl Layout {
         Ok(walk.content)
     }
 
-    /// Hashes the layers and configurations; what [`Content`] has besides was checked when it was read.
+    /// Hashes the layers and configurations, and reads the latter; what [`Content`] has besides was checked when it was
+    /// read.
     pub fn verify(&self, content: &Content) -> Result<()> {
         for entry in content.blobs.values() {
             let part = self.sized(entry, "index.json")?;
@@ -123,6 +126,11 @@ impl Layout {
             if found != entry.digest {
                 return Err(Error::WrongDigest { expected: entry.digest.clone(), found });
             }
+        }
+        for entry in content.blobs.values().filter(|entry| is_image_config(&entry.media_type)) {
+            let (part, what) = (self.sized(entry, "index.json")?, entry.digest.to_string());
+            let bytes = self.whole(part, &what, LARGEST_CONFIG)?;
+            check_image_config(&bytes).map_err(|source| Error::Json { what, source })?;
         }
         Ok(())
     }
@@ -138,8 +146,7 @@ impl Layout {
         walk.root(entry)?;
         let mut found = BTreeSet::new();
         for manifest in &walk.content.manifests {
-            let parts: Parts = serde_json::from_slice(&manifest.bytes)
-                .map_err(|source| Error::Json { what: manifest.digest.to_string(), source })?;
+            let parts = Parts::of(&manifest.digest, &manifest.bytes)?;
             if let Some(config) = parts.config {
                 let layers = parts.layers.into_iter().flatten().map(|layer| layer.digest).collect();
                 found.insert((config.digest, layers));
@@ -166,6 +173,15 @@ impl Layout {
             return Err(Error::WrongSize { digest, expected: entry.size, found: part.size() });
         }
         Ok(part)
+    }
+
+    /// Whether a file is there that cannot be a manifest, because it does not begin as JSON does. An index may call it one
+    /// all the same; then it is a blob, which no client can take for a manifest.
+    fn is_no_document(&self, digest: &Digest) -> Result<bool> {
+        let Some(part) = self.blob(digest)? else { return Ok(false) };
+        let mut start = Vec::new();
+        part.take(1).read_to_end(&mut start).map_err(Error::io("read", self.path()))?;
+        Ok(start.first().is_some_and(|byte| *byte != b'{' && !byte.is_ascii_whitespace()))
     }
 
     /// Reads a manifest; `None` if it is not in the layout.
@@ -218,20 +234,33 @@ impl<'a> Walk<'a> {
         }
         self.content.about.insert(entry.digest.clone(), outline.subject.is_some());
         let name = entry.digest.to_string();
-        let parts: Parts = serde_json::from_slice(&manifest.bytes)
-            .map_err(|source| Error::Json { what: name.clone(), source })?;
+        let parts = Parts::of(&entry.digest, &manifest.bytes)?;
         let elsewhere: BTreeSet<_> =
             outline.edges.iter().filter(|e| e.elsewhere).map(|e| &e.digest).collect();
         for part in parts.config.iter().chain(parts.layers.iter().flatten()) {
             self.part(part, &name, elsewhere.contains(&part.digest))?;
         }
+        for blob in parts.blobs.iter().flatten() {
+            self.listed(blob, &name)?;
+        }
         for child in parts.manifests.iter().flatten() {
-            if !self.enter(child, &name, depth + 1)? {
+            if !is_manifest(&child.media_type) || self.layout.is_no_document(&child.digest)? {
+                self.listed(child, &name)?;
+            } else if !self.enter(child, &name, depth + 1)? {
                 self.content.missing.insert(child.digest.clone());
             }
         }
         self.content.manifests.push(manifest);
         Ok(true)
+    }
+
+    /// What an index lists that is no manifest, as a cache of BuildKit does: it may be left out.
+    fn listed(&mut self, entry: &Entry, wanted_by: &str) -> Result<()> {
+        if self.layout.blob(&entry.digest)?.is_some() {
+            return self.part(entry, wanted_by, false);
+        }
+        self.content.missing.insert(entry.digest.clone());
+        Ok(())
     }
 
     fn part(&mut self, entry: &Entry, wanted_by: &str, elsewhere: bool) -> Result<()> {

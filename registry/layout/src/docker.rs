@@ -10,7 +10,8 @@ use std::io::{BufReader, Read as _};
 use std::sync::Arc;
 
 use hab_archive::{Compression, Decoder, Limits};
-use hab_oci::{Algorithm, Descriptor, Digest, ImageManifest, media_type};
+use hab_oci::json::{self, Shape};
+use hab_oci::{Algorithm, Descriptor, Digest, ImageManifest, media_type, shapes};
 use serde::Deserialize;
 
 use crate::content::hash;
@@ -29,6 +30,15 @@ pub(crate) struct Saved {
     repo_tags: Option<Vec<String>>,
     layers: Option<Vec<String>>,
 }
+
+/// The names in manifest.json.
+const SAVED: Shape = Shape::Fields(&[
+    ("Config", Shape::Free),
+    ("RepoTags", Shape::Free),
+    ("Layers", Shape::Free),
+    ("Parent", Shape::Free),
+    ("LayerSources", Shape::Free),
+]);
 
 /// What of a configuration is held against the layers.
 #[derive(Deserialize)]
@@ -57,8 +67,7 @@ impl Docker {
         let Some(part) = layout.part("manifest.json")? else { return Ok(None) };
         let bytes = layout.whole(part, "manifest.json", MANIFEST)?;
         let what = "manifest.json".to_owned();
-        let images: Vec<Saved> =
-            serde_json::from_slice(&bytes).map_err(|source| Error::Json { what, source })?;
+        let images: Vec<Saved> = json::read(&bytes, SAVED).map_err(|source| Error::Json { what, source })?;
         if images.len() > IMAGES {
             return Err(Error::TooMany { what: "images", limit: IMAGES });
         }
@@ -140,7 +149,7 @@ impl Saved {
         {
             return Err(Error::WrongDigest { expected, found });
         }
-        let config: Config = serde_json::from_slice(&bytes)
+        let config: Config = json::read(&bytes, shapes::CONFIG)
             .map_err(|source| Error::Json { what: self.config.clone(), source })?;
         let size = bytes.len() as u64;
         let media_type = media_type::IMAGE_CONFIG.to_owned();

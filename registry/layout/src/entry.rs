@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use hab_oci::{Digest, Tag};
+use hab_oci::{Digest, Tag, json, shapes};
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// The annotation that names an image within a layout (image specification, "Pre-Defined Annotation Keys").
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -66,7 +68,16 @@ pub(crate) struct Parts {
     #[serde(default)]
     pub(crate) layers: Option<Vec<Entry>>,
     #[serde(default)]
+    pub(crate) blobs: Option<Vec<Entry>>,
+    #[serde(default)]
     pub(crate) manifests: Option<Vec<Entry>>,
+}
+
+impl Parts {
+    /// Those of a manifest or an index.
+    pub(crate) fn of(digest: &Digest, bytes: &[u8]) -> Result<Self> {
+        json::read(bytes, shapes::MANIFEST).map_err(|source| Error::Json { what: digest.to_string(), source })
+    }
 }
 
 /// index.json, to be written: an image index (image specification, "index.json file").

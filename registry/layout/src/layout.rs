@@ -6,9 +6,11 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hab_oci::Digest;
+use hab_oci::json::{self, Shape};
+use hab_oci::{Digest, shapes};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::archive::{self, Members};
 use crate::docker::{self, Docker};
@@ -43,6 +45,9 @@ struct Mark {
     version: String,
 }
 
+/// The names in `oci-layout`.
+const MARK_SHAPE: Shape = Shape::Fields(&[("imageLayoutVersion", Shape::Free)]);
+
 impl Layout {
     /// Opens a folder, or a tar archive of one, and reads its index.
     pub fn open(path: &Path) -> Result<Self> {
@@ -59,11 +64,11 @@ impl Layout {
             return if layout.entries.is_empty() { Err(Error::Empty) } else { Ok(layout) };
         }
         layout.without_links(saved.is_some())?;
-        let mark: Mark = layout.document("oci-layout", MARK)?;
+        let mark: Mark = layout.document("oci-layout", MARK, MARK_SHAPE)?;
         if mark.version != "1.0.0" {
             return Err(layout.no("its imageLayoutVersion is not 1.0.0"));
         }
-        let index: Parts = layout.document("index.json", MANIFEST)?;
+        let index: Parts = layout.document("index.json", MANIFEST, shapes::MANIFEST)?;
         layout.entries = index.manifests.unwrap_or_default();
         if layout.entries.is_empty() {
             return Err(Error::Empty);
@@ -128,13 +133,13 @@ impl Layout {
         Error::Docker { path: self.path.clone(), why }
     }
 
-    fn document<T: serde::de::DeserializeOwned>(&self, name: &'static str, limit: u64) -> Result<T> {
+    fn document<T: DeserializeOwned>(&self, name: &'static str, limit: u64, shape: Shape) -> Result<T> {
         let part = self.part(name)?.ok_or_else(|| match name {
             "oci-layout" => self.no("it has no file oci-layout, and it is no file that `docker save` writes"),
             _ => self.no("it has no file index.json"),
         })?;
         let bytes = self.whole(part, name, limit)?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Json { what: name.to_owned(), source })
+        json::read(&bytes, shape).map_err(|source| Error::Json { what: name.to_owned(), source })
     }
 
     /// All bytes of a small file.

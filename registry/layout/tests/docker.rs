@@ -319,3 +319,23 @@ fn the_twin_of_a_folder_is_looked_at_too_and_leads_nowhere() {
     let error = everything(&folder).unwrap_err();
     assert!(error.to_string().contains("names ../saved.tar, which is not in it"), "{error}");
 }
+
+#[test]
+fn what_docker_saved_is_refused_where_it_could_be_read_in_two_ways() {
+    let world = World::new();
+    let saved = |config: &[u8], more: &str| {
+        let name = format!("{}.json", hex(config));
+        let image = format!(r#"[{{"Config":"{name}","RepoTags":["a:v1"],"Layers":["1.tar"]{more}}}]"#);
+        vec![file("1.tar", ONE), file(name, config), file("manifest.json", image)]
+    };
+    let good = config(&[ONE]);
+    world.read(&saved(&good, "")).unwrap();
+    for more in [r#","layers":["2.tar"]"#, r#","Layers":["1.tar"]"#, r#","config":"x.json""#] {
+        world.refused(&saved(&good, more), &["manifest.json does not read"]);
+    }
+    let text = String::from_utf8(good).unwrap();
+    for more in [r#","RootFS":{"type":"layers","diff_ids":[]}"#, r#","os":"linux""#] {
+        let config = format!("{}{more}}}", text.strip_suffix('}').unwrap());
+        world.refused(&saved(config.as_bytes(), ""), &[".json does not read"]);
+    }
+}

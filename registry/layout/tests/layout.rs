@@ -233,6 +233,79 @@ fn descriptors_that_lie_or_disagree_are_refused() {
 }
 
 #[test]
+fn an_index_brings_whatever_it_lists_of_whatever_type() {
+    let mut world = World::new();
+    let image = world.image("one", &json!({}));
+    let layer = world.blob(media_type::LAYER_GZIP, b"\x1f\x8b a layer of the cache");
+    let cache = world.blob("application/vnd.buildkit.cacheconfig.v0", b"{\"layers\":[]}");
+    let liar = world.blob(media_type::IMAGE_MANIFEST, b"\x1f\x8b another layer, called an image");
+    let absent = json!({"mediaType": media_type::LAYER_ZSTD, "digest": Digest::of(b"absent"), "size": 6});
+    let blob = world.blob("b/t", b"of an artifact");
+    let index = json!({
+        "schemaVersion": 2, "artifactType": "a/t", "manifests": [image, layer, cache, liar, absent],
+        "blobs": [blob],
+    });
+    let index = world.blob(media_type::IMAGE_INDEX, index.to_string().as_bytes());
+    let outer = world.index(&[&index]);
+    world.list(&outer, Some("cache"));
+    let layout = world.open().unwrap();
+    let content = layout.everything().unwrap();
+    layout.verify(&content).unwrap();
+    assert_eq!(content.manifests.len(), 3);
+    for listed in [&layer, &cache, &liar, &blob] {
+        assert!(content.blobs.contains_key(&digest(listed).parse().unwrap()), "{listed}");
+    }
+    assert_eq!(content.missing.iter().cloned().collect::<Vec<_>>(), [Digest::of(b"absent")]);
+    // What is said to be an image and looks like a document has to be one.
+    let lie = world.blob(media_type::IMAGE_MANIFEST, b"{\"schemaVersion\":2}");
+    world.entries.clear();
+    let index = world.index(&[&lie]);
+    world.list(&index, Some("v1"));
+    let refused = accepted(&world.open().unwrap());
+    assert!(matches!(refused, Err(Error::Manifest { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_document_that_could_be_read_in_two_ways_is_refused_wherever_it_is() {
+    // With `layers` twice, of which other programs take another one.
+    let world = || {
+        let mut world = World::new();
+        let image = world.image("one", &json!({}));
+        world.list(&image, Some("v1"));
+        (world, image)
+    };
+    let (mut one, image) = world();
+    let text = fs::read_to_string(one.file(digest(&image))).unwrap();
+    let twice = format!("{},\"LAYERS\":[]}}", text.strip_suffix('}').unwrap());
+    let twice = one.blob(media_type::IMAGE_MANIFEST, twice.as_bytes());
+    one.entries.clear();
+    one.list(&twice, Some("v1"));
+    let refused = accepted(&one.open().unwrap()).unwrap_err();
+    assert!(matches!(refused, Error::Manifest { .. }), "{refused}");
+
+    let (mut two, _) = world();
+    let config = two.blob(media_type::IMAGE_CONFIG, br#"{"config":{"User":"1"},"Config":{"User":"0"}}"#);
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": []});
+    let manifest = two.blob(media_type::IMAGE_MANIFEST, manifest.to_string().as_bytes());
+    two.list(&manifest, Some("v2"));
+    let refused = accepted(&two.open().unwrap()).unwrap_err();
+    assert!(matches!(&refused, Error::Json { what, .. } if what == digest(&config)), "{refused}");
+
+    for (name, text) in [
+        ("oci-layout", r#"{"imageLayoutVersion":"1.0.0","ImageLayoutVersion":"2.0.0"}"#),
+        ("index.json", r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#),
+        ("index.json", r#"{"schemaVersion":2,"manifests":[],"Manifests":[]}"#),
+    ] {
+        let (world, _) = world();
+        world.open().unwrap();
+        world.write(name, text.as_bytes());
+        let refused = Layout::open(&world.path()).unwrap_err();
+        assert!(matches!(&refused, Error::Json { what, .. } if what == name), "{text}: {refused}");
+        assert_eq!(refused.fault(), Fault::Layout);
+    }
+}
+
+#[test]
 fn indexes_are_read_to_a_depth_and_no_further() {
     for (depth, good) in [(16, true), (17, false)] {
         let mut world = World::new();

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{Digest, media_type};
+use crate::shapes::{self, is_image_config, is_index, is_manifest};
+use crate::{Digest, json, media_type};
 
 /// How one manifest points at other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EdgeKind {
     /// An image's configuration, or an artifact's.
     Config,
-    /// A layer: a blob.
+    /// A layer, or any other blob that is not the configuration.
     Layer,
-    /// A manifest listed by an index.
+    /// A manifest that an index lists as one.
     Manifest,
     /// The manifest that this one says something about. It need not exist.
     Subject,
@@ -43,6 +44,8 @@ pub struct Edge {
     pub size: u64,
     /// The manifest names other places for these bytes (`urls`), so a registry need not hold them.
     pub elsewhere: bool,
+    /// An index lists it, of whatever type: a copy of an index may leave some out.
+    pub listed: bool,
 }
 
 /// The parts of a manifest or an index that a registry acts on.
@@ -101,6 +104,8 @@ struct Document {
     artifact_type: Option<String>,
     config: Option<Pointer>,
     layers: Option<Vec<Pointer>>,
+    /// Of artifact manifests, which the image specification had for a while; a manifest of another type may have it too.
+    blobs: Option<Vec<Pointer>>,
     manifests: Option<Vec<Pointer>>,
     subject: Option<Pointer>,
     annotations: Option<BTreeMap<String, String>>,
@@ -119,7 +124,14 @@ struct Pointer {
 impl Pointer {
     fn edge(&self, kind: EdgeKind) -> Edge {
         let elsewhere = self.urls.as_ref().is_some_and(|urls| !urls.is_empty());
-        Edge { kind, digest: self.digest.clone(), size: self.size, elsewhere }
+        Edge { kind, digest: self.digest.clone(), size: self.size, elsewhere, listed: false }
+    }
+
+    /// Of something that an index lists. BuildKit's cache is an index that lists layers: those are blobs, to be pulled as
+    /// such, and so is whatever else no registry serves as a manifest.
+    fn listed(&self) -> Edge {
+        let kind = if is_manifest(&self.media_type) { EdgeKind::Manifest } else { EdgeKind::Layer };
+        Edge { listed: true, ..self.edge(kind) }
     }
 }
 
@@ -135,17 +147,17 @@ impl Outline {
     /// ```
     pub fn read(media_type: &str, bytes: &[u8]) -> Result<Self, OutlineError> {
         let sent = media_type.split(';').next().unwrap_or_default().trim();
-        let (media_type, is_index) = match sent {
-            media_type::IMAGE_MANIFEST => (media_type::IMAGE_MANIFEST, false),
-            media_type::DOCKER_MANIFEST => (media_type::DOCKER_MANIFEST, false),
-            media_type::IMAGE_INDEX => (media_type::IMAGE_INDEX, true),
-            media_type::DOCKER_MANIFEST_LIST => (media_type::DOCKER_MANIFEST_LIST, true),
-            _ => return Err(OutlineError::MediaType(sent.chars().take(200).collect())),
-        };
-        // The parser does not look into texts that it passes over; JSON is UTF-8 as a whole (RFC 8259, section 8.1).
-        let text = std::str::from_utf8(bytes)
-            .map_err(|e| OutlineError::Json(serde::de::Error::custom(format_args!("not UTF-8: {e}"))))?;
-        let document: Document = serde_json::from_str(text).map_err(OutlineError::Json)?;
+        let known = [
+            media_type::IMAGE_MANIFEST,
+            media_type::DOCKER_MANIFEST,
+            media_type::IMAGE_INDEX,
+            media_type::DOCKER_MANIFEST_LIST,
+        ];
+        let media_type = known.into_iter().find(|known| *known == sent);
+        let media_type =
+            media_type.ok_or_else(|| OutlineError::MediaType(sent.chars().take(200).collect()))?;
+        let is_index = is_index(media_type);
+        let document: Document = json::read(bytes, shapes::MANIFEST).map_err(OutlineError::Json)?;
         if document.schema_version != 2 {
             return Err(OutlineError::SchemaVersion(document.schema_version));
         }
@@ -163,22 +175,27 @@ impl Outline {
         Ok(document.outline(media_type))
     }
 
+    /// Its configuration, where that is an image's, which runtimes read.
+    pub fn image_config(&self) -> Option<&Digest> {
+        let is_image = self.config_media_type.as_deref().is_some_and(is_image_config);
+        self.edges.iter().find(|edge| is_image && edge.kind == EdgeKind::Config).map(|edge| &edge.digest)
+    }
+
     /// The media type that a document gives itself, for senders that say none.
     pub fn media_type_within(bytes: &[u8]) -> Option<String> {
-        serde_json::from_slice::<Document>(bytes).ok()?.media_type
+        json::read::<Document>(bytes, shapes::MANIFEST).ok()?.media_type
     }
 }
 
 impl Document {
     fn outline(self, media_type: &'static str) -> Outline {
-        let listed = |kind, pointers: Option<Vec<Pointer>>| {
-            pointers.unwrap_or_default().into_iter().map(move |p| p.edge(kind))
-        };
         let config_media_type = self.config.as_ref().map(|c| c.media_type.clone());
         let subject = self.subject.as_ref().map(|s| s.digest.clone());
         let mut edges: Vec<Edge> = self.config.iter().map(|c| c.edge(EdgeKind::Config)).collect();
-        edges.extend(listed(EdgeKind::Layer, self.layers));
-        edges.extend(listed(EdgeKind::Manifest, self.manifests));
+        edges.extend(self.layers.iter().flatten().map(|p| p.edge(EdgeKind::Layer)));
+        // No client has to push what the specification does not know; what was pushed is kept.
+        edges.extend(self.blobs.iter().flatten().map(|p| Edge { listed: true, ..p.edge(EdgeKind::Layer) }));
+        edges.extend(self.manifests.iter().flatten().map(Pointer::listed));
         edges.extend(self.subject.iter().map(|s| s.edge(EdgeKind::Subject)));
         Outline {
             media_type,
@@ -227,6 +244,66 @@ mod tests {
         assert!(matches!(read, Err(OutlineError::Disagreement { .. })));
         let twice = image(",\"config\":null");
         assert!(Outline::read(media_type::IMAGE_MANIFEST, twice.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_name_that_go_reads_otherwise_is_refused_at_every_level() {
+        let d = Digest::of(b"x");
+        let pointer = |more: &str| format!("{{\"mediaType\":\"m/t\",\"digest\":\"{d}\",\"size\":1{more}}}");
+        for extra in [
+            ",\"LAYERS\":[]".to_owned(),
+            ",\"Config\":null".to_owned(),
+            ",\"annotations\":{\"a\":\"1\",\"a\":\"2\"}".to_owned(),
+            ",\"x\":{\"y\":[{\"z\":1,\"z\":2}]}".to_owned(),
+            ",\"\u{17f}ubject\":null".to_owned(),
+            ",\"x\":1,\"X\":2".to_owned(),
+            format!(",\"subject\":{}", pointer(",\"Digest\":\"\"")),
+            format!(",\"subject\":{}", pointer(",\"annotations\":{\"a\":\"\",\"a\":\"\"}")),
+            format!(",\"blobs\":[{}]", pointer(",\"URLs\":[]")),
+        ] {
+            let read = Outline::read(media_type::IMAGE_MANIFEST, image(&extra).as_bytes());
+            assert!(matches!(read, Err(OutlineError::Json(_))), "{extra}: {read:?}");
+            assert_eq!(Outline::media_type_within(image(&extra).as_bytes()), None);
+        }
+        for member in [
+            pointer(",\"platform\":{\"os\":\"linux\",\"OS\":\"windows\",\"architecture\":\"amd64\"}"),
+            pointer(",\"Platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}"),
+        ] {
+            let index = format!("{{\"schemaVersion\":2,\"manifests\":[{member}]}}");
+            assert!(Outline::read(media_type::IMAGE_INDEX, index.as_bytes()).is_err(), "{index}");
+        }
+        let notes = image(",\"annotations\":{\"layers\":\"\",\"LAYERS\":\"\"}");
+        Outline::read(media_type::IMAGE_MANIFEST, notes.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn an_index_lists_manifests_as_such_and_everything_else_as_blobs() {
+        let pointer = |kind: &str, text: &[u8]| {
+            let (digest, size) = (Digest::of(text), text.len());
+            format!("{{\"mediaType\":\"{kind}\",\"digest\":\"{digest}\",\"size\":{size}}}")
+        };
+        let list = |field: &str, list: &[String]| format!("\"{field}\":[{}]", list.join(","));
+        let members = [
+            pointer(media_type::DOCKER_MANIFEST, b"image"),
+            pointer(media_type::IMAGE_INDEX, b"index"),
+            pointer(media_type::LAYER_GZIP, b"layer"),
+            pointer("application/vnd.buildkit.cacheconfig.v0", b"cache"),
+            pointer("application/vnd.oci.artifact.manifest.v1+json", b"artifact"),
+        ];
+        let more = list("blobs", &[pointer("b/t", b"blob")]);
+        let cache = format!("{{\"schemaVersion\":2,{},{more}}}", list("manifests", &members));
+        for kind in [media_type::IMAGE_INDEX, media_type::DOCKER_MANIFEST_LIST] {
+            let edges = Outline::read(kind, cache.as_bytes()).unwrap().edges;
+            assert!(edges.iter().all(|edge| edge.listed));
+            let of =
+                |kind| edges.iter().filter(move |edge| edge.kind == kind).map(|edge| edge.digest.clone());
+            let manifests: Vec<_> = of(EdgeKind::Manifest).collect();
+            assert_eq!(manifests, [b"image", b"index"].map(|text| Digest::of(text)));
+            assert_eq!(of(EdgeKind::Layer).count(), 4);
+        }
+        let edges = Outline::read(media_type::IMAGE_MANIFEST, image(&format!(",{more}")).as_bytes());
+        let listed: Vec<_> = edges.unwrap().edges.iter().map(|edge| edge.listed).collect();
+        assert_eq!(listed, [false, false, true]);
     }
 
     #[test]

@@ -161,7 +161,9 @@ impl Error {
                 | OutlineError::Ambiguous
                 | OutlineError::NoConfig => (S::BAD_REQUEST, code::MANIFEST_INVALID),
             },
-            StoreError::NoRoot(_) => (S::BAD_REQUEST, code::MANIFEST_INVALID),
+            StoreError::NoRoot(_) | StoreError::Configuration { .. } => {
+                (S::BAD_REQUEST, code::MANIFEST_INVALID)
+            }
             StoreError::InUse { .. } => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
             // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at once.
             StoreError::Immutable { .. } => (S::CONFLICT, code::DENIED),

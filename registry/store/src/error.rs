@@ -80,6 +80,17 @@ pub enum Error {
         #[source]
         source: OutlineError,
     },
+    /// The configuration of an image that two runtimes could read in two ways.
+    #[error("{digest}, the configuration of {of}, cannot be read, or not in one way only")]
+    Configuration {
+        /// The configuration.
+        digest: Digest,
+        /// The manifest that names it.
+        of: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A blob cannot be removed from a repository because a manifest there points at it.
     #[error("{digest} is part of a manifest of {repository}")]
     InUse {
@@ -244,6 +255,7 @@ impl Error {
             | Self::Missing { .. }
             | Self::NotStored { .. }
             | Self::NoRoot(_)
+            | Self::Configuration { .. }
             | Self::Manifest { .. }
             | Self::InUse { .. }
             | Self::Immutable { .. }

@@ -14,6 +14,7 @@ mod batch;
 mod blobs;
 mod catalog;
 mod collect;
+mod configurations;
 mod error;
 mod halves;
 mod journal;

@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 
 use crate::blobs::Keeping;
 use crate::catalog::{Facts, Reading};
+use crate::configurations::readable;
 use crate::{BlobWriter, Blobs, Catalog, Error, Result, Tags, Upload, UploadId};
 
 /// A data folder, opened. A clone is another handle on the same one.
@@ -95,7 +96,8 @@ impl Store {
     ///
     /// Refuses, and changes nothing that is served, when the root is not among the manifests ([`Error::NoRoot`]), when
     /// bytes are not a manifest or have another digest, when a blob's bytes are not stored ([`Error::NotStored`]) or
-    /// have another size, or when a manifest points at what the repository would not hold ([`Error::Missing`]).
+    /// have another size, when a manifest points at what the repository would not hold ([`Error::Missing`]), or when the
+    /// configuration of an image could be read in two ways ([`Error::Configuration`]).
     pub async fn publish(&self, publication: Publication) -> Result<()> {
         self.publish_tagged(publication, Vec::new()).await
     }
@@ -116,6 +118,7 @@ impl Store {
         if gaps < Gaps::All {
             self.refuse_missing(&repository, &blobs, &readings).await?;
         }
+        let configurations = self.configurations(&repository, &blobs, &readings).await?;
         let files = self.blobs.clone();
         let holder = repository.clone();
         let work = move || {
@@ -126,6 +129,7 @@ impl Store {
             for reading in readings.iter().filter(|_| gaps < Gaps::All) {
                 whole(&files, &holder, reading)?;
             }
+            configurations.iter().try_for_each(|(digest, of)| readable(&files, digest, of))?;
             for manifest in manifests {
                 files.put_kept(&manifest.digest, &manifest.bytes, Keeping::Loose)?;
             }
@@ -147,10 +151,7 @@ impl Store {
     ) -> Result<()> {
         let brought: BTreeSet<&Digest> = brought.iter().map(|blob| &blob.digest).collect();
         for reading in readings {
-            let wanted = |edge: &&Edge| {
-                let blob = matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer);
-                blob && !edge.elsewhere && !brought.contains(&edge.digest)
-            };
+            let wanted = |edge: &&Edge| is_needed_blob(edge) && !brought.contains(&edge.digest);
             let edges = reading.outline.edges.iter().filter(wanted);
             if let Some(edge) = self.catalog.first_missing(repository, edges).await? {
                 return Err(Error::Missing {
@@ -180,7 +181,8 @@ impl Store {
             let (_, size) = writer.finish(Some(&expected), Keeping::Loose, false)?;
             Ok((pin, size))
         };
-        let (_pin, size) = blocking(work).await?;
+        let (pin, size) = blocking(work).await?;
+        let _pin = self.keep_readable(pin, std::slice::from_ref(repository), digest).await?;
         self.catalog.link_blob(repository, digest, size, at).await?;
         Ok(size)
     }
@@ -201,7 +203,8 @@ impl Store {
             let (_, size) = writer.finish(Some(&expected), Keeping::Loose, false)?;
             Ok((pin, size))
         };
-        let (_pin, size) = blocking(work).await?;
+        let (pin, size) = blocking(work).await?;
+        let _pin = self.keep_readable(pin, repositories, digest).await?;
         self.catalog.link_received(repositories, digest, size, upstream, at).await?;
         Ok(size)
     }
@@ -218,10 +221,11 @@ impl Store {
     ) -> Result<bool> {
         let (blobs, key) = (self.blobs.clone(), digest.clone());
         let look = move || Ok((blobs.pin([&key])?, blobs.get(&key)?));
-        let (_pin, kept) = blocking(look).await?;
+        let (pin, kept) = blocking(look).await?;
         if kept != Some(size) || !self.catalog.was_received(digest, upstream).await? {
             return Ok(false);
         }
+        let _pin = self.keep_readable(pin, std::slice::from_ref(repository), digest).await?;
         self.catalog.link_received(std::slice::from_ref(repository), digest, size, upstream, at).await?;
         Ok(true)
     }
@@ -241,7 +245,14 @@ impl Store {
             let (_, size) = upload.commit(Some(&expected))?;
             Ok((pin, size))
         };
-        match blocking(work).await {
+        let finished = match blocking(work).await {
+            Ok((pin, size)) => {
+                let pin = self.keep_readable(pin, std::slice::from_ref(repository), digest).await;
+                pin.map(|pin| (pin, size))
+            }
+            Err(error) => Err(error),
+        };
+        match finished {
             Ok((_pin, size)) => {
                 self.catalog.finish_upload(id, repository, digest, size, at).await?;
                 Ok(size)
@@ -295,9 +306,8 @@ fn stored(files: &Blobs, repository: &RepositoryName, blob: Descriptor) -> Resul
 /// The catalog says in its transaction what the repository holds; that the files of it are there is looked at here, so
 /// that no manifest is accepted over a file that was lost.
 fn whole(files: &Blobs, repository: &RepositoryName, manifest: &Reading) -> Result<()> {
-    for edge in &manifest.outline.edges {
-        let blob = matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer);
-        if blob && !edge.elsewhere && files.get(&edge.digest)?.is_none() {
+    for edge in manifest.outline.edges.iter().filter(|edge| is_needed_blob(edge)) {
+        if files.get(&edge.digest)?.is_none() {
             return Err(Error::Missing {
                 repository: repository.clone(),
                 digest: edge.digest.clone(),
@@ -307,6 +317,12 @@ fn whole(files: &Blobs, repository: &RepositoryName, manifest: &Reading) -> Resu
         }
     }
     Ok(())
+}
+
+/// Whether a repository that leaves out no layers has to hold it as a blob. What an index lists may be left out, and is
+/// looked for in the transaction, because it may be a manifest here.
+fn is_needed_blob(edge: &Edge) -> bool {
+    matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer) && !edge.elsewhere && !edge.listed
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(

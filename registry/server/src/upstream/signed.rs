@@ -1,7 +1,7 @@
 //! Nothing of some repositories is served that is not signed by keys that the operator trusts.
 //!
 //! Signatures are looked for where cosign puts them: in the manifest at the tag `sha256-<hex>.sig` of the same repository,
-//! and in referrers. They are kept here like everything else that is pulled through, so that the same decision can be made
+//! and in referrers, which an upstream lists by its endpoint or at the tag `sha256-<hex>`. They are kept here like everything else that is pulled through, so that the same decision can be made
 //! again after a restart and without the upstream. Only that a manifest's signatures suffice is remembered; that they do
 //! not is found out again, though upstream is asked for more of them only once in its time to live.
 //!
@@ -11,19 +11,23 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
-use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
+use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest, json, shapes};
 use hab_store::Store;
 use serde::Deserialize;
 
 use super::failure::Failure;
-use super::judge::{SIGNATURE, SIGNATURE_TYPES, SIMPLE_SIGNING};
+use super::judge::{BUNDLE, SIGNATURE, SIMPLE_SIGNING, likelihood};
 use super::{Remote, Signature, Signed, locked};
 use crate::body::blocking;
 use crate::error::Error;
 use crate::registry::now;
 
-/// The most bytes of a signed payload; one has a few hundred.
+/// The most bytes of a signed document; one has a few hundred.
 const PAYLOAD: u64 = 256 * 1024;
+/// The most bytes of a bundle. One that signs has a few thousand; one about an image may hold an SBOM.
+const BUNDLE_BYTES: u64 = 8 << 20;
+/// The most bytes of documents and bundles that are looked at for one manifest.
+const ROOM: u64 = 32 << 20;
 /// The largest manifest that is looked through for signatures, in bytes.
 const CARRIER: u64 = 4 << 20;
 /// The most signatures that are weighed for one manifest.
@@ -59,9 +63,35 @@ struct Layer {
     annotations: BTreeMap<String, String>,
 }
 
+impl Carrier {
+    fn read(manifest: &[u8]) -> Self {
+        json::read(manifest, shapes::MANIFEST).unwrap_or(Self { layers: Vec::new() })
+    }
+
+    fn signatures(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| layer.is_signature()).take(SIGNATURES)
+    }
+
+    /// Whether it holds nothing else. A bundle is alone in its manifest.
+    fn is_nothing_else(&self) -> bool {
+        let bundle = self.layers.iter().any(|layer| layer.media_type == BUNDLE);
+        let most = if bundle { 1 } else { SIGNATURES };
+        (1..=most).contains(&self.layers.len()) && self.layers.iter().all(Layer::is_signature)
+    }
+}
+
 impl Layer {
-    fn is_payload(&self) -> bool {
-        self.media_type == SIMPLE_SIGNING && self.size <= PAYLOAD && self.annotations.contains_key(SIGNATURE)
+    /// How many bytes it may have, if it is a signature at all.
+    fn limit(&self) -> Option<u64> {
+        match self.media_type.as_str() {
+            SIMPLE_SIGNING if self.annotations.contains_key(SIGNATURE) => Some(PAYLOAD),
+            BUNDLE => Some(BUNDLE_BYTES),
+            _ => None,
+        }
+    }
+
+    fn is_signature(&self) -> bool {
+        self.limit().is_some_and(|limit| self.size <= limit)
     }
 }
 
@@ -192,11 +222,11 @@ impl Remote {
             carriers.extend(at_tag.map(|found| found.digest));
         }
         let referrers = store.catalog.referrers(&self.local, digest).await?;
-        let found = referrers.into_iter().filter(|r| is_carrier(r.artifact_type.as_deref()));
-        carriers.extend(found.map(|referrer| referrer.manifest.digest));
-        let mut signatures = Vec::new();
+        let referrers = referrers.into_iter().map(|r| (r.manifest.digest, r.artifact_type, r.annotations));
+        carriers.extend(likeliest(referrers));
+        let (mut signatures, mut room) = (Vec::new(), ROOM);
         for carrier in carriers.into_iter().take(CARRIERS) {
-            signatures.extend(carried(store, &self.local, &carrier).await?.0);
+            signatures.extend(carried(store, &self.local, &carrier, &mut room).await?.0);
         }
         signatures.truncate(SIGNATURES);
         Ok(signatures)
@@ -204,7 +234,7 @@ impl Remote {
 
     /// Whether a manifest is nothing but signatures, one of them by a trusted key of each rule.
     async fn is_signature(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
-        let (signatures, alone) = carried(store, &self.local, digest).await?;
+        let (signatures, alone) = carried(store, &self.local, digest, &mut { ROOM }).await?;
         Ok(alone && self.rules().all(|rule| signatures.iter().any(|s| rule.judge.made(s))))
     }
 
@@ -237,8 +267,8 @@ impl Remote {
         }
         match self.ask_referrers(digest, limit).await {
             Ok(entries) => {
-                let found = entries.into_iter().filter(|entry| is_carrier(entry.artifact_type.as_deref()));
-                wanted.extend(found.take(CARRIERS).map(|entry| TagOrDigest::Digest(entry.digest)));
+                let entries = entries.into_iter().map(|e| (e.digest, e.artifact_type, e.annotations));
+                wanted.extend(likeliest(entries).map(TagOrDigest::Digest));
             }
             Err(Failure::Absent) => {}
             Err(failure) => return Ok(Err(failure)),
@@ -267,6 +297,9 @@ impl Remote {
     /// Payloads first: a manifest of signatures that is here has all that a decision rests on.
     async fn fetch_carrier(&self, store: &Store, reference: &TagOrDigest, limit: usize) -> Result<(), Error> {
         let manifest = self.receive_manifest(reference, limit).await?;
+        if Carrier::read(&manifest.bytes).signatures().next().is_none() {
+            return Ok(());
+        }
         self.fetch_payloads(store, &manifest.bytes).await?;
         let tags = match reference {
             TagOrDigest::Tag(tag) => vec![tag.clone()],
@@ -277,12 +310,11 @@ impl Remote {
 
     /// Brings here what a manifest of signatures says is signed; nothing of any other manifest.
     async fn fetch_payloads(&self, store: &Store, manifest: &[u8]) -> Result<(), Error> {
-        let Ok(carrier) = serde_json::from_slice::<Carrier>(manifest) else { return Ok(()) };
-        for layer in carrier.layers.iter().filter(|layer| layer.is_payload()).take(SIGNATURES) {
+        for layer in Carrier::read(manifest).signatures() {
             if store.catalog.blob(&self.local, &layer.digest).await?.is_some() {
                 continue;
             }
-            let limit = usize::try_from(PAYLOAD).unwrap_or(usize::MAX);
+            let limit = usize::try_from(layer.size).unwrap_or(usize::MAX);
             let bytes = self.client().small_blob(&self.name, &layer.digest, limit).await;
             let bytes = bytes.map_err(|failure| match failure {
                 Failure::Absent => {
@@ -308,9 +340,16 @@ fn signature_tag(digest: &Digest) -> Option<Tag> {
     format!("{}-{}.sig", digest.algorithm().name(), digest.hex()).parse().ok()
 }
 
-/// Whether a referrer of this type carries signatures.
-fn is_carrier(artifact_type: Option<&str>) -> bool {
-    artifact_type.is_some_and(|kind| SIGNATURE_TYPES.contains(&kind))
+/// Which referrers to look into for signatures, the likeliest first.
+fn likeliest(
+    referrers: impl Iterator<Item = (Digest, Option<String>, BTreeMap<String, String>)>,
+) -> impl Iterator<Item = Digest> {
+    let rank = |(digest, kind, notes): (Digest, Option<String>, _)| {
+        likelihood(kind.as_deref(), &notes).map(|rank| (rank, digest))
+    };
+    let mut found: Vec<(u8, Digest)> = referrers.filter_map(rank).collect();
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().take(CARRIERS).map(|(_, digest)| digest)
 }
 
 /// The bytes of a manifest that may carry signatures; one that is too large for that carries none.
@@ -322,33 +361,38 @@ fn carrier(blobs: &hab_store::Blobs, digest: &Digest) -> hab_store::Result<Optio
 }
 
 /// The signatures in a manifest of a repository, and whether it holds nothing else. What it names counts only where the
-/// repository holds it: somebody else's bytes decide nothing here.
+/// repository holds it: somebody else's bytes decide nothing here. What there is no room for is left out.
 async fn carried(
     store: &Store,
     repository: &RepositoryName,
     manifest: &Digest,
+    room: &mut u64,
 ) -> Result<(Vec<Signature>, bool), Error> {
     let (blobs, key) = (store.blobs.clone(), manifest.clone());
     let Some(bytes) = blocking(move || carrier(&blobs, &key)).await? else { return Ok((Vec::new(), false)) };
-    let Ok(carrier) = serde_json::from_slice::<Carrier>(&bytes) else { return Ok((Vec::new(), false)) };
-    let alone = !carrier.layers.is_empty() && carrier.layers.iter().all(Layer::is_payload);
+    let carrier = Carrier::read(&bytes);
+    let alone = carrier.is_nothing_else();
     let mut held = Vec::new();
-    for layer in carrier.layers.into_iter().filter(Layer::is_payload).take(SIGNATURES) {
-        if store.catalog.blob(repository, &layer.digest).await?.is_some_and(|size| size <= PAYLOAD) {
+    for layer in carrier.layers.into_iter().filter(Layer::is_signature).take(SIGNATURES) {
+        let size = store.catalog.blob(repository, &layer.digest).await?;
+        if let Some(size) = size.filter(|size| *size == layer.size && *size <= *room) {
+            *room -= size;
             held.push(layer);
         }
     }
     let blobs = store.blobs.clone();
     blocking(move || {
         let mut signatures = Vec::new();
-        for layer in held {
+        for mut layer in held {
             // The file counts, not what the catalog says of it.
-            if blobs.get(&layer.digest)?.is_some_and(|size| size <= PAYLOAD)
-                && let Some(payload) = blobs.read(&layer.digest, PAYLOAD)?
-                && let Some(signature) = layer.annotations.get(SIGNATURE)
-            {
-                signatures.push(Signature { payload, signature: signature.clone() });
+            if blobs.get(&layer.digest)? != Some(layer.size) {
+                continue;
             }
+            let Some(bytes) = blobs.read(&layer.digest, layer.size)? else { continue };
+            signatures.extend(match layer.annotations.remove(SIGNATURE) {
+                _ if layer.media_type == BUNDLE => Some(Signature::Bundle(bytes)),
+                signature => signature.map(|signature| Signature::Document { payload: bytes, signature }),
+            });
         }
         Ok((signatures, alone))
     })

@@ -8,12 +8,12 @@ use hab_store::{Scrub, Scrubbed, Store};
 use crate::harness::fake::Fake;
 use crate::harness::upstream::{Repository, config, through, upstreams};
 
-fn path(server: &crate::harness::Server, digest: &Digest) -> std::path::PathBuf {
+pub fn path(server: &crate::harness::Server, digest: &Digest) -> std::path::PathBuf {
     server.folder().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
 }
 
 /// Hashes everything in a server's folder, with what an upstream has to mend it by.
-fn scrub(server: &crate::harness::Server, url: &str) -> Scrubbed {
+pub fn scrub(server: &crate::harness::Server, url: &str) -> Scrubbed {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let store = Store::open(server.folder()).await.unwrap();

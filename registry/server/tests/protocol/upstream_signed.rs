@@ -10,21 +10,30 @@ use crate::harness::Server;
 use crate::harness::fake::Fake;
 use crate::harness::upstream::{Repository, SIGNING, config, through, upstreams, wait_until};
 
-/// A judge without cryptography: a signature is the key's word and the digest of the payload, which is a manifest's.
+/// A judge without cryptography: a signature is the key's word and the digest of the payload, which is a manifest's; a
+/// bundle is the word, what it does, and the manifest's digest.
 #[derive(Debug)]
-struct Word(&'static str);
+pub struct Word(pub &'static str);
 
 impl Judge for Word {
     fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String> {
-        let good = |s: &&Signature| self.made(s) && s.payload == manifest.to_string().as_bytes();
-        match signatures.iter().find(good) {
+        let signs = |s: &Signature| match s {
+            Signature::Document { payload, .. } => payload == manifest.to_string().as_bytes(),
+            Signature::Bundle(bytes) => *bytes == format!("{} signs {manifest}", self.0).into_bytes(),
+        };
+        match signatures.iter().find(|s| self.made(s) && signs(s)) {
             Some(_) => Ok(()),
             None => Err(format!("none of {} is by {}", signatures.len(), self.0)),
         }
     }
 
     fn made(&self, signature: &Signature) -> bool {
-        signature.signature == format!("{} {}", self.0, Digest::of(&signature.payload))
+        match signature {
+            Signature::Document { payload, signature } => {
+                *signature == format!("{} {}", self.0, Digest::of(payload))
+            }
+            Signature::Bundle(bytes) => bytes.starts_with(format!("{} ", self.0).as_bytes()),
+        }
     }
 }
 
@@ -41,31 +50,31 @@ fn sign_by_tag(there: &mut Repository, word: &str, manifest: &Digest) -> Digest 
     carrier
 }
 
-fn strict(url: &str) -> UpstreamConfig {
+pub fn strict(url: &str) -> UpstreamConfig {
     let signed = vec![Signed { repositories: Vec::new(), judge: Arc::new(Word("sesame")) }];
     UpstreamConfig { signed, ..config(url) }
 }
 
-type Shared = Arc<Mutex<Repository>>;
+pub type Shared = Arc<Mutex<Repository>>;
 
 /// An upstream whose content a test goes on changing.
-fn upstream(there: &Repository) -> (Fake, Shared) {
+pub fn upstream(there: &Repository) -> (Fake, Shared) {
     let shared = Arc::new(Mutex::new(there.clone()));
     let said = shared.clone();
     (Fake::start(move |asked| said.lock().unwrap().say(asked)), shared)
 }
 
-fn manifest(reference: impl std::fmt::Display) -> String {
+pub fn manifest(reference: impl std::fmt::Display) -> String {
     format!("/v2/up.invalid/a/b/manifests/{reference}")
 }
 
-fn blob(text: &str) -> String {
+pub fn blob(text: &str) -> String {
     format!("/v2/up.invalid/a/b/blobs/{}", Digest::of(text.repeat(1000).as_bytes()))
 }
 
 /// That something is refused, and why.
 #[track_caller]
-fn refused(server: &Server, path: &str) -> String {
+pub fn refused(server: &Server, path: &str) -> String {
     let reply = server.get(path);
     assert_eq!(reply.error(), (403, "DENIED".into()), "{path}");
     assert_eq!(server.head(path).status, 403, "{path}");
@@ -73,7 +82,7 @@ fn refused(server: &Server, path: &str) -> String {
 }
 
 #[track_caller]
-fn served(server: &Server, path: &str) {
+pub fn served(server: &Server, path: &str) {
     let reply = server.get(path);
     assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
 }

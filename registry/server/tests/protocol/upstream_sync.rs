@@ -16,14 +16,14 @@ use crate::harness::fake::{Asked, Fake, Say};
 use crate::harness::upstream::{Repository, config, upstreams};
 
 /// A folder that is synced into, and what is asked of upstream meanwhile.
-struct World {
+pub struct World {
     folder: tempfile::TempDir,
-    upstream: Fake,
+    pub upstream: Fake,
     there: Arc<Mutex<Repository>>,
 }
 
 impl World {
-    fn new(there: Repository) -> Self {
+    pub fn new(there: Repository) -> Self {
         Self::answering(there, |_, say| say)
     }
 
@@ -38,18 +38,23 @@ impl World {
         Self { folder: tempfile::tempdir().unwrap(), upstream, there }
     }
 
-    fn config(&self) -> UpstreamConfig {
+    /// The upstream has something else from now on.
+    pub fn has(&self, there: Repository) {
+        *self.there.lock().unwrap() = there;
+    }
+
+    pub fn config(&self) -> UpstreamConfig {
         let mut config = config(&self.upstream.url());
         config.patience.rest = Duration::from_millis(50);
         config
     }
 
-    fn sync(&self, rule: &str) -> BTreeMap<String, String> {
+    pub fn sync(&self, rule: &str) -> BTreeMap<String, String> {
         self.sync_with(rule, self.config(), false).unwrap()
     }
 
     /// What became of each tag, in a word and a digest.
-    fn sync_with(
+    pub fn sync_with(
         &self,
         rule: &str,
         config: UpstreamConfig,
@@ -69,7 +74,7 @@ impl World {
     }
 
     /// A server over what is here, whose upstream is gone.
-    fn served(self) -> Server {
+    pub fn served(self) -> Server {
         self.upstream.stop();
         let all = upstreams(UpstreamConfig { offline: true, ..self.config() });
         Server::kept_on(self.folder, Access::ReadOnly, Limits::default(), all)
@@ -95,7 +100,7 @@ fn words(synced: &Synced) -> BTreeMap<String, String> {
     synced.tags.iter().map(|(tag, change)| (tag.to_string(), word(change))).collect()
 }
 
-fn only(tag: &str, word: &str) -> BTreeMap<String, String> {
+pub fn only(tag: &str, word: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(tag.to_owned(), word.to_string())])
 }
 
@@ -318,12 +323,13 @@ struct Word;
 
 impl Judge for Word {
     fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String> {
-        let good = |s: &Signature| s.signature == "sesame" && s.payload == manifest.to_string().as_bytes();
+        let is_it = |payload: &[u8]| payload == manifest.to_string().as_bytes();
+        let good = |s: &Signature| matches!(s, Signature::Document { payload, .. } if is_it(payload) && self.made(s));
         if signatures.iter().any(good) { Ok(()) } else { Err("it is not signed".to_owned()) }
     }
 
     fn made(&self, signature: &Signature) -> bool {
-        signature.signature == "sesame"
+        matches!(signature, Signature::Document { signature, .. } if signature == "sesame")
     }
 }
 

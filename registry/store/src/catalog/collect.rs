@@ -161,7 +161,7 @@ impl Sweep {
     pub(crate) async fn drop_members(&mut self, repository: &RepositoryName, since: i64) -> Result<()> {
         const UNUSED: &str = "repository_blobs WHERE repository = $1 AND created <= $2 AND NOT EXISTS
             (SELECT 1 FROM edges e WHERE e.child = repository_blobs.digest AND e.repository = repository_blobs.repository
-             AND e.kind IN ('config', 'layer'))";
+             AND e.kind IN ('config', 'layer', 'manifest'))";
         let mut last = None;
         loop {
             let unused: Vec<String> = query_scalar(sqlx::AssertSqlSafe(format!(

@@ -315,19 +315,22 @@ pub(super) async fn insert_edges(
 ) -> Result<()> {
     let edges = &manifest.outline.edges;
     let of = |wanted: &[EdgeKind]| -> BTreeSet<&Digest> {
-        edges.iter().filter(|edge| wanted.contains(&edge.kind)).map(|edge| &edge.digest).collect()
+        let wanted = edges.iter().filter(|edge| edge.listed || wanted.contains(&edge.kind));
+        wanted.map(|edge| &edge.digest).collect()
     };
     let blobs = repositories::members(tx, repository, &of(&[EdgeKind::Config, EdgeKind::Layer])).await?;
     let manifests = manifest_sizes(tx, repository, &of(&[EdgeKind::Manifest])).await?;
     let mut seen = BTreeSet::new();
     for edge in edges {
         let found = match edge.kind {
+            // What an index lists is here under either name: what type it has, the index may not know.
+            _ if edge.listed => manifests.get(&edge.digest).or_else(|| blobs.get(&edge.digest)).copied(),
             EdgeKind::Config | EdgeKind::Layer => blobs.get(&edge.digest).copied(),
             EdgeKind::Manifest => manifests.get(&edge.digest).copied(),
             // It need not exist: distribution specification, "Pushing Manifests with Subject".
             EdgeKind::Subject => Some(edge.size),
         };
-        let least = if edge.kind == EdgeKind::Manifest { Gaps::Indexes } else { Gaps::All };
+        let least = if edge.listed { Gaps::Indexes } else { Gaps::All };
         match found {
             Some(found) if found != edge.size => {
                 return Err(Error::WrongSize { digest: edge.digest.clone(), expected: edge.size, found });

@@ -1,6 +1,6 @@
 //! Who names a manifest or a blob, asked upwards.
 
-use hab_oci::{Digest, RepositoryName};
+use hab_oci::{Digest, RepositoryName, media_type};
 use sqlx::query_scalar;
 
 use super::{Catalog, digest};
@@ -27,7 +27,7 @@ impl Catalog {
         rows.into_iter().map(digest).collect()
     }
 
-    /// At most `limit` manifests of a repository that name a blob as a layer or their configuration, by digest.
+    /// At most `limit` manifests of a repository that name a blob as a layer or their configuration, or list it, by digest.
     pub async fn named_by(
         &self,
         repository: &RepositoryName,
@@ -36,7 +36,8 @@ impl Catalog {
     ) -> Result<Vec<Digest>> {
         let rows: Vec<String> = query_scalar(
             "SELECT DISTINCT manifest FROM edges
-             WHERE repository = $1 AND child = $2 AND kind IN ('config', 'layer') ORDER BY manifest LIMIT $3",
+             WHERE repository = $1 AND child = $2 AND kind IN ('config', 'layer', 'manifest')
+             ORDER BY manifest LIMIT $3",
         )
         .bind(repository.as_str())
         .bind(blob.to_string())
@@ -45,6 +46,27 @@ impl Catalog {
         .await
         .map_err(Error::database("find users of a blob"))?;
         rows.into_iter().map(digest).collect()
+    }
+
+    /// A manifest of a repository that names a blob as the configuration of an image, which runtimes read.
+    pub(crate) async fn configures(
+        &self,
+        repository: &RepositoryName,
+        blob: &Digest,
+    ) -> Result<Option<Digest>> {
+        let found: Option<String> = query_scalar(
+            "SELECT m.digest FROM edges e JOIN manifests m ON m.repository = e.repository AND m.digest = e.manifest
+             WHERE e.repository = $1 AND e.child = $2 AND e.kind = 'config' AND m.config_media_type IN ($3, $4)
+             ORDER BY m.digest LIMIT 1",
+        )
+        .bind(repository.as_str())
+        .bind(blob.to_string())
+        .bind(media_type::IMAGE_CONFIG)
+        .bind(media_type::DOCKER_CONFIG)
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(Error::database("find users of a blob"))?;
+        found.map(digest).transpose()
     }
 
     /// At most `limit` repositories that hold bytes, as a blob or as a manifest (`true`), by name.

@@ -1,4 +1,7 @@
 //! Which manifests of a repository are needed: asked downwards of all, and upwards of one.
+//!
+//! Whatever a needed manifest names is needed, but for its subject, which need not exist. As what it is named does not
+//! matter: an index may list something by a type that it does not have.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +19,16 @@ pub(super) async fn dead_manifests(
 ) -> Result<Vec<String>> {
     query_scalar(
         // One table of both directions, made once: joined by either, SQLite would walk all edges for every manifest.
+        // It begins with the manifests, because most edges lead to layers, of which there are many times more.
         "WITH RECURSIVE needed (digest) AS (
              SELECT m.digest FROM manifests m WHERE m.repository = $1 AND
              (m.created > $2 OR m.untagged > $2 OR EXISTS
               (SELECT 1 FROM tags t WHERE t.repository = m.repository AND t.digest = m.digest))
              UNION
              SELECT e.part FROM needed n JOIN (
-                 SELECT manifest AS holder, child AS part FROM edges WHERE repository = $1 AND kind = 'manifest'
+                 SELECT named.manifest AS holder, named.child AS part FROM manifests part CROSS JOIN edges named
+                 WHERE part.repository = $1 AND named.repository = $1 AND named.child = part.digest
+                 AND named.kind IN ('config', 'layer', 'manifest')
                  UNION ALL
                  SELECT child, manifest FROM edges WHERE repository = $1 AND kind = 'subject'
              ) e ON e.holder = n.digest)
@@ -50,7 +56,8 @@ pub(super) async fn is_needed(
             return Ok(true);
         }
         let above: Vec<String> = query_scalar(
-            "SELECT manifest FROM edges WHERE repository = $1 AND child = $2 AND kind = 'manifest'
+            "SELECT manifest FROM edges
+             WHERE repository = $1 AND child = $2 AND kind IN ('config', 'layer', 'manifest')
              UNION ALL
              SELECT child FROM edges WHERE repository = $1 AND manifest = $2 AND kind = 'subject'",
         )
@@ -84,14 +91,15 @@ async fn is_root(
     Ok(found.is_some())
 }
 
-/// Whether an index lists a manifest.
+/// Whether an index lists a manifest, or a manifest names it otherwise.
 pub(super) async fn is_listed(
     connection: &mut Connection,
     repository: &RepositoryName,
     manifest: &str,
 ) -> Result<bool> {
     let found: Option<i64> = query_scalar(
-        "SELECT 1 FROM edges WHERE child = $2 AND repository = $1 AND kind = 'manifest' LIMIT 1",
+        "SELECT 1 FROM edges
+         WHERE child = $2 AND repository = $1 AND kind IN ('config', 'layer', 'manifest') LIMIT 1",
     )
     .bind(repository.as_str())
     .bind(manifest)
@@ -101,18 +109,21 @@ pub(super) async fn is_listed(
     Ok(found.is_some())
 }
 
-/// What an index lists.
+/// What a manifest names, blobs too.
 pub(super) async fn lists(
     connection: &mut Connection,
     repository: &RepositoryName,
     manifest: &str,
 ) -> Result<Vec<String>> {
-    query_scalar("SELECT child FROM edges WHERE repository = $1 AND manifest = $2 AND kind = 'manifest'")
-        .bind(repository.as_str())
-        .bind(manifest)
-        .fetch_all(connection)
-        .await
-        .map_err(Error::database("read an index"))
+    query_scalar(
+        "SELECT child FROM edges
+         WHERE repository = $1 AND manifest = $2 AND kind IN ('config', 'layer', 'manifest')",
+    )
+    .bind(repository.as_str())
+    .bind(manifest)
+    .fetch_all(connection)
+    .await
+    .map_err(Error::database("read an index"))
 }
 
 pub(super) async fn delete(

@@ -78,7 +78,8 @@ impl Catalog {
     pub async fn unlink_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
         let mut tx = self.begin().await?;
         let used: Option<i64> = query_scalar(
-            "SELECT 1 FROM edges WHERE child = $1 AND repository = $2 AND kind IN ('config', 'layer') LIMIT 1",
+            "SELECT 1 FROM edges
+             WHERE child = $1 AND repository = $2 AND kind IN ('config', 'layer', 'manifest') LIMIT 1",
         )
         .bind(digest.to_string())
         .bind(repository.as_str())

@@ -8,6 +8,7 @@ mod halves;
 mod harness;
 mod kills;
 mod large;
+mod listed;
 mod model;
 mod processes;
 mod publish;

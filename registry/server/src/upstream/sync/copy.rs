@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream::{self, StreamExt};
-use hab_oci::{Digest, EdgeKind, Outline, Tag, TagOrDigest, media_type};
+use hab_oci::shapes::is_index;
+use hab_oci::{Digest, EdgeKind, Outline, Tag, TagOrDigest};
 use hab_store::{Gaps, NewManifest, Store};
 
 use super::platform::{PlatformName, members};
@@ -38,7 +39,9 @@ pub(super) struct Copy<'a> {
 /// Manifests that belong together, the root last.
 struct Tree {
     manifests: Vec<NewManifest>,
-    /// Some of them are not kept here yet.
+    /// What their indexes list beside manifests, with the sizes.
+    blobs: BTreeMap<Digest, u64>,
+    /// Some of the manifests are not kept here yet.
     new: bool,
 }
 
@@ -134,18 +137,21 @@ impl<'a> Copy<'a> {
         let mut seen = BTreeSet::from([root.digest.clone()]);
         let mut bytes = root.bytes.len();
         let mut manifests = vec![root];
+        let mut blobs = BTreeMap::new();
         let mut at = 0;
         while let Some(manifest) = manifests.get(at) {
             at += 1;
-            if !is_index(manifest) {
+            if !is_index(&manifest.media_type) {
                 continue;
             }
-            let wanted = members(&manifest.bytes, platforms).ok_or_else(|| {
-                let names = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                self.wrong(format!("{} has no image for {names}", manifest.digest))
-            })?;
-            for digest in wanted.into_iter().filter(|digest| seen.insert(digest.clone())) {
-                let (member, is_new) = self.manifest(&TagOrDigest::Digest(digest)).await?;
+            let wanted = members(&manifest.bytes, platforms);
+            let wanted = wanted.ok_or_else(|| self.wrong(format!("{} is no index", manifest.digest)))?;
+            blobs.extend(wanted.blobs);
+            for (digest, size) in wanted.manifests {
+                if !seen.insert(digest.clone()) {
+                    continue;
+                }
+                let Some((member, is_new)) = self.member(&digest, size).await? else { continue };
                 bytes += member.bytes.len();
                 if manifests.len() == MANIFESTS || bytes > BYTES {
                     return Err(self.wrong(format!("an index of more than {MANIFESTS} manifests")));
@@ -154,9 +160,26 @@ impl<'a> Copy<'a> {
                 manifests.push(member);
             }
         }
+        if !platforms.is_empty() && blobs.is_empty() && manifests.iter().all(|m| is_index(&m.media_type)) {
+            let names = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(self.wrong(format!("{} has no image for {names}", manifests[0].digest)));
+        }
         // Members after what lists them became members before it.
         manifests.reverse();
-        Ok(Tree { manifests, new })
+        Ok(Tree { manifests, blobs, new })
+    }
+
+    /// What an index lists as a manifest. `None` if it is a blob, whatever the index says, which is here then.
+    async fn member(&self, digest: &Digest, size: u64) -> Result<Option<(NewManifest, bool)>, Error> {
+        let unknown = match self.manifest(&TagOrDigest::Digest(digest.clone())).await {
+            Err(unknown @ Error::ManifestUnknown { .. }) => unknown,
+            other => return other.map(Some),
+        };
+        match self.blob(digest.clone(), size).await {
+            Ok(()) => Ok(None),
+            Err(Error::BlobUnknown { .. }) => Err(unknown),
+            Err(error) => Err(error),
+        }
     }
 
     /// A manifest, and whether it is new here.
@@ -187,8 +210,8 @@ impl<'a> Copy<'a> {
 
     /// Every blob that these name, of the size that they say.
     async fn blobs(&self, tree: &Tree) -> Result<(), Error> {
-        let mut wanted = BTreeMap::new();
-        for manifest in &tree.manifests {
+        let mut wanted = tree.blobs.clone();
+        for manifest in tree.manifests.iter().filter(|manifest| !is_index(&manifest.media_type)) {
             let outline = Outline::read(&manifest.media_type, &manifest.bytes)
                 .map_err(|e| self.wrong(format!("no manifest: {e}")))?;
             let blobs = outline
@@ -238,9 +261,4 @@ impl<'a> Copy<'a> {
     fn wrong(&self, detail: String) -> Error {
         self.remote.failed(Failure::Wrong(detail))
     }
-}
-
-fn is_index(manifest: &NewManifest) -> bool {
-    let kind = manifest.media_type.split(';').next().unwrap_or_default().trim();
-    matches!(kind, media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST)
 }

@@ -1,9 +1,11 @@
 //! Which images of an index are wanted.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-use hab_oci::Digest;
+use hab_oci::shapes::{self, is_manifest};
+use hab_oci::{Digest, json};
 use serde::Deserialize;
 
 /// `os/architecture` or `os/architecture/variant`, in Go's words: `linux/amd64`, `linux/arm/v7`.
@@ -51,13 +53,18 @@ impl fmt::Display for PlatformName {
 
 #[derive(Deserialize)]
 struct Index {
-    #[serde(default)]
-    manifests: Vec<Member>,
+    manifests: Option<Vec<Member>>,
+    blobs: Option<Vec<Member>>,
 }
 
 #[derive(Deserialize)]
 struct Member {
+    #[serde(rename = "mediaType")]
+    media_type: String,
     digest: Digest,
+    size: u64,
+    /// Where else it is: then nobody has to hold it.
+    urls: Option<Vec<String>>,
     platform: Option<Platform>,
     annotations: Option<Annotations>,
 }
@@ -86,59 +93,101 @@ impl Member {
     }
 }
 
+/// What is wanted of an index.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Members {
+    /// Images and indexes, each with its size.
+    pub(super) manifests: Vec<(Digest, u64)>,
+    /// Whatever else it lists, as a cache of BuildKit does its layers.
+    pub(super) blobs: Vec<(Digest, u64)>,
+}
+
 /// The members of an index that are for one of these platforms, and what the index says about those; all without
-/// platforms. `None` if there is none for any of them.
-pub(super) fn members(index: &[u8], wanted: &[PlatformName]) -> Option<Vec<Digest>> {
-    let index: Index = serde_json::from_slice(index).ok()?;
-    if wanted.is_empty() {
-        return Some(index.manifests.into_iter().map(|member| member.digest).collect());
-    }
-    let is_wanted = |member: &&Member| wanted.iter().any(|platform| member.is(platform));
-    let mut found: Vec<Digest> = index.manifests.iter().filter(is_wanted).map(|m| m.digest.clone()).collect();
-    let about = |member: &&Member| {
+/// platforms. `None` if it is no index.
+pub(super) fn members(index: &[u8], wanted: &[PlatformName]) -> Option<Members> {
+    let index: Index = json::read(index, shapes::MANIFEST).ok()?;
+    let is_wanted = |member: &Member| wanted.is_empty() || wanted.iter().any(|platform| member.is(platform));
+    let listed = index.manifests.unwrap_or_default();
+    let found: HashSet<Digest> = listed.iter().filter(|m| is_wanted(m)).map(|m| m.digest.clone()).collect();
+    let about = |member: &Member| {
         let about = member.annotations.as_ref().and_then(|annotations| annotations.about.as_deref());
-        about.is_some_and(|about| found.iter().any(|digest| digest.to_string() == about))
+        about.is_some_and(|about| about.parse().is_ok_and(|digest: Digest| found.contains(&digest)))
     };
-    let said: Vec<Digest> = index.manifests.iter().filter(about).map(|m| m.digest.clone()).collect();
-    found.extend(said);
-    Some(found).filter(|found| !found.is_empty())
+    let mut members = Members::default();
+    let blobs = index.blobs.into_iter().flatten();
+    for member in listed.into_iter().filter(|member| is_wanted(member) || about(member)).chain(blobs) {
+        if is_manifest(&member.media_type) {
+            members.manifests.push((member.digest, member.size));
+        } else if member.urls.is_none_or(|urls| urls.is_empty()) {
+            members.blobs.push((member.digest, member.size));
+        }
+    }
+    Some(members)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use hab_oci::media_type;
+
     use super::*;
+
+    fn digest(n: u8) -> Digest {
+        Digest::of(&[n])
+    }
+
+    /// The end of a member is left open.
+    fn member(kind: &str, n: u8, platform: &str) -> String {
+        let digest = digest(n);
+        format!("{{\"mediaType\":\"{kind}\",\"digest\":\"{digest}\",\"size\":{n}{platform}")
+    }
+
+    fn image(n: u8, os: &str, architecture: &str, more: &str) -> String {
+        let platform = format!(",\"platform\":{{\"os\":\"{os}\",\"architecture\":\"{architecture}\"{more}}}");
+        member(media_type::IMAGE_MANIFEST, n, &platform)
+    }
+
+    fn found(index: &str, platforms: &[&str]) -> [Vec<Digest>; 2] {
+        let wanted: Vec<PlatformName> = platforms.iter().map(|text| text.parse().unwrap()).collect();
+        let members = members(index.as_bytes(), &wanted).unwrap();
+        [members.manifests, members.blobs].map(|list| list.into_iter().map(|(digest, _)| digest).collect())
+    }
 
     #[test]
     fn a_platform_with_a_variant_is_more_exact_and_attestations_go_with_their_image() {
-        let digest = |n: u8| Digest::of(&[n]);
-        let member = |n: u8, os: &str, architecture: &str, more: &str| {
-            let digest = digest(n);
-            format!(
-                "{{\"digest\":\"{digest}\",\"platform\":{{\"os\":\"{os}\",\"architecture\":\"{architecture}\"{more}"
-            )
-        };
         let about =
-            |n: u8| format!("}},\"annotations\":{{\"vnd.docker.reference.digest\":\"{}\"}}}}", digest(n));
+            |n: u8| format!(",\"annotations\":{{\"vnd.docker.reference.digest\":\"{}\"}}}}", digest(n));
         let index = format!(
-            "{{\"manifests\":[{}}}}},{}}}}},{}}}}},{},{}]}}",
-            member(1, "linux", "amd64", ""),
-            member(2, "linux", "arm", ",\"variant\":\"v6\""),
-            member(3, "linux", "arm", ",\"variant\":\"v7\""),
-            member(4, "unknown", "unknown", &about(1)),
-            member(5, "unknown", "unknown", &about(3)),
+            "{{\"manifests\":[{}}},{}}},{}}},{}{},{}{}]}}",
+            image(1, "linux", "amd64", ""),
+            image(2, "linux", "arm", ",\"variant\":\"v6\""),
+            image(3, "linux", "arm", ",\"variant\":\"v7\""),
+            image(4, "unknown", "unknown", ""),
+            about(1),
+            image(5, "unknown", "unknown", ""),
+            about(3),
         );
-        let found = |platforms: &[&str]| {
-            let wanted: Vec<PlatformName> = platforms.iter().map(|text| text.parse().unwrap()).collect();
-            members(index.as_bytes(), &wanted)
-        };
-        assert_eq!(found(&[]).unwrap().len(), 5);
-        assert_eq!(found(&["linux/amd64"]).unwrap(), [digest(1), digest(4)]);
-        assert_eq!(found(&["linux/arm/v7"]).unwrap(), [digest(3), digest(5)]);
-        assert_eq!(found(&["linux/arm"]).unwrap(), [digest(2), digest(3), digest(5)]);
-        assert_eq!(found(&["linux/s390x"]), None);
-        let any = format!("{{\"manifests\":[{{\"digest\":\"{}\"}}]}}", digest(9));
-        assert_eq!(members(any.as_bytes(), &["linux/amd64".parse().unwrap()]).unwrap(), [digest(9)]);
+        let found = |platforms: &[&str]| found(&index, platforms)[0].clone();
+        assert_eq!(found(&[]).len(), 5);
+        assert_eq!(found(&["linux/amd64"]), [digest(1), digest(4)]);
+        assert_eq!(found(&["linux/arm/v7"]), [digest(3), digest(5)]);
+        assert_eq!(found(&["linux/arm"]), [digest(2), digest(3), digest(5)]);
+        assert!(found(&["linux/s390x"]).is_empty());
+    }
+
+    #[test]
+    fn what_says_no_platform_is_for_any_and_what_is_no_manifest_is_a_blob() {
+        let index = format!(
+            "{{\"manifests\":[{}}},{}}},{}}}],\"blobs\":[{}}}]}}",
+            member(media_type::IMAGE_MANIFEST, 9, ""),
+            member(media_type::LAYER_GZIP, 8, ""),
+            member("application/vnd.buildkit.cacheconfig.v0", 7, ""),
+            member("b/t", 6, ""),
+        );
+        for platforms in [&[][..], &["linux/amd64"]] {
+            assert_eq!(found(&index, platforms), [vec![digest(9)], vec![digest(8), digest(7), digest(6)]]);
+        }
+        assert_eq!(members(br#"{"manifests":[],"Manifests":[]}"#, &[]), None);
     }
 
     #[test]
