@@ -217,7 +217,9 @@ fn the_verified_view_shows_only_what_the_policy_accepts() {
     world.policy("maintainers", "[require.it]\nkind = \"tag\"\nthreshold = 1", &[("x", &cert("x"))]);
     fs::write(world.path("certificates/x.gpg"), harness::export(&cert("x"))).unwrap();
     sync(&world);
-    assert!(served_refs(world.folder.path(), &view).is_empty());
+    let (status, body) = serving.get("/git/verified/node.git/info/refs?service=git-upload-pack");
+    assert_eq!(status, 404, "not an empty repository, which would say nothing");
+    assert!(String::from_utf8(body).unwrap().contains("accepts no ref of node yet"));
 }
 
 #[test]

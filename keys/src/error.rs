@@ -128,6 +128,15 @@ pub enum Refusal {
         /// Where it was looked for.
         index: String,
     },
+    /// An object is not in the repository: nothing can be said about what it would have been. A shallow or partial clone
+    /// lacks many.
+    #[error("{what} cannot be judged here: {detail}")]
+    Missing {
+        /// What was to be judged.
+        what: String,
+        /// What is missing.
+        detail: String,
+    },
     /// Somebody asked to stop.
     #[error("judging {what} was stopped")]
     Cancelled {
@@ -166,6 +175,9 @@ impl Refusal {
 
     /// Whether the input is refused, rather than this machine unable to judge it.
     pub fn is_verdict(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::Cancelled { .. } | Self::Repository { .. })
+        !matches!(
+            self,
+            Self::Io { .. } | Self::Cancelled { .. } | Self::Repository { .. } | Self::Missing { .. }
+        )
     }
 }

@@ -71,6 +71,9 @@ pub struct ProjectEntry {
     pub project: String,
     /// Every ref, those under `refs/history/` among them, and the object it names.
     pub refs: BTreeMap<String, String>,
+    /// The branch that HEAD names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
     /// The journal's size in bytes.
     pub journal: u64,
     /// The bundle's size in bytes; 0: there is none, because nothing is new.
@@ -197,7 +200,8 @@ pub fn write(
         append(&mut tar, &content.path(), *size, open(content)?).map_err(io)?;
         done += size;
         if !told(done, total) {
-            return Err(MirrorError::Cancelled { what: file.display().to_string() });
+            let what = format!("writing {}", file.display());
+            return Err(MirrorError::Stopped { what, then: "nothing of it is kept" });
         }
     }
     tar.into_inner().and_then(zstd::Encoder::finish).map_err(io)?;
@@ -229,9 +233,10 @@ pub fn read(
     mut take: impl FnMut(&Manifest, &Content, u64, &mut dyn Read) -> Result<(), MirrorError>,
 ) -> Result<Manifest, MirrorError> {
     let malformed = |detail: String| malformed(file, detail);
+    let unusable = |detail: String| MirrorError::NotAFile { path: file.to_owned(), detail };
     // A pipe would be waited for, and is read once only.
-    if !std::fs::metadata(file).map_err(MirrorError::io(file))?.is_file() {
-        return Err(MirrorError::io(file)(io::Error::other("it is no plain file")));
+    if !std::fs::metadata(file).map_err(|e| unusable(e.to_string()))?.is_file() {
+        return Err(unusable("it is a folder, a pipe or a device".to_owned()));
     }
     let opened = BufReader::with_capacity(128 * 1024, File::open(file).map_err(MirrorError::io(file))?);
     let zstd = Decoder::new(Compression::Zstd, opened, &LIMITS).map_err(MirrorError::io(file))?;

@@ -5,6 +5,7 @@ use hab_oci::Digest;
 
 use crate::KeepError;
 use crate::depends::DependsError;
+use crate::transfer::Transfer;
 
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,24 @@ pub enum MirrorError {
         url: String,
         /// Its last words.
         stderr: String,
+        /// What that says of the upstream.
+        why: Failed,
+    },
+    /// An upstream whose objects have ids of another kind.
+    #[error("{url} names its objects by SHA-256, and only repositories that name them by SHA-1 are mirrored")]
+    ObjectFormat {
+        /// The upstream.
+        url: String,
+    },
+    /// An upstream that answers and has nothing any more.
+    #[error("{url} has none of the refs of {project} any more; the {refs} that are mirrored here stay")]
+    Wiped {
+        /// The project.
+        project: String,
+        /// The upstream.
+        url: String,
+        /// How many branches and tags are here.
+        refs: usize,
     },
     /// The git program failed on a repository of ours.
     #[error("git {action} failed in {path}: {stderr}")]
@@ -189,6 +208,42 @@ pub enum MirrorError {
         /// Its errors.
         said: String,
     },
+    /// A ref journal whose chain does not hold.
+    #[error("line {line} of {path} does not read as the next entry of a ref journal: {detail}")]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// Which of its lines, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// What a person named is no repository that could be read.
+    #[error("{path} is not a git repository that can be read here: {detail}")]
+    NotARepository {
+        /// What was named.
+        path: PathBuf,
+        /// Why not.
+        detail: String,
+    },
+    /// What a person named is no file that could be read from its beginning to its end.
+    #[error("{path} is not a file that can be read: {detail}")]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// Why not.
+        detail: String,
+    },
+    /// An object that something else names, and that is not in its repository.
+    #[error("{what} is not in the repository {path}{}", cut_off(*partial))]
+    Missing {
+        /// Which object.
+        what: String,
+        /// Where it should be.
+        path: PathBuf,
+        /// Whether the repository is a clone that leaves out history or objects.
+        partial: bool,
+    },
     /// A mirrored repository does not read.
     #[error("the mirrored repository {path} does not read")]
     Repository {
@@ -230,6 +285,34 @@ pub enum MirrorError {
         /// What was under way.
         what: String,
     },
+    /// The person asked to stop something that does not resume.
+    #[error("{what} was stopped; {then}")]
+    Stopped {
+        /// What was under way.
+        what: String,
+        /// What became of it.
+        then: &'static str,
+    },
+}
+
+/// What git's failure says of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It did not answer, broke off, or cannot give what it says it has.
+    Away,
+    /// It answered, and what it has is not taken: it is more than is allowed, or its history is cut off.
+    NotTaken,
+    /// It answered, and git's fsck refuses what it sent: by these checks, as far as git names them.
+    Fsck(Vec<String>),
+}
+
+/// What to add where a repository never had all objects.
+fn cut_off(partial: bool) -> &'static str {
+    if partial {
+        ", which is a shallow or partial clone: that decides nothing about what is missing"
+    } else {
+        ""
+    }
 }
 
 impl MirrorError {
@@ -240,25 +323,36 @@ impl MirrorError {
             | Self::Unreachable { .. }
             | Self::NoUpstream { .. }
             | Self::Unknown { .. }
-            | Self::Git { .. }
+            | Self::Git { why: Failed::Away, .. }
             | Self::Apt { .. } => Fault::Upstream,
             Self::WrongDigest { .. }
             | Self::WrongSize { .. }
             | Self::Malformed { .. }
             | Self::Depends { .. }
             | Self::TagMoved { .. }
+            | Self::Git { .. }
+            | Self::ObjectFormat { .. }
+            | Self::Wiped { .. }
+            | Self::Journal { .. }
             // What is here is not what it was.
             | Self::GitHere { action: "fsck" | "rev-list", .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
-            Self::Url { .. } | Self::Password { .. } | Self::NotFrozen { .. } | Self::Project { .. } => Fault::Request,
+            Self::Url { .. }
+            | Self::Password { .. }
+            | Self::NotFrozen { .. }
+            | Self::Project { .. }
+            | Self::NotARepository { .. }
+            | Self::NotAFile { .. }
+            | Self::Missing { partial: true, .. } => Fault::Request,
             Self::GitHere { .. }
             | Self::NoGit(_)
             | Self::NoApt { .. }
             | Self::Repository { .. }
+            | Self::Missing { .. }
             | Self::Keep { source: KeepError::Store(_), .. }
             | Self::Io { .. }
             | Self::HostConfig { .. } => Fault::Ours,
-            Self::Cancelled { .. } => Fault::Cancelled,
+            Self::Cancelled { .. } | Self::Stopped { .. } => Fault::Cancelled,
         }
     }
 
@@ -280,82 +374,5 @@ impl MirrorError {
     pub(crate) fn keep(what: impl Into<String>) -> impl FnOnce(KeepError) -> Self {
         let what = what.into();
         move |source| Self::Keep { what, source }
-    }
-}
-
-/// Why one transfer from one upstream failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Transfer {
-    /// Connection, TLS, protocol, time-out, or a redirect or an encoding that is refused.
-    #[error(transparent)]
-    Http(hab_outbound::Cause),
-    /// There is nobody to ask through.
-    #[error(transparent)]
-    Client(#[from] hab_outbound::NoClient),
-    /// Not 200 or 206.
-    #[error("it answered {0}")]
-    Status(u16),
-    /// More bytes than the lock says or the limit allows.
-    #[error("it sent more than the {limit} bytes that are allowed")]
-    TooLarge {
-        /// In bytes.
-        limit: u64,
-    },
-    /// The body ended early.
-    #[error("it sent {got} of {expected} bytes")]
-    Short {
-        /// Bytes received.
-        got: u64,
-        /// Bytes promised.
-        expected: u64,
-    },
-    /// Reading from it, or writing what was read.
-    #[error("the transfer broke off")]
-    Io(#[source] io::Error),
-    /// Took too long altogether.
-    #[error("it took longer than {seconds} s")]
-    TooSlow {
-        /// The limit.
-        seconds: u64,
-    },
-    /// Not the size that the lock says, so not the bytes either.
-    #[error("it has {actual} bytes, not {expected}")]
-    WrongSize {
-        /// Bytes wanted.
-        expected: u64,
-        /// Bytes announced.
-        actual: u64,
-    },
-    /// The digest did not fit; another upstream is asked before this is an error.
-    #[error("it sent other bytes: expected {expected}, got {actual}")]
-    WrongDigest {
-        /// The wanted digest.
-        expected: Digest,
-        /// What came.
-        actual: Digest,
-    },
-    /// A document from outside names a file of this machine.
-    #[error("a document from outside named it, so no file of this machine is read there")]
-    File,
-    /// An address of a kind that is not fetched from.
-    #[error("only http, https and file addresses are fetched from")]
-    Scheme,
-}
-
-impl Transfer {
-    /// Whether the same host may do better the next time.
-    pub(crate) fn may_pass(&self) -> bool {
-        match self {
-            Self::Short { .. } | Self::Io(_) | Self::Status(206 | 416) => true,
-            Self::Http(cause) => cause.is_away(),
-            _ => false,
-        }
-    }
-}
-
-impl From<hab_outbound::Problem> for Transfer {
-    /// The address is said by whoever asked for it.
-    fn from(problem: hab_outbound::Problem) -> Self {
-        Self::Http(problem.into_cause())
     }
 }

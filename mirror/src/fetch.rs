@@ -1,19 +1,17 @@
 //! Files by digest, and the few documents whose digest nobody can know yet.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use hab_oci::Digest;
 
-use crate::error::Transfer;
 use crate::http::{self, Bounds, Http};
+use crate::partial::Partial;
+use crate::transfer::Transfer;
 use crate::{Address, Fault, Keep, KeepError, MirrorError, Observer, Outside};
 
 /// How much is accepted from outside where no lock gives the size.
@@ -170,7 +168,7 @@ impl<'a> Fetcher<'a> {
         if self.offline {
             return Err(MirrorError::Offline { what: what.to_owned() });
         }
-        let mut partial = self.partial(wanted)?;
+        let mut partial = Partial::open(wanted, self.keep, self.observer)?;
         // Whoever had the file before may have brought it to its end.
         if self.open(&wanted.digest)?.is_some() {
             return partial.remove();
@@ -201,32 +199,6 @@ impl<'a> Fetcher<'a> {
             }
             (None, None) => MirrorError::NoUpstream { what, advice: "name one in hab.toml".to_owned() },
         })
-    }
-
-    /// The half-fetched file of `wanted`, this process's alone. It is named by its digest, so another process that wants
-    /// the same file meets it here, and waits.
-    fn partial(&self, wanted: &Wanted) -> Result<Partial, MirrorError> {
-        let path = self.keep.partial().join(wanted.digest.hex());
-        let mut told = false;
-        loop {
-            let file = open_partial(&path)?;
-            match file.try_lock() {
-                // What was locked may have been removed by then, and another file may have its name.
-                Ok(()) if is_at(&file, &path)? => return Ok(Partial { file, path }),
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) if self.observer.cancelled() => {
-                    return Err(MirrorError::Cancelled { what: wanted.what.clone() });
-                }
-                Err(TryLockError::WouldBlock) => {
-                    if !told {
-                        self.observer.note(&format!("{} is being fetched by another process", wanted.what));
-                        told = true;
-                    }
-                    thread::sleep(Duration::from_millis(100));
-                }
-                Err(TryLockError::Error(source)) => return Err(MirrorError::Io { path, source }),
-            }
-        }
     }
 
     /// `Err(Ok(_))`: this upstream failed, ask the next. `Err(Err(_))`: nobody could do better.
@@ -383,32 +355,6 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-/// A half-fetched file, locked as long as this value lives.
-struct Partial {
-    file: File,
-    path: PathBuf,
-}
-
-impl Partial {
-    fn len(&self) -> Result<u64, MirrorError> {
-        Ok(self.file.metadata().map_err(MirrorError::io(&self.path))?.len())
-    }
-
-    fn remove(&self) -> Result<(), MirrorError> {
-        fs::remove_file(&self.path).map_err(MirrorError::io(&self.path))
-    }
-}
-
-/// Whether `path` names the open file `file` (still).
-fn is_at(file: &File, path: &Path) -> Result<bool, MirrorError> {
-    let here = file.metadata().map_err(MirrorError::io(path))?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((here.dev(), here.ino()) == (there.dev(), there.ino())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(MirrorError::io(path)(e)),
-    }
-}
-
 fn read_limited(file: File, what: &str, limit: u64) -> Result<Vec<u8>, MirrorError> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(MirrorError::io(what))?;
@@ -420,13 +366,6 @@ fn read_limited(file: File, what: &str, limit: u64) -> Result<Vec<u8>, MirrorErr
         });
     }
     Ok(bytes)
-}
-
-fn open_partial(path: &Path) -> Result<File, MirrorError> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(MirrorError::io(folder))?;
-    }
-    OpenOptions::new().read(true).append(true).create(true).open(path).map_err(MirrorError::io(path))
 }
 
 fn is_full(error: &std::io::Error) -> bool {

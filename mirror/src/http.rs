@@ -10,7 +10,7 @@ use hab_outbound::{Blocking, NamedBy, NoClient, Request};
 
 use crate::Observer;
 use crate::address::{Address, Outside};
-use crate::error::Transfer;
+use crate::transfer::Transfer;
 
 /// The slowest whole transfer that is waited for, beside a fixed minute.
 const SLOWEST_BYTES_PER_SECOND: u64 = 20 * 1024;

@@ -71,6 +71,8 @@ pub enum KeepError {
 pub trait Observer: Send + Sync {
     /// `done` of `total` bytes of `what` are here.
     fn fetching(&self, what: &str, done: u64, total: Option<u64>);
+    /// `done` of `total` things of `what` are done; `unit` names them, such as "objects".
+    fn counting(&self, _what: &str, _done: u64, _total: u64, _unit: &str) {}
     /// Something a person should know, in one sentence.
     fn note(&self, text: &str);
     /// Whether to give up as soon as possible.

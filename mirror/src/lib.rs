@@ -17,13 +17,16 @@ pub mod depends;
 mod error;
 mod fetch;
 pub mod git;
+mod hint;
 mod http;
 mod keep;
 pub mod kinds;
+mod partial;
 pub mod projects;
 pub mod release;
+mod transfer;
 
 pub use address::{Address, Outside};
-pub use error::{Fault, MirrorError};
+pub use error::{Failed, Fault, MirrorError};
 pub use fetch::{Fetcher, Limits, Size, Wanted};
 pub use keep::{Keep, KeepError, Kept, Observer};

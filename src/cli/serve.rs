@@ -74,6 +74,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let sync = !args.no_sync && !global.offline;
     let following = sync.then(|| farm::follow(Arc::clone(&farm)));
     let images = sync.then(|| farm.follow_images(&upstreams));
+    let figures = farm::watch(Arc::clone(&farm), &metrics);
     let tending = farm.tend(&upstreams, &metrics);
     let served: anyhow::Result<()> = farm.runtime().block_on(async {
         let listener = TcpListener::bind(args.listen)
@@ -120,7 +121,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         let _ = farm.runtime().block_on(images);
     }
     log.cancel().store(true, Ordering::Relaxed);
-    if let Some(thread) = following {
+    for thread in following.into_iter().chain([figures]) {
         // It has nothing to say that it has not said.
         let _ = thread.join();
     }

@@ -204,6 +204,10 @@ impl Progress for Terminal {
         self.update(&format!("{what} {}{of}", Amount(done)));
     }
 
+    fn count(&self, what: &str, done: u64, total: u64, unit: &str) {
+        self.update(&format!("{what} {done} of {total} {unit}"));
+    }
+
     fn line(&self, text: &str) {
         {
             let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);

@@ -175,6 +175,7 @@ impl FarmError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Refused(refusal) => refusal.hint(),
+            Self::Mirror(error) => error.hint(),
             Self::NotKept { first, .. } => first.hint(),
             _ => None,
         }

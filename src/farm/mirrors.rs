@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hab_mirror::git::{Entry, GitMirror, State, is_project_name, size_below, without_user};
+use hab_mirror::git::{Change, Entry, GitMirror, State, is_project_name, size_below, without_user};
 use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError};
 
@@ -36,9 +36,34 @@ pub struct MirrorRow {
     pub lag: Option<i64>,
     /// The refs that wait for a person.
     pub frozen: Vec<String>,
+    /// The branch that HEAD names.
+    pub branch: Option<String>,
+    /// How many refs are here that upstream has deleted.
+    pub deleted: usize,
     /// Why its mirror does not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
+    /// What to do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A ref that waits for a person.
+#[derive(Debug, serde::Serialize)]
+pub struct Waiting {
+    /// Which ref.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// What it names here.
+    pub old: String,
+    /// What it was last seen to name elsewhere.
+    pub new: String,
+    /// What that was.
+    pub kind: Change,
+    /// Where it was seen.
+    pub upstream: String,
+    /// When, in unix seconds.
+    pub at: i64,
 }
 
 /// Something that can be removed without losing anything.
@@ -90,6 +115,24 @@ impl Farm {
         Ok(self.mirrored(project)?.journal()?.entries().to_vec())
     }
 
+    /// The refs of a project that wait for a person, and what was seen of them.
+    pub fn waiting(&self, project: &str) -> Result<Vec<Waiting>, FarmError> {
+        let mirror = self.mirrored(project)?;
+        let (journal, refs) = (mirror.journal()?, mirror.refs()?);
+        let waits = |name: &str| {
+            let newest = journal.undecided(name).into_iter().rev().find(|e| e.new.is_some())?;
+            Some(Waiting {
+                reference: name.to_owned(),
+                old: refs.get(name)?.clone(),
+                new: newest.new.clone()?,
+                kind: newest.kind,
+                upstream: newest.upstream.clone(),
+                at: newest.at,
+            })
+        };
+        Ok(journal.frozen().into_iter().filter_map(waits).collect())
+    }
+
     /// Checks that a project's journal is whole, that its end is where it was, and that every object it names is here; with
     /// `fsck` also every object that a ref reaches.
     pub fn mirror_verify(&self, project: &str, fsck: bool) -> Result<MirrorRow, FarmError> {
@@ -107,7 +150,7 @@ impl Farm {
             return Err(broken(format!("its end is gone: it once ended with line {head}")).into());
         }
         for entry in journal.entries() {
-            for id in [&entry.old, &entry.new].into_iter().flatten() {
+            for id in entry.objects() {
                 if !mirror.has(id)? {
                     let what = format!("object {id} of {} is not here any more", entry.reference);
                     return Err(broken(what).into());
@@ -128,6 +171,7 @@ impl Farm {
         for project in self.mirrored_names() {
             self.mirrored(&project)?.sweep(dry, &mut found)?;
         }
+        self.sweep_removed(dry, &mut found)?;
         let left = |(path, size): (PathBuf, u64)| {
             let path = path.strip_prefix(&self.options.data).unwrap_or(&path).to_owned();
             Leftover { path, size, what: "left by a run that was killed" }
@@ -162,7 +206,7 @@ impl Farm {
         projects
     }
 
-    fn row(&self, project: &Project) -> MirrorRow {
+    pub(super) fn row(&self, project: &Project) -> MirrorRow {
         let mirrored = self.is_mirrored(&project.name);
         let mut row = MirrorRow {
             project: project.name.clone(),
@@ -176,10 +220,14 @@ impl Farm {
             state: State::default(),
             lag: None,
             frozen: Vec::new(),
+            branch: None,
+            deleted: 0,
             broken: None,
+            hint: None,
         };
         // One that does not read must not hide the others.
         if mirrored && let Err(e) = self.look_at(project, &mut row) {
+            row.hint = e.hint();
             row.broken = Some(e.to_string());
         }
         row
@@ -187,16 +235,19 @@ impl Farm {
 
     fn look_at(&self, project: &Project, row: &mut MirrorRow) -> Result<(), FarmError> {
         let mirror = self.git(&project.name)?;
-        let journal = mirror.journal()?;
+        row.state = mirror.state();
+        let interval = i64::try_from(project.interval.0.as_secs()).unwrap_or(i64::MAX);
+        row.lag = row.state.succeeded.map(|at| (open::now() - at - interval).max(0));
         row.size = size_below(mirror.path());
         row.refs = mirror.refs()?.len();
+        row.branch = mirror.head();
+        // Last, because what can be said without it is said.
+        let journal = mirror.journal()?;
         row.entries = journal.entries().len();
         row.newest = journal.entries().last().map(|e| e.at);
         row.head = Some(journal.head().clone());
         row.frozen = journal.frozen().into_iter().map(str::to_owned).collect();
-        row.state = mirror.state();
-        let interval = i64::try_from(project.interval.0.as_secs()).unwrap_or(i64::MAX);
-        row.lag = row.state.succeeded.map(|at| (open::now() - at - interval).max(0));
+        row.deleted = journal.newest(Change::Deleted).len();
         Ok(())
     }
 }

@@ -8,6 +8,8 @@ pub trait Progress: Send + Sync {
     fn stage(&self, what: &str);
     /// `done` of `total` bytes (or objects, or packages) of `what`.
     fn amount(&self, what: &str, done: u64, total: Option<u64>);
+    /// `done` of `total` things of `what` are done; `unit` names them, such as "objects".
+    fn count(&self, _what: &str, _done: u64, _total: u64, _unit: &str) {}
     /// A line that the build printed.
     fn line(&self, text: &str);
     /// A sentence that a person should read.
@@ -63,6 +65,9 @@ pub(super) struct MirrorView<'a>(pub &'a dyn Progress);
 impl hab_mirror::Observer for MirrorView<'_> {
     fn fetching(&self, what: &str, done: u64, total: Option<u64>) {
         self.0.amount(what, done, total);
+    }
+    fn counting(&self, what: &str, done: u64, total: u64, unit: &str) {
+        self.0.count(what, done, total, unit);
     }
     fn note(&self, text: &str) {
         self.0.note(text);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hab_mirror::git::{State, host};
 use hab_mirror::projects::Project;
 
+use super::sync::whole_story;
 use super::{Farm, open};
 
 /// The least time between two tries of one project.
@@ -65,16 +66,17 @@ impl Farm {
         let name = &project.name;
         match self.sync_project(project) {
             Ok(synced) if synced.changes > 0 => {
-                self.progress.note(&format!("{name}: {} changes from {}", synced.changes, synced.upstream));
+                let word = if synced.changes == 1 { "change" } else { "changes" };
+                self.progress.note(&format!("{name}: {} {word} from {}", synced.changes, synced.upstream));
             }
             Ok(_) => {}
-            Err(e) => return self.progress.note(&format!("{name} is not synced: {e}")),
+            Err(e) => return self.progress.note(&format!("{name} is not synced: {}", whole_story(&e))),
         }
         if let Err(e) = self.sync_archives(project) {
-            self.progress.note(&format!("not all that belongs to {name} is mirrored: {e}"));
+            self.progress.note(&format!("not all that belongs to {name} is mirrored: {}", whole_story(&e)));
         }
         if let Err(e) = self.keep_up(project) {
-            self.progress.note(&format!("{name} is not kept up: {e}"));
+            self.progress.note(&format!("{name} is not kept up: {}", whole_story(&e)));
         }
     }
 }

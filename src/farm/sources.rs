@@ -10,6 +10,7 @@ use hab_mirror::{Fault, Fetcher, Keep as _, MirrorError};
 use hab_oci::Digest;
 use hab_recipe::{LockedSource, PlannedSource, RecipeName, SourceTable};
 
+use super::progress::MirrorView;
 use super::sync::nothing;
 use super::{Farm, FarmError};
 
@@ -197,7 +198,7 @@ impl Farm {
     ) -> Result<VerifiedTag, FarmError> {
         self.progress.stage(&format!("verify tag {version} of {project}"));
         let policy = self.policy(policy)?;
-        let mirror = self.git(project)?;
+        let (mirror, fresh) = self.mirrored_for(project, version)?;
         let name = format!("{project} {version}");
         let kept = |source| MirrorError::Keep { what: name.clone(), source };
         let taken = unsigned && policy.requirement(RuleKind::Unsigned).is_some();
@@ -206,7 +207,7 @@ impl Farm {
         if accepted.is_none() && !self.options.offline {
             let known = mirror.tag(version)?;
             let judged = self.judge_tags(project, &known, (&policy, unsigned), None)?;
-            if !matches!(judged, Some(Ok(_))) {
+            if !fresh && !matches!(judged, Some(Ok(_))) {
                 // Nothing here is good: whatever was seen first does not stand in the way of what upstream has now.
                 self.sync_project(&self.project(project)?)?;
             }
@@ -294,6 +295,25 @@ impl Farm {
         let tag = tag.with_chain(&chain);
         tag.settle()?;
         Ok(tag)
+    }
+
+    /// The mirror of a project of which the tag `version` is wanted, and whether it was synced right now. One that is not
+    /// here yet is mirrored first; where that fails, no empty one is left behind for lists and schedules.
+    fn mirrored_for(&self, project: &str, version: &str) -> Result<(GitMirror, bool), FarmError> {
+        let fresh = !self.is_mirrored(project);
+        if fresh {
+            let what = || format!("tag {version} of {project}");
+            if self.options.offline {
+                return Err(MirrorError::Offline { what: what() }.into());
+            }
+            if let Err(e) = self.sync_project(&self.project(project)?) {
+                if let Ok(mirror) = self.mirrored(project) {
+                    mirror.remove_empty(&MirrorView(self.progress.as_ref()))?;
+                }
+                return Err(e);
+            }
+        }
+        Ok((self.git(project)?, fresh))
     }
 
     pub(super) fn git(&self, project: &str) -> Result<GitMirror, FarmError> {

@@ -1,21 +1,18 @@
 //! Bringing a project's mirror up to date, and what follows from that: the record, and the view of what is accepted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
-use hab_keys::tag::{Claimed, VerifiedTag};
-use hab_keys::{Certificates, Judge, Policy, RuleKind};
-use hab_mirror::git::{Accepted, Bounds, GitMirror, State, Synced, Upkeep, Wish};
+use hab_mirror::git::{Accepted, Bounds, GitMirror, Lacking, State, Synced, Upkeep, Wish};
 use hab_mirror::projects::Project;
-use hab_mirror::{Keep as _, MirrorError};
-use hab_oci::Digest;
+use hab_mirror::{Fault, Keep as _, MirrorError};
+use hab_oci::{Digest, few, shown};
 
 use super::progress::MirrorView;
 use super::sources::{ACCEPTED_TAG, JOURNAL, TAKEN_TAG};
 use super::{Farm, FarmError, open};
 
-/// Under which kind the catalog remembers which refs a policy accepted.
-const ACCEPTED_REF: &str = "git-ref-accepted";
+/// How many submodules are named in a sentence.
+const NAMED: usize = 5;
 
 impl Farm {
     /// Brings a project up to date.
@@ -23,26 +20,57 @@ impl Farm {
         if self.options.offline {
             return Err(MirrorError::Offline { what: project.name.clone() }.into());
         }
+        let before = self.removed_before(&project.name)?;
         let (mirror, wish) = self.open_mirror(project)?;
-        let synced = mirror.sync(&wish, &MirrorView(self.progress.as_ref()));
+        let mut synced = mirror.sync(&wish, &MirrorView(self.progress.as_ref()));
         let mut state = mirror.state();
         state.tried = Some(open::now());
-        match &synced {
+        match &mut synced {
             Ok(synced) => {
-                let upstream = Some(synced.upstream.clone());
-                state = State { succeeded: state.tried, upstream, failures: 0, error: None, ..state };
+                let (upstream, left_out) = (Some(synced.upstream.clone()), synced.left_out.len());
+                state =
+                    State { succeeded: state.tried, upstream, failures: 0, error: None, left_out, ..state };
+                if synced.changes > 0 || synced.head.is_some() || state.lacking.is_none() {
+                    state.lacking = self.lacking(&mirror);
+                    synced.lacking.clone_from(&state.lacking);
+                }
             }
-            Err(MirrorError::Cancelled { .. }) => {}
+            Err(e) if e.fault() == Fault::Cancelled => {}
             Err(e) => {
                 state.failures = state.failures.saturating_add(1);
-                state.error = Some(e.to_string());
+                state.errors = state.errors.saturating_add(1);
+                state.error = Some(whole_story(e));
             }
         }
         let recorded = mirror.record(&state);
         let synced = synced?;
         recorded?;
+        if let Some(before) = before {
+            self.compare_with_removed(&mirror, &before)?;
+        }
         self.synced(&mirror, project.policy.as_deref())?;
         Ok(synced)
+    }
+
+    /// What belongs to a project and is not mirrored with it, which is told. A mirror whose files do not read is told when
+    /// they are needed.
+    pub(super) fn lacking(&self, mirror: &GitMirror) -> Option<Lacking> {
+        let lacking = mirror.lacking().ok()?;
+        let project = mirror.project();
+        if !lacking.submodules.is_empty() {
+            let named = few(lacking.submodules.iter().map(|s| shown(&s.path)), NAMED, ", ");
+            self.progress.note(&format!(
+                "{project}: not mirrored with it, because they are repositories of their own (submodules): {named}"
+            ));
+        }
+        if lacking.lfs_files > 0 {
+            let (files, bytes) = (lacking.lfs_files, lacking.lfs_bytes);
+            let files = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+            self.progress.note(&format!(
+                "{project}: not mirrored with it, because Git LFS keeps them elsewhere: {files} of {bytes} bytes"
+            ));
+        }
+        Some(lacking)
     }
 
     /// What follows from every change of a mirror.
@@ -52,7 +80,8 @@ impl Farm {
             Some(policy) => self.show_accepted(mirror, &self.policy(policy)?, false),
             // What was accepted by a policy that is gone is accepted by nobody.
             None if self.view_path(mirror.project()).exists() => {
-                Ok(mirror.show(&self.view_path(mirror.project()), &BTreeMap::new())?)
+                let why = format!("{} has no policy, so no ref of it is accepted", mirror.project());
+                Ok(mirror.show(&self.view_path(mirror.project()), &BTreeMap::new(), &why)?)
             }
             None => Ok(()),
         }
@@ -112,109 +141,25 @@ impl Farm {
         Ok(())
     }
 
-    /// Makes `git/verified/<project>.git` show the refs that the policy accepts: tags by their signatures; branches, whose
-    /// whole history has to be judged, only when `branches` says so, and until then where they were last accepted.
-    fn show_accepted(&self, mirror: &GitMirror, policy: &Policy, branches: bool) -> Result<(), FarmError> {
-        let certificates = match self.certificates(policy, &[]) {
-            Ok(certificates) => certificates,
-            Err(FarmError::Refused(e)) => {
-                // Mirroring does not wait for keys; only nothing is accepted until they are here.
-                self.progress.note(&format!("no ref of {} is accepted yet: {e}", mirror.project()));
-                return Ok(mirror.show(&self.view_path(mirror.project()), &BTreeMap::new())?);
-            }
-            Err(e) => return Err(e),
-        };
-        let judge = self.judge(policy, &certificates);
-        // Another certificate, or another revision of one, may be a revocation.
-        let by = format!("{} {}", policy.reference().digest, certificates.digest()?);
-        let mut shown = BTreeMap::new();
-        let judged = self.accepted_refs(mirror, policy, (&certificates, &judge, &by), branches, &mut shown);
-        // Whatever ended it: what was accepted before by somebody else is not shown any longer.
-        mirror.show(&self.view_path(mirror.project()), &shown)?;
-        judged
-    }
-
-    fn accepted_refs(
-        &self,
-        mirror: &GitMirror,
-        policy: &Policy,
-        (certificates, judge, by): (&Certificates, &Judge<'_>, &str),
-        branches: bool,
-        shown: &mut BTreeMap<String, String>,
-    ) -> Result<(), FarmError> {
-        let refs = mirror.refs()?;
-        // Read once for all refs: one by one, many refs would take hours.
-        let facts = self.accepted_before(mirror)?;
-        let view = GitMirror::existing(&self.view_path(mirror.project())).and_then(|view| view.refs());
-        let view = view.unwrap_or_default();
-        let (total, what) = (refs.len() as u64, format!("{} (refs judged)", mirror.project()));
-        for (at, (name, id)) in refs.into_iter().enumerate() {
-            if at % 100 == 0 {
-                self.progress.amount(&what, at as u64, Some(total));
-            }
-            if self.progress.cancel().load(Ordering::Relaxed) {
-                return Err(MirrorError::Cancelled { what: mirror.project().to_owned() }.into());
-            }
-            let fact = format!("{} {name} {by}", mirror.project());
-            let digest = Digest::of(id.as_bytes());
-            let kept = |source| MirrorError::Keep { what: name.clone(), source };
-            let known = facts.get(&fact);
-            if known == Some(&digest) {
-                shown.insert(name, id);
-                continue;
-            }
-            let accepted = if let Some(tag) = name.strip_prefix("refs/tags/") {
-                // Of its values the one that is served; what else upstream said it is has no say in that.
-                let Ok(tag) = mirror.tag_at(tag, &id) else { continue };
-                let claimed = Claimed {
-                    project: mirror.project(),
-                    name: &tag.name,
-                    id: &tag.id,
-                    object: tag.object.as_deref(),
-                    commit: (&tag.commit_id, &tag.commit),
-                };
-                let verified = VerifiedTag::verify(claimed, judge).map_err(FarmError::from);
-                verified.and_then(|tag| self.settled(mirror.project(), policy, tag)).map(|tag| {
-                    let _ = self.saw(&tag.evidence().signatures);
-                })
-            } else if branches && policy.requirement(RuleKind::CommitChain).is_some() {
-                self.chain(policy, certificates, (mirror.project(), mirror.path()), &id).map(drop)
-            } else {
-                // Where it was last accepted it still is.
-                let before = view.get(&name).filter(|id| known == Some(&Digest::of(id.as_bytes())));
-                if let Some(before) = before {
-                    shown.insert(name, before.clone());
-                }
-                continue;
-            };
-            match accepted {
-                Ok(()) => {
-                    self.keep.remember(ACCEPTED_REF, &fact, &digest, 0).map_err(kept)?;
-                    shown.insert(name, id);
-                }
-                Err(FarmError::Refused(e)) if e.is_verdict() => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// Which value of which ref was accepted by whom.
-    fn accepted_before(&self, mirror: &GitMirror) -> Result<BTreeMap<String, Digest>, FarmError> {
-        let kept = |source| MirrorError::Keep { what: mirror.project().to_owned(), source };
-        let facts = self.keep.names_below(ACCEPTED_REF, &format!("{} ", mirror.project())).map_err(kept)?;
-        Ok(facts.into_iter().map(|fact| (fact.name, fact.digest)).collect())
-    }
-
-    fn view_path(&self, project: &str) -> std::path::PathBuf {
-        self.options.data.join("git/verified").join(format!("{project}.git"))
-    }
-
     pub(super) fn git_folder(&self) -> Result<std::path::PathBuf, FarmError> {
         let folder = self.options.data.join("git");
         std::fs::create_dir_all(&folder).map_err(FarmError::io(&folder))?;
         Ok(folder)
     }
+}
+
+/// A person asked to stop while refs were judged.
+pub(super) fn stopped(project: &str) -> MirrorError {
+    MirrorError::Stopped {
+        what: format!("judging the refs of {project}"),
+        then: "what was accepted already is remembered",
+    }
+}
+
+/// An error with its causes, for a list to show later.
+pub(super) fn whole_story(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |e| e.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What stands for "judge it anew" where a digest of something accepted would be.

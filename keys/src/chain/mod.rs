@@ -6,6 +6,7 @@
 //! earlier one ended.
 
 mod merge;
+mod missing;
 mod tree_sha512;
 mod worker;
 
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use git2::{Odb, Oid, Repository};
+use git2::{ErrorCode, Odb, Oid, Repository};
 
 use crate::policy::{ChainCheck, ChainRule, Rule, RuleKind};
 use crate::{Document, Evidence, EvidenceKind, Judge, PolicyRef, Refusal, SignatureSeen, object};
@@ -228,7 +229,10 @@ fn first_parents(odb: &Odb<'_>, what: &str, chain: Chain<'_>, rule: &ChainRule) 
     let mut at = id(chain.tip)?;
     while !ends.contains(&at) {
         let read = object::admit(odb, at).and_then(|()| odb.read(at));
-        let bytes = read.map_err(|e| malformed(format!("commit {at} cannot be read: {}", e.message())))?;
+        let bytes = read.map_err(|e| match e.code() {
+            ErrorCode::NotFound => lacking(what, &format!("commit {at} is not in the repository")),
+            _ => malformed(format!("commit {at} cannot be read: {}", e.message())),
+        })?;
         let commit = object::commit(bytes.data()).map_err(|e| malformed(format!("commit {at}: {e}")))?;
         ids.push(at);
         at = *commit.parents.first().ok_or_else(|| {
@@ -237,6 +241,11 @@ fn first_parents(odb: &Odb<'_>, what: &str, chain: Chain<'_>, rule: &ChainRule) 
     }
     ids.reverse();
     Ok(ids)
+}
+
+/// What is missing is no verdict.
+fn lacking(what: &str, detail: &str) -> Refusal {
+    Refusal::Missing { what: what.to_owned(), detail: detail.to_owned() }
 }
 
 /// What every worker sees.

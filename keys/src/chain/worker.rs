@@ -1,8 +1,9 @@
 //! One thread's part of a chain: everything that is checked of one commit.
 
-use git2::{Oid, Repository};
+use git2::{ErrorCode, Oid, Repository};
 
 use super::merge::Merger;
+use super::missing;
 use super::tree_sha512::Trees;
 use super::{Bad, Context, Found};
 use crate::judge::Signed;
@@ -45,7 +46,12 @@ impl<'a> Worker<'a> {
         let odb = repository.odb().map_err(|e| Bad::Commit(e.message().to_owned()))?;
         // libgit2 hashes what it reads, so these are the bytes that the id names.
         let read = object::admit(&odb, id).and_then(|()| odb.read(id));
-        let bytes = read.map_err(|e| Bad::Commit(e.message().to_owned()))?;
+        let bytes = read.map_err(|e| match e.code() {
+            ErrorCode::NotFound => {
+                Bad::Judgement(self.context.lacking(&format!("commit {id} is not in the repository")))
+            }
+            _ => Bad::Commit(e.message().to_owned()),
+        })?;
         let commit = object::commit(bytes.data()).map_err(Bad::Commit)?;
         if commit.parents.len() > 2 {
             return Err(Bad::Commit("it merges more than two histories at once".to_owned()));
@@ -55,6 +61,13 @@ impl<'a> Worker<'a> {
             Err(_) if self.context.allows(id, check) => {
                 allowed.push(check);
                 Ok(())
+            }
+            Err(_)
+                if check != ChainCheck::Signature
+                    && let Some(lacks) = missing::first(repository, &commit) =>
+            {
+                let detail = format!("commit {id} needs what is not in the repository: {lacks}");
+                Err(Bad::Judgement(self.context.lacking(&detail)))
             }
             other => other.map_err(Bad::Commit),
         };
@@ -98,5 +111,9 @@ impl Context<'_> {
     fn allows(&self, id: Oid, check: ChainCheck) -> bool {
         let id = id.to_string();
         self.rule.allow.iter().any(|a| a.commit == id && a.rule == check)
+    }
+
+    fn lacking(&self, detail: &str) -> Refusal {
+        super::lacking(self.what, detail)
     }
 }

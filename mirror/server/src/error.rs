@@ -11,6 +11,14 @@ pub(crate) enum Error {
     NotFound,
     #[error("it is not kept here; `hab-build mirror` keeps what a lock names")]
     NotKept,
+    #[error(
+        "{0} was never synced, so there is nothing of it here yet; on the farm, `hab-build mirror list` says why"
+    )]
+    NeverSynced(String),
+    #[error("{0} has no policy, so nothing of it is verified; all of it is at /git/{0}.git")]
+    NoView(String),
+    #[error("{0}")]
+    NothingShown(String),
     #[error("the Host header must say by which name this mirror is reached")]
     NoHost,
     #[error("this mirror is read-only")]
@@ -36,7 +44,11 @@ pub(crate) enum Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::NotFound | Self::NotKept => StatusCode::NOT_FOUND,
+            Self::NotFound
+            | Self::NotKept
+            | Self::NeverSynced(_)
+            | Self::NoView(_)
+            | Self::NothingShown(_) => StatusCode::NOT_FOUND,
             Self::ReadOnly | Self::NotSmart => StatusCode::FORBIDDEN,
             Self::Malformed(_) | Self::NoHost => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

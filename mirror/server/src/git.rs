@@ -17,7 +17,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use hab_mirror::git::is_project_name;
+use hab_mirror::git::{Note, is_project_name, note, was_synced};
 use hab_turns::{Client, Turn, Turns};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
@@ -38,24 +38,41 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 struct Target<'a> {
     repository: PathBuf,
     rest: &'a str,
+    /// What whoever clones it is told, where it has nothing to check out.
+    note: Option<Note>,
 }
 
 /// `<project>.git/…` or `verified/<project>.git/…`.
 fn target<'a>(mirror: &Mirror, path: &'a str) -> Result<Target<'a>, Error> {
-    let (folder, path) = match path.strip_prefix("verified/") {
-        Some(rest) => (mirror.git.join("verified"), rest),
-        None => (mirror.git.clone(), path),
+    let (verified, path) = match path.strip_prefix("verified/") {
+        Some(rest) => (true, rest),
+        None => (false, path),
     };
     let (name, rest) = path.split_once('/').ok_or(Error::NotFound)?;
     let project = name.strip_suffix(".git").unwrap_or(name);
     if !is_project_name(project) {
         return Err(Error::NotFound);
     }
-    let repository = folder.join(format!("{project}.git"));
-    if !repository.is_dir() {
+    let whole = mirror.git.join(format!("{project}.git"));
+    if !whole.is_dir() {
         return Err(Error::NotFound);
     }
-    Ok(Target { repository, rest })
+    // An empty repository would tell a client that upstream has nothing.
+    if !was_synced(&whole) {
+        return Err(Error::NeverSynced(project.to_owned()));
+    }
+    if !verified {
+        let note = note(&whole);
+        return Ok(Target { repository: whole, rest, note });
+    }
+    let repository = mirror.git.join("verified").join(format!("{project}.git"));
+    if !repository.is_dir() {
+        return Err(Error::NoView(project.to_owned()));
+    }
+    match note(&repository) {
+        Some(note) if note.empty => Err(Error::NothingShown(note.text)),
+        note => Ok(Target { repository, rest, note }),
+    }
 }
 
 pub(crate) async fn get(
@@ -63,7 +80,7 @@ pub(crate) async fn get(
     Path(path): Path<String>,
     request: Request,
 ) -> Result<Response, Error> {
-    let Target { repository, rest } = target(&mirror, &path)?;
+    let Target { repository, rest, .. } = target(&mirror, &path)?;
     match rest {
         "info/refs" => {
             let client = client(request.extensions());
@@ -91,7 +108,7 @@ async fn advertise(
     }
     let protocol = protocol(headers)?;
     let turn = wait(mirror, &mirror.light, client).await?;
-    let running = Running::start(mirror, repository, protocol, true, Stdio::null(), turn)?;
+    let running = Running::start(mirror, repository, protocol, Asked::Refs, turn)?;
     let head = match protocol {
         Some(words) if words.split(':').any(|word| word == "version=2") => Bytes::new(),
         _ => Bytes::from_static(b"001e# service=git-upload-pack\n0000"),
@@ -105,7 +122,7 @@ pub(crate) async fn post(
     Path(path): Path<String>,
     request: Request,
 ) -> Result<Response, Error> {
-    let Target { repository, rest } = target(&mirror, &path)?;
+    let Target { repository, rest, note } = target(&mirror, &path)?;
     match rest {
         "git-upload-pack" => {}
         "git-receive-pack" => return Err(Error::ReadOnly),
@@ -137,7 +154,8 @@ pub(crate) async fn post(
     drop(receiving);
     let turns = if light { &mirror.light } else { &mirror.packs };
     let turn = wait(&mirror, turns, client).await?;
-    let running = Running::start(&mirror, &repository, protocol, false, Stdio::from(file), turn)?;
+    let asked = Asked::Pack(file, note.map(|note| note.text));
+    let running = Running::start(&mirror, &repository, protocol, asked, turn)?;
     let way = way(&mirror, turns, client);
     Ok(answer("application/x-git-upload-pack-result", Bytes::new(), running, way))
 }
@@ -200,6 +218,20 @@ fn answer(kind: &'static str, head: Bytes, running: Running, way: Way) -> Respon
     (headers, Body::from_stream(body)).into_response()
 }
 
+/// What git is asked.
+enum Asked {
+    /// What there is.
+    Refs,
+    /// What stands in this file; who is sent a pack is told this, if anything.
+    Pack(File, Option<String>),
+}
+
+/// Says to a client what [`NOTE`] holds, before git makes the pack (git-config(1), `uploadpack.packObjectsHook`).
+const SAYS_NOTE: &str =
+    "uploadpack.packObjectsHook=f() { printf '%s\\n' \"$HAB_CLONE_NOTE\" >&2; exec \"$@\"; }; f";
+/// Where the sentence stands for it.
+const NOTE: &str = "HAB_CLONE_NOTE";
+
 /// A git that is answering. Ends with its value.
 pub(crate) struct Running {
     child: Child,
@@ -215,10 +247,13 @@ impl Running {
         mirror: &Mirror,
         repository: &FilePath,
         protocol: Option<&str>,
-        advertise: bool,
-        stdin: Stdio,
+        asked: Asked,
         turn: Turn,
     ) -> Result<Self, Error> {
+        let (advertise, stdin, note) = match asked {
+            Asked::Refs => (true, Stdio::null(), None),
+            Asked::Pack(file, note) => (false, Stdio::from(file), note),
+        };
         let mut command = Command::new("git");
         // Nothing of the host's own configuration has a say in what is served.
         command
@@ -226,14 +261,21 @@ impl Running {
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("LC_ALL", "C")
             .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"])
-            .args(["-c", "uploadpack.allowFilter=true", "-c", "pack.windowMemory=64m"])
-            .args(["-c", "pack.deltaCacheSize=64m", "upload-pack", "--strict", "--stateless-rpc"])
+            // Before version 2 of the protocol a client gets objects by their ids only where that is allowed, and a partial
+            // clone needs them; version 2 gives them in any case.
+            .args(["-c", "uploadpack.allowFilter=true", "-c", "uploadpack.allowAnySHA1InWant=true"])
+            .args(["-c", "pack.windowMemory=64m", "-c", "pack.deltaCacheSize=64m"])
+            .args(note.iter().flat_map(|_| ["-c", SAYS_NOTE]))
+            .args(["upload-pack", "--strict", "--stateless-rpc"])
             .args(advertise.then_some("--http-backend-info-refs"))
             .arg(repository)
             .process_group(0)
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
+        if let Some(note) = note {
+            command.env(NOTE, note);
+        }
         let graph = repository.join(hab_mirror::git::GRAPH);
         if graph.is_dir() {
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", graph);

@@ -4,6 +4,7 @@ use git2::Oid;
 
 use super::journal::{Change, Seen};
 use super::program::{Git, RefUpdate};
+use super::room::beside;
 use super::sync::now;
 use super::url::Allow;
 use super::{Bounds, GitMirror};
@@ -91,7 +92,8 @@ impl GitMirror {
         journal.append(now(), &[seen])?;
         if new != old {
             let moved = RefUpdate { name: reference.clone(), new: value, old: Some(was) };
-            git.update_refs(&self.path, &[RefUpdate::beside(&reference, was), moved])?;
+            let mut names = self.targets("refs/")?.into_keys().collect();
+            git.update_refs(&self.path, &[beside(&mut names, &reference, was), moved])?;
         }
         Ok(Accepted { reference, old, new })
     }

@@ -10,10 +10,10 @@ use git2::Oid;
 
 use super::change::Answer;
 use super::heal::replay;
-use super::journal::Journal;
-use super::program::{Git, lines};
+use super::journal::{Change, Entry, Journal};
+use super::program::{Git, Head, lines};
 use super::quarantine::Quarantine;
-use super::refs::{OURS, is_ref_name};
+use super::refs::{is_ours, is_ref_name};
 use super::remote::Remote;
 use super::sync::{Synced, Wish};
 use super::url::Allow;
@@ -33,6 +33,8 @@ pub struct Carried {
     pub refs: BTreeMap<String, String>,
     /// Whether there is a bundle: not where nothing is new.
     pub bundle: bool,
+    /// The branch that HEAD names.
+    pub head: Option<String>,
 }
 
 impl GitMirror {
@@ -60,7 +62,7 @@ impl GitMirror {
             since.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect();
         let fresh = carried.values().any(|id| !known.contains(id.as_str()));
         if carried.is_empty() || !fresh {
-            return Ok(Carried { refs: carried, bundle: false });
+            return Ok(Carried { refs: carried, bundle: false, head: self.head() });
         }
         let bundle = folder.join("bundle");
         let mut arguments: Vec<&OsStr> = vec!["create".as_ref(), "--progress".as_ref(), bundle.as_os_str()];
@@ -74,7 +76,7 @@ impl GitMirror {
         arguments.push("--stdin".as_ref());
         let git = self.local(observer);
         git.told("bundle", &self.path, &arguments, all, None)?;
-        Ok(Carried { refs: carried, bundle: true })
+        Ok(Carried { refs: carried, bundle: true, head: self.head() })
     }
 
     /// Takes in what was carried here, as if it came from an upstream: into quarantine, checked, written down, and only
@@ -84,6 +86,7 @@ impl GitMirror {
         bundle: Option<&Path>,
         journal: &Path,
         refs: &BTreeMap<String, String>,
+        head: Option<&String>,
         wish: &Wish<'_>,
         observer: &dyn Observer,
     ) -> Result<Synced, MirrorError> {
@@ -92,11 +95,11 @@ impl GitMirror {
         let git =
             Git { project: &self.project, allow, bounds: wish.bounds, tolerate: wish.tolerate, observer };
         let theirs = Journal::open(journal)?;
-        let named = refs.keys().chain(theirs.entries().iter().map(|e| &e.reference));
-        if let Some(odd) = named.clone().find(|name| !is_ref_name(name)) {
+        let named = refs.keys().chain(theirs.entries().iter().flat_map(named));
+        if let Some(odd) = named.chain(head).find(|name| !is_ref_name(name)) {
             return Err(self.not_whole(&format!("no ref may be named {odd:?}")));
         }
-        let ids = refs.values().chain(theirs.entries().iter().flat_map(|e| e.old.iter().chain(&e.new)));
+        let ids = refs.values().chain(theirs.entries().iter().flat_map(Entry::objects));
         let ids: BTreeSet<&str> = ids.map(String::as_str).collect();
         if let Some(odd) = ids.iter().find(|id| id.len() != 40 || Oid::from_str(id).is_err()) {
             return Err(self.not_whole(&format!("{odd:?} is not an object's id")));
@@ -104,13 +107,12 @@ impl GitMirror {
         let mut own = self.journal()?;
         self.heal(&git, &own)?;
         let place = bundle.map(|bundle| self.unpack(&git, bundle)).transpose()?;
-        observer.fetching(&format!("{} (named objects checked)", self.project), 0, Some(ids.len() as u64));
+        observer.counting(&self.project, 0, ids.len() as u64, "named objects checked");
         self.complete(&git, place.as_ref(), &ids)?;
         if let Some(place) = place {
             place.release()?;
         }
-        let ours = |name: &String| OURS.iter().any(|prefix| name.starts_with(prefix));
-        let offered: BTreeMap<&String, &String> = refs.iter().filter(|(name, _)| !ours(name)).collect();
+        let offered: BTreeMap<&String, &String> = refs.iter().filter(|(name, _)| !is_ours(name)).collect();
         let said = replay(theirs.entries());
         if let Some(odd) = offered
             .keys()
@@ -124,14 +126,15 @@ impl GitMirror {
             self.take_over(journal)?;
             own = self.journal()?;
         }
-        observer.fetching(&format!("{} (refs moved)", self.project), 0, Some(offered.len() as u64));
+        observer.counting(&self.project, 0, offered.len() as u64, "refs moved");
         let here = self.heal(&git, &own)?;
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
         let parse = |(name, id): (&&String, &&String)| Some(((**name).clone(), Oid::from_str(id).ok()?));
         let refs = offered.iter().filter(|(name, _)| wanted(name)).filter_map(parse).collect();
         let answers = [Answer { upstream: CARRIED.to_owned(), refs }];
         let mut synced = self.settle(&git, wish, &here, &mut own, &answers)?;
-        self.point_head(None)?;
+        let head = head.map(|name| Head::Branch(name.clone()));
+        synced.head = self.follow_head(&mut own, CARRIED, head.as_ref(), true, fresh, observer)?;
         if fresh {
             // What a journal brought that was taken over is as new here as what a sync brings.
             synced.changes += theirs.entries().len();
@@ -172,6 +175,14 @@ impl GitMirror {
             expected: "a mirror of it",
             detail: detail.to_owned(),
         }
+    }
+}
+
+/// The refs that an entry names.
+fn named(entry: &Entry) -> Vec<&String> {
+    match entry.kind {
+        Change::Head => entry.old.iter().chain(&entry.new).collect(),
+        _ => vec![&entry.reference],
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Action {
     Move(Oid),
     /// The ref stays; this other value is kept beside it.
     Beside(Oid),
+    /// The ref goes, because another needs its place; this value of it is kept beside.
+    Aside(Oid),
     /// Only written down.
     Nothing,
 }
@@ -44,15 +46,17 @@ impl Here<'_> {
         let Some((first, others)) = answers.split_first() else { return Vec::new() };
         let mut steps = Vec::new();
         for (name, theirs) in &first.refs {
-            steps.extend(self.step(&first.upstream, name, *theirs));
-        }
-        for (name, ours) in self.refs.iter().filter(|(name, _)| !first.refs.contains_key(*name)) {
-            // One that this upstream never had, it has not deleted.
-            let had = self.last_by(&first.upstream, name).is_some_and(|e| e.new.is_some());
-            if had {
-                steps.push(seen(&first.upstream, name, Change::Deleted, Some(*ours), None));
+            let mut ours = self.refs.get(name).copied();
+            // One that made room for another and is back goes on from where it was: it has a history.
+            if ours.is_none()
+                && let Some(was) = self.journal.displaced(name).and_then(|id| Oid::from_str(id).ok())
+            {
+                steps.push(seen(&first.upstream, name, Change::New, None, Some(was)));
+                ours = Some(was);
             }
+            steps.extend(self.step(&first.upstream, name, ours, *theirs));
         }
+        steps.extend(self.gone(first));
         for other in others {
             for (name, theirs) in other.refs.iter().filter(|(name, _)| is_tag(name)) {
                 let ours = self.refs.get(name).or_else(|| first.refs.get(name));
@@ -62,8 +66,16 @@ impl Here<'_> {
         steps
     }
 
-    fn step(&self, upstream: &str, name: &str, theirs: Oid) -> Option<Step> {
-        let Some(ours) = self.refs.get(name).copied() else {
+    /// The refs here that this upstream had once and has no more. One that it never had, it has not deleted.
+    pub(super) fn gone(&self, answer: &Answer) -> Vec<Step> {
+        let upstream = &answer.upstream;
+        let lacks = self.refs.iter().filter(|(name, _)| !answer.refs.contains_key(*name));
+        let had = lacks.filter(|(name, _)| self.last_by(upstream, name).is_some_and(|e| e.new.is_some()));
+        had.map(|(name, ours)| seen(upstream, name, Change::Deleted, Some(*ours), None)).collect()
+    }
+
+    fn step(&self, upstream: &str, name: &str, ours: Option<Oid>, theirs: Oid) -> Option<Step> {
+        let Some(ours) = ours else {
             return Some(seen(upstream, name, Change::New, None, Some(theirs)));
         };
         if ours == theirs || is_tag(name) {
@@ -114,6 +126,12 @@ impl Here<'_> {
 
 pub(super) fn is_tag(name: &str) -> bool {
     name.starts_with("refs/tags/")
+}
+
+/// A ref makes room for another.
+pub(super) fn displaced(upstream: &str, name: &str, value: Oid) -> Step {
+    let step = seen(upstream, name, Change::Displaced, Some(value), None);
+    Step { action: Action::Aside(value), ..step }
 }
 
 fn seen(upstream: &str, name: &str, kind: Change, old: Option<Oid>, new: Option<Oid>) -> Step {

@@ -9,6 +9,7 @@ use git2::Oid;
 use super::GitMirror;
 use super::journal::{Change, Entry, Journal};
 use super::program::{Git, RefUpdate};
+use super::room::{beside, is_beside, still_there};
 use crate::MirrorError;
 
 impl GitMirror {
@@ -22,13 +23,24 @@ impl GitMirror {
         for path in self.locks()? {
             fs::remove_file(&path).map_err(MirrorError::io(&path))?;
         }
-        let here = self.targets("refs/")?;
+        let mut here = self.targets("refs/")?;
         let mut names: BTreeSet<String> = here.keys().cloned().collect();
+        let mut asides = Vec::new();
+        for (name, id) in still_there(&here, journal) {
+            if !is_beside(&here, &name, id) {
+                asides.push(beside(&mut names, &name, id));
+            }
+            asides.push(RefUpdate::remove(&name, id));
+            names.remove(&name);
+        }
+        if !asides.is_empty() {
+            self.move_refs(git, &asides)?;
+            here = self.targets("refs/")?;
+        }
         let mut updates = Vec::new();
-        let keep = |reference: &str, id: Oid, updates: &mut Vec<RefUpdate>| {
-            let update = RefUpdate::beside(reference, id);
-            if !here.contains_key(&update.name) && self.holds(id).unwrap_or(false) {
-                updates.push(update);
+        let keep = |names: &mut BTreeSet<String>, reference: &str, id: Oid, updates: &mut Vec<RefUpdate>| {
+            if !is_beside(&here, reference, id) && self.holds(id).unwrap_or(false) {
+                updates.push(beside(names, reference, id));
             }
         };
         let said = replay(journal.entries());
@@ -38,12 +50,10 @@ impl GitMirror {
             if was == Some(id) || !self.holds(id)? {
                 continue;
             }
-            let fits = was.is_some() || self.unfit(&names, name, id).is_none();
-            let branch = name.starts_with("refs/heads/") && self.repository.find_commit(id).is_err();
-            if fits && !branch {
+            if self.fits(&names, name, id) {
                 names.insert(name.clone());
                 if let Some(was) = was {
-                    keep(name, was, &mut updates);
+                    keep(&mut names, name, was, &mut updates);
                 }
                 updates.push(RefUpdate { name: name.clone(), new: id, old: was.or(Some(Oid::ZERO_SHA1)) });
             }
@@ -52,14 +62,14 @@ impl GitMirror {
             let value = match entry.kind {
                 kind if kind.freezes() => &entry.new,
                 Change::Restored => &entry.new,
-                Change::Accepted => &entry.old,
+                Change::Accepted | Change::Displaced => &entry.old,
                 _ => continue,
             };
             let now = said.get(&entry.reference);
             if let Some(id) = value.as_ref().filter(|id| Some(*id) != now)
                 && let Ok(id) = Oid::from_str(id)
             {
-                keep(&entry.reference, id, &mut updates);
+                keep(&mut names, &entry.reference, id, &mut updates);
             }
         }
         if updates.is_empty() {
@@ -95,6 +105,8 @@ pub(super) fn replay(entries: &[Entry]) -> BTreeMap<String, String> {
     for entry in entries {
         if let (Change::New | Change::FastForward | Change::Accepted, Some(new)) = (entry.kind, &entry.new) {
             refs.insert(entry.reference.clone(), new.clone());
+        } else if entry.kind == Change::Displaced {
+            refs.remove(&entry.reference);
         }
     }
     refs

@@ -2,7 +2,7 @@
 //! Lines are only ever added. Whoever changes or removes one in the middle breaks the chain; whoever cuts the end is found
 //! by whoever remembers where it was (`Journal::head`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use hab_oci::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::heal::replay;
 use crate::MirrorError;
 
 /// The largest journal that is read, in bytes: a million changes.
@@ -35,6 +36,11 @@ pub enum Change {
     Restored,
     /// A person decided which value counts.
     Accepted,
+    /// Upstream does not have it any more and has another ref where it stood: git holds `x` or `x/y`, never both. Its
+    /// value is kept under `refs/history/`.
+    Displaced,
+    /// The branch that HEAD names is another one; `old` and `new` are branches, not objects.
+    Head,
 }
 
 impl Change {
@@ -55,6 +61,8 @@ impl std::fmt::Display for Change {
             Self::Deleted => "deleted",
             Self::Restored => "restored",
             Self::Accepted => "accepted",
+            Self::Displaced => "displaced",
+            Self::Head => "head",
         })
     }
 }
@@ -80,6 +88,14 @@ pub struct Entry {
     pub new: Option<String>,
     /// The digest of the line before, line feed included; of nothing for the first.
     pub previous: Digest,
+}
+
+impl Entry {
+    /// The objects that it names: none where HEAD is concerned, which names a branch.
+    pub fn objects(&self) -> impl Iterator<Item = &String> {
+        let names = self.kind != Change::Head;
+        self.old.iter().chain(&self.new).filter(move |_| names)
+    }
 }
 
 /// A change, before it has its place in the chain.
@@ -156,9 +172,9 @@ impl Journal {
     }
 
     fn broken(&self, detail: &str) -> MirrorError {
-        MirrorError::Malformed {
-            what: format!("line {} of {}", self.entries.len() + 1, self.path.display()),
-            expected: "the next entry of a ref journal",
+        MirrorError::Journal {
+            path: self.path.clone(),
+            line: self.entries.len() + 1,
             detail: detail.to_owned(),
         }
     }
@@ -186,6 +202,26 @@ impl Journal {
     /// All entries about a ref, the oldest first.
     pub fn about(&self, reference: &str) -> impl DoubleEndedIterator<Item = &Entry> {
         self.about.get(reference).into_iter().flatten().filter_map(|at| self.entries.get(*at))
+    }
+
+    /// The value that a ref had when it made room for another, where it has not come back since.
+    pub fn displaced(&self, reference: &str) -> Option<&str> {
+        use Change::{Accepted, Displaced, FastForward, New};
+        let moves = |e: &&Entry| matches!(e.kind, New | FastForward | Accepted | Displaced);
+        self.about(reference).rev().find(moves).filter(|e| e.kind == Displaced)?.old.as_deref()
+    }
+
+    /// What the refs are when it has been followed to its end.
+    pub fn refs(&self) -> BTreeMap<String, String> {
+        replay(&self.entries)
+    }
+
+    /// The refs whose newest change is of this kind, by name.
+    pub fn newest(&self, kind: Change) -> Vec<&str> {
+        let is = |name: &&str| self.last(name).is_some_and(|e| e.kind == kind);
+        let mut names: Vec<_> = self.about.keys().map(String::as_str).filter(is).collect();
+        names.sort_unstable();
+        names
     }
 
     /// What was seen of a ref since a person last decided about it.

@@ -8,19 +8,26 @@
 
 mod accept;
 mod ancestry;
+mod ask;
+mod blame;
 mod carry;
 mod change;
 mod export;
+mod head;
 mod heal;
 mod journal;
+mod lacking;
 mod packed;
 mod program;
 mod quarantine;
 mod refs;
 mod remote;
+mod remove;
+mod room;
 mod run;
 mod state;
 mod sync;
+mod tag;
 mod tree;
 mod upkeep;
 mod url;
@@ -33,18 +40,23 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use git2::{ErrorCode, ObjectType, Oid, Repository};
+use git2::{ErrorClass, ErrorCode, ObjectType, Oid, Repository};
 
 pub use accept::Accepted;
 pub use carry::Carried;
 pub use export::Exported;
 pub use journal::{Change, Entry, Journal, LIMIT as JOURNAL_LIMIT};
+pub use lacking::{Lacking, Submodule};
 pub use refs::RefPattern;
-pub use state::State;
+pub use remove::Removal;
+pub use room::LeftOut;
+pub use state::{State, was_synced};
 pub use sync::{Synced, Wish};
+pub use tag::TagBytes;
 pub use tree::Files;
 pub use upkeep::{Upkeep, size_below};
 pub use url::{Allow, host, without_user, without_users};
+pub use view::{Note, note};
 
 use refs::is_ref_name;
 
@@ -52,8 +64,6 @@ use crate::{MirrorError, Observer};
 
 /// Where a repository says that its objects are with another's.
 const ALTERNATES: &str = "objects/info/alternates";
-/// The largest tag or commit object that is read, in bytes.
-const OBJECT_LIMIT: usize = 4 << 20;
 
 /// Where a repository's commit-graph lies, within it: an object folder of its own, which only serving looks at. Whoever
 /// judges a history must not believe it: it is a summary of objects that nothing signs.
@@ -107,21 +117,6 @@ pub struct GitMirror {
     repository: Repository,
 }
 
-/// An annotated tag as it lies in the repository: bytes with names, **unverified**.
-#[derive(Clone, Debug)]
-pub struct TagBytes {
-    /// The ref that was asked for, without `refs/tags/`.
-    pub name: String,
-    /// The object id that the ref names.
-    pub id: String,
-    /// The tag object, as git stores it, signature included. `None` for a lightweight tag.
-    pub object: Option<Vec<u8>>,
-    /// The id of the commit that the tag finally names.
-    pub commit_id: String,
-    /// That commit object, as git stores it.
-    pub commit: Vec<u8>,
-}
-
 impl GitMirror {
     /// Opens the mirror of `project` below `folder`, made when it is not there.
     pub fn open(folder: &Path, project: &str) -> Result<Self, MirrorError> {
@@ -151,8 +146,16 @@ impl GitMirror {
 
     /// Opens the repository at `path`, bare or not, to read it. A person's own repository is judged like any other.
     pub fn existing(path: &Path) -> Result<Self, MirrorError> {
-        let broken = |source| MirrorError::Repository { path: path.to_owned(), source };
-        let repository = Repository::open(path).map_err(broken)?;
+        let repository = Repository::open(path).map_err(|e| {
+            let detail = match e.code() {
+                _ if e.message().contains("object format") => {
+                    "it names its objects by SHA-256, and only SHA-1 can be read".to_owned()
+                }
+                ErrorCode::NotFound => "there is none".to_owned(),
+                _ => e.message().to_owned(),
+            };
+            MirrorError::NotARepository { path: path.to_owned(), detail }
+        })?;
         let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let project = name.strip_suffix(".git").filter(|stem| !stem.is_empty()).unwrap_or(&name).to_owned();
@@ -160,15 +163,34 @@ impl GitMirror {
         Ok(Self { project, objects: path.join("objects"), path, repository })
     }
 
+    /// Whether the repository was cloned without all of its history or all of its objects.
+    pub fn is_partial(&self) -> bool {
+        // A promisor is who gives later what a partial clone left out (gitrepository-layout(5), git-config(1)).
+        let promised = || {
+            let config = self.repository.config().ok()?;
+            let mut entries = config.entries(Some("partialclone$|\\.promisor$")).ok()?;
+            entries.next()?.ok().map(drop)
+        };
+        self.repository.is_shallow() || promised().is_some()
+    }
+
     /// The project's name.
     pub fn project(&self) -> &str {
         &self.project
     }
 
-    /// The id of the commit that `revision` names (gitrevisions(7)), if it names one.
+    /// The id of the commit that `revision` names (gitrevisions(7)), if it names one; also of one that git could not take
+    /// apart, which is for whoever judges it to say.
     pub fn commit_id(&self, revision: &str) -> Option<String> {
         let found = self.repository.revparse_single(revision).and_then(|o| o.peel(ObjectType::Commit));
-        found.ok().map(|commit| commit.id().to_string())
+        let found = found.ok().map(|commit| commit.id()).or_else(|| {
+            let named =
+                self.repository.resolve_reference_from_short_name(revision).ok().and_then(|r| r.target());
+            let id = Oid::from_str(revision).ok().filter(|_| revision.len() == 40).or(named)?;
+            let kind = self.repository.odb().and_then(|odb| odb.read_header(id)).ok()?.1;
+            (kind == ObjectType::Commit).then_some(id)
+        });
+        found.map(|id| id.to_string())
     }
 
     /// The bytes of a commit.
@@ -187,7 +209,7 @@ impl GitMirror {
         let file = File::create(&path).map_err(MirrorError::io(&path))?;
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
             if observer.cancelled() {
-                return Err(MirrorError::Cancelled { what: self.project.clone() });
+                return Err(blame::stopped(&self.project));
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -253,69 +275,21 @@ impl GitMirror {
         Ok(found)
     }
 
-    /// Every value that the tag `name` was ever seen to have, the first one first.
-    pub fn tag(&self, name: &str) -> Result<Vec<TagBytes>, MirrorError> {
-        let refname = format!("refs/tags/{name}");
-        if !git2::Reference::is_valid_name(&refname) {
-            return Ok(Vec::new());
-        }
-        let mut ids = match self.repository.refname_to_id(&refname) {
-            Ok(id) => vec![id],
-            Err(e) if e.code() == ErrorCode::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(self.broken()(e)),
-        };
-        let journal = self.journal()?;
-        if journal.about(&refname).any(|e| e.kind == Change::Accepted) {
-            // A person decided; only what was seen since is open.
-            let since = journal.undecided(&refname).into_iter().filter_map(|e| e.new.as_deref());
-            ids.extend(since.filter_map(|id| Oid::from_str(id).ok()));
-        } else {
-            let beside = format!("refs/history/tags/{name}/*");
-            for reference in self.repository.references_glob(&beside).map_err(self.broken())? {
-                ids.extend(reference.map_err(self.broken())?.target());
+    /// An object that could not be read: it is not here, it is not what its id says or no object at all, or the repository
+    /// cannot be read.
+    fn unreadable(&self, what: String, e: &git2::Error) -> MirrorError {
+        match (e.code(), e.class()) {
+            (ErrorCode::NotFound, _) => {
+                MirrorError::Missing { what, path: self.path.clone(), partial: self.is_partial() }
             }
+            (ErrorCode::Invalid, _) | (_, ErrorClass::Object | ErrorClass::Tag | ErrorClass::Odb) => {
+                MirrorError::Malformed { what, expected: "a git object", detail: e.message().to_owned() }
+            }
+            _ => MirrorError::Repository {
+                path: self.path.clone(),
+                source: git2::Error::new(e.code(), e.class(), e.message()),
+            },
         }
-        let first = ids[0];
-        ids.retain(|id| *id != first);
-        ids.insert(0, first);
-        ids.into_iter().map(|id| self.tag_bytes(name, id)).collect()
-    }
-
-    /// The tag `name` with the one value `id`.
-    pub fn tag_at(&self, name: &str, id: &str) -> Result<TagBytes, MirrorError> {
-        self.tag_bytes(name, Oid::from_str(id).map_err(self.broken())?)
-    }
-
-    fn tag_bytes(&self, name: &str, id: Oid) -> Result<TagBytes, MirrorError> {
-        let (kind, object) = self.small(id)?;
-        let not_a_commit = |_| MirrorError::Malformed {
-            what: format!("tag {name} of {}", self.project),
-            expected: "a tag of a commit",
-            detail: format!("{id} leads to something else"),
-        };
-        let commit = self.repository.find_object(id, None).map_err(self.broken())?;
-        let commit = commit.peel(ObjectType::Commit).map_err(not_a_commit)?.id();
-        Ok(TagBytes {
-            name: name.to_owned(),
-            id: id.to_string(),
-            object: (kind == ObjectType::Tag).then_some(object),
-            commit_id: commit.to_string(),
-            commit: self.small(commit)?.1,
-        })
-    }
-
-    /// A tag or commit object. Its size is asked first: a pack of megabytes can hold one of gigabytes.
-    fn small(&self, id: Oid) -> Result<(ObjectType, Vec<u8>), MirrorError> {
-        let odb = self.repository.odb().map_err(self.broken())?;
-        let (size, kind) = odb.read_header(id).map_err(self.broken())?;
-        if size > OBJECT_LIMIT {
-            return Err(MirrorError::Malformed {
-                what: format!("object {id} of {}", self.project),
-                expected: "a tag or commit",
-                detail: format!("{size} bytes are more than one may have ({OBJECT_LIMIT})"),
-            });
-        }
-        Ok((kind, odb.read(id).map_err(self.broken())?.data().to_vec()))
     }
 
     fn broken(&self) -> impl Fn(git2::Error) -> MirrorError + '_ {

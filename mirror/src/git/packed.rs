@@ -77,10 +77,13 @@ impl GitMirror {
             }
         }
         for RefUpdate { name, new, .. } in updates.values() {
-            if !self.holds(*new)? {
+            if new.is_zero() {
+                refs.remove(name);
+            } else if self.holds(*new)? {
+                refs.insert(name.clone(), *new);
+            } else {
                 return Ok(None);
             }
-            refs.insert(name.clone(), *new);
         }
         // A ref cannot be a folder of others.
         let folder = |(name, _): (&str, &&RefUpdate)| {
@@ -88,7 +91,8 @@ impl GitMirror {
             let above = name.match_indices('/').any(|(at, _)| refs.contains_key(&name[..at]));
             above || refs.range(below.clone()..).next().is_some_and(|(next, _)| next.starts_with(&below))
         };
-        let fits = !updates.iter().any(|(name, update)| folder((name, update)));
+        let made = updates.iter().filter(|(name, _)| refs.contains_key(**name));
+        let fits = !made.into_iter().any(|(name, update)| folder((name, update)));
         Ok(fits.then_some(refs))
     }
 }
@@ -109,12 +113,16 @@ fn text(refs: &BTreeMap<String, Oid>) -> String {
     lines(std::iter::once(header).chain(refs.iter().map(|(name, id)| format!("{id} {name}"))))
 }
 
-fn has_file_below(folder: &Path) -> Result<bool, MirrorError> {
-    for entry in fs::read_dir(folder).map_err(MirrorError::io(folder))? {
-        let entry = entry.map_err(MirrorError::io(folder))?;
-        let is_folder = entry.file_type().map_err(MirrorError::io(entry.path()))?.is_dir();
-        if !is_folder || has_file_below(&entry.path())? {
-            return Ok(true);
+/// Whether there is a file below a folder, however deep.
+pub(super) fn has_file_below(folder: &Path) -> Result<bool, MirrorError> {
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).map_err(MirrorError::io(&folder))? {
+            let entry = entry.map_err(MirrorError::io(&folder))?;
+            if !entry.file_type().map_err(MirrorError::io(entry.path()))?.is_dir() {
+                return Ok(true);
+            }
+            waiting.push(entry.path());
         }
     }
     Ok(false)

@@ -7,8 +7,9 @@ use std::path::Path;
 use git2::Oid;
 use hab_oci::shown_bytes;
 
+use super::blame::{failed, says_shallow};
 use super::remote::Remote;
-use super::run::{Run, failed};
+use super::run::Run;
 use super::url::Allow;
 use super::{Bounds, is_ref_name};
 use crate::{MirrorError, Observer};
@@ -33,35 +34,63 @@ pub(super) struct RefUpdate {
 }
 
 impl RefUpdate {
-    /// Keeps another value of a ref under `refs/history/`.
-    pub(super) fn beside(reference: &str, id: Oid) -> Self {
-        let name = format!("{}/{id}", reference.replacen("refs/", "refs/history/", 1));
-        Self { name, new: id, old: None }
+    /// Removes a ref that names `id`.
+    pub(super) fn remove(reference: &str, id: Oid) -> Self {
+        Self { name: reference.to_owned(), new: Oid::ZERO_SHA1, old: Some(id) }
     }
 }
 
+/// What an upstream says it has.
+pub(super) struct Listed {
+    pub refs: BTreeMap<String, Oid>,
+    pub head: Option<Head>,
+}
+
+/// What an upstream's HEAD is, where it says so: one that names a branch which is not there yet is not told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// It names this branch.
+    Branch(String),
+    /// It is this commit, and names no branch.
+    Detached(Oid),
+}
+
 impl Git<'_> {
-    /// The refs below refs/heads/ and refs/tags/, or all of them, that an upstream says it has; names that no ref may
-    /// have are left out and told.
-    pub(super) fn ls_remote(&self, remote: &Remote, all: bool) -> Result<BTreeMap<String, Oid>, MirrorError> {
+    /// The refs that an upstream says it has, as far as they are `wanted`, and its HEAD; names that no ref may have are left
+    /// out and told. All of its refs are listed: git sends what HEAD names only with them.
+    pub(super) fn ls_remote(
+        &self,
+        remote: &Remote,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Listed, MirrorError> {
         let mut command = self.brief();
         remote.settle(&mut command);
-        command.args(["ls-remote", "--refs", "--quiet"]);
-        if !all {
-            // The protocol's second version then sends no others.
-            command.args(["--heads", "--tags"]);
-        }
-        command.arg("--").arg(remote.address());
+        command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(remote.address());
         let run = Run { wall: self.bounds.answer, ..Run::default() };
-        let text = self.done("ls-remote", remote, command, &run)?;
-        let mut refs = BTreeMap::new();
+        let (text, _) = self.done("ls-remote", remote, command, &run)?;
+        let (mut refs, mut head) = (BTreeMap::new(), None);
         let mut odd = Few::new(self.observer, self.project);
         for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            // A name that is not UTF-8 could not be asked for by what it was read as.
-            let parsed = std::str::from_utf8(line).ok().and_then(|line| line.split_once('\t'));
-            let parsed = parsed.and_then(|(id, name)| Some((Oid::from_str(id).ok()?, name)));
-            match parsed {
-                Some((id, name)) if is_ref_name(name) => {
+            let lossy = String::from_utf8_lossy(line);
+            let Some((value, name)) = lossy.split_once('\t') else { continue };
+            if let Some(target) = value.strip_prefix("ref: ") {
+                if name == "HEAD" && is_ref_name(target) {
+                    head = Some(Head::Branch(target.to_owned()));
+                }
+                continue;
+            }
+            if value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(MirrorError::ObjectFormat { url: remote.name().to_owned() });
+            }
+            // What an annotated tag finally names; git asks for the tag itself.
+            if name.ends_with("^{}") {
+                continue;
+            }
+            match Oid::from_str(value) {
+                Ok(id) if name == "HEAD" => head = head.or(Some(Head::Detached(id))),
+                _ if !wanted(name) => {}
+                // A name that is not UTF-8 could not be asked for by what it was read as.
+                Ok(id) if is_ref_name(name) && std::str::from_utf8(line).is_ok() => {
                     refs.insert(name.to_owned(), id);
                 }
                 _ => odd.tell(&format!(
@@ -74,19 +103,7 @@ impl Git<'_> {
                 return Err(failed("ls-remote", remote, &stderr));
             }
         }
-        Ok(refs)
-    }
-
-    /// The branch that an upstream's HEAD names, if it says so.
-    pub(super) fn head(&self, remote: &Remote) -> Option<String> {
-        let mut command = self.brief();
-        remote.settle(&mut command);
-        command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(remote.address()).arg("HEAD");
-        let run = Run { wall: self.bounds.answer, ..Run::default() };
-        let text = self.done("ls-remote", remote, command, &run).ok()?;
-        let line = text.split(|b| *b == b'\n').next()?;
-        let name = std::str::from_utf8(line).ok()?.strip_prefix("ref: ")?.strip_suffix("\tHEAD")?;
-        is_ref_name(name).then(|| name.to_owned())
+        Ok(Listed { refs, head })
     }
 
     /// Clones branches and tags into `to`, which must not exist: for a first fetch, whose pack can be checked for
@@ -130,7 +147,12 @@ impl Git<'_> {
             grows: Some(repository.join("objects/pack")),
             steady: false,
         };
-        self.done("fetch", remote, command, &run).map(drop)
+        let (_, said) = self.done("fetch", remote, command, &run)?;
+        // git ends well, and has written a commit whose parents are nowhere.
+        if says_shallow(&said) {
+            return Err(failed("fetch", remote, &format!("its history is cut off (shallow): {said}")));
+        }
+        Ok(())
     }
 
     /// The size of the largest object in `repository` alone.
@@ -139,7 +161,7 @@ impl Git<'_> {
         command.arg("--git-dir").arg(repository).args(["cat-file", "--batch-all-objects", "--unordered"]);
         command.args(["--buffer", "--batch-check=%(objectsize)"]);
         let run = Run { wall: self.bounds.fetch, ..Run::default() };
-        let sizes = self.done("cat-file", remote, command, &run)?;
+        let (sizes, _) = self.done("cat-file", remote, command, &run)?;
         let size = |line: &[u8]| std::str::from_utf8(line).ok()?.parse::<u64>().ok();
         Ok(sizes.split(|b| *b == b'\n').filter_map(size).max().unwrap_or(0))
     }

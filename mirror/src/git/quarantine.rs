@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use git2::{Oid, Repository};
 
+use super::blame::failed;
 use super::program::{Git, lines};
 use super::remote::Remote;
-use super::run::failed;
 use crate::MirrorError;
 
 pub(super) struct Quarantine<'a> {
@@ -98,12 +98,6 @@ impl<'a> Quarantine<'a> {
             return Err(failed("fetch", remote, &stderr));
         }
         Ok(())
-    }
-
-    /// The branch that a clone's HEAD names.
-    pub(super) fn head(&self) -> Option<String> {
-        let text = fs::read_to_string(self.path.join("HEAD")).ok()?;
-        Some(text.strip_prefix("ref: ")?.trim().to_owned())
     }
 
     /// Moves what arrived to where it is read from; a pack's index last, because with it the pack begins to exist.

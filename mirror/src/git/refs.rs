@@ -11,7 +11,12 @@ pub(super) fn is_ref_name(name: &str) -> bool {
 }
 
 /// Below these a mirror keeps refs of its own.
-pub(super) const OURS: [&str; 2] = ["refs/history/", "refs/known/"];
+const OURS: [&str; 3] = ["refs/history/", "refs/known/", "refs/_/"];
+
+/// Whether a mirror keeps a ref of this name for itself.
+pub(super) fn is_ours(name: &str) -> bool {
+    OURS.iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// A full ref name with at most one `*`, which stands for anything: `refs/heads/*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

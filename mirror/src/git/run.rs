@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hab_oci::shown;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::blame::{failed, stopped};
 use super::program::Git;
 use super::remote::Remote;
 use super::url::without_users;
@@ -71,9 +72,9 @@ pub(super) struct Run<'a> {
     pub steady: bool,
 }
 
-/// How git ended: with what it said on stdout, or on stderr.
+/// How git ended: well, with what it said on stdout and on stderr, or badly, with the latter.
 pub(super) enum Ended {
-    Well(Vec<u8>),
+    Well(Vec<u8>, String),
     Badly(String),
 }
 
@@ -141,7 +142,7 @@ impl Git<'_> {
         run: &Run<'_>,
     ) -> Result<(), MirrorError> {
         match self.run(command, run)? {
-            Ended::Well(_) => Ok(()),
+            Ended::Well(..) => Ok(()),
             Ended::Badly(stderr) => Err(MirrorError::GitHere { action, path: repository.to_owned(), stderr }),
         }
     }
@@ -152,9 +153,9 @@ impl Git<'_> {
         remote: &Remote,
         command: Command,
         run: &Run<'_>,
-    ) -> Result<Vec<u8>, MirrorError> {
+    ) -> Result<(Vec<u8>, String), MirrorError> {
         match self.run(command, run)? {
-            Ended::Well(stdout) => Ok(stdout),
+            Ended::Well(stdout, said) => Ok((stdout, said)),
             Ended::Badly(stderr) => Err(failed(action, remote, &stderr)),
         }
     }
@@ -185,7 +186,7 @@ impl Git<'_> {
         }
         Ok(match ended {
             _ if over => Ended::Badly(format!("it said more than {} bytes", self.bounds.output)),
-            Ok(()) => Ended::Well(stdout),
+            Ok(()) => Ended::Well(stdout, words),
             Err(why) if why.is_empty() => Ended::Badly(words),
             Err(why) => Ended::Badly(why),
         })
@@ -217,7 +218,7 @@ impl Git<'_> {
                 kill_group(child);
                 return match why {
                     Some(why) => Ok(Err(why)),
-                    None => Err(MirrorError::Cancelled { what: self.project.to_owned() }),
+                    None => Err(stopped(self.project)),
                 };
             }
             // Most runs are short, and what they are waited for longer than they take shows.
@@ -247,9 +248,9 @@ impl Git<'_> {
                         let text = without_users(&shown(text.trim()).at_most(LINE).to_string());
                         line.clear();
                         if let Some((done, total, bytes)) = progress(&text) {
-                            let bytes = bytes.map_or_else(String::new, |bytes| format!("{bytes}, "));
-                            let what = format!("{} ({bytes}objects)", self.project);
-                            self.observer.fetching(&what, done, Some(total));
+                            let bytes = bytes.map_or_else(String::new, |bytes| format!(" ({bytes})"));
+                            let what = format!("{}{bytes}", self.project);
+                            self.observer.counting(&what, done, total, "objects");
                         } else if !text.is_empty() && !is_chatter(&text) {
                             kept.push_back(text);
                             if kept.len() > 10 {
@@ -264,17 +265,6 @@ impl Git<'_> {
         }
         Vec::from(kept).join("; ")
     }
-}
-
-pub(super) fn failed(action: &'static str, remote: &Remote, stderr: &str) -> MirrorError {
-    let mut stderr = remote.conceal(stderr);
-    if ["301", "302", "303", "307", "308"]
-        .iter()
-        .any(|code| stderr.ends_with(&format!("returned error: {code}")))
-    {
-        stderr.push_str("; redirects are not followed: if it should, name the address that it leads to");
-    }
-    MirrorError::Git { action, url: remote.name().to_owned(), stderr }
 }
 
 /// Reads up to `limit` bytes, and whether there were more; closing the pipe then ends whoever writes into it.

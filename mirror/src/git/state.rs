@@ -6,7 +6,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Lacking;
+use super::packed::has_file_below;
 use crate::MirrorError;
+
+/// Whether the repository at `path` was ever filled by a sync or an import, be it with nothing.
+pub fn was_synced(path: &Path) -> bool {
+    // All who fill one write this file; before, git itself may have made files for refs.
+    path.join("packed-refs").exists() || has_file_below(&path.join("refs")).unwrap_or(false)
+}
 
 /// How the last syncs went. Times are unix seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +30,12 @@ pub struct State {
     pub failures: u32,
     /// What the last failure said.
     pub error: Option<String>,
+    /// How many failed ever.
+    pub errors: u64,
+    /// How many refs of upstream the last one left out.
+    pub left_out: usize,
+    /// What belongs to the project and is not in its repository, as of the last change.
+    pub lacking: Option<Lacking>,
     /// The journal's last line when upkeep was last done.
     pub kept_up: Option<String>,
 }

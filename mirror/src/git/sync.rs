@@ -8,15 +8,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use git2::Oid;
 use hab_oci::shown;
 
-use super::change::{Action, Answer, Step, is_tag};
-use super::journal::Journal;
+use super::blame::stopped;
+use super::change::{Action, Answer, Here, Step};
+use super::journal::{Change, Journal};
 use super::packed::write_packed;
 use super::program::{Few, Git, RefUpdate};
-use super::quarantine::{self, Quarantine};
+use super::quarantine;
 use super::refs::RefPattern;
 use super::remote::{Remote, remotes};
+use super::room::{Fitting, LeftOut, beside};
 use super::url::{Allow, without_user};
-use super::{Bounds, GitMirror};
+use super::{Bounds, GitMirror, Lacking};
 use crate::{MirrorError, Observer};
 
 /// From where, and what.
@@ -54,14 +56,17 @@ pub struct Synced {
     pub changes: usize,
     /// The refs that wait for a person.
     pub frozen: Vec<String>,
-}
-
-/// An upstream that answered, and what of it is wanted.
-struct Told<'a> {
-    remote: &'a Remote,
-    answer: Answer,
-    /// Whether it was asked a second time, because it could not give what it first said it has.
-    again: bool,
+    /// How many refs are here that upstream has deleted.
+    pub deleted: usize,
+    /// The branch that HEAD names from now on, where it named another one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// Refs of upstream that are not mirrored, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// What belongs to the project and is not mirrored with it, where that was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lacking: Option<Lacking>,
 }
 
 impl GitMirror {
@@ -91,37 +96,35 @@ impl GitMirror {
         };
         let mut journal = self.journal()?;
         let here = self.heal(&git, &journal)?;
-        let mut last = None;
-        let mut told = self.ask(&git, wish, &remotes, &mut last)?;
-        // Whoever cannot give what it says it has is asked no more, and everything is begun anew without it.
-        let (quarantine, head) = loop {
-            let Some(first) = told.first() else {
-                quarantine::clear(&self.quarantine())?;
-                return Err(last.unwrap_or_else(|| self.no_upstream()));
-            };
-            let head = self.unborn()?.then(|| git.head(first.remote)).flatten();
-            match self.fetch(&git, wish, &here, &mut told) {
-                Ok(quarantine) => break (quarantine, head),
-                Err((at, e @ MirrorError::Git { .. })) => {
-                    if moved_on(&git, wish, &mut told[at]) {
-                        continue;
-                    }
-                    if wish.urls.len() > 1 {
-                        observer.note(&format!("{}: {e}", self.project));
-                    }
-                    told.remove(at);
-                    last = Some(e);
-                }
-                Err((_, e)) => return Err(e),
-            }
-        };
-        let head = head.or_else(|| quarantine.as_ref().and_then(Quarantine::head));
-        if let Some(quarantine) = quarantine {
+        let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
+        let refs: BTreeMap<_, _> =
+            here.iter().filter(|(name, _)| wanted(name)).map(|(name, id)| (name.clone(), *id)).collect();
+        let mut asked = self.ask(&git, wish, &remotes, refs.len())?;
+        for wiped in &asked.wiped {
+            let steps = Here { refs: &refs, journal: &journal, contains: &|_, _| false }.gone(wiped);
+            let seen: Vec<_> = steps.into_iter().map(|step| step.seen).collect();
+            journal.append(now(), &seen)?;
+        }
+        let quarantine = self.bring(&git, wish, &here, &mut asked);
+        if quarantine.is_err() {
+            // What is left there would only take room until the next sync.
+            quarantine::clear(&self.quarantine())?;
+        }
+        if let Some(quarantine) = quarantine? {
             quarantine.release()?;
         }
-        let answers: Vec<_> = told.into_iter().map(|t| t.answer).collect();
-        let synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
-        self.point_head(head.as_deref())?;
+        let leads = asked.told.first().map(|told| told.remote.name()) == remotes.first().map(Remote::name);
+        let head = asked.told.first_mut().and_then(|told| told.head.take());
+        let answers: Vec<_> = asked.told.into_iter().map(|t| t.answer).collect();
+        let mut synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
+        synced.head = self.follow_head(
+            &mut journal,
+            &synced.upstream,
+            head.as_ref(),
+            leads,
+            here.is_empty(),
+            observer,
+        )?;
         Ok(synced)
     }
 
@@ -140,9 +143,9 @@ impl GitMirror {
         let steps = self.steps(&refs, journal, answers, git.observer);
         // Where a history is compared, a person's wish to stop is no answer.
         if git.observer.cancelled() {
-            return Err(MirrorError::Cancelled { what: self.project.clone() });
+            return Err(stopped(&self.project));
         }
-        let steps = self.fitting(here, steps, git.observer)?;
+        let Fitting { steps, left_out } = self.fitting(here, journal, answers, steps, git.observer)?;
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
         let changes = journal.append(now(), &seen)?;
         let moved = self.act(git, here, &steps)?;
@@ -157,143 +160,30 @@ impl GitMirror {
                 name = shown(name),
             ));
         }
+        drop(waits);
         let frozen = journal.frozen().into_iter().map(str::to_owned).collect();
-        Ok(Synced { upstream, moved, changes, frozen })
-    }
-
-    /// Asks every upstream for its refs. Those that do not answer are told, and left out.
-    fn ask<'a>(
-        &self,
-        git: &Git<'_>,
-        wish: &Wish<'_>,
-        remotes: &'a [Remote],
-        last: &mut Option<MirrorError>,
-    ) -> Result<Vec<Told<'a>>, MirrorError> {
-        let mut told = Vec::new();
-        for remote in remotes {
-            match listed(git, wish, remote) {
-                Ok(refs) => {
-                    let answer = Answer { upstream: remote.name().to_owned(), refs };
-                    told.push(Told { remote, answer, again: false });
-                }
-                Err(e @ MirrorError::Git { .. }) => {
-                    if wish.urls.len() > 1 {
-                        git.observer.note(&format!("{}: {e}", self.project));
-                    }
-                    *last = Some(e);
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(told)
-    }
-
-    /// Fetches into quarantine what is missing here: of the first upstream everything, of the others the tags that are
-    /// not the same. On failure says whose fault it was.
-    fn fetch<'g>(
-        &'g self,
-        git: &'g Git<'g>,
-        wish: &Wish<'_>,
-        here: &BTreeMap<String, Oid>,
-        told: &mut [Told<'_>],
-    ) -> Result<Option<Quarantine<'g>>, (usize, MirrorError)> {
-        let first: BTreeMap<String, Oid> = told.first().map(|t| t.answer.refs.clone()).unwrap_or_default();
-        let more: Vec<String> =
-            wish.refs.iter().filter(|p| !p.is_branch_or_tag()).map(|p| p.clone().into()).collect();
-        let mut quarantine: Option<Quarantine<'_>> = None;
-        for (at, Told { remote, answer, .. }) in told.iter_mut().enumerate() {
-            let differs =
-                |name: &str, id: Oid| is_tag(name) && first.get(name).or(here.get(name)) != Some(&id);
-            let wanted = answer.refs.iter().filter(|(name, id)| at == 0 || differs(name, **id));
-            let mut missing = self.missing(git, here, wanted).map_err(|e| (at, e))?;
-            if at > 0 {
-                // A tag that only the others have is not taken from them.
-                missing.retain(|name, _| first.contains_key(name) || here.contains_key(name));
-            }
-            if missing.is_empty() {
-                continue;
-            }
-            let known = self.known().map_err(|e| (at, e))?;
-            let fresh = known.is_empty() && quarantine.is_none();
-            let mut place = match quarantine.take() {
-                Some(place) => place,
-                None => {
-                    Quarantine::new(git, self.quarantine(), &self.objects, &known).map_err(|e| (at, e))?
-                }
-            };
-            if fresh {
-                let arrived = place.clone(remote, &more).map_err(|e| (at, e))?;
-                for name in missing.keys() {
-                    // It may have gone on since it was asked.
-                    match arrived.get(name) {
-                        Some(id) => answer.refs.insert(name.clone(), *id),
-                        None => answer.refs.remove(name),
-                    };
-                }
-            } else {
-                place.fetch(remote, &missing.into_values().collect()).map_err(|e| (at, e))?;
-            }
-            quarantine = Some(place);
-        }
-        Ok(quarantine)
-    }
-
-    /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a value
-    /// whose object did not come. One such ref must not hide all others.
-    fn fitting(
-        &self,
-        here: &BTreeMap<String, Oid>,
-        steps: Vec<Step>,
-        observer: &dyn Observer,
-    ) -> Result<Vec<Step>, MirrorError> {
-        let mut names: BTreeSet<String> = here.keys().cloned().collect();
-        let mut unfit = BTreeSet::new();
-        let mut fits = Vec::new();
-        let mut told = Few::new(observer, &self.project);
-        for step in steps {
-            let name = &step.seen.reference;
-            let why = match step.action {
-                _ if unfit.contains(name) => continue,
-                Action::Move(id) | Action::Beside(id) if !self.holds(id)? => Some("its object did not come"),
-                Action::Move(id) => self.unfit(&names, name, id),
-                Action::Beside(_) | Action::Nothing => None,
-            };
-            if let Some(why) = why {
-                told.tell(&format!("{} is not mirrored: {why}", shown(name)));
-                unfit.insert(name.clone());
-            } else {
-                names.insert(name.clone());
-                fits.push(step);
-            }
-        }
-        Ok(fits)
-    }
-
-    /// Why git could not hold a ref of this name, if so.
-    pub(super) fn unfit(&self, names: &BTreeSet<String>, name: &str, id: Oid) -> Option<&'static str> {
-        let folder = format!("{name}/");
-        let above = name.match_indices('/').any(|(at, _)| names.contains(&name[..at]));
-        let below = names.range(folder.clone()..).next().is_some_and(|next| next.starts_with(&folder));
-        if above || below {
-            return Some("a ref that is here has a part of its name, or it of theirs");
-        }
-        let branch = name.starts_with("refs/heads/");
-        (branch && self.repository.find_commit(id).is_err()).then_some("it is a branch, but names no commit")
+        let deleted = journal.newest(Change::Deleted).len();
+        Ok(Synced { upstream, moved, changes, frozen, deleted, head: None, left_out, lacking: None })
     }
 
     /// Moves refs, all at once; returns how many.
     fn act(&self, git: &Git<'_>, here: &BTreeMap<String, Oid>, steps: &[Step]) -> Result<usize, MirrorError> {
-        let mut updates = Vec::new();
+        let mut names: BTreeSet<String> = here.keys().cloned().collect();
+        let (mut asides, mut updates) = (Vec::new(), Vec::new());
         let mut moved = 0;
         for Step { seen, action } in steps {
+            let name = &seen.reference;
             match action {
                 Action::Move(new) => {
                     moved += 1;
-                    let old = seen.old.as_deref().map_or(Ok(Oid::ZERO_SHA1), Oid::from_str);
-                    let old = Some(old.map_err(self.broken())?);
-                    updates.push(RefUpdate { name: seen.reference.clone(), new: *new, old });
+                    let old = Some(here.get(name).copied().unwrap_or(Oid::ZERO_SHA1));
+                    updates.push(RefUpdate { name: name.clone(), new: *new, old });
                 }
-                Action::Beside(id) => updates.push(RefUpdate::beside(&seen.reference, *id)),
+                Action::Beside(id) => updates.push(beside(&mut names, name, *id)),
+                Action::Aside(id) => {
+                    asides.push(beside(&mut names, name, *id));
+                    asides.push(RefUpdate::remove(name, *id));
+                }
                 Action::Nothing => {}
             }
         }
@@ -302,6 +192,8 @@ impl GitMirror {
             write_packed(&self.path, &refs)?;
             return Ok(moved);
         }
+        // git does not take both at once: a ref that goes and one that takes its place.
+        self.move_refs(git, &asides)?;
         self.move_refs(git, &updates)?;
         Ok(moved)
     }
@@ -319,61 +211,6 @@ impl GitMirror {
         }
         Ok(known)
     }
-
-    /// Whether HEAD names a branch that is not here yet.
-    fn unborn(&self) -> Result<bool, MirrorError> {
-        match self.repository.head() {
-            Ok(_) => Ok(false),
-            Err(e) if e.code() == git2::ErrorCode::UnbornBranch => {
-                Ok(self.known().is_ok_and(|k| !k.is_empty()))
-            }
-            Err(e) => Err(self.broken()(e)),
-        }
-    }
-
-    /// Lets HEAD name the branch that upstream's does, once, so that a clone checks something out.
-    pub(super) fn point_head(&self, head: Option<&str>) -> Result<(), MirrorError> {
-        if let Err(e) = self.repository.head()
-            && e.code() == git2::ErrorCode::UnbornBranch
-        {
-            let wished = head.filter(|name| self.repository.find_reference(name).is_ok());
-            let branches = self.targets("refs/heads/")?;
-            let only = branches.keys().next().filter(|_| branches.len() == 1).map(String::as_str);
-            if let Some(name) = wished.or(only) {
-                self.repository.set_head(name).map_err(self.broken())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn no_upstream(&self) -> MirrorError {
-        MirrorError::NoUpstream {
-            what: self.project.clone(),
-            advice: "name one in hab.toml, or with `hab-build mirror add`".to_owned(),
-        }
-    }
-}
-
-/// Whether an upstream says other refs than before, which it then means: it is asked once more only.
-fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
-    if std::mem::replace(&mut told.again, true) {
-        return false;
-    }
-    match listed(git, wish, told.remote) {
-        Ok(refs) if refs != told.answer.refs => {
-            told.answer.refs = refs;
-            true
-        }
-        _ => false,
-    }
-}
-
-/// The refs of an upstream that are wanted.
-fn listed(git: &Git<'_>, wish: &Wish<'_>, remote: &Remote) -> Result<BTreeMap<String, Oid>, MirrorError> {
-    let all = !wish.refs.iter().all(RefPattern::is_branch_or_tag);
-    let mut refs = git.ls_remote(remote, all)?;
-    refs.retain(|name, _| wish.refs.iter().any(|pattern| pattern.matches(name)));
-    Ok(refs)
 }
 
 pub(super) fn now() -> i64 {

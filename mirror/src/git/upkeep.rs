@@ -148,12 +148,16 @@ fn stem(path: &std::path::Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Bytes of all files below a folder, or of one file.
+/// Bytes of all files below a folder, or of one file; links are not followed.
 pub fn size_below(path: &std::path::Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
-    if !metadata.is_dir() {
-        return metadata.len();
+    let (mut sum, mut waiting) = (0, vec![path.to_owned()]);
+    while let Some(path) = waiting.pop() {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() {
+            waiting.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else {
+            sum += metadata.len();
+        }
     }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| size_below(&entry.path())).sum()
+    sum
 }

@@ -1,16 +1,22 @@
 //! A view: a repository without objects of its own that shows some of a mirror's refs.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use git2::{Oid, Repository};
+use serde::{Deserialize, Serialize};
 
 use super::packed::write_packed;
 use super::{ALTERNATES, GRAPH, GitMirror};
 use crate::MirrorError;
+
+/// Where a repository says why it has nothing to check out.
+const NOTE: &str = "clone-note";
+/// The most that is read of that, in bytes.
+const NOTE_LIMIT: u64 = 16 << 10;
 
 impl GitMirror {
     /// The branches and tags here, and the objects that they name.
@@ -20,8 +26,9 @@ impl GitMirror {
         Ok(refs.into_iter().map(|(name, id)| (name, id.to_string())).collect())
     }
 
-    /// Makes the repository at `path` show exactly `refs`, all of them at once, with the mirror's HEAD.
-    pub fn show(&self, path: &Path, refs: &BTreeMap<String, String>) -> Result<(), MirrorError> {
+    /// Makes the repository at `path` show exactly `refs`, all of them at once. Its HEAD is the mirror's where that branch
+    /// is shown, or the only branch that is; where it names none, or there is no ref at all, `why` is what a clone is told.
+    pub fn show(&self, path: &Path, refs: &BTreeMap<String, String>, why: &str) -> Result<(), MirrorError> {
         let broken = |source| MirrorError::Repository { path: path.to_owned(), source };
         if !path.join("HEAD").exists() {
             Repository::init_bare(path).map_err(broken)?;
@@ -32,11 +39,51 @@ impl GitMirror {
         fs::write(&alternates, objects).map_err(MirrorError::io(&alternates))?;
         let parse = |(name, id): (&String, &String)| Some((name.clone(), Oid::from_str(id).ok()?));
         let held = |(_, id): &(String, Oid)| self.holds(*id).unwrap_or(false);
-        write_packed(path, &refs.iter().filter_map(parse).filter(held).collect())?;
-        let head = fs::read(self.path.join("HEAD")).map_err(MirrorError::io(self.path.join("HEAD")))?;
-        let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
-        file.write_all(&head).map_err(MirrorError::io(path))?;
-        file.persist(path.join("HEAD")).map_err(|e| MirrorError::io(path)(e.error))?;
-        Ok(())
+        let refs: BTreeMap<String, Oid> = refs.iter().filter_map(parse).filter(held).collect();
+        write_packed(path, &refs)?;
+        let ours =
+            fs::read_to_string(self.path.join("HEAD")).map_err(MirrorError::io(self.path.join("HEAD")))?;
+        let ours = ours.trim().trim_start_matches("ref: ").to_owned();
+        let mut branches = refs.keys().filter(|name| name.starts_with("refs/heads/"));
+        let only = branches.next().filter(|_| branches.next().is_none());
+        let head = only.filter(|_| !refs.contains_key(&ours)).unwrap_or(&ours);
+        replace(path, "HEAD", format!("ref: {head}\n").as_bytes())?;
+        let note = Note { empty: refs.is_empty(), text: why.to_owned() };
+        tell_clones(path, Some(&note).filter(|_| !refs.contains_key(head)))
     }
+}
+
+/// Lets whoever clones the repository at `path` be told something, or nothing any more.
+pub(super) fn tell_clones(path: &Path, note: Option<&Note>) -> Result<(), MirrorError> {
+    match note {
+        // Only a map with keys that are not strings could fail.
+        Some(note) => replace(path, NOTE, &serde_json::to_vec(note).unwrap_or_default()),
+        None => match fs::remove_file(path.join(NOTE)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(MirrorError::io(path.join(NOTE))(e)),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// What whoever clones a mirror or a view is told, where it has nothing to check out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Whether it shows no ref at all.
+    pub empty: bool,
+    /// Why, in one sentence.
+    pub text: String,
+}
+
+/// The note of the repository at `path`, if there is one.
+pub fn note(path: &Path) -> Option<Note> {
+    let mut text = Vec::new();
+    File::open(path.join(NOTE)).ok()?.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), MirrorError> {
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
+    file.write_all(bytes).map_err(MirrorError::io(folder))?;
+    file.persist(folder.join(name)).map_err(|e| MirrorError::io(folder)(e.error))?;
+    Ok(())
 }

@@ -89,6 +89,12 @@ fn a_shallow_upstream_is_refused() {
     world.refused(&url, &["git clone failed", "shallow"]);
     world.sync(&[&upstream.url()]).unwrap();
     world.whole();
+    // Also where something is here already: git then ends well, with a commit whose parent is nowhere.
+    upstream.commit("three");
+    upstream.commit("four");
+    git(&world.path("shallow.git"), &["fetch", "-q", "--depth", "1", "origin", "+main:main"]);
+    world.refused(&url, &["git fetch failed", "cut off (shallow)"]);
+    assert_eq!(world.mirror().journal().unwrap().entries().len(), 2);
 }
 
 #[test]
@@ -146,7 +152,8 @@ fn carry_in(
         bounds: world.bounds,
         password_file: None,
     };
-    let done = world.mirror().carry_in(Some(&bundle), &world.path("journal"), &refs, &wish, &world.told);
+    let done =
+        world.mirror().carry_in(Some(&bundle), &world.path("journal"), &refs, None, &wish, &world.told);
     done.map(drop).map_err(|e| e.to_string())
 }
 

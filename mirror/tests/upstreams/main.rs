@@ -4,6 +4,10 @@
 mod advertised;
 mod content;
 mod harness;
+mod head;
 mod healing;
+mod lacking;
+mod lost;
 mod many;
+mod room;
 mod transport;

@@ -1,11 +1,14 @@
 //! `hab-build mirror`: what is mirrored, what moved, and whether all of it is still here.
 
+mod accept;
 mod archives;
 mod carry;
 mod depends;
 mod packages;
 mod refs;
+mod remove;
 mod sync;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,13 +46,21 @@ enum What {
         project: String,
     },
     /// Decide about a tag that moved or a branch that was rewritten: which value it has from now on
-    Accept {
+    Accept(accept::Args),
+    /// What of a project the verified view shows, and why its other refs are missing there
+    View {
         /// The project
         project: String,
-        /// The tag or branch, or its full name: v1.0, refs/heads/master
-        reference: String,
-        /// The id, or its first seven digits or more, of a value that it was seen to have; the newest one without
-        value: Option<String>,
+        /// Only these tags and branches; the history of a branch is judged only if it is named
+        references: Vec<String>,
+    },
+    /// Remove a project's mirror; its journal, its file and everything that was built of it stay
+    Remove {
+        /// The project
+        project: String,
+        /// Do it; without, it is only said what would go
+        #[arg(long)]
+        yes: bool,
     },
     /// Check a project's ref journal, and that every object it names is still here and whole
     Verify {
@@ -130,9 +141,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::Sync { projects, all } => sync::sync(global, projects, *all),
         What::Upkeep { projects } => sync::upkeep(global, projects),
         What::Log { project } => refs::log(global, &quiet()?, project),
-        What::Accept { project, reference, value } => {
-            refs::accept(global, &quiet()?, project, reference, value.as_deref())
-        }
+        What::Accept(args) => accept::run(global, &quiet()?, args),
+        What::View { project, references } => view::run(global, project, references),
+        What::Remove { project, yes } => remove::run(global, project, *yes),
         What::Verify { project, quick } => refs::verify(global, project.as_deref(), *quick),
         What::Gc { dry_run } => refs::gc(global, &quiet()?, *dry_run),
         What::Export { file, projects, since } => carry::export(global, file, projects, since.as_deref()),

@@ -1,6 +1,6 @@
 //! Projects and their refs: what there is, what moved, and what a person decides.
 
-use hab_mirror::git::without_user;
+use hab_mirror::git::{Change, without_user};
 use hab_mirror::projects::{Interval, Project};
 use hab_oci::{few, shown};
 
@@ -26,12 +26,21 @@ pub struct AddArgs {
     /// The project of which it is a fork, to keep their objects together
     #[arg(long, value_name = "PROJECT")]
     fork_of: Option<String>,
+    /// A check of git's fsck that its history is known not to pass, such as badTimezone
+    #[arg(long, value_name = "CHECK")]
+    tolerate: Vec<String>,
 }
 
 pub fn list(global: &Global, farm: &Farm, all: bool) -> anyhow::Result<()> {
     let rows = farm.mirrors(all)?;
+    if rows.is_empty() {
+        terminal::say("nothing is mirrored yet; `hab-build mirror list --all` shows the projects there are");
+    }
     for row in &rows {
         terminal::say(&line(row));
+        for more in below(row) {
+            terminal::say(&format!("    {more}"));
+        }
     }
     if global.json { print_json(&rows) } else { Ok(()) }
 }
@@ -39,29 +48,17 @@ pub fn list(global: &Global, farm: &Farm, all: bool) -> anyhow::Result<()> {
 pub fn log(global: &Global, farm: &Farm, project: &str) -> anyhow::Result<()> {
     let entries = farm.mirror_log(project)?;
     for e in &entries {
-        let short = |id: &Option<String>| id.as_deref().and_then(|id| id.get(..12)).unwrap_or("-").to_owned();
+        // What HEAD names is no id, and nothing of it may be missing.
+        let short = |id: &Option<String>| match id.as_deref() {
+            Some(name) if e.kind == Change::Head => shown(name).to_string(),
+            Some(id) => id.get(..12).unwrap_or("-").to_owned(),
+            None => "-".to_owned(),
+        };
         let (old, new, kind) = (short(&e.old), short(&e.new), e.kind);
         let (at, name, from) = (stamp(e.at), shown(&e.reference), shown(&e.upstream));
         terminal::say(&format!("{at} {kind:<12} {old:<12} {new:<12} {name} {from}"));
     }
     if global.json { print_json(&entries) } else { Ok(()) }
-}
-
-pub fn accept(
-    global: &Global,
-    farm: &Farm,
-    project: &str,
-    reference: &str,
-    value: Option<&str>,
-) -> anyhow::Result<()> {
-    let accepted = farm.accept_ref(project, reference, value)?;
-    let (name, old, new) = (shown(&accepted.reference), &accepted.old, &accepted.new);
-    terminal::say(&if old == new {
-        format!("{name} of {project} stays at {new}")
-    } else {
-        format!("{name} of {project} is {new} from now on; {old} stays in its history")
-    });
-    if global.json { print_json(&accepted) } else { Ok(()) }
 }
 
 pub fn verify(global: &Global, project: Option<&str>, quick: bool) -> anyhow::Result<()> {
@@ -81,6 +78,9 @@ pub fn verify(global: &Global, project: Option<&str>, quick: bool) -> anyhow::Re
             }
             Err(e) if projects.len() > 1 => {
                 terminal::say(&format!("{project}: {e}"));
+                if let Some(hint) = e.hint() {
+                    terminal::hint(&hint);
+                }
                 first = first.or(Some(e));
             }
             Err(e) => return Err(e.into()),
@@ -114,6 +114,7 @@ pub fn add(global: &Global, farm: &Farm, args: &AddArgs) -> anyhow::Result<()> {
     project.interval = Interval::try_from(args.interval.clone()).map_err(|e| usage(&anyhow::anyhow!(e)))?;
     project.policy.clone_from(&args.policy);
     project.fork_of.clone_from(&args.fork_of);
+    project.tolerate.clone_from(&args.tolerate);
     let path = farm.add_project(&project)?;
     terminal::say(&format!(
         "{} is written; `hab-build mirror sync {}` mirrors it",
@@ -129,21 +130,60 @@ fn line(row: &MirrorRow) -> String {
     if !row.mirrored {
         return format!("{:<28} not mirrored; {}", row.project, few(row.urls.iter().map(shown), 20, " "));
     }
-    let last =
-        row.state.succeeded.map_or_else(|| "never synced".to_owned(), |at| format!("synced {}", stamp(at)));
+    let last = match row.state.succeeded {
+        Some(at) => format!("synced {}", stamp(at)),
+        None if row.broken.is_some() => "not known when synced".to_owned(),
+        None if row.entries > 0 => "imported".to_owned(),
+        None => "never synced".to_owned(),
+    };
     let lag = row.lag.filter(|lag| *lag > 0).map_or_else(String::new, |lag| format!(", {lag} s late"));
     let failed = match row.state.failures {
         0 => String::new(),
+        1 => ", failed once since".to_owned(),
         n => format!(", failed {n} times since"),
     };
-    let frozen = match row.frozen.as_slice() {
-        [] => String::new(),
-        names => format!(", waiting: {}", few(names.iter().map(shown), 20, " ")),
-    };
+    let broken = if row.broken.is_some() { ", BROKEN" } else { "" };
     let (mib, refs) = (row.size >> 20, row.refs);
-    format!("{:<28} {mib:>6} MiB {refs:>6} refs, {last}{lag}{failed}{frozen}", row.project)
+    format!("{:<28} {mib:>6} MiB {refs:>6} refs, {last}{lag}{failed}{broken}", row.project)
 }
 
-fn stamp(seconds: i64) -> String {
+/// What a person may have to do something about.
+fn below(row: &MirrorRow) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(broken) = &row.broken {
+        lines.push(format!("broken: {broken}"));
+    }
+    lines.extend(row.hint.iter().map(|hint| format!("hint: {hint}")));
+    if let Some(error) = &row.state.error {
+        lines.push(format!("last error: {error}"));
+    }
+    if !row.frozen.is_empty() {
+        let names = few(row.frozen.iter().map(shown), 20, " ");
+        lines.push(format!("waiting for `hab-build mirror accept {}`: {names}", row.project));
+    }
+    if row.deleted > 0 {
+        let word = if row.deleted == 1 { "ref is" } else { "refs are" };
+        lines.push(format!("{} {word} deleted upstream and kept here", row.deleted));
+    }
+    if row.state.left_out > 0 {
+        let (count, word) = (row.state.left_out, if row.state.left_out == 1 { "ref" } else { "refs" });
+        lines.push(format!("{count} {word} of upstream could not be mirrored; the next sync says why"));
+    }
+    if let Some(lacking) = row.state.lacking.as_ref().filter(|lacking| !lacking.is_nothing()) {
+        if !lacking.submodules.is_empty() {
+            let paths = few(lacking.submodules.iter().map(|s| shown(&s.path)), 5, ", ");
+            lines.push(format!("submodules are not mirrored with it: {paths}"));
+        }
+        if lacking.lfs_files > 0 {
+            let (count, bytes) = (lacking.lfs_files, lacking.lfs_bytes);
+            lines.push(format!(
+                "what Git LFS keeps elsewhere is not mirrored: {count} files of {bytes} bytes"
+            ));
+        }
+    }
+    lines
+}
+
+pub(super) fn stamp(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |stamp| stamp.to_string())
 }

@@ -37,6 +37,9 @@ fn each<T: serde::Serialize>(
                 let text = said.map(ToString::to_string).collect::<Vec<_>>().join(": ");
                 if projects.len() > 1 {
                     terminal::say(&format!("{}: {text}", project.name));
+                    if let Some(hint) = e.hint() {
+                        terminal::hint(&hint);
+                    }
                 }
                 first = first.or(Some(e));
                 (None, Some(text))
@@ -79,7 +82,23 @@ pub fn sync(global: &Global, names: &[String], all: bool) -> anyhow::Result<()> 
             ),
         };
         let (moved, from) = (synced.moved, &synced.upstream);
-        terminal::say(&format!("{}: {moved} refs moved, from {from}{waits}", project.name));
+        let word = if moved == 1 { "ref" } else { "refs" };
+        let head = synced.head.as_ref().map_or_else(String::new, |name| format!(", HEAD is {}", shown(name)));
+        let deleted = match synced.deleted {
+            0 => String::new(),
+            n => format!(", {n} deleted there and kept here"),
+        };
+        let left_out = match synced.left_out.len() {
+            0 => String::new(),
+            n => format!(
+                ", {n} not mirrored: {}",
+                few(synced.left_out.iter().map(|l| shown(&l.reference)), 5, ", ")
+            ),
+        };
+        terminal::say(&format!(
+            "{}: {moved} {word} moved, from {from}{head}{deleted}{left_out}{waits}",
+            project.name
+        ));
         Ok(synced)
     });
     terminal.finish();

@@ -70,6 +70,7 @@ impl Farm {
                 project: without_passwords(&project).to_text(),
                 name: project.name,
                 refs: carried.refs,
+                head: carried.head,
                 journal: size("journal"),
                 bundle: if carried.bundle { size("bundle") } else { 0 },
             });

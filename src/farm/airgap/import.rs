@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hab_keys::{Certificates, KeyId};
 use hab_mirror::airgap::{self, Content, Manifest, ProjectEntry};
 use hab_mirror::depends::Selection;
-use hab_mirror::git::Synced;
+use hab_mirror::git::{State, Synced};
 use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError, Observer as _};
 use hab_oci::Digest;
@@ -129,7 +129,8 @@ impl Farm {
                 };
                 done = at + size;
                 if !self.carrying(file, done, Some(total.get())) {
-                    return Err(MirrorError::Cancelled { what: file.display().to_string() });
+                    let what = format!("reading {}", file.display());
+                    return Err(MirrorError::Stopped { what, then: "nothing of it is taken in" });
                 }
                 taken
             },
@@ -275,12 +276,18 @@ impl Farm {
         let bundle = (entry.bundle > 0).then_some(bundle.as_path());
         let journal = work.join(format!("{}.journal", entry.name));
         let view = MirrorView(self.progress.as_ref());
-        let synced = mirror.carry_in(bundle, &journal, &entry.refs, &wish, &view)?;
+        let taken = mirror.carry_in(bundle, &journal, &entry.refs, entry.head.as_ref(), &wish, &view);
+        if new && taken.is_err() {
+            // An empty one would be listed, and asked for.
+            self.mirrored(&entry.name)?.remove_empty(&view)?;
+        }
+        let synced = taken?;
         // Whoever exported says with it what he saw: evidence, though not ours.
         let kept = |source| MirrorError::Keep { what: entry.name.clone(), source };
         let mut text = File::open(&journal).map_err(FarmError::io(&journal))?;
         let (digest, size) = self.keep.take(None, &mut text).map_err(kept)?;
         self.keep.remember("imported-journal", &entry.name, &digest, size).map_err(kept)?;
+        mirror.record(&State { lacking: self.lacking(&mirror), ..mirror.state() })?;
         self.synced(&mirror, project.policy.as_deref())?;
         Ok(Some(Taken { new, refs: mirror.refs()?.len(), synced }))
     }

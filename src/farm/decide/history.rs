@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hab_keys::chain::{self, RefusedChain, Summary};
-use hab_keys::{Certificates, Chain, ChainObserver, Decision, Policy, Question, VerifiedChain};
+use hab_keys::{Certificates, Chain, ChainObserver, Decision, Policy, Question, Refusal, VerifiedChain};
 
 use super::{By, Decided};
 use crate::farm::{Farm, FarmError, open};
@@ -41,6 +41,17 @@ impl Farm {
                 let RefusedChain { refusal, summary, failed, failures: count, looked_at } = *refused;
                 failures = BadCommits { failed, failures: count, looked_at };
                 (Err(refusal), Some(summary).filter(|_| looked_at > 0), resumed)
+            }
+            // Of a mirror it is damage; a person's own clone is what that person wanted it to be.
+            Surveyed { answer: Err(refused), .. }
+                if matches!(refused.refusal, Refusal::Missing { .. }) && repository.is_partial() =>
+            {
+                return Err(FarmError::Usage(format!(
+                    "{}; {} is a shallow or partial clone: `git fetch --unshallow` brings its history, \
+                     `git fetch --refetch --no-filter` its objects",
+                    refused.refusal,
+                    path.display()
+                )));
             }
             Surveyed { answer: Err(refused), .. } => return Err(refused.refusal.into()),
         };

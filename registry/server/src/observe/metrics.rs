@@ -38,7 +38,15 @@ struct Inner {
     stored_bytes: Gauge,
     free_bytes: Gauge,
     lines_lost: Counter,
+    /// Guards who is asked for further numbers; held while they are asked.
+    more: Mutex<Vec<More>>,
 }
+
+/// Further families, as OpenMetrics text without its end.
+type More = Box<dyn Fn() -> String + Send + Sync>;
+
+/// The last line of the text.
+const END: &str = "# EOF\n";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Asked {
@@ -129,6 +137,7 @@ impl Metrics {
             free_bytes: of(&mut registry, "free_bytes", "Bytes that the file system still has for us"),
             lines_lost: of(&mut registry, "access_log_lost", "Lines that the access log could not take"),
             registry: Mutex::default(),
+            more: Mutex::default(),
         };
         let about = "Time from a request's head to the last byte of its answer";
         registry.register_with_unit("request", about, Unit::Seconds, inner.seconds.clone());
@@ -140,7 +149,19 @@ impl Metrics {
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.0.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let more = self.0.more.lock().unwrap_or_else(PoisonError::into_inner);
+        if !more.is_empty() {
+            text.truncate(text.strip_suffix(END).map_or(text.len(), str::len));
+            text.extend(more.iter().map(|more| more()));
+            text.push_str(END);
+        }
         Ok(text)
+    }
+
+    /// Tells also what `more` says whenever somebody asks: whole families as OpenMetrics text, without its end. It is
+    /// called for every request, so it must have its numbers at hand.
+    pub fn also(&self, more: impl Fn() -> String + Send + Sync + 'static) {
+        self.0.more.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(more));
     }
 
     /// A request has come.

@@ -1,0 +1,185 @@
+//! Asking upstreams what they have, and bringing what is missing here into quarantine.
+
+use std::collections::BTreeMap;
+
+use git2::Oid;
+
+use super::GitMirror;
+use super::change::{Answer, is_tag};
+use super::program::{Git, Head, Listed};
+use super::quarantine::Quarantine;
+use super::remote::Remote;
+use super::sync::Wish;
+use crate::{Fault, MirrorError};
+
+/// An upstream that answered, and what of it is wanted.
+pub(super) struct Told<'a> {
+    pub remote: &'a Remote,
+    pub answer: Answer,
+    pub head: Option<Head>,
+    /// Whether it was asked a second time, because it could not give what it first said it has.
+    again: bool,
+}
+
+/// What became of asking all upstreams.
+pub(super) struct Asked<'a> {
+    /// Those whose answers count, in the order of preference.
+    pub told: Vec<Told<'a>>,
+    /// Those that have nothing any more.
+    pub wiped: Vec<Answer>,
+    /// Why another one does not count.
+    last: Option<MirrorError>,
+}
+
+impl Asked<'_> {
+    /// One that is left out. That somebody has other things says more than that somebody else does not answer.
+    fn leave_out(&mut self, git: &Git<'_>, wish: &Wish<'_>, e: MirrorError) {
+        if wish.urls.len() > 1 {
+            git.observer.note(&format!("{}: {e}", git.project));
+        }
+        let weighs_more = |last: &MirrorError| last.fault() == Fault::Refused && e.fault() != Fault::Refused;
+        if !self.last.as_ref().is_some_and(weighs_more) {
+            self.last = Some(e);
+        }
+    }
+}
+
+impl GitMirror {
+    /// Asks every upstream for its refs. Those that do not answer, that name objects in another way, or that have nothing
+    /// any more where `refs` are here, are told and left out.
+    pub(super) fn ask<'a>(
+        &self,
+        git: &Git<'_>,
+        wish: &Wish<'_>,
+        remotes: &'a [Remote],
+        refs: usize,
+    ) -> Result<Asked<'a>, MirrorError> {
+        let mut asked = Asked { told: Vec::new(), wiped: Vec::new(), last: None };
+        for remote in remotes {
+            match listed(git, wish, remote) {
+                Ok(listed) => {
+                    let upstream = remote.name().to_owned();
+                    let answer = Answer { upstream: upstream.clone(), refs: listed.refs };
+                    if answer.refs.is_empty() && refs > 0 {
+                        asked.wiped.push(answer);
+                        let project = self.project.clone();
+                        asked.leave_out(git, wish, MirrorError::Wiped { project, url: upstream, refs });
+                        continue;
+                    }
+                    if answer.refs.is_empty() {
+                        git.observer.note(&format!("{}: {upstream} has no branch or tag yet", self.project));
+                    }
+                    asked.told.push(Told { remote, answer, head: listed.head, again: false });
+                }
+                Err(e @ (MirrorError::Git { .. } | MirrorError::ObjectFormat { .. })) => {
+                    asked.leave_out(git, wish, e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Fetches what is missing. Whoever cannot give what it says it has is asked no more, and everything is begun anew
+    /// without it.
+    pub(super) fn bring<'g>(
+        &'g self,
+        git: &'g Git<'g>,
+        wish: &Wish<'_>,
+        here: &BTreeMap<String, Oid>,
+        asked: &mut Asked<'_>,
+    ) -> Result<Option<Quarantine<'g>>, MirrorError> {
+        loop {
+            if asked.told.is_empty() {
+                return Err(asked.last.take().unwrap_or_else(|| self.no_upstream()));
+            }
+            match self.fetch(git, wish, here, &mut asked.told) {
+                Ok(quarantine) => return Ok(quarantine),
+                Err((at, e @ MirrorError::Git { .. })) => {
+                    if moved_on(git, wish, &mut asked.told[at]) {
+                        continue;
+                    }
+                    asked.told.remove(at);
+                    asked.leave_out(git, wish, e);
+                }
+                Err((_, e)) => return Err(e),
+            }
+        }
+    }
+
+    /// Fetches into quarantine what is missing here: of the first upstream everything, of the others the tags that are
+    /// not the same. On failure says whose fault it was.
+    fn fetch<'g>(
+        &'g self,
+        git: &'g Git<'g>,
+        wish: &Wish<'_>,
+        here: &BTreeMap<String, Oid>,
+        told: &mut [Told<'_>],
+    ) -> Result<Option<Quarantine<'g>>, (usize, MirrorError)> {
+        let first: BTreeMap<String, Oid> = told.first().map(|t| t.answer.refs.clone()).unwrap_or_default();
+        let more: Vec<String> =
+            wish.refs.iter().filter(|p| !p.is_branch_or_tag()).map(|p| p.clone().into()).collect();
+        let mut quarantine: Option<Quarantine<'_>> = None;
+        for (at, Told { remote, answer, .. }) in told.iter_mut().enumerate() {
+            let differs =
+                |name: &str, id: Oid| is_tag(name) && first.get(name).or(here.get(name)) != Some(&id);
+            let wanted = answer.refs.iter().filter(|(name, id)| at == 0 || differs(name, **id));
+            let mut missing = self.missing(git, here, wanted).map_err(|e| (at, e))?;
+            if at > 0 {
+                // A tag that only the others have is not taken from them.
+                missing.retain(|name, _| first.contains_key(name) || here.contains_key(name));
+            }
+            if missing.is_empty() {
+                continue;
+            }
+            let known = self.known().map_err(|e| (at, e))?;
+            let fresh = known.is_empty() && quarantine.is_none();
+            let mut place = match quarantine.take() {
+                Some(place) => place,
+                None => {
+                    Quarantine::new(git, self.quarantine(), &self.objects, &known).map_err(|e| (at, e))?
+                }
+            };
+            if fresh {
+                let arrived = place.clone(remote, &more).map_err(|e| (at, e))?;
+                for name in missing.keys() {
+                    // It may have gone on since it was asked.
+                    match arrived.get(name) {
+                        Some(id) => answer.refs.insert(name.clone(), *id),
+                        None => answer.refs.remove(name),
+                    };
+                }
+            } else {
+                place.fetch(remote, &missing.into_values().collect()).map_err(|e| (at, e))?;
+            }
+            quarantine = Some(place);
+        }
+        Ok(quarantine)
+    }
+
+    fn no_upstream(&self) -> MirrorError {
+        MirrorError::NoUpstream {
+            what: self.project.clone(),
+            advice: "name one in hab.toml, or with `hab-build mirror add`".to_owned(),
+        }
+    }
+}
+
+/// Whether an upstream says other refs than before, which it then means: it is asked once more only.
+fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
+    if std::mem::replace(&mut told.again, true) {
+        return false;
+    }
+    match listed(git, wish, told.remote) {
+        Ok(Listed { refs, head }) if refs != told.answer.refs => {
+            (told.answer.refs, told.head) = (refs, head);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The refs of an upstream that are wanted.
+fn listed(git: &Git<'_>, wish: &Wish<'_>, remote: &Remote) -> Result<Listed, MirrorError> {
+    git.ls_remote(remote, &|name| wish.refs.iter().any(|pattern| pattern.matches(name)))
+}

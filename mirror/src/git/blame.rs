@@ -1,0 +1,97 @@
+//! Whose fault it is that git failed, by its last words.
+
+use super::remote::Remote;
+use crate::{Failed, MirrorError};
+
+/// A person asked to stop while git was at work: it keeps no half of what it fetches.
+pub(super) fn stopped(project: &str) -> MirrorError {
+    MirrorError::Stopped {
+        what: format!("mirroring {project}"),
+        then: "every ref is where it was, and the next sync begins anew",
+    }
+}
+
+/// What git says of an upstream that cannot give all that its own refs need.
+const LACKS: [&str; 4] = [
+    "repository corruption on the remote side",
+    "did not send all necessary objects",
+    "upload-pack: not our ref",
+    "missing necessary objects",
+];
+
+/// git's failure with an upstream, and what that says of it.
+pub(super) fn failed(action: &'static str, remote: &Remote, stderr: &str) -> MirrorError {
+    let mut stderr = remote.conceal(stderr);
+    if ["301", "302", "303", "307", "308"]
+        .iter()
+        .any(|code| stderr.ends_with(&format!("returned error: {code}")))
+    {
+        stderr.push_str("; redirects are not followed: if it should, name the address that it leads to");
+    }
+    if LACKS.iter().any(|words| stderr.contains(words)) {
+        stderr.push_str("; this upstream cannot give all objects that its own refs need");
+    }
+    let why = why(&stderr);
+    MirrorError::Git { action, url: remote.name().to_owned(), stderr, why }
+}
+
+/// Whether git, which ended well, left out what an upstream with a cut-off history sent.
+pub(super) fn says_shallow(said: &str) -> bool {
+    said.split("; ").any(|line| !line.starts_with("remote:") && line.contains("shallow roots"))
+}
+
+/// Whose fault a failure is, by git's own last words. What an upstream says itself stands behind `remote:` there.
+fn why(stderr: &str) -> Failed {
+    let ours = |line: &&str| !line.starts_with("remote:");
+    let mut lines = stderr.split("; ").map(str::trim).filter(ours).peekable();
+    let limit = [
+        "it sent more than",
+        "it said more than",
+        "it has more than",
+        "it has an object of",
+        "its history is",
+    ];
+    if lines.peek().is_some_and(|line| limit.iter().any(|start| line.starts_with(start))) {
+        return Failed::NotTaken;
+    }
+    let (mut checks, mut fsck) = (Vec::new(), false);
+    for line in lines {
+        if line.contains("source repository is shallow") {
+            return Failed::NotTaken;
+        }
+        fsck |= line.contains("fsck error");
+        // `error: object 1234…: badTimezone: invalid author/committer line - bad time zone`
+        let rest = line.strip_prefix("error: object ").and_then(|rest| rest.split_once(": "));
+        if let Some((check, _)) = rest.and_then(|(_, rest)| rest.split_once(':'))
+            && check.bytes().all(|b| b.is_ascii_alphanumeric())
+            && !checks.iter().any(|known| known == check)
+        {
+            checks.push(check.to_owned());
+        }
+    }
+    if fsck || !checks.is_empty() { Failed::Fsck(checks) } else { Failed::Away }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_says_of_a_refusal_is_read_and_an_upstream_cannot_say_it() {
+        let fsck = |checks: &[&str]| Failed::Fsck(checks.iter().map(|c| (*c).to_owned()).collect());
+        for (said, found) in [
+            (
+                "error: object 12ab: badTimezone: invalid author/committer line - bad time zone; fatal: fsck error in \
+                 packed object; fatal: fetch-pack: invalid index-pack output",
+                fsck(&["badTimezone"]),
+            ),
+            ("remote: error: object 12ab: badTimezone: x; fatal: early EOF", Failed::Away),
+            ("fatal: fsck error in pack objects", fsck(&[])),
+            ("fatal: source repository is shallow, reject to clone.", Failed::NotTaken),
+            ("it sent more than 65536 bytes", Failed::NotTaken),
+            ("it took longer than 5 s", Failed::Away),
+        ] {
+            assert_eq!(why(said), found, "{said}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `hab-build mirror accept`: a person decides about refs that wait.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use hab_oci::shown;
+
+use super::refs::stamp;
+use crate::cli::{Global, print_json, terminal, usage};
+use crate::farm::{Farm, Waiting};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The project
+    project: String,
+    /// The tag or branch, or its full name: v1.0, refs/heads/master; without one, what waits is listed
+    #[arg(conflicts_with = "all")]
+    reference: Option<String>,
+    /// The id, or its first seven digits or more, of a value that it was seen to have; the newest one without
+    #[arg(conflicts_with = "all")]
+    value: Option<String>,
+    /// All that wait, each at the newest value that was seen, after they are listed
+    #[arg(long)]
+    all: bool,
+    /// Do not ask
+    #[arg(long, requires = "all")]
+    yes: bool,
+}
+
+pub fn run(global: &Global, farm: &Farm, args: &Args) -> anyhow::Result<()> {
+    let project = args.project.as_str();
+    if let Some(reference) = &args.reference {
+        let accepted = farm.accept_ref(project, reference, args.value.as_deref())?;
+        say(project, &accepted);
+        return if global.json { print_json(&accepted) } else { Ok(()) };
+    }
+    let waiting = farm.waiting(project)?;
+    for one in &waiting {
+        terminal::say(&line(one));
+    }
+    if waiting.is_empty() {
+        terminal::say(&format!("nothing of {project} waits for a decision"));
+    }
+    if !args.all || waiting.is_empty() {
+        return if global.json { print_json(&waiting) } else { Ok(()) };
+    }
+    if !args.yes && !agreed(waiting.len(), project)? {
+        return Err(usage(&anyhow::anyhow!(
+            "nothing was accepted; say `hab-build mirror accept {project} --all --yes` for all of them, or name one"
+        )));
+    }
+    let mut done = Vec::new();
+    for one in &waiting {
+        // The value that was shown, whatever came since.
+        let accepted = farm.accept_ref(project, &one.reference, Some(&one.new))?;
+        say(project, &accepted);
+        done.push(accepted);
+    }
+    if global.json { print_json(&done) } else { Ok(()) }
+}
+
+fn say(project: &str, accepted: &hab_mirror::git::Accepted) {
+    let (name, old, new) = (shown(&accepted.reference), &accepted.old, &accepted.new);
+    terminal::say(&if old == new {
+        format!("{name} of {project} stays at {new}")
+    } else {
+        format!("{name} of {project} is {new} from now on; {old} stays in its history")
+    });
+}
+
+fn line(one: &Waiting) -> String {
+    let (name, upstream) = (shown(&one.reference), shown(&one.upstream));
+    format!("{name} is {} here; {upstream} said {} at {} ({})", one.old, one.new, stamp(one.at), one.kind)
+}
+
+/// Whether the person at the terminal says yes; where there is none, nobody does.
+fn agreed(count: usize, project: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    terminal::say(&format!("accept all {count} of {project}? Type yes:"));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
