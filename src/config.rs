@@ -24,6 +24,14 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Folders of recipes that are laid over the built-in ones, each over those before it. A relative path is below the
+    /// folder of this file.
+    pub recipes: Vec<PathBuf>,
+    /// Folders of policies that are laid over the built-in ones in the same way.
+    pub trust: Vec<PathBuf>,
+    /// Leaves out the recipes and policies that the program was built with.
+    #[serde(rename = "without-built-in")]
+    pub without_built_in: bool,
     /// Debian archives.
     pub debian: DebianConfig,
     /// Crates.
@@ -151,7 +159,12 @@ impl Config {
             None => return Ok(Self::default()),
         };
         let text = hab_trusted_file::read_text(path, hab_trusted_file::Readers::Everybody, LARGEST)?;
-        toml::from_str(&text).map_err(|e| anyhow::anyhow!(wrong(path, &text, &e)))
+        let mut config: Self = toml::from_str(&text).map_err(|e| anyhow::anyhow!(wrong(path, &text, &e)))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for overlay in config.recipes.iter_mut().chain(&mut config.trust) {
+            *overlay = folder.join(&overlay);
+        }
+        Ok(config)
     }
 }
 
@@ -256,6 +269,74 @@ mod tests {
                 assert!(error.contains("hab.toml") && error.contains("chmod"), "{error}");
             }
         }
+    }
+
+    /// The paragraphs of code in docs/OPERATE.md that are of hab.toml.
+    fn examples() -> Vec<String> {
+        let text = include_str!("../docs/OPERATE.md");
+        let code = |line: &str| line.strip_prefix("    ").map(str::to_owned);
+        let mut paragraphs = vec![String::new()];
+        for line in text.lines() {
+            match code(line).filter(|line| !line.trim().is_empty()) {
+                Some(line) => paragraphs.last_mut().unwrap().push_str(&(line + "\n")),
+                None => paragraphs.push(String::new()),
+            }
+        }
+        let tables = ["debian", "crates", "mirror", "git", "registry"];
+        let ours = |line: &str| {
+            let name = line.trim_start_matches('[').split(['.', ']']).next().unwrap_or_default();
+            line.starts_with('[') && tables.contains(&name)
+        };
+        paragraphs.retain(|paragraph| paragraph.lines().any(ours));
+        paragraphs
+    }
+
+    #[test]
+    fn every_example_of_a_configuration_in_the_handbook_is_one() {
+        let examples = examples();
+        assert!(examples.len() >= 8, "{}: the handbook's examples are not found", examples.len());
+        for example in examples {
+            // A table below an upstream's is one of an upstream with an address.
+            let below = example.starts_with("[[registry.upstream.");
+            let whole = "[registry.upstream.\"docker.io\"]\nurl = \"https://registry.example\"\n";
+            let text = if below { format!("{whole}{example}") } else { example.clone() };
+            if let Err(e) = toml::from_str::<Config>(&text) {
+                panic!("{e}\n{example}");
+            }
+        }
+    }
+
+    #[test]
+    fn rules_of_the_handbook_are_for_repositories_that_builds_make() {
+        let recipes = include_dir::include_dir!("$CARGO_MANIFEST_DIR/recipes");
+        let made: Vec<String> = recipes
+            .dirs()
+            .filter_map(|dir| dir.get_file(dir.path().join("recipe.toml"))?.contents_utf8())
+            .filter_map(|text| {
+                toml::from_str::<toml::Table>(text).ok()?["image"]["repository"].as_str().map(str::to_owned)
+            })
+            .collect();
+        assert!(made.contains(&"bitcoin".to_owned()), "{made:?}");
+        let mut rules = 0;
+        for example in examples() {
+            let Ok(Config { registry, .. }) = toml::from_str(&example) else { continue };
+            let immutable = registry.immutable.iter().map(|tags| &tags.repository);
+            for pattern in immutable.chain(registry.retain.iter().map(|rule| &rule.tags.repository)) {
+                rules += 1;
+                assert!(made.iter().any(|name| pattern.matches(name)), "{pattern} is for none of {made:?}");
+            }
+        }
+        assert!(rules > 0, "no rule was looked at");
+    }
+
+    #[test]
+    fn folders_that_are_laid_over_are_below_the_configurations_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hab.toml");
+        std::fs::write(&file, "recipes = [\"mine\", \"/srv/theirs\"]\ntrust = [\"keys\"]\n").unwrap();
+        let config = Config::load(Some(&file), dir.path()).unwrap();
+        assert_eq!(config.recipes, [dir.path().join("mine"), PathBuf::from("/srv/theirs")]);
+        assert_eq!(config.trust, [dir.path().join("keys")]);
     }
 
     #[test]

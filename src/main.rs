@@ -4,7 +4,6 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
-mod cluster;
 mod config;
 mod farm;
 

@@ -138,3 +138,83 @@ fn a_scrub_names_what_is_damaged_and_a_build_makes_it_again() {
     assert_eq!((status, Digest::of(&served).to_string()), (200, layer));
     registry(&world, &["scrub"]).good();
 }
+
+#[test]
+fn a_deleted_tag_can_be_taken_back_and_an_immutable_one_stays() {
+    let world = configured("immutable = [{ repository = \"test/*\", tag = \"2*\" }]");
+    world.build("data", "hello").good();
+    registry(&world, &["delete", TAG]).refused(2, &["not deleted", "--yes"]);
+    registry(&world, &["delete", "test/helo:1.0-1", "--yes"])
+        .refused(2, &["there is no repository test/helo"]);
+    let mistyped = registry(&world, &["list", "test/helo"]);
+    assert!(mistyped.stderr.contains("did you mean test/hello?"), "{}", mistyped.stderr);
+    let gone = registry(&world, &["delete", TAG, "--yes"]).good();
+    assert_eq!(gone.json["tags"][0], "1.0-1");
+    assert!(gone.stderr.contains("a collection frees"), "{}", gone.stderr);
+    assert!(registry(&world, &["list", "test/hello"]).good().stderr.contains("test/hello has no tags"));
+    registry(&world, &["rollback", TAG]).good();
+    let world = configured("immutable = [{ tag = \"1*\" }]");
+    world.build("data", "hello").good();
+    let stays = registry(&world, &["delete", "test/hello", "--yes"]);
+    assert_eq!(stays.code, Some(3), "{}", stays.stderr);
+    assert_eq!(registry(&world, &["list"]).good().json[0]["tags"], 1);
+}
+
+#[test]
+fn a_rule_that_is_for_no_repository_is_said_when_it_is_served() {
+    let world = configured(
+        "immutable = [{ repository = \"hab/*\", tag = \"v*\" }, { repository = \"test/*\", tag = \"v*\" }]",
+    );
+    let mut child = world.start("data", &["serve", "--listen", "localhost:0", "--no-sync"]);
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut said = Vec::new();
+    for line in std::io::BufRead::lines(stderr).map_while(Result::ok) {
+        let serves = line.starts_with("serving");
+        said.push(line);
+        if serves {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = said.join("\n");
+    assert!(said.contains("immutable: no repository is named like \"hab/*\""), "{said}");
+    assert!(said.contains("test/hello") && !said.contains("like \"test/*\""), "{said}");
+    assert!(said.contains("serving http://127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn an_empty_list_says_so_and_the_program_says_which_it_is() {
+    let world = World::new();
+    assert!(registry(&world, &["list"]).good().stderr.contains("there are no repositories yet"));
+    assert_eq!(world.run("data", &["version", "--json"]).good().json["version"], env!("CARGO_PKG_VERSION"));
+    for words in [&["completions", "bash"][..], &["man"]] {
+        let output = world.command("data", words).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("registry"), "{words:?}: {text}");
+    }
+}
+
+#[test]
+fn a_recipe_laid_over_a_built_in_one_is_said_aloud_and_the_others_stay() {
+    let world = World::new();
+    let text = fs::read_to_string(world.path("hab.toml")).unwrap();
+    let overlay = text.replace("without-built-in = true", "recipes = [\"more\"]\ntrust = [\"policies\"]");
+    world.file("hab.toml", overlay);
+    let over =
+        include_str!("../recipes/bitcoin/recipe.toml").replace("with wallet", "as we have it, with wallet");
+    world.file("more/bitcoin/recipe.toml", over);
+    world.file("more/bitcoin/build.sh", "true\n");
+    world.file("policies/bitcoin-core/policy.toml", "name = \"bitcoin-core\"\nunsigned = true\n");
+    let listed = world.run("data", &["recipes", "--json"]).good();
+    assert!(
+        listed.stderr.contains("recipe bitcoin of") && listed.stderr.contains("takes the place"),
+        "{}",
+        listed.stderr
+    );
+    assert!(listed.stderr.contains("policy bitcoin-core of"), "{}", listed.stderr);
+    let names = listed.json.to_string();
+    for name in ["hello", "secp256k1", "bitcoin-crate"] {
+        assert!(names.contains(name), "{names}");
+    }
+}

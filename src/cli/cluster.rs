@@ -1,13 +1,48 @@
 //! `hab-build cluster`: what hosts must be told so that they pull from here alone.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::builder::PossibleValue;
+use hab_cluster::{Kind, Plan, Registry, place};
+use serde_json::json;
 
-use super::{Global, print_json, terminal, usage};
-use crate::cluster::{self, Registry, Runtime};
+use super::{Global, Said, print_json, terminal, usage};
 use crate::farm::FarmError;
+
+/// What pulls images on a host, as a word of the command line.
+#[derive(Clone, Copy, Debug)]
+struct Runtime(hab_cluster::Runtime);
+
+impl clap::ValueEnum for Runtime {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Runtime; 6] = {
+            let all = hab_cluster::Runtime::ALL;
+            [
+                Runtime(all[0]),
+                Runtime(all[1]),
+                Runtime(all[2]),
+                Runtime(all[3]),
+                Runtime(all[4]),
+                Runtime(all[5]),
+            ]
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        use hab_cluster::Runtime as Known;
+        let help = match self.0 {
+            Known::K3s | Known::Rke2 => "registries.yaml and config.yaml.d",
+            Known::Containerd => "hosts.toml below certs.d",
+            Known::Crio => "a drop-in of registries.conf, and policy.json",
+            Known::Podman => "registries.conf and policy.json",
+            Known::Docker => "daemon.json",
+        };
+        Some(PossibleValue::new(self.0.name()).help(help))
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -17,88 +52,89 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Print, write or check the files that make a host pull from this registry and from nowhere else
-    Config {
-        /// What pulls images on the host
-        runtime: Runtime,
-        /// This registry's address, as the host reaches it: http://farm:5000
-        #[arg(long, value_name = "URL")]
-        registry: String,
-        /// The certificate, in PEM, of who vouches for this registry's, where hosts do not know them already
-        #[arg(long, value_name = "FILE")]
-        ca: Option<PathBuf>,
-        /// Write the files below this folder, / for the host itself, instead of printing them
-        #[arg(long, value_name = "DIR", conflicts_with = "check")]
-        write: Option<PathBuf>,
-        /// Say whether a host whose files are below --root still would pull from somewhere else
-        #[arg(long)]
-        check: bool,
-        /// Where the host's files are
-        #[arg(long, value_name = "DIR", default_value = "/", requires = "check")]
-        root: PathBuf,
-    },
+    /// Print, write, check or take back the files that make a host pull from this registry and from nowhere else
+    Config(Box<Config>),
+}
+
+#[derive(Debug, clap::Args)]
+struct Config {
+    /// What pulls images on the host
+    runtime: Runtime,
+    /// This registry's address, as the host reaches it: http://farm:5000
+    #[arg(long, value_name = "URL", required_unless_present = "restore")]
+    registry: Option<String>,
+    /// The certificate, in PEM, of who vouches for this registry's, where hosts do not know them already
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Write the files below this folder, / for the host itself, laid over what is there; earlier versions stay beside them
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    write: Option<PathBuf>,
+    /// Only show what --write would change and what would follow
+    #[arg(long, requires = "write")]
+    dry_run: bool,
+    /// Write even though registries that the host uses today have no upstream here, or though there is no upstream at all
+    #[arg(long, requires = "write")]
+    yes: bool,
+    /// Put back what was there before the first --write below this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["write", "check", "registry", "ca"])]
+    restore: Option<PathBuf>,
+    /// Say whether a host whose files are below --root still would pull from somewhere else
+    #[arg(long)]
+    check: bool,
+    /// Where the host's files are
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "check")]
+    root: PathBuf,
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let What::Config { runtime, registry, ca, write, check, root } = &args.what;
-    let host = registry.strip_prefix("http://").or_else(|| registry.strip_prefix("https://"));
+    let What::Config(config) = &args.what;
+    if let Some(root) = &config.restore {
+        return restore(global, config.runtime.0, root);
+    }
+    let registry = registry(global, config).map_err(|e| usage(&e))?;
+    match &config.write {
+        _ if config.check => check(global, config, &registry),
+        Some(root) => write(global, config, &registry, root),
+        None => print(global, config, &registry),
+    }
+}
+
+fn registry(global: &Global, config: &Config) -> anyhow::Result<Registry> {
+    let url = config.registry.clone().unwrap_or_default();
+    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    if !host.is_some_and(|host| {
-        !host.trim_end_matches('/').is_empty() && host.trim_end_matches('/').chars().all(plain)
-    }) {
-        return Err(usage(&anyhow::anyhow!("{registry:?} is not an address such as http://farm:5000")));
-    }
+    let host = host.map(|host| host.trim_end_matches('/'));
+    anyhow::ensure!(
+        host.is_some_and(|host| !host.is_empty() && host.chars().all(plain)),
+        "{url:?} is not an address such as http://farm:5000"
+    );
+    let authority = config.ca.as_deref().map(certificate).transpose()?;
+    anyhow::ensure!(
+        authority.is_none() || !url.starts_with("http://"),
+        "--ca is for an https address, and {url} is none"
+    );
     let upstreams = global.configuration()?.registry.upstream.into_keys().collect();
-    let read = |path: &PathBuf| {
-        let text = fs::read_to_string(path).with_context(|| format!("{} does not read", path.display()))?;
-        anyhow::ensure!(
-            text.contains("-----BEGIN CERTIFICATE-----"),
-            "{} is no certificate in PEM",
-            path.display()
-        );
-        Ok(text)
-    };
-    let authority = ca.as_ref().map(read).transpose().map_err(|e| usage(&e))?;
-    if authority.is_some() && registry.starts_with("http://") {
-        return Err(usage(&anyhow::anyhow!("--ca is for an https address, and {registry} is none")));
-    }
-    let registry = Registry { url: registry.clone(), upstreams, authority };
-    if *check {
-        let found = cluster::check(*runtime, &registry, root);
-        for one in &found {
-            terminal::say(&format!("{} {}", one.path, one.words));
-        }
-        if global.json {
-            print_json(&found)?;
-        }
-        if found.is_empty() {
-            terminal::say("it pulls from here alone");
-            return Ok(());
-        }
-        let ways =
-            if found.len() == 1 { "1 way leads".to_owned() } else { format!("{} ways lead", found.len()) };
-        let refusal = format!("{ways} past {}", registry.url);
-        return Err(super::Said(FarmError::Decided { refusal }).into());
-    }
-    let files = cluster::files(*runtime, &registry);
+    Ok(Registry { url, upstreams, authority })
+}
+
+fn certificate(path: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the certificate {}", path.display()))?;
+    anyhow::ensure!(
+        text.contains("-----BEGIN CERTIFICATE-----"),
+        "{} is no certificate in PEM",
+        path.display()
+    );
+    Ok(text)
+}
+
+fn print(global: &Global, config: &Config, registry: &Registry) -> anyhow::Result<()> {
+    let files = hab_cluster::files(config.runtime.0, registry);
     for note in &files.notes {
         terminal::say(note);
     }
-    if let Some(folder) = write {
-        for (path, text) in &files.files {
-            let path = folder.join(path);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
-            }
-            if path.exists() && fs::read_to_string(&path).ok().as_ref() != Some(text) {
-                let kept = path.with_extension("before-hab-build");
-                fs::rename(&path, &kept).with_context(|| path.display().to_string())?;
-                terminal::say(&format!("{} is kept as {}", path.display(), kept.display()));
-            }
-            fs::write(&path, text).with_context(|| path.display().to_string())?;
-            terminal::say(&format!("{} is written", path.display()));
-        }
-        return if global.json { print_json(&files) } else { Ok(()) };
+    if registry.upstreams.is_empty() {
+        terminal::say(NO_UPSTREAM);
     }
     if global.json {
         return print_json(&files);
@@ -107,4 +143,119 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         terminal::print(&format!("# /{path}\n{text}"));
     }
     Ok(())
+}
+
+/// What a farm without upstreams means for its hosts.
+const NO_UPSTREAM: &str = "warning: hab.toml has no [registry.upstream]: these files leave a host only the images that were built \
+                           here or pushed here, and close every other registry";
+
+fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Result<()> {
+    let found = hab_cluster::check(config.runtime.0, registry, &config.root);
+    for one in &found {
+        let open = if one.kind == Kind::Unknown { "cannot tell: " } else { "" };
+        terminal::say(&format!("{open}{} {}", one.path, one.words));
+    }
+    if global.json {
+        print_json(&found)?;
+    }
+    let ways = found.iter().filter(|one| one.kind == Kind::Way).count();
+    let open = found.len() - ways;
+    let refusal = match (ways, open) {
+        (0, 0) => {
+            terminal::say("it pulls from here alone");
+            return Ok(());
+        }
+        (0, open) => {
+            let files = if open == 1 { "1 file".to_owned() } else { format!("{open} files") };
+            format!("cannot tell whether it pulls from {} alone: {files} to be looked at", registry.url)
+        }
+        (1, _) => format!("1 way leads past {}", registry.url),
+        (ways, _) => format!("{ways} ways lead past {}", registry.url),
+    };
+    Err(Said(FarmError::Decided { refusal }).into())
+}
+
+/// Shows what would change and what would follow, and only then writes it.
+fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> anyhow::Result<()> {
+    let plan = Plan::new(config.runtime.0, registry, root).map_err(|e| usage(&e.into()))?;
+    for note in &plan.notes {
+        terminal::say(note);
+    }
+    let refusal = loses(&plan, registry);
+    if !global.json && (config.dry_run || refusal.is_some()) {
+        terminal::print(plan.diff().trim_end());
+    }
+    for one in &plan.left {
+        terminal::say(&format!("after that, still: {} {}", one.path, one.words));
+    }
+    let mut placed = Vec::new();
+    let refused = refusal.filter(|_| !config.yes);
+    if refused.is_none() && !config.dry_run {
+        placed = place::apply(root, &plan.changes)?;
+        for one in &placed {
+            let kept = one.earlier.as_ref().map(|kept| format!("; what was there is {}", kept.display()));
+            terminal::say(&format!("{} is written{}", one.path.display(), kept.unwrap_or_default()));
+        }
+        if placed.is_empty() {
+            terminal::say("nothing has to change");
+        }
+    }
+    if global.json {
+        let changes: Vec<_> =
+            plan.changes.iter().map(|c| json!({ "path": c.path, "new": c.before.is_none() })).collect();
+        print_json(&json!({
+            "changes": changes, "notes": plan.notes, "lost": plan.lost, "left": plan.left, "written": placed,
+            "diff": plan.diff(),
+        }))?;
+    }
+    match refused {
+        Some(refusal) if !config.dry_run => {
+            terminal::hint("set the upstreams first, or write nevertheless with --yes");
+            let refusal = FarmError::Decided { refusal };
+            Err(if global.json { Said(refusal).into() } else { refusal.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says what would stop working, and offers upstreams; a sentence if there is anything.
+fn loses(plan: &Plan, registry: &Registry) -> Option<String> {
+    if registry.upstreams.is_empty() {
+        terminal::say(NO_UPSTREAM);
+    }
+    for used in &plan.lost {
+        terminal::say(&format!(
+            "warning: images of {} would not be had any more ({})",
+            used.registry, used.seen
+        ));
+    }
+    let names: Vec<_> = plan.lost.iter().map(|used| used.registry.as_str()).collect();
+    if !names.is_empty() {
+        terminal::say("with these sections in hab.toml they would come through here:");
+        for line in hab_cluster::upstream_tables(names.iter().copied()).lines() {
+            terminal::say(&format!("    {line}"));
+        }
+    }
+    match (names.as_slice(), registry.upstreams.is_empty()) {
+        ([], false) => None,
+        ([], true) => Some(
+            "nothing is written: no upstream is set, so that every other registry would be closed".to_owned(),
+        ),
+        (names, _) => Some(format!(
+            "nothing is written: the host uses {}, of which there is no upstream here",
+            names.join(", ")
+        )),
+    }
+}
+
+fn restore(global: &Global, runtime: hab_cluster::Runtime, root: &Path) -> anyhow::Result<()> {
+    let restored = place::restore(runtime, root)?;
+    for one in &restored {
+        let what = if one.there { "is what it was" } else { "is gone: nothing was there" };
+        terminal::say(&format!("{} {what}", one.path.display()));
+    }
+    if restored.is_empty() {
+        terminal::say("nothing to restore: no file has an earlier version beside it");
+    }
+    if global.json { print_json(&restored) } else { Ok(()) }
 }

@@ -30,12 +30,8 @@ enum What {
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let mut global = global.clone();
-    let folder = global.recipes.clone().unwrap_or_else(|| PathBuf::from("recipes"));
-    if !folder.join("toolchains").is_dir() {
-        let text = format!("{} is not a folder of recipes; say which with --recipes DIR", folder.display());
-        return Err(FarmError::Usage(text).into());
-    }
-    // A lock is written beside its recipe, so the recipes must be those of that folder.
+    let folder = folder(&global, &args.what)?;
+    // A lock is written beside its recipe, so that the recipe must be the one of that folder.
     global.recipes = Some(folder.clone());
     let terminal = terminal::Terminal::start()?;
     let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
@@ -47,4 +43,26 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let locked = locked?;
     terminal::say(&format!("{}: {} entries, {}", locked.path.display(), locked.entries, locked.digest));
     if global.json { print_json(&locked) } else { Ok(()) }
+}
+
+/// The folder that has what is to be locked: the one that is named, or `recipes` here, or one that hab.toml names.
+fn folder(global: &Global, what: &What) -> anyhow::Result<PathBuf> {
+    let file = match what {
+        What::Toolchain { name } => format!("toolchains/{name}.toml"),
+        What::Recipe { name, .. } => format!("{name}/recipe.toml"),
+    };
+    let mut folders: Vec<PathBuf> = match &global.recipes {
+        Some(folder) => vec![folder.clone()],
+        None => vec![PathBuf::from("recipes")],
+    };
+    if global.recipes.is_none() {
+        folders.extend(global.configuration()?.recipes.into_iter().rev());
+    }
+    if let Some(folder) = folders.iter().find(|folder| folder.join(&file).is_file()) {
+        return Ok(folder.clone());
+    }
+    let looked = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ");
+    let text =
+        format!("there is no {file} in {looked}; say which folder of recipes has it with --recipes DIR");
+    Err(FarmError::Usage(text).into())
 }

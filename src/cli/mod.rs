@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand; this one parses and dispatches.
 
+mod about;
 mod build;
 mod cluster;
 mod keys;
@@ -26,9 +27,9 @@ use crate::farm::{ExitStatus, Farm, FarmError, Options, Progress};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    our fault: a full disk, a build that fails, a bug
+  1    this machine's or this program's fault: a full disk, a bug
   2    usage: arguments, a recipe, a lock or a configuration cannot be used
-  3    refused: a digest, a signature or a policy says no
+  3    refused: a digest, a signature or a policy says no, or a build that fails
   4    no upstream answers, and there is no mirrored copy
   5    not reproducible: two runs had different outputs
   130  interrupted
@@ -54,10 +55,10 @@ struct Global {
     /// The configuration [default: hab.toml in the data folder]
     #[arg(long, global = true, value_name = "FILE", env = "HAB_CONFIG")]
     config: Option<PathBuf>,
-    /// A folder of recipes instead of the built-in ones
+    /// A folder of recipes that is laid over the built-in ones, and over those that `recipes` in hab.toml names
     #[arg(long, global = true, value_name = "DIR", env = "HAB_RECIPES")]
     recipes: Option<PathBuf>,
-    /// A folder of policies instead of the built-in ones
+    /// A folder of policies that is laid over the built-in ones, and over those that `trust` in hab.toml names
     #[arg(long, global = true, value_name = "DIR", env = "HAB_TRUST")]
     trust: Option<PathBuf>,
     /// Fetch nothing; use only what is mirrored
@@ -92,6 +93,18 @@ enum Command {
     Store(store::Args),
     /// List the recipes and their locked versions
     Recipes,
+    /// Say which version this is
+    Version,
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command into a folder
+    Man {
+        /// The folder
+        folder: Option<PathBuf>,
+    },
     #[command(external_subcommand)]
     Recipe(Vec<OsString>),
 }
@@ -151,6 +164,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Registry(args) => registry::run(&cli.global, &args),
         Command::Store(args) => store::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
+        Command::Version => about::version(&cli.global),
+        Command::Completions { shell } => about::completions(shell, Cli::command()),
+        Command::Man { folder } => about::man(folder.as_deref(), Cli::command()),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),
     }
@@ -172,13 +188,9 @@ impl Global {
 
     fn open(&self, progress: Arc<dyn Progress>) -> anyhow::Result<Farm> {
         let (data, config) = (self.data()?, self.configuration()?);
-        let options = Options {
-            data,
-            recipes: self.recipes.clone(),
-            trust: self.trust.clone(),
-            offline: self.offline,
-            config,
-        };
+        let over = |named: &[PathBuf], last: &Option<PathBuf>| named.iter().chain(last).cloned().collect();
+        let (recipes, trust) = (over(&config.recipes, &self.recipes), over(&config.trust, &self.trust));
+        let options = Options { data, recipes, trust, offline: self.offline, config };
         let farm = Farm::open(options, progress)?;
         reserved(&farm)?;
         Ok(farm)
@@ -204,7 +216,8 @@ fn usage(error: &anyhow::Error) -> anyhow::Error {
 
 fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     use std::io::Write as _;
-    writeln!(std::io::stdout().lock(), "{}", escaped(&serde_json::to_string_pretty(document)?))?;
+    let text = escaped(&serde_json::to_string_pretty(document)?);
+    terminal::aside(|| writeln!(std::io::stdout().lock(), "{text}"))?;
     Ok(())
 }
 
@@ -220,6 +233,16 @@ fn escaped(document: &str) -> String {
         }
     }
     out
+}
+
+/// A word that is no recipe may be a subcommand with a typing error.
+fn command_meant(error: &FarmError) -> Option<String> {
+    let FarmError::Recipe(hab_recipe::RecipeError::UnknownRecipe { name, known }) = error else {
+        return None;
+    };
+    let command = Cli::command();
+    let words = command.get_subcommands().map(clap::Command::get_name).chain(known.split(", "));
+    crate::farm::near(name, words).map(|word| format!("did you mean {word}?"))
 }
 
 /// An error whose document is on stdout already.
@@ -246,7 +269,8 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     let sentence = chain.join(": ");
     terminal::error(&sentence);
-    let hint = error.downcast_ref::<FarmError>().and_then(FarmError::hint);
+    let farm = error.downcast_ref::<FarmError>();
+    let hint = farm.and_then(|error| command_meant(error).or_else(|| error.hint()));
     if let Some(hint) = &hint {
         terminal::hint(hint);
     }
@@ -297,6 +321,21 @@ mod tests {
             assert!(!text.chars().any(|c| hab_oci::deceives(c) && c != '\n'), "{text:?}");
             assert!(!text.lines().any(|line| line.starts_with("serving")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_typing_error_gets_the_command_or_the_recipe_that_was_meant() {
+        let unknown = |name: &str| {
+            let known = "bitcoin, secp256k1".to_owned();
+            FarmError::Recipe(hab_recipe::RecipeError::UnknownRecipe { name: name.to_owned(), known })
+        };
+        let meant = |name: &str| command_meant(&unknown(name));
+        assert_eq!(meant("biuld").as_deref(), Some("did you mean build?"));
+        assert_eq!(meant("secp256k").as_deref(), Some("did you mean secp256k1?"));
+        assert_eq!(meant("something"), None);
+        // clap knows those below a subcommand.
+        let arguments = words("hab-build registry histroy a:b");
+        assert!(said(parse(&arguments).unwrap_err(), &arguments).contains("'history'"));
     }
 
     #[test]

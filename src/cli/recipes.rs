@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hab_recipe::SourceTable;
 
 use super::{Global, print_json, terminal};
-use crate::farm::{FarmError, Quiet};
+use crate::farm::{FarmError, Notes};
 
 #[derive(serde::Serialize)]
 struct Row {
@@ -16,7 +16,7 @@ struct Row {
 }
 
 pub fn run(global: &Global) -> anyhow::Result<()> {
-    let farm = global.open(Arc::new(Quiet::default()))?;
+    let farm = global.open(Arc::new(Notes::new(terminal::say)))?;
     let set = farm.recipes();
     let mut rows = Vec::new();
     for name in set.names() {
@@ -35,6 +35,9 @@ pub fn run(global: &Global) -> anyhow::Result<()> {
         let versions =
             if row.versions.is_empty() { "any signed tag".to_owned() } else { row.versions.join(", ") };
         terminal::say(&format!("{:<16} {versions:<20} {}", row.name, row.summary));
+    }
+    if rows.is_empty() {
+        terminal::say("there are no recipes; name a folder of them in hab.toml: recipes = [\"DIR\"]");
     }
     if global.json { print_json(&rows) } else { Ok(()) }
 }

@@ -1,6 +1,7 @@
 //! `hab-build serve`.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +17,8 @@ use crate::farm::{self, Notes, Progress as _};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The address to listen on
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
+    /// The address to listen on: 127.0.0.1:5000, [::1]:5000, localhost:5000, or :5000 for all addresses of this machine
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
     listen: SocketAddr,
     /// Accept pushes; beyond a loopback address only over TLS and from accounts
     #[arg(long)]
@@ -30,6 +31,38 @@ pub struct Args {
     no_sync: bool,
 }
 
+/// An address to listen on, as people write it.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let bad = || format!("{text:?} is not HOST:PORT, such as 127.0.0.1:5000, localhost:5000 or :5000");
+    let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    match host {
+        // Of IPv4, too, where the system has not been told otherwise.
+        "" | "*" => Ok((Ipv6Addr::UNSPECIFIED, port).into()),
+        // Whatever a resolver says of it (RFC 6761, section 6.3).
+        "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        host => {
+            let found = (host, port).to_socket_addrs().map_err(|e| format!("cannot find {host}: {e}"))?;
+            let mut found: Vec<SocketAddr> = found.collect();
+            found.sort_by_key(SocketAddr::is_ipv6);
+            found.into_iter().next().ok_or_else(|| format!("{host} has no address"))
+        }
+    }
+}
+
+/// Listens; where the machine has no IPv6, all addresses are those of IPv4.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     // Before anything else: what these do without a handler is end the program.
     let told: Arc<AtomicBool> = Arc::default();
@@ -40,6 +73,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     reachable(args, &config).map_err(|e| usage(&e))?;
     let log = Arc::new(Notes::new(terminal::say));
     let farm = Arc::new(global.open(log.clone())?);
+    for sentence in farm.idle_rules()? {
+        terminal::say(&format!("warning: {sentence}"));
+    }
     let access = if args.writable { hab_registry::Access::ReadWrite } else { hab_registry::Access::ReadOnly };
     let mut rules = hab_registry::Rules::default();
     if args.sparse {
@@ -77,9 +113,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let figures = farm::watch(Arc::clone(&farm), &metrics);
     let tending = farm.tend(&upstreams, &metrics);
     let served: anyhow::Result<()> = farm.runtime().block_on(async {
-        let listener = TcpListener::bind(args.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", args.listen))?;
+        let listener =
+            bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
         let address = listener.local_addr()?;
         terminal::say(&format!("serving {scheme}://{address}/v2/"));
         if global.json {
@@ -166,6 +201,22 @@ mod tests {
         let config: crate::config::Config = toml::from_str(tables).unwrap();
         let args = Args { listen: listen.parse().unwrap(), writable, sparse: false, no_sync: false };
         reachable(&args, &config.registry).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_address_is_understood_as_people_write_it() {
+        for (text, meant) in [
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+            ("localhost:5000", "127.0.0.1:5000"),
+            (":5000", "[::]:5000"),
+            ("*:5000", "[::]:5000"),
+            ("[::1]:0", "[::1]:0"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()), Ok(meant.to_owned()), "{text}");
+        }
+        for bad in ["5000", "localhost", "localhost:", ":70000", "a b:1", ""] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn error(text: &str) {
 /// Text of a file that is asked for on stdout, where line breaks are its own.
 pub fn print(text: &str) {
     // A closed stdout must not end the program.
-    let _ = writeln!(std::io::stdout().lock(), "{}", shown_lines(text).at_most(usize::MAX));
+    aside(|| drop(writeln!(std::io::stdout().lock(), "{}", shown_lines(text).at_most(usize::MAX))));
 }
 
 /// A sentence for a document: exact, because JSON escapes, but not longer than any that is said.
@@ -46,6 +46,17 @@ pub fn bounded(text: &str) -> String {
     }
     let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     format!("{}… ({} more bytes)", &text[..end], text.len() - end)
+}
+
+/// Asks a person for yes or no; no where nobody can answer.
+pub fn agreed(question: &str) -> std::io::Result<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    let _ = write!(std::io::stderr().lock(), "{} [y/N] ", one_line(question));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// What is wrong with the command line, with its own label and its lines.
@@ -60,7 +71,19 @@ pub fn hint(text: &str) {
 
 fn write(line: &str) {
     // A closed stderr must not end a build.
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    aside(|| drop(writeln!(std::io::stderr().lock(), "{line}")));
+}
+
+/// What moves on the terminal now, if anything does; held while something is set, taken or asked.
+static MOVING: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Writes something while what moves is away, so that neither tears the other apart. Not within itself.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let bar = MOVING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(work),
+        None => work(),
+    }
 }
 
 /// Everything that leaves this program in words comes through here or [`below_each_other`], so that no place that has
@@ -139,12 +162,14 @@ impl Terminal {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
+        MOVING.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&bar);
         let shown = Shown { stage: String::new(), tail: VecDeque::new(), drawn: Instant::now() };
         Ok(Arc::new(Self { cancel, start: Instant::now(), bar, shown: Mutex::new(shown) }))
     }
 
     /// Removes what moves.
     pub fn finish(&self) {
+        *MOVING.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -192,10 +217,7 @@ impl Progress for Terminal {
             shown.tail.clear();
             shown.drawn = Instant::now();
         }
-        match &self.bar {
-            Some(bar) => bar.suspend(|| self.plain(what)),
-            None => self.plain(what),
-        }
+        self.plain(what);
         self.update("");
     }
 
@@ -220,10 +242,7 @@ impl Progress for Terminal {
     }
 
     fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| self.plain(text)),
-            None => self.plain(text),
-        }
+        self.plain(text);
     }
 
     fn cancel(&self) -> &AtomicBool {

@@ -30,8 +30,36 @@ pub enum FarmError {
     #[error(transparent)]
     Policy(#[from] hab_keys::PolicyError),
     /// There is no such policy.
-    #[error("there is no policy {0} in keys/trust")]
-    UnknownPolicy(String),
+    #[error("there is no policy {name}; there are: {known}")]
+    UnknownPolicy {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// There is no such repository in the registry.
+    #[error("there is no repository {name}")]
+    UnknownRepository {
+        /// What was asked for.
+        name: hab_oci::RepositoryName,
+        /// The one that may be meant.
+        near: Option<String>,
+    },
+    /// The disk has less room than a build needs.
+    #[error("{} has {free} free, and building {recipe} needs about {needed}", path.display())]
+    NoRoom {
+        /// The data folder.
+        path: PathBuf,
+        /// The recipe.
+        recipe: String,
+        /// What is free, for people.
+        free: String,
+        /// What is needed, for people.
+        needed: String,
+    },
+    /// The person asked to stop.
+    #[error("stopped; {0}")]
+    Stopped(&'static str),
     /// A fetch.
     #[error(transparent)]
     Mirror(#[from] hab_mirror::MirrorError),
@@ -111,7 +139,7 @@ pub enum FarmError {
     #[error("{0}")]
     Usage(String),
     /// A local file.
-    #[error("{path}")]
+    #[error("cannot read or write {}", path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -136,11 +164,13 @@ impl FarmError {
             Self::Store(hab_store::Error::NeverThere { .. }) => ExitStatus::Usage,
             Self::Recipe(hab_recipe::RecipeError::Io { .. })
             | Self::Damaged(_)
+            | Self::NoRoom { .. }
             | Self::Store(_)
             | Self::Io { .. } => ExitStatus::Ours,
             Self::Recipe(_)
             | Self::Policy(_)
-            | Self::UnknownPolicy(_)
+            | Self::UnknownPolicy { .. }
+            | Self::UnknownRepository { .. }
             | Self::Usage(_)
             | Self::Incomplete { .. }
             | Self::Reference(_) => ExitStatus::Usage,
@@ -158,7 +188,7 @@ impl FarmError {
             },
             Self::NotKept { first, .. } => first.exit_status(),
             Self::NotSynced { status, .. } => *status,
-            Self::Refused(hab_keys::Refusal::Cancelled { .. }) => ExitStatus::Interrupted,
+            Self::Stopped(_) | Self::Refused(hab_keys::Refusal::Cancelled { .. }) => ExitStatus::Interrupted,
             Self::Refused(e) if !e.is_verdict() => ExitStatus::Ours,
             Self::Refused(_) | Self::NotTheLocked { .. } | Self::Decided { .. } => ExitStatus::Refused,
             Self::Build(e) => match e.fault() {
@@ -177,6 +207,18 @@ impl FarmError {
             Self::Refused(refusal) => refusal.hint(),
             Self::Mirror(error) => error.hint(),
             Self::NotKept { first, .. } => first.hint(),
+            Self::Recipe(hab_recipe::RecipeError::UnknownRecipe { name, known })
+            | Self::UnknownPolicy { name, known } => {
+                let near = near(name, known.split(", "))?;
+                Some(format!("did you mean {near}?"))
+            }
+            Self::UnknownRepository { near, .. } => Some(match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => "`hab-build registry list` shows those there are".to_owned(),
+            }),
+            Self::NoRoom { .. } => Some(
+                "make room, for example with `hab-build registry gc`, or put the data folder elsewhere with --data".to_owned(),
+            ),
             _ => None,
         }
     }
@@ -184,5 +226,69 @@ impl FarmError {
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+}
+
+/// An error with all its causes, in one sentence.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// The known name that somebody who typed `typed` may have meant: at most two letters, and not more than a third of it,
+/// are wrong, missing, too many or exchanged.
+pub fn near<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer ones are no names of ours, and the work is the product of both lengths.
+    const LONGEST: usize = 200;
+    let most = (typed.chars().count() / 3).clamp(1, 2);
+    let close = |name: &&str| name.len() <= LONGEST && typed.len() <= LONGEST;
+    let measured = known.into_iter().filter(close).map(|name| (distance(typed, name), name));
+    measured.filter(|(wrong, _)| *wrong <= most).min_by_key(|(wrong, _)| *wrong).map(|(_, name)| name)
+}
+
+/// How many letters have to be changed, added, removed or exchanged with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let same = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_the_name_that_was_meant_and_another_word_finds_none() {
+        let known = ["build", "plan", "serve", "secp256k1", "bitcoin", "bitcoin-crate"];
+        for (typed, meant) in [
+            ("biuld", Some("build")),
+            ("secp256k", Some("secp256k1")),
+            ("bitcon", Some("bitcoin")),
+            ("srve", Some("serve")),
+            ("pla", Some("plan")),
+            ("x", None),
+            ("lightning", None),
+            ("", None),
+        ] {
+            assert_eq!(near(typed, known), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_an_error_that_says_what_was_tried() {
+        let error = FarmError::io("/x")(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(chain(&error), "cannot read or write /x: permission denied");
     }
 }

@@ -11,6 +11,7 @@ use hab_store::Store;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::error::chain;
 use super::schedule::wait;
 use super::{Farm, FarmError, open};
 
@@ -73,9 +74,10 @@ impl Farm {
                     .to_owned(),
             }));
         }
-        self.runtime.block_on(async {
+        self.unless_stopped("the next sync goes on with what is here", async {
             let mut all = Vec::new();
             for (upstream, name, rule) in chosen {
+                self.progress.stage(&format!("sync {name}"));
                 let _turn = self.image_turn(upstream).await?;
                 let told = |tag: &Tag, change: &Change| told(&name, tag, change);
                 let synced = upstreams.sync(&self.store, upstream, rule, dry_run, told).await;
@@ -84,7 +86,7 @@ impl Farm {
                 }
                 all.push(ImageSync { repository: name, outcome: synced });
             }
-            Ok(all)
+            Ok::<_, FarmError>(all)
         })
     }
 
@@ -121,7 +123,7 @@ impl Farm {
         let _turn = match self.image_turn(upstream).await {
             Ok(turn) => turn,
             Err(e) => {
-                self.progress.note(&format!("{name} is not synced: {e}"));
+                self.progress.note(&format!("{name} is not synced: {}", chain(&e)));
                 return sleep(Duration::from_secs(60)).await;
             }
         };
@@ -131,11 +133,11 @@ impl Farm {
             Change::Moved { from, to } => {
                 self.progress.note(&format!("{name}:{tag} is {to}; it was {from}"));
             }
-            Change::Failed(e) => self.progress.note(&format!("{name}:{tag} is not synced: {e}")),
+            Change::Failed(e) => self.progress.note(&format!("{name}:{tag} is not synced: {}", chain(e))),
         };
         let synced = upstreams.sync(&self.store, upstream, rule, false, told).await;
         if let Err(e) = &synced {
-            self.progress.note(&format!("{name} is not synced: {e}"));
+            self.progress.note(&format!("{name} is not synced: {}", chain(e)));
         }
         if !note(&self.store, upstream, rule, succeeded(&synced)).await {
             // A disk that takes no note of a try must not make an upstream be asked every second.

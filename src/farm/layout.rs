@@ -1,14 +1,16 @@
 //! Images to a folder or a file and in from there, without a registry between: `hab-build registry export` and `import`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::{fmt, io};
 
 use hab_layout::{Bundle, Content, Entry, Layout};
 use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{Error as StoreError, Gaps, ManifestRecord, NewManifest, Publication};
 
-use super::{Farm, FarmError, open};
+use super::{Farm, FarmError, Progress, counted, open};
 
 /// How often a publication is begun anew because a collection took what was just brought here.
 const TRIES: usize = 3;
@@ -95,10 +97,14 @@ impl Farm {
         }
         let Gathering { blobs, manifests, missing, .. } = gathering;
         let (layers, bundle) = (blobs.len() - manifests.len(), Bundle { entries, blobs });
-        let bytes = hab_layout::write(to, &bundle, |digest| {
+        self.progress.stage(&format!("write {}", to.display()));
+        let (done, total) = (Cell::new(0), bundle.blobs.values().sum());
+        let written = hab_layout::write(to, &bundle, |digest| {
             let blob = self.store.blobs.open_blob(digest).map_err(io::Error::other)?;
-            Ok(blob.ok_or(io::ErrorKind::NotFound)?.file)
-        })?;
+            let file = blob.ok_or(io::ErrorKind::NotFound)?.file;
+            Ok(Watched { inner: file, progress: self.progress.as_ref(), done: &done, total })
+        });
+        let bytes = self.stopped_or(written, "nothing is written")?;
         let tags = tags.into_iter().map(|(tag, record)| (tag, record.digest)).collect();
         Ok(Packed { tags, manifests: manifests.len(), blobs: layers, bytes, missing })
     }
@@ -149,7 +155,9 @@ impl Farm {
             None => layout.everything()?,
         };
         // Before a single byte is taken over: what is wrong with the last layer must not leave the first one here.
+        self.progress.stage(&format!("check {}", from.display()));
         layout.verify(&content)?;
+        self.progress.stage(&format!("take {} over", from.display()));
         let untagged = if tag.is_none() { content.nameless(&layout) } else { BTreeSet::new() };
         for left in (1..=TRIES).rev() {
             self.keep_blobs(&layout, &content, repository)?;
@@ -166,6 +174,16 @@ impl Farm {
         Ok(Unpacked { tags: content.tags, manifests, blobs, bytes, missing: content.missing, untagged })
     }
 
+    /// What failed because the person asked to stop, as that.
+    fn stopped_or<T, E: Into<FarmError>>(
+        &self,
+        done: Result<T, E>,
+        after: &'static str,
+    ) -> Result<T, FarmError> {
+        let stopped = self.progress.cancel().load(Ordering::Relaxed);
+        done.map_err(|e| if stopped { FarmError::Stopped(after) } else { e.into() })
+    }
+
     /// As a push would: each is hashed again on its way, and goes with a collection if nothing comes to need it.
     fn keep_blobs(
         &self,
@@ -173,18 +191,21 @@ impl Farm {
         content: &Content,
         repository: &RepositoryName,
     ) -> Result<(), FarmError> {
+        let (done, total) = (Cell::new(0), content.blobs.values().map(|entry| entry.size).sum());
         for entry in content.blobs.values() {
             let held = self.runtime.block_on(self.store.catalog.blob(repository, &entry.digest))?;
             if held == Some(entry.size) && self.store.blobs.get(&entry.digest)? == Some(entry.size) {
                 continue;
             }
-            let Some(mut part) = layout.blob(&entry.digest)? else {
+            let Some(part) = layout.blob(&entry.digest)? else {
                 return Err(FarmError::Usage(format!("{} left the layout while it was read", entry.digest)));
             };
+            let mut part = Watched { inner: part, progress: self.progress.as_ref(), done: &done, total };
             let mut writer = self.store.blobs.writer_with(entry.digest.algorithm())?;
             let mut buffer = vec![0; 256 * 1024];
             loop {
-                let n = io::Read::read(&mut part, &mut buffer).map_err(FarmError::io("the layout"))?;
+                let read = io::Read::read(&mut part, &mut buffer).map_err(FarmError::io("the layout"));
+                let n = self.stopped_or(read, "no image is imported")?;
                 if n == 0 {
                     break;
                 }
@@ -193,6 +214,26 @@ impl Farm {
             self.runtime.block_on(self.store.keep_blob(repository, writer, &entry.digest, open::now()))?;
         }
         Ok(())
+    }
+}
+
+/// Counts what is read, and ends when the person asks to stop.
+struct Watched<'a, R> {
+    inner: R,
+    progress: &'a dyn Progress,
+    done: &'a Cell<u64>,
+    total: u64,
+}
+
+impl<R: io::Read> io::Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.progress.cancel().load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        let n = self.inner.read(buffer)?;
+        self.done.set(self.done.get() + n as u64);
+        self.progress.amount("done", self.done.get(), Some(self.total));
+        Ok(n)
     }
 }
 
@@ -324,11 +365,15 @@ impl Gathering<'_> {
 impl fmt::Display for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tags, manifests, blobs, bytes, missing } = self;
-        write!(f, "{} tags, {manifests} manifests, {blobs} blobs, {bytes} bytes", tags.len())?;
+        f.write_str(&amounts(tags.len(), *manifests, *blobs, *bytes))?;
         if missing.is_empty() {
             Ok(())
         } else {
-            write!(f, "; {} listed images left out: not here", missing.len())
+            write!(
+                f,
+                "; left out, because they are not here: {}",
+                counted(missing.len() as u64, "listed image")
+            )
         }
     }
 }
@@ -336,17 +381,25 @@ impl fmt::Display for Packed {
 impl fmt::Display for Unpacked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tags, manifests, blobs, bytes, missing, untagged } = self;
-        write!(f, "{} tags, {manifests} manifests, {blobs} blobs, {bytes} bytes", tags.len())?;
+        f.write_str(&amounts(tags.len(), *manifests, *blobs, *bytes))?;
         if !missing.is_empty() {
-            write!(f, "; {} listed images are not in the layout", missing.len())?;
+            write!(f, "; not in the layout: {}", counted(missing.len() as u64, "listed image"))?;
         }
         if !untagged.is_empty() {
-            write!(
-                f,
-                "; {} images have no tag, and go with a collection after the grace period",
-                untagged.len()
-            )?;
+            let images = counted(untagged.len() as u64, "image");
+            write!(f, "; without a tag, to go with a collection after the grace period: {images}")?;
         }
         Ok(())
     }
+}
+
+fn amounts(tags: usize, manifests: usize, blobs: usize, bytes: u64) -> String {
+    let count = |number: usize, thing: &str| counted(number as u64, thing);
+    format!(
+        "{}, {}, {}, {}",
+        count(tags, "tag"),
+        count(manifests, "manifest"),
+        count(blobs, "blob"),
+        counted(bytes, "byte")
+    )
 }

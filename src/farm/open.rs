@@ -30,10 +30,10 @@ static TRUST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/keys/trust");
 pub struct Options {
     /// The data folder; made when it is missing.
     pub data: PathBuf,
-    /// A folder of recipes instead of the built-in ones.
-    pub recipes: Option<PathBuf>,
-    /// A folder of policies instead of the built-in ones.
-    pub trust: Option<PathBuf>,
+    /// Folders of recipes over the built-in ones, each over those before it.
+    pub recipes: Vec<PathBuf>,
+    /// Folders of policies over the built-in ones, each over those before it.
+    pub trust: Vec<PathBuf>,
     /// Nothing may be fetched.
     pub offline: bool,
     /// The operator's configuration.
@@ -60,12 +60,10 @@ impl Farm {
         private(&options.data, progress.as_ref()).map_err(FarmError::io(&options.data))?;
         // The sandbox changes folders, so no path may depend on where the program was started.
         options.data = fs::canonicalize(&options.data).map_err(FarmError::io(&options.data))?;
-        let recipes = match &options.recipes {
-            Some(folder) => RecipeSet::load(folder)?,
-            None => RecipeSet::from_files(embedded(&RECIPES)),
-        };
+        let recipes = recipes(&options, progress.as_ref())?;
+        say_replaced_policies(&options, progress.as_ref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(workers())
             .enable_all()
             .build()
             .map_err(FarmError::io("the runtime"))?;
@@ -109,28 +107,35 @@ impl Farm {
     pub(super) fn policy(&self, name: &str) -> Result<Policy, FarmError> {
         // A name is a folder's, and nothing that leads out of it.
         if name.parse::<hab_recipe::RecipeName>().is_err() {
-            return Err(FarmError::UnknownPolicy(name.to_owned()));
+            return Err(self.unknown_policy(name));
         }
-        let path = format!("{name}/policy.toml");
-        let text = match &self.options.trust {
-            Some(folder) => fs::read_to_string(folder.join(&path)).ok(),
-            None => TRUST.get_file(&path).and_then(|f| f.contents_utf8()).map(str::to_owned),
-        };
-        let text = text.ok_or_else(|| FarmError::UnknownPolicy(name.to_owned()))?;
-        Ok(Policy::parse(name, &text)?)
+        // The last folder that has it counts. One that cannot be read must not give way to a milder one below.
+        for folder in self.options.trust.iter().rev() {
+            if let Some(text) = policy_in(folder, name)? {
+                return Ok(Policy::parse(name, &text)?);
+            }
+        }
+        let built_in = if self.options.config.without_built_in { None } else { built_in_policy(name) };
+        let text = built_in.ok_or_else(|| self.unknown_policy(name))?;
+        Ok(Policy::parse(name, text)?)
+    }
+
+    fn unknown_policy(&self, name: &str) -> FarmError {
+        let known = self.policy_names().unwrap_or_default().join(", ");
+        FarmError::UnknownPolicy { name: name.chars().take(100).collect(), known }
     }
 
     /// The names of all policies.
     pub(super) fn policy_names(&self) -> Result<Vec<String>, FarmError> {
-        let mut names: Vec<String> = match &self.options.trust {
-            Some(folder) => fs::read_dir(folder)
-                .map_err(FarmError::io(folder))?
-                .filter_map(|e| e.ok().filter(|e| e.path().join("policy.toml").is_file()))
-                .filter_map(|e| e.file_name().into_string().ok())
-                .collect(),
-            None => TRUST.dirs().filter_map(|d| d.path().to_str().map(str::to_owned)).collect(),
-        };
+        let mut names = Vec::new();
+        for folder in &self.options.trust {
+            names.extend(policies_in(folder)?);
+        }
+        if !self.options.config.without_built_in {
+            names.extend(TRUST.dirs().filter_map(|d| d.path().to_str().map(str::to_owned)));
+        }
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -159,6 +164,68 @@ impl Farm {
         let fetcher = fetcher.asking(self.outside.clone());
         work(&fetcher, &view)
     }
+}
+
+/// The built-in recipes with the folders over them. Whatever takes the place of something else is said.
+fn recipes(options: &Options, progress: &dyn Progress) -> Result<RecipeSet, FarmError> {
+    let built_in = if options.config.without_built_in { BTreeMap::new() } else { embedded(&RECIPES) };
+    let mut set = RecipeSet::from_files(built_in);
+    for folder in &options.recipes {
+        for taken in set.overlay(RecipeSet::load(folder)?) {
+            progress.note(&format!("{taken} of {} takes the place of the one before it", folder.display()));
+        }
+    }
+    Ok(set)
+}
+
+/// Says which policies of a folder take the place of others: who decides what is accepted must not change in silence.
+fn say_replaced_policies(options: &Options, progress: &dyn Progress) -> Result<(), FarmError> {
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    if !options.config.without_built_in {
+        let names = TRUST.dirs().filter_map(|dir| dir.path().to_str());
+        known.extend(names.filter_map(|name| Some((name.to_owned(), built_in_policy(name)?.to_owned()))));
+    }
+    for folder in &options.trust {
+        for name in policies_in(folder)? {
+            let Some(text) = policy_in(folder, &name)? else { continue };
+            if known.insert(name.clone(), text.clone()).is_some_and(|before| before != text) {
+                let folder = folder.display();
+                progress.note(&format!("policy {name} of {folder} takes the place of the one before it"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn built_in_policy(name: &str) -> Option<&'static str> {
+    TRUST.get_file(format!("{name}/policy.toml"))?.contents_utf8()
+}
+
+/// A policy's text, if the folder has one of that name.
+fn policy_in(folder: &Path, name: &str) -> Result<Option<String>, FarmError> {
+    let path = folder.join(name).join("policy.toml");
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(FarmError::io(path)(e)),
+    }
+}
+
+/// The names of a folder's policies.
+fn policies_in(folder: &Path) -> Result<Vec<String>, FarmError> {
+    let entries = fs::read_dir(folder).map_err(FarmError::io(folder))?;
+    let named = entries.filter_map(|e| e.ok().filter(|e| e.path().join("policy.toml").is_file()));
+    Ok(named.filter_map(|e| e.file_name().into_string().ok()).collect())
+}
+
+/// Threads that requests are answered by: one for each core that this process may use, and two at least, so that one
+/// long piece of work does not hold up all others.
+fn workers() -> usize {
+    // Said by whoever knows better, such as a container's owner.
+    let said = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|said| said.parse().ok());
+    said.filter(|said| *said > 0)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
+        .max(2)
 }
 
 /// Makes the data folder for its owner alone. One that is there already, and ours, is closed to others; its group may go on

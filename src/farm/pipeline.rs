@@ -15,6 +15,7 @@ use hab_store::{Gaps, NewManifest, Publication};
 pub use super::order::{Order, Request};
 use super::progress::BuilderView;
 use super::report::{IndexReport, Record, RunsReport, SourceReport, TimingsReport};
+use super::room::Watch;
 use super::{BuildReport, Farm, FarmError, PlatformReport, open};
 
 /// The largest manifest or index that is read back, in bytes. Ours have some thousand.
@@ -60,6 +61,10 @@ impl Farm {
         let _alone = self.build_alone()?;
         let view = BuilderView(self.progress.as_ref());
         let workshop = Workshop::new(&self.options.data, &self.store.blobs, &view);
+        let unpacked = workshop.has_root(&order.text.toolchain, &order.toolchain);
+        self.check_room(order, unpacked)?;
+        let data = &self.options.data;
+        let room = Watch::start(data).map_err(FarmError::io(data))?;
         let source = self.verify_source(order)?;
         let inputs = self.verify_inputs(order)?;
         let evidence = source_report(&source, &inputs);
@@ -86,6 +91,7 @@ impl Farm {
             self.remember(plan, &record, started)?;
             records.push(record);
         }
+        self.note_room(order, unpacked, room.used())?;
         Ok(records)
     }
 

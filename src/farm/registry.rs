@@ -1,17 +1,21 @@
 //! The registry, tended: `hab-build registry`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hab_oci::{Digest, RepositoryName, Tag};
 use hab_registry::{Metrics, Upstreams};
 use hab_store::{
-    Back, Bytes, Collected, Collection, Mender, RepositoryRow, Scrub, Scrubbed, Span, Store, TagMove, TagRow,
+    Back, Bytes, Collected, Collection, Mender, Pattern, RepositoryRow, Scrub, Scrubbed, Span, Store,
+    TagMove, TagRow,
 };
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::{Farm, FarmError, Progress, open};
+use super::error::{chain, near};
+use super::{Farm, FarmError, Progress, counted, open};
 
 /// Between two passes of a scrub, and before it is tried again when it failed.
 const REST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,9 +31,91 @@ impl Farm {
     /// Every tag of a repository.
     pub fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagRow>, FarmError> {
         if !self.runtime.block_on(self.store.catalog.has_repository(repository))? {
-            return Err(FarmError::Usage(format!("there is no repository {repository}")));
+            return Err(self.unknown_repository(repository)?);
         }
         Ok(self.runtime.block_on(self.store.catalog.tag_rows(repository))?)
+    }
+
+    fn unknown_repository(&self, name: &RepositoryName) -> Result<FarmError, FarmError> {
+        let known = self.repositories()?;
+        let near = near(name.as_str(), known.iter().map(|row| row.name.as_str())).map(str::to_owned);
+        Ok(FarmError::UnknownRepository { name: name.clone(), near })
+    }
+
+    /// Deletes tags of a repository, one or all; returns those that went. What they point at goes with a later collection.
+    pub fn delete_tags(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Result<Vec<Tag>, FarmError> {
+        let rows = self.tags(repository)?;
+        let wanted: Vec<&Tag> =
+            rows.iter().map(|row| &row.tag).filter(|known| tag.is_none_or(|tag| tag == *known)).collect();
+        if let (Some(tag), true) = (tag, wanted.is_empty()) {
+            let near = near(tag.as_str(), rows.iter().map(|row| row.tag.as_str()));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            return Err(FarmError::Usage(format!("{repository} has no tag {tag}{near}")));
+        }
+        // All or nothing: one that may not go keeps the others.
+        let immutable = &self.config().registry.immutable;
+        let stays =
+            wanted.iter().find(|tag| immutable.iter().any(|rule| rule.matches(repository, tag.as_str())));
+        if let Some(stays) = stays {
+            let row = rows.iter().find(|row| row.tag == **stays);
+            let at = row.map_or_else(|| Digest::of(b""), |row| row.digest.clone());
+            let (repository, tag) = (repository.clone(), (*stays).clone());
+            return Err(hab_store::Error::Immutable { repository, tag, at }.into());
+        }
+        let mut gone = Vec::new();
+        for tag in wanted {
+            if self.runtime.block_on(self.store.catalog.delete_tag(repository, tag, open::now()))? {
+                gone.push(tag.clone());
+            }
+        }
+        Ok(gone)
+    }
+
+    /// How many bytes a collection could remove if nothing had any grace left.
+    pub fn unneeded(&self) -> Result<u64, FarmError> {
+        let rules = Collection { grace: Span::hours(0), retain: Vec::new() };
+        Ok(self.runtime.block_on(self.store.would_collect(&rules, open::now() + 2))?.bytes)
+    }
+
+    /// Rules of hab.toml that are for no repository that is here or that a recipe or an upstream would make: a sentence each.
+    pub fn idle_rules(&self) -> Result<Vec<String>, FarmError> {
+        let config = &self.config().registry;
+        let mut names: BTreeSet<String> =
+            self.repositories()?.iter().map(|row| row.name.to_string()).collect();
+        for name in self.recipes.names() {
+            // A recipe that does not read says so when it is built.
+            if let Ok(text) = self.recipes.recipe(name) {
+                let repository = text.recipe.image.repository;
+                names.insert(format!("unsigned/{repository}"));
+                names.insert(repository.to_string());
+            }
+        }
+        let upstreams: Vec<&String> = config.upstream.keys().collect();
+        let idle = |pattern: &Pattern| {
+            let below = |name: &&String| {
+                pattern.matches(&format!("{name}/x")) || pattern.to_string().starts_with(&format!("{name}/"))
+            };
+            !names.iter().any(|name| pattern.matches(name)) && !upstreams.iter().any(below)
+        };
+        let tables = config.immutable.iter().map(|tags| ("immutable", &tags.repository));
+        let tables = tables.chain(config.retain.iter().map(|rule| ("retain", &rule.tags.repository)));
+        let access = config.access.iter().flat_map(|access| &access.rule).flat_map(|rule| &rule.repositories);
+        let tables = tables.chain(access.map(|pattern| ("access.rule", pattern)));
+        let mut said: Vec<String> = tables
+            .filter(|(_, pattern)| idle(pattern))
+            .map(|(table, pattern)| format!("[registry] {table}: no repository is named like {pattern:?}, so that the rule does nothing", pattern = pattern.to_string()))
+            .collect();
+        said.dedup();
+        if !said.is_empty() {
+            let few: Vec<&str> = names
+                .iter()
+                .map(String::as_str)
+                .filter(|name| !name.starts_with("unsigned/"))
+                .take(10)
+                .collect();
+            said.push(format!("repositories are named as in: {}", few.join(", ")));
+        }
+        Ok(said)
     }
 
     /// Every move of a tag, the first one first.
@@ -49,10 +135,33 @@ impl Farm {
     /// Removes what nothing needs any more, or says what that would be.
     pub fn collect(&self, dry_run: bool) -> Result<Collected, FarmError> {
         let (rules, now) = (self.collection(), open::now());
-        Ok(if dry_run {
-            self.runtime.block_on(self.store.would_collect(&rules, now))?
+        self.progress.stage("look for what nothing needs any more");
+        // A collection that is cut off leaves what it took out for the next one.
+        let again = "the next collection goes on";
+        if dry_run {
+            self.unless_stopped(again, self.store.would_collect(&rules, now))
         } else {
-            self.runtime.block_on(self.store.collect(&rules, now))?
+            self.unless_stopped(again, self.store.collect(&rules, now))
+        }
+    }
+
+    /// Runs `work` until it ends or the person asks to stop; `after` says what is then so. The work must not mind being
+    /// dropped.
+    pub(super) fn unless_stopped<T, E: Into<FarmError>>(
+        &self,
+        after: &'static str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, FarmError> {
+        let stopped = async {
+            while !self.progress.cancel().load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => done.map_err(Into::into),
+                () = stopped => Err(FarmError::Stopped(after)),
+            }
         })
     }
 
@@ -63,7 +172,11 @@ impl Farm {
         if !self.options.offline {
             scrub = scrub.with_mender(self.upstreams()?.mender(&self.store));
         }
-        Ok(self.runtime.block_on(scrub.pass(open::now()))?)
+        self.progress.stage("hash everything that is kept again");
+        let total = self.runtime.block_on(self.store.catalog.totals())?.bytes;
+        let told =
+            |found: &Scrubbed| self.progress.amount("hashed", found.bytes, Some(total.max(found.bytes)));
+        self.unless_stopped("what was found so far is set aside", scrub.pass_telling(open::now(), told))
     }
 
     /// Collects and scrubs as often as the operator wants, until it is aborted; what comes of it is counted.
@@ -130,9 +243,9 @@ async fn scrub_on(
             metrics.scrubbed(part);
             if part.strays > 0 {
                 progress.note(&format!(
-                    "{} files that the catalog does not know were set aside in blobs/strays; \
-                     `hab-build store strays` lists them",
-                    part.strays
+                    "set aside in blobs/strays, because the catalog does not know them: {}; `hab-build store strays` \
+                     lists them",
+                    counted(part.strays, "file")
                 ));
             }
             for digest in part.damaged.iter().chain(&part.missing) {
@@ -172,7 +285,8 @@ pub fn held_back(gone: &Collected) -> Vec<String> {
         let minutes = (open::now() - since) / 60;
         format!(
             "{repository}: what became unneeded lately stays, because of uploads in progress: {uploads}, the oldest begun \
-             {minutes} minutes ago"
+             {} ago",
+            counted(minutes.unsigned_abs(), "minute")
         )
     };
     gone.held_back.iter().map(line).collect()
@@ -181,10 +295,6 @@ pub fn held_back(gone: &Collected) -> Vec<String> {
 /// What a collection did, for people.
 pub fn words(gone: &Collected) -> String {
     let (tags, manifests, blobs, bytes) = (gone.tags.len(), gone.manifests, gone.blobs, gone.bytes);
-    format!("{tags} tags, {manifests} manifests, {blobs} blobs of {bytes} bytes")
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    let (tags, manifests) = (counted(tags as u64, "tag"), counted(manifests, "manifest"));
+    format!("{tags}, {manifests}, {} of {}", counted(blobs, "blob"), counted(bytes, "byte"))
 }

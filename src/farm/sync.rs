@@ -9,7 +9,7 @@ use hab_oci::{Digest, few, shown};
 
 use super::progress::MirrorView;
 use super::sources::{ACCEPTED_TAG, JOURNAL, TAKEN_TAG};
-use super::{Farm, FarmError, open};
+use super::{Farm, FarmError, chain, open};
 
 /// How many submodules are named in a sentence.
 const NAMED: usize = 5;
@@ -39,7 +39,7 @@ impl Farm {
             Err(e) => {
                 state.failures = state.failures.saturating_add(1);
                 state.errors = state.errors.saturating_add(1);
-                state.error = Some(whole_story(e));
+                state.error = Some(chain(e));
             }
         }
         let recorded = mirror.record(&state);
@@ -154,12 +154,6 @@ pub(super) fn stopped(project: &str) -> MirrorError {
         what: format!("judging the refs of {project}"),
         then: "what was accepted already is remembered",
     }
-}
-
-/// An error with its causes, for a list to show later.
-pub(super) fn whole_story(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(Some(error), |e| e.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What stands for "judge it anew" where a digest of something accepted would be.

@@ -74,7 +74,7 @@ fn names_of_outputs_cannot_forge_a_verdict() {
         ),
     ] {
         let outcome = build(&world, attack);
-        outcome.refused(1, &["left in out are refused", words]);
+        outcome.refused(3, &["left in out are refused", words]);
         harmless(&outcome);
     }
 }
@@ -91,7 +91,7 @@ fn what_no_image_holds_is_refused_by_name() {
         ("mkfifo $DEBUG/f", &["left in debug are refused", "neither a file"]),
     ] {
         let outcome = build(&world, attack);
-        outcome.refused(1, words);
+        outcome.refused(3, words);
         harmless(&outcome);
     }
     // A link to a folder of the host is a link in the image, and is not followed while the image is made.
@@ -105,7 +105,7 @@ fn a_folder_whose_mode_forbids_to_enter_is_no_way_to_hide() {
     let world = World::new();
     build(&world, "chmod 000 /build").good();
     let outcome = build(&world, "chmod 000 $OUT");
-    outcome.refused(1, &["left in out are refused", "cannot read"]);
+    outcome.refused(3, &["left in out are refused", "cannot read"]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn sparse_files_count_in_full() {
         "truncate -s 200M $OUT/one; truncate -s 100M $DEBUG/two",
     ] {
         let outcome = build(&world, attack);
-        outcome.refused(1, &["are refused", "sparse ones count in full", "build.disk_mib"]);
+        outcome.refused(3, &["are refused", "sparse ones count in full", "build.disk_mib"]);
         harmless(&outcome);
     }
 }
@@ -130,14 +130,14 @@ fn an_elf_file_that_was_made_to_be_read_slowly_is_refused_in_a_sentence() {
     let bomb = library(&(0..600).map(|n| (1, n % 7)).collect::<Vec<_>>(), 1 << 20);
     let attack = format!("printf '{}' > $OUT/b.so; yes | head -c 1048576 >> $OUT/b.so", printf(&bomb));
     let outcome = build(&world, &attack);
-    outcome.refused(1, &["b.so", "not a valid ELF file", "more than 4095 bytes in a name"]);
+    outcome.refused(3, &["b.so", "not a valid ELF file", "more than 4095 bytes in a name"]);
     harmless(&outcome);
     // 3,000 times the same name, to be looked for in 3,000 times the same folder.
     let entries: Vec<_> = [(29, 8)].into_iter().chain((0..3000).map(|_| (1, 0))).collect();
     let strings = format!("nolib.so{}", "x:".repeat(3000));
     let slow = [library(&entries, strings.len() as u64), strings.into_bytes()].concat();
     let outcome = build(&world, &format!("printf '{}' > $OUT/b.so", printf(&slow)));
-    outcome.refused(1, &["b.so", "more than 4095 bytes in a name"]);
+    outcome.refused(3, &["b.so", "more than 4095 bytes in a name"]);
     harmless(&outcome);
 }
 
@@ -149,7 +149,7 @@ fn six_hundred_missing_libraries_are_told_by_the_first_and_a_count() {
     let attack = format!("printf '{}' > $OUT/b.so", printf(&[&head[..], strings.as_bytes()].concat()));
     let outcome = build(&world, &attack);
     outcome
-        .refused(1, &["is not whole", r"b.so needs the library 0000\u{1b}\u{202e}, which", "… and 595 more"]);
+        .refused(3, &["is not whole", r"b.so needs the library 0000\u{1b}\u{202e}, which", "… and 595 more"]);
     harmless(&outcome);
 }
 
@@ -160,7 +160,7 @@ fn more_files_than_an_image_may_have_are_refused() {
     // Which limit it meets first depends on what the host lets the sandbox use.
     let limits =
         ["more than 50000 files, links and directories", "it made more than 49152 files and folders"];
-    outcome.refused(1, &["more than"]);
+    outcome.refused(3, &["more than"]);
     assert!(limits.iter().any(|limit| outcome.stderr.contains(limit)), "{}", outcome.stderr);
     harmless(&outcome);
 }
@@ -172,7 +172,7 @@ fn a_chain_of_folders_without_end_is_refused_and_does_not_stop_the_next_build() 
     let deep = "cd $OUT; d=$(printf 'dddddddddd/%.0s' {1..300}); mkdir -p $d; cd $d; mkdir -p $d";
     for _ in 0..2 {
         let outcome = build(&world, deep);
-        outcome.refused(1, &["too long"]);
+        outcome.refused(3, &["too long"]);
         harmless(&outcome);
     }
 }
@@ -195,7 +195,7 @@ fn the_last_lines_of_a_failing_script_show_what_is_in_them() {
         head -c 3000000 /dev/zero; exit 3";
     let outcome = build(&world, attack);
     outcome.refused(
-        1,
+        3,
         &["exit status 3", r"\u{1b}[2J\u{1b}[31mRED \u{202e} reversed \r over", "evil 1.0 built"],
     );
     harmless(&outcome);
@@ -218,7 +218,7 @@ fn what_an_image_prints_when_it_is_tried_is_shown_escaped_and_kept_exactly() {
     world.recipe("hello", &format!("{GOOD}{long}\n"));
     world.edit_recipe("hello", smoke, r#"command = ["/usr/bin/hello", "/etc/message"]"#);
     let outcome = world.build("data", "hello");
-    outcome.refused(1, &["did not print \"coreutils\"", "more lines"]);
+    outcome.refused(3, &["did not print \"coreutils\"", "more lines"]);
     harmless(&outcome);
 }
 
@@ -233,7 +233,7 @@ fn an_image_that_is_tried_writes_no_more_than_its_build_may() {
             format!(r#"command = ["/usr/bin/hello", "if=/dev/zero", "of={of}", "bs=1M", "count=2000"]"#);
         world.edit_recipe("hello", smoke, &write);
         let outcome = world.build("data", "hello");
-        outcome.refused(1, &["did not succeed"]);
+        outcome.refused(3, &["did not succeed"]);
         assert!(!outcome.stderr.contains("2000+0 records out"), "{}", outcome.stderr);
     }
 }

@@ -34,7 +34,7 @@ fn a_chain_of_3000_folders_is_removed_and_the_plan_can_be_tried_again() {
     world.recipe("hello", &format!("{chained}exit 3\n"));
     for _ in 0..2 {
         let built = world.build("data", "hello");
-        built.refused(1, &["exit status 3"]);
+        built.refused(3, &["exit status 3"]);
         assert!(left_on_the_host(&world).is_empty(), "{:?}", left_on_the_host(&world));
     }
     world.recipe("hello", &chained);
@@ -49,7 +49,7 @@ fn a_chain_of_3000_folders_is_removed_and_the_plan_can_be_tried_again() {
 fn a_script_that_writes_more_than_its_disk_limit_is_told_so_and_leaves_nothing_mounted() {
     let world = World::new();
     world.recipe("hello", &format!("{GOOD}cat /dev/zero >$WORK/a & cat /dev/zero >$WORK/b & wait; exit 0\n"));
-    world.build("data", "hello").refused(1, &["more than 256 MiB of disk space"]);
+    world.build("data", "hello").refused(3, &["more than 256 MiB of disk space"]);
     assert!(left_on_the_host(&world).is_empty(), "{:?}", left_on_the_host(&world));
 }
 
@@ -59,7 +59,7 @@ fn a_script_that_makes_more_empty_files_than_its_disk_has_room_for_is_told_so() 
     let script = "cd $WORK; for i in $(seq 60); do seq $((i * 1000)) $((i * 1000 + 999)) | { mkdir $i; cd $i; \
                   while read -r n; do >$n; done; }; done; exit 0\n";
     world.recipe("hello", &format!("{GOOD}{script}"));
-    world.build("data", "hello").refused(1, &["files and folders"]);
+    world.build("data", "hello").refused(3, &["files and folders"]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn folders_closed_by_a_script_do_not_keep_its_plan_from_being_built_again() {
     let script = format!("{GOOD}umask 777; mkdir -p $WORK/closed $HOME/closed; umask 022; exit 3\n");
     world.recipe("hello", &script);
     for _ in 0..2 {
-        world.build("data", "hello").refused(1, &["exit status 3"]);
+        world.build("data", "hello").refused(3, &["exit status 3"]);
     }
 }
 

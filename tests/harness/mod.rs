@@ -118,8 +118,8 @@ impl World {
     pub fn write_config_with(&self, vendors: &[String]) {
         let bases: Vec<_> = vendors.iter().cloned().chain([self.server.address()]).collect();
         let text = format!(
-            "certificates = [{:?}]\n[crates]\nindex = \"sparse+{}/\"\n[debian]\nbases = {bases:?}\nkeyrings = [{:?}]\n\
-             [keys]\nservers = []\ndirectories = false\n[mirror]\nfile = true\nhttp = true\n",
+            "certificates = [{:?}]\nwithout-built-in = true\n[crates]\nindex = \"sparse+{}/\"\n[debian]\nbases = {bases:?}\n\
+             keyrings = [{:?}]\n[keys]\nservers = []\ndirectories = false\n[mirror]\nfile = true\nhttp = true\n",
             self.path("certificates"),
             self.server.address(),
             self.path("keyring/archive.gpg")

@@ -10,9 +10,10 @@ use crate::unpack::UnpackError;
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Ours, or the recipe's: a full disk, a script that fails.
+    /// Ours, or this machine's: a full disk, a sandbox that cannot be set up.
     Ours,
-    /// An input that is not what its digest says, or that tries to leave its folder.
+    /// An input that is not what its digest says, or that tries to leave its folder; a recipe whose script fails or whose
+    /// outputs cannot become an image.
     Refused,
     /// Two runs of one plan differ.
     NotReproducible,
@@ -24,7 +25,7 @@ pub enum Fault {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A blob of the lock is not in the store.
-    #[error("{what} ({digest}) is not in the store; run again without --offline to fetch it")]
+    #[error("{what} ({digest}) is not in the store; run again, without --offline, to fetch it")]
     MissingInput {
         /// A package's or file's name.
         what: String,
@@ -233,7 +234,7 @@ pub enum BuildError {
     #[error(transparent)]
     Store(#[from] hab_store::Error),
     /// A local file.
-    #[error("{path}")]
+    #[error("cannot read or write {}", path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -252,23 +253,25 @@ impl BuildError {
         match self {
             Self::Unpack(UnpackError::Cancelled) | Self::Cancelled => Fault::Cancelled,
             Self::Unpack(e) if e.is_archives_fault() => Fault::Refused,
-            Self::Tampered { .. } | Self::RootChanged { .. } | Self::SourceTooLarge { .. } => Fault::Refused,
-            Self::NotReproducible { .. } => Fault::NotReproducible,
-            Self::Unpack(_)
-            | Self::MissingInput { .. }
-            | Self::Sandbox(_)
+            Self::Tampered { .. }
+            | Self::RootChanged { .. }
+            | Self::SourceTooLarge { .. }
             | Self::Script { .. }
             | Self::NoOutput { .. }
             | Self::MissingLibraries { .. }
             | Self::NotHardened { .. }
+            | Self::Outputs { .. }
+            | Self::Overtime { .. }
+            | Self::MissingBase { .. }
+            | Self::Smoke { .. } => Fault::Refused,
+            Self::NotReproducible { .. } => Fault::NotReproducible,
+            Self::Unpack(_)
+            | Self::MissingInput { .. }
+            | Self::Sandbox(_)
             | Self::Architecture { .. }
             | Self::Foreign { .. }
-            | Self::Outputs { .. }
             | Self::Checking { .. }
-            | Self::Overtime { .. }
             | Self::Image(_)
-            | Self::MissingBase { .. }
-            | Self::Smoke { .. }
             | Self::Store(_)
             | Self::Io { .. } => Fault::Ours,
         }

@@ -22,8 +22,10 @@ const LOG: u64 = 512 << 20;
 /// What is changed in a run because it must not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Circumstances {
-    /// A name for people and for the folder on the host.
+    /// A name for people.
     pub name: &'static str,
+    /// The folder on the host: of the second run it is longer and deeper, because that must not matter either.
+    pub folder: &'static str,
     /// The job count.
     pub jobs: usize,
     /// The file creation mask.
@@ -42,9 +44,18 @@ impl Circumstances {
     pub(crate) fn both() -> [Self; 2] {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         [
-            Self { name: "first", jobs, umask: 0o022, reversed: false, uptime: None, other: false },
             Self {
-                name: "second/elsewhere",
+                name: "first",
+                folder: "first",
+                jobs,
+                umask: 0o022,
+                reversed: false,
+                uptime: None,
+                other: false,
+            },
+            Self {
+                name: "second",
+                folder: "second/elsewhere",
                 jobs: jobs + 1,
                 umask: 0o027,
                 reversed: true,
@@ -83,14 +94,14 @@ impl Workshop<'_> {
             plan.recipe, plan.version, plan.platform, how.name
         ));
         let limits = limits(given);
-        let place = scratch.join(how.name);
+        let place = scratch.join(how.folder);
         if let Some(above) = place.parent() {
             fs::create_dir_all(above).map_err(BuildError::io(above))?;
         }
         let volume = Volume::make(&self.launcher, &place, &limits).map_err(BuildError::io(&place))?;
         self.prepare(given, &volume, how)?;
         let spec = spec(given, volume.path(), how, limits);
-        let log_path = scratch.join(format!("{}.log", how.name.replace('/', "-")));
+        let log_path = scratch.join(format!("{}.log", how.name));
         let mut log = Log::create(&log_path)?;
         let mut output = |_, bytes: &[u8]| log.add(bytes, &mut |line| self.observer.line(line));
         let report =

@@ -38,6 +38,11 @@ impl<'a> Workshop<'a> {
         self
     }
 
+    /// Whether a toolchain is unpacked already.
+    pub fn has_root(&self, toolchain: &Toolchain, lock: &ToolchainLock) -> bool {
+        self.data.join("roots").join(root_key(toolchain, lock).hex()).exists()
+    }
+
     /// The toolchain's root: from the cache if that holds what was unpacked, else unpacked now, every package held
     /// against its digest first.
     pub fn root(&self, toolchain: &Toolchain, lock: &ToolchainLock) -> Result<Root, BuildError> {

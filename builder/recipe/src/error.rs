@@ -93,7 +93,7 @@ pub enum RecipeError {
         path: String,
     },
     /// A file does not read.
-    #[error("{path}")]
+    #[error("cannot read {}", path.display())]
     Io {
         /// Which.
         path: PathBuf,

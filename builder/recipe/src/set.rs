@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-use crate::{Recipe, RecipeError, RecipeLock, RecipeName, Toolchain, ToolchainLock};
+use crate::{Recipe, RecipeError, RecipeLock, RecipeName, SourceTable, Toolchain, ToolchainLock};
 
 /// The largest recipe file that is read, in bytes.
 const LIMIT: u64 = 4 << 20;
@@ -66,6 +66,28 @@ impl RecipeSet {
         Ok(Self { files })
     }
 
+    /// Lays another set over this one: a recipe or toolchain of it takes the whole place of the one of its name. Returns
+    /// those whose place was taken by something else, as `recipe bitcoin`.
+    pub fn overlay(&mut self, over: Self) -> Vec<String> {
+        let mut taken = Vec::new();
+        let (mine, theirs) = (units(&self.files), units(&over.files));
+        for (unit, paths) in &theirs {
+            // A lock alone is laid over what it locks, and takes nothing else away.
+            let whole = paths.iter().any(|path| path.ends_with(".toml"));
+            let before = mine.get(unit).map(Vec::as_slice).unwrap_or_default();
+            let changed = paths.iter().any(|path| self.files.get(path) != over.files.get(path))
+                || (whole && before.iter().any(|path| !paths.contains(path)));
+            if !before.is_empty() && changed {
+                taken.push(unit.clone());
+            }
+            if whole {
+                self.files.retain(|path, _| !before.contains(path));
+            }
+        }
+        self.files.extend(over.files);
+        taken
+    }
+
     /// The recipes' names.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> =
@@ -114,8 +136,13 @@ impl RecipeSet {
 
     /// The lock of a recipe.
     pub fn recipe_lock(&self, recipe: &Recipe, toolchain: &ToolchainLock) -> Result<RecipeLock, RecipeError> {
-        let text = self.lock(&format!("{}/recipe.lock", recipe.name), &format!("recipe {}", recipe.name))?;
-        RecipeLock::parse(recipe, &toolchain.digest(), text)
+        let path = format!("{}/recipe.lock", recipe.name);
+        let tag = matches!(recipe.source, SourceTable::Git { .. });
+        if tag && recipe.input.is_empty() && !self.files.contains_key(&path) {
+            // Its tag's signature pins its source, so there is nothing to lock.
+            return Ok(RecipeLock::new(recipe, toolchain.digest(), Vec::new(), Vec::new()));
+        }
+        RecipeLock::parse(recipe, &toolchain.digest(), self.lock(&path, &format!("recipe {}", recipe.name))?)
     }
 
     /// The versions that a recipe's lock names, even when it no longer fits: what is to be locked anew.
@@ -133,5 +160,53 @@ impl RecipeSet {
 
     fn lock(&self, path: &str, what: &str) -> Result<&str, RecipeError> {
         self.text(path).map_err(|_| RecipeError::NotLocked { path: path.to_owned(), what: what.to_owned() })
+    }
+}
+
+/// The files of each recipe and toolchain.
+fn units(files: &BTreeMap<String, String>) -> BTreeMap<String, Vec<String>> {
+    let mut units: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in files.keys() {
+        let unit = match path.split_once('/') {
+            Some(("toolchains", file)) => {
+                format!("toolchain {}", file.rsplit_once('.').map_or(file, |(name, _)| name))
+            }
+            Some((folder, _)) => format!("recipe {folder}"),
+            None => continue,
+        };
+        units.entry(unit).or_default().push(path.clone());
+    }
+    units
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(files: &[(&str, &str)]) -> RecipeSet {
+        RecipeSet::from_files(files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())))
+    }
+
+    #[test]
+    fn what_is_laid_over_takes_the_whole_place_of_its_name_and_nothing_else() {
+        let mut own = set(&[
+            ("a/recipe.toml", "a"),
+            ("a/recipe.lock", "a"),
+            ("b/recipe.toml", "b"),
+            ("toolchains/t.toml", "t"),
+            ("toolchains/t.lock", "t"),
+            ("toolchains/u.toml", "u"),
+        ]);
+        let over = set(&[
+            ("a/recipe.toml", "a2"),
+            ("b/recipe.toml", "b"),
+            ("c/recipe.toml", "c"),
+            ("toolchains/t.lock", "t2"),
+        ]);
+        assert_eq!(own.overlay(over), ["recipe a", "toolchain t"]);
+        assert_eq!(own.names(), ["a", "b", "c"]);
+        assert!(!own.files.contains_key("a/recipe.lock"), "the lock was of the other recipe");
+        assert_eq!(own.files["toolchains/t.lock"], "t2");
+        assert_eq!(own.toolchains(), ["t", "u"]);
     }
 }

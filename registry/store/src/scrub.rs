@@ -77,9 +77,15 @@ impl Scrub {
 
     /// Hashes everything once. `now`: unix seconds.
     pub async fn pass(&mut self, now: i64) -> Result<Scrubbed> {
+        self.pass_telling(now, |_| ()).await
+    }
+
+    /// The same; `told` hears again and again what was found so far.
+    pub async fn pass_telling(&mut self, now: i64, told: impl Fn(&Scrubbed)) -> Result<Scrubbed> {
         let mut whole = Scrubbed::default();
         for stripe in Stripe::all() {
             self.stripe(stripe, now, &mut whole).await?;
+            told(&whole);
         }
         Ok(whole)
     }

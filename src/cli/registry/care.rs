@@ -4,7 +4,7 @@ use hab_store::Bytes;
 use serde_json::json;
 
 use crate::cli::{Global, Said, print_json, terminal};
-use crate::farm::{Farm, FarmError, held_back, words};
+use crate::farm::{Farm, FarmError, counted, held_back, words};
 
 pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
     let gone = farm.collect(dry_run)?;
@@ -41,7 +41,10 @@ pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Resul
     }
     let (files, bytes, strays) = (found.files, found.bytes, found.strays);
     terminal::say(&format!(
-        "{files} files of {bytes} bytes hashed; {strays} that the catalog does not know set aside"
+        "hashed: {} of {}; set aside, because the catalog does not know them: {}",
+        counted(files, "file"),
+        counted(bytes, "byte"),
+        counted(strays, "file")
     ));
     if global.json {
         print_json(&json!({

@@ -36,8 +36,8 @@ impl FromStr for Image {
 /// `REPOSITORY` or `REPOSITORY:TAG`.
 #[derive(Clone, Debug)]
 pub struct Place {
-    repository: RepositoryName,
-    tag: Option<Tag>,
+    pub repository: RepositoryName,
+    pub tag: Option<Tag>,
 }
 
 impl FromStr for Place {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use hab_oci::{RepositoryName, Tag};
 use hab_store::{Back, Bytes};
 
-use super::Global;
-use crate::farm::Quiet;
+use super::{Global, terminal};
+use crate::farm::{Farm, Progress};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -43,6 +43,15 @@ enum What {
         /// Where it was, or how many values ago
         #[arg(value_name = "DIGEST|STEPS", default_value = "1")]
         back: Back,
+    },
+    /// Delete a tag, or all tags of a repository; what they point at goes with a later collection
+    Delete {
+        /// The tag, or the repository with all its tags
+        #[arg(value_name = "REPO[:TAG]")]
+        place: carry::Place,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Remove what nothing needs any more: tags by the rules of hab.toml, then manifests, then blobs
     Gc {
@@ -109,19 +118,29 @@ impl FromStr for Named {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let open = || global.open(Arc::new(Quiet::default()));
-    match &args.what {
-        What::List { repository: None } => tags::repositories(global, &open()?),
-        What::List { repository: Some(repository) } => tags::list(global, &open()?, repository),
-        What::History { tag } => tags::history(global, &open()?, tag),
-        What::Gc { dry_run } => care::gc(global, &open()?, *dry_run),
-        What::Sync { only, dry_run } => sync::run(global, &open()?, only.as_deref(), *dry_run),
-        What::Scrub { rate } => care::scrub(global, &open()?, *rate),
+    // These read and write files alone.
+    if let What::Token(args) = &args.what {
+        return token::run(global, args);
+    }
+    let terminal = terminal::Terminal::start()?;
+    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+    let done = with(global, &farm, &args.what);
+    terminal.finish();
+    done
+}
+
+fn with(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
+    match what {
+        What::List { repository: None } => tags::repositories(global, farm),
+        What::List { repository: Some(repository) } => tags::list(global, farm, repository),
+        What::History { tag } => tags::history(global, farm, tag),
+        What::Gc { dry_run } => care::gc(global, farm, *dry_run),
+        What::Sync { only, dry_run } => sync::run(global, farm, only.as_deref(), *dry_run),
+        What::Scrub { rate } => care::scrub(global, farm, *rate),
         What::Token(args) => token::run(global, args),
-        What::Export { images, to, no_referrers } => {
-            carry::export(global, &open()?, images, to, !no_referrers)
-        }
-        What::Import { from, place } => carry::import(global, &open()?, from, place),
-        What::Rollback { tag, back } => tags::rollback(global, &open()?, tag, back),
+        What::Delete { place, yes } => tags::delete(global, farm, place, *yes),
+        What::Export { images, to, no_referrers } => carry::export(global, farm, images, to, !no_referrers),
+        What::Import { from, place } => carry::import(global, farm, from, place),
+        What::Rollback { tag, back } => tags::rollback(global, farm, tag, back),
     }
 }

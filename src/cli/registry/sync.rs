@@ -5,7 +5,7 @@ use hab_registry::{Change, SyncError};
 use serde_json::{Value, json};
 
 use crate::cli::{Global, Said, print_json, terminal};
-use crate::farm::{ExitStatus, Farm, FarmError, ImageSync};
+use crate::farm::{ExitStatus, Farm, FarmError, ImageSync, chain, counted};
 
 pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> anyhow::Result<()> {
     let told = |name: &str, tag: &Tag, change: &Change| {
@@ -14,7 +14,7 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
             Change::Same(at) => format!("{name}:{tag} is {at}, as before"),
             Change::New(to) => format!("{name}:{tag} {would} {to}, new"),
             Change::Moved { from, to } => format!("{name}:{tag} {would} {to}; it was {from}"),
-            Change::Failed(e) => format!("{name}:{tag} is not synced: {e}"),
+            Change::Failed(e) => format!("{name}:{tag} is not synced: {}", chain(e)),
         });
     };
     let all = farm.sync_images(only, dry_run, told)?;
@@ -28,7 +28,8 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
             Ok(synced) => {
                 total += synced.tags.len();
                 let (count, listed) = (synced.tags.len(), synced.listed);
-                terminal::say(&format!("{name}: {count} of {listed} tags, {} bytes came", synced.bytes));
+                let (listed, bytes) = (counted(listed as u64, "tag"), counted(synced.bytes, "byte"));
+                terminal::say(&format!("{name}: {count} of {listed}, {bytes} came"));
                 for (_, change) in &synced.tags {
                     if let Change::Failed(e) = change {
                         failure(e);
@@ -36,13 +37,13 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
                 }
                 let tags: Vec<Value> = synced.tags.iter().map(|(tag, change)| row(tag, change)).collect();
                 rows.push(
-                    json!({ "repository": name, "listed": listed, "bytes": synced.bytes, "tags": tags }),
+                    json!({ "repository": name, "listed": synced.listed, "bytes": synced.bytes, "tags": tags }),
                 );
             }
             Err(e) => {
                 total += 1;
                 failure(e);
-                terminal::say(&format!("{name} is not synced: {e}"));
+                terminal::say(&format!("{name} is not synced: {}", chain(e)));
                 rows.push(json!({ "repository": name, "error": e.to_string() }));
             }
         }

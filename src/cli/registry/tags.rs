@@ -5,14 +5,19 @@ use hab_store::Back;
 use serde_json::json;
 
 use super::Named;
-use crate::cli::{Global, print_json, terminal};
-use crate::farm::Farm;
+use super::carry::Place;
+use crate::cli::{Global, print_json, terminal, usage};
+use crate::farm::{Farm, counted};
 
 pub fn repositories(global: &Global, farm: &Farm) -> anyhow::Result<()> {
     let rows = farm.repositories()?;
     for row in &rows {
         let (name, tags, manifests, bytes) = (&row.name, row.tags, row.manifests, row.bytes);
-        terminal::say(&format!("{name:<40} {tags:>6} tags {manifests:>6} manifests {bytes:>14} bytes"));
+        let (tags, manifests) = (counted(tags, "tag"), counted(manifests, "manifest"));
+        terminal::say(&format!("{name:<40} {tags:>11} {manifests:>16} {:>20}", counted(bytes, "byte")));
+    }
+    if rows.is_empty() {
+        terminal::say("there are no repositories yet; a build, a push or an import makes one");
     }
     let row = |r: &hab_store::RepositoryRow| json!({ "name": r.name, "tags": r.tags, "manifests": r.manifests, "bytes": r.bytes });
     if global.json { print_json(&rows.iter().map(row).collect::<Vec<_>>()) } else { Ok(()) }
@@ -25,6 +30,9 @@ pub fn list(global: &Global, farm: &Farm, repository: &RepositoryName) -> anyhow
             row.pulled.map_or_else(|| "never pulled".to_owned(), |at| format!("pulled {}", stamp(at)));
         let (tag, since) = (row.tag.as_str(), stamp(row.moved));
         terminal::say(&format!("{tag:<30} {} since {since}, {pulled}", row.digest));
+    }
+    if rows.is_empty() {
+        terminal::say(&format!("{repository} has no tags"));
     }
     let row = |r: &hab_store::TagRow| json!({ "tag": r.tag, "digest": r.digest, "moved": r.moved, "pulled": r.pulled });
     if global.json { print_json(&rows.iter().map(row).collect::<Vec<_>>()) } else { Ok(()) }
@@ -44,6 +52,36 @@ pub fn rollback(global: &Global, farm: &Farm, named: &Named, back: &Back) -> any
     let digest = farm.rollback(&named.repository, &named.tag, back)?;
     terminal::say(&format!("{}:{} is {digest}", named.repository, named.tag));
     let report = json!({ "repository": named.repository, "tag": named.tag, "digest": digest });
+    if global.json { print_json(&report) } else { Ok(()) }
+}
+
+pub fn delete(global: &Global, farm: &Farm, place: &Place, yes: bool) -> anyhow::Result<()> {
+    let Place { repository, tag } = place;
+    let what = match tag {
+        Some(tag) => format!("{repository}:{tag}"),
+        None => format!("all tags of {repository} ({})", counted(farm.tags(repository)?.len() as u64, "tag")),
+    };
+    if !yes && !terminal::agreed(&format!("delete {what}?"))? {
+        return Err(usage(&anyhow::anyhow!("{what}: not deleted; say --yes where nobody can be asked")));
+    }
+    let before = farm.unneeded()?;
+    let gone = farm.delete_tags(repository, tag.as_ref())?;
+    let freed = farm.unneeded()?.saturating_sub(before);
+    for tag in &gone {
+        terminal::say(&format!(
+            "{repository}:{tag} is deleted; `hab-build registry rollback {repository}:{tag}` takes it back"
+        ));
+    }
+    if gone.is_empty() {
+        terminal::say(&format!("{repository} has no tags to delete"));
+    }
+    let grace = farm.config().registry.grace.seconds() / 3600;
+    terminal::say(&format!(
+        "a collection frees {} of it, once {} of grace are over",
+        counted(freed, "byte"),
+        counted(grace.unsigned_abs(), "hour")
+    ));
+    let report = json!({ "repository": repository, "tags": gone, "freed_later": freed });
     if global.json { print_json(&report) } else { Ok(()) }
 }
 

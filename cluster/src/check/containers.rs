@@ -1,29 +1,32 @@
-//! podman and CRI-O: registries.conf with its drop-ins, and policy.json (containers-registries.conf(5) and
-//! containers-policy.json(5)).
+//! podman and CRI-O: registries.conf with its drop-ins (containers-registries.conf(5)), for the host and for each
+//! person who has settings of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Host, Runtime};
-use crate::cluster::ENDS;
+use super::policy;
+use crate::Runtime;
+use crate::host::Host;
+use crate::write::ENDS;
 
 const CONF: &str = "etc/containers/registries.conf";
 const DROPS: &str = "etc/containers/registries.conf.d";
-const POLICY: &str = "etc/containers/policy.json";
+/// Short names that people chose when they were asked.
+const ALIASES: &str = "var/cache/containers/short-name-aliases.conf";
 
 /// One `[[registry]]`.
-struct Entry {
+pub(crate) struct Entry {
     /// The file that says it.
-    path: String,
-    location: String,
-    blocked: bool,
+    pub(crate) path: String,
+    pub(crate) location: String,
+    pub(crate) blocked: bool,
     mirrors: Vec<String>,
 }
 
 /// All files together: later ones go before earlier ones.
 #[derive(Default)]
-struct Conf {
-    entries: BTreeMap<String, Entry>,
-    search: Option<(String, Vec<String>)>,
+pub(crate) struct Conf {
+    pub(crate) entries: BTreeMap<String, Entry>,
+    pub(crate) search: Option<(String, Vec<String>)>,
     /// Where short names lead to.
     aliases: BTreeMap<String, (String, String)>,
 }
@@ -37,34 +40,67 @@ enum Way {
 }
 
 pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
-    let mut conf = Conf::default();
     // CRI-O's file is a drop-in, so the host may have no main one.
-    if !host.has(CONF) && runtime == Runtime::Podman {
+    if runtime == Runtime::Podman && !host.has(CONF) {
         host.tell(CONF, "is not there");
     }
-    let drops = host.list(DROPS).into_iter().filter(|path| path.ends_with(".conf"));
-    for path in std::iter::once(CONF.to_owned()).chain(drops.collect::<Vec<_>>()) {
-        if host.has(&path) {
-            conf.add(host, &path);
-        }
-    }
-    judge(host, &conf);
+    let conf = Conf::of_host(host);
+    judge(host, &conf, CONF);
     if runtime == Runtime::Podman {
         for home in host.homes() {
-            for (file, instead) in [("registries.conf", CONF), ("policy.json", POLICY)] {
-                let path = format!("{home}/.config/containers/{file}");
-                if host.has(&path) {
-                    host.tell(&path, format!("is read instead of /{instead} by the one whose it is"));
-                }
-            }
+            person(host, &home);
         }
     }
-    policy(host);
+    policy::check(host, runtime);
+}
+
+/// Whoever has a file of their own has the host's and its drop-ins read by nobody; their drop-ins are read beside.
+fn person(host: &mut Host<'_>, home: &str) {
+    let own = format!("{home}/.config/containers/registries.conf");
+    let drops = confs(host, &format!("{home}/.config/containers/registries.conf.d"));
+    let chosen = format!("{home}/.cache/containers/short-name-aliases.conf");
+    let replaced = host.has(&own);
+    if !replaced && drops.is_empty() && !host.has(&chosen) {
+        return;
+    }
+    let mut conf = Conf::default();
+    let mut files = if replaced {
+        vec![own.clone()]
+    } else {
+        std::iter::once(CONF.to_owned()).chain(confs(host, DROPS)).collect()
+    };
+    files.extend(drops);
+    files.push(chosen);
+    for path in files {
+        conf.add(host, &path);
+    }
+    judge(host, &conf, if replaced { &own } else { CONF });
+}
+
+fn confs(host: &mut Host<'_>, folder: &str) -> Vec<String> {
+    host.list(folder).into_iter().filter(|path| path.ends_with(".conf")).collect()
 }
 
 impl Conf {
+    /// The host's own.
+    pub(crate) fn of_host(host: &mut Host<'_>) -> Self {
+        Self::of_host_without(host, &[])
+    }
+
+    /// The host's own, as if some of its files were not there.
+    pub(crate) fn of_host_without(host: &mut Host<'_>, without: &[&str]) -> Self {
+        let mut conf = Self::default();
+        let drops = confs(host, DROPS);
+        for path in std::iter::once(CONF.to_owned()).chain(drops).chain([ALIASES.to_owned()]) {
+            if !without.contains(&path.as_str()) {
+                conf.add(host, &path);
+            }
+        }
+        conf
+    }
+
     fn add(&mut self, host: &mut Host<'_>, path: &str) {
-        let Some(table) = host.toml(path) else { return };
+        let Some(table) = host.toml(path, ", so that nothing is pulled with it") else { return };
         let text = |entry: &toml::Value, key: &str| {
             entry.get(key).and_then(toml::Value::as_str).unwrap_or_default().trim_end_matches('/').to_owned()
         };
@@ -74,11 +110,15 @@ impl Conf {
                 "is of the first format, [registries.search], whose registries are asked themselves",
             );
         }
+        let mut here = BTreeSet::new();
         for entry in table.get("registry").and_then(toml::Value::as_array).into_iter().flatten() {
             let (prefix, location) = (text(entry, "prefix"), text(entry, "location"));
             let prefix = if prefix.is_empty() { location.clone() } else { prefix };
             // Without a location the prefix is where it is.
             let location = if location.is_empty() { prefix.clone() } else { location };
+            if !here.insert(prefix.clone()) {
+                host.wonder(path, format!("has {prefix} twice, of which versions differ in which counts"));
+            }
             let mirrors = entry.get("mirror").and_then(toml::Value::as_array).into_iter().flatten();
             let mirrors = mirrors.map(|mirror| text(mirror, "location")).collect();
             let blocked = entry.get("blocked").and_then(toml::Value::as_bool).unwrap_or_default();
@@ -89,22 +129,30 @@ impl Conf {
             self.search = Some((path.to_owned(), names));
         }
         for (name, to) in table.get("aliases").and_then(toml::Value::as_table).into_iter().flatten() {
-            let to = to.as_str().unwrap_or_default().to_owned();
-            self.aliases.insert(name.clone(), (path.to_owned(), to));
+            match to.as_str().unwrap_or_default() {
+                // An empty one takes back what an earlier file said.
+                "" => drop(self.aliases.remove(name)),
+                to => drop(self.aliases.insert(name.clone(), (path.to_owned(), to.to_owned()))),
+            }
         }
     }
 
     /// Where a registry, or an image with its registry, is pulled from: the longest prefix decides.
     fn way(&self, host: &Host<'_>, name: &str) -> Way {
-        let longest =
-            self.entries.iter().filter(|(prefix, _)| begins(name, prefix)).max_by_key(|(p, _)| p.len());
+        // Of two that are as long the first in byte order, which is how podman keeps them.
+        let mut longest: Option<(&String, &Entry)> = None;
+        for (prefix, entry) in self.entries.iter().filter(|(prefix, _)| begins(name, prefix)) {
+            if longest.is_none_or(|(known, _)| prefix.len() > known.len()) {
+                longest = Some((prefix, entry));
+            }
+        }
         match longest {
-            None if host.is_farm(name) => Way::Farm,
+            None if host.registry.is_here(name) => Way::Farm,
             None => Way::Elsewhere,
             Some((_, entry)) if entry.blocked => Way::Nowhere,
             Some((prefix, entry)) => {
                 let location = if entry.location == *prefix { name } else { &entry.location };
-                if host.is_farm(location) { Way::Farm } else { Way::Elsewhere }
+                if host.registry.is_here(location) { Way::Farm } else { Way::Elsewhere }
             }
         }
     }
@@ -114,25 +162,23 @@ impl Conf {
 fn begins(name: &str, prefix: &str) -> bool {
     let end = |rest: &str| rest.is_empty() || rest.starts_with(['/', ':', '@']);
     match prefix.strip_prefix('*') {
+        // The first place alone where the rest stands counts, as in podman: `a.io.example` is not one of `*.io`.
         Some(suffix) => {
-            let host = name.split('/').next().unwrap_or_default();
-            host.strip_suffix(suffix).is_some_and(|sub| !sub.is_empty())
-                || name
-                    .find(suffix)
-                    .is_some_and(|at| at > 0 && !name[..at].contains('/') && end(&name[at + suffix.len()..]))
+            name.find(suffix).is_some_and(|at| !name[..at].contains('/') && end(&name[at + suffix.len()..]))
         }
         None => name.strip_prefix(prefix).is_some_and(end),
     }
 }
 
-fn judge(host: &mut Host<'_>, conf: &Conf) {
+/// `main`: the file that would say what nothing says.
+fn judge(host: &mut Host<'_>, conf: &Conf, main: &str) {
     for (prefix, entry) in conf.entries.iter().filter(|(_, entry)| !entry.blocked) {
-        if !host.is_farm(&entry.location) {
+        if !host.registry.is_here(&entry.location) {
             let ways = if entry.mirrors.is_empty() { "is pulled from" } else { "falls back to" };
             host.tell(&entry.path, format!("{prefix} {ways} {}", entry.location));
         }
         for mirror in &entry.mirrors {
-            if !host.is_farm(mirror) {
+            if !host.registry.is_here(mirror) {
                 host.tell(&entry.path, format!("{prefix} has a mirror {mirror}"));
             }
         }
@@ -144,13 +190,13 @@ fn judge(host: &mut Host<'_>, conf: &Conf) {
         let words = format!(
             "maps or blocks neither {names}: they are asked themselves, even where policy.json refuses the image then"
         );
-        host.tell(CONF, words);
+        host.tell(main, words);
     }
     let open = |end: &&&str| conf.way(host, &format!("any.{end}")) == Way::Elsewhere;
     let open: Vec<_> = ENDS.iter().filter(open).map(|end| format!(".{end}")).collect();
     if asked.is_empty() && !open.is_empty() {
         let words = "they are asked themselves, even where policy.json refuses the image then";
-        host.tell(CONF, format!("blocks no names that end in {}: {words}", open.join(", ")));
+        host.tell(main, format!("blocks no names that end in {}: {words}", open.join(", ")));
     }
     if let Some((path, search)) = &conf.search {
         for name in search {
@@ -169,29 +215,24 @@ fn judge(host: &mut Host<'_>, conf: &Conf) {
     }
 }
 
-fn policy(host: &mut Host<'_>) {
-    if !host.has(POLICY) {
-        host.tell(POLICY, "is not there");
-        return;
-    }
-    let Some(text) = host.text(POLICY) else { return };
-    let policy: serde_json::Value = match serde_json::from_str(&text) {
-        Ok(policy) => policy,
-        Err(e) => return host.tell(POLICY, format!("does not read: {e}")),
-    };
-    let rejects = |rules: &serde_json::Value| {
-        rules.as_array().is_some_and(|rules| rules.iter().any(|rule| rule["type"] == "reject"))
-    };
-    let docker = policy["transports"]["docker"].as_object().cloned().unwrap_or_default();
-    // What stands for all of a transport goes before what stands for all transports.
-    let default = docker.get("").unwrap_or(&policy["default"]);
-    if !rejects(default) {
-        host.tell(POLICY, "accepts images of every registry that it does not name");
-    }
-    for (name, _) in docker.iter().filter(|(name, rules)| !name.is_empty() && !rejects(rules)) {
-        let known = |scope: &String| name == scope || name.starts_with(&format!("{scope}/"));
-        if !host.is_farm(name) && !host.registry.upstreams.iter().any(known) {
-            host.tell(POLICY, format!("accepts images of {name}, which is no upstream of the farm"));
+#[cfg(test)]
+mod tests {
+    use super::begins;
+
+    #[test]
+    fn a_prefix_begins_a_name_where_podman_says_so() {
+        for (name, prefix, begun) in [
+            ("docker.io/library/a", "docker.io", true),
+            ("docker.io/library/a", "docker.io/lib", false),
+            ("docker.io:5000/a", "docker.io", true),
+            ("x.docker.io/a", "docker.io", false),
+            ("x.docker.io/a", "*.docker.io", true),
+            ("docker.io/a", "*.docker.io", false),
+            ("docker.io/a", "*.io", true),
+            ("a.io.example.io/a", "*.io", false),
+            ("example.com/x.io", "*.io", false),
+        ] {
+            assert_eq!(begins(name, prefix), begun, "{name} {prefix}");
         }
     }
 }

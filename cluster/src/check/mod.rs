@@ -1,0 +1,73 @@
+//! Whether a host still would pull from somewhere else: its files are read as its programs read them, not compared with
+//! the ones that this program writes, so that what is said is what would happen.
+
+mod containerd;
+mod containers;
+mod docker;
+mod hosts;
+mod imports;
+mod k3s;
+mod k3s_flags;
+mod policy;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_k3s;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::host::Host;
+use crate::{Registry, Runtime, write};
+
+pub(crate) use containerd::{folders as containerd_folders, sandbox as containerd_sandbox};
+pub(crate) use containers::Conf;
+pub(crate) use k3s_flags::Flags;
+
+/// What a file lets happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A way past the farm.
+    Way,
+    /// It cannot be told from the files whether there is one.
+    Unknown,
+}
+
+/// Something that stands against "it pulls from here alone".
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// Whether it is a way past the farm.
+    pub kind: Kind,
+    /// The file, as the host names it.
+    pub path: String,
+    /// What is wrong with it, and what follows.
+    pub words: String,
+}
+
+/// Looks at the host's files below `root`, usually `/`. Nothing found means that it pulls from the farm alone, as far as
+/// its files say; what they do not say is a finding of [`Kind::Unknown`].
+pub fn check(runtime: Runtime, registry: &Registry, root: &Path) -> Vec<Finding> {
+    check_with(runtime, registry, root, &BTreeMap::new())
+}
+
+/// The same, with some files as they would be.
+pub(crate) fn check_with(
+    runtime: Runtime,
+    registry: &Registry,
+    root: &Path,
+    planned: &BTreeMap<String, String>,
+) -> Vec<Finding> {
+    let mut host = Host::new(registry, root, planned);
+    let authority = write::authority_path(runtime, registry);
+    if registry.authority.is_some() && !host.has(&authority) {
+        host.tell(&authority, "is not there: the farm's certificate is not trusted");
+    }
+    match runtime {
+        Runtime::Containerd => containerd::check(&mut host),
+        Runtime::K3s | Runtime::Rke2 => k3s::check(&mut host, runtime),
+        Runtime::Crio | Runtime::Podman => containers::check(&mut host, runtime),
+        Runtime::Docker => docker::check(&mut host),
+    }
+    host.found
+}

@@ -1,0 +1,293 @@
+//! A host's files, below a root folder, as they are or as they would be after a change.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
+
+use crate::{Finding, Kind, Registry, glob};
+
+/// What an image means that names no registry.
+pub(crate) const UNNAMED: &str = "docker.io";
+
+/// The largest file of settings that is read, in bytes.
+const SETTINGS: u64 = 4 << 20;
+/// Links that lead from one name to a file.
+const LINKS: usize = 40;
+/// Entries of a folder that are looked at.
+const ENTRIES: usize = 10_000;
+
+/// A host that is looked at, and what was found.
+pub(crate) struct Host<'a> {
+    pub(crate) registry: &'a Registry,
+    /// None for a host that has no files yet.
+    root: Option<&'a Path>,
+    /// Files as they would be, by their paths without a leading slash.
+    planned: &'a BTreeMap<String, String>,
+    pub(crate) found: Vec<Finding>,
+}
+
+impl<'a> Host<'a> {
+    pub(crate) fn new(
+        registry: &'a Registry,
+        root: impl Into<Option<&'a Path>>,
+        planned: &'a BTreeMap<String, String>,
+    ) -> Self {
+        Self { registry, root: root.into(), planned, found: Vec::new() }
+    }
+
+    /// Says that a file lets the host pull past the farm.
+    pub(crate) fn tell(&mut self, path: &str, words: impl Into<String>) {
+        self.add(Kind::Way, path, words.into());
+    }
+
+    /// Says that a file leaves open what the host does.
+    pub(crate) fn wonder(&mut self, path: &str, words: impl Into<String>) {
+        self.add(Kind::Unknown, path, words.into());
+    }
+
+    fn add(&mut self, kind: Kind, path: &str, words: String) {
+        let finding = Finding { kind, path: format!("/{path}"), words };
+        if !self.found.contains(&finding) {
+            self.found.push(finding);
+        }
+    }
+
+    /// Where a path of the host lies on this machine: links are followed within the root.
+    pub(crate) fn place(&self, path: &str) -> io::Result<PathBuf> {
+        let root = self.root.ok_or(io::ErrorKind::NotFound)?;
+        place(root, path)
+    }
+
+    /// A file's text; `None` where there is none, and where it cannot be read, which is said.
+    pub(crate) fn text(&mut self, path: &str) -> Option<String> {
+        if let Some(text) = self.planned.get(path) {
+            return Some(text.clone());
+        }
+        match self.read(path) {
+            Ok(text) => Some(text),
+            Err(e) if is_absent(&e) => None,
+            Err(e) => {
+                self.wonder(path, format!("cannot be read: {e}"));
+                None
+            }
+        }
+    }
+
+    fn read(&self, path: &str) -> io::Result<String> {
+        let full = self.place(path)?;
+        let about = fs::metadata(&full)?;
+        if !about.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let mut text = String::new();
+        fs::File::open(full)?.take(SETTINGS + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > SETTINGS {
+            return Err(io::Error::other(format!("it has more than {SETTINGS} bytes")));
+        }
+        // Editors of other systems write one, and no reader counts it.
+        Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    }
+
+    /// A file of TOML; `None` as for [`Host::text`], and where it is not TOML, which `follows` says the meaning of.
+    pub(crate) fn toml(&mut self, path: &str, follows: &str) -> Option<toml::Table> {
+        let text = self.text(path)?;
+        match toml::from_str(&text) {
+            Ok(table) => Some(table),
+            Err(e) => {
+                let message = e.message().to_owned();
+                self.wonder(path, format!("is not valid TOML{follows}: {message}"));
+                None
+            }
+        }
+    }
+
+    /// Whether there is such a file or folder; what cannot be looked at is said.
+    pub(crate) fn has(&mut self, path: &str) -> bool {
+        let below = format!("{path}/");
+        if self.planned.keys().any(|planned| planned == path || planned.starts_with(&below)) {
+            return true;
+        }
+        match self.place(path).and_then(fs::metadata) {
+            Ok(_) => true,
+            Err(e) if is_absent(&e) => false,
+            Err(e) => {
+                self.wonder(path, format!("cannot be looked at: {e}"));
+                false
+            }
+        }
+    }
+
+    /// The names in a folder, in byte order; a folder that cannot be read is said.
+    pub(crate) fn names(&mut self, folder: &str) -> Vec<String> {
+        let below = format!("{folder}/");
+        let planned = self.planned.keys().filter_map(|path| path.strip_prefix(&below));
+        let mut names: BTreeSet<String> =
+            planned.filter_map(|rest| rest.split('/').next()).map(str::to_owned).collect();
+        match self.place(folder).and_then(fs::read_dir) {
+            Ok(entries) => {
+                for entry in entries.take(ENTRIES).flatten() {
+                    names.insert(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+            Err(e) if is_absent(&e) => {}
+            Err(e) => self.wonder(folder, format!("cannot be listed: {e}")),
+        }
+        names.into_iter().collect()
+    }
+
+    /// The entries of a folder, as paths below the root.
+    pub(crate) fn list(&mut self, folder: &str) -> Vec<String> {
+        self.names(folder).into_iter().map(|name| format!("{folder}/{name}")).collect()
+    }
+
+    /// Whether a path is a folder.
+    pub(crate) fn is_folder(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        self.planned.keys().any(|planned| planned.starts_with(&below))
+            || self.place(path).and_then(fs::metadata).is_ok_and(|about| about.is_dir())
+    }
+
+    /// Files like `conf.d/*.toml`, as paths below the root, in the order in which Go's `filepath.Glob` names them.
+    pub(crate) fn matching(&mut self, pattern: &str) -> Vec<String> {
+        let mut found = vec![String::new()];
+        for part in pattern.split('/').filter(|part| !part.is_empty()) {
+            let mut next = Vec::new();
+            for folder in found {
+                let path =
+                    |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+                if !part.contains(['*', '?', '[', '\\']) {
+                    let path = path(part);
+                    if self.has(&path) {
+                        next.push(path);
+                    }
+                    continue;
+                }
+                for name in self.names(&folder) {
+                    match glob::fits(part, &name) {
+                        Some(true) => next.push(path(&name)),
+                        Some(false) => {}
+                        None => {
+                            self.wonder(pattern, "is not a pattern of paths");
+                            return Vec::new();
+                        }
+                    }
+                }
+            }
+            found = next;
+        }
+        found
+    }
+
+    /// When a file last changed; `None` where there is none.
+    pub(crate) fn changed(&self, path: &str) -> Option<std::time::SystemTime> {
+        fs::metadata(self.place(path).ok()?).ok()?.modified().ok()
+    }
+
+    /// Registries that images surely name: what a sentence says of every registry is said of these by name.
+    pub(crate) fn named(&self) -> Vec<String> {
+        let mut names = self.registry.upstreams.clone();
+        names.push(UNNAMED.to_owned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Where people keep settings of their own.
+    pub(crate) fn homes(&mut self) -> Vec<String> {
+        let mut homes = self.list("home");
+        homes.push("root".to_owned());
+        homes.retain(|home| self.is_folder(home));
+        homes
+    }
+}
+
+/// Where a path below a root lies on this machine: links are followed within the root.
+pub(crate) fn place(root: &Path, path: &str) -> io::Result<PathBuf> {
+    let parts = |path: &Path| -> VecDeque<OsString> {
+        path.components()
+            .filter_map(|part| match part {
+                Component::Normal(name) => Some(name.to_owned()),
+                Component::ParentDir => Some("..".into()),
+                _ => None,
+            })
+            .collect()
+    };
+    let (mut waiting, mut done, mut links) = (parts(Path::new(path)), PathBuf::new(), 0);
+    while let Some(part) = waiting.pop_front() {
+        if part == ".." {
+            done.pop();
+            continue;
+        }
+        let next = done.join(&part);
+        match fs::read_link(root.join(&next)) {
+            Ok(target) => {
+                links += 1;
+                if links > LINKS {
+                    return Err(io::Error::other("its links go round in a circle"));
+                }
+                if target.is_absolute() {
+                    done = PathBuf::new();
+                }
+                let mut further = parts(&target);
+                further.append(&mut waiting);
+                waiting = further;
+            }
+            // It is no link, or is not there.
+            Err(_) => done = next,
+        }
+    }
+    Ok(root.join(done))
+}
+
+/// Some registries, and all that nothing is said of, as the subject of a sentence.
+pub(crate) fn and_others(names: &[String]) -> String {
+    if names.is_empty() { "all others".to_owned() } else { format!("{} and all others", names.join(", ")) }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_of_a_host_below_a_root_are_followed_within_it() {
+        let root = tempfile::tempdir().unwrap();
+        let registry =
+            Registry { url: "http://farm:5000".to_owned(), upstreams: Vec::new(), authority: None };
+        let none = BTreeMap::new();
+        let mut host = Host::new(&registry, root.path(), &none);
+        fs::create_dir_all(root.path().join("opt/settings")).unwrap();
+        fs::write(root.path().join("opt/settings/a"), "here").unwrap();
+        symlink("/opt/settings", root.path().join("etc")).unwrap();
+        symlink("../../../../opt/settings/a", root.path().join("opt/settings/b")).unwrap();
+        symlink("c", root.path().join("opt/settings/c")).unwrap();
+        assert_eq!(host.text("etc/a").as_deref(), Some("here"));
+        assert_eq!(host.text("etc/b").as_deref(), Some("here"));
+        assert_eq!(host.text("etc/none"), None);
+        assert!(host.found.is_empty());
+        assert_eq!(host.text("etc/c"), None);
+        assert_eq!(host.found[0].kind, Kind::Unknown);
+    }
+
+    #[test]
+    fn what_is_planned_stands_before_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let registry =
+            Registry { url: "http://farm:5000".to_owned(), upstreams: Vec::new(), authority: None };
+        fs::create_dir_all(root.path().join("etc/x.d")).unwrap();
+        fs::write(root.path().join("etc/x.d/b.toml"), "old").unwrap();
+        let planned = [("etc/x.d/b.toml", "new"), ("etc/x.d/c.toml", "new"), ("etc/y/z", "")];
+        let planned = planned.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+        let mut host = Host::new(&registry, root.path(), &planned);
+        assert_eq!(host.text("etc/x.d/b.toml").as_deref(), Some("new"));
+        assert_eq!(host.matching("/etc/*.d/*.toml"), ["etc/x.d/b.toml", "etc/x.d/c.toml"]);
+        assert!(host.is_folder("etc/y") && host.has("etc/y") && !host.has("etc/q"));
+    }
+}

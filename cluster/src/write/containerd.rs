@@ -1,0 +1,47 @@
+//! containerd: a hosts.toml for every registry that has a folder, for each upstream, and for all others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Files, authority_path};
+use crate::check::containerd_folders;
+use crate::host::Host;
+use crate::{Registry, Runtime};
+
+pub(super) fn files(host: &mut Host<'_>) -> Files {
+    let mut files = BTreeMap::new();
+    let folders = containerd_folders(host);
+    for (at, folder) in folders.iter().enumerate() {
+        // A folder of somebody else's would be a way past.
+        let mut names: BTreeSet<String> = host.names(folder).into_iter().collect();
+        names.retain(|name| host.is_folder(&format!("{folder}/{name}")));
+        if at == 0 {
+            // `_default` stands for every registry that has no folder of its own: nothing falls back to the internet.
+            let registry = host.registry;
+            let ours = registry.upstreams.iter().map(String::as_str).chain(["_default", registry.host()]);
+            names.extend(ours.map(str::to_owned));
+        }
+        for name in names {
+            files.insert(format!("{folder}/{name}/hosts.toml"), hosts_toml(host.registry));
+        }
+    }
+    let folder = folders.first().map_or("", String::as_str);
+    let note = format!(
+        "containerd reads these only with `config_path = \"/{folder}\"` in its config.toml, and without a restart"
+    );
+    Files { files, notes: vec![note] }
+}
+
+/// `server` is what containerd asks when no host below answers: ourselves again, so it is nobody else.
+fn hosts_toml(registry: &Registry) -> String {
+    let url = registry.address();
+    // `server` has settings of its own, which stand at the top.
+    let ca = match registry.authority {
+        Some(_) => format!("ca = \"/{}\"\n", authority_path(Runtime::Containerd, registry)),
+        None => String::new(),
+    };
+    let indented = if ca.is_empty() { String::new() } else { format!("  {ca}") };
+    format!(
+        "# Everything is pulled from the farm, and from nowhere else.\nserver = \"{url}\"\n{ca}\n[host.\"{url}\"]\n  \
+         capabilities = [\"pull\", \"resolve\"]\n{indented}"
+    )
+}

@@ -1,0 +1,89 @@
+//! k3s and RKE2: registries.yaml, and the switch that ends its lists of mirrors.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Files, PlanError, authority_path};
+use crate::Runtime;
+use crate::check::Flags;
+use crate::host::Host;
+use crate::yaml::{self, Yaml};
+
+pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
+    let flags = Flags::read(host, runtime);
+    let path = flags.registries(host);
+    let there = match host.text(&path) {
+        Some(text) => yaml::parse(&text).map_err(|e| {
+            PlanError::new(&path, format!("is not YAML that is understood in one way alone: {e}"))
+        })?,
+        None => Yaml::Null,
+    };
+    let (mut files, mut notes) = (BTreeMap::new(), Vec::new());
+    files.insert(path.clone(), registries_yaml(host, runtime, &path, &there, &mut notes)?);
+    // A file of its own, because every mirror's list would else end with the registry itself.
+    let config = flags.config().trim_start_matches('/');
+    files
+        .insert(format!("{config}.d/hab-build.yaml"), "disable-default-registry-endpoint: true\n".to_owned());
+    let program = flags.program();
+    notes.push(format!(
+        "{program} reads these when it starts; {config}.d needs v1.21, the flag v1.28 or newer",
+        config = config.rsplit('/').next().unwrap_or(config)
+    ));
+    Ok(Files { files, notes })
+}
+
+fn registries_yaml(
+    host: &Host<'_>,
+    runtime: Runtime,
+    path: &str,
+    there: &Yaml,
+    notes: &mut Vec<String>,
+) -> Result<String, PlanError> {
+    let table = |name: &str| match there {
+        Yaml::Map(_) => there.get(name).unwrap_or(&Yaml::Null).entries(),
+        other => other.entries(),
+    };
+    let (Some(mirrors), Some(configs)) = (table("mirrors"), table("configs")) else {
+        return Err(PlanError::new(path, "has no mapping of mirrors or configs"));
+    };
+    let registry = host.registry;
+    let ours = registry.upstreams.iter().map(String::as_str).chain(["*", registry.host()]);
+    let names: BTreeSet<&str> = ours.chain(mirrors.iter().map(|(name, _)| name.as_str())).collect();
+    let word = |text: &str| Yaml::Scalar { text: text.to_owned(), plain: false };
+    let endpoint =
+        |_: &str| Yaml::Map(vec![("endpoint".to_owned(), Yaml::List(vec![word(registry.address())]))]);
+    let mirrors = names.into_iter().map(|name| (name.to_owned(), endpoint(name))).collect();
+    // What the host says of the farm itself stays: who it is there.
+    let mut kept: Vec<(String, Yaml)> = Vec::new();
+    for (name, settings) in configs {
+        if registry.is_here(name) {
+            kept.push((name.clone(), settings.clone()));
+        } else {
+            notes.push(format!(
+                "the settings of {name} below configs are left out: with these, {name} itself would stay the last to be asked"
+            ));
+        }
+    }
+    if registry.authority.is_some() {
+        let file = word(&format!("/{}", authority_path(runtime, registry)));
+        let tls = ("tls".to_owned(), Yaml::Map(vec![("ca_file".to_owned(), file)]));
+        let mut own = match kept.iter().position(|(name, _)| name == registry.host()) {
+            Some(at) => kept.remove(at).1,
+            None => Yaml::Null,
+        };
+        if let Yaml::Map(entries) = &mut own {
+            entries.retain(|(name, _)| name != "tls");
+            entries.push(tls);
+        } else {
+            own = Yaml::Map(vec![tls]);
+        }
+        kept.push((registry.host().to_owned(), own));
+    }
+    let mut document = vec![("mirrors".to_owned(), Yaml::Map(mirrors))];
+    if !kept.is_empty() {
+        document.push(("configs".to_owned(), Yaml::Map(kept)));
+    }
+    Ok(format!(
+        "# Everything is pulled from the farm, and from nowhere else.\n{}",
+        yaml::print(&Yaml::Map(document))
+    ))
+}

@@ -1,0 +1,178 @@
+//! What a host needs, laid over what it has.
+
+mod containerd;
+mod containers;
+mod docker;
+mod k3s;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use similar::TextDiff;
+
+use crate::check::check_with;
+use crate::host::Host;
+use crate::used::{self, Use};
+use crate::{Finding, Kind, Registry, Runtime};
+
+pub(crate) use containers::ENDS;
+
+/// Files by their paths on the host, and what a person has to know beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Files {
+    /// Path without a leading slash, and content.
+    pub files: BTreeMap<String, String>,
+    /// Sentences.
+    pub notes: Vec<String>,
+}
+
+/// A file that would change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its path on the host, without a leading slash.
+    pub path: String,
+    /// What is there; none where nothing is.
+    pub before: Option<String>,
+    /// What would be there.
+    pub after: String,
+}
+
+/// What would be written to a host, and what would follow. Nothing is written here: see [`crate::place::apply`].
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The files that would change.
+    pub changes: Vec<Change>,
+    /// What a person has to know beside them.
+    pub notes: Vec<String>,
+    /// Registries that the host uses today and that the farm has no upstream for: their images would not be had any more.
+    pub lost: Vec<Use>,
+    /// What would stand against "it pulls from here alone" even then.
+    pub left: Vec<Finding>,
+}
+
+/// A file of the host that what it needs cannot be laid over.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot lay the farm's settings over /{path}, which {cause}")]
+pub struct PlanError {
+    /// The file, as the host names it without its slash.
+    pub path: String,
+    /// What is wrong with it.
+    pub cause: String,
+}
+
+impl PlanError {
+    fn new(path: &str, cause: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), cause: cause.into() }
+    }
+}
+
+/// What a host with this runtime needs that has no settings of its own.
+pub fn files(runtime: Runtime, registry: &Registry) -> Files {
+    let none = BTreeMap::new();
+    let mut host = Host::new(registry, None, &none);
+    // Nothing is there that could not be merged with.
+    wanted(&mut host, runtime).unwrap_or_default()
+}
+
+fn wanted(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
+    let mut files = match runtime {
+        Runtime::Containerd => containerd::files(host),
+        Runtime::K3s | Runtime::Rke2 => k3s::files(host, runtime)?,
+        Runtime::Crio | Runtime::Podman => containers::files(host, runtime)?,
+        Runtime::Docker => docker::files(host)?,
+    };
+    if let Some(authority) = &host.registry.authority {
+        files.files.insert(authority_path(runtime, host.registry), authority.clone());
+    }
+    Ok(files)
+}
+
+impl Plan {
+    /// Plans for the host whose files are below `root`, and rehearses: what it says of the host afterwards is what
+    /// [`crate::check`] would say.
+    pub fn new(runtime: Runtime, registry: &Registry, root: &Path) -> Result<Self, PlanError> {
+        let none = BTreeMap::new();
+        let mut host = Host::new(registry, root, &none);
+        let Files { files, notes } = wanted(&mut host, runtime)?;
+        let mut changes = Vec::new();
+        for (path, after) in &files {
+            let before = host.text(path);
+            let unread = host.found.iter().find(|f| f.kind == Kind::Unknown && f.path[1..] == **path);
+            if let Some(unread) = unread {
+                return Err(PlanError::new(path, unread.words.clone()));
+            }
+            if before.as_ref() != Some(after) {
+                changes.push(Change { path: path.clone(), before, after: after.clone() });
+            }
+        }
+        let lost = used::registries(&mut host, runtime);
+        let lost = lost.into_iter().filter(|used| !registry.upstreams.contains(&used.registry)).collect();
+        let left = check_with(runtime, registry, root, &files);
+        Ok(Self { changes, notes, lost, left })
+    }
+
+    /// The changes for people to read, as unified diffs, without passwords.
+    pub fn diff(&self) -> String {
+        let mut text = String::new();
+        for Change { path, before, after } in &self.changes {
+            let (old, new) = (without_secrets(before.as_deref().unwrap_or_default()), without_secrets(after));
+            let name = if before.is_some() { format!("/{path}") } else { "/dev/null".to_owned() };
+            let diff = TextDiff::from_lines(&old, &new);
+            let _ =
+                write!(text, "{}", diff.unified_diff().context_radius(3).header(&name, &format!("/{path}")));
+        }
+        text
+    }
+}
+
+/// Words that name what nobody else may read.
+const SECRET: [&str; 6] = ["auth", "password", "token", "secret", "identity", "passwd"];
+
+/// A text whose passwords are hidden: values of keys that name one, and what stands before `@` in addresses.
+fn without_secrets(text: &str) -> String {
+    text.split_inclusive('\n').map(line_without_secrets).collect()
+}
+
+fn line_without_secrets(line: &str) -> String {
+    let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
+    let secret = body.match_indices([':', '=']).map(|(at, _)| at).find(|at| {
+        let before = body[..*at].trim_end_matches(['"', '\'', ' ']).to_ascii_lowercase();
+        let key = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next();
+        let value = body[at + 1..].trim();
+        // A mapping has keys of its own.
+        let value = if value.starts_with('{') { "" } else { value };
+        SECRET.iter().any(|word| key.is_some_and(|key| key.contains(word))) && !value.is_empty()
+    });
+    if let Some(at) = secret {
+        return format!("{} …{end}", &body[..=at]);
+    }
+    let (mut said, mut rest) = (String::new(), body);
+    while let Some((before, after)) = rest.split_once("://") {
+        said.push_str(before);
+        said.push_str("://");
+        let stop = after.find(['/', '"', '\'', ' ', ',']).unwrap_or(after.len());
+        match after[..stop].rfind('@') {
+            Some(at) => {
+                said.push('…');
+                rest = &after[at..];
+            }
+            None => rest = after,
+        }
+    }
+    said + rest + end
+}
+
+/// Where a runtime looks for who vouches for a registry, or is told to look.
+pub(crate) fn authority_path(runtime: Runtime, registry: &Registry) -> String {
+    let host = registry.host();
+    match runtime {
+        Runtime::Containerd => format!("etc/containerd/certs.d/{host}/ca.crt"),
+        Runtime::K3s => "etc/rancher/k3s/hab-build-ca.crt".to_owned(),
+        Runtime::Rke2 => "etc/rancher/rke2/hab-build-ca.crt".to_owned(),
+        Runtime::Crio | Runtime::Podman => format!("etc/containers/certs.d/{host}/ca.crt"),
+        Runtime::Docker => format!("etc/docker/certs.d/{host}/ca.crt"),
+    }
+}

@@ -1,0 +1,42 @@
+//! `hab-build version`, `completions` and `man`: about the program itself.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{Global, print_json, terminal};
+
+/// The commit that it was built from, where that was known then.
+const COMMIT: Option<&str> = option_env!("HAB_BUILD_COMMIT");
+
+pub fn version(global: &Global) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    if global.json {
+        return print_json(&json!({ "version": version, "commit": COMMIT }));
+    }
+    let commit = COMMIT.map_or_else(String::new, |commit| format!(" ({commit})"));
+    terminal::print(&format!("hab-build {version}{commit}"));
+    Ok(())
+}
+
+pub fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "hab-build", &mut script);
+    std::io::stdout().lock().write_all(&script).context("cannot write the script")
+}
+
+pub fn man(folder: Option<&Path>, command: clap::Command) -> anyhow::Result<()> {
+    let Some(folder) = folder else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page).context("cannot make the page")?;
+        return std::io::stdout().lock().write_all(&page).context("cannot write the page");
+    };
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    clap_mangen::generate_to(command, folder)
+        .with_context(|| format!("cannot write pages into {}", folder.display()))?;
+    terminal::say(&format!("the pages are in {}", folder.display()));
+    Ok(())
+}
