@@ -70,6 +70,8 @@ pub struct RegistryConfig {
     pub tls: Option<TlsTable>,
     /// How often one client may ask; without, as often as it can.
     pub limit: Option<LimitTable>,
+    /// The address that clients know this service by, where it is not the one that they say: `https://farm.example/mirror`.
+    pub url: Option<String>,
     /// How many connections there may be, and whose.
     pub connections: Option<ConnectionsTable>,
     /// A file that gets a line of JSON for every request.
@@ -89,6 +91,7 @@ impl Default for RegistryConfig {
             access: None,
             tls: None,
             limit: None,
+            url: None,
             connections: None,
             access_log: None,
         }

@@ -6,6 +6,7 @@
 mod cli;
 mod config;
 mod farm;
+mod front;
 
 use std::process::ExitCode;
 

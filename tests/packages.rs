@@ -95,8 +95,31 @@ fn apt_has_from_the_mirror_what_locks_name_when_the_archive_is_gone() {
     assert_eq!(apt.got("tools_1_amd64.deb"), world.server.get("pool/tools.deb").unwrap());
     apt.good(&["source", "--download-only", "hello"]);
     assert_eq!(apt.got("hello_1.0-1.dsc"), world.server.get("pool/h/hello_1.0-1.dsc").unwrap());
-    // Nothing has changed: the index that apt has is the one that is served.
-    apt.good(&["update"]);
+    // Nothing has changed: the index that apt has is the one that is served, and it is not sent again.
+    let again = apt.run(&["update"]).unwrap();
+    let said = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.success() && said.contains("Hit:") && !said.contains("Get:"), "{said}");
+}
+
+#[test]
+fn a_suite_is_as_old_as_its_inrelease_says() {
+    let world = World::new();
+    world.run("data", &["mirror", "packages"]).good();
+    let serving = Serving::start(&world);
+    let date = DATE.replace("UTC", "GMT");
+    for path in [IN_RELEASE, "/debian/dists/stable/main/binary-amd64/Packages.xz"] {
+        let (status, head, _) = serving.ask(path, "Host: x\r\n");
+        assert_eq!(status, 200);
+        assert!(head.contains(&format!("last-modified: {}", date.to_lowercase())), "{head}");
+        let asked = |date: &str| serving.ask(path, &format!("Host: x\r\nIf-Modified-Since: {date}\r\n")).0;
+        assert_eq!(asked(&date), 304);
+        // Another one, older or newer, is another one: a farm may have gone back.
+        assert_eq!((asked(&LATER.replace("UTC", "GMT")), asked("yesterday")), (200, 200));
+        let stale = format!("Host: x\r\nIf-None-Match: \"sha256:0\"\r\nIf-Modified-Since: {date}\r\n");
+        assert_eq!(serving.ask(path, &stale).0, 200, "an entity tag says more than a date");
+    }
+    let (status, body) = serving.get("/debian/dists/trixie/InRelease");
+    assert_eq!((status, text(body)), (404, "that suite is not kept here; kept are: stable\n".to_owned()));
 }
 
 #[test]

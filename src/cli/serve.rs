@@ -83,6 +83,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
     let registry = hab_registry::Registry::new(farm.store().clone(), access).with_rules(rules);
     let registry = registry.with_limits(config.limits().map_err(|e| usage(&e))?);
+    let registry = registry.with_front(config.front().map_err(|e| usage(&e))?);
     // Offline too: what may not be served may not be served then either.
     let upstreams = farm.upstreams()?;
     let registry = registry.with_upstreams(upstreams.clone());
@@ -106,7 +107,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         Some(path) => registry.with_access_log(access_log(path).map_err(|e| usage(&e))?),
         None => registry,
     };
-    let mirror = hab_mirror_server::router(farm.served());
+    let served = farm.served();
+    let mirror = crate::front::router(served.clone()).merge(hab_mirror_server::router(served));
     let sync = !args.no_sync && !global.offline;
     let following = sync.then(|| farm::follow(Arc::clone(&farm)));
     let images = sync.then(|| farm.follow_images(&upstreams));
@@ -116,7 +118,12 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         let listener =
             bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
         let address = listener.local_addr()?;
-        terminal::say(&format!("serving {scheme}://{address}/v2/"));
+        terminal::say(&format!("serving {scheme}://{address}/; its front page says what is here and how it is used"));
+        if scheme == "http" {
+            terminal::say(
+                "it is plain http: podman and skopeo need --tls-verify=false, and hosts a file that `hab-build cluster config` writes",
+            );
+        }
         if global.json {
             super::print_json(
                 &serde_json::json!({ "listen": address, "url": format!("{scheme}://{address}") }),

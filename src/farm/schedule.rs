@@ -12,8 +12,7 @@ use std::time::{Duration, SystemTime};
 use hab_mirror::git::{State, host};
 use hab_mirror::projects::Project;
 
-
-use super::{Farm, counted, open};
+use super::{Farm, chain, counted, open};
 
 /// The least time between two tries of one project, in seconds.
 const LEAST: i64 = 60;

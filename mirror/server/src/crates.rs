@@ -36,9 +36,14 @@ fn configuration(headers: &HeaderMap) -> Result<Response, Error> {
     if !host.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b)) {
         return Err(Error::NoHost);
     }
-    let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let scheme = if secure { "https" } else { "http" };
-    let body = format!("{{\"dl\":\"{scheme}://{host}/crates/dl\"}}\n");
+    // The listener believes these of proxies that are named to it, and takes them from everybody else's requests.
+    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let scheme = if said("x-forwarded-proto") == "https" { "https" } else { "http" };
+    let prefix = said("x-forwarded-prefix");
+    if !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~/".contains(&b)) {
+        return Err(Error::NoHost);
+    }
+    let body = format!("{{\"dl\":\"{scheme}://{host}{prefix}/crates/dl\"}}\n");
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body)
         .into_response())
 }

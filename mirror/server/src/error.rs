@@ -19,6 +19,8 @@ pub(crate) enum Error {
     NoView(String),
     #[error("{0}")]
     NothingShown(String),
+    #[error("that suite is not kept here; {}", match kept.len() { 0 => "none is".to_owned(), _ => format!("kept are: {}", kept.join(", ")) })]
+    NoSuite { kept: Vec<String> },
     #[error("the Host header must say by which name this mirror is reached")]
     NoHost,
     #[error("this mirror is read-only")]
@@ -46,6 +48,7 @@ impl IntoResponse for Error {
         let status = match self {
             Self::NotFound
             | Self::NotKept
+            | Self::NoSuite { .. }
             | Self::NeverSynced(_)
             | Self::NoView(_)
             | Self::NothingShown(_) => StatusCode::NOT_FOUND,

@@ -1,9 +1,11 @@
 //! Kept files under the names that their clients know them by.
 
+use std::io::Read as _;
+
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use hab_mirror::{debian, kinds};
+use hab_mirror::{Keep, KeepError, debian, kinds};
 use hab_oci::Digest;
 use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
@@ -35,7 +37,8 @@ pub(crate) async fn plain(
     named(mirror, kinds::PLAIN_FILE, name, request).await
 }
 
-/// What apt asks for. An index is the one beside the InRelease that is served now, whatever was kept since.
+/// What apt asks for. An index is the one beside the InRelease that is served now, whatever was kept since. apt knows no
+/// entity tags: all of a suite is as old as its InRelease says, and one that has not changed is not sent again.
 pub(crate) async fn debian(
     State(mirror): State<Mirror>,
     Path(path): Path<String>,
@@ -43,18 +46,57 @@ pub(crate) async fn debian(
 ) -> Result<Response, Error> {
     let keep = mirror.keep.clone();
     let find = move || {
-        let Some(rest) = path.strip_prefix("dists/") else { return keep.latest(kinds::DEBIAN_POOL, &path) };
-        if let Some(found) = keep.latest(kinds::DEBIAN_INDEX, &path)? {
-            return Ok(Some(found));
-        }
+        let Some(rest) = path.strip_prefix("dists/") else {
+            let found = keep.latest(kinds::DEBIAN_POOL, &path)?;
+            return Ok((found.ok_or(Error::NotKept)?, None));
+        };
         let suite = rest.split('/').next().unwrap_or_default();
-        match keep.latest(kinds::DEBIAN_INDEX, &debian::in_release(suite))? {
-            Some(release) => keep.latest(kinds::DEBIAN_INDEX, &debian::beside(&path, &release)),
-            None => Ok(None),
-        }
+        let Some(release) = keep.latest(kinds::DEBIAN_INDEX, &debian::in_release(suite))? else {
+            return Err(Error::NoSuite { kept: suites(keep.as_ref())? });
+        };
+        let found = match keep.latest(kinds::DEBIAN_INDEX, &path)? {
+            Some(found) => Some(found),
+            None => keep.latest(kinds::DEBIAN_INDEX, &debian::beside(&path, &release))?,
+        };
+        Ok((found.ok_or(Error::NotKept)?, date(keep.as_ref(), &release)?))
     };
-    let found = tokio::task::spawn_blocking(find).await??;
-    kept(&mirror, found.ok_or(Error::NotKept)?, request).await
+    let (found, date) = tokio::task::spawn_blocking(find).await??;
+    if let Some(date) = &date
+        && !request.headers().contains_key(header::IF_NONE_MATCH)
+        && request.headers().get(header::IF_MODIFIED_SINCE) == Some(date)
+    {
+        let headers = [(header::ETAG, tag(&found)?), (header::LAST_MODIFIED, date.clone())];
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    let mut response = kept(&mirror, found, request).await?;
+    if let Some(date) = date {
+        response.headers_mut().insert(header::LAST_MODIFIED, date);
+    }
+    Ok(response)
+}
+
+/// The suites of the Debian archive, by name.
+pub(crate) fn suites(keep: &dyn Keep) -> Result<Vec<String>, KeepError> {
+    let names = keep.names_below(kinds::DEBIAN_INDEX, "dists/")?.into_iter();
+    let suite = |name: &str| Some(name.strip_prefix("dists/")?.strip_suffix("/InRelease")?.to_owned());
+    let mut suites: Vec<String> = names.filter_map(|kept| suite(&kept.name)).collect();
+    suites.sort();
+    Ok(suites)
+}
+
+/// The date that an InRelease says (Debian repository format, "Date, Valid-Until"), as HTTP writes it; `None` where it does
+/// not read as one.
+fn date(keep: &dyn Keep, release: &Digest) -> Result<Option<HeaderValue>, Error> {
+    /// Bytes of its head: the date stands before the lists.
+    const HEAD: u64 = 16 << 10;
+    let Some(file) = keep.open(release)? else { return Ok(None) };
+    let mut head = Vec::new();
+    file.take(HEAD).read_to_end(&mut head).map_err(|e| KeepError::Store(Box::new(e)))?;
+    let head = String::from_utf8_lossy(&head);
+    let said = head.lines().find_map(|line| line.strip_prefix("Date:")).map(str::trim);
+    let zone = |said: &str| said.strip_suffix("UTC").or_else(|| said.strip_suffix("+0000")).map(|at| format!("{at}GMT"));
+    let date = said.and_then(|said| httpdate::parse_http_date(zone(said).as_deref().unwrap_or(said)).ok());
+    Ok(date.and_then(|date| HeaderValue::from_str(&httpdate::fmt_http_date(date)).ok()))
 }
 
 /// The newest bytes that are kept under a name of this kind.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use hab_mirror::Keep;
+use hab_mirror::{Keep, KeepError};
 use hab_turns::Turns;
 
 /// What is served.
@@ -84,6 +84,11 @@ impl Mirror {
             receiving: few(limits.lists),
             spool: pump::Budget::new(limits.spool, limits.spool / 4),
         }
+    }
+
+    /// The suites of the Debian archive that is served, by name.
+    pub fn suites(&self) -> Result<Vec<String>, KeepError> {
+        files::suites(self.keep.as_ref())
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::Limits;
+use crate::{Front, Limits};
 use crate::access::Peer;
 use crate::error::chain;
 use crate::introduced::Introduced;
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) service: TowerToHyperService<Router>,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) limits: Limits,
+    pub(crate) front: Arc<Front>,
 }
 
 /// Answers a client until it goes or its slot is taken from it.

@@ -1,6 +1,6 @@
 //! Requests that know whose connection they came by, and answers that know whether it can be kept.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::Limits;
+use crate::{Front, Limits};
 use crate::access::{Peer, Problem, basic};
 use crate::connection::Shared;
 use crate::early::{Lent, Owner};
@@ -34,6 +34,7 @@ pub(crate) struct Introduced {
     shown: Option<(Arc<Tls>, Shown)>,
     slot: Arc<Slot>,
     limits: Limits,
+    front: Arc<Front>,
 }
 
 impl Introduced {
@@ -44,8 +45,16 @@ impl Introduced {
         shown: Option<(Arc<Tls>, Shown)>,
         slot: Arc<Slot>,
     ) -> Self {
-        let (service, limits) = (shared.service.clone(), shared.limits.clone());
-        Self { service, from, peer: Arc::new(peer), shown, slot, limits }
+        let (service, limits, front) = (shared.service.clone(), shared.limits.clone(), shared.front.clone());
+        Self { service, from, peer: Arc::new(peer), shown, slot, limits, front }
+    }
+
+    /// What is known of a client, which has another address than its connection behind a proxy.
+    fn peer_at(&self, client: IpAddr) -> Arc<Peer> {
+        if client == self.peer.address {
+            return self.peer.clone();
+        }
+        Arc::new(Peer { address: client, ..Peer::clone(&self.peer) })
     }
 
     /// Whether the certificate that the client showed counts, if it showed one.
@@ -76,19 +85,24 @@ impl Service<hyper::Request<Incoming>> for Introduced {
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let number = self.slot.begin();
         let (mut head, body) = request.into_parts();
-        if self.peer.secure {
-            // What is served beside the registry asks this header which scheme its own address has.
-            let (name, value) =
-                (HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
-            head.headers.insert(name, value);
+        if let Some(authority) = head.uri.authority()
+            && !head.headers.contains_key(header::HOST)
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            // HTTP/2 says it there (RFC 9113, section 8.3.1).
+            head.headers.insert(header::HOST, host);
         }
-        head.extensions.insert(self.peer.clone());
-        head.extensions.insert(ConnectInfo(self.from));
+        let hosts = head.headers.get_all(header::HOST).iter().count();
+        let client = self.front.make_true(self.from.ip(), self.peer.secure, &mut head.headers);
+        head.extensions.insert(self.peer_at(client));
+        head.extensions.insert(ConnectInfo(SocketAddr::new(client, self.from.port())));
         let (body, owner) = self.lend(body, number, head.headers.contains_key(header::EXPECT));
-        let answering = if self.is_believed() {
-            Either::Left(self.service.call(hyper::Request::from_parts(head, body)))
-        } else {
+        let answering = if !self.is_believed() {
             Either::Right(ready(Ok(no_more())))
+        } else if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+            Either::Right(ready(Ok(no_host())))
+        } else {
+            Either::Left(self.service.call(hyper::Request::from_parts(head, body)))
         };
         let slot = self.slot.clone();
         Box::pin(async move {
@@ -108,6 +122,12 @@ fn no_more() -> Response {
     let mut response = error.into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// Two readers of a request with two hosts, such as a proxy and this service, could mean two (RFC 9112, section 3.2).
+fn no_host() -> Response {
+    let close = [(header::CONNECTION, "close")];
+    (StatusCode::BAD_REQUEST, close, "a request needs one Host header\n").into_response()
 }
 
 /// An answer's body. When it is over, the connection waits for the next request.

@@ -10,12 +10,14 @@
 //! Start reading at [`router`].
 
 mod access;
+mod beside;
 mod blobs;
 mod body;
 mod chunks;
 mod connection;
 mod early;
 mod error;
+mod forwarded;
 mod handle;
 mod introduced;
 mod kept;
@@ -42,6 +44,7 @@ pub use access::{
     AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue, Issued,
     LineError, NewToken, Rate, Who, issue, revoke,
 };
+pub use forwarded::Front;
 pub use handle::router;
 pub use network::{Network, NetworkError};
 pub use observe::{AccessLog, Metrics};

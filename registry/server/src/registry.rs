@@ -10,6 +10,7 @@ use hab_turns::Turns;
 
 use crate::access::{AccessError, Guard, Limiter, Rate};
 use crate::error::Error;
+use crate::forwarded::Front;
 use crate::kept::Kept;
 use crate::network::Network;
 use crate::observe::{AccessLog, Metrics, Readiness};
@@ -139,6 +140,7 @@ pub struct Registry {
     pub(crate) kept: Arc<Kept>,
     pub(crate) metrics: Metrics,
     pub(crate) log: Option<AccessLog>,
+    pub(crate) front: Arc<Front>,
     pub(crate) readiness: Arc<Readiness>,
     /// Large manifests that are read into memory and published.
     pub(crate) large: Turns,
@@ -160,6 +162,7 @@ impl Registry {
             kept: Arc::default(),
             metrics: Metrics::new(),
             log: None,
+            front: Arc::default(),
             readiness: Arc::default(),
             large: Turns::new(LARGE, LARGE_EACH),
         }
@@ -183,6 +186,13 @@ impl Registry {
     #[must_use]
     pub fn with_upstreams(mut self, upstreams: Upstreams) -> Self {
         self.upstreams = upstreams;
+        self
+    }
+
+    /// The same registry, behind something.
+    #[must_use]
+    pub fn with_front(mut self, front: Front) -> Self {
+        self.front = Arc::new(front);
         self
     }
 

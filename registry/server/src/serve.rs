@@ -20,7 +20,7 @@ use crate::error::chain;
 use crate::observe::Storage;
 use crate::registry::now;
 use crate::slots::{Admission, Slots, Ticket};
-use crate::{Guard, Limits, Registry, Tls, connection, router};
+use crate::{Front, Guard, Limits, Registry, Tls, beside, connection, router};
 
 /// How often files are looked at for a change.
 const LOOK: Duration = Duration::from_secs(2);
@@ -50,8 +50,9 @@ pub async fn serve(
             refresh(registry.guard.clone(), registry.tls.clone())
         )
     };
-    let router = router(registry.clone()).merge(more);
-    let serving = accept(listener, router, limits, registry.tls.clone(), shutdown);
+    let router = router(registry.clone()).merge(beside::counted(more, registry.clone()));
+    let of = (registry.tls.clone(), registry.front.clone());
+    let serving = accept(listener, router, limits, of, shutdown);
     let served = tokio::select! {
         result = serving => result,
         _ = janitors => Ok(()),
@@ -64,12 +65,12 @@ async fn accept(
     listener: TcpListener,
     router: Router,
     limits: Limits,
-    tls: Option<Arc<Tls>>,
+    (tls, front): (Option<Arc<Tls>>, Arc<Front>),
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let limits = limits.within(descriptors());
     let slots = Slots::new(limits.clone());
-    let shared = Shared { service: TowerToHyperService::new(router), tls, limits };
+    let shared = Shared { service: TowerToHyperService::new(router), tls, limits, front };
     let shared = Arc::new(shared);
     let graceful = GracefulShutdown::new();
     let mut open = JoinSet::new();

@@ -61,7 +61,7 @@ pub(crate) fn basic() -> String {
 }
 
 /// An address that can be told: scheme, host, perhaps a port, and a path before `/v2`.
-pub(super) fn checked(url: &str) -> Result<String, AccessError> {
+pub(crate) fn checked(url: &str) -> Result<String, AccessError> {
     let url = url.trim_end_matches('/');
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]/~".contains(&b);

@@ -98,6 +98,11 @@ impl Limiter {
         self.take_at(who, self.now())
     }
 
+    /// A request of whoever has this address.
+    pub(crate) fn take_from(&self, address: IpAddr) -> Result<(), Duration> {
+        self.take(&Who::at(address))
+    }
+
     fn take_at(&self, who: &Who<'_>, now: u64) -> Result<(), Duration> {
         let key = self.order.hash_one(who);
         let mut shard = self.shard(key);

@@ -37,7 +37,7 @@ pub use rules::{AccessRule, Action, Grant, Who};
 pub use tokens::NewToken;
 
 pub(crate) use certificate::{Certificate, CertificateId};
-pub(crate) use challenge::{Problem, basic};
+pub(crate) use challenge::{Problem, basic, checked as plain_url};
 pub(crate) use error::read;
 pub(crate) use exchange::{PATH as TOKEN_PATH, exchange};
 pub(crate) use limit::Limiter;

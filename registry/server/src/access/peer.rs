@@ -41,7 +41,8 @@ pub(crate) fn origin(headers: &HeaderMap, peer: &Peer) -> Option<String> {
     if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
         return None;
     }
-    let behind_tls = || headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let scheme = if peer.secure || behind_tls() { "https" } else { "http" };
-    Some(format!("{scheme}://{host}"))
+    // Made true when the request came in (`forwarded`).
+    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let scheme = if peer.secure || said("x-forwarded-proto") == "https" { "https" } else { "http" };
+    Some(format!("{scheme}://{host}{}", said("x-forwarded-prefix")))
 }

@@ -88,6 +88,14 @@ impl Exchange {
         (exchange, request)
     }
 
+    /// What it asks for, where that is nothing of the registry's.
+    pub(crate) fn asks(mut self, path: &str) -> Self {
+        if let Some(logged) = &mut self.logged {
+            logged.reference = Some(path.chars().take(LONGEST).collect());
+        }
+        self
+    }
+
     /// It has an answer, and is over when its body is.
     pub(crate) fn answer(mut self, client: &Client, response: Response) -> Response {
         let headers = response.headers();

@@ -1,0 +1,204 @@
+//! By which address a client knows this service, and which address is the client's, where a proxy stands between.
+//!
+//! What a request says of that (`X-Forwarded-For`, `-Host`, `-Proto`, `-Prefix`) anybody can write. So it is believed of the
+//! proxies that the operator names and of nobody else; and the request's headers are made true before anything reads them:
+//! afterwards `Host`, `X-Forwarded-Proto` and `X-Forwarded-Prefix` say by which address this service is known, and the other
+//! ones are gone. Of a list, each proxy's own word is the last.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::Network;
+use crate::access::{AccessError, plain_url};
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// Characters of a path before everything of ours.
+const LONGEST: usize = 200;
+
+/// What stands before this service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Front {
+    url: Option<Address>,
+    proxies: Vec<Network>,
+}
+
+/// The parts of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Address {
+    secure: bool,
+    host: HeaderValue,
+    prefix: Option<HeaderValue>,
+}
+
+impl Front {
+    /// `url` is the address that clients know this service by, whatever they say: `https://farm.example/mirror`. Of `proxies`
+    /// it is believed what they say.
+    pub fn new(url: Option<&str>, proxies: Vec<Network>) -> Result<Self, AccessError> {
+        let url = url.map(|text| plain_url(text).and_then(|url| Address::of(&url).ok_or(AccessError::Url(url))));
+        Ok(Self { url: url.transpose()?, proxies })
+    }
+
+    /// Makes the headers of a request true that came from `from`, and says which client it is of.
+    pub(crate) fn make_true(&self, from: IpAddr, secure: bool, headers: &mut HeaderMap) -> IpAddr {
+        let believed = self.is_proxy(from);
+        let client = if believed { self.client(from, headers) } else { from };
+        let said = |name: &HeaderName| believed.then(|| last(headers, name)).flatten();
+        let address = self.url.clone().unwrap_or_else(|| Address {
+            secure: secure || said(&PROTO).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+            host: said(&HOST)
+                .and_then(|host| HeaderValue::from_str(host).ok())
+                .or_else(|| headers.get(header::HOST).cloned())
+                .unwrap_or_else(|| HeaderValue::from_static("")),
+            prefix: said(&PREFIX).and_then(prefix),
+        });
+        for name in [&FOR, &HOST, &PROTO, &PREFIX, &header::FORWARDED] {
+            headers.remove(name);
+        }
+        headers.insert(header::HOST, address.host);
+        if address.secure {
+            headers.insert(PROTO, HeaderValue::from_static("https"));
+        }
+        if let Some(prefix) = address.prefix {
+            headers.insert(PREFIX, prefix);
+        }
+        client
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.has(address))
+    }
+
+    /// The nearest address that no proxy has which is believed; all before it could have been made up by whoever has it.
+    fn client(&self, from: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = from;
+        let values: Vec<_> = headers.get_all(&FOR).iter().collect();
+        for value in values.into_iter().rev() {
+            let Ok(value) = value.to_str() else { return client };
+            for hop in value.rsplit(',') {
+                let Some(address) = address(hop.trim()) else { return client };
+                client = address;
+                if !self.is_proxy(address) {
+                    return client;
+                }
+            }
+        }
+        client
+    }
+}
+
+impl Address {
+    fn of(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let prefix = if path.is_empty() { None } else { Some(prefix(path)?) };
+        Some(Self { secure: scheme == "https", host: HeaderValue::from_str(host).ok()?, prefix })
+    }
+}
+
+/// What the nearest proxy said, which wrote last.
+fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+    value.rsplit(',').next().map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// An address as proxies write it: some add a port, and then IPv6 stands in brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+/// A path that can be told: `/mirror`. It is told to clients within documents, where nothing of it may mean something else.
+fn prefix(path: &str) -> Option<HeaderValue> {
+    let path = path.trim_end_matches('/');
+    let plain = |part: &str| {
+        let odd = part.is_empty() || part == "." || part == "..";
+        !odd && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+    };
+    let good = path.len() <= LONGEST && path.strip_prefix('/').is_some_and(|path| path.split('/').all(plain));
+    good.then(|| HeaderValue::from_str(path).ok()).flatten()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    fn front(url: Option<&str>) -> Front {
+        Front::new(url, vec!["10.0.0.0/24".parse().unwrap()]).unwrap()
+    }
+
+    /// Scheme, host, prefix and client after the headers were made true.
+    fn seen(front: &Front, from: &str, said: &[(&'static str, &str)]) -> (String, String) {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("farm:5000"));
+        for (name, value) in said {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let client = front.make_true(from.parse().unwrap(), false, &mut headers);
+        let text = |name: &HeaderName| headers.get(name).map_or("", |value| value.to_str().unwrap());
+        let scheme = if text(&PROTO).is_empty() { "http" } else { text(&PROTO) };
+        assert!(!headers.contains_key(FOR) && !headers.contains_key(HOST) && !headers.contains_key("forwarded"));
+        (format!("{scheme}://{}{}", text(&header::HOST), text(&PREFIX)), client.to_string())
+    }
+
+    #[test]
+    fn a_proxy_is_believed_and_nobody_else() {
+        let said = [
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-host", "farm.example"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/mirror/"),
+            ("forwarded", "for=192.0.2.9"),
+        ];
+        let (url, client) = seen(&front(None), PROXY, &said);
+        assert_eq!((url.as_str(), client.as_str()), ("https://farm.example/mirror", "192.0.2.7"));
+        let (url, client) = seen(&front(None), "10.0.1.1", &said);
+        assert_eq!((url.as_str(), client.as_str()), ("http://farm:5000", "10.0.1.1"));
+    }
+
+    #[test]
+    fn what_a_client_wrote_itself_does_not_count_behind_a_proxy_either() {
+        for (said, wanted) in [
+            (vec!["1.1.1.1, 192.0.2.7"], "192.0.2.7"),
+            (vec!["1.1.1.1", "192.0.2.7, 10.0.0.2"], "192.0.2.7"),
+            (vec!["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2"),
+            (vec!["nonsense"], PROXY),
+            (vec![""], PROXY),
+            (vec!["10.0.0.3,10.0.0.2"], "10.0.0.3"),
+            (vec!["1.1.1.1, 192.0.2.7:4711"], "192.0.2.7"),
+            (vec!["1.1.1.1, [2001:db8::7]:4711"], "2001:db8::7"),
+            (vec!["[2001:db8::7]"], "2001:db8::7"),
+        ] {
+            let said: Vec<_> = said.into_iter().map(|value| ("x-forwarded-for", value)).collect();
+            assert_eq!(seen(&front(None), PROXY, &said).1, wanted, "{said:?}");
+        }
+        let said = [("x-forwarded-host", "evil.example, farm.example"), ("x-forwarded-proto", "https, http")];
+        assert_eq!(seen(&front(None), PROXY, &said).0, "http://farm.example");
+    }
+
+    #[test]
+    fn an_address_in_the_configuration_is_the_address() {
+        let front = front(Some("https://farm.example/mirror/"));
+        let said = [("x-forwarded-host", "other.example"), ("x-forwarded-prefix", "/other")];
+        for from in [PROXY, "192.0.2.1"] {
+            assert_eq!(seen(&front, from, &said).0, "https://farm.example/mirror");
+        }
+        for bad in ["farm.example", "https://", "https://farm.example/a b", "https://farm.example/../x", "ftp://x"] {
+            assert!(Front::new(Some(bad), Vec::new()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_means_something_else_in_a_document_is_not_told() {
+        for bad in ["mirror", "//evil.example", "/a/../b", "/{crate}", "/a\"b", "/a?b", "/"] {
+            assert_eq!(seen(&front(None), PROXY, &[("x-forwarded-prefix", bad)]).0, "http://farm:5000", "{bad}");
+        }
+        assert!(seen(&front(None), PROXY, &[("x-forwarded-prefix", "/a/b-c")]).0.ends_with("/a/b-c"));
+    }
+}

@@ -1,0 +1,127 @@
+//! What stands before the service, and what a stranger sees of it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use harness::{Serving, World};
+use serde_json::Value;
+
+fn configured(more: &str) -> World {
+    let world = World::new();
+    let config = fs::read_to_string(world.path("hab.toml")).unwrap();
+    world.file("hab.toml", format!("{config}\n{more}"));
+    world
+}
+
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body).unwrap()
+}
+
+/// Where cargo is sent for crates.
+fn crates(serving: &Serving, headers: &str) -> String {
+    let (status, _, body) = serving.ask("/crates/config.json", headers);
+    assert_eq!(status, 200);
+    serde_json::from_slice::<Value>(&body).unwrap()["dl"].as_str().unwrap().to_owned()
+}
+
+const FORWARDED: &str = "Host: farm:5000\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Host: farm.example\r\n\
+    X-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /mirror\r\n";
+
+#[test]
+fn a_proxy_that_is_named_is_believed_about_addresses_and_clients() {
+    let world = configured("[registry]\naccess-log = \"LOG\"\n[registry.connections]\nproxies = [\"127.0.0.1\"]\n");
+    let log = world.path("access.jsonl");
+    let config = fs::read_to_string(world.path("hab.toml")).unwrap();
+    world.file("hab.toml", config.replace("LOG", &log.display().to_string()));
+    let serving = Serving::start(&world);
+    assert_eq!(crates(&serving, FORWARDED), "https://farm.example/mirror/crates/dl");
+    let page = text(serving.ask("/", FORWARDED).2);
+    assert!(page.contains("git clone https://farm.example/mirror/git/bitcoin.git"), "{page}");
+    let begun = Instant::now();
+    let lines = loop {
+        let lines: Vec<Value> = fs::read_to_string(&log)
+            .unwrap_or_default()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        if lines.len() >= 2 {
+            break lines;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{lines:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!((&lines[0]["client"], &lines[0]["reference"]), (&"192.0.2.7".into(), &"/crates/config.json".into()));
+}
+
+#[test]
+fn what_anybody_else_says_of_addresses_and_clients_does_not_count() {
+    let world = configured("");
+    let serving = Serving::start(&world);
+    assert_eq!(crates(&serving, FORWARDED), "http://farm:5000/crates/dl");
+}
+
+#[test]
+fn an_address_in_the_configuration_is_told_to_every_client() {
+    let world = configured("[registry]\nurl = \"https://farm.example/mirror/\"\n");
+    let serving = Serving::start(&world);
+    assert_eq!(crates(&serving, "Host: 10.0.0.1:5000\r\n"), "https://farm.example/mirror/crates/dl");
+}
+
+#[test]
+fn a_request_with_no_host_or_two_is_refused() {
+    let world = configured("");
+    let serving = Serving::start(&world);
+    for headers in ["", "Host: a\r\nHost: b\r\n"] {
+        let (status, head, body) = serving.ask("/v2/", headers);
+        assert_eq!((status, text(body).as_str()), (400, "a request needs one Host header\n"), "{head}");
+    }
+}
+
+#[test]
+fn the_limit_of_a_client_counts_what_is_served_beside_the_registry() {
+    let world = configured(
+        "[registry.limit]\nrequests = 1\nburst = 2\n[registry.connections]\nproxies = [\"127.0.0.1\"]\n",
+    );
+    let serving = Serving::start(&world);
+    for (n, path) in ["/debian/pool/none", "/git/none.git/info/refs", "/crates/config.json"].iter().enumerate() {
+        let of = |client: &str| serving.ask(path, &format!("Host: x\r\nX-Forwarded-For: {client}\r\n"));
+        let (status, head, body) = of("192.0.2.7");
+        assert_eq!(status == 429, n == 2, "{path}: {head}");
+        if n == 2 {
+            assert!(head.contains("retry-after: 1") && text(body).contains("too many requests"), "{head}");
+            assert_eq!(of("192.0.2.8").0, 200);
+        }
+    }
+}
+
+#[test]
+fn the_front_page_says_what_is_served_and_how_it_is_used() {
+    let world = configured("");
+    world.run("data", &["mirror", "packages"]).good();
+    let serving = Serving::start(&world);
+    let (status, body) = serving.get("/");
+    let plain = text(body);
+    for word in ["/v2/", "/git/", "http://x/debian stable main", "sparse+http://x/crates/", "--tls-verify=false x/NAME"] {
+        assert!(plain.contains(word), "{word}: {plain}");
+    }
+    assert_eq!(status, 200);
+    let (status, head, body) = serving.ask("/", "Host: x\r\nAccept: text/html,*/*;q=0.8\r\n");
+    assert!(head.contains("content-security-policy: default-src 'none'; style-src 'self'"), "{head}");
+    assert!(status == 200 && text(body).starts_with("<!doctype html>"));
+    assert_eq!(serving.get("/style.css").0, 200);
+    assert!(text(serving.get("/robots.txt").1).contains("Disallow: /"));
+}
+
+#[test]
+fn a_path_that_is_nothing_here_is_told_what_is() {
+    let world = configured("");
+    let serving = Serving::start(&world);
+    for path in ["/simple/requests/", "/@types/node", "/github.com/a/b/@v/list", "/v3"] {
+        let (status, body) = serving.get(path);
+        let body = text(body);
+        assert!(status == 404 && body.contains(path) && body.contains("/debian/") && body.contains("npm"), "{body}");
+    }
+}
