@@ -15,7 +15,7 @@ use serde::Deserialize;
 use access::{AccessTable, LimitTable, TlsTable};
 use connections::ConnectionsTable;
 pub use keys::KeysConfig;
-pub use upstream::{SignedTable, UpstreamTable};
+pub use upstream::{Revalidation, SignedTable, UpstreamTable};
 
 /// The largest configuration that is read, in bytes.
 const LARGEST: u64 = 1 << 20;

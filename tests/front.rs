@@ -32,7 +32,8 @@ const FORWARDED: &str = "Host: farm:5000\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forw
 
 #[test]
 fn a_proxy_that_is_named_is_believed_about_addresses_and_clients() {
-    let world = configured("[registry]\naccess-log = \"LOG\"\n[registry.connections]\nproxies = [\"127.0.0.1\"]\n");
+    let world =
+        configured("[registry]\naccess-log = \"LOG\"\n[registry.connections]\nproxies = [\"127.0.0.1\"]\n");
     let log = world.path("access.jsonl");
     let config = fs::read_to_string(world.path("hab.toml")).unwrap();
     world.file("hab.toml", config.replace("LOG", &log.display().to_string()));
@@ -53,7 +54,10 @@ fn a_proxy_that_is_named_is_believed_about_addresses_and_clients() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{lines:?}");
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert_eq!((&lines[0]["client"], &lines[0]["reference"]), (&"192.0.2.7".into(), &"/crates/config.json".into()));
+    assert_eq!(
+        (&lines[0]["client"], &lines[0]["reference"]),
+        (&"192.0.2.7".into(), &"/crates/config.json".into())
+    );
 }
 
 #[test]
@@ -86,7 +90,9 @@ fn the_limit_of_a_client_counts_what_is_served_beside_the_registry() {
         "[registry.limit]\nrequests = 1\nburst = 2\n[registry.connections]\nproxies = [\"127.0.0.1\"]\n",
     );
     let serving = Serving::start(&world);
-    for (n, path) in ["/debian/pool/none", "/git/none.git/info/refs", "/crates/config.json"].iter().enumerate() {
+    for (n, path) in
+        ["/debian/pool/none", "/git/none.git/info/refs", "/crates/config.json"].iter().enumerate()
+    {
         let of = |client: &str| serving.ask(path, &format!("Host: x\r\nX-Forwarded-For: {client}\r\n"));
         let (status, head, body) = of("192.0.2.7");
         assert_eq!(status == 429, n == 2, "{path}: {head}");
@@ -104,7 +110,13 @@ fn the_front_page_says_what_is_served_and_how_it_is_used() {
     let serving = Serving::start(&world);
     let (status, body) = serving.get("/");
     let plain = text(body);
-    for word in ["/v2/", "/git/", "http://x/debian stable main", "sparse+http://x/crates/", "--tls-verify=false x/NAME"] {
+    for word in [
+        "/v2/",
+        "/git/",
+        "http://x/debian stable main",
+        "sparse+http://x/crates/",
+        "--tls-verify=false x/NAME",
+    ] {
         assert!(plain.contains(word), "{word}: {plain}");
     }
     assert_eq!(status, 200);
@@ -122,6 +134,9 @@ fn a_path_that_is_nothing_here_is_told_what_is() {
     for path in ["/simple/requests/", "/@types/node", "/github.com/a/b/@v/list", "/v3"] {
         let (status, body) = serving.get(path);
         let body = text(body);
-        assert!(status == 404 && body.contains(path) && body.contains("/debian/") && body.contains("npm"), "{body}");
+        assert!(
+            status == 404 && body.contains(path) && body.contains("/debian/") && body.contains("npm"),
+            "{body}"
+        );
     }
 }

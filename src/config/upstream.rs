@@ -41,6 +41,15 @@ pub struct UpstreamTable {
     /// For how long a tag is what it was: `5m`.
     #[serde(default = "five_minutes")]
     pub ttl: String,
+    /// When a tag is looked up again that was looked up longer ago than that: `behind` the answer, or `before` it.
+    #[serde(default)]
+    pub revalidate: Revalidation,
+    /// For how long a pull waits for that, where it is `before`: `3s`. Then it gets what is here.
+    #[serde(default = "three_seconds")]
+    pub revalidate_within: String,
+    /// For how long what it does not have is not asked for again: `10s`.
+    #[serde(default = "ten_seconds")]
+    pub absent: String,
     /// Tags that stay what they were first, with `*` for anything.
     #[serde(default)]
     pub fixed: Vec<Pattern>,
@@ -50,6 +59,17 @@ pub struct UpstreamTable {
     /// What is brought here without being asked for.
     #[serde(default)]
     pub sync: Vec<SyncRule>,
+}
+
+/// When a tag is looked up again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Revalidation {
+    /// Behind the answer: no pull waits, and the next one gets what is newer.
+    #[default]
+    Behind,
+    /// Before the answer: a pull gets the newest, if the upstream answers in time.
+    Before,
 }
 
 /// Repositories that are served only with signatures.
@@ -75,6 +95,14 @@ fn one() -> usize {
 
 fn five_minutes() -> String {
     "5m".to_owned()
+}
+
+fn three_seconds() -> String {
+    "3s".to_owned()
+}
+
+fn ten_seconds() -> String {
+    "10s".to_owned()
 }
 
 impl RegistryConfig {

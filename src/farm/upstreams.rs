@@ -4,15 +4,16 @@
 use std::error::Error as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hab_keys::{ImageKey, ImagePolicy, ImageSignature};
 use hab_oci::Digest;
-use hab_registry::{Judge, Patience, Signature, Signed, UpstreamConfig, Upstreams};
+use hab_registry::{Judge, Patience, Revalidate, Signature, Signed, UpstreamConfig, Upstreams};
 use hab_store::{Pattern, Span};
 use hab_trusted_file::Readers;
 
 use super::{Farm, FarmError};
-use crate::config::{RegistryConfig, SignedTable, UpstreamTable};
+use crate::config::{RegistryConfig, Revalidation, SignedTable, UpstreamTable};
 
 /// Bytes of a password's or a key's file.
 const LARGEST: u64 = 1 << 20;
@@ -35,7 +36,10 @@ fn read(config: &RegistryConfig, offline: bool, pins: &Path) -> Result<Upstreams
 fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Result<UpstreamConfig, String> {
     let password = table.password_file.as_deref().map(|path| text(path, Readers::GroupOfRoot)).transpose()?;
     login(table)?;
-    let ttl = table.ttl.parse::<jiff::SignedDuration>().ok().and_then(|ttl| ttl.try_into().ok());
+    let revalidate = match table.revalidate {
+        Revalidation::Behind => Revalidate::Behind,
+        Revalidation::Before => Revalidate::Before(time("revalidate-within", &table.revalidate_within)?),
+    };
     for rule in &table.sync {
         let name = &rule.repository;
         if !table.repositories.is_empty() && !table.repositories.iter().any(|p| p.matches(name.as_str())) {
@@ -64,7 +68,9 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Re
         pins: Some(pins.to_owned()),
         repositories: table.repositories.clone(),
         digest_only: table.digest_only,
-        ttl: ttl.ok_or_else(|| format!("ttl {:?} is not a span of time, such as 5m", table.ttl))?,
+        ttl: time("ttl", &table.ttl)?,
+        revalidate,
+        absent: time("absent", &table.absent)?,
         fixed: table.fixed.clone(),
         signed: table.signed.iter().map(signed).collect::<Result<_, String>>()?,
         offline,
@@ -82,6 +88,11 @@ fn login(table: &UpstreamTable) -> Result<(), String> {
         (None, Some(_)) => Err("it has a password-file and no username".to_owned()),
         _ => Ok(()),
     }
+}
+
+fn time(key: &str, text: &str) -> Result<Duration, String> {
+    let time = text.parse::<jiff::SignedDuration>().ok().and_then(|time| time.try_into().ok());
+    time.ok_or_else(|| format!("{key} {text:?} is not a span of time, such as 5m"))
 }
 
 fn signed(table: &SignedTable) -> Result<Signed, String> {
@@ -193,6 +204,13 @@ mod tests {
                 "upstream up.example: there is no certificate in PEM in its ca file",
             ),
             ("ttl = \"soon\"".to_owned(), "upstream up.example: ttl \"soon\" is not a span"),
+            ("revalidate = \"before\"\nrevalidate-within = \"500ms\"\nabsent = \"0s\"".to_owned(), ""),
+            ("revalidate = \"always\"".to_owned(), "unknown variant `always`"),
+            (
+                "revalidate = \"before\"\nrevalidate-within = \"-1s\"".to_owned(),
+                "revalidate-within \"-1s\" is not a span",
+            ),
+            ("absent = \"10\"".to_owned(), "absent \"10\" is not a span"),
         ] {
             let said = refusal(&table);
             assert!(said.contains(words) && said.is_empty() == words.is_empty(), "{table}: {said}");

@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn the_page_names_the_address_that_its_reader_came_by() {
         assert_eq!(origin(&headers(&[("host", "farm:5000")])), "http://farm:5000");
-        let behind = [("host", "farm.example"), ("x-forwarded-proto", "https"), ("x-forwarded-prefix", "/hab")];
+        let behind =
+            [("host", "farm.example"), ("x-forwarded-proto", "https"), ("x-forwarded-prefix", "/hab")];
         assert_eq!(origin(&headers(&behind)), "https://farm.example/hab");
         for odd in ["", "<script>", "a b", "a$(id)"] {
             assert_eq!(origin(&headers(&[("host", odd)])), "http://FARM", "{odd}");

@@ -94,7 +94,9 @@ fn date(keep: &dyn Keep, release: &Digest) -> Result<Option<HeaderValue>, Error>
     file.take(HEAD).read_to_end(&mut head).map_err(|e| KeepError::Store(Box::new(e)))?;
     let head = String::from_utf8_lossy(&head);
     let said = head.lines().find_map(|line| line.strip_prefix("Date:")).map(str::trim);
-    let zone = |said: &str| said.strip_suffix("UTC").or_else(|| said.strip_suffix("+0000")).map(|at| format!("{at}GMT"));
+    let zone = |said: &str| {
+        said.strip_suffix("UTC").or_else(|| said.strip_suffix("+0000")).map(|at| format!("{at}GMT"))
+    };
     let date = said.and_then(|said| httpdate::parse_http_date(zone(said).as_deref().unwrap_or(said)).ok());
     Ok(date.and_then(|date| HeaderValue::from_str(&httpdate::fmt_http_date(date)).ok()))
 }

@@ -75,6 +75,13 @@ fn target<'a>(mirror: &Mirror, path: &'a str) -> Result<Target<'a>, Error> {
     }
 }
 
+/// Whether a repository, or a verified view, is served. What is listed and what is served are the same.
+pub(crate) fn is_served(repository: &FilePath) -> bool {
+    let is_view = repository.parent().is_some_and(|folder| folder.ends_with("verified"));
+    let empty = || note(repository).is_some_and(|note| note.empty);
+    repository.is_dir() && if is_view { !empty() } else { was_synced(repository) }
+}
+
 pub(crate) async fn get(
     State(mirror): State<Mirror>,
     Path(path): Path<String>,

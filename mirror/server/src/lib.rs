@@ -10,6 +10,7 @@ mod crates;
 mod error;
 mod files;
 mod git;
+mod projects;
 mod pump;
 
 use std::path::PathBuf;
@@ -95,6 +96,8 @@ impl Mirror {
 /// Everything that is served, to be merged with other routes.
 pub fn router(mirror: Mirror) -> Router {
     Router::new()
+        .route("/git", get(projects::redirect))
+        .route("/git/", get(projects::list))
         .route("/git/{*path}", get(git::get).post(git::post))
         .route("/depends-sources/{file}", get(files::depends_source))
         .route("/releases/{project}/{version}/{file}", get(files::release))

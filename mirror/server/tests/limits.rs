@@ -44,7 +44,7 @@ impl Keep for Nothing {
 }
 
 struct World {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     address: SocketAddr,
     commit: String,
 }
@@ -90,7 +90,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let service = router(mirror).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
-        Self { _folder: folder, address, commit }
+        Self { folder, address, commit }
     }
 
     /// Sends a request with this body and these header lines.
@@ -224,4 +224,49 @@ async fn a_protocol_header_that_git_would_not_write_is_refused() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let refused = answer(stream).await;
     assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+}
+
+/// A GET for a path of the list.
+async fn listed(world: &World, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    answer(stream).await
+}
+
+#[tokio::test]
+async fn the_list_of_projects_names_what_is_served_and_nothing_else() {
+    let world = World::new(limits()).await;
+    let git = world.folder.path().join("git");
+    std::fs::create_dir_all(git.join("verified")).unwrap();
+    for copy in ["verified/p.git", "a.git", "no name.git"] {
+        let copied = Command::new("git")
+            .args(["clone", "-q", "--bare", "--shared", "p.git", copy])
+            .current_dir(&git)
+            .status();
+        assert!(copied.unwrap().success());
+    }
+    std::fs::create_dir_all(git.join("folder")).unwrap();
+    for file in ["p.journal", "p.state", "file.git"] {
+        std::fs::write(git.join(file), "").unwrap();
+    }
+    let text = listed(&world, "/git/", "").await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("content-type: text/plain"), "{text}");
+    let (_, lines) = text.split_once("\r\n\r\n").unwrap();
+    assert_eq!(lines, "a.git\np.git\nverified/p.git\n");
+    for line in lines.lines() {
+        let refs = listed(&world, &format!("/git/{line}/info/refs?service=git-upload-pack"), "").await;
+        assert!(refs.contains("refs/heads/main"), "what is listed is served: {line}: {refs}");
+    }
+    let json = listed(&world, "/git/", "Accept: application/json\r\n").await;
+    let (head, body) = json.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: application/json") && head.contains("vary: Accept"), "{head}");
+    let expected =
+        r#"{"projects":[{"name":"a","git":"a.git"},{"name":"p","git":"p.git","verified":"verified/p.git"}]}"#;
+    assert_eq!(body, expected);
+    let moved = listed(&world, "/git", "").await;
+    assert!(moved.starts_with("HTTP/1.1 308") && moved.contains("location: git/"), "{moved}");
+    std::fs::remove_dir_all(&git).unwrap();
+    let none = listed(&world, "/git/", "").await;
+    assert!(none.starts_with("HTTP/1.1 200") && none.ends_with("\r\n\r\n"), "nothing is mirrored: {none}");
 }

@@ -1,4 +1,4 @@
-//! `WWW-Authenticate` of any text: what reads has a realm that stands in the header.
+//! `WWW-Authenticate` and `If-None-Match` of any text: what reads has a realm, or digests, that stand in the header.
 #![no_main]
 #![allow(missing_docs)]
 
@@ -9,5 +9,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let text = text(bytes);
     for value in parsers::challenge(text) {
         assert!(value.len() <= text.len());
+    }
+    for digest in parsers::condition(text) {
+        assert!(text.contains(&digest.to_string()));
     }
 });

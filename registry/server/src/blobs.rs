@@ -1,18 +1,51 @@
 //! Blobs: distribution specification, "Pulling blobs", "Deleting Blobs".
 
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use hab_oci::{Digest, RepositoryName};
 
 use crate::Registry;
 use crate::body::blocking;
-use crate::chunks::send;
+use crate::chunks::Chunks;
+use crate::conditions;
 use crate::error::Error;
 use crate::handle::{CONTENT_DIGEST, empty};
-use crate::multipart;
-use crate::range::Wanted;
-use crate::upstream::{Arriving, Freshness, Remote};
+use crate::multipart::Multipart;
+use crate::range::{Part, Wanted};
+use crate::upstream::{Arriving, Download, Freshness, Remote};
+
+/// Where a blob's bytes are.
+enum Source {
+    /// In a file that was checked when it came.
+    Kept(Arc<File>),
+    /// On their way from an upstream.
+    Coming(Download),
+}
+
+impl Source {
+    fn read(&self, first: u64, length: u64) -> BoxStream<'static, io::Result<Bytes>> {
+        match self {
+            Self::Kept(file) => Chunks::new(file.clone(), first, length).boxed(),
+            Self::Coming(download) => download.clone().part(first, length).boxed(),
+        }
+    }
+
+    fn send(&self, first: u64, length: u64) -> Body {
+        match self {
+            // Most answers: not boxed.
+            Self::Kept(file) => Body::from_stream(Chunks::new(file.clone(), first, length)),
+            Self::Coming(download) => Body::from_stream(download.clone().part(first, length)),
+        }
+    }
+}
 
 pub(crate) async fn get(
     registry: &Registry,
@@ -32,38 +65,48 @@ pub(crate) async fn get(
             return Err(unknown());
         }
     };
-    let wanted = wanted(method, headers, digest, size);
-    let (status, length) = match &wanted {
-        Wanted::All => (StatusCode::OK, size),
+    respond(Source::Kept(Arc::new(blob.file)), digest, size, method, headers)
+}
+
+/// The answer, of bytes that are there or will be.
+fn respond(
+    source: Source,
+    digest: &Digest,
+    size: u64,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Error> {
+    if let Some(instead) = conditions::instead(headers, digest)? {
+        return Ok(instead);
+    }
+    let plain = || "application/octet-stream".to_owned();
+    let (status, kind, length, range, content) = match wanted(method, headers, digest, size) {
         Wanted::Nothing => return Err(Error::RangeNotSatisfiable { size }),
-        Wanted::One(part) => (StatusCode::PARTIAL_CONTENT, part.length()),
-        Wanted::Several(parts) => (StatusCode::PARTIAL_CONTENT, multipart::length(parts, size)),
-    };
-    let kind = match &wanted {
-        Wanted::Several(_) => multipart::TYPE,
-        _ => "application/octet-stream",
+        Wanted::All if method == Method::HEAD => (StatusCode::OK, plain(), size, None, Body::empty()),
+        Wanted::All => (StatusCode::OK, plain(), size, None, source.send(0, size)),
+        Wanted::One(part) => {
+            let range = Some([(header::CONTENT_RANGE, part.said(size))]);
+            let content = source.send(part.first, part.length());
+            (StatusCode::PARTIAL_CONTENT, plain(), part.length(), range, content)
+        }
+        Wanted::Several(parts) => {
+            let several = Multipart::new(parts, digest, size);
+            let (kind, length) = (several.kind(), several.length());
+            let content = several.send(move |part: Part| source.read(part.first, part.length()));
+            (StatusCode::PARTIAL_CONTENT, kind, length, None, content)
+        }
     };
     let headers = [
-        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_TYPE, kind),
         (header::CONTENT_LENGTH, length.to_string()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (CONTENT_DIGEST, digest.to_string()),
         (header::ETAG, format!("\"{digest}\"")),
     ];
-    let range = match &wanted {
-        Wanted::One(part) => Some([(header::CONTENT_RANGE, part.said(size))]),
-        _ => None,
-    };
-    let content = match wanted {
-        _ if method == Method::HEAD => Body::empty(),
-        Wanted::One(part) => send(blob.file, part.first, part.length()),
-        Wanted::Several(parts) => multipart::send(blob.file, parts, size),
-        Wanted::All | Wanted::Nothing => send(blob.file, 0, size),
-    };
     Ok((status, headers, range, content).into_response())
 }
 
-/// The same, of an upstream's repository. One that is on its way is sent as it comes; a part of it when it is here.
+/// The same, of an upstream's repository. One that is on its way is sent as it comes, and so is a part of it.
 pub(crate) async fn get_through(
     registry: &Registry,
     remote: &Remote,
@@ -76,27 +119,46 @@ pub(crate) async fn get_through(
         response
     };
     remote.approve_blob(&registry.store, digest, registry.limits.manifest).await?;
-    if registry.store.catalog.blob(&remote.local, digest).await?.is_none() {
-        match remote.blob(&registry.store, digest, registry.limits.blob).await? {
-            Arriving::Here => {}
-            Arriving::Coming(download) if headers.contains_key(header::RANGE) => {
-                download.end().await.map_err(|failure| remote.failed(failure))?;
-            }
-            Arriving::Coming(download) => {
-                let headers = [
-                    (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-                    (header::CONTENT_LENGTH, download.size().to_string()),
-                    (header::ACCEPT_RANGES, "bytes".to_owned()),
-                    (CONTENT_DIGEST, digest.to_string()),
-                    (header::ETAG, format!("\"{digest}\"")),
-                ];
-                let body = if method == Method::HEAD { Body::empty() } else { download.body() };
-                return Ok(said((headers, body).into_response(), Freshness::Miss));
-            }
-        }
+    if registry.store.catalog.blob(&remote.local, digest).await?.is_some() {
+        return Ok(said(get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
     }
-    let response = get(registry, &remote.local, digest, method, headers).await?;
-    Ok(said(response, Freshness::Hit))
+    if method == Method::HEAD
+        && let Some(size) = remote.blob_size(&registry.store, digest).await?
+    {
+        return Ok(said(described(digest, size, headers)?, Freshness::Miss));
+    }
+    let download = match remote.blob(&registry.store, digest, registry.limits.blob).await? {
+        Arriving::Here => {
+            return Ok(said(get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
+        }
+        Arriving::Coming(download) => download,
+    };
+    let size = download.size();
+    let first = match wanted(method, headers, digest, size) {
+        Wanted::One(part) => Some(part.first),
+        Wanted::Several(parts) => parts.first().map(|part| part.first),
+        Wanted::All | Wanted::Nothing => None,
+    };
+    // Until there is something to send, that it fails can still be said.
+    if let Some(first) = first {
+        download.reach(first).await.map_err(|failure| remote.failed(failure))?;
+    }
+    Ok(said(respond(Source::Coming(download), digest, size, method, headers)?, Freshness::Miss))
+}
+
+/// The answer to a HEAD for what has so many bytes upstream: nothing of it is brought here for that.
+fn described(digest: &Digest, size: u64, headers: &HeaderMap) -> Result<Response, Error> {
+    if let Some(instead) = conditions::instead(headers, digest)? {
+        return Ok(instead);
+    }
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, size.to_string()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (CONTENT_DIGEST, digest.to_string()),
+        (header::ETAG, format!("\"{digest}\"")),
+    ];
+    Ok((headers, Body::empty()).into_response())
 }
 
 /// A range is for a GET (RFC 9110, section 14.2), and only for the bytes that the client has the rest of.
@@ -110,7 +172,14 @@ pub(crate) async fn delete(
     registry: &Registry,
     name: &RepositoryName,
     digest: &Digest,
+    headers: &HeaderMap,
 ) -> Result<Response, Error> {
+    // What is there under a digest is that digest, or nothing: then it is unknown, whatever was expected.
+    if !conditions::expected(headers).holds(Some(digest))
+        && registry.store.catalog.blob(name, digest).await?.is_some()
+    {
+        return Err(Error::Precondition);
+    }
     if registry.store.catalog.unlink_blob(name, digest).await? {
         Ok(empty(StatusCode::ACCEPTED, []))
     } else {

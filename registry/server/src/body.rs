@@ -17,20 +17,20 @@ use crate::early::BodyError;
 use crate::error::Error;
 
 /// Large enough that a thread's wake-up does not show, small enough for many clients at once.
-const BATCH: u64 = 256 * 1024;
+const BATCH: u64 = 512 * 1024;
 
 /// Pieces smaller than this are put together before they are written.
 const CRUMB: usize = 4 << 10;
 
 /// Where received bytes go, hashed on the way.
 pub(crate) trait Sink: Send + 'static {
-    fn add(&mut self, bytes: &[u8]) -> hab_store::Result<()>;
+    fn add(&mut self, parts: Vec<Bytes>) -> hab_store::Result<()>;
     fn size(&self) -> u64;
 }
 
 impl Sink for BlobWriter {
-    fn add(&mut self, bytes: &[u8]) -> hab_store::Result<()> {
-        Self::add(self, bytes)
+    fn add(&mut self, parts: Vec<Bytes>) -> hab_store::Result<()> {
+        self.add_parts(parts)
     }
     fn size(&self) -> u64 {
         Self::size(self)
@@ -38,8 +38,8 @@ impl Sink for BlobWriter {
 }
 
 impl Sink for Upload {
-    fn add(&mut self, bytes: &[u8]) -> hab_store::Result<()> {
-        Self::add(self, bytes)
+    fn add(&mut self, parts: Vec<Bytes>) -> hab_store::Result<()> {
+        self.add_parts(parts)
     }
     fn size(&self) -> u64 {
         Self::size(self)
@@ -74,7 +74,7 @@ pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Dura
             return Ok(sink);
         }
         at = At::Work(spawn_blocking(move || {
-            batch.iter().try_for_each(|bytes| sink.add(bytes))?;
+            sink.add(batch)?;
             Ok(sink)
         }));
     }

@@ -11,7 +11,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
 use bytes::Bytes;
 use futures_util::Stream;
 use rustix::fs::{Advice, fadvise};
@@ -22,11 +21,6 @@ use tokio::task::{JoinHandle, spawn_blocking};
 const CHUNK: usize = 256 << 10;
 /// Chunks that nobody uses and that are kept.
 const IDLE: usize = 16;
-
-/// `length` bytes of a file from `first` on.
-pub(crate) fn send(file: File, first: u64, length: u64) -> Body {
-    Body::from_stream(Chunks::new(Arc::new(file), first, length))
-}
 
 /// Bytes of a file, in order. Fails where the file ends before them.
 pub(crate) struct Chunks {

@@ -102,6 +102,9 @@ impl Body for Lent {
                 this.ended = !matches!(frame, Some(Ok(_)));
                 let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len);
                 this.pace.came(length.unwrap_or(0));
+                if this.slot.is_multiplexed() {
+                    this.slot.moved_one_of_many(length.unwrap_or(0));
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
             }
         }

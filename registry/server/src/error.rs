@@ -49,6 +49,8 @@ pub(crate) enum Error {
     TooManyTags { limit: usize },
     #[error("a blob may have at most {limit} bytes")]
     BlobTooLarge { limit: u64 },
+    #[error("what is there is not what the request's If-Match or If-None-Match wants")]
+    Precondition,
     #[error("the blob has {size} bytes, and none of them are in the range")]
     RangeNotSatisfiable { size: u64 },
     #[error("there is no such upload")]
@@ -89,7 +91,8 @@ pub(crate) enum Error {
     Worker(#[from] tokio::task::JoinError),
 }
 
-/// Codes of the distribution specification, "Error Codes", and two that others use where it has none.
+/// Codes of the distribution specification, "Error Codes", two that others use where it has none, and one for what
+/// RFC 9110 calls 412.
 mod code {
     pub(super) const BLOB_UNKNOWN: &str = "BLOB_UNKNOWN";
     pub(super) const BLOB_UPLOAD_INVALID: &str = "BLOB_UPLOAD_INVALID";
@@ -105,6 +108,7 @@ mod code {
     pub(super) const UNAUTHORIZED: &str = "UNAUTHORIZED";
     pub(super) const TOOMANYREQUESTS: &str = "TOOMANYREQUESTS";
     pub(super) const UNSUPPORTED: &str = "UNSUPPORTED";
+    pub(super) const PRECONDITION_FAILED: &str = "PRECONDITION_FAILED";
     pub(super) const PAGINATION_NUMBER_INVALID: &str = "PAGINATION_NUMBER_INVALID";
     pub(super) const UNKNOWN: &str = "UNKNOWN";
 }
@@ -127,6 +131,7 @@ impl Error {
             Self::BlobUnknown { .. } => (S::NOT_FOUND, code::BLOB_UNKNOWN),
             Self::ManifestTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::MANIFEST_INVALID),
             Self::BlobTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::SIZE_INVALID),
+            Self::Precondition => (S::PRECONDITION_FAILED, code::PRECONDITION_FAILED),
             Self::RangeNotSatisfiable { .. } => (S::RANGE_NOT_SATISFIABLE, code::SIZE_INVALID),
             Self::UploadUnknown => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
             Self::UploadRange => (S::BAD_REQUEST, code::BLOB_UPLOAD_INVALID),
@@ -167,6 +172,7 @@ impl Error {
             StoreError::InUse { .. } => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
             // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at once.
             StoreError::Immutable { .. } => (S::CONFLICT, code::DENIED),
+            StoreError::Unexpected { .. } => (S::PRECONDITION_FAILED, code::PRECONDITION_FAILED),
             StoreError::NeverThere { .. } | StoreError::NotHeld { .. } => {
                 (S::NOT_FOUND, code::MANIFEST_UNKNOWN)
             }

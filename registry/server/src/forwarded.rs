@@ -38,7 +38,8 @@ impl Front {
     /// `url` is the address that clients know this service by, whatever they say: `https://farm.example/mirror`. Of `proxies`
     /// it is believed what they say.
     pub fn new(url: Option<&str>, proxies: Vec<Network>) -> Result<Self, AccessError> {
-        let url = url.map(|text| plain_url(text).and_then(|url| Address::of(&url).ok_or(AccessError::Url(url))));
+        let url =
+            url.map(|text| plain_url(text).and_then(|url| Address::of(&url).ok_or(AccessError::Url(url))));
         Ok(Self { url: url.transpose()?, proxies })
     }
 
@@ -143,7 +144,9 @@ mod tests {
         let client = front.make_true(from.parse().unwrap(), false, &mut headers);
         let text = |name: &HeaderName| headers.get(name).map_or("", |value| value.to_str().unwrap());
         let scheme = if text(&PROTO).is_empty() { "http" } else { text(&PROTO) };
-        assert!(!headers.contains_key(FOR) && !headers.contains_key(HOST) && !headers.contains_key("forwarded"));
+        assert!(
+            !headers.contains_key(FOR) && !headers.contains_key(HOST) && !headers.contains_key("forwarded")
+        );
         (format!("{scheme}://{}{}", text(&header::HOST), text(&PREFIX)), client.to_string())
     }
 
@@ -189,7 +192,9 @@ mod tests {
         for from in [PROXY, "192.0.2.1"] {
             assert_eq!(seen(&front, from, &said).0, "https://farm.example/mirror");
         }
-        for bad in ["farm.example", "https://", "https://farm.example/a b", "https://farm.example/../x", "ftp://x"] {
+        for bad in
+            ["farm.example", "https://", "https://farm.example/a b", "https://farm.example/../x", "ftp://x"]
+        {
             assert!(Front::new(Some(bad), Vec::new()).is_err(), "{bad}");
         }
     }
@@ -197,7 +202,11 @@ mod tests {
     #[test]
     fn a_prefix_that_means_something_else_in_a_document_is_not_told() {
         for bad in ["mirror", "//evil.example", "/a/../b", "/{crate}", "/a\"b", "/a?b", "/"] {
-            assert_eq!(seen(&front(None), PROXY, &[("x-forwarded-prefix", bad)]).0, "http://farm:5000", "{bad}");
+            assert_eq!(
+                seen(&front(None), PROXY, &[("x-forwarded-prefix", bad)]).0,
+                "http://farm:5000",
+                "{bad}"
+            );
         }
         assert!(seen(&front(None), PROXY, &[("x-forwarded-prefix", "/a/b-c")]).0.ends_with("/a/b-c"));
     }

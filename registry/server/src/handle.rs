@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::observe::Exchange;
 use crate::route::{Endpoint, Route};
 use crate::upstream::Remote;
-use crate::{Registry, blobs, manifests, observe, referrers, tags, uploads};
+use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, uploads};
 
 /// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with others.
 pub fn router(registry: Registry) -> Router {
@@ -75,6 +75,13 @@ async fn dispatch(
             }
             _ => Err(Error::Method("GET, HEAD")),
         },
+        Route::Catalog => match method {
+            Method::GET | Method::HEAD => {
+                let view = registry.view(&caller, &scene)?;
+                catalog::list(registry, &view, request.uri()).await
+            }
+            _ => Err(Error::Method("GET, HEAD")),
+        },
         Route::Repository(name, endpoint) => {
             let Origin { ns } = query(request.uri())?;
             let action = endpoint.action(&method);
@@ -89,7 +96,10 @@ async fn dispatch(
             let local = remote.as_ref().map_or(&name, |remote| &remote.local);
             let permit = registry.authorise(&caller, local, action, &scene)?;
             match &remote {
-                Some(remote) => through(registry, &method, remote, &permit, endpoint, request).await,
+                Some(remote) => {
+                    let response = through(registry, &method, remote, &permit, endpoint, request).await?;
+                    Ok(of_origin(response, ns.as_deref()))
+                }
                 None => at(registry, &method, &permit, endpoint, request).await,
             }
         }
@@ -111,13 +121,21 @@ impl Endpoint {
     }
 }
 
-/// The registry that a mirror's client means: containerd's `ns`.
+/// The registry that a mirror's client means: `ns` (distribution specification, "Registry Proxying").
 #[derive(Deserialize)]
 struct Origin {
     ns: Option<String>,
 }
 
-/// A repository of an upstream: it is pulled, and nothing else. The tags that are listed are those that are here.
+/// Who reads `ns` says so in the answer (distribution specification, "Registry Proxying").
+fn of_origin(mut response: Response, ns: Option<&str>) -> Response {
+    if let Some(value) = ns.and_then(|ns| HeaderValue::try_from(ns).ok()) {
+        response.headers_mut().insert(HeaderName::from_static("oci-namespace"), value);
+    }
+    response
+}
+
+/// A repository of an upstream: it is pulled, and nothing else.
 async fn through(
     registry: &Registry,
     method: &Method,
@@ -129,13 +147,16 @@ async fn through(
     match (endpoint, method) {
         (_, method) if !method.is_safe() => Err(Error::ReadOnly),
         (Endpoint::Manifest(reference), &(Method::GET | Method::HEAD)) => {
-            manifests::get_through(registry, remote, &reference, method).await
+            manifests::get_through(registry, remote, &reference, method, request.headers()).await
         }
         (Endpoint::Blob(digest), &(Method::GET | Method::HEAD)) => {
             blobs::get_through(registry, remote, &digest, method, request.headers()).await
         }
         (Endpoint::Referrers(digest), &(Method::GET | Method::HEAD)) => {
             referrers::list_through(registry, remote, &digest, request.uri()).await
+        }
+        (Endpoint::Tags, &(Method::GET | Method::HEAD)) => {
+            tags::list_through(registry, remote, request.uri()).await
         }
         (endpoint, method) => at(registry, method, permit, endpoint, request).await,
     }
@@ -151,16 +172,18 @@ async fn at(
     let name = permit.repository();
     match endpoint {
         Endpoint::Manifest(reference) => match *method {
-            Method::GET | Method::HEAD => manifests::get(registry, name, &reference, method).await,
+            Method::GET | Method::HEAD => {
+                manifests::get(registry, name, &reference, method, request.headers()).await
+            }
             Method::PUT => manifests::put(registry, name, &reference, request).await,
-            Method::DELETE => manifests::delete(registry, name, &reference).await,
+            Method::DELETE => manifests::delete(registry, name, &reference, request.headers()).await,
             _ => Err(Error::Method("GET, HEAD, PUT, DELETE")),
         },
         Endpoint::Blob(digest) => match *method {
             Method::GET | Method::HEAD => {
                 blobs::get(registry, name, &digest, method, request.headers()).await
             }
-            Method::DELETE => blobs::delete(registry, name, &digest).await,
+            Method::DELETE => blobs::delete(registry, name, &digest, request.headers()).await,
             _ => Err(Error::Method("GET, HEAD, DELETE")),
         },
         Endpoint::Uploads => match *method {

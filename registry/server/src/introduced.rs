@@ -4,26 +4,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::http::{HeaderValue, StatusCode, Version, header, request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
+use hab_turns::{Client, Turn, Turns};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use tokio::time::timeout;
 
-use crate::{Front, Limits};
 use crate::access::{Peer, Problem, basic};
 use crate::connection::Shared;
 use crate::early::{Lent, Owner};
 use crate::error::Error;
-use crate::slot::{Phase, Slot};
+use crate::flow::Flow;
+use crate::slot::{Serving, Slot};
 use crate::tls::{Shown, Tls};
+use crate::{Front, Limits};
 
 /// The service of one connection.
 pub(crate) struct Introduced {
@@ -35,7 +39,13 @@ pub(crate) struct Introduced {
     slot: Arc<Slot>,
     limits: Limits,
     front: Arc<Front>,
+    /// For requests over HTTP/2, of which a connection has several: as many of one client as it may have connections.
+    streams: Turns,
 }
+
+/// How long a request over HTTP/2 waits for those of the same client before it, and when it is told to come again.
+const TURN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(5);
 
 impl Introduced {
     pub(crate) fn new(
@@ -46,7 +56,8 @@ impl Introduced {
         slot: Arc<Slot>,
     ) -> Self {
         let (service, limits, front) = (shared.service.clone(), shared.limits.clone(), shared.front.clone());
-        Self { service, from, peer: Arc::new(peer), shown, slot, limits, front }
+        let streams = shared.streams(peer.address).clone();
+        Self { service, from, peer: Arc::new(peer), shown, slot, limits, front, streams }
     }
 
     /// What is known of a client, which has another address than its connection behind a proxy.
@@ -66,6 +77,43 @@ impl Introduced {
         believed
     }
 
+    /// Gives the head what is known of the connection. Returns whose request it is, and whether it has one host.
+    fn introduce(&self, head: &mut request::Parts) -> (IpAddr, bool) {
+        // HTTP/2 says it as a part of the address; all who are asked here look for the header.
+        if let Some(authority) = head.uri.authority()
+            && !head.headers.contains_key(header::HOST)
+            && let Ok(host) = HeaderValue::try_from(authority.as_str())
+        {
+            head.headers.insert(header::HOST, host);
+        }
+        let hosts = head.headers.get_all(header::HOST).iter().count();
+        let client = self.front.make_true(self.from.ip(), self.peer.secure, &mut head.headers);
+        head.extensions.insert(self.peer_at(client));
+        head.extensions.insert(ConnectInfo(SocketAddr::new(client, self.from.port())));
+        (client, hosts == 1 || (hosts == 0 && head.version < Version::HTTP_11))
+    }
+
+    /// A request over HTTP/2, which has its turn. One that is answered early ends by itself, without its connection.
+    fn call_one_of_many(&self, request: hyper::Request<Incoming>, serving: Serving) -> Answering {
+        let (mut head, body) = request.into_parts();
+        let (client, one_host) = self.introduce(&mut head);
+        let (body, _) = self.lend(body, serving.number, false);
+        let believed = self.is_believed();
+        let (service, streams) = (self.service.clone(), self.streams.clone());
+        let client = Client::of(client);
+        Box::pin(async move {
+            let (response, turn) = match timeout(TURN, streams.take(client)).await {
+                Err(_) => (Error::TooMany { wait: AGAIN }.into_response(), None),
+                Ok(turn) if !one_host => (no_host(), Some(turn)),
+                Ok(turn) if believed => {
+                    (service.call(hyper::Request::from_parts(head, body)).await?, Some(turn))
+                }
+                Ok(turn) => (no_more(), Some(turn)),
+            };
+            Ok(response.map(|body| Answer::one_of_many(body, serving, turn)))
+        })
+    }
+
     /// What the request's body becomes, and who gets it back; `None` where there is no body.
     fn lend(&self, body: Incoming, request: u64, expects: bool) -> (Body, Option<Owner>) {
         if body.is_end_stream() {
@@ -77,40 +125,35 @@ impl Introduced {
     }
 }
 
+type Answering =
+    Pin<Box<dyn Future<Output = Result<hyper::Response<Answer>, std::convert::Infallible>> + Send>>;
+
 impl Service<hyper::Request<Incoming>> for Introduced {
     type Response = hyper::Response<Answer>;
     type Error = std::convert::Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = Answering;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let number = self.slot.begin();
-        let (mut head, body) = request.into_parts();
-        if let Some(authority) = head.uri.authority()
-            && !head.headers.contains_key(header::HOST)
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            // HTTP/2 says it there (RFC 9113, section 8.3.1).
-            head.headers.insert(header::HOST, host);
+        let serving = Serving::begin(&self.slot);
+        if self.slot.is_multiplexed() {
+            return self.call_one_of_many(request, serving);
         }
-        let hosts = head.headers.get_all(header::HOST).iter().count();
-        let client = self.front.make_true(self.from.ip(), self.peer.secure, &mut head.headers);
-        head.extensions.insert(self.peer_at(client));
-        head.extensions.insert(ConnectInfo(SocketAddr::new(client, self.from.port())));
-        let (body, owner) = self.lend(body, number, head.headers.contains_key(header::EXPECT));
+        let (mut head, body) = request.into_parts();
+        let (_, one_host) = self.introduce(&mut head);
+        let (body, owner) = self.lend(body, serving.number, head.headers.contains_key(header::EXPECT));
         let answering = if !self.is_believed() {
             Either::Right(ready(Ok(no_more())))
-        } else if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        } else if !one_host {
             Either::Right(ready(Ok(no_host())))
         } else {
             Either::Left(self.service.call(hyper::Request::from_parts(head, body)))
         };
-        let slot = self.slot.clone();
         Box::pin(async move {
             let mut response = answering.await?;
             if owner.is_some_and(Owner::must_close) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Answer { body, slot }))
+            Ok(response.map(|body| Answer { body, serving, many: None }))
         })
     }
 }
@@ -133,7 +176,28 @@ fn no_host() -> Response {
 /// An answer's body. When it is over, the connection waits for the next request.
 pub(crate) struct Answer {
     body: Body,
-    slot: Arc<Slot>,
+    serving: Serving,
+    many: Option<Many>,
+}
+
+/// What an answer over HTTP/2 has beside its body.
+struct Many {
+    flow: Arc<Flow>,
+    /// What was read and not given yet.
+    left: Bytes,
+    _turn: Option<Turn>,
+}
+
+/// How much of an answer over HTTP/2 is given at a time: a frame. It is copied, because what is given to a client that opens no
+/// window is kept until the connection ends, and may be a small part of something large.
+const FRAME: usize = 16 << 10;
+
+impl Answer {
+    fn one_of_many(body: Body, serving: Serving, turn: Option<Turn>) -> Self {
+        let flow = Arc::new(Flow::new(body.is_end_stream()));
+        serving.slot().flow(&flow);
+        Self { body, serving, many: Some(Many { flow, left: Bytes::new(), _turn: turn }) }
+    }
 }
 
 impl http_body::Body for Answer {
@@ -144,20 +208,32 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = &mut *self;
+        let Some(Many { flow, left, .. }) = &mut this.many else {
+            return Pin::new(&mut this.body).poll_frame(cx);
+        };
+        flow.asked();
+        while left.is_empty() {
+            let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => *left = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let piece = Bytes::copy_from_slice(&left.split_to(left.len().min(FRAME)));
+        flow.gave(piece.len());
+        this.serving.slot().moved_one_of_many(piece.len());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.many.as_ref().is_none_or(|many| many.left.is_empty()) && self.body.is_end_stream()
     }
 
+    /// Asked before anything was read of it.
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.slot.enter(if self.slot.has_unread() { Phase::Head } else { Phase::Idle });
     }
 }

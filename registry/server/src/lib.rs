@@ -5,7 +5,7 @@
 //!
 //! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle` finds out who asks and the endpoint in its
 //! path (`route`), asks whether the caller may ([`Access`], [`Guard`]), and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`,
-//! `referrers`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
+//! `referrers`, `catalog`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
 //!
 //! Start reading at [`router`].
 
@@ -13,14 +13,18 @@ mod access;
 mod beside;
 mod blobs;
 mod body;
+mod catalog;
 mod chunks;
+mod conditions;
 mod connection;
 mod early;
 mod error;
+mod flow;
 mod forwarded;
 mod handle;
 mod introduced;
 mod kept;
+mod list;
 mod manifests;
 mod multipart;
 mod network;
@@ -52,6 +56,6 @@ pub use registry::{Access, Limits, Registry, Rules};
 pub use serve::serve;
 pub use tls::{ClientCertificates, Tls, TlsConfig};
 pub use upstream::{
-    Change, Judge, Patience, PlatformName, Selection, SelectionError, Signature, Signed, SyncError, SyncRule,
-    Synced, UpstreamConfig, Upstreams,
+    Change, Judge, Patience, PlatformName, Revalidate, Selection, SelectionError, Signature, Signed,
+    SyncError, SyncRule, Synced, UpstreamConfig, Upstreams,
 };

@@ -10,6 +10,7 @@ use hab_turns::Client;
 use crate::Registry;
 use crate::access::Peer;
 use crate::body::{self, blocking};
+use crate::conditions;
 use crate::error::Error;
 use crate::handle::{CONTENT_DIGEST, empty, query};
 use crate::kept::Answer;
@@ -24,6 +25,7 @@ pub(crate) async fn get(
     name: &RepositoryName,
     reference: &str,
     method: &Method,
+    headers: &HeaderMap,
 ) -> Result<Response, Error> {
     let version = registry.store.catalog.version().await?;
     let asked = format!("{name} {reference}");
@@ -39,7 +41,10 @@ pub(crate) async fn get(
     };
     // Also for HEAD: who has the image already asks no more than whether its tag has moved.
     registry.pulls.saw(name, &answer.digest, now());
-    Ok(answer.to(method))
+    match conditions::instead(headers, &answer.digest)? {
+        Some(instead) => Ok(instead),
+        None => Ok(answer.to(method)),
+    }
 }
 
 /// The same, of an upstream's repository.
@@ -48,13 +53,17 @@ pub(crate) async fn get_through(
     remote: &Remote,
     reference: &str,
     method: &Method,
+    headers: &HeaderMap,
 ) -> Result<Response, Error> {
     let unknown =
         || Error::ManifestUnknown { repository: remote.local.clone(), reference: reference.to_owned() };
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let (found, freshness) = remote.manifest(&registry.store, &key, registry.limits.manifest).await?;
     registry.pulls.saw(&remote.local, &found.digest, now());
-    let mut response = read(registry, found).await?.to(method);
+    let mut response = match conditions::instead(headers, &found.digest)? {
+        Some(instead) => instead,
+        None => read(registry, found).await?.to(method),
+    };
     remote.answered(&registry.metrics, "manifest", freshness, &mut response);
     Ok(response)
 }
@@ -100,6 +109,7 @@ pub(crate) async fn put(
         None => None,
     };
     let client = Client::of(Peer::of(request.extensions()).address);
+    let expected = conditions::expected(request.headers());
     let limit = registry.limits.manifest;
     // A large one has its turn until it is published.
     let (bytes, _turn) = body::read_in_turn(request.into_body(), limit, registry, client).await?;
@@ -109,22 +119,20 @@ pub(crate) async fn put(
         Sent::of(bytes, said)
     };
     let media_type = media_type.ok_or(Error::NoMediaType)?;
-    let (digest, tags) = match key {
-        TagOrDigest::Tag(tag) => (digest, vec![tag]),
-        TagOrDigest::Digest(digest) => (digest, more),
+    let (digest, tags) = match &key {
+        TagOrDigest::Tag(tag) => (digest, vec![tag.clone()]),
+        TagOrDigest::Digest(digest) => (digest.clone(), more),
     };
-    registry
-        .store
-        .publish(Publication {
-            repository: name.clone(),
-            blobs: Vec::new(),
-            manifests: vec![NewManifest { digest: digest.clone(), media_type, bytes }],
-            tags: tags.clone(),
-            root: digest.clone(),
-            gaps: registry.rules.gaps,
-            at: now(),
-        })
-        .await?;
+    let publication = Publication {
+        repository: name.clone(),
+        blobs: Vec::new(),
+        manifests: vec![NewManifest { digest: digest.clone(), media_type, bytes }],
+        tags: tags.clone(),
+        root: digest.clone(),
+        gaps: registry.rules.gaps,
+        at: now(),
+    };
+    registry.store.publish_if(publication, &key, &expected).await?;
     let location = format!("/v2/{name}/manifests/{digest}");
     let headers = [(header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())];
     let mut response = empty(StatusCode::CREATED, headers);
@@ -163,8 +171,7 @@ impl Sent {
 /// The `tag` parameters of a push by digest: distribution specification, end-7b.
 pub(crate) fn tags_of(uri: &Uri) -> Result<Vec<Tag>, Error> {
     let pairs: Vec<(String, String)> = query(uri)?;
-    let tags =
-        pairs.into_iter().filter(|(name, _)| name == "tag").map(|(_, tag)| tag.parse().map_err(Error::Tag));
+    let tags = pairs.into_iter().filter(|(name, _)| name == "tag").map(|(_, text)| tag(&text));
     let mut tags = tags.collect::<Result<Vec<Tag>, Error>>()?;
     tags.sort();
     tags.dedup();
@@ -175,12 +182,20 @@ pub(crate) async fn delete(
     registry: &Registry,
     name: &RepositoryName,
     reference: &str,
+    headers: &HeaderMap,
 ) -> Result<Response, Error> {
     let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
-    let catalog = &registry.store.catalog;
-    let removed = match existing(reference).map_err(|error| error.unwrap_or_else(unknown))? {
-        TagOrDigest::Tag(tag) => catalog.delete_tag(name, &tag, now()).await?,
-        TagOrDigest::Digest(digest) => catalog.delete_manifest(name, &digest, now()).await?,
+    let (catalog, expected) = (&registry.store.catalog, conditions::expected(headers));
+    let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
+    let removed = match &key {
+        TagOrDigest::Tag(tag) => catalog.delete_tag_if(name, tag, &expected, now()).await?,
+        // What is there under a digest is that digest, or nothing: then it is unknown, whatever was expected.
+        TagOrDigest::Digest(digest)
+            if !expected.holds(Some(digest)) && catalog.manifest(name, &key).await?.is_some() =>
+        {
+            return Err(Error::Precondition);
+        }
+        TagOrDigest::Digest(digest) => catalog.delete_manifest(name, digest, now()).await?,
     };
     if removed { Ok(empty(StatusCode::ACCEPTED, [])) } else { Err(unknown()) }
 }
@@ -190,8 +205,13 @@ fn new(reference: &str) -> Result<TagOrDigest, Error> {
     if reference.contains(':') {
         Ok(TagOrDigest::Digest(reference.parse()?))
     } else {
-        reference.parse::<Tag>().map(TagOrDigest::Tag).map_err(Error::Tag)
+        tag(reference).map(TagOrDigest::Tag)
     }
+}
+
+/// A tag. A chart's version may have a plus, which no tag may: Helm writes an underscore for it, and so is it read here.
+fn tag(text: &str) -> Result<Tag, Error> {
+    text.replace('+', "_").parse().map_err(Error::Tag)
 }
 
 /// A reference to find something by. What is not a tag is a tag that nothing has: `Err(None)`.

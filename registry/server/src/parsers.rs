@@ -1,8 +1,9 @@
 //! What reads texts of clients and upstreams, for the fuzz targets of `registry/fuzz` alone.
 
 use axum::http::Uri;
-use hab_oci::Tag;
+use hab_oci::{Digest, Tag};
 use hab_outbound::Offer;
+use hab_store::Named;
 
 use crate::range::{Piece, Wanted};
 use crate::route::{Endpoint, Route};
@@ -14,6 +15,16 @@ pub fn range(header: &str, size: u64) -> Option<Vec<(u64, u64)>> {
         Wanted::Nothing => Some(Vec::new()),
         Wanted::One(part) => Some(vec![(part.first, part.last)]),
         Wanted::Several(parts) => Some(parts.iter().map(|part| (part.first, part.last)).collect()),
+    }
+}
+
+/// The digests that an `If-None-Match` names.
+pub fn condition(header: &str) -> Vec<Digest> {
+    let Ok(value) = header.parse() else { return Vec::new() };
+    let headers = axum::http::HeaderMap::from_iter([(axum::http::header::IF_NONE_MATCH, value)]);
+    match crate::conditions::expected(&headers).is_not {
+        Some(Named::These(digests)) => digests,
+        Some(Named::Any) | None => Vec::new(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which bytes of a blob: a pull's `Range` (RFC 9110, section 14) and a push's `Content-Range` (distribution
 //! specification, "Pushing a blob in chunks").
 
-/// Ranges in one request; whoever asks for more gets the whole.
-const MOST: usize = 16;
+/// Ranges in one request; whoever asks for more gets the whole. Clients that pull only what they lack of a layer ask for up
+/// to a thousand.
+const MOST: usize = 4096;
 
 /// From one byte to another, both within the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,31 +30,40 @@ pub(crate) enum Wanted {
     All,
     /// One part.
     One(Part),
-    /// Several, as they were asked for; together no more than the blob.
+    /// Several, in the order in which they were asked for and each by itself, while together they are no more than the blob:
+    /// some clients take the parts one by one for the ranges that they named. Otherwise merged, in the blob's order.
     Several(Vec<Part>),
     /// No byte of the blob.
     Nothing,
 }
 
 impl Wanted {
-    /// Reads a `Range` header. What is not a set of ranges of bytes is ignored, as RFC 9110 allows, and so are too many
-    /// or overlapping ones, which would cost more than the whole.
+    /// Reads a `Range` header. What is not a set of ranges of bytes is ignored, as RFC 9110 allows. No answer has more of
+    /// the blob's bytes than the blob, whatever is asked for: ranges that would are merged.
     pub(crate) fn of(header: Option<&str>, size: u64) -> Self {
         header.and_then(|text| Self::of_bytes(text.strip_prefix("bytes=")?, size)).unwrap_or(Self::All)
     }
 
     fn of_bytes(set: &str, size: u64) -> Option<Self> {
-        let mut parts = Vec::new();
-        for spec in set.split(',') {
-            parts.extend(part(spec.trim(), size).ok()?);
-            if parts.len() > MOST {
+        let (mut parts, mut count) = (Vec::new(), 0);
+        // A list may have empty elements (RFC 9110, section 5.6.1.2).
+        for spec in set.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
+            parts.extend(part(spec, size).ok()?);
+            count += 1;
+            if count > MOST {
                 return None;
             }
+        }
+        if count == 0 {
+            return None;
         }
         // Together they may be more than a number holds.
         let total = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.length()));
         if parts.len() > 1 && total.is_none_or(|total| total > size) {
-            return None;
+            parts = merged(parts);
+            if parts.iter().map(|part| part.length()).sum::<u64>() == size {
+                return None;
+            }
         }
         Some(match parts.as_slice() {
             [] => Self::Nothing,
@@ -61,6 +71,21 @@ impl Wanted {
             _ => Self::Several(parts),
         })
     }
+}
+
+/// The same bytes, each of them once.
+fn merged(mut parts: Vec<Part>) -> Vec<Part> {
+    parts.sort_by_key(|part| part.first);
+    let mut all: Vec<Part> = Vec::new();
+    for part in parts {
+        match all.last_mut() {
+            Some(before) if part.first <= before.last.saturating_add(1) => {
+                before.last = before.last.max(part.last);
+            }
+            _ => all.push(part),
+        }
+    }
+    all
 }
 
 /// What is not a range at all.
@@ -138,7 +163,7 @@ mod tests {
         }
         assert_eq!(Wanted::of(None, 10), Wanted::All);
         // Two that overflow when they are added, as the fuzzer found.
-        assert_eq!(Wanted::of(Some("bytes=9-,1-"), u64::MAX - 1), Wanted::All);
+        assert_eq!(Wanted::of(Some("bytes=9-,1-"), u64::MAX - 1), one(1, u64::MAX - 2));
         assert_eq!(Wanted::of(Some("bytes=0-"), 0), Wanted::Nothing);
     }
 
@@ -158,8 +183,40 @@ mod tests {
         ] {
             assert_eq!(Wanted::of(Some(text), 10), wanted, "{text}");
         }
-        let many = (0..17).map(|n| format!("{n}-{n}")).collect::<Vec<_>>().join(",");
-        assert_eq!(Wanted::of(Some(&format!("bytes={many}")), 1000), Wanted::All);
+    }
+
+    fn many(count: u64) -> String {
+        let each: Vec<_> = (0..count).map(|n| format!("{}-{}", 2 * n, 2 * n)).collect();
+        format!("bytes={}", each.join(","))
+    }
+
+    #[test]
+    fn as_many_ranges_as_lazy_clients_ask_for_are_parts_and_more_are_the_whole() {
+        for count in [17, 1024, 4096] {
+            let Wanted::Several(parts) = Wanted::of(Some(&many(count)), 100_000) else { panic!("{count}") };
+            assert_eq!(parts.len() as u64, count);
+        }
+        assert_eq!(Wanted::of(Some(&many(4097)), 100_000), Wanted::All);
+        let beyond = vec!["200000-"; 5000].join(",");
+        assert_eq!(Wanted::of(Some(&format!("bytes={beyond}")), 100_000), Wanted::All, "they count, too");
+    }
+
+    #[test]
+    fn ranges_are_kept_apart_until_they_cost_more_than_the_whole_and_are_merged_then() {
+        let parts = |pairs: &[(u64, u64)]| {
+            Wanted::Several(pairs.iter().map(|&(first, last)| Part { first, last }).collect())
+        };
+        for (text, wanted) in [
+            // Adjacent, and even overlapping: a client may count the parts.
+            ("bytes=0-1,2-3", parts(&[(0, 1), (2, 3)])),
+            ("bytes=0-3,2-5", parts(&[(0, 3), (2, 5)])),
+            ("bytes=5-8,0-3,1-4", one(0, 8)),
+            ("bytes=7-8,0-3,1-4,0-3", parts(&[(0, 4), (7, 8)])),
+            ("bytes=0-,0-,0-", Wanted::All),
+            ("bytes=, 1-1 ,,", one(1, 1)),
+        ] {
+            assert_eq!(Wanted::of(Some(text), 10), wanted, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is said about a manifest: distribution specification, "Listing Referrers".
 
 use std::collections::BTreeMap;
+use std::io;
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, Uri, header};
@@ -12,7 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::Registry;
 use crate::error::Error;
 use crate::handle::query;
+use crate::list::next;
 use crate::upstream::Remote;
+
+/// The most bytes of an answer, whatever a manifest may have here: clients read a list as they read a manifest, and no
+/// further than 4 MiB.
+const PAGE: usize = 4 << 20;
+/// What an answer has beside its descriptors, with room to spare.
+const AROUND: usize = 1 << 10;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -50,6 +58,28 @@ impl Entry {
         let notes = self.annotations.iter().map(|(name, text)| 96 + name.len() + text.len()).sum::<usize>();
         256 + self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + notes
     }
+
+    /// Bytes that it takes in an answer, with the comma behind it.
+    fn length(&self) -> usize {
+        let mut count = Count(1);
+        // It is made of texts and numbers, and the counter takes everything: this cannot fail.
+        let _ = serde_json::to_writer(&mut count, self);
+        count.0
+    }
+}
+
+/// Counts what is written.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl From<Referrer> for Entry {
@@ -59,8 +89,7 @@ impl From<Referrer> for Entry {
     }
 }
 
-/// A subject that nobody has heard of has no referrers; that is not an error. A list that is longer than a manifest may be
-/// comes in pages.
+/// A subject that nobody has heard of has no referrers; that is not an error. A long list comes in pages.
 pub(crate) async fn list(
     registry: &Registry,
     name: &RepositoryName,
@@ -70,22 +99,9 @@ pub(crate) async fn list(
     let Filter { artifact_type, last } = query(uri)?;
     let last = last.map(|last| last.parse::<Digest>()).transpose()?;
     let catalog = &registry.store.catalog;
-    let (page, more) = catalog
-        .referrers_page(name, subject, artifact_type.as_deref(), last.as_ref(), registry.limits.manifest)
-        .await?;
-    let link = page.last().filter(|_| more).map(|last| {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("last", &last.manifest.digest.to_string());
-        if let Some(kind) = &artifact_type {
-            query.append_pair("artifactType", kind);
-        }
-        format!("</v2/{name}/referrers/{subject}?{}>; rel=\"next\"", query.finish())
-    });
-    let mut response = answer(page.into_iter().map(Entry::from).collect(), uri)?;
-    if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
-        response.headers_mut().insert(header::LINK, link);
-    }
-    Ok(response)
+    let (page, more) =
+        catalog.referrers_page(name, subject, artifact_type.as_deref(), last.as_ref(), PAGE).await?;
+    Ok(answer(page.into_iter().map(Entry::from).collect(), more, artifact_type.is_some(), uri))
 }
 
 /// The same, of an upstream's repository: what is there and what is here.
@@ -95,20 +111,85 @@ pub(crate) async fn list_through(
     subject: &Digest,
     uri: &Uri,
 ) -> Result<Response, Error> {
+    let Filter { artifact_type, last } = query(uri)?;
+    let last = last.map(|last| last.parse::<Digest>()).transpose()?;
     let (all, freshness) = remote.referrers(&registry.store, subject, registry.limits.manifest).await?;
-    let mut response = answer(all, uri)?;
+    let wanted = |entry: &Entry| {
+        (artifact_type.is_none() || entry.artifact_type == artifact_type)
+            && last.as_ref().is_none_or(|last| entry.digest > *last)
+    };
+    let all = all.into_iter().filter(wanted).collect();
+    let mut response = answer(all, false, artifact_type.is_some(), uri);
     remote.answered(&registry.metrics, "referrers", freshness, &mut response);
     Ok(response)
 }
 
-fn answer(all: Vec<Entry>, uri: &Uri) -> Result<Response, Error> {
-    let Filter { artifact_type, .. } = query(uri)?;
-    let wanted = |entry: &Entry| artifact_type.is_none() || entry.artifact_type == artifact_type;
-    let manifests = all.into_iter().filter(wanted).collect();
-    let filtered = artifact_type.is_some().then_some([(FILTERS_APPLIED, "artifactType")]);
+/// As many of these as fit, which are in the order of their digests, and where the next ones are.
+fn answer(all: Vec<Entry>, more: bool, filtered: bool, uri: &Uri) -> Response {
+    let (manifests, left_out) = fitting(all, PAGE - AROUND);
+    let link = manifests.last().filter(|_| more || left_out);
+    let link = link.and_then(|last| next(uri, None, &last.digest.to_string()));
+    let filtered = filtered.then_some([(FILTERS_APPLIED, "artifactType")]);
     let answer = Answer { schema_version: 2, media_type: media_type::IMAGE_INDEX, manifests };
     let mut response = (filtered, Json(answer)).into_response();
-    let kind = HeaderValue::from_static(media_type::IMAGE_INDEX);
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::IMAGE_INDEX));
+    headers.extend(link.map(|link| (header::LINK, link)));
+    response
+}
+
+/// The first ones that take no more than `room` bytes, and whether others are left out. One that takes more by itself is
+/// there without its annotations, which are in the manifest: nobody could read a page with them.
+fn fitting(all: Vec<Entry>, room: usize) -> (Vec<Entry>, bool) {
+    let (mut taken, mut page) = (0, Vec::new());
+    for mut entry in all {
+        let mut length = entry.length();
+        if length > room {
+            tracing::warn!(digest = %entry.digest, length, "a referrer is listed without its annotations");
+            entry.annotations.clear();
+            length = entry.length();
+        }
+        if taken + length > room && !page.is_empty() {
+            return (page, true);
+        }
+        taken += length;
+        page.push(entry);
+    }
+    (page, false)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn entry(n: u32, notes: usize) -> Entry {
+        Entry {
+            media_type: media_type::IMAGE_MANIFEST.to_owned(),
+            digest: Digest::of(&n.to_be_bytes()),
+            size: u64::from(n),
+            artifact_type: Some("t/\"quoted\"".to_owned()),
+            annotations: BTreeMap::from([("a\n".to_owned(), "\"".repeat(notes))]),
+        }
+    }
+
+    #[test]
+    fn no_page_has_more_bytes_than_it_may_and_all_of_them_have_everything() {
+        for (count, notes, room) in [(1, 5, 10_000), (100, 50, 2000), (10, 3000, 2000), (7, 900, 2050)] {
+            let mut left: Vec<Entry> = (0..count).map(|n| entry(n, notes)).collect();
+            let all: Vec<Digest> = left.iter().map(|entry| entry.digest.clone()).collect();
+            let mut listed = Vec::new();
+            loop {
+                let (page, more) = fitting(left.clone(), room);
+                assert!(serde_json::to_vec(&page).unwrap().len() <= room + 1, "{count} {notes} {room}");
+                left.drain(..page.len());
+                listed.extend(page.into_iter().map(|entry| entry.digest));
+                assert_eq!(more, !left.is_empty());
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(listed, all);
+        }
+    }
 }

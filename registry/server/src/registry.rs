@@ -89,12 +89,14 @@ const OTHER_FILES: u64 = 128;
 impl Limits {
     /// How many connections the client at this address may have; never all of them, where there are four or more.
     pub(crate) fn connections_of(&self, address: IpAddr) -> usize {
-        let address = address.to_canonical();
         let most = self.connections - self.connections / 4;
-        if address.is_loopback() || self.trusted.iter().any(|network| network.has(address)) {
-            return most;
-        }
-        self.connections_each.clamp(1, most.max(1))
+        if self.is_trusted(address) { most } else { self.connections_each.clamp(1, most.max(1)) }
+    }
+
+    /// Whether the client at this address may have more than others.
+    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_loopback() || self.trusted.iter().any(|network| network.has(address))
     }
 
     /// The same, where a process may have so many files open: a connection, and the file that is sent over it.

@@ -10,6 +10,8 @@ use crate::error::Error;
 pub(crate) enum Route {
     /// `/v2/` (end-1).
     Base,
+    /// `/v2/_catalog`. No repository's name begins with an underscore.
+    Catalog,
     /// Something of a repository.
     Repository(RepositoryName, Endpoint),
 }
@@ -34,10 +36,11 @@ pub(crate) enum Endpoint {
 
 impl Route {
     pub(crate) fn of_path(path: &str) -> Result<Self, Error> {
-        // Of what the grammars allow, the colon is the only character that a client may have escaped.
-        let path = path.replace("%3A", ":").replace("%3a", ":");
+        // Of what the grammars allow, and of the plus in a chart's version, these may be escaped.
+        let path = path.replace("%3A", ":").replace("%3a", ":").replace("%2B", "+").replace("%2b", "+");
         let rest = match path.strip_prefix("/v2").map(|rest| rest.strip_prefix('/').unwrap_or(rest)) {
             Some("") => return Ok(Self::Base),
+            Some("_catalog") => return Ok(Self::Catalog),
             Some(rest) => rest,
             None => return Err(Error::NoEndpoint),
         };
@@ -63,6 +66,7 @@ impl Route {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Base => "base",
+            Self::Catalog => "catalog",
             Self::Repository(_, endpoint) => match endpoint {
                 Endpoint::Manifest(_) => "manifest",
                 Endpoint::Blob(_) => "blob",
@@ -76,7 +80,7 @@ impl Route {
 
     pub(crate) fn repository(&self) -> Option<&RepositoryName> {
         match self {
-            Self::Base => None,
+            Self::Base | Self::Catalog => None,
             Self::Repository(name, _) => Some(name),
         }
     }
@@ -102,7 +106,7 @@ mod tests {
     fn route(path: &str) -> (String, Endpoint) {
         match Route::of_path(path).unwrap() {
             Route::Repository(name, endpoint) => (name.to_string(), endpoint),
-            Route::Base => panic!("{path} is the base"),
+            other => panic!("{path} is {other:?}"),
         }
     }
 
@@ -121,6 +125,7 @@ mod tests {
             assert_eq!(of("tags/list"), (name.clone(), Endpoint::Tags));
             assert_eq!(of(&format!("referrers/{d}")), (name, Endpoint::Referrers(d.clone())));
         }
+        assert_eq!(Route::of_path("/v2/_catalog").unwrap(), Route::Catalog);
         assert_eq!(Route::of_path("/v2/").unwrap(), Route::Base);
         assert_eq!(Route::of_path("/v2").unwrap(), Route::Base);
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,7 +33,7 @@ const MEASURE: Duration = Duration::from_secs(5 * 60);
 /// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open requests have [`Limits::drain`] to
 /// end.
 ///
-/// HTTP/1.1, over TLS if the registry has that. Fails only if the listener does.
+/// HTTP/1.1 and HTTP/2, over TLS if the registry has that. Fails only if the listener does.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
@@ -70,8 +69,7 @@ async fn accept(
 ) -> io::Result<()> {
     let limits = limits.within(descriptors());
     let slots = Slots::new(limits.clone());
-    let shared = Shared { service: TowerToHyperService::new(router), tls, limits, front };
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared::new(router, tls, limits, front));
     let graceful = GracefulShutdown::new();
     let mut open = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -107,6 +105,7 @@ async fn accept(
         }
     }
     drop(listener);
+    shared.close();
     // Those who do not take their answers are ended meanwhile, too.
     let ended = async {
         tokio::select! { () = graceful.shutdown() => {}, () = &mut sweep => {} }

@@ -219,6 +219,10 @@ impl Limits {
             Phase::Head => waited(self.head),
             Phase::Idle => waited(self.keep),
             Phase::Linger => waited(self.linger),
+            Phase::Busy if slot.is_multiplexed() => {
+                let taking = millis(self.taking);
+                slot.flows().iter().any(|flow| flow.is_over(passed, taking, self.pace))
+            }
             Phase::Busy => {
                 entry.window.awaited += if slot.is_to_take() { passed } else { 0 };
                 if entry.window.awaited < millis(self.taking) {

@@ -4,43 +4,48 @@ use axum::Json;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{RepositoryName, Tag};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::Registry;
 use crate::error::Error;
-use crate::handle::query;
+use crate::list::{Page, next};
+use crate::upstream::Remote;
 
 /// So that no answer is without bound; a client that wants more follows the Link.
 const MOST: u32 = 10_000;
 
-#[derive(Deserialize)]
-struct Page {
-    n: Option<String>,
-    last: Option<String>,
-}
-
 #[derive(Serialize)]
 struct Answer<'a> {
-    name: &'a RepositoryName,
+    name: &'a str,
     tags: &'a [Tag],
 }
 
 pub(crate) async fn list(registry: &Registry, name: &RepositoryName, uri: &Uri) -> Result<Response, Error> {
-    let Page { n, last } = query(uri)?;
-    let n = match n {
-        Some(text) => text.parse::<u32>().map_err(|_| Error::PageSize)?.min(MOST),
-        None => MOST,
-    };
+    let Page { n, last } = Page::of(uri, MOST)?;
     if !registry.store.catalog.has_repository(name).await? {
         return Err(Error::NameUnknown(name.clone()));
     }
     // One more than asked for says whether there is a next page.
-    let mut tags = registry.store.catalog.tags(name, last.as_deref(), n + 1).await?;
+    let tags = registry.store.catalog.tags(name, last.as_deref(), n + 1).await?;
+    Ok(answer(name.as_str(), tags, n, uri))
+}
+
+/// The same, of an upstream's repository: the tags that are there, and those that are here.
+pub(crate) async fn list_through(registry: &Registry, remote: &Remote, uri: &Uri) -> Result<Response, Error> {
+    let Page { n, last } = Page::of(uri, MOST)?;
+    let (all, freshness) = remote.tags(&registry.store).await?;
+    let after = last.as_deref().unwrap_or_default();
+    let behind = all.into_iter().skip_while(|tag| tag.as_str() <= after).take(n as usize + 1).collect();
+    let mut response = answer(remote.local.as_str(), behind, n, uri);
+    remote.answered(&registry.metrics, "tags", freshness, &mut response);
+    Ok(response)
+}
+
+/// A page of `n` tags; one more says that there is a next one.
+fn answer(name: &str, mut tags: Vec<Tag>, n: u32, uri: &Uri) -> Response {
     let more = tags.len() > n as usize;
     tags.truncate(n as usize);
-    let link = tags
-        .last()
-        .filter(|_| more)
-        .map(|last| [(header::LINK, format!("</v2/{name}/tags/list?n={n}&last={last}>; rel=\"next\""))]);
-    Ok((link, Json(Answer { name, tags: &tags })).into_response())
+    let link = tags.last().filter(|_| more).and_then(|last| next(uri, Some(n), last.as_str()));
+    let link = link.map(|link| [(header::LINK, link)]);
+    (link, Json(Answer { name, tags: &tags })).into_response()
 }

@@ -20,6 +20,9 @@ use crate::access::{AccessError, Certificate, CertificateId, Watched, read};
 use clients::Clients;
 pub(crate) use clients::Shown;
 
+/// What HTTP/2 is called where client and server agree on a protocol (RFC 7301).
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ClientCertificates {
@@ -139,7 +142,7 @@ fn load(config: &TlsConfig) -> Result<Loaded, AccessError> {
         tracing::warn!(path = ?config.certificate, "the certificate has expired; clients will refuse it");
     }
     let mut made = builder.with_single_cert(chain, key(&config.key)?).map_err(tls)?;
-    made.alpn_protocols = vec![b"http/1.1".to_vec()];
+    made.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(Loaded { config: Arc::new(made), clients })
 }
 

@@ -87,6 +87,14 @@ fn podman_pulls_by_tag_and_by_digest() {
 }
 
 #[test]
+fn podman_finds_a_repository_by_a_part_of_its_name() {
+    let Some(world) = needs("podman").and_then(|()| World::pushed_by_skopeo()) else { return };
+    let mut search = world.desk.podman("search");
+    search.args(["--tls-verify=false", "--format", "{{.Name}}"]).arg(format!("{}/hel", world.server.address));
+    assert_eq!(succeeds(search).trim(), world.name());
+}
+
+#[test]
 fn containerd_pulls_by_tag_and_by_digest() {
     let Some(world) = World::pushed_by_skopeo() else { return };
     let Some(containerd) = Containerd::start(&world.desk) else { return };

@@ -109,6 +109,16 @@ pub enum Error {
         /// Where it is.
         at: Digest,
     },
+    /// What is at a tag, or whether a manifest is there, is not what whoever wanted to change it expected.
+    #[error("{repository} has {} at {reference}, which is not what was expected", said(found.as_ref()))]
+    Unexpected {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag, or the manifest's digest.
+        reference: String,
+        /// What is there.
+        found: Option<Digest>,
+    },
     /// A tag never was where it is to go back to.
     #[error("{repository}:{tag} was never {wanted}; its history says where it was")]
     NeverThere {
@@ -259,6 +269,7 @@ impl Error {
             | Self::Manifest { .. }
             | Self::InUse { .. }
             | Self::Immutable { .. }
+            | Self::Unexpected { .. }
             | Self::NeverThere { .. }
             | Self::NotHeld { .. }
             | Self::UploadUnknown(_)
@@ -358,4 +369,8 @@ impl Error {
             }
         }
     }
+}
+
+fn said(found: Option<&Digest>) -> String {
+    found.map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }

@@ -16,6 +16,7 @@ mod catalog;
 mod collect;
 mod configurations;
 mod error;
+mod expected;
 mod halves;
 mod journal;
 mod open;
@@ -34,6 +35,7 @@ pub use catalog::{
 };
 pub use collect::{Collected, Collection};
 pub use error::{Error, Fault};
+pub use expected::{Expected, Named};
 pub use halves::Mismatch;
 pub use pattern::{Pattern, PatternError};
 pub use pulls::Pulls;

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
-use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag};
+use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use tokio::task::spawn_blocking;
 
 use crate::blobs::Keeping;
 use crate::catalog::{Facts, Reading};
 use crate::configurations::readable;
-use crate::{BlobWriter, Blobs, Catalog, Error, Result, Tags, Upload, UploadId};
+use crate::{BlobWriter, Blobs, Catalog, Error, Expected, Result, Tags, Upload, UploadId};
 
 /// A data folder, opened. A clone is another handle on the same one.
 #[derive(Clone, Debug)]
@@ -102,8 +102,29 @@ impl Store {
         self.publish_tagged(publication, Vec::new()).await
     }
 
+    /// [`Store::publish`], if what is at `reference` is what is expected: the same transaction looks
+    /// ([`Error::Unexpected`]).
+    pub async fn publish_if(
+        &self,
+        publication: Publication,
+        reference: &TagOrDigest,
+        expected: &Expected,
+    ) -> Result<()> {
+        let condition = Some((reference, expected)).filter(|(_, expected)| !expected.is_empty());
+        self.publish_all(publication, Vec::new(), condition).await
+    }
+
     /// [`Store::publish`] that also moves `more` tags in the same transaction, each to one of the manifests.
     pub async fn publish_tagged(&self, publication: Publication, more: Vec<(Tag, Digest)>) -> Result<()> {
+        self.publish_all(publication, more, None).await
+    }
+
+    async fn publish_all(
+        &self,
+        publication: Publication,
+        more: Vec<(Tag, Digest)>,
+        condition: Option<(&TagOrDigest, &Expected)>,
+    ) -> Result<()> {
         let Publication { repository, blobs, manifests, tags, root, gaps, at } = publication;
         let stranger = |digest: &&Digest| !manifests.iter().any(|m| m.digest == **digest);
         if let Some(other) = std::iter::once(&root).chain(more.iter().map(|(_, at)| at)).find(stranger) {
@@ -137,7 +158,8 @@ impl Store {
         };
         let (_pin, blobs, readings) = blocking(work).await?;
         let tags: Vec<_> = tags.into_iter().map(|tag| (tag, root.clone())).chain(more).collect();
-        let facts = Facts { repository: &repository, blobs, manifests: readings, tags: &tags, gaps, at };
+        let facts =
+            Facts { repository: &repository, condition, blobs, manifests: readings, tags: &tags, gaps, at };
         self.catalog.publish(&facts).await
     }
 

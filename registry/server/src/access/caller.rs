@@ -112,6 +112,26 @@ impl Caller {
             (Some(_), _) => Answer::Yes,
         }
     }
+
+    /// Whether the list of repositories may be asked for at all; what is in it is another question.
+    pub(super) fn may_list(&self) -> Answer {
+        match &self.claims {
+            // As at the base endpoint: whoever has an account and did not show it would be told too little.
+            None if self.name.is_none() => Answer::Show(Problem::Nothing),
+            Some(claims) if self.shown != Shown::Operator && !claims.catalog => Answer::Show(Problem::Scope),
+            _ => Answer::Yes,
+        }
+    }
+
+    /// Whether a repository is in the list: if it may be pulled, with whichever token.
+    pub(super) fn may_see(&self, rules: &Rules, repository: &str) -> bool {
+        match (&self.name, &self.claims) {
+            (Some(_), Some(_)) if self.shown == Shown::Operator => {
+                self.may(rules, repository, Action::Pull) == Answer::Yes
+            }
+            (name, _) => rules.allow(name.as_ref(), repository, Action::Pull),
+        }
+    }
 }
 
 impl Guard {

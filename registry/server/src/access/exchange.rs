@@ -17,7 +17,7 @@ use super::issued::{Claims, Shown};
 use super::limit::Who;
 use super::peer::{Client, Peer};
 use super::rules::{Action, Grant};
-use super::scope::{MOST, Scope};
+use super::scope::{MOST, Scope, names_catalog};
 use crate::Registry;
 use crate::body;
 use crate::error::Error;
@@ -43,6 +43,8 @@ struct Answered {
 struct Asked {
     shown: Credentials,
     scopes: Vec<Scope>,
+    /// The list of repositories, too.
+    catalog: bool,
 }
 
 pub(crate) async fn exchange(
@@ -73,7 +75,7 @@ pub(crate) async fn exchange(
         Refused::Show(problem) => Error::Unauthorized { challenge: challenge::basic(), problem },
         Refused::Wait(wait) => Error::TooMany { wait },
     })?;
-    let claims = guard.claims(&caller, &asked.scopes, now())?;
+    let claims = guard.claims(&caller, &asked.scopes, asked.catalog, now())?;
     let token = claims.sign(&guard.key);
     let issued = jiff::Timestamp::from_second(claims.issued).unwrap_or_default();
     let answered = Answered {
@@ -86,14 +88,15 @@ pub(crate) async fn exchange(
 }
 
 fn asked(shown: Credentials, query: &[u8]) -> Asked {
-    let mut scopes = Vec::new();
+    let (mut scopes, mut catalog) = (Vec::new(), false);
     for (name, value) in form_urlencoded::parse(query) {
         if name == "scope" {
             scopes.extend(Scope::all_of(&value));
+            catalog |= names_catalog(&value);
         }
     }
     scopes.truncate(MOST);
-    Asked { shown, scopes }
+    Asked { shown, scopes, catalog }
 }
 
 async fn posted(registry: &Registry, request: Request) -> Result<Asked, Error> {
@@ -119,7 +122,7 @@ async fn posted(registry: &Registry, request: Request) -> Result<Asked, Error> {
 }
 
 impl Guard {
-    fn claims(&self, caller: &Caller, scopes: &[Scope], now: i64) -> Result<Claims, Error> {
+    fn claims(&self, caller: &Caller, scopes: &[Scope], catalog: bool, now: i64) -> Result<Claims, Error> {
         let held = caller.claims();
         // Who shows an issued token gets no more and no longer from it.
         let Proof { version, certificate, until } = caller.proof().clone();
@@ -133,8 +136,9 @@ impl Guard {
             Some(held) if caller.shown() == Shown::Operator => held.grants.clone(),
             _ => scopes.iter().filter_map(|scope| self.grant(caller, scope)).collect(),
         };
+        let catalog = catalog && held.is_none_or(|held| held.catalog);
         let (name, shown) = (caller.name().cloned(), caller.shown());
-        Ok(Claims { name, shown, id, issued: now, expires, grants, version, certificate })
+        Ok(Claims { name, shown, id, issued: now, expires, grants, catalog, version, certificate })
     }
 
     /// What of a scope the caller may; what they may not is left out, and told when they try.

@@ -48,6 +48,9 @@ pub(crate) struct Claims {
     /// Unix seconds; from then on it is worth nothing.
     pub(crate) expires: i64,
     pub(crate) grants: Vec<Grant>,
+    /// The list of repositories may be asked for: of it, what its owner may see.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) catalog: bool,
     /// Of what was shown; a token ends when that becomes another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<Version>,
@@ -112,10 +115,11 @@ mod tests {
         ) -> Claims {
             let shown = [Shown::Nothing, Shown::Password, Shown::Token, Shown::Certificate, Shown::Operator][kind];
             let name = name.map(|name| name.parse().unwrap());
+            let catalog = versions;
             let version = versions
                 .then(|| Version::of(&Key::random().unwrap(), "password", &"a".parse().unwrap(), b"hash"));
             let certificate = versions.then(|| CertificateId::of(b"issuer", b"1"));
-            Claims { name, shown, id, issued, expires, grants, version, certificate }
+            Claims { name, shown, id, issued, expires, grants, catalog, version, certificate }
         }
     }
 
@@ -161,6 +165,7 @@ mod tests {
             issued: 0,
             expires: 9,
             grants: vec![grant.clone(); count],
+            catalog: true,
             version: None,
             certificate: None,
         };

@@ -42,7 +42,7 @@ pub(crate) use error::read;
 pub(crate) use exchange::{PATH as TOKEN_PATH, exchange};
 pub(crate) use limit::Limiter;
 pub(crate) use peer::{Client, Peer};
-pub(crate) use permit::{Permit, Scene};
+pub(crate) use permit::{Permit, Scene, View};
 pub(crate) use watched::Watched;
 
 use hab_turns::Turns;

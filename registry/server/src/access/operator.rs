@@ -47,6 +47,7 @@ pub fn issue(data: &Path, what: Issue) -> Result<Issued, AccessError> {
         issued,
         expires,
         grants: what.grants,
+        catalog: false,
         version: None,
         certificate: None,
     };

@@ -10,7 +10,7 @@ use super::credentials::Credentials;
 use super::limit::Who;
 use super::peer::Peer;
 use super::rules::Action;
-use super::scope::Scope;
+use super::scope::{CATALOG, Scope};
 use crate::Registry;
 use crate::error::Error;
 use crate::registry::now;
@@ -32,6 +32,19 @@ impl Permit<'_> {
     pub(crate) fn may_pull(&self, other: &RepositoryName) -> bool {
         self.guard
             .is_none_or(|guard| self.caller.may(&guard.rules, other.as_str(), Action::Pull) == Answer::Yes)
+    }
+}
+
+/// What a caller may see of the list of repositories. Only [`Registry::view`] makes one.
+pub(crate) struct View<'a> {
+    guard: Option<&'a Guard>,
+    caller: &'a Caller,
+}
+
+impl View<'_> {
+    /// Whether a repository is in their list.
+    pub(crate) fn shows(&self, repository: &RepositoryName) -> bool {
+        self.guard.is_none_or(|guard| self.caller.may_see(&guard.rules, repository.as_str()))
     }
 }
 
@@ -89,6 +102,15 @@ impl Registry {
                 Err(self.challenged(scene, Some(&Scope::said(repository, action)), problem))
             }
             Answer::No => Err(Error::Denied { repository: repository.clone(), action }),
+        }
+    }
+
+    /// Whether the caller may ask for the list of repositories.
+    pub(crate) fn view<'a>(&'a self, caller: &'a Caller, scene: &Scene<'_>) -> Result<View<'a>, Error> {
+        let guard = self.guard.as_deref();
+        match guard.map_or(Answer::Yes, |_| caller.may_list()) {
+            Answer::Show(problem) => Err(self.challenged(scene, Some(CATALOG), problem)),
+            Answer::Yes | Answer::No => Ok(View { guard, caller }),
         }
     }
 

@@ -15,6 +15,14 @@ pub(crate) struct Scope {
     pub(crate) actions: Vec<Action>,
 }
 
+/// What a challenge says, and a client asks, of the list of repositories.
+pub(crate) const CATALOG: &str = "registry:catalog:*";
+
+/// Whether the list of repositories is among what is asked for.
+pub(crate) fn names_catalog(text: &str) -> bool {
+    text.split(' ').any(|scope| scope == CATALOG)
+}
+
 impl Scope {
     /// Reads any number of scopes divided by spaces. What names no repository, and actions that nobody here knows, are
     /// passed over, as the specification wants it: what a token lacks is told when it is used.
@@ -65,6 +73,19 @@ mod tests {
             ["", "repository", "repository:a", "registry:catalog:*", "repository:A:pull", "repository::pull"]
         {
             assert_eq!(read(nothing), [], "{nothing}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_repositories_is_a_scope_of_its_own() {
+        for (text, named) in [
+            ("registry:catalog:*", true),
+            ("repository:a:pull registry:catalog:*", true),
+            ("registry:catalog:pull", false),
+            ("repository:catalog:*", false),
+            ("", false),
+        ] {
+            assert_eq!(names_catalog(text), named, "{text}");
         }
     }
 

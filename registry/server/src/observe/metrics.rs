@@ -192,7 +192,7 @@ impl Metrics {
         self.0.upstream.get_or_create(&Upstream { upstream: upstream.to_owned(), result }).inc();
     }
 
-    /// Something of an upstream's repository was answered; `kind`: `manifest`, `blob` or `referrers`.
+    /// Something of an upstream's repository was answered; `kind`: `manifest`, `blob`, `referrers` or `tags`.
     pub(crate) fn pulled(&self, upstream: &str, kind: &'static str, from: Freshness) {
         let labels = Pulled { upstream: upstream.to_owned(), kind, cache: from.word() };
         self.0.pulled.get_or_create(&labels).inc();

@@ -8,8 +8,9 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
-use hab_oci::{Digest, RepositoryName};
+use hab_oci::{Digest, Outline, RepositoryName, TagOrDigest};
 use hab_outbound::StatusCode;
 use hab_outbound::header::CONTENT_RANGE;
 use hab_store::Store;
@@ -19,6 +20,9 @@ use super::failure::Failure;
 use super::{Remote, locked};
 use crate::error::Error;
 use crate::registry::now;
+
+/// The most manifests that are asked how large a blob is.
+const DESCRIBED: u32 = 20;
 
 /// A blob that the repository holds, or that is on its way for it.
 pub(crate) enum Arriving {
@@ -71,9 +75,13 @@ impl Remote {
         if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
             return Ok(Arriving::Coming(download));
         }
-        let _turn = self.turn(&digest.to_string()).await;
+        let (since, what) = (Instant::now(), digest.to_string());
+        let _turn = self.turn(&what).await;
         if store.catalog.blob(&self.local, digest).await?.is_some() {
             return Ok(Arriving::Here);
+        }
+        if self.is_absent(&what, since) {
+            return Err(self.no_blob(digest));
         }
         if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
             return Ok(Arriving::Coming(download));
@@ -149,9 +157,61 @@ impl Remote {
         })
     }
 
+    /// How many bytes a blob has that is not here, as upstream says; `None` if only its bytes would tell. Nothing is brought
+    /// here for it. What answers a HEAD is sometimes not what answers a GET, so this promises no more than upstream does.
+    pub(crate) async fn blob_size(&self, store: &Store, digest: &Digest) -> Result<Option<u64>, Error> {
+        if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
+            return Ok(Some(download.size()));
+        }
+        let (since, ttl) = (Instant::now(), self.client().config().ttl);
+        // One request for all who ask at the same time.
+        let _turn = self.turn(&format!("size of {digest}")).await;
+        let key = (self.local.clone(), digest.clone());
+        if let Some(size) = self.upstream.sizes.get(&key, since, ttl) {
+            return Ok(Some(size));
+        }
+        if self.is_absent(&digest.to_string(), since) {
+            return Err(self.no_blob(digest));
+        }
+        let size = match self.client().blob_size(&self.name, digest).await {
+            Ok(Some(size)) => size,
+            Ok(None) => return self.described_size(store, digest).await,
+            Err(failure @ Failure::Absent) => return Err(self.blob_failed(digest, failure)),
+            Err(failure) if self.client().is_resting() => return Err(self.failed(failure)),
+            // Some know no HEAD of a blob, or redirect it to a host that answers a GET alone.
+            Err(_) => return Ok(None),
+        };
+        self.upstream.sizes.put(key, size, ttl);
+        Ok(Some(size))
+    }
+
+    /// The size that a manifest here says.
+    async fn described_size(&self, store: &Store, digest: &Digest) -> Result<Option<u64>, Error> {
+        for manifest in store.catalog.named_by(&self.local, digest, DESCRIBED).await? {
+            let reference = TagOrDigest::Digest(manifest);
+            let Some(found) = store.catalog.manifest(&self.local, &reference).await? else { continue };
+            let (blobs, key, size) = (store.blobs.clone(), found.digest, found.size);
+            let Ok(Some(bytes)) = crate::body::blocking(move || blobs.read(&key, size)).await else {
+                continue;
+            };
+            let Ok(outline) = Outline::read(&found.media_type, &bytes) else { continue };
+            if let Some(edge) = outline.edges.iter().find(|edge| edge.digest == *digest) {
+                return Ok(Some(edge.size));
+            }
+        }
+        Ok(None)
+    }
+
+    fn no_blob(&self, digest: &Digest) -> Error {
+        Error::BlobUnknown { repository: self.local.clone(), digest: digest.clone() }
+    }
+
     fn blob_failed(&self, digest: &Digest, failure: Failure) -> Error {
         match failure {
-            Failure::Absent => Error::BlobUnknown { repository: self.local.clone(), digest: digest.clone() },
+            Failure::Absent => {
+                self.was_absent(&digest.to_string());
+                self.no_blob(digest)
+            }
             other => self.failed(other),
         }
     }

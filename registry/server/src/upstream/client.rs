@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
-use hab_outbound::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use hab_outbound::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE,
+};
 use hab_outbound::{
     Answer, Method, Origin, Problem, Proxies, Request, Settings, StatusCode, Url, offers, shown,
 };
@@ -127,6 +129,15 @@ impl Client {
         let media_type = kind.split(';').next().unwrap_or_default().trim().to_owned();
         let bytes = self.whole(response, limit).await?;
         Ok(RawManifest { media_type, bytes })
+    }
+
+    /// Whether there is a blob, and how many bytes it has, if the upstream says that.
+    pub(crate) async fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, Failure> {
+        let url = self.url(&format!("{repository}/blobs/{digest}"))?;
+        let response = self.ask(Method::HEAD, url, repository, HeaderMap::new()).await?;
+        // Of the header: there is no body to have a length.
+        let said = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        Ok(said.and_then(|text| text.parse().ok()))
     }
 
     /// A blob's bytes from `first` on, or from 0 where the upstream knows no ranges; and from where they are.

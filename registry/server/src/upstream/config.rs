@@ -36,6 +36,10 @@ pub struct UpstreamConfig {
     pub digest_only: bool,
     /// For how long a tag is what it was.
     pub ttl: Duration,
+    /// What becomes of a pull of a tag that was looked up longer ago than that.
+    pub revalidate: Revalidate,
+    /// For how long what it does not have is not asked for again.
+    pub absent: Duration,
     /// Tags that stay what they were first.
     pub fixed: Vec<Pattern>,
     /// Who has to have signed what is served. Every rule that names a repository has to be met.
@@ -44,6 +48,17 @@ pub struct UpstreamConfig {
     pub offline: bool,
     /// How long is waited for it.
     pub patience: Patience,
+}
+
+/// When a tag is looked up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Revalidate {
+    /// Behind the answer: a client gets what is here, and the next one what is there by then. No pull waits for the upstream.
+    #[default]
+    Behind,
+    /// Before the answer, for so long: then, and when the upstream is away, a client gets what is here, which the answer
+    /// calls stale.
+    Before(Duration),
 }
 
 /// Repositories of which only what is signed is served.
@@ -107,6 +122,8 @@ impl UpstreamConfig {
             repositories: Vec::new(),
             digest_only: false,
             ttl: Duration::from_secs(5 * 60),
+            revalidate: Revalidate::Behind,
+            absent: Duration::from_secs(10),
             fixed: Vec::new(),
             signed: Vec::new(),
             offline: false,

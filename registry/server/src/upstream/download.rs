@@ -1,7 +1,12 @@
 //! One blob on its way from an upstream, however many clients wait for it: one request fills a file, and all of them read
 //! from it as it grows.
 //!
-//! The last byte is held back until the digest is checked, so that nobody ever has the whole of wrong bytes.
+//! The last byte is held back until the digest is checked, so that nobody ever has the whole of wrong bytes, neither by one
+//! answer nor by many parts. That is all that can be promised of bytes that are sent before the last one came, and it is what
+//! a digest can promise: it says something of the whole alone. Whoever puts parts together waits for the last byte, too;
+//! whoever uses parts alone holds them against a list of their own (the digests of chunks that a layer's table of contents
+//! names), which the whole's digest would tell them nothing about. A part is sent from this very file, whose bytes are all
+//! hashed. It is never asked for upstream by itself: nobody would ever know whether those bytes were the right ones.
 
 use std::fs::File;
 use std::io;
@@ -9,9 +14,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use hab_oci::{Digest, RepositoryName};
 use hab_store::{BlobWriter, Store};
 use tokio::sync::watch;
@@ -144,9 +148,24 @@ impl Download {
         ended.map_err(lost)?.ended.clone().unwrap_or(Ok(()))
     }
 
-    /// All of its bytes, as they come.
-    pub(crate) fn body(self) -> Body {
-        Body::from_stream(stream::try_unfold((self, 0), |(mut this, at)| async move {
+    /// Waits until the byte at `at` is here.
+    pub(crate) async fn reach(&self, at: u64) -> Result<(), Failure> {
+        let mut state = self.state.clone();
+        let next = |state: &State| state.available > at || state.ended.is_some();
+        match &state.wait_for(next).await.map_err(lost)?.ended {
+            Some(Err(failure)) => Err(failure.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// `length` of its bytes from `first` on, as they come.
+    pub(crate) fn part(self, first: u64, length: u64) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+        let end = first.saturating_add(length).min(self.size);
+        stream::try_unfold((self, first), move |(mut this, at)| async move {
+            // What comes behind the end is not waited for.
+            if at >= end {
+                return Ok(None);
+            }
             let available = {
                 let next = |state: &State| state.available > at || state.ended.is_some();
                 let state = this.state.wait_for(next).await.map_err(io::Error::other)?;
@@ -155,10 +174,7 @@ impl Download {
                 }
                 state.available
             };
-            if at == this.size {
-                return Ok(None);
-            }
-            let (file, length) = (this.file.clone(), (available - at).min(BATCH));
+            let (file, length) = (this.file.clone(), (available.min(end) - at).min(BATCH));
             let read = spawn_blocking(move || {
                 let mut buffer = vec![0; usize::try_from(length).map_err(io::Error::other)?];
                 file.read_exact_at(&mut buffer, at)?;
@@ -166,7 +182,7 @@ impl Download {
             });
             let bytes = read.await.map_err(io::Error::other)??;
             Ok(Some((bytes, (this, at + length))))
-        }))
+        })
     }
 }
 

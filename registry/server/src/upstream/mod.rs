@@ -9,11 +9,13 @@
 //! what may be asked at all, `hab_outbound` decides.
 
 mod about;
+mod absent;
 mod arrive;
 mod client;
 mod config;
 mod download;
 mod failure;
+mod hub;
 mod judge;
 mod mend;
 mod pages;
@@ -21,10 +23,12 @@ mod pin;
 mod pull;
 mod rest;
 mod signed;
+mod sizes;
 mod sync;
+mod tags;
 mod token;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -36,12 +40,17 @@ use crate::error::Error;
 use crate::handle::CACHE;
 use crate::observe::Metrics;
 use about::Known;
+use absent::Absent;
 use arrive::Downloads;
 use client::Client;
 use failure::Failure;
+use pull::LookUps;
+use sizes::Sizes;
+use tags::TagLists;
 
 pub(crate) use arrive::Arriving;
-pub use config::{Patience, Signed, UpstreamConfig};
+pub use config::{Patience, Revalidate, Signed, UpstreamConfig};
+pub(crate) use download::Download;
 pub(crate) use failure::Failure as UpstreamFailure;
 pub use judge::{Judge, Signature};
 pub use sync::{Change, PlatformName, Selection, SelectionError, SyncError, SyncRule, Synced};
@@ -77,8 +86,14 @@ pub(crate) struct Upstream {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// When each tag was last looked up. Held for a map operation only.
     checked: Mutex<HashMap<(RepositoryName, Tag), Instant>>,
-    /// Tags that are being looked up. Held for a set operation only.
-    checking: Mutex<HashSet<(RepositoryName, Tag)>>,
+    /// Tags that are being looked up.
+    looking: LookUps,
+    /// What it lately said that it does not have.
+    absent: Absent,
+    /// Sizes that it lately said.
+    sizes: Sizes,
+    /// Lists of tags that it lately sent.
+    tags: TagLists,
     /// What it lately said about manifests. Held for a map operation only.
     known: Mutex<Known>,
     /// Manifests whose signatures suffice, and when those of others were last asked for. Held for a map operation only.
@@ -113,7 +128,10 @@ impl Upstreams {
                 downloads: Downloads::default(),
                 turns: Mutex::default(),
                 checked: Mutex::default(),
-                checking: Mutex::default(),
+                looking: LookUps::default(),
+                absent: Absent::default(),
+                sizes: Sizes::default(),
+                tags: TagLists::default(),
                 known: Mutex::default(),
                 verdicts: Mutex::default(),
             };
@@ -145,19 +163,25 @@ impl Upstreams {
         }
     }
 
+    /// An upstream by its name, or by another name of the same one.
+    fn named(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.0.get(name).or_else(|| hub::other_names(name).find_map(|other| self.0.get(other)))
+    }
+
     /// Whose repository a request means: an upstream's, or `None`: ours. An `ns` that is no upstream's is nobody's.
     pub(crate) fn find(&self, name: &RepositoryName, ns: Option<&str>) -> Result<Option<Remote>, Error> {
         let unknown = || Error::NameUnknown(name.clone());
         let (upstream, rest) = if let Some(ns) = ns {
-            (self.0.get(ns).ok_or_else(unknown)?, name.as_str())
+            (self.named(ns).ok_or_else(unknown)?, name.as_str())
         } else {
             let Some((first, rest)) = name.as_str().split_once('/') else { return Ok(None) };
-            match self.0.get(first) {
+            match self.named(first) {
                 Some(upstream) => (upstream, rest),
                 None => return Ok(None),
             }
         };
         let config = upstream.client.config();
+        let rest = &*hub::full_name(config, rest);
         if !config.repositories.is_empty() && !config.repositories.iter().any(|p| p.matches(rest)) {
             return Err(Error::NotAllowed(name.clone()));
         }

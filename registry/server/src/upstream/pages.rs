@@ -3,7 +3,7 @@
 use hab_oci::{Digest, Tag};
 use hab_outbound::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
 use hab_outbound::{Method, Url};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::time::timeout;
 
 use super::client::Client;
@@ -23,8 +23,15 @@ const REFERRERS: usize = 10_000;
 
 #[derive(Deserialize)]
 struct TagPage {
-    // Some send null for none.
+    name: Option<String>,
+    /// `None` where it is left out.
+    #[serde(default, deserialize_with = "or_none")]
     tags: Option<Vec<String>>,
+}
+
+/// Some send null for an empty list.
+fn or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    Option::<Vec<String>>::deserialize(from).map(|list| Some(list.unwrap_or_default()))
 }
 
 /// An index of referrers: distribution specification, "Listing Referrers".
@@ -41,6 +48,10 @@ impl Client {
         let path = format!("{repository}/tags/list?n=1000");
         self.pages(repository, &path, HeaderMap::new(), |page| {
             let page: TagPage = read(page, "list of tags")?;
+            // Whatever else is made of JSON would be an empty list.
+            if page.name.is_none() && page.tags.is_none() {
+                return Err(Failure::Wrong("a list of tags that has neither a name nor tags".to_owned()));
+            }
             tags.extend(page.tags.unwrap_or_default().into_iter().filter_map(|text| text.parse().ok()));
             within(tags.len(), TAGS, "tags")
         })

@@ -1,14 +1,28 @@
 //! A manifest that is asked for: from here where it may be, else from upstream.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use hab_oci::{Digest, Outline, Tag, TagOrDigest};
+use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{Gaps, ManifestRecord, NewManifest, Publication, Store};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::failure::Failure;
-use super::{Freshness, Remote, locked};
+use super::{Freshness, Remote, Revalidate, locked};
 use crate::error::Error;
 use crate::registry::now;
+
+/// A look-up that is under way: whether it ended well, when it has ended.
+type Looking = watch::Receiver<Option<bool>>;
+
+/// Tags that are being looked up.
+#[derive(Debug, Default)]
+pub(super) struct LookUps {
+    /// Held for a map operation only.
+    running: Mutex<HashMap<(RepositoryName, Tag), Looking>>,
+}
 
 impl Remote {
     /// A manifest, which is here afterwards and may be served.
@@ -35,14 +49,7 @@ impl Remote {
                 self.can_be_had(store, &found).await?;
                 Ok((found, Freshness::Hit))
             }
-            (TagOrDigest::Digest(digest), None) => {
-                let _turn = self.turn(&digest.to_string()).await;
-                if let Some(found) = store.catalog.manifest(&self.local, reference).await? {
-                    return Ok((found, Freshness::Hit));
-                }
-                let found = self.fetch_manifest(store, reference, limit).await?;
-                Ok((found, Freshness::Miss))
-            }
+            (TagOrDigest::Digest(_), None) => self.first_manifest(store, reference, limit).await,
             (TagOrDigest::Tag(_), _) if self.client().config().digest_only => {
                 Err(Error::DigestOnly(self.local.clone()))
             }
@@ -51,17 +58,46 @@ impl Remote {
                 if self.is_fresh(tag) {
                     return Ok((found, Freshness::Hit));
                 }
-                self.look_up_behind(store, tag, &found.digest, limit);
+                let looking = self.look_up_behind(store, tag, &found.digest, limit);
+                if let Revalidate::Before(time) = self.client().config().revalidate
+                    && let Some(looking) = looking
+                {
+                    return self.looked_up(store, (tag, found), looking, time).await;
+                }
                 Ok((found, Freshness::Stale))
             }
             (TagOrDigest::Tag(tag), None) => {
-                let _turn = self.turn(tag.as_str()).await;
-                if let Some(found) = store.catalog.manifest(&self.local, reference).await? {
-                    return Ok((found, Freshness::Hit));
+                let first = self.first_manifest(store, reference, limit).await?;
+                if first.1 == Freshness::Miss {
+                    self.was_checked(tag);
                 }
-                let found = self.fetch_manifest(store, reference, limit).await?;
-                self.was_checked(tag);
-                Ok((found, Freshness::Miss))
+                Ok(first)
+            }
+        }
+    }
+
+    /// A manifest that is not here: one request for all who want it at the same time, and all of them get its answer.
+    async fn first_manifest(
+        &self,
+        store: &Store,
+        reference: &TagOrDigest,
+        limit: usize,
+    ) -> Result<(ManifestRecord, Freshness), Error> {
+        let (since, asked) = (Instant::now(), text(reference));
+        let _turn = self.turn(&asked).await;
+        if let Some(found) = store.catalog.manifest(&self.local, reference).await? {
+            return Ok((found, Freshness::Hit));
+        }
+        if self.is_absent(&asked, since) {
+            return Err(Error::ManifestUnknown { repository: self.local.clone(), reference: asked });
+        }
+        match self.fetch_manifest(store, reference, limit).await {
+            Ok(found) => Ok((found, Freshness::Miss)),
+            Err(error) => {
+                if let Error::ManifestUnknown { .. } = error {
+                    self.was_absent(&asked);
+                }
+                Err(error)
             }
         }
     }
@@ -111,10 +147,7 @@ impl Remote {
         reference: &TagOrDigest,
         limit: usize,
     ) -> Result<NewManifest, Error> {
-        let asked = match reference {
-            TagOrDigest::Tag(tag) => tag.to_string(),
-            TagOrDigest::Digest(digest) => digest.to_string(),
-        };
+        let asked = text(reference);
         let raw =
             self.client().manifest(&self.name, &asked, limit).await.map_err(|failure| match failure {
                 Failure::Absent => {
@@ -171,21 +204,50 @@ impl Remote {
         checked.insert((self.local.clone(), tag.clone()), Instant::now());
     }
 
-    /// Asks upstream what a tag is now, once at a time, while the client already has what it was.
-    fn look_up_behind(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) {
-        let key = (self.local.clone(), tag.clone());
-        if self.client().is_resting() || !locked(&self.upstream.checking).insert(key.clone()) {
-            return;
+    /// Asks upstream what a tag is now, once at a time, whether or not somebody waits for it; `None` if it is not asked.
+    fn look_up_behind(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) -> Option<Looking> {
+        if self.client().is_resting() {
+            return None;
         }
+        let key = (self.local.clone(), tag.clone());
+        let mut running = locked(&self.upstream.looking.running);
+        if let Some(looking) = running.get(&key) {
+            return Some(looking.clone());
+        }
+        let (tell, looking) = watch::channel(None);
+        running.insert(key.clone(), looking.clone());
+        drop(running);
         let (this, store, tag, known) = (self.clone(), store.clone(), tag.clone(), known.clone());
         tokio::spawn(async move {
             let looked = this.look_up(&store, &tag, &known, limit).await;
-            if let Err(error) = looked {
+            if let Err(error) = &looked {
                 let error = error.sentence();
                 tracing::warn!(repository = %this.local, %tag, error, "a tag could not be looked up");
             }
-            locked(&this.upstream.checking).remove(&key);
+            locked(&this.upstream.looking.running).remove(&key);
+            tell.send_replace(Some(looked.is_ok()));
         });
+        Some(looking)
+    }
+
+    /// What a tag is when it was looked up; what it was, if that fails or takes longer than `time`. It goes on then, for the
+    /// next one who asks.
+    async fn looked_up(
+        &self,
+        store: &Store,
+        (tag, was): (&Tag, ManifestRecord),
+        mut looking: Looking,
+        time: Duration,
+    ) -> Result<(ManifestRecord, Freshness), Error> {
+        let ended = timeout(time, looking.wait_for(Option::is_some)).await;
+        let looked = ended.is_ok_and(|ended| ended.is_ok_and(|well| *well == Some(true)));
+        if !looked {
+            return Ok((was, Freshness::Stale));
+        }
+        let now = store.catalog.manifest(&self.local, &TagOrDigest::Tag(tag.clone())).await?;
+        let now = now.unwrap_or_else(|| was.clone());
+        let freshness = if now.digest == was.digest { Freshness::Hit } else { Freshness::Miss };
+        Ok((now, freshness))
     }
 
     async fn look_up(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) -> Result<(), Error> {
@@ -204,5 +266,13 @@ impl Remote {
             self.fetch_manifest(store, &TagOrDigest::Tag(tag.clone()), limit).await?;
         }
         Ok(())
+    }
+}
+
+/// As upstream is asked for it.
+fn text(reference: &TagOrDigest) -> String {
+    match reference {
+        TagOrDigest::Tag(tag) => tag.to_string(),
+        TagOrDigest::Digest(digest) => digest.to_string(),
     }
 }

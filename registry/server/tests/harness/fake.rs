@@ -62,20 +62,24 @@ pub struct Fake {
 
 impl Fake {
     pub fn start(answer: impl Fn(&Asked) -> Say + Send + Sync + 'static) -> Self {
+        Self::serve(move |stream, log| {
+            // Whoever hangs up early does so on purpose.
+            let _ = talk(stream, log, &answer);
+        })
+    }
+
+    fn serve(talk: impl Fn(&TcpStream, &Mutex<Vec<Asked>>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (log, stopped, answer) = (asked.clone(), stop.clone(), Arc::new(answer));
+        let (log, stopped, talk) = (asked.clone(), stop.clone(), Arc::new(talk));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::Relaxed) {
                     break;
                 }
-                let (log, answer) = (log.clone(), answer.clone());
-                std::thread::spawn(move || {
-                    // Whoever hangs up early does so on purpose.
-                    let _ = talk(&stream, &log, &*answer);
-                });
+                let (log, talk) = (log.clone(), talk.clone());
+                std::thread::spawn(move || talk(&stream, &log));
             }
         });
         Self { address, asked, stop }
@@ -103,7 +107,8 @@ impl Drop for Fake {
     }
 }
 
-fn talk(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Say) -> std::io::Result<()> {
+/// The request, which is written down.
+fn heard(stream: &TcpStream, log: &Mutex<Vec<Asked>>) -> std::io::Result<Asked> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -117,8 +122,14 @@ fn talk(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> 
         let Some((name, value)) = header.trim().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let asked = Asked { method: method.clone(), path, headers };
+    let asked = Asked { method, path, headers };
     log.lock().unwrap().push(asked.clone());
+    Ok(asked)
+}
+
+fn talk(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Say) -> std::io::Result<()> {
+    let asked = heard(stream, log)?;
+    let method = &asked.method;
     let said = answer(&asked);
     let mut head = format!("HTTP/1.1 {} Said\r\nConnection: close\r\n", said.status);
     for (name, value) in &said.headers {
@@ -155,6 +166,28 @@ fn talk(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> 
     out.flush()?;
     // So that what was sent is not lost with the connection.
     stream.shutdown(std::net::Shutdown::Write)?;
-    let _ = reader.take(1).read(&mut [0]);
+    let _ = BufReader::new(stream).read(&mut [0]);
     Ok(())
+}
+
+impl Fake {
+    /// An upstream that answers every GET with these bytes, and sends the second half of them when `wait` returns.
+    pub fn gated(sent: Vec<u8>, wait: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::serve(move |stream, log| {
+            let Ok(asked) = heard(stream, log) else { return };
+            let head =
+                format!("HTTP/1.1 200 Said\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", sent.len());
+            let mut out = stream;
+            // Whoever hangs up early does so on purpose.
+            let _ = out.write_all(head.as_bytes());
+            if asked.method != "HEAD" {
+                let (first, second) = sent.split_at(sent.len() / 2);
+                let _ = out.write_all(first);
+                wait();
+                let _ = out.write_all(second);
+            }
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = BufReader::new(stream).read(&mut [0]);
+        })
+    }
 }

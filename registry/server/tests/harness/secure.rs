@@ -263,6 +263,13 @@ impl Client {
         Self(Arc::new(config))
     }
 
+    /// The same client, which can speak these protocols.
+    pub fn offering(mut self, protocols: &[&str]) -> Self {
+        let config = Arc::make_mut(&mut self.0);
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
     pub fn connect(&self, address: SocketAddr) -> Stream {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

@@ -197,7 +197,8 @@ fn blob_there(name: &str) -> String {
 fn what_one_repository_of_an_upstream_was_sent_another_need_only_be_promised() {
     let two = Two::new(Duration::ZERO);
     two.more.store(false, Ordering::Relaxed);
-    let server = world(vec![config(&two.fake.url())]);
+    let forgetful = UpstreamConfig { absent: Duration::ZERO, ..config(&two.fake.url()) };
+    let server = world(vec![forgetful]);
     assert_eq!(server.by("alice", "GET", &blob_of("priv/x"), b"").body, secret());
     for name in ["pub/x", "more/x"] {
         assert_eq!(server.get(&blob_of(name)).error(), (404, "BLOB_UNKNOWN".to_owned()));

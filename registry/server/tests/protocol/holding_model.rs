@@ -184,6 +184,7 @@ impl World {
         let configs = [("up.invalid", &honest), ("liar.invalid", &liar)].map(|(name, fake)| {
             let mut config = UpstreamConfig { name: name.to_owned(), ..config(&fake.url()) };
             config.patience.rest = std::time::Duration::ZERO;
+            config.absent = std::time::Duration::ZERO;
             config
         });
         let mut rules = vec![("root", "*", "pull push delete")];
@@ -343,7 +344,7 @@ impl World {
             self.give(of, blob);
             self.sent.extend(host(of).filter(|_| there).map(|host| (host, blob)));
         } else if most {
-            // A HEAD begins a download, which ends by itself.
+            // A HEAD may begin a download, which ends by itself.
             self.given.insert((of, blob));
             self.sent.extend(host(of).filter(|_| there).map(|host| (host, blob)));
         }

@@ -54,7 +54,7 @@ fn malformed_names_digests_and_references_are_told_apart() {
         let put = server.put_manifest("a", tag, media_type::IMAGE_MANIFEST, b"{}");
         assert_eq!(put.error(), (400, "MANIFEST_INVALID".into()), "{tag}");
     }
-    for query in ["n=-1", "n=x", "n=4294967296", "n=1e3", "n=%ff", "n=", "n=1&n=2"] {
+    for query in ["n=-1", "n=x", "n=1e3", "n=%ff", "n=", "n=1&n=2"] {
         assert_eq!(server.get(&format!("/v2/a/tags/list?{query}")).error().0, 400, "{query}");
     }
     for path in

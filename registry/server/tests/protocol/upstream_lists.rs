@@ -1,6 +1,5 @@
 //! What is said about an upstream's manifests.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -120,21 +119,6 @@ fn a_list_that_is_none_or_leads_elsewhere_is_refused_and_what_is_here_is_listed(
     let mixed = format!("{{\"manifests\":[{{\"digest\":\"md5:00\"}}, 3, {}]}}", there.described(&image));
     *answer.lock().unwrap() = Some(Say::ok(media_type::IMAGE_INDEX, mixed.as_bytes()));
     assert_eq!(referrers(&server, &image), (Some("miss".to_owned()), sorted(&[&artifact, &image])));
-}
-
-#[test]
-fn the_tags_that_are_listed_are_those_that_are_here() {
-    let mut there = Repository::new();
-    let image = there.image("image", "");
-    there.tag("v1", &image);
-    there.tag("v2", &image);
-    let said = there.clone();
-    let upstream = Fake::start(move |asked| said.say(asked));
-    let server = through(config(&upstream.url()));
-    assert_eq!(server.get("/v2/up.invalid/a/b/manifests/v1").status, 200);
-    let tags: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(&server.get("/v2/a/b/tags/list?ns=up.invalid").body).unwrap();
-    assert_eq!(tags["tags"], serde_json::json!(["v1"]));
 }
 
 #[test]

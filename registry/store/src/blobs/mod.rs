@@ -1,6 +1,8 @@
 //! Bytes named by their digest, as files.
 
+mod append;
 mod damage;
+mod helpers;
 mod loose;
 mod resume;
 mod upload;

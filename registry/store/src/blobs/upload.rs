@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use hab_oci::{Algorithm, Digest};
 
+use super::append::append;
 use super::writer::{check, is_kept, seal, sync_folder_of};
 use super::{Blobs, Keeping, Tally, remove_if_there, resume, write_ahead};
 use crate::{Error, Result};
@@ -154,6 +155,11 @@ impl Upload {
     /// Writes all of `bytes`; unlike [`Write::write_all`], a full disk is an error of this crate.
     pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all(bytes).map_err(Error::io("write", &self.path()))
+    }
+
+    /// Writes all of these, one after the other, and hashes them meanwhile. Where this fails, none of them is there.
+    pub fn add_parts<B: AsRef<[u8]> + Send + Sync + 'static>(&mut self, parts: Vec<B>) -> Result<()> {
+        append(&mut self.file, &mut self.tally, parts).map_err(Error::io("write", &self.path()))
     }
 
     /// Where it stands now.

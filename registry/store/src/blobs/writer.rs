@@ -8,6 +8,7 @@ use std::path::Path;
 use hab_oci::{Algorithm, Digest};
 use tempfile::NamedTempFile;
 
+use super::append::append;
 use super::loose::keep_for_good;
 use super::{Blobs, Keeping, Tally, write_ahead};
 use crate::{Error, Result};
@@ -62,6 +63,12 @@ impl BlobWriter {
     /// Writes all of `bytes`; unlike [`Write::write_all`], a full disk is an error of this crate.
     pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all(bytes).map_err(Error::io("write", self.temp.path()))
+    }
+
+    /// Writes all of these, one after the other, and hashes them meanwhile. Where this fails, none of them is there.
+    pub fn add_parts<B: AsRef<[u8]> + Send + Sync + 'static>(&mut self, parts: Vec<B>) -> Result<()> {
+        let written = append(self.temp.as_file_mut(), &mut self.tally, parts);
+        written.map_err(Error::io("write", self.temp.path()))
     }
 
     /// Finishes the blob: it exists afterwards, on disk, under its digest and for good, or it does not exist at all.

@@ -90,6 +90,20 @@ impl Catalog {
         rows.into_iter().map(row).collect()
     }
 
+    /// At most `limit` names of repositories that have a manifest, in byte order, those behind `after`.
+    pub async fn repository_page(&self, after: &str, limit: u32) -> Result<Vec<RepositoryName>> {
+        let names: Vec<String> = query_scalar(
+            "SELECT r.name FROM repositories r WHERE r.name > $1
+             AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.name) ORDER BY r.name LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::database("list repositories"))?;
+        names.into_iter().map(repository).collect()
+    }
+
     /// The name of every repository.
     pub(crate) async fn repository_names(&self) -> Result<Vec<RepositoryName>> {
         let names: Vec<String> = query_scalar("SELECT name FROM repositories ORDER BY name")

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, query, query_as, query_scalar};
 
 use super::{Catalog, Connection, Engine, ROWS, digest, repositories, size, stored, tags};
 use crate::journal::Change;
-use crate::{Error, Gaps, Result};
+use crate::{Error, Expected, Gaps, Result};
 
 /// Referrers that are read at a time.
 const FEW: i64 = 16;
@@ -54,6 +54,8 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) repository: &'a RepositoryName,
+    /// What has to be at a tag, or whether a manifest has to be there.
+    pub(crate) condition: Option<(&'a TagOrDigest, &'a Expected)>,
     /// Blobs that are in the blob store: digest, size, media type.
     pub(crate) blobs: Vec<(Digest, u64, String)>,
     pub(crate) manifests: Vec<Reading>,
@@ -138,7 +140,7 @@ impl Catalog {
             .map_err(Error::database("list referrers"))?;
             let end = rows.len() < usize::try_from(FEW).unwrap_or(usize::MAX);
             for row in rows {
-                let weight = WEIGHT + row.4.len();
+                let weight = WEIGHT + row.3.as_ref().map_or(0, String::len) + row.4.len();
                 if weight > room && !page.is_empty() {
                     return Ok((page, true));
                 }
@@ -226,6 +228,9 @@ impl Catalog {
         let _alone = if edges > MANY { Some(self.large.lock().await) } else { None };
         let mut tx = self.begin().await?;
         let (repository, at) = (facts.repository, facts.at);
+        if let Some((reference, expected)) = facts.condition {
+            tags::look(&mut tx, repository, reference, expected).await?;
+        }
         repositories::ensure_repository(&mut tx, repository, at).await?;
         for (digest, size, media_type) in &facts.blobs {
             repositories::ensure_blob(&mut tx, digest, *size, Some(media_type), at).await?;

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hab_oci::{Digest, RepositoryName, Tag};
+use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{Catalog, Connection, digest, manifests};
 use crate::journal::Change;
-use crate::{Error, Result, Tags};
+use crate::{Error, Expected, Result, Tags};
 
 /// One move of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,21 @@ impl Catalog {
 
     /// Deletes a tag, not what it points at; `false` if there was none. `at`: unix seconds.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, at: i64) -> Result<bool> {
+        self.delete_tag_if(repository, tag, &Expected::default(), at).await
+    }
+
+    /// The same, of a tag at which is what is expected ([`Error::Unexpected`]). That there is no such tag is `false` still.
+    pub async fn delete_tag_if(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        expected: &Expected,
+        at: i64,
+    ) -> Result<bool> {
         let mut tx = self.begin().await?;
+        if !expected.is_empty() && place(&mut tx, repository, tag).await?.is_some() {
+            look(&mut tx, repository, &TagOrDigest::Tag(tag.clone()), expected).await?;
+        }
         let removed = remove(&mut tx, &self.immutable, repository, tag, at).await?;
         let changes = if removed { vec![moves(repository, tag, None)] } else { Vec::new() };
         self.commit_changes(tx, at, changes).await?;
@@ -167,6 +181,29 @@ async fn place(
         .await
         .map_err(Error::database("find a tag"))?;
     found.map(digest).transpose()
+}
+
+/// [`Error::Unexpected`] if what is at a tag, or whether a manifest is there, is not what is expected.
+pub(super) async fn look(
+    tx: &mut Connection,
+    repository: &RepositoryName,
+    reference: &TagOrDigest,
+    expected: &Expected,
+) -> Result<()> {
+    let found = match reference {
+        TagOrDigest::Tag(tag) => place(tx, repository, tag).await?,
+        TagOrDigest::Digest(digest) => {
+            manifests::manifest_size(tx, repository, digest).await?.map(|_| digest.clone())
+        }
+    };
+    if expected.holds(found.as_ref()) {
+        return Ok(());
+    }
+    let reference = match reference {
+        TagOrDigest::Tag(tag) => tag.to_string(),
+        TagOrDigest::Digest(digest) => digest.to_string(),
+    };
+    Err(Error::Unexpected { repository: repository.clone(), reference, found })
 }
 
 /// When a tag last moved.

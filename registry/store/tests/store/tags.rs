@@ -1,5 +1,5 @@
 use hab_oci::Digest;
-use hab_store::{Back, Error, Tags};
+use hab_store::{Back, Error, Expected, Named, Tags};
 
 use crate::harness::{Image, World, by_tag, repository, tag};
 
@@ -119,4 +119,48 @@ async fn of_two_writers_of_an_immutable_tag_one_makes_it() {
     assert_eq!(made.len(), 1);
     assert_eq!(place(&world, "v1").await, made.pop());
     assert_eq!(world.store.catalog.tag_history(&repository(), &tag("v1")).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tag_moves_and_goes_only_where_what_is_there_was_expected() {
+    let (world, images) = moved().await;
+    let these =
+        |images: &[&Image]| Some(Named::These(images.iter().map(|image| image.digest().clone()).collect()));
+    let is = |images: &[&Image]| Expected { is: these(images), is_not: None };
+    let is_not = |images: &[&Image]| Expected { is: None, is_not: these(images) };
+    let [one, two, three] = &images;
+    let push = async |expected: Expected| {
+        let publication = one.publication(&["latest"], 10);
+        world.store.publish_if(publication, &by_tag("latest"), &expected).await
+    };
+    for wrong in [is(&[]), is(&[one, two]), is_not(&[three])] {
+        let refused = push(wrong).await.unwrap_err();
+        assert!(matches!(refused, Error::Unexpected { .. }), "{refused:?}");
+        assert!(refused.to_string().contains(&format!("has {} at latest", three.digest())), "{refused}");
+        assert_eq!(place(&world, "latest").await.as_ref(), Some(three.digest()));
+    }
+    push(is(&[two, three])).await.unwrap();
+    assert_eq!(place(&world, "latest").await.as_ref(), Some(one.digest()));
+    let catalog = &world.store.catalog;
+    let delete = async |tag_: &str, expected: Expected| {
+        catalog.delete_tag_if(&repository(), &tag(tag_), &expected, 11).await
+    };
+    assert!(matches!(delete("latest", is(&[two])).await, Err(Error::Unexpected { .. })));
+    assert!(!delete("none", is(&[two])).await.unwrap(), "what is not there is not there");
+    assert!(delete("latest", is(&[one])).await.unwrap());
+    assert_eq!(place(&world, "latest").await, None);
+}
+
+#[tokio::test]
+async fn repositories_that_hold_a_manifest_are_listed_in_pages() {
+    let (world, _) = moved().await;
+    let catalog = &world.store.catalog;
+    catalog.link_blob(&"empty".parse().unwrap(), &Digest::of(b"x"), 1, 1).await.unwrap();
+    let page = async |after: &str, limit| {
+        let names = catalog.repository_page(after, limit).await.unwrap();
+        names.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(page("", 10).await, ["hab/bitcoin"]);
+    assert_eq!(page("hab/bitcoin", 10).await, [""; 0]);
+    assert_eq!(page("", 0).await, [""; 0]);
 }

@@ -1,0 +1,52 @@
+//! The repositories: `/v2/_catalog`, which is older than the distribution specification, not in it, and what `crane
+//! catalog`, `oras repo ls`, `regctl repo ls` and `podman search` ask for.
+
+use axum::Json;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use hab_oci::RepositoryName;
+use serde::Serialize;
+
+use crate::Registry;
+use crate::access::View;
+use crate::error::Error;
+use crate::list::{Page, next};
+
+/// The most names of one answer; a client that wants more follows the Link.
+const MOST: u32 = 1000;
+/// Names that are looked at a time.
+const BATCH: u32 = 1000;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    repositories: &'a [RepositoryName],
+}
+
+/// Repositories that have something to pull, and that this caller may pull from. No name of any other is told.
+pub(crate) async fn list(registry: &Registry, view: &View<'_>, uri: &Uri) -> Result<Response, Error> {
+    let Page { n, last } = Page::of(uri, MOST)?;
+    let wanted = n as usize;
+    let mut names: Vec<RepositoryName> = Vec::new();
+    let mut after = last.unwrap_or_default();
+    // One more than asked for says whether there is a next page.
+    while wanted > 0 && names.len() <= wanted {
+        let batch = registry.store.catalog.repository_page(&after, BATCH).await?;
+        let Some(end) = batch.last() else { break };
+        end.as_str().clone_into(&mut after);
+        let whole = batch.len() < BATCH as usize;
+        names.extend(batch.into_iter().filter(|name| is_served(registry, name) && view.shows(name)));
+        if whole {
+            break;
+        }
+    }
+    let more = names.len() > wanted;
+    names.truncate(wanted);
+    let link = names.last().filter(|_| more).and_then(|last| next(uri, Some(n), last.as_str()));
+    let link = link.map(|link| [(header::LINK, link)]);
+    Ok((link, Json(Answer { repositories: &names })).into_response())
+}
+
+/// Whether it may be pulled by this name: of an upstream, the operator says what may be.
+fn is_served(registry: &Registry, name: &RepositoryName) -> bool {
+    registry.upstreams.find(name, None).is_ok_and(|remote| remote.is_none_or(|remote| remote.local == *name))
+}
