@@ -241,8 +241,11 @@ fn a_file_is_asked_for_by_what_it_is_and_never_by_when_it_came() {
     let in_release = world.server.get("dists/stable/InRelease").unwrap();
     let tag = format!("\"{}\"", Digest::of(&in_release));
     let ask = |headers: &str| serving.ask(IN_RELEASE, &format!("Host: x\r\n{headers}\r\n"));
-    let (status, head, _) = ask("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT");
-    assert_eq!((status, head.contains("last-modified")), (200, false));
+    assert_eq!(
+        ask("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT").0,
+        200,
+        "it is another file than that one"
+    );
     assert_eq!(ask(&format!("If-None-Match: W/\"x\", {tag}")).0, 304);
     assert_eq!(ask("If-None-Match: \"x\"").0, 200);
     assert_eq!(ask(&format!("Range: bytes=5-\r\nIf-Range: {tag}")).2, in_release[5..]);

@@ -229,10 +229,13 @@ impl FarmError {
     }
 }
 
-/// An error with all its causes, in one sentence.
+/// An error with all its causes, in one sentence. A cause that was said already is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    causes.fold(error.to_string(), |text, cause| {
+        let words = cause.to_string();
+        if text.contains(&words) { text } else { format!("{text}: {words}") }
+    })
 }
 
 /// The known name that somebody who typed `typed` may have meant: at most two letters, and not more than a third of it,

@@ -10,7 +10,7 @@ use hab_mirror::{Address, Fault, Fetcher, Limits, MirrorError};
 use hab_oci::Digest;
 
 use super::Farm;
-use crate::farm::{FarmError, open};
+use crate::farm::{FarmError, chain, open};
 
 /// The largest answer that is read, in bytes. Certificates that thousands have signed have one or two million.
 const ANSWER: u64 = 4 << 20;
@@ -200,7 +200,7 @@ impl Farm {
                 Ok(bytes) => bytes,
                 Err(e) if matches!(e.fault(), Fault::Cancelled | Fault::Ours) => return Err(e),
                 Err(e) => {
-                    let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), story);
+                    let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), chain);
                     locked().silent.insert(place, why);
                     continue;
                 }
@@ -274,19 +274,4 @@ pub(super) fn listed(names: &[&str]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let some = names[..names.len().min(NAMED)].join(", ");
     if more == 0 { some } else { format!("{some} and {more} more") }
-}
-
-/// An error with its causes, on one line.
-fn story(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = cause.source();
-    }
-    text
 }
