@@ -17,7 +17,7 @@ use crate::farm::{self, Notes, Progress as _};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The address to listen on: 127.0.0.1:5000, [::1]:5000, localhost:5000, or :5000 for all addresses of this machine
+    /// The address to listen on: `127.0.0.1:5000`, `[::1]:5000`, `localhost:5000`, or `:5000` for all addresses of this machine
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
     listen: SocketAddr,
     /// Accept pushes; beyond a loopback address only over TLS and from accounts
