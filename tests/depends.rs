@@ -264,5 +264,5 @@ fn what_cannot_be_asked_is_said_in_one_sentence() {
     world
         .run("data", &[&bsd[..], &["--json"]].concat())
         .refused(3, &["bitcoin v1", "Makefile line", "hosts/.mk"]);
-    world.run("data", &[&MIRROR[..], &["--offline"]].concat()).refused(4, &["--offline"]);
+    world.run("data", &[&MIRROR[..], &["--offline"]].concat()).refused(4, &["nothing is fetched offline"]);
 }

@@ -434,7 +434,7 @@ fn what_cannot_be_added_or_synced_is_said_in_a_sentence() {
     run(&["add", "x", "https://h.invalid/x", "--interval", "1s"]).refused(2, &["at least a minute"]);
     run(&["add", "x", "https://h.invalid/x", "--policy", "nobody"]).refused(2, &["no policy nobody"]);
     run(&["sync", "nobody"]).refused(2, &["there is no project nobody", "mirror add nobody"]);
-    run(&["sync", "node", "--offline"]).refused(4, &["--offline forbids"]);
+    run(&["sync", "node", "--offline"]).refused(4, &["nothing is fetched offline"]);
     run(&["accept", "node", "main"]).refused(2, &["node is not mirrored here"]);
     fs::remove_dir_all(world.path("upstream.git")).unwrap();
     run(&["sync", "node"]).refused(4, &["git ls-remote failed", &upstream.url()]);

@@ -189,7 +189,7 @@ fn offline_only_says_what_is_missing() {
     let world = World::new();
     world.run("data", &["mirror", "packages", "--offline", "--json"]).refused(
         4,
-        &["6 of 6 that locks name are not kept", "is not mirrored here and --offline forbids fetching it"],
+        &["6 of 6 that locks name are not kept", "is not mirrored here, and nothing is fetched offline"],
     );
     assert_eq!(world.server.requests().0, 0);
     world.run("data", &["mirror", "packages"]).good();
@@ -248,6 +248,10 @@ fn a_file_is_asked_for_by_what_it_is_and_never_by_when_it_came() {
     );
     assert_eq!(ask(&format!("If-None-Match: W/\"x\", {tag}")).0, 304);
     assert_eq!(ask("If-None-Match: \"x\"").0, 200);
+    assert_eq!(ask("If-None-Match: *").0, 304);
+    assert_eq!(ask(&format!("If-Match: \"x\", {tag}")).0, 200);
+    assert_eq!(ask("If-Match: *").0, 200);
+    assert_eq!(ask("If-Match: \"x\"").0, 412);
     assert_eq!(ask(&format!("Range: bytes=5-\r\nIf-Range: {tag}")).2, in_release[5..]);
     assert_eq!(ask("Range: bytes=5-\r\nIf-Range: \"x\"").2, in_release);
 }

@@ -142,7 +142,7 @@ fn a_lock_that_names_another_source_than_the_signed_one_is_refused() {
 #[test]
 fn nothing_mirrored_and_offline_is_said() {
     let world = World::new();
-    world.run("data", &["hello", "--offline"]).refused(4, &["not mirrored", "--offline"]);
+    world.run("data", &["hello", "--offline"]).refused(4, &["not mirrored", "nothing is fetched offline"]);
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn a_history_is_looked_at_to_its_end_and_its_bad_commits_are_counted() {
     for words in [
         format!("{first}  refused: it is not signed"),
         format!("{second}  refused: no signature by a key that may sign it"),
-        "2 of 5 commits are refused".to_owned(),
+        "refused: 2 of 5 commits".to_owned(),
         format!("commit {first} is refused: it is not signed; of 5 commits, 2 are refused"),
     ] {
         assert!(all.stderr.contains(&words), "no {words:?} in {}", all.stderr);

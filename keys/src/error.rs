@@ -153,7 +153,7 @@ pub enum Refusal {
         source: git2::Error,
     },
     /// A file of this machine does not read.
-    #[error("{path}")]
+    #[error("{path} cannot be read", path = path.display())]
     Io {
         /// Which file.
         path: PathBuf,

@@ -26,8 +26,14 @@ pub enum Fault {
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
     /// `--offline`, and not here.
-    #[error("{what} is not mirrored here and --offline forbids fetching it; run once without --offline")]
+    #[error("{what} is not mirrored here, and nothing is fetched offline; mirror it first")]
     Offline {
+        /// What was wanted.
+        what: String,
+    },
+    /// What was mirrored, or has just been, is not in the store.
+    #[error("{what} is not in the store any more; mirror it again")]
+    Gone {
         /// What was wanted.
         what: String,
     },
@@ -263,7 +269,7 @@ pub enum MirrorError {
         source: KeepError,
     },
     /// A local file.
-    #[error("{path}")]
+    #[error("{path} could not be read or written", path = path.display())]
     Io {
         /// Which file or folder.
         path: PathBuf,
@@ -344,7 +350,8 @@ impl MirrorError {
             | Self::NotARepository { .. }
             | Self::NotAFile { .. }
             | Self::Missing { partial: true, .. } => Fault::Request,
-            Self::GitHere { .. }
+            Self::Gone { .. }
+            | Self::GitHere { .. }
             | Self::NoGit(_)
             | Self::NoApt { .. }
             | Self::Repository { .. }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Global, print_json, terminal};
-use crate::farm::{FarmError, Progress};
+use crate::farm::{FarmError, Progress, counted};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -41,7 +41,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     };
     terminal.finish();
     let locked = locked?;
-    terminal::say(&format!("{}: {} entries, {}", locked.path.display(), locked.entries, locked.digest));
+    let entries = counted(locked.entries as u64, "entry");
+    terminal::say(&format!("{}: {entries}, {}", locked.path.display(), locked.digest));
     if global.json { print_json(&locked) } else { Ok(()) }
 }
 

@@ -8,7 +8,7 @@ use hab_store::{Rebuild, Rebuilt, Span, Status, Store};
 use serde_json::json;
 
 use super::{Global, print_json, terminal};
-use crate::farm::FarmError;
+use crate::farm::{FarmError, counted};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -198,7 +198,8 @@ async fn strays(global: &Global, data: &Path, remove: Option<Span>) -> anyhow::R
     }
     let bytes: u64 = found.iter().map(|stray| stray.size).sum();
     let verb = if remove.is_some() { "removed" } else { "set aside" };
-    terminal::say(&format!("{verb}: {} files, {bytes} bytes", found.len()));
+    let (files, bytes) = (counted(found.len() as u64, "file"), counted(bytes, "byte"));
+    terminal::say(&format!("{verb}: {files}, {bytes}"));
     if global.json {
         let files: Vec<_> = found
             .iter()

@@ -10,7 +10,7 @@ use hab_keys::{Attestations, SignatureSeen};
 
 use super::{Global, print_json, terminal, usage};
 use crate::farm::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
-use crate::farm::{Farm, FarmError, Progress};
+use crate::farm::{Farm, FarmError, Progress, counted};
 
 #[derive(Debug, clap::Args)]
 #[command(subcommand_required = false, args_conflicts_with_subcommands = true)]
@@ -200,7 +200,11 @@ fn say_commits(report: &ChainDecided) {
         say_history(summary);
     }
     if failures.failures > 0 {
-        terminal::say(&format!("{} of {} commits are refused", failures.failures, failures.looked_at));
+        terminal::say(&format!(
+            "refused: {} of {}",
+            failures.failures,
+            counted(failures.looked_at as u64, "commit")
+        ));
     }
 }
 

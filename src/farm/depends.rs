@@ -135,7 +135,7 @@ impl Farm {
     fn export_source(&self, source: &DependsSource, folder: &Path) -> Result<(), FarmError> {
         let kept = self.keep.open(&source.digest);
         let kept = kept.map_err(|e| MirrorError::Keep { what: source.file.clone(), source: e })?;
-        let mut kept = kept.ok_or_else(|| MirrorError::Offline { what: source.file.clone() })?;
+        let mut kept = kept.ok_or_else(|| MirrorError::Gone { what: source.file.clone() })?;
         place(&mut kept, Some((&source.file, &source.digest)), &folder.join(&source.file))
     }
 }

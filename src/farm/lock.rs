@@ -165,7 +165,7 @@ impl Farm {
             })?;
         let wanted = suite.pool(&packaging.name, &packaging.digest, packaging.size);
         fetcher.fetch(&wanted)?;
-        let tarball = fetcher.open(&packaging.digest)?.ok_or(MirrorError::Offline { what: wanted.what })?;
+        let tarball = fetcher.open(&packaging.digest)?.ok_or(MirrorError::Gone { what: wanted.what })?;
         let epoch = changelog_date(&packaging.name, tarball)?;
         let file = |n: &hab_keys::debian::Named| LockedFile {
             path: n.name.clone(),

@@ -12,7 +12,7 @@ use hab_mirror::{Fault, Fetcher, MirrorError, kinds};
 use hab_oci::{Digest, Platform};
 use hab_recipe::{LockedSource, RecipeError, SourceTable};
 
-use super::{Farm, FarmError, cargo_lock};
+use super::{Farm, FarmError, cargo_lock, counted};
 
 /// What is kept now.
 #[derive(Debug, serde::Serialize)]
@@ -85,7 +85,8 @@ impl Farm {
         let missing = Missing::default();
         let mut suites = Vec::new();
         self.fetching(|fetcher, _| {
-            self.progress.stage(&format!("keep {} files of Debian archives", locked.files.len()));
+            self.progress
+                .stage(&format!("keep {} of Debian archives", counted(locked.files.len() as u64, "file")));
             let files: Vec<_> = locked.files.iter().collect();
             let known: BTreeMap<_, _> = locked
                 .suites
@@ -125,8 +126,8 @@ impl Farm {
         }
         if !named.elsewhere.is_empty() {
             self.progress.note(&format!(
-                "{} packages are not kept, because they are not of the crates index: {}",
-                named.elsewhere.len(),
+                "not kept, because not of the crates index: {}: {}",
+                counted(named.elsewhere.len() as u64, "package"),
                 named.elsewhere.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
             ));
         }
@@ -149,7 +150,7 @@ impl Farm {
         crates: &BTreeSet<LockedCrate>,
         missing: &Missing,
     ) -> Result<(), FarmError> {
-        self.progress.stage(&format!("keep {} crates", crates.len()));
+        self.progress.stage(&format!("keep {}", counted(crates.len() as u64, "crate")));
         let index = self.crates_index()?;
         let crates: Vec<_> = crates.iter().collect();
         Ok(fetcher.each(&crates, |locked| missing.note(self, index.keep(fetcher, locked)))?)

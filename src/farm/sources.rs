@@ -173,8 +173,7 @@ impl Farm {
         };
         let wanted = index.wanted(fetcher, package, &locked.version, &file.digest, file.size)?;
         fetcher.fetch(&wanted)?;
-        let mut bytes =
-            fetcher.open(&file.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what })?;
+        let mut bytes = fetcher.open(&file.digest)?.ok_or_else(|| MirrorError::Gone { what: wanted.what })?;
         Ok(VerifiedSource::pinned((package, &locked.version), &file.digest, locked.epoch, &mut bytes)?)
     }
 
@@ -359,7 +358,7 @@ impl Farm {
         digest: &Digest,
     ) -> Result<VerifiedSource, FarmError> {
         let blob = self.store.blobs.open_blob(digest)?;
-        let mut file = blob.ok_or_else(|| MirrorError::Offline { what: digest.to_string() })?.file;
+        let mut file = blob.ok_or_else(|| MirrorError::Gone { what: digest.to_string() })?.file;
         Ok(tag.archive(&mut file)?)
     }
 }

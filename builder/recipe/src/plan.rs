@@ -61,6 +61,13 @@ pub struct PlannedSource {
     pub unsigned: bool,
 }
 
+/// The annotation that holds the source's identity: a digest by which it can be asked for in the mirror.
+pub const SOURCE_DIGEST: &str = "io.hab-build.source";
+
+/// The annotation that names the toolchain. Its lock is not there: a lock that changes nothing of the outputs, or one of
+/// another building machine, makes the same image. The report of a build has its digest.
+pub const TOOLCHAIN: &str = "io.hab-build.toolchain";
+
 /// The annotation of an image that was built from unsigned source.
 pub const UNSIGNED: &str = "io.hab-build.unsigned";
 
@@ -86,6 +93,8 @@ impl Plan {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into();
+        annotations.insert(SOURCE_DIGEST.to_owned(), source.digest.to_string());
+        annotations.insert(TOOLCHAIN.to_owned(), text.toolchain.name.clone());
         let mut image = recipe.image.clone();
         if source.unsigned {
             annotations.insert(UNSIGNED.to_owned(), "true".to_owned());

@@ -106,3 +106,15 @@ fn limits_that_fit_into_no_number_of_bytes_or_seconds_are_refused_by_name() {
         assert!(said.contains(&format!("build.{field} is {value}")), "{said}");
     }
 }
+
+#[test]
+fn the_handbooks_recipe_is_one() {
+    let handbook = include_str!("../../../docs/RECIPES.md");
+    let code: String = handbook
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .fold(String::new(), |code, line| code + line + "\n");
+    let recipe = &code[code.find("name = \"hello\"").unwrap()..code.find("#!/bin/bash").unwrap()];
+    let recipe = hab_recipe::Recipe::parse(&"hello".parse().unwrap(), recipe).unwrap();
+    assert_eq!(recipe.smoke.expect, "Hello, world!");
+}

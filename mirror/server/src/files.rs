@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use hab_mirror::{Keep, KeepError, debian, kinds};
 use hab_oci::Digest;
@@ -118,6 +118,9 @@ pub(crate) async fn kept(mirror: &Mirror, digest: Digest, mut request: Request) 
     let keep = mirror.keep.clone();
     let tag = tag(&digest)?;
     let path = tokio::task::spawn_blocking(move || keep.path(&digest)).await??.ok_or(Error::NotFound)?;
+    if wants_another(request.headers(), &tag) {
+        return Ok((StatusCode::PRECONDITION_FAILED, [(header::ETAG, tag)]).into_response());
+    }
     if has(request.headers(), &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
@@ -153,6 +156,16 @@ pub(crate) fn tag(digest: &Digest) -> Result<HeaderValue, Error> {
 
 /// Whether a client says that it has what `tag` names already (RFC 9110, section 13.1.2).
 pub(crate) fn has(headers: &HeaderMap, tag: &HeaderValue) -> bool {
-    let said = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    said.flat_map(|value| value.split(',')).any(|one| one.trim().trim_start_matches("W/") == *tag)
+    listed(headers, &header::IF_NONE_MATCH).any(|one| one == "*" || one.trim_start_matches("W/") == *tag)
+}
+
+/// Whether a client wants other bytes than those that `tag` names, or nothing (RFC 9110, section 13.1.1).
+fn wants_another(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    headers.contains_key(header::IF_MATCH)
+        && !listed(headers, &header::IF_MATCH).any(|one| one == "*" || one == *tag)
+}
+
+fn listed<'h>(headers: &'h HeaderMap, name: &'h HeaderName) -> impl Iterator<Item = &'h str> {
+    let said = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    said.flat_map(|value| value.split(',')).map(str::trim)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::{Global, print_json, terminal};
-use crate::farm::Progress;
+use crate::farm::{Progress, counted};
 
 pub fn release(global: &Global, project: &str, versions: &[String]) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;
@@ -27,6 +27,6 @@ pub fn files(global: &Global, project: &str) -> anyhow::Result<()> {
     let names = farm.sync_files(project);
     terminal.finish();
     let names = names?;
-    terminal::say(&format!("{} files of {project} are here", names.len()));
+    terminal::say(&format!("here: {} of {project}", counted(names.len() as u64, "file")));
     if global.json { print_json(&names) } else { Ok(()) }
 }

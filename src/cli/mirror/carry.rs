@@ -5,7 +5,7 @@ use std::path::Path;
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal};
-use crate::farm::{ImportWanted, Taken};
+use crate::farm::{ImportWanted, Taken, counted};
 
 /// How many names are shown of a list that a stranger made.
 const SHOWN: usize = 5;
@@ -16,11 +16,11 @@ pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&
     let exported = farm.mirror_export(file, projects, since)?;
     terminal.finish();
     terminal::say(&format!(
-        "{}: {} projects, {} blobs, {} bytes",
+        "{}: {}, {}, {}",
         file.display(),
-        exported.projects,
-        exported.blobs,
-        exported.bytes
+        counted(exported.projects as u64, "project"),
+        counted(exported.blobs as u64, "blob"),
+        counted(exported.bytes, "byte")
     ));
     if global.json { print_json(&exported) } else { Ok(()) }
 }
@@ -56,9 +56,10 @@ pub fn import(global: &Global, file: &Path, wanted: &ImportWanted) -> anyhow::Re
     ));
     if imported.nameless.blobs > 0 {
         terminal::say(&format!(
-            "{} files of {} bytes are not kept, because nothing here names them; locks, projects and policies do, and so do \
+            "not kept, because nothing here names them: {} of {}; locks, projects and policies name some, and so do \
              --crates and --depends",
-            imported.nameless.blobs, imported.nameless.bytes
+            counted(imported.nameless.blobs as u64, "file"),
+            counted(imported.nameless.bytes, "byte")
         ));
     }
     if global.json { print_json(&imported) } else { Ok(()) }

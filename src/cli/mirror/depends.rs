@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hab_mirror::depends::{Selection, Triplet};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use crate::farm::{Farm, FarmError, Progress};
+use crate::farm::{Farm, FarmError, Progress, counted};
 
 pub const PINNED: &str = "\
 Nothing is judged here: each file is pinned by the sha256 that the revision itself names, and by nothing else. Verify the
@@ -64,14 +64,17 @@ pub fn fetch(global: &Global, args: &Fetch) -> anyhow::Result<()> {
     })?;
     for source in &depends.sources {
         let (package, version) = (&source.package, &source.version);
-        terminal::say(&format!("{}  {}  {package} {version}", source.digest.hex(), source.file));
+        let line = format!("{}  {}  {package} {version}", source.digest.hex(), source.file);
+        match (args.list, global.json) {
+            // What was asked for; elsewhere it only tells of what was done.
+            (true, false) => terminal::print(&line),
+            _ => terminal::say(&line),
+        }
     }
     let done = if args.list { "named" } else { "here" };
     let (project, revision, commit) = (&depends.project, &depends.revision, &depends.commit);
-    terminal::say(&format!(
-        "{} sources of {project} {revision} ({commit}) are {done}",
-        depends.sources.len()
-    ));
+    let sources = counted(depends.sources.len() as u64, "source");
+    terminal::say(&format!("{done}: {sources} of {project} {revision} ({commit})"));
     if global.json { print_json(&depends) } else { Ok(()) }
 }
 
@@ -83,7 +86,8 @@ pub fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
         farm.export_depends(&depends, &args.folder)
     })?;
     let folder = exported.folder.display();
-    terminal::say(&format!("{} files and {} stamps are in {folder}", exported.files, exported.stamps));
+    let (files, stamps) = (counted(exported.files as u64, "file"), counted(exported.stamps as u64, "stamp"));
+    terminal::say(&format!("{folder}: {files} and {stamps}"));
     terminal::say(&format!("make -C depends SOURCES_PATH={folder}"));
     if global.json { print_json(&exported) } else { Ok(()) }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::{Global, print_json, terminal};
-use crate::farm::{Farm, FarmError, Packages, Progress};
+use crate::farm::{Farm, FarmError, Packages, Progress, counted};
 
 pub fn run(global: &Global) -> anyhow::Result<()> {
     keep(global, Farm::keep_packages)
@@ -21,8 +21,9 @@ fn keep(global: &Global, work: impl FnOnce(&Farm) -> Result<Packages, FarmError>
     terminal.finish();
     let kept = kept?;
     for s in &kept.suites {
-        terminal::say(&format!("{}: InRelease {}, {} indexes", s.suite, s.in_release, s.indexes));
+        terminal::say(&format!("{}: InRelease {}; indexes: {}", s.suite, s.in_release, s.indexes));
     }
-    terminal::say(&format!("kept: {} files of Debian archives, {} crates", kept.files, kept.crates));
+    let (files, crates) = (counted(kept.files as u64, "file"), counted(kept.crates as u64, "crate"));
+    terminal::say(&format!("kept: {files} of Debian archives, {crates}"));
     if global.json { print_json(&kept) } else { Ok(()) }
 }

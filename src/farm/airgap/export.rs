@@ -90,7 +90,7 @@ impl Farm {
             Content::Blob(digest) => {
                 let kept = self.keep.open(digest);
                 kept.map_err(|source| MirrorError::Keep { what: digest.to_string(), source })?
-                    .ok_or_else(|| MirrorError::Offline { what: digest.to_string() })
+                    .ok_or_else(|| MirrorError::Gone { what: digest.to_string() })
             }
         };
         airgap::write(file, &manifest, open, |done, total| self.carrying(file, done, Some(total)))?;

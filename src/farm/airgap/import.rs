@@ -20,7 +20,7 @@ use hab_oci::Digest;
 
 use crate::farm::aside::Aside;
 use crate::farm::progress::MirrorView;
-use crate::farm::{Farm, FarmError};
+use crate::farm::{Farm, FarmError, counted};
 
 /// Under which kind the catalog remembers which exports were taken in, by their manifests' digests.
 const IMPORTED: &str = "imported";
@@ -150,11 +150,11 @@ impl Farm {
         let (mut projects, mut strangers) = (BTreeMap::new(), Vec::new());
         for (at, entry) in manifest.projects.iter().enumerate() {
             self.progress.stage(&format!(
-                "import {} ({} of {}): {} refs",
+                "import {} ({} of {}): {}",
                 entry.name,
                 at + 1,
                 manifest.projects.len(),
-                entry.refs.len()
+                counted(entry.refs.len() as u64, "ref")
             ));
             match self.import_project(entry, work, wanted.strangers)? {
                 Some(taken) => drop(projects.insert(entry.name.clone(), taken)),

@@ -152,7 +152,7 @@ pub(super) struct Telling<'a>(pub &'a Farm);
 
 impl ChainObserver for Telling<'_> {
     fn looked_at(&self, done: usize, total: usize, _: Option<&str>) {
-        self.0.progress.amount("commits", done as u64, Some(total as u64));
+        self.0.progress.count("judged", done as u64, total as u64, "commits");
     }
 
     fn cancelled(&self) -> bool {
@@ -170,11 +170,7 @@ struct Watch<'a> {
 impl ChainObserver for Watch<'_> {
     fn looked_at(&self, done: usize, total: usize, good: Option<&str>) {
         let farm = self.farm;
-        farm.progress.amount(
-            &format!("verify commits of {}:", self.project),
-            done as u64,
-            Some(total as u64),
-        );
+        farm.progress.count("judged", done as u64, total as u64, &format!("commits of {}", self.project));
         let Some(tip) = good else { return };
         // What is not remembered is verified once more; nothing else is lost.
         if let Ok(digest) = farm.store.blobs.put(tip.as_bytes()) {

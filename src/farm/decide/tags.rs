@@ -8,7 +8,7 @@ use hab_mirror::MirrorError;
 use hab_mirror::git::{GitMirror, TagBytes};
 
 use super::{By, Looked};
-use crate::farm::{Farm, FarmError};
+use crate::farm::{Farm, FarmError, counted};
 
 impl Farm {
     /// Looks at every tag of the repository at `path`, in the order of their names, without keeping a decision about
@@ -23,14 +23,14 @@ impl Farm {
             return Err(FarmError::Usage(format!("{} has no tags", path.display())));
         }
         let project = repository.project().to_owned();
-        self.progress.stage(&format!("verify {} tags of {project}", names.len()));
+        self.progress.stage(&format!("verify {} of {project}", counted(names.len() as u64, "tag")));
         let mut looked = Vec::new();
         for (at, name) in names.iter().enumerate() {
             if self.progress.cancel().load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(Refusal::Cancelled { what: format!("the tags of {project}") }.into());
             }
             looked.push(self.look_at_tag(&policy, &certificates, &repository, name)?);
-            self.progress.amount("tags", at as u64 + 1, Some(names.len() as u64));
+            self.progress.count("judged", at as u64 + 1, names.len() as u64, "tags");
         }
         Ok(looked)
     }

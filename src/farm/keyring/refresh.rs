@@ -7,7 +7,7 @@ use hab_keys::{Certificates, KeyId, Policy, Standing};
 
 use super::Farm;
 use super::search::Target;
-use crate::farm::FarmError;
+use crate::farm::{FarmError, counted};
 
 /// What came of looking for newer certificates.
 #[derive(Debug, serde::Serialize)]
@@ -72,7 +72,8 @@ impl Farm {
                 target.addresses.extend(before.addresses(&target.fingerprint));
                 target.addresses.extend(learned.addresses(&target.fingerprint));
             }
-            self.progress.stage(&format!("look for certificates of {} keys", targets.len()));
+            self.progress
+                .stage(&format!("look for certificates of {}", counted(targets.len() as u64, "key")));
             let answers = self.ask_outside(&targets, true)?;
             self.note_odd(&answers);
             for (place, fingerprint, found) in &answers.found {

@@ -30,14 +30,15 @@ struct TagPage {
 }
 
 /// Some send null for an empty list.
-fn or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
-    Option::<Vec<String>>::deserialize(from).map(|list| Some(list.unwrap_or_default()))
+fn or_none<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<T>>, D::Error> {
+    Option::<Vec<T>>::deserialize(from).map(|list| Some(list.unwrap_or_default()))
 }
 
 /// An index of referrers: distribution specification, "Listing Referrers".
 #[derive(Deserialize)]
 struct ReferrerPage {
-    // Each is read on its own: one that is none hides no others.
+    // Each is read on its own: one that is none hides no others. `None` where it is left out.
+    #[serde(default, deserialize_with = "or_none")]
     manifests: Option<Vec<serde_json::Value>>,
 }
 
@@ -137,7 +138,11 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Failur
 
 fn entries(bytes: &[u8]) -> Result<Vec<Entry>, Failure> {
     let page: ReferrerPage = read(bytes, "list of referrers")?;
-    let read = page.manifests.unwrap_or_default().into_iter().map(serde_json::from_value);
+    // Whatever else is made of JSON would be an empty list, which says that there are no signatures.
+    let manifests = page
+        .manifests
+        .ok_or_else(|| Failure::Wrong("no list of referrers: it lacks manifests".to_owned()))?;
+    let read = manifests.into_iter().map(serde_json::from_value);
     Ok(read.filter_map(Result::ok).collect())
 }
 

@@ -105,6 +105,7 @@ fn a_list_that_is_none_or_leads_elsewhere_is_refused_and_what_is_here_is_listed(
     for bad in [
         Say::ok("text/html", b"<html>please log in</html>"),
         Say::ok(media_type::IMAGE_INDEX, b""),
+        Say::ok(media_type::IMAGE_INDEX, b"{\"schemaVersion\":2}"),
         Say { endless: true, ..page() },
         link(&format!("{}/v2/a/b/referrers/{image}", elsewhere.url())),
         link("/v2/other/referrers/x"),

@@ -293,6 +293,7 @@ fn a_list_of_tags_that_is_none_or_has_no_end_is_refused() {
     for (body, link, words) in [
         ("<html>", None, "no list of tags"),
         ("", None, "no list of tags"),
+        ("{\"schemaVersion\":2}", None, "neither a name nor tags"),
         ("{\"tags\":null}", Some("?last=a"), "a next page that is not of this list"),
         ("{\"tags\":null}", Some("http://other.invalid/v2/a/b/tags/list"), "not of this list"),
     ] {

@@ -6,7 +6,7 @@ use std::fmt;
 use hab_oci::Tag;
 use hab_store::{Pattern, PatternError};
 use regex::{Regex, RegexBuilder};
-use semver::{Prerelease, Version, VersionReq};
+use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -141,9 +141,11 @@ impl PartialOrd for Age {
     }
 }
 
-/// `v` or nothing, one to three numbers, which may begin with zeros, and `-` with a pre-release; and how many numbers.
+/// `v` or nothing, one to three numbers, which may begin with zeros, `-` with a pre-release, and `_` with build metadata,
+/// which a version has after `+` and a tag cannot (Helm writes it so); and how many numbers.
 fn version(tag: &str) -> Option<(Version, usize)> {
     let text = tag.strip_prefix('v').unwrap_or(tag);
+    let (text, build) = text.split_once('_').map_or((text, None), |(text, build)| (text, Some(build)));
     let (core, pre) = text.split_once('-').map_or((text, None), |(core, pre)| (core, Some(pre)));
     let mut numbers = [0; 3];
     let mut count = 0;
@@ -155,6 +157,9 @@ fn version(tag: &str) -> Option<(Version, usize)> {
     let mut version = Version::new(numbers[0], numbers[1], numbers[2]);
     if let Some(pre) = pre {
         version.pre = Prerelease::new(pre).ok().filter(|pre| !pre.is_empty())?;
+    }
+    if let Some(build) = build {
+        version.build = BuildMetadata::new(build).ok().filter(|build| !build.is_empty())?;
     }
     Some((version, count))
 }
@@ -251,7 +256,8 @@ mod tests {
 
     #[test]
     fn tags_are_selected_by_pattern_expression_or_range() {
-        let all = "latest edge 3 3.18 3.18.2 3.19-rc1 v3.20.1 4.0 30.1 3.20.1 3.18";
+        let all =
+            "latest edge 3 3.18 3.18.2 3.19-rc1 v3.20.1 4.0 30.1 3.20.1 3.18 2.1.0_build.5 2.1.0_ 2.1.0_a_b";
         for (json, found) in [
             (r#""3.1*""#, "3.19-rc1 3.18.2 3.18"),
             (r#"["edge", "4*"]"#, "4.0 edge"),
@@ -260,6 +266,7 @@ mod tests {
             (r#"{"regex": "3|edge"}"#, "3 edge"),
             (r#"{"semver": ">=3.18, <4"}"#, "v3.20.1 3.20.1 3.18.2 3.18"),
             (r#"{"semver": ">=3.18, <4", "newest": 2}"#, "v3.20.1 3.20.1"),
+            (r#"{"semver": "=2.1.0"}"#, "2.1.0_build.5"),
             (r#"{"semver": "=3.19.0-rc1"}"#, "3.19-rc1"),
             (r#"{"newest": 3}"#, "30.1 4.0 v3.20.1"),
         ] {
@@ -273,7 +280,7 @@ mod tests {
         let all = "a 1.2 1.2.0 1.10 1.9 1.10-rc.2 1.10-rc.10 1.2.3.4 v1.2.0 24.04 z latest 1 1.0-a_b";
         assert_eq!(
             picked(&newest, all),
-            "24.04 1.10 1.10-rc.10 1.10-rc.2 1.9 v1.2.0 1.2.0 1.2 1 z latest a 1.2.3.4 1.0-a_b"
+            "24.04 1.10 1.10-rc.10 1.10-rc.2 1.9 v1.2.0 1.2.0 1.2 1 1.0-a_b z latest a 1.2.3.4"
         );
         let nightly = Selection::matching("nightly-[0-9]{8}").unwrap().newest(2).unwrap();
         assert_eq!(
