@@ -3,6 +3,8 @@
 
 mod harness;
 
+use std::time::{Duration, Instant};
+
 use hab_oci::Digest;
 use harness::{Serving, World};
 
@@ -21,6 +23,21 @@ fn the_index_its_manifest_and_layers_are_served_by_tag_and_by_digest() {
     for blob in layers.chain([platform["config"].as_str().unwrap()]) {
         let (status, bytes) = serving.get(&format!("/v2/test/hello/blobs/{blob}"));
         assert_eq!((status, Digest::of(&bytes).to_string().as_str()), (200, blob));
+    }
+}
+
+#[test]
+fn a_service_with_nothing_to_do_reads_nothing() {
+    let world = World::new();
+    let serving = Serving::start(&world);
+    let began = Instant::now();
+    loop {
+        let before = serving.has_read();
+        std::thread::sleep(Duration::from_secs(3));
+        if serving.has_read() == before {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it reads again and again");
     }
 }
 

@@ -263,3 +263,14 @@ fn embedded(folder: &Dir<'_>) -> BTreeMap<String, String> {
     }
     files
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn requests_are_answered_by_as_many_threads_as_there_are_cores_and_two_at_least() {
+        if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+            let cores = std::thread::available_parallelism().map_or(2, usize::from);
+            assert_eq!(super::workers(), cores.max(2));
+        }
+    }
+}

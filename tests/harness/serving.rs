@@ -49,6 +49,12 @@ impl Serving {
         assert!(status.success());
     }
 
+    /// How many bytes it has read by now, of files and connections.
+    pub fn has_read(&self) -> u64 {
+        let counts = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
     /// The address of something that is served.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
