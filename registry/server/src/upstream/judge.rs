@@ -34,6 +34,16 @@ pub enum Signature {
     Bundle(Vec<u8>),
 }
 
+impl Signature {
+    /// The bytes that are kept of it.
+    pub(super) fn payload(&self) -> &[u8] {
+        match self {
+            Self::Document { payload, .. } => payload,
+            Self::Bundle(bytes) => bytes,
+        }
+    }
+}
+
 /// Somebody who knows the keys that an operator trusts.
 pub trait Judge: fmt::Debug + Send + Sync {
     /// Whether these suffice for a manifest; otherwise a sentence that says what is missing.

@@ -33,7 +33,7 @@ impl Remote {
         limit: usize,
     ) -> Result<(ManifestRecord, Freshness), Error> {
         let (found, freshness) = self.find_manifest(store, reference, limit).await?;
-        self.approve(store, &found.digest, limit).await?;
+        self.approve(store, reference, &found.digest, limit).await?;
         Ok((found, freshness))
     }
 
@@ -120,7 +120,7 @@ impl Remote {
         // A tag that was signed stays at what was, until what it is now is signed too.
         if !tags.is_empty() && self.wants_signatures() {
             self.keep_manifests(store, vec![manifest.clone()], Vec::new(), Gaps::All).await?;
-            self.approve(store, &digest, limit).await?;
+            self.approve(store, reference, &digest, limit).await?;
         }
         // Its layers come when they are asked for.
         self.keep_manifests(store, vec![manifest], tags, Gaps::All).await?;

@@ -1,14 +1,17 @@
 //! Nothing of some repositories is served that is not signed by keys that the operator trusts.
 //!
 //! Signatures are looked for where cosign puts them: in the manifest at the tag `sha256-<hex>.sig` of the same repository,
-//! and in referrers, which an upstream lists by its endpoint or at the tag `sha256-<hex>`. They are kept here like everything else that is pulled through, so that the same decision can be made
-//! again after a restart and without the upstream. Only that a manifest's signatures suffice is remembered; that they do
-//! not is found out again, though upstream is asked for more of them only once in its time to live.
+//! and in referrers, which an upstream lists by its endpoint or at the tag `sha256-<hex>`. They are kept here like
+//! everything else that is pulled through, so that the same decision can be made again after a restart and without the
+//! upstream. Only that a manifest's signatures suffice is remembered; that they do not is found out again, though upstream
+//! is asked for more of them only once in its time to live.
 //!
-//! A manifest is approved by its own signatures, or by those of an index here that lists it. A signature by a trusted key
-//! is approved too, or no client could check it. Blobs are approved by an approved manifest that names them.
+//! A manifest is approved by its own signatures, or by those of an index here that lists it. A manifest of nothing but
+//! signatures by trusted keys is approved too, or no client could check them: by its digest and at the tags that
+//! signatures have, never at another, or one genuine signature would bring whatever its manifest names to any tag. Blobs
+//! are approved by an approved manifest that names them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest, json, shapes};
@@ -17,6 +20,7 @@ use serde::Deserialize;
 
 use super::failure::Failure;
 use super::judge::{BUNDLE, SIGNATURE, SIMPLE_SIGNING, likelihood};
+use super::sync::is_beside;
 use super::{Remote, Signature, Signed, locked};
 use crate::body::blocking;
 use crate::error::Error;
@@ -26,6 +30,8 @@ use crate::registry::now;
 const PAYLOAD: u64 = 256 * 1024;
 /// The most bytes of a bundle. One that signs has a few thousand; one about an image may hold an SBOM.
 const BUNDLE_BYTES: u64 = 8 << 20;
+/// The most bytes of the configuration of a manifest of signatures, which nobody reads: a hundred layers' digests.
+const CONFIGURATION: u64 = 16 * 1024;
 /// The most bytes of documents and bundles that are looked at for one manifest.
 const ROOM: u64 = 32 << 20;
 /// The largest manifest that is looked through for signatures, in bytes.
@@ -42,13 +48,23 @@ const MOST: usize = 100_000;
 /// What was decided, and asked. Lost with the process: all of it can be found out again.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
-    approved: HashSet<(RepositoryName, Digest)>,
+    approved: HashMap<(RepositoryName, Digest), Approved>,
     asked: HashMap<(RepositoryName, Digest), Instant>,
+}
+
+/// As what a manifest may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Approved {
+    /// As whatever it is: it is signed, or an index that lists it is.
+    Signed,
+    /// As signatures of others.
+    Signature,
 }
 
 /// The part of a manifest that has signatures in it.
 #[derive(Deserialize)]
 struct Carrier {
+    config: Option<Layer>,
     #[serde(default)]
     layers: Vec<Layer>,
 }
@@ -65,7 +81,7 @@ struct Layer {
 
 impl Carrier {
     fn read(manifest: &[u8]) -> Self {
-        json::read(manifest, shapes::MANIFEST).unwrap_or(Self { layers: Vec::new() })
+        json::read(manifest, shapes::MANIFEST).unwrap_or(Self { config: None, layers: Vec::new() })
     }
 
     fn signatures(&self) -> impl Iterator<Item = &Layer> {
@@ -76,7 +92,15 @@ impl Carrier {
     fn is_nothing_else(&self) -> bool {
         let bundle = self.layers.iter().any(|layer| layer.media_type == BUNDLE);
         let most = if bundle { 1 } else { SIGNATURES };
-        (1..=most).contains(&self.layers.len()) && self.layers.iter().all(Layer::is_signature)
+        (1..=most).contains(&self.layers.len())
+            && self.layers.iter().all(Layer::is_signature)
+            && self.config.as_ref().is_none_or(|config| config.size <= CONFIGURATION)
+    }
+
+    /// What has to be here before it can be judged, and whether it counts without.
+    fn payloads(&self) -> impl Iterator<Item = (&Layer, bool)> {
+        let config = self.config.as_ref().filter(|_| self.is_nothing_else());
+        self.signatures().map(|layer| (layer, false)).chain(config.map(|config| (config, true)))
     }
 }
 
@@ -108,10 +132,33 @@ impl Remote {
         self.rules().next().is_some()
     }
 
-    /// Whether a manifest that is here may be served: [`Error::NotSigned`] if not.
-    pub(super) async fn approve(&self, store: &Store, digest: &Digest, limit: usize) -> Result<(), Error> {
-        if !self.wants_signatures() || self.is_approved(digest) {
+    /// Whether a manifest that is here may be served by this reference: [`Error::NotSigned`] if not.
+    pub(super) async fn approve(
+        &self,
+        store: &Store,
+        reference: &TagOrDigest,
+        digest: &Digest,
+        limit: usize,
+    ) -> Result<(), Error> {
+        if !self.wants_signatures() {
             return Ok(());
+        }
+        let approved = self.approve_as(store, digest, limit).await?;
+        match reference {
+            TagOrDigest::Tag(tag) if approved == Approved::Signature && !is_beside(tag) => {
+                Err(Error::NotSigned {
+                    repository: self.local.clone(),
+                    digest: digest.clone(),
+                    missing: format!("it is only signatures of others, which are no {tag}"),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn approve_as(&self, store: &Store, digest: &Digest, limit: usize) -> Result<Approved, Error> {
+        if let Some(approved) = self.approved(digest) {
+            return Ok(approved);
         }
         let mut missing = None;
         let mut away = None;
@@ -123,9 +170,9 @@ impl Remote {
                 }
                 match self.weigh(store, &candidate).await? {
                     Ok(()) => {
-                        self.remember(&candidate);
-                        self.remember(digest);
-                        return Ok(());
+                        self.remember(&candidate, Approved::Signed);
+                        self.remember(digest, Approved::Signed);
+                        return Ok(Approved::Signed);
                     }
                     // Of itself, and after upstream was asked.
                     Err(sentence) if candidate == *digest => missing = Some(sentence),
@@ -133,8 +180,8 @@ impl Remote {
                 }
             }
             if self.is_signature(store, digest).await? {
-                self.remember(digest);
-                return Ok(());
+                self.remember(digest, Approved::Signature);
+                return Ok(Approved::Signature);
             }
         }
         match away {
@@ -163,9 +210,9 @@ impl Remote {
         }
         let mut refused = None;
         for manifest in manifests.iter().take(ABOVE as usize) {
-            match self.approve(store, manifest, limit).await {
+            match self.approve_as(store, manifest, limit).await {
                 Err(error @ Error::NotSigned { .. }) => refused = Some(error),
-                other => return other,
+                other => return other.map(|_| ()),
             }
         }
         Err(refused.unwrap_or_else(|| Error::NotSigned {
@@ -185,15 +232,19 @@ impl Remote {
     }
 
     fn is_approved(&self, digest: &Digest) -> bool {
-        locked(&self.upstream.verdicts).approved.contains(&(self.local.clone(), digest.clone()))
+        self.approved(digest).is_some()
     }
 
-    fn remember(&self, digest: &Digest) {
+    fn approved(&self, digest: &Digest) -> Option<Approved> {
+        locked(&self.upstream.verdicts).approved.get(&(self.local.clone(), digest.clone())).copied()
+    }
+
+    fn remember(&self, digest: &Digest, approved: Approved) {
         let mut verdicts = locked(&self.upstream.verdicts);
         if verdicts.approved.len() >= MOST {
             verdicts.approved.clear();
         }
-        verdicts.approved.insert((self.local.clone(), digest.clone()));
+        verdicts.approved.insert((self.local.clone(), digest.clone()), approved);
     }
 
     /// A manifest, and the indexes here that list it, directly or by another one.
@@ -232,10 +283,17 @@ impl Remote {
         Ok(signatures)
     }
 
-    /// Whether a manifest is nothing but signatures, one of them by a trusted key of each rule.
+    /// Whether a manifest is nothing but signatures: one of them by a trusted key of each rule, and nothing in them that
+    /// none of these keys signed.
     async fn is_signature(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
         let (signatures, alone) = carried(store, &self.local, digest, &mut { ROOM }).await?;
-        Ok(alone && self.rules().all(|rule| signatures.iter().any(|s| rule.judge.made(s))))
+        if !alone || !self.rules().all(|rule| signatures.iter().any(|s| rule.judge.made(s))) {
+            return Ok(false);
+        }
+        let (ours, others): (Vec<_>, Vec<_>) =
+            signatures.iter().partition(|s| self.rules().any(|rule| rule.judge.made(s)));
+        // Somebody else may have signed the same document.
+        Ok(others.iter().all(|other| ours.iter().any(|s| s.payload() == other.payload())))
     }
 
     /// Brings here what upstream has of a manifest's signatures, at most once in its time to live.
@@ -310,12 +368,15 @@ impl Remote {
 
     /// Brings here what a manifest of signatures says is signed; nothing of any other manifest.
     async fn fetch_payloads(&self, store: &Store, manifest: &[u8]) -> Result<(), Error> {
-        for layer in Carrier::read(manifest).signatures() {
+        for (layer, optional) in Carrier::read(manifest).payloads() {
             if store.catalog.blob(&self.local, &layer.digest).await?.is_some() {
                 continue;
             }
             let limit = usize::try_from(layer.size).unwrap_or(usize::MAX);
             let bytes = self.client().small_blob(&self.name, &layer.digest, limit).await;
+            if optional && matches!(bytes, Err(Failure::Absent | Failure::Wrong(_))) {
+                continue;
+            }
             let bytes = bytes.map_err(|failure| match failure {
                 Failure::Absent => {
                     Error::BlobUnknown { repository: self.local.clone(), digest: layer.digest.clone() }
@@ -371,7 +432,11 @@ async fn carried(
     let (blobs, key) = (store.blobs.clone(), manifest.clone());
     let Some(bytes) = blocking(move || carrier(&blobs, &key)).await? else { return Ok((Vec::new(), false)) };
     let carrier = Carrier::read(&bytes);
-    let alone = carrier.is_nothing_else();
+    let mut alone = carrier.is_nothing_else();
+    if let Some(config) = &carrier.config {
+        alone &= store.catalog.blob(repository, &config.digest).await? == Some(config.size);
+    }
+    let count = carrier.layers.len();
     let mut held = Vec::new();
     for layer in carrier.layers.into_iter().filter(Layer::is_signature).take(SIGNATURES) {
         let size = store.catalog.blob(repository, &layer.digest).await?;
@@ -394,6 +459,7 @@ async fn carried(
                 signature => signature.map(|signature| Signature::Document { payload: bytes, signature }),
             });
         }
+        let alone = alone && signatures.len() == count;
         Ok((signatures, alone))
     })
     .await

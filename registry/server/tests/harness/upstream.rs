@@ -121,7 +121,17 @@ impl Repository {
 
     /// A manifest that carries signatures: payloads and what is said to be the signature over each.
     pub fn carrier(&mut self, signed: &[(Vec<u8>, String)], extra: &str) -> Digest {
-        let config = b"{}";
+        self.carrier_with(b"{}", 2, signed, extra)
+    }
+
+    /// The same with another configuration, of which the manifest says that it has `size` bytes.
+    pub fn carrier_with(
+        &mut self,
+        config: &[u8],
+        size: u64,
+        signed: &[(Vec<u8>, String)],
+        extra: &str,
+    ) -> Digest {
         self.blob(config);
         let mut layers = Vec::new();
         for (payload, signature) in signed {
@@ -132,7 +142,7 @@ impl Repository {
                 payload.len()
             ));
         }
-        let config = descriptor(&Descriptor::of(media_type::IMAGE_CONFIG, config));
+        let config = descriptor(&Descriptor { size, ..Descriptor::of(media_type::IMAGE_CONFIG, config) });
         let text =
             format!("{{\"schemaVersion\":2,\"config\":{config},\"layers\":[{}]{extra}}}", layers.join(","));
         self.manifest(media_type::IMAGE_MANIFEST, text.as_bytes())

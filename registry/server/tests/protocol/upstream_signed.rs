@@ -182,6 +182,44 @@ fn signatures_that_are_referrers_count_too() {
 }
 
 #[test]
+fn signatures_are_served_as_signatures_and_bring_nothing_else_with_them() {
+    let mut there = Repository::new();
+    let image = there.image("good", "");
+    there.tag("latest", &image);
+    sign_by_tag(&mut there, "sesame", &image);
+    let config = |n: usize| format!("{{\"n\":\"{}\"}}", "x".repeat(n)).into_bytes();
+    let (small, large, lies) = (config(1000), config(20_000), config(30_000));
+    let signed = [sign("sesame", &image)];
+    let wrapper = there.carrier_with(&small, small.len() as u64, &signed, "");
+    let with_large = there.carrier_with(&large, large.len() as u64, &signed, "");
+    let with_lies = there.carrier_with(&lies, 1000, &signed, "");
+    let with_more = there.carrier(&[signed[0].clone(), sign("mellon", &wrapper)], "");
+    // Somebody else signed the same.
+    let with_other = there.carrier(&[signed[0].clone(), sign("mellon", &image)], "");
+    let (upstream, shared) = upstream(&there);
+    let server = through(UpstreamConfig { ttl: Duration::ZERO, ..strict(&upstream.url()) });
+    served(&server, &manifest("latest"));
+    shared.lock().unwrap().tag("latest", &wrapper);
+    shared.lock().unwrap().tag("new", &wrapper);
+    let said = refused(&server, &manifest("new"));
+    assert!(said.contains("only signatures of others"), "{said}");
+    // It stays where it was.
+    for _ in 0..3 {
+        assert_eq!(Digest::of(&server.get(&manifest("latest")).body), image);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    served(&server, &manifest(&wrapper));
+    served(&server, &format!("/v2/up.invalid/a/b/blobs/{}", Digest::of(&small)));
+    served(&server, &manifest(&with_other));
+    for other in [&with_large, &with_lies, &with_more] {
+        refused(&server, &manifest(other));
+    }
+    for bytes in [&large, &lies, &wrapper.to_string().into_bytes()] {
+        refused(&server, &format!("/v2/up.invalid/a/b/blobs/{}", Digest::of(bytes)));
+    }
+}
+
+#[test]
 fn signatures_by_others_over_others_or_cut_ones_do_not_count() {
     let mut there = Repository::new();
     let (image, other) = (there.image("image", ""), there.image("other", ""));

@@ -84,7 +84,8 @@ impl<'a> Copy<'a> {
             if tree.new {
                 self.remote.keep_manifests(self.store, tree.manifests.clone(), Vec::new(), gaps).await?;
             }
-            self.remote.approve(self.store, &root, self.limits.manifest).await?;
+            let reference = TagOrDigest::Tag(tag.clone());
+            self.remote.approve(self.store, &reference, &root, self.limits.manifest).await?;
         }
         if tree.new || here.as_ref() != Some(&root) {
             self.remote.keep_manifests(self.store, tree.manifests, vec![tag.clone()], gaps).await?;

@@ -22,6 +22,7 @@ use crate::Limits;
 use crate::error::Error;
 use copy::Copy;
 pub use platform::PlatformName;
+pub(super) use selection::is_beside;
 pub use selection::{Selection, SelectionError};
 
 /// For how long a sync waits for an upstream that wants to be left alone.

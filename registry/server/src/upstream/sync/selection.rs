@@ -165,7 +165,7 @@ fn version(tag: &str) -> Option<(Version, usize)> {
 }
 
 /// A tag that says something about a manifest: cosign's, and the referrers tag schema's.
-pub(super) fn is_beside(tag: &Tag) -> bool {
+pub(in crate::upstream) fn is_beside(tag: &Tag) -> bool {
     let hex = tag.as_str().strip_prefix("sha256-").map(|rest| rest.split('.').next().unwrap_or_default());
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
