@@ -218,3 +218,47 @@ fn a_recipe_laid_over_a_built_in_one_is_said_aloud_and_the_others_stay() {
         assert!(names.contains(name), "{names}");
     }
 }
+
+#[test]
+fn recipes_and_policies_that_others_could_have_written_are_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &std::path::Path, bits| {
+        fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+    };
+    let world = World::new();
+    world.run("data", &["keys", "list", "maintainers"]).good();
+    for (loose, bits) in [
+        ("trust", 0o777),
+        ("trust/maintainers", 0o777),
+        ("trust/maintainers/policy.toml", 0o666),
+        ("recipes/hello", 0o777),
+    ] {
+        let path = world.path(loose);
+        let before = fs::metadata(&path).unwrap().permissions();
+        mode(&path, bits);
+        world.run("data", &["plan", "hello"]).refused(2, &["refuse to read", "chmod"]);
+        world.run("data", &["keys", "list", "maintainers"]).refused(2, &["refuse to read", "chmod"]);
+        fs::set_permissions(&path, before).unwrap();
+    }
+    world.run("data", &["plan", "hello"]).good();
+    // What is no file is not waited for.
+    fs::remove_file(world.path("trust/maintainers/policy.toml")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(world.path("trust/maintainers/policy.toml"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    world.run("data", &["keys", "list", "maintainers"]).refused(2, &["not a regular file"]);
+    fs::remove_dir_all(world.path("trust")).unwrap();
+    world.run("data", &["keys", "list", "maintainers"]).refused(2, &["folder", "of policies cannot be read"]);
+}
+
+#[test]
+fn pages_are_written_through_no_link() {
+    let world = World::new();
+    world.file("man/other", "mine");
+    std::os::unix::fs::symlink("other", world.path("man/hab-build.1")).unwrap();
+    world.run("data", &["man", world.path("man").to_str().unwrap()]).good();
+    assert_eq!(fs::read_to_string(world.path("man/other")).unwrap(), "mine");
+    assert!(fs::read_to_string(world.path("man/hab-build.1")).unwrap().starts_with(".ie"));
+}

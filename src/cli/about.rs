@@ -25,18 +25,32 @@ pub fn version(global: &Global) -> anyhow::Result<()> {
 pub fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "hab-build", &mut script);
-    std::io::stdout().lock().write_all(&script).context("cannot write the script")
+    to_stdout(&script)
+}
+
+/// Who reads only the beginning is no fault.
+fn to_stdout(bytes: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
 }
 
 pub fn man(folder: Option<&Path>, command: clap::Command) -> anyhow::Result<()> {
     let Some(folder) = folder else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).context("cannot make the page")?;
-        return std::io::stdout().lock().write_all(&page).context("cannot write the page");
+        return to_stdout(&page);
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    clap_mangen::generate_to(command, folder)
-        .with_context(|| format!("cannot write pages into {}", folder.display()))?;
+    let cannot = || format!("cannot write pages into {}", folder.display());
+    // Made beside and moved there: what has a page's name already is replaced, and nothing is written through a link.
+    let made = tempfile::tempdir_in(folder).with_context(cannot)?;
+    clap_mangen::generate_to(command, made.path()).with_context(cannot)?;
+    for page in fs::read_dir(made.path()).with_context(cannot)? {
+        let page = page.with_context(cannot)?;
+        fs::rename(page.path(), folder.join(page.file_name())).with_context(cannot)?;
+    }
     terminal::say(&format!("the pages are in {}", folder.display()));
     Ok(())
 }

@@ -14,17 +14,21 @@ use hab_mirror::debian::Suite;
 use hab_mirror::{Fetcher, Limits, Outside};
 use hab_recipe::RecipeSet;
 use hab_store::Store;
+use hab_trusted_file::Readers;
 use include_dir::{Dir, include_dir};
 use tokio::runtime::Runtime;
 
 use super::keep::StoreKeep;
 use super::progress::MirrorView;
-use super::{FarmError, Progress};
+use super::{FarmError, Progress, chain};
 use crate::config::Config;
 
 /// The recipes and policies that the program was built with, so that it needs no checkout to run.
 static RECIPES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/recipes");
 static TRUST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/keys/trust");
+
+/// The most bytes of a policy.
+const POLICY: u64 = 1 << 20;
 
 /// How a farm is opened.
 pub struct Options {
@@ -171,7 +175,8 @@ fn recipes(options: &Options, progress: &dyn Progress) -> Result<RecipeSet, Farm
     let built_in = if options.config.without_built_in { BTreeMap::new() } else { embedded(&RECIPES) };
     let mut set = RecipeSet::from_files(built_in);
     for folder in &options.recipes {
-        for taken in set.overlay(RecipeSet::load(folder)?) {
+        listed(folder, "recipes")?;
+        for taken in set.overlay(RecipeSet::load(folder, believed)?) {
             progress.note(&format!("{taken} of {} takes the place of the one before it", folder.display()));
         }
     }
@@ -203,18 +208,30 @@ fn built_in_policy(name: &str) -> Option<&'static str> {
 
 /// A policy's text, if the folder has one of that name.
 fn policy_in(folder: &Path, name: &str) -> Result<Option<String>, FarmError> {
-    let path = folder.join(name).join("policy.toml");
-    match fs::read_to_string(&path) {
+    match hab_trusted_file::read_text(&folder.join(name).join("policy.toml"), Readers::Everybody, POLICY) {
         Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(FarmError::io(path)(e)),
+        Err(e) if e.is_missing() => Ok(None),
+        Err(e) => Err(FarmError::Usage(chain(&e))),
     }
+}
+
+/// The text of a file that decides what is built or accepted, if nobody else could have written it.
+fn believed(path: &Path, limit: u64) -> Result<String, FarmError> {
+    hab_trusted_file::read_text(path, Readers::Everybody, limit).map_err(|e| FarmError::Usage(chain(&e)))
+}
+
+/// What is in a folder that was named to be laid over the built-in ones.
+fn listed(folder: &Path, of: &str) -> Result<fs::ReadDir, FarmError> {
+    let unreadable = |e| format!("the folder {} of {of} cannot be read: {e}", folder.display());
+    fs::read_dir(folder).map_err(|e| FarmError::Usage(unreadable(e)))
 }
 
 /// The names of a folder's policies.
 fn policies_in(folder: &Path) -> Result<Vec<String>, FarmError> {
-    let entries = fs::read_dir(folder).map_err(FarmError::io(folder))?;
-    let named = entries.filter_map(|e| e.ok().filter(|e| e.path().join("policy.toml").is_file()));
+    let entries = listed(folder, "policies")?;
+    // Whatever else it is than a file is said when it is read.
+    let named =
+        entries.filter_map(|e| e.ok().filter(|e| e.path().join("policy.toml").symlink_metadata().is_ok()));
     Ok(named.filter_map(|e| e.file_name().into_string().ok()).collect())
 }
 

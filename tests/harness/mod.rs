@@ -171,7 +171,10 @@ impl World {
     /// Locks as `hab-build lock` would, without apt.
     fn lock(&self, name: &str) {
         let packages = archive::packages();
-        let set = RecipeSet::load(&self.path("recipes")).unwrap();
+        let set = RecipeSet::load(&self.path("recipes"), |path, _| {
+            Ok::<_, hab_recipe::RecipeError>(fs::read_to_string(path).unwrap())
+        })
+        .unwrap();
         let toolchain = set.toolchain("tiny").unwrap();
         let locked = |(root, name, bytes): &(&str, &str, Vec<u8>)| LockedPackage {
             root: (*root).to_owned(),

@@ -33,8 +33,12 @@ impl RecipeSet {
         Self { files: files.into_iter().collect() }
     }
 
-    /// Reads the folder: two levels deep, the files that recipes consist of.
-    pub fn load(folder: &Path) -> Result<Self, RecipeError> {
+    /// The files of a folder that recipes consist of, two levels deep. Who may be believed is the caller's to know: `read`
+    /// gives a file's text, of at most so many bytes.
+    pub fn load<E: From<RecipeError>>(
+        folder: &Path,
+        read: impl Fn(&Path, u64) -> Result<String, E>,
+    ) -> Result<Self, E> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| RecipeError::Io { path, source }
@@ -52,15 +56,7 @@ impl RecipeSet {
                 let Some(name) = file.file_name().and_then(|n| n.to_str()).filter(|_| wanted) else {
                     continue;
                 };
-                let size = fs::metadata(&file).map_err(io(&file))?.len();
-                if size > LIMIT {
-                    return Err(RecipeError::Invalid {
-                        path: format!("{dir_name}/{name}"),
-                        detail: format!("{size} bytes are more than a recipe's file may have ({LIMIT})"),
-                    });
-                }
-                let text = fs::read_to_string(&file).map_err(io(&file))?;
-                files.insert(format!("{dir_name}/{name}"), text);
+                files.insert(format!("{dir_name}/{name}"), read(&file, LIMIT)?);
             }
         }
         Ok(Self { files })

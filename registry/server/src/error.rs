@@ -240,7 +240,9 @@ impl IntoResponse for Error {
             |name, text: String| HeaderValue::try_from(text).map(|value| headers.insert(name, value));
         let _ = match self {
             Self::Method(allow) => put(header::ALLOW, allow.to_owned()),
-            Self::ReadOnly | Self::Store(StoreError::InUse { .. }) => put(header::ALLOW, "GET, HEAD".to_owned()),
+            Self::ReadOnly | Self::Store(StoreError::InUse { .. }) => {
+                put(header::ALLOW, "GET, HEAD".to_owned())
+            }
             Self::Unauthorized { challenge, .. } => put(header::WWW_AUTHENTICATE, challenge),
             Self::TooMany { wait } => put(header::RETRY_AFTER, seconds(wait).to_string()),
             Self::RangeNotSatisfiable { size } => put(header::CONTENT_RANGE, format!("bytes */{size}")),

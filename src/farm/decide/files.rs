@@ -85,33 +85,38 @@ impl Farm {
             }
             Err(e) => return Err(FarmError::io(file)(e)),
         };
-        let (listed_as, held) = held(list, &name, &digest);
+        let (listed_as, held) = held(list, file, &name, &digest);
         Ok(HeldFile { file: file.to_owned(), digest, listed_as, held })
     }
 }
 
-/// What a list says of the file `name` with this digest. A list may name it in a folder; a name in the list itself goes
-/// before that.
-fn held(list: &HashList, name: &str, digest: &Digest) -> (Option<String>, Held) {
-    let last = |listed: &str| listed.rsplit('/').next() == Some(name);
-    let contested = |listed: &str| list.contested().contains_key(listed);
-    if let Some(expected) = list.get(name) {
-        let held =
-            if expected == digest { Held::Matches } else { Held::Differs { expected: expected.clone() } };
-        return (Some(name.to_owned()), held);
+/// What a list says of the file `name` at `path` with this digest. What the list has by as much of the path as possible
+/// goes first, so that an entry of another folder never speaks for this one. Where it has the name in folders that are not
+/// on the path, all of them have to say the same.
+fn held(list: &HashList, path: &Path, name: &str, digest: &Digest) -> (Option<String>, Held) {
+    let says = |expected: &Digest| {
+        if expected == digest { Held::Matches } else { Held::Differs { expected: expected.clone() } }
+    };
+    let path = path.to_string_lossy();
+    let ends = path.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| &path[at + 1..]);
+    for end in std::iter::once(path.as_ref()).chain(ends) {
+        if let Some(expected) = list.get(end) {
+            return (Some(end.to_owned()), says(expected));
+        }
+        if list.contested().contains_key(end) {
+            return (Some(end.to_owned()), Held::Contested);
+        }
     }
-    if contested(name) {
-        return (Some(name.to_owned()), Held::Contested);
+    let last = |listed: &str| listed.rsplit('/').next() == Some(name);
+    if let Some(listed) = list.contested().keys().find(|listed| last(listed)) {
+        return (Some(listed.clone()), Held::Contested);
     }
     let below: Vec<_> = list.entries().iter().filter(|(listed, _)| last(listed)).collect();
-    if let Some((listed, _)) = below.iter().find(|(_, expected)| *expected == digest) {
-        return (Some((*listed).clone()), Held::Matches);
-    }
-    if let Some((listed, expected)) = below.first() {
-        return (Some((*listed).clone()), Held::Differs { expected: (*expected).clone() });
-    }
-    match list.contested().keys().find(|listed| last(listed)) {
-        Some(listed) => (Some(listed.clone()), Held::Contested),
+    match below.first() {
+        Some((listed, expected)) if below.iter().all(|(_, other)| other == expected) => {
+            (Some((*listed).clone()), says(expected))
+        }
+        Some((listed, _)) => (Some((*listed).clone()), Held::Contested),
         None => (None, Held::NotListed),
     }
 }
@@ -162,17 +167,24 @@ mod tests {
     fn a_file_is_found_in_a_list_by_its_name_and_below_a_folder() {
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
         let text = format!(
-            "{a}  x\n{b}  dist/x\n{a}  one/y\n{b}  two/y\n{a}  z\n{b}  z\n",
+            "{a}  x\n{b}  dist/x\n{a}  one/y\n{b}  two/y\n{a}  one/v\n{a}  two/v\n{a}  z\n{b}  z\n",
             a = a.hex(),
             b = b.hex()
         );
         let list = HashList::parse(text.as_bytes()).unwrap();
-        let say = |name: &str, digest: &Digest| held(&list, name, digest);
+        let say = |path: &str, digest: &Digest| {
+            held(&list, Path::new(path), path.rsplit('/').next().unwrap(), digest)
+        };
         assert_eq!(say("x", &a), (Some("x".to_owned()), Held::Matches));
         // Another file of that name in a folder does not count for one that the list names itself.
         assert_eq!(say("x", &b), (Some("x".to_owned()), Held::Differs { expected: a.clone() }));
-        assert_eq!(say("y", &b), (Some("two/y".to_owned()), Held::Matches));
-        assert_eq!(say("y", &Digest::of(b"c")).1, Held::Differs { expected: a.clone() });
+        assert_eq!(say("/home/dist/x", &b), (Some("dist/x".to_owned()), Held::Matches));
+        // Folders disagree about a name: only a path says which is meant, and no other folder speaks for it.
+        assert_eq!(say("y", &b), (Some("one/y".to_owned()), Held::Contested));
+        assert_eq!(say("here/two/y", &b), (Some("two/y".to_owned()), Held::Matches));
+        assert_eq!(say("one/y", &b), (Some("one/y".to_owned()), Held::Differs { expected: a.clone() }));
+        assert_eq!(say("here/v", &a), (Some("one/v".to_owned()), Held::Matches));
+        assert_eq!(say("v", &b).1, Held::Differs { expected: a.clone() });
         assert_eq!(say("z", &a), (Some("z".to_owned()), Held::Contested));
         assert_eq!(say("w", &a), (None, Held::NotListed));
     }
