@@ -122,6 +122,7 @@ fn the_front_page_says_what_is_served_and_how_it_is_used() {
     assert_eq!(status, 200);
     let (status, head, body) = serving.ask("/", "Host: x\r\nAccept: text/html,*/*;q=0.8\r\n");
     assert!(head.contains("content-security-policy: default-src 'none'; style-src 'self'"), "{head}");
+    assert!(head.contains("vary: accept, host") && head.contains("cache-control: private"), "{head}");
     assert!(status == 200 && text(body).starts_with("<!doctype html>"));
     assert_eq!(serving.get("/style.css").0, 200);
     assert!(text(serving.get("/robots.txt").1).contains("Disallow: /"));

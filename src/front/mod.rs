@@ -38,10 +38,18 @@ async fn page(State(mirror): State<Arc<Mirror>>, headers: HeaderMap) -> Response
         let policy = HeaderValue::from_static("default-src 'none'; style-src 'self'; frame-ancestors 'none'");
         let kind = HeaderValue::from_static("text/html; charset=utf-8");
         let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, policy)];
-        (headers, html(&services)).into_response()
+        (of_this_client(), headers, html(&services)).into_response()
     } else {
-        text(&services).into_response()
+        (of_this_client(), text(&services)).into_response()
     }
+}
+
+/// It names the address by which this client came: no cache may give it to another one.
+fn of_this_client() -> [(header::HeaderName, &'static str); 2] {
+    [
+        (header::VARY, "Accept, Host, X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Prefix"),
+        (header::CACHE_CONTROL, "private, no-cache"),
+    ]
 }
 
 async fn style() -> Response {

@@ -5,8 +5,9 @@
 //! afterwards `Host`, `X-Forwarded-Proto` and `X-Forwarded-Prefix` say by which address this service is known, and the other
 //! ones are gone. Of a list, each proxy's own word is the last.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::Network;
@@ -51,7 +52,7 @@ impl Front {
         let address = self.url.clone().unwrap_or_else(|| Address {
             secure: secure || said(&PROTO).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
             host: said(&HOST)
-                .and_then(|host| HeaderValue::from_str(host).ok())
+                .and_then(host)
                 .or_else(|| headers.get(header::HOST).cloned())
                 .unwrap_or_else(|| HeaderValue::from_static("")),
             prefix: said(&PREFIX).and_then(prefix),
@@ -112,6 +113,23 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
+/// A host, and perhaps a port, that can be told: `farm.example:8443`.
+fn host(text: &str) -> Option<HeaderValue> {
+    let authority: Authority = text.parse().ok()?;
+    let port = authority.as_str().strip_prefix(authority.host())?;
+    let port = port.strip_prefix(':').map_or(port.is_empty(), |port| port.parse::<u16>().is_ok());
+    let name = authority.host();
+    let plain = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let good = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => name.len() <= LONGEST && name.split('.').all(plain),
+    };
+    (good && port).then(|| HeaderValue::from_str(text).ok()).flatten()
+}
+
 /// A path that can be told: `/mirror`. It is told to clients within documents, where nothing of it may mean something else.
 fn prefix(path: &str) -> Option<HeaderValue> {
     let path = path.trim_end_matches('/');
@@ -129,6 +147,28 @@ mod tests {
     use super::*;
 
     const PROXY: &str = "10.0.0.1";
+
+    #[test]
+    fn a_host_that_a_proxy_says_is_a_host() {
+        for good in [
+            "farm",
+            "farm.example",
+            "farm.example:8443",
+            "10.0.0.9:80",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "a_b.c",
+        ] {
+            assert_eq!(host(good).unwrap(), good);
+        }
+        let long = "h".repeat(300);
+        for bad in [
+            "", "evil/x", "[::1", "..", "a..b", "h:99999", "h:", "u@h", "a b", "a?b", "a#b", "[x]", "\"",
+            &long,
+        ] {
+            assert_eq!(host(bad), None, "{bad}");
+        }
+    }
 
     fn front(url: Option<&str>) -> Front {
         Front::new(url, vec!["10.0.0.0/24".parse().unwrap()]).unwrap()
