@@ -16,8 +16,8 @@ impl Registry {
         self.url.trim_end_matches('/')
     }
 
-    /// Whether an address is the farm's. One that a program could read otherwise than this one does (a user, a query, an
-    /// escape) is not.
+    /// Whether an address is the farm's. One that a program could read otherwise than this one does (a user, a query,
+    /// an escape) is not.
     pub(crate) fn is_here(&self, address: &str) -> bool {
         let address = address.trim_end_matches('/');
         let (scheme, rest) = match address.split_once("://") {

@@ -7,7 +7,8 @@
 //! A question that the files do not answer is a [`Finding`] of its own kind, [`Kind::Unknown`]: a host that cannot be
 //! judged is not one that pulls from here alone.
 //!
-//! Synchronous; it reads and writes below one root folder and asks nobody. Start reading at [`check`] and [`Plan::new`].
+//! Synchronous; it reads and writes below one root folder and asks nobody. Start reading at [`check`] and
+//! [`Plan::new`].
 
 mod address;
 mod check;

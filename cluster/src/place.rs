@@ -1,8 +1,8 @@
 //! Writing a plan to a host, and taking it back.
 //!
 //! A file is replaced in one step: written beside, synced, renamed. What was there keeps its inode as
-//! `NAME.before-hab-build.1`, the next one as `.2`: no earlier version is ever written over. Where nothing was, an empty
-//! `NAME.before-hab-build.none` says so. Mode and owner stay.
+//! `NAME.before-hab-build.1`, the next one as `.2`: no earlier version is ever written over. Where nothing was, an
+//! empty `NAME.before-hab-build.none` says so. Mode and owner stay.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -61,8 +61,8 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Place
     move |source| PlaceError::Io { doing, path, source }
 }
 
-/// Writes the changes below `root`, one file after the other. What fails leaves the files before it written, each with its
-/// earlier version beside it.
+/// Writes the changes below `root`, one file after the other. What fails leaves the files before it written, each
+/// with its earlier version beside it.
 pub fn apply(root: &Path, changes: &[Change]) -> Result<Vec<Placed>, PlaceError> {
     changes.iter().map(|change| write(root, change)).collect()
 }
@@ -179,8 +179,8 @@ pub struct Restored {
     pub there: bool,
 }
 
-/// Puts back what was there before the first write, of every file of this runtime that has an earlier version beside it.
-/// What is taken away stays beside it as `NAME.after-hab-build.1`.
+/// Puts back what was there before the first write, of every file of this runtime that has an earlier version beside
+/// it. What is taken away stays beside it as `NAME.after-hab-build.1`.
 pub fn restore(runtime: Runtime, root: &Path) -> Result<Vec<Restored>, PlaceError> {
     let mut paths = Vec::new();
     for folder in folders(runtime) {

@@ -1,6 +1,8 @@
-//! Which registries a host uses today, as far as its files show it: settings, manifests, and names of images that it has.
+//! Which registries a host uses today, as far as its files show it: settings, manifests, and names of images that it
+//! has.
 //!
-//! This serves a warning, not a judgement: what is found is surely named somewhere, what is not found may still be used.
+//! This serves a warning, not a judgement: what is found is surely named somewhere, what is not found may still be
+//! used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,6 +1,6 @@
-//! Signatures of images, by a plain public key, in two forms: a document in the simple signing format (containers/image,
-//! "container-signature(5)") that names a manifest's digest and a signature over its bytes, as cosign made them before
-//! version 3 and podman and skopeo do; and what cosign makes since ([`bundle`]).
+//! Signatures of images, by a plain public key, in two forms: a document in the simple signing format
+//! (containers/image, "container-signature(5)") that names a manifest's digest and a signature over its bytes, as
+//! cosign made them before version 3 and podman and skopeo do; and what cosign makes since ([`bundle`]).
 //!
 //! A signature says who made the bytes of a manifest. It does not say that a tag is the newest, nor, unless `identity`
 //! is demanded, that the image belongs into the repository that it was found in.

@@ -128,8 +128,8 @@ pub enum Refusal {
         /// Where it was looked for.
         index: String,
     },
-    /// An object is not in the repository: nothing can be said about what it would have been. A shallow or partial clone
-    /// lacks many.
+    /// An object is not in the repository: nothing can be said about what it would have been. A shallow or partial
+    /// clone lacks many.
     #[error("{what} cannot be judged here: {detail}")]
     Missing {
         /// What was to be judged.

@@ -15,8 +15,8 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// The half-fetched file of `wanted`, this process's alone. It is named by its digest, so another process that wants
-    /// the same file meets it here, and waits.
+    /// The half-fetched file of `wanted`, this process's alone. It is named by its digest, so another process that
+    /// wants the same file meets it here, and waits.
     pub(crate) fn open(
         wanted: &Wanted,
         keep: &dyn Keep,

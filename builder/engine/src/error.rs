@@ -12,8 +12,8 @@ use crate::unpack::UnpackError;
 pub enum Fault {
     /// Ours, or this machine's: a full disk, a sandbox that cannot be set up.
     Ours,
-    /// An input that is not what its digest says, or that tries to leave its folder; a recipe whose script fails or whose
-    /// outputs cannot become an image.
+    /// An input that is not what its digest says, or that tries to leave its folder; a recipe whose script fails or
+    /// whose outputs cannot become an image.
     Refused,
     /// Two runs of one plan differ.
     NotReproducible,

@@ -1,5 +1,5 @@
-//! `layer FOLDER [zstd]`: one layer of a folder's files, to stdout, compressed as images are if nothing else is said; what
-//! `ci/bench` measures against tar, zstd and sha256sum.
+//! `layer FOLDER [zstd]`: one layer of a folder's files, to stdout, compressed as images are if nothing else is said;
+//! what `ci/bench` measures against tar, zstd and sha256sum.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};

@@ -1,12 +1,12 @@
 //! gzip by several cores, whose bytes do not depend on how many there are.
 //!
-//! What is written is cut into blocks of one size. A block is compressed on its own, by whichever thread is free: it may
-//! refer to the 32 KiB before it, which its thread is given, and it ends at a whole byte. So the pieces stand one after
-//! the other in one DEFLATE stream (RFC 1951) of one gzip member (RFC 1952), which every reader of gzip reads.
+//! What is written is cut into blocks of one size. A block is compressed on its own, by whichever thread is free: it
+//! may refer to the 32 KiB before it, which its thread is given, and it ends at a whole byte. So the pieces stand one
+//! after the other in one DEFLATE stream (RFC 1951) of one gzip member (RFC 1952), which every reader of gzip reads.
 //!
-//! The compressor is one exact version of zlib-rs, named here and not taken from whatever library another crate asks for:
-//! every byte is part of a layer's digest. It computes the same on every machine; vector instructions only compare and
-//! move bytes in it.
+//! The compressor is one exact version of zlib-rs, named here and not taken from whatever library another crate asks
+//! for: every byte is part of a layer's digest. It computes the same on every machine; vector instructions only
+//! compare and move bytes in it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -18,7 +18,8 @@ use std::thread;
 use zlib_rs::crc32::{crc32, crc32_combine};
 use zlib_rs::{Deflate, DeflateFlush, Status};
 
-/// What one thread compresses at a time. It decides the output: 128 KiB, as in pigz, would make it half a percent larger.
+/// What one thread compresses at a time. It decides the output: 128 KiB, as in pigz, would make it half a percent
+/// larger.
 const BLOCK: usize = 1 << 20;
 /// How far back DEFLATE can refer.
 const WINDOW: usize = 32 << 10;
@@ -144,8 +145,8 @@ fn compress(before: &[u8], block: &[u8], last: bool) -> io::Result<Piece> {
     if !before.is_empty() {
         deflate.set_dictionary(before).map_err(|e| failed(e.as_str()))?;
     }
-    // What cannot be compressed grows by a few bytes for each 16 KiB. There is room for all of it, because how much room
-    // there is must not decide anything.
+    // What cannot be compressed grows by a few bytes for each 16 KiB. There is room for all of it, because how much
+    // room there is must not decide anything.
     let mut bytes = vec![0; block.len() + block.len() / 8 + 1024];
     let (flush, done) =
         if last { (DeflateFlush::Finish, Status::StreamEnd) } else { (DeflateFlush::SyncFlush, Status::Ok) };

@@ -64,8 +64,8 @@ pub struct PlannedSource {
 /// The annotation that holds the source's identity: a digest by which it can be asked for in the mirror.
 pub const SOURCE_DIGEST: &str = "io.hab-build.source";
 
-/// The annotation that names the toolchain. Its lock is not there: a lock that changes nothing of the outputs, or one of
-/// another building machine, makes the same image. The report of a build has its digest.
+/// The annotation that names the toolchain. Its lock is not there: a lock that changes nothing of the outputs, or one
+/// of another building machine, makes the same image. The report of a build has its digest.
 pub const TOOLCHAIN: &str = "io.hab-build.toolchain";
 
 /// The annotation of an image that was built from unsigned source.

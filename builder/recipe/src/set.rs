@@ -33,8 +33,8 @@ impl RecipeSet {
         Self { files: files.into_iter().collect() }
     }
 
-    /// The files of a folder that recipes consist of, two levels deep. Who may be believed is the caller's to know: `read`
-    /// gives a file's text, of at most so many bytes.
+    /// The files of a folder that recipes consist of, two levels deep. Who may be believed is the caller's to know:
+    /// `read` gives a file's text, of at most so many bytes.
     pub fn load<E: From<RecipeError>>(
         folder: &Path,
         read: impl Fn(&Path, u64) -> Result<String, E>,
@@ -62,8 +62,8 @@ impl RecipeSet {
         Ok(Self { files })
     }
 
-    /// Lays another set over this one: a recipe or toolchain of it takes the whole place of the one of its name. Returns
-    /// those whose place was taken by something else, as `recipe bitcoin`.
+    /// Lays another set over this one: a recipe or toolchain of it takes the whole place of the one of its name.
+    /// Returns those whose place was taken by something else, as `recipe bitcoin`.
     pub fn overlay(&mut self, over: Self) -> Vec<String> {
         let mut taken = Vec::new();
         let (mine, theirs) = (units(&self.files), units(&over.files));

@@ -45,8 +45,8 @@ pub struct Finding {
     pub words: String,
 }
 
-/// Looks at the host's files below `root`, usually `/`. Nothing found means that it pulls from the farm alone, as far as
-/// its files say; what they do not say is a finding of [`Kind::Unknown`].
+/// Looks at the host's files below `root`, usually `/`. Nothing found means that it pulls from the farm alone, as far
+/// as its files say; what they do not say is a finding of [`Kind::Unknown`].
 pub fn check(runtime: Runtime, registry: &Registry, root: &Path) -> Vec<Finding> {
     check_with(runtime, registry, root, &BTreeMap::new())
 }

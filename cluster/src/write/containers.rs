@@ -16,8 +16,8 @@ const OURS: &str = "etc/containers/registries.conf.d/zz-hab-build.conf";
 const POLICY: &str = "etc/containers/policy.json";
 const HEAD: &str = "# Everything is pulled from the farm, and from nowhere else.\n";
 
-/// The ends of public registries' names. A prefix cannot stand for every name, and policy.json refuses an image only after its
-/// registry was asked for the manifest.
+/// The ends of public registries' names. A prefix cannot stand for every name, and policy.json refuses an image only
+/// after its registry was asked for the manifest.
 pub(crate) const ENDS: [&str; 24] = [
     "ai", "app", "aws", "ch", "cloud", "cn", "co", "com", "de", "dev", "edu", "eu", "fr", "info", "io", "jp",
     "me", "net", "org", "ru", "run", "sh", "uk", "us",
@@ -115,7 +115,8 @@ fn new_policy(registry: &Registry) -> Value {
     json!({ "default": [{ "type": "reject" }], "transports": transports })
 }
 
-/// What is there, with all registries refused but the farm's: a rule of the farm's names that asks for signatures stays.
+/// What is there, with all registries refused but the farm's: a rule of the farm's names that asks for signatures
+/// stays.
 fn laid_over(registry: &Registry, text: &str) -> Result<Value, PlanError> {
     let bad = |cause: String| PlanError::new(POLICY, cause);
     let mut policy: Map<String, Value> =

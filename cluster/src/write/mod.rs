@@ -47,7 +47,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// What a person has to know beside them.
     pub notes: Vec<String>,
-    /// Registries that the host uses today and that the farm has no upstream for: their images would not be had any more.
+    /// Registries that the host uses today and that the farm has no upstream for: their images would not be had any
+    /// more.
     pub lost: Vec<Use>,
     /// What would stand against "it pulls from here alone" even then.
     pub left: Vec<Finding>,

@@ -1,5 +1,5 @@
-//! Whether a check failed because the repository never had what it needs: a shallow clone has no history, a partial one no
-//! files or no folders. Looked for only after a check has failed.
+//! Whether a check failed because the repository never had what it needs: a shallow clone has no history, a partial
+//! one no files or no folders. Looked for only after a check has failed.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! Signatures as cosign makes them since version 3: a sigstore bundle (sigstore's protobuf-specs, "sigstore_bundle.proto",
-//! version 0.3) around a DSSE envelope (secure-systems-lab/dsse, "protocol.md") around an in-toto statement that names the
-//! digests of what is signed.
+//! Signatures as cosign makes them since version 3: a sigstore bundle (sigstore's protobuf-specs,
+//! "sigstore_bundle.proto", version 0.3) around a DSSE envelope (secure-systems-lab/dsse, "protocol.md") around an
+//! in-toto statement that names the digests of what is signed.
 //!
 //! A bundle may bring keys, certificates and entries of a log. None of them is looked at: whoever made the bundle chose
 //! them, and only keys that the operator gave count here. Nor is the hint, which says which key to try first.
@@ -19,8 +19,8 @@ const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// What the statement calls itself.
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-/// The statement that somebody signs these digests, and nothing else. Any other says something about an image, which may
-/// be that it must not be used.
+/// The statement that somebody signs these digests, and nothing else. Any other says something about an image, which
+/// may be that it must not be used.
 const SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 
 const FREE: Shape = Shape::Free;

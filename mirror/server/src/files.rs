@@ -37,8 +37,8 @@ pub(crate) async fn plain(
     named(mirror, kinds::PLAIN_FILE, name, request).await
 }
 
-/// What apt asks for. An index is the one beside the InRelease that is served now, whatever was kept since. apt knows no
-/// entity tags: all of a suite is as old as its InRelease says, and one that has not changed is not sent again.
+/// What apt asks for. An index is the one beside the InRelease that is served now, whatever was kept since. apt knows
+/// no entity tags: all of a suite is as old as its InRelease says, and one that has not changed is not sent again.
 pub(crate) async fn debian(
     State(mirror): State<Mirror>,
     Path(path): Path<String>,
@@ -84,8 +84,8 @@ pub(crate) fn suites(keep: &dyn Keep) -> Result<Vec<String>, KeepError> {
     Ok(suites)
 }
 
-/// The date that an InRelease says (Debian repository format, "Date, Valid-Until"), as HTTP writes it; `None` where it does
-/// not read as one.
+/// The date that an InRelease says (Debian repository format, "Date, Valid-Until"), as HTTP writes it; `None` where
+/// it does not read as one.
 fn date(keep: &dyn Keep, release: &Digest) -> Result<Option<HeaderValue>, Error> {
     /// Bytes of its head: the date stands before the lists.
     const HEAD: u64 = 16 << 10;

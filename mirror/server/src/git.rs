@@ -268,8 +268,8 @@ impl Running {
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("LC_ALL", "C")
             .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"])
-            // Before version 2 of the protocol a client gets objects by their ids only where that is allowed, and a partial
-            // clone needs them; version 2 gives them in any case.
+            // Before version 2 of the protocol a client gets objects by their ids only where that is allowed, and a
+            // partial clone needs them; version 2 gives them in any case.
             .args(["-c", "uploadpack.allowFilter=true", "-c", "uploadpack.allowAnySHA1InWant=true"])
             .args(["-c", "pack.windowMemory=64m", "-c", "pack.deltaCacheSize=64m"])
             .args(note.iter().flat_map(|_| ["-c", SAYS_NOTE]))

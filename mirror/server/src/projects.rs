@@ -1,7 +1,7 @@
 //! Which repositories are served below `/git/`: a line of text each, or JSON for whoever accepts that.
 //!
-//! Names are told as they are to be appended to this list's own address, which stays right behind a proxy that serves it
-//! below another path.
+//! Names are told as they are to be appended to this list's own address, which stays right behind a proxy that serves
+//! it below another path.
 
 use std::fs;
 use std::io;

@@ -45,8 +45,8 @@ impl Asked<'_> {
 }
 
 impl GitMirror {
-    /// Asks every upstream for its refs. Those that do not answer, that name objects in another way, or that have nothing
-    /// any more where `refs` are here, are told and left out.
+    /// Asks every upstream for its refs. Those that do not answer, that name objects in another way, or that have
+    /// nothing any more where `refs` are here, are told and left out.
     pub(super) fn ask<'a>(
         &self,
         git: &Git<'_>,

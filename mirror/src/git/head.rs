@@ -15,10 +15,10 @@ impl GitMirror {
         self.repository.find_reference(&name).is_ok().then_some(name)
     }
 
-    /// Lets HEAD name the branch that the upstream's does, so that a clone checks out what upstream wants it to; returns it
-    /// where that is another one than before, which is written down first. An upstream that does not lead has a say only
-    /// where HEAD names nothing or the mirror is `fresh`; one whose HEAD names no branch, or none that is mirrored, changes
-    /// nothing.
+    /// Lets HEAD name the branch that the upstream's does, so that a clone checks out what upstream wants it to;
+    /// returns it where that is another one than before, which is written down first. An upstream that does not lead
+    /// has a say only where HEAD names nothing or the mirror is `fresh`; one whose HEAD names no branch, or none that
+    /// is mirrored, changes nothing.
     pub(super) fn follow_head(
         &self,
         journal: &mut Journal,

@@ -179,8 +179,8 @@ impl GitMirror {
         &self.project
     }
 
-    /// The id of the commit that `revision` names (gitrevisions(7)), if it names one; also of one that git could not take
-    /// apart, which is for whoever judges it to say.
+    /// The id of the commit that `revision` names (gitrevisions(7)), if it names one; also of one that git could not
+    /// take apart, which is for whoever judges it to say.
     pub fn commit_id(&self, revision: &str) -> Option<String> {
         let found = self.repository.revparse_single(revision).and_then(|o| o.peel(ObjectType::Commit));
         let found = found.ok().map(|commit| commit.id()).or_else(|| {
@@ -275,8 +275,8 @@ impl GitMirror {
         Ok(found)
     }
 
-    /// An object that could not be read: it is not here, it is not what its id says or no object at all, or the repository
-    /// cannot be read.
+    /// An object that could not be read: it is not here, it is not what its id says or no object at all, or the
+    /// repository cannot be read.
     fn unreadable(&self, what: String, e: &git2::Error) -> MirrorError {
         match (e.code(), e.class()) {
             (ErrorCode::NotFound, _) => {

@@ -56,8 +56,8 @@ pub(super) enum Head {
 }
 
 impl Git<'_> {
-    /// The refs that an upstream says it has, as far as they are `wanted`, and its HEAD; names that no ref may have are left
-    /// out and told. All of its refs are listed: git sends what HEAD names only with them.
+    /// The refs that an upstream says it has, as far as they are `wanted`, and its HEAD; names that no ref may have
+    /// are left out and told. All of its refs are listed: git sends what HEAD names only with them.
     pub(super) fn ls_remote(
         &self,
         remote: &Remote,

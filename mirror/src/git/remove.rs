@@ -62,8 +62,8 @@ impl GitMirror {
         self.path.with_extension("journal")
     }
 
-    /// Takes the mirror away, with its verified `view`; its journal is moved to `kept`, if it has one. A kill in between
-    /// leaves a folder that a sweep finds.
+    /// Takes the mirror away, with its verified `view`; its journal is moved to `kept`, if it has one. A kill in
+    /// between leaves a folder that a sweep finds.
     pub fn remove(self, view: &Path, kept: &Path, observer: &dyn Observer) -> Result<(), MirrorError> {
         let _alone = self.lock(observer)?;
         let (doomed, journal) = (removed(&self.path), self.journal_path());

@@ -33,9 +33,9 @@ pub(super) struct Fitting {
 }
 
 impl GitMirror {
-    /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a value
-    /// whose object did not come. One such ref must not hide all others. A ref that no upstream has any more makes room for
-    /// one that needs its place.
+    /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a
+    /// value whose object did not come. One such ref must not hide all others. A ref that no upstream has any more
+    /// makes room for one that needs its place.
     pub(super) fn fitting(
         &self,
         here: &BTreeMap<String, Oid>,
@@ -156,7 +156,8 @@ fn usual(reference: &str, id: Oid) -> String {
     format!("{}/{id}", reference.replacen("refs/", "refs/history/", 1))
 }
 
-/// Of the refs here, those of which a journal says that they made room for others: what a run that was killed did not do.
+/// Of the refs here, those of which a journal says that they made room for others: what a run that was killed did not
+/// do.
 pub(super) fn still_there(here: &BTreeMap<String, Oid>, journal: &Journal) -> Vec<(String, Oid)> {
     let theirs = here.iter().filter(|(name, _)| !is_ours(name) && journal.displaced(name).is_some());
     theirs.map(|(name, id)| (name.clone(), *id)).collect()

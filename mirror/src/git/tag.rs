@@ -25,8 +25,8 @@ pub struct TagBytes {
 }
 
 impl GitMirror {
-    /// Every value that the tag `name` was ever seen to have, the first one first. A tag that made room for another ref,
-    /// because upstream has it no more, still has its value.
+    /// Every value that the tag `name` was ever seen to have, the first one first. A tag that made room for another
+    /// ref, because upstream has it no more, still has its value.
     pub fn tag(&self, name: &str) -> Result<Vec<TagBytes>, MirrorError> {
         let refname = format!("refs/tags/{name}");
         if !git2::Reference::is_valid_name(&refname) {

@@ -26,8 +26,9 @@ impl GitMirror {
         Ok(refs.into_iter().map(|(name, id)| (name, id.to_string())).collect())
     }
 
-    /// Makes the repository at `path` show exactly `refs`, all of them at once. Its HEAD is the mirror's where that branch
-    /// is shown, or the only branch that is; where it names none, or there is no ref at all, `why` is what a clone is told.
+    /// Makes the repository at `path` show exactly `refs`, all of them at once. Its HEAD is the mirror's where that
+    /// branch is shown, or the only branch that is; where it names none, or there is no ref at all, `why` is what a
+    /// clone is told.
     pub fn show(&self, path: &Path, refs: &BTreeMap<String, String>, why: &str) -> Result<(), MirrorError> {
         let broken = |source| MirrorError::Repository { path: path.to_owned(), source };
         if !path.join("HEAD").exists() {

@@ -175,8 +175,8 @@ impl Layout {
         Ok(part)
     }
 
-    /// Whether a file is there that cannot be a manifest, because it does not begin as JSON does. An index may call it one
-    /// all the same; then it is a blob, which no client can take for a manifest.
+    /// Whether a file is there that cannot be a manifest, because it does not begin as JSON does. An index may call
+    /// it one all the same; then it is a blob, which no client can take for a manifest.
     fn is_no_document(&self, digest: &Digest) -> Result<bool> {
         let Some(part) = self.blob(digest)? else { return Ok(false) };
         let mut start = Vec::new();

@@ -1,10 +1,10 @@
 //! JSON that somebody else wrote, read so that it has one meaning.
 //!
 //! The standard does not say what an object means that has a name twice (RFC 8259, section 4): some programs take the
-//! first value, some the last. Programs in Go, which most clients of a registry are, also match the names of fields without
-//! regard to case, so that `"LAYERS"` is `layers` to them and an unknown name to everybody else. A document that can be
-//! read in two ways can show one image to who checks it and another one to who runs it, under one digest. Such a document
-//! is refused here, at every level, whatever it may have meant.
+//! first value, some the last. Programs in Go, which most clients of a registry are, also match the names of fields
+//! without regard to case, so that `"LAYERS"` is `layers` to them and an unknown name to everybody else. A document
+//! that can be read in two ways can show one image to who checks it and another one to who runs it, under one digest.
+//! Such a document is refused here, at every level, whatever it may have meant.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -129,8 +129,8 @@ fn fold(name: &str) -> String {
     name.chars().map(lower).collect()
 }
 
-/// As Go compares names: Unicode's simple case folding, which of all letters beyond ASCII brings only these two to ASCII
-/// ones, and every known name is ASCII.
+/// As Go compares names: Unicode's simple case folding, which of all letters beyond ASCII brings only these two to
+/// ASCII ones, and every known name is ASCII.
 fn lower(c: char) -> char {
     match c {
         '\u{17f}' => 's',

@@ -3,8 +3,9 @@
 //! Layer: the bottom. Pure: no I/O, no async, no clock. A value of a type here is valid by construction,
 //! because `Deserialize` goes through `FromStr`; nothing past the boundary has to check it again.
 //!
-//! Start reading at [`Digest`], the identity of every byte in the house, then [`Descriptor`]. Documents that somebody else
-//! wrote are read by [`json`], in one way or not at all; [`Outline`] is what a registry has to know of a manifest.
+//! Start reading at [`Digest`], the identity of every byte in the house, then [`Descriptor`]. Documents that somebody
+//! else wrote are read by [`json`], in one way or not at all; [`Outline`] is what a registry has to know of a
+//! manifest.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

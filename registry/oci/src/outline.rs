@@ -104,7 +104,8 @@ struct Document {
     artifact_type: Option<String>,
     config: Option<Pointer>,
     layers: Option<Vec<Pointer>>,
-    /// Of artifact manifests, which the image specification had for a while; a manifest of another type may have it too.
+    /// Of artifact manifests, which the image specification had for a while; a manifest of another type may have it
+    /// too.
     blobs: Option<Vec<Pointer>>,
     manifests: Option<Vec<Pointer>>,
     subject: Option<Pointer>,
@@ -127,8 +128,8 @@ impl Pointer {
         Edge { kind, digest: self.digest.clone(), size: self.size, elsewhere, listed: false }
     }
 
-    /// Of something that an index lists. BuildKit's cache is an index that lists layers: those are blobs, to be pulled as
-    /// such, and so is whatever else no registry serves as a manifest.
+    /// Of something that an index lists. BuildKit's cache is an index that lists layers: those are blobs, to be
+    /// pulled as such, and so is whatever else no registry serves as a manifest.
     fn listed(&self) -> Edge {
         let kind = if is_manifest(&self.media_type) { EdgeKind::Manifest } else { EdgeKind::Layer };
         Edge { listed: true, ..self.edge(kind) }

@@ -127,8 +127,8 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST)
 }
 
-/// Refuses the configuration of an image that two runtimes could read in two ways. What is no JSON object from its first
-/// byte on is read by none, and nobody's business here: artifacts call all sorts of bytes a configuration.
+/// Refuses the configuration of an image that two runtimes could read in two ways. What is no JSON object from its
+/// first byte on is read by none, and nobody's business here: artifacts call all sorts of bytes a configuration.
 pub fn check_image_config(bytes: &[u8]) -> Result<(), serde_json::Error> {
     match bytes.trim_ascii_start().first() {
         Some(b'{') => check(bytes, CONFIG),

@@ -1,7 +1,7 @@
 //! Conditional requests: `If-Match` and `If-None-Match` (RFC 9110, section 13).
 //!
-//! The entity tag of everything that is served by a digest is that digest in quotes. There are no dates of change here, so
-//! the conditions that name one are ignored, as section 13.1.3 and 13.1.4 want it.
+//! The entity tag of everything that is served by a digest is that digest in quotes. There are no dates of change
+//! here, so the conditions that name one are ignored, as section 13.1.3 and 13.1.4 want it.
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;

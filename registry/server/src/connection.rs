@@ -35,8 +35,8 @@ const HEAD: u32 = 96 * 1024;
 
 /// Requests at a time over one HTTP/2 connection. Clients open another one when they want more.
 const STREAMS: u32 = 16;
-/// Requests that a client may have given up before anybody looked at them, over one connection: who goes on doing that only
-/// wants to cost something.
+/// Requests that a client may have given up before anybody looked at them, over one connection: who goes on doing
+/// that only wants to cost something.
 const RESET: usize = 16;
 /// Requests that were ended here for what is wrong with them, over one connection.
 const WRONG: usize = 64;

@@ -1,8 +1,9 @@
 //! One answer of a connection that has several at a time (HTTP/2), and whether its client takes it.
 //!
-//! A client of HTTP/1 that does not take its answer shows by its socket, which is full. One of HTTP/2 may keep its socket empty
-//! and open no window for the answer: nothing of it is asked for any more then, and nobody would ever look at it again. So an
-//! answer says that its client has to take it from when a part of it was given until the next one is asked for.
+//! A client of HTTP/1 that does not take its answer shows by its socket, which is full. One of HTTP/2 may keep its
+//! socket empty and open no window for the answer: nothing of it is asked for any more then, and nobody would ever
+//! look at it again. So an answer says that its client has to take it from when a part of it was given until the next
+//! one is asked for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -39,8 +40,8 @@ impl Flow {
         self.waiting.load(Relaxed)
     }
 
-    /// Whether the client took less than `pace` bytes a second in `taking` milliseconds in which it was waited for. `passed`:
-    /// milliseconds since this was asked last.
+    /// Whether the client took less than `pace` bytes a second in `taking` milliseconds in which it was waited for.
+    /// `passed`: milliseconds since this was asked last.
     pub(crate) fn is_over(&self, passed: u64, taking: u64, pace: u64) -> bool {
         let awaited = self.awaited.load(Relaxed) + if self.is_waiting() { passed } else { 0 };
         self.awaited.store(awaited, Relaxed);

@@ -1,9 +1,9 @@
 //! By which address a client knows this service, and which address is the client's, where a proxy stands between.
 //!
-//! What a request says of that (`X-Forwarded-For`, `-Host`, `-Proto`, `-Prefix`) anybody can write. So it is believed of the
-//! proxies that the operator names and of nobody else; and the request's headers are made true before anything reads them:
-//! afterwards `Host`, `X-Forwarded-Proto` and `X-Forwarded-Prefix` say by which address this service is known, and the other
-//! ones are gone. Of a list, each proxy's own word is the last.
+//! What a request says of that (`X-Forwarded-For`, `-Host`, `-Proto`, `-Prefix`) anybody can write. So it is believed
+//! of the proxies that the operator names and of nobody else; and the request's headers are made true before anything
+//! reads them: afterwards `Host`, `X-Forwarded-Proto` and `X-Forwarded-Prefix` say by which address this service is
+//! known, and the other ones are gone. Of a list, each proxy's own word is the last.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -36,8 +36,8 @@ struct Address {
 }
 
 impl Front {
-    /// `url` is the address that clients know this service by, whatever they say: `https://farm.example/mirror`. Of `proxies`
-    /// it is believed what they say.
+    /// `url` is the address that clients know this service by, whatever they say: `https://farm.example/mirror`. Of
+    /// `proxies` it is believed what they say.
     pub fn new(url: Option<&str>, proxies: Vec<Network>) -> Result<Self, AccessError> {
         let url =
             url.map(|text| plain_url(text).and_then(|url| Address::of(&url).ok_or(AccessError::Url(url))));
@@ -74,7 +74,8 @@ impl Front {
         self.proxies.iter().any(|network| network.has(address))
     }
 
-    /// The nearest address that no proxy has which is believed; all before it could have been made up by whoever has it.
+    /// The nearest address that no proxy has which is believed; all before it could have been made up by whoever has
+    /// it.
     fn client(&self, from: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = from;
         let values: Vec<_> = headers.get_all(&FOR).iter().collect();
@@ -130,7 +131,8 @@ fn host(text: &str) -> Option<HeaderValue> {
     (good && port).then(|| HeaderValue::from_str(text).ok()).flatten()
 }
 
-/// A path that can be told: `/mirror`. It is told to clients within documents, where nothing of it may mean something else.
+/// A path that can be told: `/mirror`. It is told to clients within documents, where nothing of it may mean something
+/// else.
 fn prefix(path: &str) -> Option<HeaderValue> {
     let path = path.trim_end_matches('/');
     let plain = |part: &str| {

@@ -188,8 +188,8 @@ struct Many {
     _turn: Option<Turn>,
 }
 
-/// How much of an answer over HTTP/2 is given at a time: a frame. It is copied, because what is given to a client that opens no
-/// window is kept until the connection ends, and may be a small part of something large.
+/// How much of an answer over HTTP/2 is given at a time: a frame. It is copied, because what is given to a client
+/// that opens no window is kept until the connection ends, and may be a small part of something large.
 const FRAME: usize = 16 << 10;
 
 impl Answer {

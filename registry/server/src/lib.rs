@@ -3,9 +3,10 @@
 //! Layer: above `hab-store`; the program listens and this crate answers. It holds no state of its own: everything
 //! that it serves is in the catalog, and every byte that it serves was hashed by the store when it came in.
 //!
-//! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle` finds out who asks and the endpoint in its
-//! path (`route`), asks whether the caller may ([`Access`], [`Guard`]), and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`,
-//! `referrers`, `catalog`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
+//! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle`
+//! finds out who asks and the endpoint in its path (`route`), asks whether the caller may ([`Access`], [`Guard`]),
+//! and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`, `referrers`,
+//! `catalog`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
 //!
 //! Start reading at [`router`].
 

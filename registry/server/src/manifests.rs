@@ -209,7 +209,8 @@ fn new(reference: &str) -> Result<TagOrDigest, Error> {
     }
 }
 
-/// A tag. A chart's version may have a plus, which no tag may: Helm writes an underscore for it, and so is it read here.
+/// A tag. A chart's version may have a plus, which no tag may: Helm writes an underscore for it, and so is it read
+/// here.
 fn tag(text: &str) -> Result<Tag, Error> {
     text.replace('+', "_").parse().map_err(Error::Tag)
 }

@@ -1,8 +1,8 @@
 //! Which bytes of a blob: a pull's `Range` (RFC 9110, section 14) and a push's `Content-Range` (distribution
 //! specification, "Pushing a blob in chunks").
 
-/// Ranges in one request; whoever asks for more gets the whole. Clients that pull only what they lack of a layer ask for up
-/// to a thousand.
+/// Ranges in one request; whoever asks for more gets the whole. Clients that pull only what they lack of a layer ask
+/// for up to a thousand.
 const MOST: usize = 4096;
 
 /// From one byte to another, both within the blob.
@@ -30,16 +30,17 @@ pub(crate) enum Wanted {
     All,
     /// One part.
     One(Part),
-    /// Several, in the order in which they were asked for and each by itself, while together they are no more than the blob:
-    /// some clients take the parts one by one for the ranges that they named. Otherwise merged, in the blob's order.
+    /// Several, in the order in which they were asked for and each by itself, while together they are no more than
+    /// the blob: some clients take the parts one by one for the ranges that they named. Otherwise merged, in the
+    /// blob's order.
     Several(Vec<Part>),
     /// No byte of the blob.
     Nothing,
 }
 
 impl Wanted {
-    /// Reads a `Range` header. What is not a set of ranges of bytes is ignored, as RFC 9110 allows. No answer has more of
-    /// the blob's bytes than the blob, whatever is asked for: ranges that would are merged.
+    /// Reads a `Range` header. What is not a set of ranges of bytes is ignored, as RFC 9110 allows. No answer has
+    /// more of the blob's bytes than the blob, whatever is asked for: ranges that would are merged.
     pub(crate) fn of(header: Option<&str>, size: u64) -> Self {
         header.and_then(|text| Self::of_bytes(text.strip_prefix("bytes=")?, size)).unwrap_or(Self::All)
     }

@@ -138,8 +138,8 @@ fn answer(all: Vec<Entry>, more: bool, filtered: bool, uri: &Uri) -> Response {
     response
 }
 
-/// The first ones that take no more than `room` bytes, and whether others are left out. One that takes more by itself is
-/// there without its annotations, which are in the manifest: nobody could read a page with them.
+/// The first ones that take no more than `room` bytes, and whether others are left out. One that takes more by itself
+/// is there without its annotations, which are in the manifest: nobody could read a page with them.
 fn fitting(all: Vec<Entry>, room: usize) -> (Vec<Entry>, bool) {
     let (mut taken, mut page) = (0, Vec::new());
     for mut entry in all {

@@ -1,8 +1,8 @@
 //! What an upstream lately said that it does not have.
 //!
-//! Clients ask for the same thing again and again until it is there, and many of them at once. Those who waited while one of
-//! them asked get the same answer, however long ago that was; who comes later gets it for a short time, which the operator
-//! chooses.
+//! Clients ask for the same thing again and again until it is there, and many of them at once. Those who waited while
+//! one of them asked get the same answer, however long ago that was; who comes later gets it for a short time, which
+//! the operator chooses.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

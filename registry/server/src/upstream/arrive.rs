@@ -157,8 +157,9 @@ impl Remote {
         })
     }
 
-    /// How many bytes a blob has that is not here, as upstream says; `None` if only its bytes would tell. Nothing is brought
-    /// here for it. What answers a HEAD is sometimes not what answers a GET, so this promises no more than upstream does.
+    /// How many bytes a blob has that is not here, as upstream says; `None` if only its bytes would tell. Nothing is
+    /// brought here for it. What answers a HEAD is sometimes not what answers a GET, so this promises no more than
+    /// upstream does.
     pub(crate) async fn blob_size(&self, store: &Store, digest: &Digest) -> Result<Option<u64>, Error> {
         if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
             return Ok(Some(download.size()));

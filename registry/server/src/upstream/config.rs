@@ -53,11 +53,12 @@ pub struct UpstreamConfig {
 /// When a tag is looked up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Revalidate {
-    /// Behind the answer: a client gets what is here, and the next one what is there by then. No pull waits for the upstream.
+    /// Behind the answer: a client gets what is here, and the next one what is there by then. No pull waits for the
+    /// upstream.
     #[default]
     Behind,
-    /// Before the answer, for so long: then, and when the upstream is away, a client gets what is here, which the answer
-    /// calls stale.
+    /// Before the answer, for so long: then, and when the upstream is away, a client gets what is here, which the
+    /// answer calls stale.
     Before(Duration),
 }
 

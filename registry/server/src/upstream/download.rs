@@ -1,12 +1,13 @@
 //! One blob on its way from an upstream, however many clients wait for it: one request fills a file, and all of them read
 //! from it as it grows.
 //!
-//! The last byte is held back until the digest is checked, so that nobody ever has the whole of wrong bytes, neither by one
-//! answer nor by many parts. That is all that can be promised of bytes that are sent before the last one came, and it is what
-//! a digest can promise: it says something of the whole alone. Whoever puts parts together waits for the last byte, too;
-//! whoever uses parts alone holds them against a list of their own (the digests of chunks that a layer's table of contents
-//! names), which the whole's digest would tell them nothing about. A part is sent from this very file, whose bytes are all
-//! hashed. It is never asked for upstream by itself: nobody would ever know whether those bytes were the right ones.
+//! The last byte is held back until the digest is checked, so that nobody ever has the whole of wrong bytes, neither
+//! by one answer nor by many parts. That is all that can be promised of bytes that are sent before the last one came,
+//! and it is what a digest can promise: it says something of the whole alone. Whoever puts parts together waits for
+//! the last byte, too; whoever uses parts alone holds them against a list of their own (the digests of chunks that a
+//! layer's table of contents names), which the whole's digest would tell them nothing about. A part is sent from this
+//! very file, whose bytes are all hashed. It is never asked for upstream by itself: nobody would ever know whether
+//! those bytes were the right ones.
 
 use std::fs::File;
 use std::io;

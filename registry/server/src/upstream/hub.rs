@@ -1,8 +1,8 @@
 //! Docker Hub, which has three names, and repositories whose first part is left out.
 //!
-//! Its images are named by `docker.io`, its older clients say `index.docker.io`, and it answers at `registry-1.docker.io`:
-//! clients send whichever they know. An official image, `alpine`, is kept there as `library/alpine`, and is never found
-//! without that.
+//! Its images are named by `docker.io`, its older clients say `index.docker.io`, and it answers at
+//! `registry-1.docker.io`: clients send whichever they know. An official image, `alpine`, is kept there as
+//! `library/alpine`, and is never found without that.
 
 use std::borrow::Cow;
 

@@ -53,8 +53,9 @@ pub trait Judge: fmt::Debug + Send + Sync {
     fn made(&self, signature: &Signature) -> bool;
 }
 
-/// How likely it is that a referrer carries signatures, the likeliest first; `None` if it does not. A list may leave out
-/// what an artifact is, and the annotation is nobody's promise: whatever may be one is looked at, as far as there is room.
+/// How likely it is that a referrer carries signatures, the likeliest first; `None` if it does not. A list may leave
+/// out what an artifact is, and the annotation is nobody's promise: whatever may be one is looked at, as far as there
+/// is room.
 pub(super) fn likelihood(artifact_type: Option<&str>, annotations: &BTreeMap<String, String>) -> Option<u8> {
     match (artifact_type, annotations.get(PREDICATE).map(String::as_str)) {
         (Some(BUNDLE), Some(SIGN)) => Some(0),

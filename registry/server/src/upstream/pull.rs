@@ -204,7 +204,8 @@ impl Remote {
         checked.insert((self.local.clone(), tag.clone()), Instant::now());
     }
 
-    /// Asks upstream what a tag is now, once at a time, whether or not somebody waits for it; `None` if it is not asked.
+    /// Asks upstream what a tag is now, once at a time, whether or not somebody waits for it; `None` if it is not
+    /// asked.
     fn look_up_behind(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) -> Option<Looking> {
         if self.client().is_resting() {
             return None;
@@ -230,8 +231,8 @@ impl Remote {
         Some(looking)
     }
 
-    /// What a tag is when it was looked up; what it was, if that fails or takes longer than `time`. It goes on then, for the
-    /// next one who asks.
+    /// What a tag is when it was looked up; what it was, if that fails or takes longer than `time`. It goes on then,
+    /// for the next one who asks.
     async fn looked_up(
         &self,
         store: &Store,

@@ -1,15 +1,15 @@
 //! Nothing of some repositories is served that is not signed by keys that the operator trusts.
 //!
-//! Signatures are looked for where cosign puts them: in the manifest at the tag `sha256-<hex>.sig` of the same repository,
-//! and in referrers, which an upstream lists by its endpoint or at the tag `sha256-<hex>`. They are kept here like
-//! everything else that is pulled through, so that the same decision can be made again after a restart and without the
-//! upstream. Only that a manifest's signatures suffice is remembered; that they do not is found out again, though upstream
-//! is asked for more of them only once in its time to live.
+//! Signatures are looked for where cosign puts them: in the manifest at the tag `sha256-<hex>.sig` of the same
+//! repository, and in referrers, which an upstream lists by its endpoint or at the tag `sha256-<hex>`. They are kept
+//! here like everything else that is pulled through, so that the same decision can be made again after a restart and
+//! without the upstream. Only that a manifest's signatures suffice is remembered; that they do not is found out
+//! again, though upstream is asked for more of them only once in its time to live.
 //!
-//! A manifest is approved by its own signatures, or by those of an index here that lists it. A manifest of nothing but
-//! signatures by trusted keys is approved too, or no client could check them: by its digest and at the tags that
-//! signatures have, never at another, or one genuine signature would bring whatever its manifest names to any tag. Blobs
-//! are approved by an approved manifest that names them.
+//! A manifest is approved by its own signatures, or by those of an index here that lists it. A manifest of nothing
+//! but signatures by trusted keys is approved too, or no client could check them: by its digest and at the tags that
+//! signatures have, never at another, or one genuine signature would bring whatever its manifest names to any tag.
+//! Blobs are approved by an approved manifest that names them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -283,8 +283,8 @@ impl Remote {
         Ok(signatures)
     }
 
-    /// Whether a manifest is nothing but signatures: one of them by a trusted key of each rule, and nothing in them that
-    /// none of these keys signed.
+    /// Whether a manifest is nothing but signatures: one of them by a trusted key of each rule, and nothing in them
+    /// that none of these keys signed.
     async fn is_signature(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
         let (signatures, alone) = carried(store, &self.local, digest, &mut { ROOM }).await?;
         if !alone || !self.rules().all(|rule| signatures.iter().any(|s| rule.judge.made(s))) {

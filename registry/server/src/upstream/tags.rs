@@ -16,8 +16,8 @@ const MOST: usize = 300_000;
 
 type Listed = (Instant, Arc<[Tag]>);
 
-/// Lists that an upstream lately sent. What was asked for lately is not asked for again; when nobody answers any more, what
-/// was said last still counts.
+/// Lists that an upstream lately sent. What was asked for lately is not asked for again; when nobody answers any
+/// more, what was said last still counts.
 #[derive(Debug, Default)]
 pub(super) struct TagLists {
     /// Held for a map operation, and for a walk over it when a list is added.

@@ -49,8 +49,8 @@ async fn get(sender: &SendRequest<Bytes>, server: &Server, path: &str) -> (Statu
         let mut sender = sender.clone().ready().await.unwrap();
         let (response, _) = sender.send_request(request(server, Method::GET, path), true).unwrap();
         match response.await {
-            // Sent before the server had said how many it answers at a time: nothing of it was done, so clients ask again
-            // (RFC 9113, section 8.7).
+            // Sent before the server had said how many it answers at a time: nothing of it was done, so clients ask
+            // again (RFC 9113, section 8.7).
             Err(error) if error.reason() == Some(Reason::REFUSED_STREAM) => {}
             response => return whole(response.unwrap()).await,
         }

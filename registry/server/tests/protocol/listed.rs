@@ -1,5 +1,5 @@
-//! Whatever an index lists is pushed, pulled through and synced, of whatever type it is; and what could be read in two ways
-//! is not.
+//! Whatever an index lists is pushed, pulled through and synced, of whatever type it is; and what could be read in
+//! two ways is not.
 
 use hab_oci::{Descriptor, Digest, media_type};
 use hab_registry::Access;

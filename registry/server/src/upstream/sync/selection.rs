@@ -141,8 +141,8 @@ impl PartialOrd for Age {
     }
 }
 
-/// `v` or nothing, one to three numbers, which may begin with zeros, `-` with a pre-release, and `_` with build metadata,
-/// which a version has after `+` and a tag cannot (Helm writes it so); and how many numbers.
+/// `v` or nothing, one to three numbers, which may begin with zeros, `-` with a pre-release, and `_` with build
+/// metadata, which a version has after `+` and a tag cannot (Helm writes it so); and how many numbers.
 fn version(tag: &str) -> Option<(Version, usize)> {
     let text = tag.strip_prefix('v').unwrap_or(tag);
     let (text, build) = text.split_once('_').map_or((text, None), |(text, build)| (text, Some(build)));
