@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{ClientBuilder, Method, Response, Url};
+use reqwest::{Method, Response, Url};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, whole_seconds};
@@ -14,6 +14,7 @@ use crate::problem::{Cause, Problem};
 use crate::redirect::{NotFollowed, is_redirect, redirect_target};
 use crate::resolve::{Hosts, LookUp, Resolver};
 use crate::settings::{BadSettings, Proxies, Settings};
+use crate::way::{Common, Connection, Route, Way};
 use crate::{Authorization, Origin, looks_inner};
 
 /// How many redirects one request follows.
@@ -70,11 +71,11 @@ impl Request {
 #[derive(Debug)]
 pub struct Client {
     /// For origins that the operator named: they may be at inner addresses.
-    named: reqwest::Client,
+    named: Way,
     /// For all others: it connects to no inner address, whatever a name resolves to.
-    outside: reqwest::Client,
+    outside: Way,
     /// For whatever is asked through a proxy. It resolves the proxy's name and no other, and the operator named that.
-    proxied: reqwest::Client,
+    proxied: Way,
     through: Through,
     hosts: Arc<Hosts>,
     inner: Vec<Origin>,
@@ -99,28 +100,29 @@ impl Client {
 
     pub(crate) fn with_table(settings: &Settings, table: Option<&LookUp>) -> Result<Self, BadSettings> {
         let hosts = Arc::new(Hosts::default());
+        let common = Arc::new(Common::new(settings)?);
         let direct = |outside_only| {
             let resolver = Resolver { hosts: Arc::clone(&hosts), outside_only, table: table.cloned() };
-            let builder = builder(settings)?.no_proxy().dns_resolver(resolver);
-            builder.build().map_err(BadSettings::Tls)
+            Way::new(&common, Route::Direct(resolver))
         };
         let (through, proxied) = match &settings.proxies {
-            Proxies::None => (Through::Nothing, builder(settings)?.no_proxy()),
+            // Nothing is asked on it.
+            Proxies::None => (Through::Nothing, Route::Environment),
             Proxies::Environment => {
                 check_environment()?;
-                (Through::Some(Box::new(Matcher::from_env())), builder(settings)?)
+                (Through::Some(Box::new(Matcher::from_env())), Route::Environment)
             }
             Proxies::At(address) => {
                 let known = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
                 let proxy = known.then(|| reqwest::Proxy::all(address)).and_then(Result::ok);
                 let proxy = proxy.ok_or(BadSettings::Proxy)?;
-                (Through::Everything, builder(settings)?.no_proxy().proxy(proxy))
+                (Through::Everything, Route::Proxy(proxy))
             }
         };
         Ok(Self {
-            named: direct(false)?,
-            outside: direct(true)?,
-            proxied: proxied.build().map_err(BadSettings::Tls)?,
+            named: direct(false),
+            outside: direct(true),
+            proxied: Way::new(&common, proxied),
             through,
             hosts,
             inner: settings.inner.clone(),
@@ -185,7 +187,7 @@ impl Client {
         if named_by == NamedBy::Outside && looks_inner(origin.host()) {
             return Err(failed(Cause::Inner));
         }
-        let client = match (self.is_proxied(url)?, named_by) {
+        let way = match (self.is_proxied(url)?, named_by) {
             (true, _) => &self.proxied,
             (false, NamedBy::Operator) => &self.named,
             (false, NamedBy::Outside) => &self.outside,
@@ -197,14 +199,23 @@ impl Client {
         if first && let Some(value) = request.authorization.as_ref().and_then(|a| a.value_for(&origin)) {
             headers.insert(AUTHORIZATION, value.clone());
         }
-        let asked = client.request(request.method.clone(), url.clone()).headers(headers).send();
-        match timeout_at(until, asked).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_timeout() => {
-                Err(failed(Cause::Silent { seconds: whole_seconds(self.silence) }))
+        let on = async |connection| {
+            let client = way.client(connection).map_err(|error| failed(Cause::Unprepared(error)))?;
+            let asked = client.request(request.method.clone(), url.clone()).headers(headers.clone()).send();
+            match timeout_at(until, asked).await {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) if error.is_timeout() => {
+                    Err(failed(Cause::Silent { seconds: whole_seconds(self.silence) }))
+                }
+                Ok(Err(error)) => Err(Problem::of(url, error)),
+                Err(_) => Err(failed(Cause::Silent { seconds: whole_seconds(self.head) })),
             }
-            Ok(Err(error)) => Err(Problem::of(url, error)),
-            Err(_) => Err(failed(Cause::Silent { seconds: whole_seconds(self.head) })),
+        };
+        match on(Connection::Kept).await {
+            // Every server ends a kept connection some day, and it may do so just as it is asked. Only GET and HEAD are
+            // asked here, which may come twice (RFC 9110, section 9.2.2; RFC 9112, section 9.3.1).
+            Err(problem) if matches!(problem.cause(), Cause::Closed(_)) => on(Connection::New).await,
+            answer => answer,
         }
     }
 
@@ -222,28 +233,6 @@ impl Client {
             Some(_) => Err(Problem::new(url, Cause::Proxy)),
         }
     }
-}
-
-fn builder(settings: &Settings) -> Result<ClientBuilder, BadSettings> {
-    let mut certificates = Vec::new();
-    if let Some(pem) = &settings.authorities {
-        certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| BadSettings::Authorities)?;
-        if certificates.is_empty() {
-            return Err(BadSettings::Authorities);
-        }
-    }
-    Ok(reqwest::Client::builder()
-        .user_agent(concat!("hab-build/", env!("CARGO_PKG_VERSION")))
-        // Followed by hand, because a host must not lead just anywhere.
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        // Whoever asks decides whether to ask again.
-        .retry(reqwest::retry::never())
-        // Its heads have limits of bytes and of headers.
-        .http1_only()
-        .tls_certs_merge(certificates)
-        .connect_timeout(settings.connect)
-        .read_timeout(settings.silence))
 }
 
 /// A proxy that is named and cannot be read must not mean that none is asked.

@@ -4,8 +4,8 @@
 //! an answer is. This crate decides what of that is believed. In scope: which addresses are inner ([`is_inner`]), where
 //! a redirect may lead ([`redirect_target`]), which credentials an origin gets ([`Authorization`], [`TokenService`]),
 //! what `WWW-Authenticate` offers ([`offers`]), and one transport that keeps to these rules and to limits of bytes and
-//! time ([`Client`], for synchronous callers [`Blocking`]). Out of scope: what answers mean, retries, and whatever is
-//! kept.
+//! time ([`Client`], for synchronous callers [`Blocking`]). Out of scope: what answers mean, when to ask
+//! again, and whatever is kept. Only what a kept connection's end cut off is asked again at once, on a new one.
 //!
 //! The rules, and the file that keeps each:
 //!
@@ -31,6 +31,7 @@ mod redirect;
 mod resolve;
 mod settings;
 mod token_service;
+mod way;
 
 pub use answer::Answer;
 pub use authorization::{Authorization, BadCredential};

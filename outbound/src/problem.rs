@@ -52,6 +52,12 @@ pub enum Cause {
         /// The limit.
         seconds: u64,
     },
+    /// The trust store cannot be read, or there is no TLS on this machine.
+    #[error("TLS cannot be prepared on this machine")]
+    Unprepared(#[source] reqwest::Error),
+    /// The connection ended where the answer should begin.
+    #[error("it closed the connection before it answered")]
+    Closed(#[source] reqwest::Error),
     /// The answer began and did not end as it should.
     #[error("its answer broke off")]
     Broken(#[source] reqwest::Error),
@@ -155,6 +161,9 @@ impl Cause {
             let tls = https && !text.contains("tcp connect error") && !text.contains("tunnel");
             return if tls { Self::Tls(error) } else { Self::NoConnection(error) };
         }
+        if below().any(is_closed) {
+            return Self::Closed(error);
+        }
         Self::Other(error)
     }
 
@@ -168,6 +177,8 @@ impl Cause {
             | Self::Certificate { .. }
             | Self::Tls(_)
             | Self::Silent { .. }
+            | Self::Unprepared(_)
+            | Self::Closed(_)
             | Self::Broken(_)
             | Self::Proxy
             | Self::Cancelled
@@ -180,6 +191,18 @@ impl Cause {
             | Self::Scheme => false,
         }
     }
+}
+
+/// Whether a cause is the end of a connection.
+fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        return error.is_incomplete_message() || error.is_canceled();
+    }
+    let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind.is_some_and(|kind| {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+        matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+    })
 }
 
 /// What OpenSSL says of a certificate: the last words in brackets behind its error's code.

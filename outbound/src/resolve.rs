@@ -42,6 +42,7 @@ impl Hosts {
 /// How a name is looked up: by the system, or in a test by a table.
 pub(crate) type LookUp = Arc<dyn Fn(&str) -> Option<io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
+#[derive(Clone)]
 pub(crate) struct Resolver {
     pub(crate) hosts: Arc<Hosts>,
     /// Whether hosts with an inner address are refused.

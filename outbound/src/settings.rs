@@ -54,9 +54,6 @@ pub enum BadSettings {
     /// The certificates.
     #[error("there is no certificate in PEM in its ca file")]
     Authorities,
-    /// TLS does not start.
-    #[error("TLS cannot be prepared")]
-    Tls(#[source] reqwest::Error),
 }
 
 impl Default for Settings {

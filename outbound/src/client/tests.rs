@@ -232,6 +232,68 @@ fn an_error_names_the_address_and_the_cause_and_no_secret() {
     }
 }
 
+/// A host on loopback that keeps its connections: it answers so many requests on each, and ends it at the next one. Says how
+/// many requests came, and how many connections.
+fn ends_after(answers: usize) -> (String, Arc<Mutex<(usize, usize)>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new((0, 0)));
+    let count = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            count.lock().unwrap().1 += 1;
+            let count = Arc::clone(&count);
+            std::thread::spawn(move || {
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                for n in 0.. {
+                    if !lines.by_ref().any(|line| line.is_empty()) {
+                        return;
+                    }
+                    count.lock().unwrap().0 += 1;
+                    if n == answers {
+                        return;
+                    }
+                    let mut out = &stream;
+                    out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+                }
+            });
+        }
+    });
+    (url, seen)
+}
+
+#[test]
+fn a_request_that_meets_the_end_of_a_kept_connection_is_asked_again_on_a_new_one() {
+    let (url, seen) = ends_after(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = client(&[]);
+    let ask = async || client.send(&Request::get(url.parse().unwrap())).await.unwrap();
+    let read = async |answer: Answer| {
+        assert_eq!(answer.whole(10, Duration::from_secs(5)).await.unwrap(), b"hi");
+    };
+    runtime.block_on(async {
+        // Three connections are kept, and each of them will end at the next request.
+        for answer in [ask().await, ask().await, ask().await] {
+            read(answer).await;
+        }
+        for _ in 0..5 {
+            read(ask().await).await;
+        }
+    });
+    let (asked, connections) = *seen.lock().unwrap();
+    assert!(asked > 8 && asked <= 16 && connections >= 8, "{asked} requests, {connections} connections");
+}
+
+#[test]
+fn a_host_that_never_answers_is_asked_twice_and_no_more() {
+    let (url, seen) = ends_after(0);
+    let cause = get(&client(&[]), &url).unwrap_err();
+    assert!(matches!(cause, Cause::Closed(_)) && cause.is_away(), "{cause:?}");
+    assert_eq!(cause.to_string(), "it closed the connection before it answered");
+    assert_eq!(*seen.lock().unwrap(), (2, 2));
+}
+
 #[test]
 fn a_proxy_of_another_kind_or_without_an_address_is_refused_and_its_password_not_repeated() {
     for bad in ["socks5://u:secret@p.example", "p.example:80", "http://", ""] {

@@ -95,6 +95,7 @@ impl Remote {
             local: self.local.clone(),
             remote: self.name.clone(),
             digest: digest.clone(),
+            named: self.described_sizes(store, digest).await?,
             limit,
         };
         let (upstream, key) = (self.upstream.clone(), digest.clone());
@@ -176,7 +177,7 @@ impl Remote {
         }
         let size = match self.client().blob_size(&self.name, digest).await {
             Ok(Some(size)) => size,
-            Ok(None) => return self.described_size(store, digest).await,
+            Ok(None) => return Ok(self.described_sizes(store, digest).await?.first().copied()),
             Err(failure @ Failure::Absent) => return Err(self.blob_failed(digest, failure)),
             Err(failure) if self.client().is_resting() => return Err(self.failed(failure)),
             // Some know no HEAD of a blob, or redirect it to a host that answers a GET alone.
@@ -186,8 +187,9 @@ impl Remote {
         Ok(Some(size))
     }
 
-    /// The size that a manifest here says.
-    async fn described_size(&self, store: &Store, digest: &Digest) -> Result<Option<u64>, Error> {
+    /// The sizes that manifests here say; one, unless one of them is wrong.
+    async fn described_sizes(&self, store: &Store, digest: &Digest) -> Result<Vec<u64>, Error> {
+        let mut sizes = Vec::new();
         for manifest in store.catalog.named_by(&self.local, digest, DESCRIBED).await? {
             let reference = TagOrDigest::Digest(manifest);
             let Some(found) = store.catalog.manifest(&self.local, &reference).await? else { continue };
@@ -196,11 +198,11 @@ impl Remote {
                 continue;
             };
             let Ok(outline) = Outline::read(&found.media_type, &bytes) else { continue };
-            if let Some(edge) = outline.edges.iter().find(|edge| edge.digest == *digest) {
-                return Ok(Some(edge.size));
-            }
+            let said = outline.edges.iter().filter(|edge| edge.digest == *digest);
+            sizes.extend(said.map(|edge| edge.size));
         }
-        Ok(None)
+        sizes.dedup();
+        Ok(sizes)
     }
 
     fn no_blob(&self, digest: &Digest) -> Error {

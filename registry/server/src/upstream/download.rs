@@ -64,6 +64,8 @@ pub(crate) struct Errand {
     /// The repository there.
     pub(crate) remote: String,
     pub(crate) digest: Digest,
+    /// The sizes that manifests here say it has; none if none of them names it.
+    pub(crate) named: Vec<u64>,
     pub(crate) limit: u64,
 }
 
@@ -83,6 +85,12 @@ impl Download {
         }
         if size > errand.limit {
             return Err(Failure::Wrong(format!("a blob of {size} bytes, more than {}", errand.limit)));
+        }
+        if let Some(named) = errand.named.first()
+            && !errand.named.contains(&size)
+        {
+            let sentence = format!("a blob of {size} bytes where its manifest names {named}");
+            return Err(Failure::Wrong(sentence));
         }
         let (blobs, algorithm) = (errand.store.blobs.clone(), errand.digest.algorithm());
         let opened = spawn_blocking(move || {

@@ -210,3 +210,26 @@ fn what_was_not_there_is_found_when_it_was_forgotten() {
     there.store(true, Ordering::Relaxed);
     wait_until("it was asked again", || get().body == image);
 }
+
+#[test]
+fn a_blob_of_another_size_than_its_manifest_names_is_refused_before_its_first_byte() {
+    let (config_bytes, bytes) = (b"{}".to_vec(), layer());
+    let image = manifest(&config_bytes, &bytes, "");
+    let said = image.clone();
+    let upstream = Fake::start(move |asked: &Asked| {
+        if asked.path.contains("/manifests/") {
+            Say::ok(media_type::IMAGE_MANIFEST, &said)
+        } else {
+            let longer = [layer(), vec![0; 3_000_000]].concat();
+            Say::ok("application/octet-stream", &longer)
+        }
+    });
+    let server = through(config(&upstream.url()));
+    assert_eq!(server.get("/v2/up.invalid/a/b/manifests/v1").status, 200);
+    for _ in 0..2 {
+        let refused = server.get(&path());
+        assert_eq!(refused.error(), (502, "UNKNOWN".into()));
+        let text = String::from_utf8(refused.body).unwrap();
+        assert!(text.contains("a blob of 5000000 bytes where its manifest names 2000000"), "{text}");
+    }
+}
