@@ -116,7 +116,7 @@ impl Client {
                 let known = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
                 let proxy = known.then(|| reqwest::Proxy::all(address)).and_then(Result::ok);
                 let proxy = proxy.ok_or(BadSettings::Proxy)?;
-                (Through::Everything, Route::Proxy(proxy))
+                (Through::Everything, Route::Proxy(Box::new(proxy)))
             }
         };
         Ok(Self {

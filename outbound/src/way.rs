@@ -22,7 +22,7 @@ pub(crate) enum Route {
     /// Whom the environment names.
     Environment,
     /// This proxy.
-    Proxy(reqwest::Proxy),
+    Proxy(Box<reqwest::Proxy>),
 }
 
 /// Each client reads the machine's whole trust store when it is made, which takes longer than most requests; so it is
@@ -91,7 +91,7 @@ impl Way {
         let builder = match &self.route {
             Route::Direct(resolver) => self.common.builder().no_proxy().dns_resolver(resolver.clone()),
             Route::Environment => self.common.builder(),
-            Route::Proxy(proxy) => self.common.builder().no_proxy().proxy(proxy.clone()),
+            Route::Proxy(proxy) => self.common.builder().no_proxy().proxy((**proxy).clone()),
         };
         let builder = match connection {
             Connection::Kept => builder,

@@ -1,7 +1,8 @@
 //! A file's bytes on their way to a connection.
 //!
-//! What the page cache holds is read where it is asked for: a thread's wake-up would cost more than the copy. What has to
-//! come from the disk is read by a thread of its own. Chunks go back to a pool, the last one first, so that few of them
+//! What the page cache holds is sent from there where the connection can do that ([`Parts`]), else it is read where it
+//! is asked for: a thread's wake-up would cost more than the copy. What has to come from the disk is read by a thread of
+//! its own. Chunks go back to a pool, the last one first, so that few of them
 //! are in use, and those are in the processor's cache.
 
 use std::fs::File;
@@ -16,6 +17,8 @@ use futures_util::Stream;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::sendfile::Parts;
 
 /// Large enough that a system call does not show, small enough for many clients at once and for the processor's cache.
 const CHUNK: usize = 256 << 10;
@@ -39,10 +42,10 @@ impl Chunks {
         Self { file, at: first, left: length, reading: None }
     }
 
-    fn passed(&mut self, chunk: Chunk) -> Bytes {
-        self.at += chunk.length as u64;
-        self.left -= chunk.length as u64;
-        Bytes::from_owner(chunk)
+    fn passed(&mut self, bytes: Bytes) -> Bytes {
+        self.at += bytes.len() as u64;
+        self.left -= bytes.len() as u64;
+        bytes
     }
 }
 
@@ -53,15 +56,18 @@ impl Stream for Chunks {
         if let Some(reading) = &mut self.reading {
             let read = ready!(Pin::new(reading).poll(cx)).map_err(io::Error::other).flatten();
             self.reading = None;
-            return Poll::Ready(Some(read.map(|chunk| self.passed(chunk))));
+            return Poll::Ready(Some(read.map(|chunk| self.passed(chunk.into()))));
         }
         if self.left == 0 {
             return Poll::Ready(None);
         }
+        if let Some(place) = Parts::place(&self.file, self.at, self.left) {
+            return Poll::Ready(Some(Ok(self.passed(place))));
+        }
         let mut chunk = Chunk::take(self.left);
         match chunk.read_cached(&self.file, self.at) {
             Ok(0) => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
-            Ok(_) => Poll::Ready(Some(Ok(self.passed(chunk)))),
+            Ok(_) => Poll::Ready(Some(Ok(self.passed(chunk.into())))),
             Err(_) => {
                 let (file, at) = (self.file.clone(), self.at);
                 self.reading = Some(spawn_blocking(move || chunk.read(&file, at)));
@@ -104,6 +110,12 @@ impl Chunk {
     fn read(mut self, file: &File, at: u64) -> io::Result<Self> {
         file.read_exact_at(&mut self.bytes[..self.length], at)?;
         Ok(self)
+    }
+}
+
+impl From<Chunk> for Bytes {
+    fn from(chunk: Chunk) -> Self {
+        Self::from_owner(chunk)
     }
 }
 

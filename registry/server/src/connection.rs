@@ -114,10 +114,11 @@ async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<
             () = shared.closed() => return,
         };
         let stream = Wire::new(stream, slot.clone());
-        let service = Introduced::new(shared, from, peer, None, slot.clone());
+        let mut service = Introduced::new(shared, from, peer, None, slot.clone());
         if many {
             talk_many(stream, service, &slot, watcher).await;
         } else {
+            service.send_parts(stream.parts().clone());
             talk(stream, service, watcher).await;
         }
         return;

@@ -25,6 +25,7 @@ use crate::connection::Shared;
 use crate::early::{Lent, Owner};
 use crate::error::Error;
 use crate::flow::Flow;
+use crate::sendfile::Parts;
 use crate::slot::{Serving, Slot};
 use crate::tls::{Shown, Tls};
 use crate::{Front, Limits};
@@ -37,6 +38,8 @@ pub(crate) struct Introduced {
     /// What the client showed, and who knows whether it still counts.
     shown: Option<(Arc<Tls>, Shown)>,
     slot: Arc<Slot>,
+    /// What answers may leave to the connection to send; `None` where it looks at what it sends.
+    parts: Option<Arc<Parts>>,
     limits: Limits,
     front: Arc<Front>,
     /// For requests over HTTP/2, of which a connection has several: as many of one client as it may have connections.
@@ -57,7 +60,12 @@ impl Introduced {
     ) -> Self {
         let (service, limits, front) = (shared.service.clone(), shared.limits.clone(), shared.front.clone());
         let streams = shared.streams(peer.address).clone();
-        Self { service, from, peer: Arc::new(peer), shown, slot, limits, front, streams }
+        Self { service, from, peer: Arc::new(peer), shown, slot, parts: None, limits, front, streams }
+    }
+
+    /// From now on answers leave parts of files to the connection.
+    pub(crate) fn send_parts(&mut self, parts: Arc<Parts>) {
+        self.parts = Some(parts);
     }
 
     /// What is known of a client, which has another address than its connection behind a proxy.
@@ -148,12 +156,13 @@ impl Service<hyper::Request<Incoming>> for Introduced {
         } else {
             Either::Left(self.service.call(hyper::Request::from_parts(head, body)))
         };
+        let parts = self.parts.clone();
         Box::pin(async move {
             let mut response = answering.await?;
             if owner.is_some_and(Owner::must_close) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Answer { body, serving, many: None }))
+            Ok(response.map(|body| Answer { body, serving, parts, many: None }))
         })
     }
 }
@@ -177,6 +186,7 @@ fn no_host() -> Response {
 pub(crate) struct Answer {
     body: Body,
     serving: Serving,
+    parts: Option<Arc<Parts>>,
     many: Option<Many>,
 }
 
@@ -196,7 +206,7 @@ impl Answer {
     fn one_of_many(body: Body, serving: Serving, turn: Option<Turn>) -> Self {
         let flow = Arc::new(Flow::new(body.is_end_stream()));
         serving.slot().flow(&flow);
-        Self { body, serving, many: Some(Many { flow, left: Bytes::new(), _turn: turn }) }
+        Self { body, serving, parts: None, many: Some(Many { flow, left: Bytes::new(), _turn: turn }) }
     }
 }
 
@@ -210,7 +220,7 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
         let Some(Many { flow, left, .. }) = &mut this.many else {
-            return Pin::new(&mut this.body).poll_frame(cx);
+            return Parts::asked_by(this.parts.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
         };
         flow.asked();
         while left.is_empty() {

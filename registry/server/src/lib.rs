@@ -36,6 +36,7 @@ mod range;
 mod referrers;
 mod registry;
 mod route;
+mod sendfile;
 mod serve;
 mod slot;
 mod slots;

@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::sendfile::Parts;
 use crate::slot::{Phase, Slot};
 
 /// The most that is thrown away after an answer, in bytes; [`Limits::linger`](crate::Limits::linger) bounds the time.
@@ -23,13 +24,30 @@ pub(crate) const THROWN_AWAY: u64 = 64 << 20;
 pub(crate) struct Wire {
     inner: TcpStream,
     slot: Arc<Slot>,
+    /// What is sent from files; nothing where what is written here is not what goes over the wire.
+    parts: Arc<Parts>,
     /// Since the writing side was closed: bytes that may still be thrown away.
     closing: Option<u64>,
 }
 
 impl Wire {
     pub(crate) fn new(inner: TcpStream, slot: Arc<Slot>) -> Self {
-        Self { inner, slot, closing: None }
+        Self { inner, slot, parts: Arc::default(), closing: None }
+    }
+
+    /// Whose places are sent as what they stand for.
+    pub(crate) fn parts(&self) -> &Arc<Parts> {
+        &self.parts
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.inner.poll_write_ready(cx))?;
+            match self.inner.try_io(Interest::WRITABLE, || self.parts.send(&self.inner)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -78,7 +96,11 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(cx, from);
+        let result = if Parts::is_place(from) {
+            self.poll_send(cx)
+        } else {
+            Pin::new(&mut self.inner).poll_write(cx, from)
+        };
         self.wrote(result)
     }
 
@@ -87,7 +109,13 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, from);
+        let place = from.iter().position(|slice| Parts::is_place(slice));
+        let before = &from[..place.unwrap_or(from.len())];
+        let result = if place.is_some() && before.iter().all(|slice| slice.is_empty()) {
+            self.poll_send(cx)
+        } else {
+            Pin::new(&mut self.inner).poll_write_vectored(cx, before)
+        };
         self.wrote(result)
     }
 

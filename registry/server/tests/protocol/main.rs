@@ -20,6 +20,7 @@ mod observe;
 mod pull;
 mod push;
 mod ranges;
+mod sendfile;
 mod through;
 mod tls;
 mod tokens;

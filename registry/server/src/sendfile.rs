@@ -1,0 +1,100 @@
+//! A file's bytes that go from the page cache to a socket without a copy in between: sendfile(2), over plain HTTP/1.1,
+//! where nothing but the socket looks at them.
+//!
+//! An answer's body gives bytes, and the layers above the socket pass them on unread. So the body gives [`Parts::place`]
+//! instead, which has the length of the part, and the socket's side ([`Wire`](crate::wire::Wire)) knows it by where it
+//! lies in memory and sends the part. Both keep one order, that of the connection. Should a place ever be sent as it is,
+//! the client gets zeros, which its digest refuses.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
+
+/// Below this the copy is cheaper than what a second system call costs.
+const LEAST: u64 = 64 << 10;
+/// The most that one place stands for.
+const MOST: usize = 256 << 10;
+
+/// What places are parts of. Nobody reads it.
+static PLACES: [u8; MOST] = [0; MOST];
+
+thread_local! {
+    /// The connection whose answer is being asked for its next bytes.
+    static ASKING: RefCell<Option<Arc<Parts>>> = const { RefCell::new(None) };
+}
+
+/// Parts of files that are to be sent over one connection, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Parts(
+    /// Held to add, to take, and for a call that does not wait.
+    Mutex<VecDeque<Part>>,
+);
+
+#[derive(Debug)]
+struct Part {
+    file: Arc<File>,
+    at: u64,
+    left: usize,
+}
+
+impl Parts {
+    /// Lets `ask` use places, because what it returns goes to this connection next, and to nobody else.
+    pub(crate) fn asked_by<T>(this: Option<&Arc<Self>>, ask: impl FnOnce() -> T) -> T {
+        let Some(this) = this else { return ask() };
+        ASKING.set(Some(this.clone()));
+        let answer = ask();
+        ASKING.set(None);
+        answer
+    }
+
+    /// The place of the next of `left` bytes of a file from `at` on; `None` where they have to be read: nobody sends
+    /// them so, they are too few, or they are not in memory.
+    pub(crate) fn place(file: &Arc<File>, at: u64, left: u64) -> Option<Bytes> {
+        if left < LEAST {
+            return None;
+        }
+        let parts = ASKING.with_borrow(Option::clone)?;
+        let length = usize::try_from(left).map_or(MOST, |left| left.min(MOST));
+        // What lies between is read ahead together with them. If not, the socket's thread waits for the disk once.
+        if !is_cached(file, at) || !is_cached(file, at + length as u64 - 1) {
+            return None;
+        }
+        parts.with(|parts| parts.push_back(Part { file: file.clone(), at, left: length }));
+        Some(Bytes::from_static(&PLACES[..length]))
+    }
+
+    /// Whether these bytes are a place.
+    pub(crate) fn is_place(bytes: &[u8]) -> bool {
+        PLACES.as_ptr_range().contains(&bytes.as_ptr())
+    }
+
+    /// Sends of the next part what the socket takes, as a write of its place would.
+    pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
+        self.with(|parts| {
+            let part = parts.front_mut().ok_or_else(|| io::Error::other("a place of no part"))?;
+            let sent = rustix::fs::sendfile(socket, &part.file, Some(&mut part.at), part.left)?;
+            if sent == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut"));
+            }
+            part.left -= sent;
+            if part.left == 0 {
+                parts.pop_front();
+            }
+            Ok(sent)
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut VecDeque<Part>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn is_cached(file: &File, at: u64) -> bool {
+    preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) == Ok(1)
+}
