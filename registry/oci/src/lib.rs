@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod digest;
+mod embedded;
 pub mod json;
 mod manifest;
 mod outline;
@@ -18,6 +19,7 @@ pub mod shapes;
 mod shown;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use embedded::EmbeddedError;
 pub use manifest::{
     Config, Descriptor, Empty, ImageConfig, ImageIndex, ImageManifest, Platform, PlatformError, RootFs,
     annotations, media_type,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::shapes::{self, is_image_config, is_index, is_manifest};
-use crate::{Digest, json, media_type};
+use crate::shapes::{self, LARGEST_CONFIG, is_image_config, is_index, is_manifest};
+use crate::{Digest, EmbeddedError, embedded, json, media_type};
 
 /// How one manifest points at other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +94,18 @@ pub enum OutlineError {
     /// An image without the field that makes it one.
     #[error("the manifest has no config")]
     NoConfig,
+    /// The configuration of an image that nobody would read.
+    #[error("the manifest's configuration has {0} bytes: at most {LARGEST_CONFIG} are read")]
+    LargeConfig(u64),
+    /// Content within a descriptor that is not what the descriptor says.
+    #[error("the data in the manifest's descriptor of {digest} is not what it describes")]
+    Embedded {
+        /// The descriptor's digest.
+        digest: Digest,
+        /// Why not.
+        #[source]
+        source: EmbeddedError,
+    },
 }
 
 #[derive(Deserialize)]
@@ -120,9 +132,18 @@ struct Pointer {
     size: u64,
     #[serde(default)]
     urls: Option<Vec<String>>,
+    /// The content itself, in base64.
+    #[serde(default)]
+    data: Option<String>,
 }
 
 impl Pointer {
+    fn check_data(&self) -> Result<(), OutlineError> {
+        let Some(data) = &self.data else { return Ok(()) };
+        let wrong = |source| OutlineError::Embedded { digest: self.digest.clone(), source };
+        embedded::check(data, &self.digest, self.size).map_err(wrong)
+    }
+
     fn edge(&self, kind: EdgeKind) -> Edge {
         let elsewhere = self.urls.as_ref().is_some_and(|urls| !urls.is_empty());
         Edge { kind, digest: self.digest.clone(), size: self.size, elsewhere, listed: false }
@@ -173,6 +194,7 @@ impl Outline {
         if !is_index && document.config.is_none() {
             return Err(OutlineError::NoConfig);
         }
+        document.check_descriptors()?;
         Ok(document.outline(media_type))
     }
 
@@ -189,6 +211,16 @@ impl Outline {
 }
 
 impl Document {
+    fn check_descriptors(&self) -> Result<(), OutlineError> {
+        let large = self.config.iter().find(|c| is_image_config(&c.media_type) && c.size > LARGEST_CONFIG);
+        if let Some(config) = large {
+            return Err(OutlineError::LargeConfig(config.size));
+        }
+        let lists = [&self.layers, &self.blobs, &self.manifests];
+        let listed = lists.into_iter().flatten().flatten();
+        self.config.iter().chain(listed).chain(&self.subject).try_for_each(Pointer::check_data)
+    }
+
     fn outline(self, media_type: &'static str) -> Outline {
         let config_media_type = self.config.as_ref().map(|c| c.media_type.clone());
         let subject = self.subject.as_ref().map(|s| s.digest.clone());
@@ -305,6 +337,57 @@ mod tests {
         let edges = Outline::read(media_type::IMAGE_MANIFEST, image(&format!(",{more}")).as_bytes());
         let listed: Vec<_> = edges.unwrap().edges.iter().map(|edge| edge.listed).collect();
         assert_eq!(listed, [false, false, true]);
+    }
+
+    #[test]
+    fn content_that_a_descriptor_holds_is_what_it_describes_wherever_it_stands() {
+        let pointer = |size: usize, data: &str| {
+            let digest = Digest::of(b"{}");
+            format!("{{\"mediaType\":\"m/t\",\"digest\":\"{digest}\",\"size\":{size},\"data\":{data}}}")
+        };
+        let image = |config: &str, layer: &str, more: &str| {
+            format!("{{\"schemaVersion\":2,\"config\":{config},\"layers\":[{layer}]{more}}}")
+        };
+        let good = pointer(2, "\"e30=\"");
+        for (wrong, why) in [
+            (pointer(2, "\"W10=\""), EmbeddedError::Digest { found: Digest::of(b"[]") }),
+            (pointer(3, "\"e30=\""), EmbeddedError::Size { expected: 3, found: 2 }),
+            (pointer(2, "\"{}\""), EmbeddedError::Encoding),
+        ] {
+            let index = format!("{{\"schemaVersion\":2,\"manifests\":[{good},{wrong}]}}");
+            for (kind, text) in [
+                (media_type::IMAGE_MANIFEST, image(&wrong, &good, "")),
+                (media_type::IMAGE_MANIFEST, image(&good, &wrong, "")),
+                (media_type::IMAGE_MANIFEST, image(&good, &good, &format!(",\"blobs\":[{wrong}]"))),
+                (media_type::IMAGE_MANIFEST, image(&good, &good, &format!(",\"subject\":{wrong}"))),
+                (media_type::IMAGE_INDEX, index),
+            ] {
+                match Outline::read(kind, text.as_bytes()) {
+                    Err(OutlineError::Embedded { source, .. }) => assert_eq!(source, why, "{text}"),
+                    other => panic!("{text}: {other:?}"),
+                }
+            }
+        }
+        for good in [good, pointer(2, "null")] {
+            let text = image(&good, &good, &format!(",\"subject\":{good}"));
+            Outline::read(media_type::IMAGE_MANIFEST, text.as_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_image_whose_configuration_nobody_would_read_is_refused_and_an_artifact_is_not() {
+        let read = |kind: &str, size: u64| {
+            let pointer =
+                format!("{{\"mediaType\":\"{kind}\",\"digest\":\"{}\",\"size\":{size}}}", Digest::of(b"x"));
+            let text = format!("{{\"schemaVersion\":2,\"config\":{pointer},\"layers\":[]}}");
+            Outline::read(media_type::IMAGE_MANIFEST, text.as_bytes())
+        };
+        for kind in [media_type::IMAGE_CONFIG, media_type::DOCKER_CONFIG] {
+            read(kind, LARGEST_CONFIG).unwrap();
+            let refused = read(kind, LARGEST_CONFIG + 1);
+            assert!(matches!(refused, Err(OutlineError::LargeConfig(_))), "{refused:?}");
+        }
+        read("application/vnd.example.config", LARGEST_CONFIG + 1).unwrap();
     }
 
     #[test]

@@ -164,7 +164,9 @@ impl Error {
                 | OutlineError::SchemaVersion(_)
                 | OutlineError::Disagreement { .. }
                 | OutlineError::Ambiguous
-                | OutlineError::NoConfig => (S::BAD_REQUEST, code::MANIFEST_INVALID),
+                | OutlineError::NoConfig
+                | OutlineError::LargeConfig(_)
+                | OutlineError::Embedded { .. } => (S::BAD_REQUEST, code::MANIFEST_INVALID),
             },
             StoreError::NoRoot(_) | StoreError::Configuration { .. } => {
                 (S::BAD_REQUEST, code::MANIFEST_INVALID)

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use hab_oci::shapes::LARGEST_CONFIG;
 use hab_oci::{Digest, Outline, RepositoryName, TagOrDigest};
 use hab_outbound::StatusCode;
 use hab_outbound::header::CONTENT_RANGE;
@@ -86,6 +87,7 @@ impl Remote {
         if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
             return Ok(Arriving::Coming(download));
         }
+        let limit = self.limit_of(store, digest, limit).await?;
         if let Some(arriving) = self.shared(store, digest, limit).await? {
             return Ok(arriving);
         }
@@ -104,6 +106,13 @@ impl Remote {
             Download::start(errand, done).await.map_err(|failure| self.blob_failed(digest, failure))?;
         self.upstream.downloads.add(digest, &self.local, &download);
         Ok(Arriving::Coming(download))
+    }
+
+    /// How many bytes a blob may have. A configuration that is too large to be read is refused before it comes, also
+    /// where its manifest says that it is small.
+    async fn limit_of(&self, store: &Store, digest: &Digest, limit: u64) -> Result<u64, Error> {
+        let configures = store.catalog.configures(&self.local, digest).await?;
+        Ok(configures.map_or(limit, |_| limit.min(LARGEST_CONFIG)))
     }
 
     /// What the same upstream sent, or is sending, for another of its repositories, if it says that this one holds it too.

@@ -1,6 +1,7 @@
 //! Whatever an index lists is pushed, pulled through and synced, of whatever type it is; and what could be read in
-//! two ways is not.
+//! two ways, or would not be read, is not.
 
+use hab_oci::shapes::LARGEST_CONFIG;
 use hab_oci::{Descriptor, Digest, media_type};
 use hab_registry::Access;
 
@@ -113,6 +114,64 @@ fn a_configuration_of_an_upstream_that_runtimes_read_in_two_ways_is_not_pulled_t
     assert!(reply.is_none_or(|reply| reply.status != 200 || reply.body.len() < two.len()));
     assert_eq!(server.get(&blob(b"layer")).status, 200);
     assert_eq!(std::fs::read_dir(path(&server, &Digest::of(two)).parent().unwrap()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_configuration_that_is_too_large_to_be_read_is_refused_before_it_comes() {
+    let large = vec![b' '; usize::try_from(LARGEST_CONFIG).unwrap() + 1];
+    let honest = String::from_utf8(manifest(&large, b"layer", "")).unwrap();
+    // Which also names it as a layer, of the size that it has.
+    let both = String::from_utf8(manifest(&large, &large, "")).unwrap();
+    let size = |n: usize| format!("\"size\":{n}}}");
+    let lying = both.replacen(&size(large.len()), &size(2), 1);
+    for (text, status) in [(honest, 502), (lying, 200)] {
+        let mut there = Repository::new();
+        there.blob(&large);
+        let image = there.manifest(media_type::IMAGE_MANIFEST, text.as_bytes());
+        let upstream = Fake::start(move |asked| there.say(asked));
+        let server = through(config(&upstream.url()));
+        let reply = server.get(&at(&image.to_string()));
+        assert_eq!(reply.status, status, "{text}");
+        if status == 502 {
+            let said = String::from_utf8_lossy(&reply.body);
+            assert!(said.contains("16777217 bytes: at most 16777216 are read"), "{said}");
+            assert_eq!(upstream.asked(Digest::of(&large).hex()).len(), 0);
+            continue;
+        }
+        // By what upstream says of it when it begins.
+        let reply = server.get(&blob(&large));
+        assert_eq!(reply.status, 502);
+        let said = String::from_utf8_lossy(&reply.body);
+        assert!(said.contains("a blob of 16777217 bytes, more than 16777216"), "{said}");
+    }
+}
+
+#[test]
+fn a_descriptor_whose_data_is_not_what_it_describes_is_refused() {
+    let server = Server::writable();
+    let (config, layer) = (b"{}".as_slice(), b"layer".as_slice());
+    for bytes in [config, layer] {
+        server.push_blob("a", bytes);
+    }
+    let plain = member(media_type::IMAGE_CONFIG, config);
+    let embedded = |data: &str| {
+        let with = format!("{},\"data\":\"{data}\"}}", &plain[..plain.len() - 1]);
+        let text = String::from_utf8(manifest(config, layer, "")).unwrap().replacen(&plain, &with, 1);
+        server.put_manifest("a", "v1", media_type::IMAGE_MANIFEST, text.as_bytes())
+    };
+    for (data, why) in [
+        ("W10=", format!("its digest is {}", Digest::of(b"[]"))),
+        ("e30g", "it has 3 bytes, and the descriptor's size is 2".to_owned()),
+        ("e30", "it is not base64".to_owned()),
+    ] {
+        let reply = embedded(data);
+        assert_eq!(reply.error(), (400, "MANIFEST_INVALID".into()), "{data}");
+        let said = reply.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
+        let of = format!("the data in the manifest's descriptor of {}", Digest::of(config));
+        assert!(said.starts_with(&of) && said.ends_with(&why), "{said}");
+    }
+    assert_eq!(server.get("/v2/a/manifests/v1").status, 404);
+    assert_eq!(embedded("e30=").status, 201);
 }
 
 #[test]

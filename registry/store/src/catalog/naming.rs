@@ -49,11 +49,7 @@ impl Catalog {
     }
 
     /// A manifest of a repository that names a blob as the configuration of an image, which runtimes read.
-    pub(crate) async fn configures(
-        &self,
-        repository: &RepositoryName,
-        blob: &Digest,
-    ) -> Result<Option<Digest>> {
+    pub async fn configures(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<Digest>> {
         let found: Option<String> = query_scalar(
             "SELECT m.digest FROM edges e JOIN manifests m ON m.repository = e.repository AND m.digest = e.manifest
              WHERE e.repository = $1 AND e.child = $2 AND e.kind = 'config' AND m.config_media_type IN ($3, $4)
