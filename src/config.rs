@@ -74,7 +74,7 @@ pub struct RegistryConfig {
     pub url: Option<String>,
     /// How many connections there may be, and whose.
     pub connections: Option<ConnectionsTable>,
-    /// A file that gets a line of JSON for every request.
+    /// A file that gets a line of JSON for every request, but those for `/metrics`, `/healthz` and `/readyz`.
     #[serde(rename = "access-log")]
     pub access_log: Option<PathBuf>,
 }

@@ -4,6 +4,7 @@
 mod harness;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use harness::{Serving, World};
@@ -14,6 +15,20 @@ fn configured(more: &str) -> World {
     let config = fs::read_to_string(world.path("hab.toml")).unwrap();
     world.file("hab.toml", format!("{config}\n{more}"));
     world
+}
+
+/// The access log, once it has so many lines.
+fn logged(log: &Path, count: usize) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if lines.len() >= count {
+            return lines;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{lines:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn text(body: Vec<u8>) -> String {
@@ -41,23 +56,37 @@ fn a_proxy_that_is_named_is_believed_about_addresses_and_clients() {
     assert_eq!(crates(&serving, FORWARDED), "https://farm.example/mirror/crates/dl");
     let page = text(serving.ask("/", FORWARDED).2);
     assert!(page.contains("git clone https://farm.example/mirror/git/bitcoin.git"), "{page}");
-    let begun = Instant::now();
-    let lines = loop {
-        let lines: Vec<Value> = fs::read_to_string(&log)
-            .unwrap_or_default()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        if lines.len() >= 2 {
-            break lines;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{lines:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    let lines = logged(&log, 2);
     assert_eq!(
         (&lines[0]["client"], &lines[0]["reference"]),
         (&"192.0.2.7".into(), &"/crates/config.json".into())
     );
+}
+
+#[test]
+fn the_access_log_has_every_request_but_those_that_watch_the_service() {
+    let world = World::new();
+    let (log, config) = (world.path("access.jsonl"), fs::read_to_string(world.path("hab.toml")).unwrap());
+    world.file("hab.toml", format!("{config}\n[registry]\naccess-log = {log:?}\n"));
+    let serving = Serving::start(&world);
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(serving.get(path).0, 200, "{path}");
+    }
+    let asked = [
+        ("/", "other"),
+        ("/git/", "git"),
+        ("/crates/config.json", "crates"),
+        ("/nothing", "other"),
+        ("/v2/", "base"),
+    ];
+    for (at, (path, route)) in asked.into_iter().enumerate() {
+        serving.get(path);
+        let lines = logged(&log, at + 1);
+        assert_eq!((lines.len(), &lines[at]["route"]), (at + 1, &route.into()), "{path}: {lines:?}");
+        // Of the registry's own requests there is what they name.
+        let named = if route == "base" { Value::Null } else { path.into() };
+        assert_eq!(lines[at]["reference"], named);
+    }
 }
 
 #[test]

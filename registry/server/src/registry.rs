@@ -218,7 +218,7 @@ impl Registry {
         self
     }
 
-    /// The same registry, which writes a line for every request.
+    /// The same registry, which writes a line for every request but those that watch it.
     #[must_use]
     pub fn with_access_log(mut self, log: AccessLog) -> Self {
         self.log = Some(log);
