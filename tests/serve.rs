@@ -3,6 +3,7 @@
 
 mod harness;
 
+use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
 use hab_oci::Digest;
@@ -61,6 +62,22 @@ fn a_build_appears_in_a_registry_that_is_already_serving() {
 }
 
 #[test]
+fn fewer_connections_than_were_wanted_are_said_at_start_and_too_many_are_refused() {
+    let world = World::new();
+    let log = world.path("log");
+    let serving = Serving::start_limited(&world, "-n 300", File::create(&log).unwrap().into());
+    assert_eq!(serving.get("/v2/").0, 200);
+    let said = fs::read_to_string(&log).unwrap();
+    let sentence = "warning: the system lets this process open 300 files, so there are at most 86 connections, and not \
+                    the 1024 that [registry.connections] allows; raise the limit";
+    assert!(said.contains(sentence), "{said}");
+    let config = fs::read_to_string(world.path("hab.toml")).unwrap();
+    world.file("hab.toml", format!("{config}\n[registry.connections]\nall = 100000\n"));
+    let refused = world.run("data", &["serve", "--listen", "127.0.0.1:0"]);
+    refused.refused(2, &["[registry.connections] all is 100000: it has to be 4 to 65536"]);
+}
+
+#[test]
 fn writes_beyond_loopback_are_refused_at_start() {
     let world = World::new();
     world
@@ -73,7 +90,7 @@ fn one_farm_pulls_another_through_and_tells_a_host_how_to_ask_it() {
     let world = World::new();
     let built = world.build("data", "hello").good();
     let first = Serving::start(&world);
-    let config = std::fs::read_to_string(world.path("hab.toml")).unwrap();
+    let config = fs::read_to_string(world.path("hab.toml")).unwrap();
     let more = format!(
         "{config}\n[registry.upstream.\"first.example\"]\nurl = \"http://{}\"\nttl = \"1h\"\n",
         first.address
@@ -104,7 +121,7 @@ fn one_farm_pulls_another_through_and_tells_a_host_how_to_ask_it() {
     world.run("other", &words).refused(3, &["ways lead past http://farm:5000"]);
     cluster(&["--write", &host]).good();
     let hosts = world.path("host/etc/containerd/certs.d/first.example/hosts.toml");
-    assert!(std::fs::read_to_string(hosts).unwrap().contains("server = \"http://farm:5000\""));
+    assert!(fs::read_to_string(hosts).unwrap().contains("server = \"http://farm:5000\""));
     world
         .run("other", &["cluster", "config", "podman", "--registry", "farm", "--json"])
         .refused(2, &["is not an address such as"]);

@@ -82,7 +82,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         rules.gaps = hab_store::Gaps::All;
     }
     let registry = hab_registry::Registry::new(farm.store().clone(), access).with_rules(rules);
-    let registry = registry.with_limits(config.limits().map_err(|e| usage(&e))?);
+    let (limits, few_files) = config.limits().map_err(|e| usage(&e))?.within_open_files();
+    if let Some(few) = few_files {
+        terminal::say(&format!(
+            "warning: {few}; raise the limit (LimitNOFILE= in the unit, ulimit -n) or allow fewer"
+        ));
+    }
+    let registry = registry.with_limits(limits);
     let registry = registry.with_front(config.front().map_err(|e| usage(&e))?);
     // Offline too: what may not be served may not be served then either.
     let upstreams = farm.upstreams()?;

@@ -9,9 +9,10 @@ use super::RegistryConfig;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionsTable {
-    /// Of all clients; without, 1024. Fewer where the system lets a process open fewer files.
+    /// Of all clients, 4 to 65,536; without, 1024. Fewer where the system lets a process open fewer files, which is
+    /// said.
     pub all: Option<usize>,
-    /// Of one client, which is an IPv4 address or a /64 of IPv6; without, 128.
+    /// Of one client, which is an IPv4 address or a /64 of IPv6: 1 to what all may have; without, 128.
     pub each: Option<usize>,
     /// Networks of proxies, or of many clients behind one address, such as "10.42.0.0/16": an address of them may have three
     /// quarters of all, as an address of this machine may in any case.
@@ -27,10 +28,16 @@ impl RegistryConfig {
         let ConnectionsTable { all, each, trusted, proxies } = self.connections.clone().unwrap_or_default();
         let mut limits = Limits::default();
         limits.connections = all.unwrap_or(limits.connections);
-        limits.connections_each = each.unwrap_or(limits.connections_each);
-        if limits.connections < 4 || limits.connections_each == 0 {
-            anyhow::bail!("[registry.connections] all has to be at least 4, and each at least 1");
+        let (all, most) = (limits.connections, Limits::MOST_CONNECTIONS);
+        if !(4..=most).contains(&all) {
+            anyhow::bail!("[registry.connections] all is {all}: it has to be 4 to {most}");
         }
+        if let Some(each) = each.filter(|each| !(1..=all).contains(each)) {
+            anyhow::bail!(
+                "[registry.connections] each is {each}: it has to be 1 to {all}, which is what all may have"
+            );
+        }
+        limits.connections_each = each.unwrap_or(limits.connections_each);
         for network in trusted.into_iter().chain(proxies) {
             limits.trusted.push(network.parse::<Network>()?);
         }
@@ -60,12 +67,20 @@ mod tests {
         let said =
             limits("[registry.connections]\nall = 4000\neach = 50\ntrusted = [\"10.42.0.0/16\"]").unwrap();
         assert_eq!((said.connections, said.connections_each, said.trusted.len()), (4000, 50, 1));
-        for (bad, word) in
-            [("all = 3", "at least 4"), ("each = 0", "at least 1"), ("trusted = [\"x\"]", "not a network")]
-        {
+        for (bad, sentence) in [
+            ("all = 3", "all is 3: it has to be 4 to 65536"),
+            ("all = 65537", "all is 65537: it has to be 4 to 65536"),
+            ("all = 9223372036854775807", "it has to be 4 to 65536"),
+            ("each = 0", "each is 0: it has to be 1 to 1024"),
+            ("each = 1025", "each is 1025: it has to be 1 to 1024"),
+            ("all = 8\neach = 9", "each is 9: it has to be 1 to 8"),
+            ("trusted = [\"x\"]", "not a network"),
+        ] {
             let error = limits(&format!("[registry.connections]\n{bad}")).unwrap_err();
-            assert!(error.contains(word), "{error}");
+            assert!(error.contains(sentence), "{error}");
         }
+        // One client's share is of all, where only that is said.
+        assert_eq!(limits("[registry.connections]\nall = 8").unwrap().connections, 8);
         let proxies = limits("[registry.connections]\nproxies = [\"192.0.2.1\"]").unwrap();
         assert_eq!(proxies.trusted.len(), 1);
     }

@@ -26,7 +26,20 @@ impl Serving {
     /// The same, where what it says goes to `said`.
     pub fn start_saying(world: &World, data: &str, words: &[&str], said: Stdio) -> Self {
         let all = [&["serve", "--listen", "127.0.0.1:0", "--json"], words].concat();
-        let mut child = world.command(data, &all).stdout(Stdio::piped()).stderr(said).spawn().unwrap();
+        Self::run(world.command(data, &all), said)
+    }
+
+    /// The same within a limit of the shell's, `-n 300`.
+    pub fn start_limited(world: &World, limit: &str, said: Stdio) -> Self {
+        let inner = world.command("data", &["serve", "--listen", "127.0.0.1:0", "--json"]);
+        let mut outer = Command::new("sh");
+        outer.args(["-c", &format!("ulimit {limit}; exec \"$@\""), "sh"]);
+        outer.arg(inner.get_program()).args(inner.get_args()).env("NO_COLOR", "1").stdin(Stdio::null());
+        Self::run(outer, said)
+    }
+
+    fn run(mut command: Command, said: Stdio) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(said).spawn().unwrap();
         let mut reader = BufReader::new(child.stdout.take().unwrap());
         let mut text = String::new();
         while !text.contains('}') {

@@ -20,6 +20,7 @@ mod conditions;
 mod connection;
 mod early;
 mod error;
+mod files;
 mod flow;
 mod forwarded;
 mod handle;
@@ -50,6 +51,7 @@ pub use access::{
     AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue, Issued,
     LineError, NewToken, Rate, Who, issue, revoke,
 };
+pub use files::FewFiles;
 pub use forwarded::Front;
 pub use handle::router;
 pub use network::{Network, NetworkError};

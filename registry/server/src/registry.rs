@@ -83,9 +83,6 @@ impl Default for Limits {
 const LARGE: usize = 8;
 const LARGE_EACH: usize = 2;
 
-/// Files that the store and the mirror may have open beside those of the connections.
-const OTHER_FILES: u64 = 128;
-
 impl Limits {
     /// How many connections the client at this address may have; never all of them, where there are four or more.
     pub(crate) fn connections_of(&self, address: IpAddr) -> usize {
@@ -97,20 +94,6 @@ impl Limits {
     pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || self.trusted.iter().any(|network| network.has(address))
-    }
-
-    /// The same, where a process may have so many files open: a connection, and the file that is sent over it.
-    pub(crate) fn within(mut self, files: u64) -> Self {
-        let room = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
-        if room < self.connections {
-            tracing::warn!(
-                files,
-                connections = room,
-                "the system's limit of open files leaves room for fewer connections"
-            );
-            self.connections = room.max(2);
-        }
-        self
     }
 }
 

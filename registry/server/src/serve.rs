@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -67,7 +66,8 @@ async fn accept(
     (tls, front): (Option<Arc<Tls>>, Arc<Front>),
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let limits = limits.within(descriptors());
+    // Whoever set the limits says what became of them.
+    let (limits, _) = limits.within_open_files();
     let slots = Slots::new(limits.clone());
     let shared = Arc::new(Shared::new(router, tls, limits, front));
     let graceful = GracefulShutdown::new();
@@ -138,18 +138,6 @@ async fn admitted(
             }
         }
     }
-}
-
-/// How many files this process may have open: as many as the system lets it.
-fn descriptors() -> u64 {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, ..limit };
-        if setrlimit(Resource::Nofile, raised).is_ok() {
-            limit = raised;
-        }
-    }
-    limit.current.unwrap_or(u64::MAX)
 }
 
 /// Never ends.
