@@ -1,16 +1,22 @@
 use std::io;
 use std::path::PathBuf;
 
-use hab_oci::Digest;
+use hab_oci::{Digest, Shown, shown};
 
 use crate::policy::RuleKind;
+
+/// How much of a text that somebody else chose is shown in a refusal, in bytes: the verdicts of many signatures are
+/// longer than a name.
+const TOLD: usize = 8 << 10;
 
 /// Why something was refused. Every variant but the files of this machine is the input's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// No, or not enough, good signatures by pinned keys.
     #[error(
-        "{what} is refused by policy {policy}: {good} of {threshold} required signatures by pinned keys; {seen}"
+        "{} is refused by policy {policy}: {good} of {threshold} required signatures by pinned keys; {}",
+        told(what),
+        told(seen)
     )]
     Signatures {
         /// What was judged.
@@ -27,7 +33,7 @@ pub enum Refusal {
         find: Option<String>,
     },
     /// It carries no signature at all.
-    #[error("{what} carries no signature, and policy {policy} demands one")]
+    #[error("{} carries no signature, and policy {policy} demands one", told(what))]
     Unsigned {
         /// What was judged.
         what: String,
@@ -35,7 +41,7 @@ pub enum Refusal {
         policy: String,
     },
     /// The policy pins no key.
-    #[error("policy {policy} pins no key yet (needs-keys: {why}), so {what} is refused")]
+    #[error("policy {policy} pins no key yet (needs-keys: {why}), so {} is refused", told(what))]
     NeedsKeys {
         /// What was judged.
         what: String,
@@ -58,7 +64,7 @@ pub enum Refusal {
         find: String,
     },
     /// The policy asks for something else than what was brought before it.
-    #[error("policy {policy} has no requirement of kind {kind}, so it does not decide about {what}")]
+    #[error("policy {policy} has no requirement of kind {kind}, so it does not decide about {}", told(what))]
     WrongPolicy {
         /// What was judged.
         what: String,
@@ -69,8 +75,9 @@ pub enum Refusal {
     },
     /// The project signs nothing of the kind, as its policy says.
     #[error(
-        "{what} is not vouched for by anybody: policy {policy} says that {reason}; where that is good enough, ask for it \
-         with --accept-unsigned"
+        "{} is not vouched for by anybody: policy {policy} says that {reason}; where that is good enough, ask for it \
+         with --accept-unsigned",
+        told(what)
     )]
     AskForUnsigned {
         /// What was judged.
@@ -81,7 +88,7 @@ pub enum Refusal {
         reason: String,
     },
     /// A source meets some of what its policy demands, but not enough.
-    #[error("{what} is refused by policy {policy}, which accepts {accept}; met: {met}")]
+    #[error("{} is refused by policy {policy}, which accepts {accept}; met: {met}", told(what))]
     NotEnough {
         /// What was judged.
         what: String,
@@ -93,7 +100,7 @@ pub enum Refusal {
         met: String,
     },
     /// The signed data does not read.
-    #[error("{what} does not read as signed data: {detail}")]
+    #[error("{} does not read as signed data: {}", told(what), told(detail))]
     Unreadable {
         /// What was judged.
         what: String,
@@ -101,7 +108,7 @@ pub enum Refusal {
         detail: String,
     },
     /// Signed content that does not read, or contradicts itself or what was asked for.
-    #[error("{what}: {detail}")]
+    #[error("{}: {}", told(what), told(detail))]
     Malformed {
         /// What was judged.
         what: String,
@@ -109,7 +116,7 @@ pub enum Refusal {
         detail: String,
     },
     /// Bytes that do not have the digest that something signed, or a lock, gives for them.
-    #[error("{what} is not the file that {said_by} names: expected {expected}, got {actual}")]
+    #[error("{} is not the file that {} names: expected {expected}, got {actual}", told(what), told(said_by))]
     WrongDigest {
         /// Which file.
         what: String,
@@ -121,7 +128,7 @@ pub enum Refusal {
         actual: Digest,
     },
     /// A signed index that does not list what was asked for.
-    #[error("{what} is not listed in {index}")]
+    #[error("{} is not listed in {}", told(what), told(index))]
     NotListed {
         /// What was asked for.
         what: String,
@@ -130,7 +137,7 @@ pub enum Refusal {
     },
     /// An object is not in the repository: nothing can be said about what it would have been. A shallow or partial
     /// clone lacks many.
-    #[error("{what} cannot be judged here: {detail}")]
+    #[error("{} cannot be judged here: {}", told(what), told(detail))]
     Missing {
         /// What was to be judged.
         what: String,
@@ -138,7 +145,7 @@ pub enum Refusal {
         detail: String,
     },
     /// Somebody asked to stop.
-    #[error("judging {what} was stopped")]
+    #[error("judging {} was stopped", told(what))]
     Cancelled {
         /// What was judged.
         what: String,
@@ -179,5 +186,26 @@ impl Refusal {
             self,
             Self::Io { .. } | Self::Cancelled { .. } | Self::Repository { .. } | Self::Missing { .. }
         )
+    }
+}
+
+/// A name, a list, or what a parser says, as a part of a sentence: whoever signed or sent it chose what stands in it.
+fn told(text: &str) -> Shown<'_> {
+    shown(text).at_most(TOLD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_chose_is_shown_in_a_refusal_as_what_it_is_and_not_without_end() {
+        let odd = "tag v1\u{1b}[2J\u{202e}\nerror: forged".to_owned();
+        let refused = Refusal::Malformed { what: odd.clone(), detail: "x".repeat(1 << 20) };
+        let said = refused.to_string();
+        assert!(said.starts_with(r"tag v1\u{1b}[2J\u{202e}\nerror: forged: xxx"), "{said:.100}");
+        assert!(said.len() < 2 * TOLD, "{}", said.len());
+        let said = Refusal::NotListed { what: odd.clone(), index: odd }.to_string();
+        assert!(!said.chars().any(hab_oci::deceives), "{said}");
     }
 }

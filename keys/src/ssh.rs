@@ -3,6 +3,7 @@
 //! The signature carries the public key, so nothing has to be found: the key's hash is pinned or it is not. Ed25519 is
 //! verified by ssh-key; RSA and ECDSA by OpenSSL, which is linked already.
 
+use hab_oci::shown;
 use openssl::bn::{BigNum, BigNumContext};
 use openssl::ec::{EcGroup, EcKey, EcPoint};
 use openssl::ecdsa::EcdsaSig;
@@ -51,7 +52,7 @@ pub(crate) fn judge(
     let verdict = match pin {
         None => Verdict::UnknownKey,
         Some(_) if signature.namespace() != namespace => {
-            Verdict::Bad(format!("made for {:?}, not for {namespace:?}", signature.namespace()))
+            Verdict::Bad(format!("made for {:?}, not for {namespace:?}", shown(signature.namespace())))
         }
         Some(pin) => match verify(&signature, namespace, bytes) {
             Ok(()) => moment.within(pin, None).unwrap_or(Verdict::Good),

@@ -1,11 +1,16 @@
 use std::io;
 use std::path::PathBuf;
 
-use hab_oci::Digest;
+use hab_oci::{Digest, Shown, shown};
+use hab_outbound::Cause;
 
 use crate::KeepError;
 use crate::depends::DependsError;
 use crate::transfer::Transfer;
+
+/// How much of a text that somebody else chose is shown in an error, in bytes: a few lines of git's are longer than a
+/// name.
+const TOLD: usize = 4 << 10;
 
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,19 +31,19 @@ pub enum Fault {
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
     /// `--offline`, and not here.
-    #[error("{what} is not mirrored here, and nothing is fetched offline; mirror it first")]
+    #[error("{} is not mirrored here, and nothing is fetched offline; mirror it first", told(what))]
     Offline {
         /// What was wanted.
         what: String,
     },
     /// What was mirrored, or has just been, is not in the store.
-    #[error("{what} is not in the store any more; mirror it again")]
+    #[error("{} is not in the store any more; mirror it again", told(what))]
     Gone {
         /// What was wanted.
         what: String,
     },
     /// Every upstream failed; the last failure is the source.
-    #[error("{what} could not be fetched from any of {tried} upstreams; the last was {url}")]
+    #[error("{} could not be fetched from any of {tried} upstreams; the last was {}", told(what), told(url))]
     Unreachable {
         /// What was wanted.
         what: String,
@@ -51,7 +56,7 @@ pub enum MirrorError {
         source: Box<Transfer>,
     },
     /// There is nowhere to ask.
-    #[error("no upstream is known for {what}; {advice}")]
+    #[error("no upstream is known for {}; {advice}", told(what))]
     NoUpstream {
         /// What was wanted.
         what: String,
@@ -59,7 +64,7 @@ pub enum MirrorError {
         advice: String,
     },
     /// An upstream sent other bytes than the digest, and no other upstream had the right ones.
-    #[error("{what} from {url} is not what the lock says: expected {expected}, got {actual}")]
+    #[error("{} from {} is not what the lock says: expected {expected}, got {actual}", told(what), told(url))]
     WrongDigest {
         /// What was wanted.
         what: String,
@@ -71,7 +76,11 @@ pub enum MirrorError {
         actual: Digest,
     },
     /// An upstream has a file of another size than the lock says, and no other upstream had the right one.
-    #[error("{what} from {url} is not what the lock says: expected {expected} bytes, got {actual}")]
+    #[error(
+        "{} from {} is not what the lock says: expected {expected} bytes, got {actual}",
+        told(what),
+        told(url)
+    )]
     WrongSize {
         /// What was wanted.
         what: String,
@@ -83,7 +92,7 @@ pub enum MirrorError {
         actual: u64,
     },
     /// A document from upstream does not read as what it should be.
-    #[error("{what} does not read as {expected}: {detail}")]
+    #[error("{} does not read as {expected}: {}", told(what), told(detail))]
     Malformed {
         /// Which document.
         what: String,
@@ -93,7 +102,7 @@ pub enum MirrorError {
         detail: String,
     },
     /// A project's depends folder does not say what it is built from.
-    #[error("what {what} is built from cannot be read from its depends folder")]
+    #[error("what {} is built from cannot be read from its depends folder", told(what))]
     Depends {
         /// The project and its revision.
         what: String,
@@ -102,7 +111,7 @@ pub enum MirrorError {
         source: DependsError,
     },
     /// The upstream has no such version or tag.
-    #[error("{what} is not known to {upstream}")]
+    #[error("{} is not known to {}", told(what), told(upstream))]
     Unknown {
         /// What was asked for.
         what: String,
@@ -111,8 +120,9 @@ pub enum MirrorError {
     },
     /// A tag that upstream moved after it was mirrored. The old value stays.
     #[error(
-        "tag {tag} of {project} was {old} when it was first mirrored and upstream now says {new}; \
-         the mirror keeps the old one and refuses to build either"
+        "tag {} of {project} was {old} when it was first mirrored and upstream now says {new}; \
+         the mirror keeps the old one and refuses to build either",
+        told(tag)
     )]
     TagMoved {
         /// The project.
@@ -125,7 +135,7 @@ pub enum MirrorError {
         new: String,
     },
     /// The git program failed.
-    #[error("git {action} failed for {url}: {stderr}")]
+    #[error("git {action} failed for {}: {}", told(url), told(stderr))]
     Git {
         /// What it was asked to do.
         action: &'static str,
@@ -137,13 +147,19 @@ pub enum MirrorError {
         why: Failed,
     },
     /// An upstream whose objects have ids of another kind.
-    #[error("{url} names its objects by SHA-256, and only repositories that name them by SHA-1 are mirrored")]
+    #[error(
+        "{} names its objects by SHA-256, and only repositories that name them by SHA-1 are mirrored",
+        told(url)
+    )]
     ObjectFormat {
         /// The upstream.
         url: String,
     },
     /// An upstream that answers and has nothing any more.
-    #[error("{url} has none of the refs of {project} any more; the {refs} that are mirrored here stay")]
+    #[error(
+        "{} has none of the refs of {project} any more; the {refs} that are mirrored here stay",
+        told(url)
+    )]
     Wiped {
         /// The project.
         project: String,
@@ -153,7 +169,7 @@ pub enum MirrorError {
         refs: usize,
     },
     /// The git program failed on a repository of ours.
-    #[error("git {action} failed in {path}: {stderr}")]
+    #[error("git {action} failed in {path}: {}", told(stderr))]
     GitHere {
         /// What it was asked to do.
         action: &'static str,
@@ -163,7 +179,7 @@ pub enum MirrorError {
         stderr: String,
     },
     /// An address that is not fetched from.
-    #[error("nothing is fetched from {url}: {detail}")]
+    #[error("nothing is fetched from {}: {}", told(url), told(detail))]
     Url {
         /// The address.
         url: String,
@@ -179,7 +195,7 @@ pub enum MirrorError {
         detail: String,
     },
     /// A ref that waits for nobody.
-    #[error("{name} of {project} cannot be accepted: {detail}")]
+    #[error("{} of {project} cannot be accepted: {}", told(name), told(detail))]
     NotFrozen {
         /// The project.
         project: String,
@@ -189,7 +205,7 @@ pub enum MirrorError {
         detail: String,
     },
     /// A project's file does not read.
-    #[error("project {project} does not read: {detail}")]
+    #[error("project {} does not read: {}", told(project), told(detail))]
     Project {
         /// Which.
         project: String,
@@ -207,7 +223,7 @@ pub enum MirrorError {
         source: io::Error,
     },
     /// apt failed.
-    #[error("apt-get {action} failed: {said}")]
+    #[error("apt-get {action} failed: {}", told(said))]
     Apt {
         /// What it was asked to do.
         action: &'static str,
@@ -215,7 +231,7 @@ pub enum MirrorError {
         said: String,
     },
     /// A ref journal whose chain does not hold.
-    #[error("line {line} of {path} does not read as the next entry of a ref journal: {detail}")]
+    #[error("line {line} of {path} does not read as the next entry of a ref journal: {}", told(detail))]
     Journal {
         /// The journal.
         path: PathBuf,
@@ -225,7 +241,7 @@ pub enum MirrorError {
         detail: String,
     },
     /// What a person named is no repository that could be read.
-    #[error("{path} is not a git repository that can be read here: {detail}")]
+    #[error("{path} is not a git repository that can be read here: {}", told(detail))]
     NotARepository {
         /// What was named.
         path: PathBuf,
@@ -233,7 +249,7 @@ pub enum MirrorError {
         detail: String,
     },
     /// What a person named is no file that could be read from its beginning to its end.
-    #[error("{path} is not a file that can be read: {detail}")]
+    #[error("{path} is not a file that can be read: {}", told(detail))]
     NotAFile {
         /// What was named.
         path: PathBuf,
@@ -241,7 +257,7 @@ pub enum MirrorError {
         detail: String,
     },
     /// An object that something else names, and that is not in its repository.
-    #[error("{what} is not in the repository {path}{}", cut_off(*partial))]
+    #[error("{} is not in the repository {path}{}", told(what), cut_off(*partial))]
     Missing {
         /// Which object.
         what: String,
@@ -260,7 +276,7 @@ pub enum MirrorError {
         source: git2::Error,
     },
     /// The store.
-    #[error("{what} could not be kept")]
+    #[error("{} could not be kept", told(what))]
     Keep {
         /// What.
         what: String,
@@ -278,7 +294,7 @@ pub enum MirrorError {
         source: io::Error,
     },
     /// The host's configuration of a package client does not read.
-    #[error("the host's {client} configuration does not read: {detail}")]
+    #[error("the host's {client} configuration does not read: {}", told(detail))]
     HostConfig {
         /// apt or cargo.
         client: &'static str,
@@ -286,13 +302,13 @@ pub enum MirrorError {
         detail: String,
     },
     /// The person asked to stop.
-    #[error("stopped while fetching {what}; the next run resumes there")]
+    #[error("stopped while fetching {}; the next run resumes there", told(what))]
     Cancelled {
         /// What was under way.
         what: String,
     },
     /// The person asked to stop something that does not resume.
-    #[error("{what} was stopped; {then}")]
+    #[error("{} was stopped; {then}", told(what))]
     Stopped {
         /// What was under way.
         what: String,
@@ -310,6 +326,11 @@ pub enum Failed {
     NotTaken,
     /// It answered, and git's fsck refuses what it sent: by these checks, as far as git names them.
     Fsck(Vec<String>),
+}
+
+/// A name, an address, or what somebody said, as a part of a sentence: upstreams choose what stands in it.
+fn told(text: &str) -> Shown<'_> {
+    shown(text).at_most(TOLD)
 }
 
 /// What to add where a repository never had all objects.
@@ -373,6 +394,18 @@ impl MirrorError {
         }
     }
 
+    /// Whether there is no host of that name.
+    pub fn is_unknown_host(&self) -> bool {
+        let Self::Unreachable { source, .. } = self else { return false };
+        matches!(&**source, Transfer::Http(Cause::UnknownHost(_)))
+    }
+
+    /// Whether upstream answered with more bytes than were accepted.
+    pub fn is_too_large(&self) -> bool {
+        let Self::Unreachable { source, .. } = self else { return false };
+        matches!(&**source, Transfer::TooLarge { .. })
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
@@ -381,5 +414,27 @@ impl MirrorError {
     pub(crate) fn keep(what: impl Into<String>) -> impl FnOnce(KeepError) -> Self {
         let what = what.into();
         move |source| Self::Keep { what, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_upstreams_chose_is_shown_in_an_error_as_what_it_is_and_not_without_end() {
+        let odd = "refs/heads/\u{9b}2J\u{202e}\nerror: forged".to_owned();
+        let (what, expected) = (odd.clone(), "a git object");
+        let said = MirrorError::Malformed { what, expected, detail: "x".repeat(1 << 20) }.to_string();
+        assert!(said.starts_with(r"refs/heads/\u{9b}2J\u{202e}\nerror: forged does not read"), "{said:.100}");
+        assert!(said.len() < 2 * TOLD, "{}", said.len());
+        let (project, file) = ("p".to_owned(), odd.clone());
+        for said in [
+            MirrorError::NotFrozen { project, name: odd.clone(), detail: odd.clone() }.to_string(),
+            MirrorError::Unknown { what: odd.clone(), upstream: odd.clone() }.to_string(),
+            DependsError { file, line: 1, detail: odd }.to_string(),
+        ] {
+            assert!(!said.chars().any(hab_oci::deceives), "{said}");
+        }
     }
 }

@@ -74,7 +74,10 @@ pub fn shown(url: &Url) -> String {
     let _ = plain.set_password(None);
     plain.set_query(None);
     plain.set_fragment(None);
-    let mut text = String::from(plain);
+    cut(plain.into())
+}
+
+fn cut(mut text: String) -> String {
     if text.len() > SHOWN {
         // Addresses are ASCII.
         text.truncate(SHOWN);
@@ -85,7 +88,7 @@ pub fn shown(url: &Url) -> String {
 
 /// Where an address leads, for people: its origin, or its scheme alone. A redirect's path may be a secret too.
 pub(crate) fn place(url: &Url) -> String {
-    Origin::of(url).map_or_else(|| format!("{}:", url.scheme()), |origin| origin.to_string())
+    cut(Origin::of(url).map_or_else(|| format!("{}:", url.scheme()), |origin| origin.to_string()))
 }
 
 #[cfg(test)]
@@ -118,6 +121,8 @@ mod tests {
         assert_eq!(shown(&url), "https://h.example/a/b");
         let long: Url = format!("https://h.example/{}", "a".repeat(5000)).parse().unwrap();
         assert!(shown(&long).len() < SHOWN + 10);
+        let long: Url = format!("https://{}.example/", "a".repeat(5000)).parse().unwrap();
+        assert!(place(&long).len() < SHOWN + 10);
         let odd: Url = "https://h.example/\u{202e}\u{1b}[2J".parse().unwrap();
         assert!(shown(&odd).is_ascii() && !shown(&odd).contains('\u{1b}'));
     }

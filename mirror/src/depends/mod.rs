@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::thread;
 
-use hab_oci::Digest;
+use hab_oci::{Digest, shown};
 use serde::Serialize;
 
 pub use triplet::Triplet;
@@ -28,7 +28,7 @@ const LIMIT: usize = 1000;
 
 /// Why the files do not say what is needed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}{}: {detail}", at(*line))]
+#[error("{}{}: {}", shown(file), at(*line), shown(detail))]
 pub struct DependsError {
     /// Which file, below the `depends` folder.
     pub file: String,

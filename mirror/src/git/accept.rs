@@ -1,6 +1,7 @@
 //! A person decides about a ref that waits.
 
 use git2::Oid;
+use hab_oci::{few, shown};
 
 use super::journal::{Change, Seen};
 use super::program::{Git, RefUpdate};
@@ -10,6 +11,8 @@ use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
 
+/// How many refs, or values of one, a sentence names: upstreams choose how many there are.
+const NAMED: usize = 20;
 /// Who decides, where a journal's entry names an upstream.
 const OPERATOR: &str = "operator";
 
@@ -54,10 +57,12 @@ impl GitMirror {
         let reference = match frozen.iter().filter(fits).collect::<Vec<_>>().as_slice() {
             [one] => (**one).to_owned(),
             [] if frozen.is_empty() => return Err(unknown("nothing of this project waits".to_owned())),
-            [] => return Err(unknown(format!("what waits is {}", frozen.join(", ")))),
+            [] => {
+                let waiting = few(frozen.iter().map(shown), NAMED, ", ");
+                return Err(unknown(format!("what waits is {waiting}")));
+            }
             several => {
-                let names: Vec<_> = several.iter().map(|name| **name).collect();
-                return Err(unknown(format!("it may be {}", names.join(" or "))));
+                return Err(unknown(format!("it may be {}", few(several.iter().map(shown), NAMED, " or "))));
             }
         };
         let was = self.repository.refname_to_id(&reference).map_err(self.broken())?;
@@ -72,7 +77,8 @@ impl GitMirror {
         };
         let new = new.map(str::to_owned).ok_or_else(|| {
             values.dedup();
-            unknown(format!("it was seen to be {}; give 7 or more digits of one", values.join(", ")))
+            let seen = few(values.iter().map(shown), NAMED, ", ");
+            unknown(format!("it was seen to be {seen}; give 7 or more digits of one"))
         })?;
         let value = Oid::from_str(&new).map_err(self.broken())?;
         if !self.holds(value)? {

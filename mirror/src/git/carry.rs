@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 
 use git2::Oid;
+use hab_oci::shown;
 
 use super::change::Answer;
 use super::heal::replay;
@@ -97,12 +98,12 @@ impl GitMirror {
         let theirs = Journal::open(journal)?;
         let named = refs.keys().chain(theirs.entries().iter().flat_map(named));
         if let Some(odd) = named.chain(head).find(|name| !is_ref_name(name)) {
-            return Err(self.not_whole(&format!("no ref may be named {odd:?}")));
+            return Err(self.not_whole(&format!("no ref may be named {:?}", shown(odd))));
         }
         let ids = refs.values().chain(theirs.entries().iter().flat_map(Entry::objects));
         let ids: BTreeSet<&str> = ids.map(String::as_str).collect();
         if let Some(odd) = ids.iter().find(|id| id.len() != 40 || Oid::from_str(id).is_err()) {
-            return Err(self.not_whole(&format!("{odd:?} is not an object's id")));
+            return Err(self.not_whole(&format!("{:?} is not an object's id", shown(odd))));
         }
         let mut own = self.journal()?;
         self.heal(&git, &own)?;
@@ -119,6 +120,7 @@ impl GitMirror {
             .chain(&said.keys().collect::<Vec<_>>())
             .find(|name| offered.get(**name).copied() != said.get(**name))
         {
+            let odd = shown(odd);
             return Err(self.not_whole(&format!("its journal and its refs do not say the same about {odd}")));
         }
         let fresh = own.entries().is_empty() && self.refs()?.is_empty();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use git2::Oid;
-use hab_oci::shown_bytes;
+use hab_oci::shown;
 
 use super::blame::{failed, says_shallow};
 use super::remote::Remote;
@@ -95,7 +95,7 @@ impl Git<'_> {
                 }
                 _ => odd.tell(&format!(
                     "upstream has a ref {:?} that is not mirrored: no ref may be named so",
-                    shown_bytes(line)
+                    shown(name)
                 )),
             }
             if refs.len() > self.bounds.refs {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
 use git2::Oid;
+use hab_oci::shown;
 
 use super::GitMirror;
 use super::program::{Git, lines};
@@ -58,7 +59,8 @@ impl GitMirror {
         };
         match git.told("rev-list", repository, &words, text, alternates) {
             Err(MirrorError::GitHere { stderr, .. }) => Err(self.not_whole(&format!(
-                "an object that it names or needs is neither in it nor here ({stderr}); import what it continues first"
+                "an object that it names or needs is neither in it nor here ({}); import what it continues first",
+                shown(&stderr)
             ))),
             other => other,
         }

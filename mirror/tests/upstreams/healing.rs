@@ -106,6 +106,8 @@ fn names_that_git_cannot_hold_do_not_keep_the_others_away() {
         fs::OpenOptions::new().append(true).create(true).open(upstream.path.join("packed-refs")).unwrap();
     packed.write_all(format!("{commit} refs/heads/{}\n", "x".repeat(230)).as_bytes()).unwrap();
     packed.write_all(&[commit.as_bytes(), b" refs/heads/f\xff\n"].concat()).unwrap();
+    let odd = format!("refs/heads/\u{9b}2J\u{202e}{}", "y".repeat(1000));
+    packed.write_all(format!("{commit} {odd}\n").as_bytes()).unwrap();
     drop(packed);
     for _ in 0..2 {
         world.sync(&[&upstream.url()]).unwrap();
@@ -113,7 +115,12 @@ fn names_that_git_cannot_hold_do_not_keep_the_others_away() {
         assert_eq!(refs.keys().collect::<Vec<_>>(), ["refs/heads/main", "refs/tags/v1"]);
         upstream.commit("more");
     }
-    assert_eq!(world.notes().matches("no ref may be named so").count(), 4);
+    let notes = world.notes();
+    assert_eq!(notes.matches("no ref may be named so").count(), 6);
+    // The name alone, as what it is, and not all of it.
+    assert!(notes.contains("upstream has a ref \"refs/heads/f\u{fffd}\" that is not mirrored"), "{notes}");
+    assert!(notes.contains(r#"upstream has a ref "refs/heads/\u{9b}2J\u{202e}yyy"#), "{notes}");
+    assert!(notes.contains("more bytes)") && !notes.contains(&commit), "{notes}");
 }
 
 #[test]
@@ -128,6 +135,26 @@ fn a_tag_that_moved_alike_at_two_upstreams_is_frozen_once() {
     git(&other.path, &["fetch", "-q", &upstream.url(), "+refs/*:refs/*"]);
     let synced = world.sync(&[&upstream.url(), &other.url()]).unwrap();
     assert_eq!(synced.frozen, ["refs/tags/v1"]);
+}
+
+#[test]
+fn of_many_refs_that_wait_a_sentence_names_a_few() {
+    let world = World::new();
+    let upstream = world.upstream();
+    for n in 0..30 {
+        upstream.git(&["tag", &format!("a\u{202e}{n}"), "main"]);
+    }
+    world.sync(&[&upstream.url()]).unwrap();
+    upstream.commit("two");
+    for n in 0..30 {
+        upstream.git(&["tag", "-f", &format!("a\u{202e}{n}"), "main"]);
+    }
+    assert_eq!(world.sync(&[&upstream.url()]).unwrap().frozen.len(), 30);
+    let said = world.mirror().accept("none", None, &world.told).unwrap_err().to_string();
+    assert!(
+        said.contains(r"what waits is refs/tags/a\u{202e}0, ") && said.ends_with("… and 10 more"),
+        "{said}"
+    );
 }
 
 /// Carries refs and a journal in by hand, with a bundle that holds `objects` and names `tip`.
