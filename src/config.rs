@@ -285,7 +285,7 @@ mod tests {
                 None => paragraphs.push(String::new()),
             }
         }
-        let tables = ["debian", "crates", "mirror", "git", "registry"];
+        let tables = ["debian", "crates", "keys", "mirror", "git", "registry"];
         let ours = |line: &str| {
             let name = line.trim_start_matches('[').split(['.', ']']).next().unwrap_or_default();
             line.starts_with('[') && tables.contains(&name)

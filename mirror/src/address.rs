@@ -28,6 +28,16 @@ impl Address {
         url.map_or_else(|| self.url.clone(), |url| hab_outbound::shown(&url))
     }
 
+    /// What an operator's addresses of http or https begin with, `https://host.example:8443/path`, without the slash at
+    /// its end. None where it is something else, or has a user or a query.
+    pub fn base(text: &str) -> Option<String> {
+        let url: Url = text.parse().ok()?;
+        let plain = url.username().is_empty() && url.password().is_none();
+        let ends = url.query().is_none() && url.fragment().is_none() && !text.contains(char::is_whitespace);
+        Origin::of(&url).filter(|_| plain && ends)?;
+        Some(url.as_str().trim_end_matches('/').to_owned())
+    }
+
     /// One that a document from outside names: it may not lead to this machine or its network, nor to a file.
     pub fn from_outside(url: impl Into<String>) -> Self {
         Self { url: url.into(), named_by: NamedBy::Outside }
@@ -101,6 +111,27 @@ mod tests {
             ("nothing", "nothing"),
         ] {
             assert_eq!(Address::from(url.to_owned()).shown(), shown);
+        }
+    }
+
+    #[test]
+    fn what_an_operator_s_addresses_begin_with_is_a_host_and_perhaps_a_path() {
+        for (text, base) in [
+            ("https://K.example/", Some("https://k.example")),
+            ("http://10.0.0.7:8080/keys/", Some("http://10.0.0.7:8080/keys")),
+            ("http://[::1]", Some("http://[::1]")),
+            ("file:///etc", None),
+            ("ftp://k.example", None),
+            ("k.example", None),
+            ("https://", None),
+            ("https://k.example:99999", None),
+            ("https://[::1", None),
+            ("https://u:p@k.example", None),
+            ("https://k.example/?a", None),
+            ("https://k.example/#a", None),
+            ("https://k.example/a b", None),
+        ] {
+            assert_eq!(Address::base(text).as_deref(), base, "{text}");
         }
     }
 

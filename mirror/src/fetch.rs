@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use hab_oci::Digest;
 
@@ -46,8 +47,8 @@ pub enum Size {
 impl Size {
     fn bounds(self) -> Bounds {
         match self {
-            Self::AtMost(limit) => Bounds { exact: None, limit, pinned: true },
-            Self::Exact(size) => Bounds { exact: Some(size), limit: size, pinned: true },
+            Self::AtMost(limit) => Bounds { exact: None, limit, pinned: true, within: None },
+            Self::Exact(size) => Bounds { exact: Some(size), limit: size, pinned: true, within: None },
         }
     }
 }
@@ -268,6 +269,10 @@ impl<'a> Fetcher<'a> {
 
     /// What the first of `urls` that answers has now, up to `limit` bytes: **unverified**, and not kept.
     pub(crate) fn glance(&self, name: &str, urls: &[Address], limit: u64) -> Result<Vec<u8>, MirrorError> {
+        self.look(name, urls, Bounds { exact: None, limit, pinned: false, within: None })
+    }
+
+    fn look(&self, name: &str, urls: &[Address], bounds: Bounds) -> Result<Vec<u8>, MirrorError> {
         if self.offline {
             return Err(MirrorError::Offline { what: name.to_owned() });
         }
@@ -275,7 +280,7 @@ impl<'a> Fetcher<'a> {
         for address in urls {
             let folder = self.keep.partial();
             let mut file = tempfile::tempfile_in(folder).map_err(MirrorError::io(folder))?;
-            match self.attempts(address, &mut file, Bounds { exact: None, limit, pinned: false }, name) {
+            match self.attempts(address, &mut file, bounds, name) {
                 Ok(()) => {
                     let mut bytes = Vec::new();
                     file.seek(SeekFrom::Start(0)).map_err(MirrorError::io(folder))?;
@@ -301,10 +306,17 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// What is at one address now, up to `limit` bytes: **unverified**, and not kept. `None` where its host says that
-    /// there is no such thing.
-    pub fn peek(&self, name: &str, address: &Address, limit: u64) -> Result<Option<Vec<u8>>, MirrorError> {
-        match self.glance(name, std::slice::from_ref(address), limit) {
+    /// What is at one address now, up to `limit` bytes and within `time`: **unverified**, and not kept. `None` where
+    /// its host says that there is no such thing.
+    pub fn peek(
+        &self,
+        name: &str,
+        address: &Address,
+        limit: u64,
+        time: Duration,
+    ) -> Result<Option<Vec<u8>>, MirrorError> {
+        let bounds = Bounds { exact: None, limit, pinned: false, within: Some(time) };
+        match self.look(name, std::slice::from_ref(address), bounds) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(MirrorError::Unknown { .. }) => Ok(None),
             Err(e) => Err(e),

@@ -45,6 +45,8 @@ pub(crate) struct Bounds {
     pub limit: u64,
     /// Whether a digest will tell what is joined of two halves from the whole; otherwise nothing may be resumed.
     pub pinned: bool,
+    /// How long all of it may take, head and redirects too; without, as long as so many bytes may at the slowest.
+    pub within: Option<Duration>,
 }
 
 impl Bounds {
@@ -91,6 +93,22 @@ pub(crate) fn transfer(
         };
         return copy(next, file, 0, bounds, what, observer);
     }
+    let until = Until { observer, begun: Instant::now(), within: bounds.within };
+    receive(http, address, file, (have, bounds), what, &until).map_err(|e| match bounds.within {
+        Some(time) if until.is_late() => Transfer::TooSlow { seconds: time.as_secs().max(1) },
+        _ => e,
+    })
+}
+
+/// The same over HTTP.
+fn receive(
+    http: &Http,
+    address: &Address,
+    file: &mut File,
+    (have, bounds): (u64, Bounds),
+    what: &str,
+    observer: &dyn Observer,
+) -> Result<u64, Transfer> {
     let cancelled = || observer.cancelled();
     let mut answer = http.client()?.send(&request(address, have, bounds)?, &cancelled)?;
     let start = match answer.status().as_u16() {
@@ -116,6 +134,32 @@ pub(crate) fn transfer(
     }
     let total = Bounds { exact: bounds.exact.or(announced), ..bounds };
     copy(|| Ok(answer.chunk(&cancelled)?), file, start, total, what, observer)
+}
+
+/// Whoever waits for an answer, and wants it no more after a time: one that sends a byte now and then is neither silent
+/// nor ever done.
+struct Until<'a> {
+    observer: &'a dyn Observer,
+    begun: Instant,
+    within: Option<Duration>,
+}
+
+impl Until<'_> {
+    fn is_late(&self) -> bool {
+        self.within.is_some_and(|time| self.begun.elapsed() > time)
+    }
+}
+
+impl Observer for Until<'_> {
+    fn fetching(&self, what: &str, done: u64, total: Option<u64>) {
+        self.observer.fetching(what, done, total);
+    }
+    fn note(&self, text: &str) {
+        self.observer.note(text);
+    }
+    fn cancelled(&self) -> bool {
+        self.observer.cancelled() || self.is_late()
+    }
 }
 
 fn request(address: &Address, from: u64, bounds: Bounds) -> Result<Request, Transfer> {

@@ -6,6 +6,7 @@ mod support;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use hab_mirror::{Fetcher, Keep as _, Limits, MirrorError, Observer, Size, Wanted};
 use hab_oci::Digest;
@@ -115,6 +116,30 @@ fn a_body_that_announces_too_much_is_not_read() {
             out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\nConnection: close\r\n\r\n");
     });
     refused(&url, 100_000, "more than the 100000 bytes");
+}
+
+#[test]
+fn an_answer_that_comes_byte_by_byte_ends_with_its_time() {
+    let dripping = |head: &'static [u8]| {
+        upstream(move |_, _, out| {
+            let _ = out.write_all(head);
+            while out.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    let keep = Memory::new();
+    let fetcher = Fetcher::new(&keep, &Quiet, Limits { attempts: 1, ..Limits::default() }, false);
+    let body = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n".as_slice();
+    for head in [body, b"HTTP/1.1 200 OK\r\nX-Long: "] {
+        let begun = Instant::now();
+        let looked = fetcher.peek("x", &dripping(head).into(), 200_000, Duration::from_secs(1));
+        let error = looked.unwrap_err();
+        let why = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(why.as_deref(), Some("it took longer than 1 s"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(error.is_silence());
+    }
 }
 
 #[test]

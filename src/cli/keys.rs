@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hab_keys::KeyId;
 
-use super::{Global, print_json, terminal, usage};
+use super::{Global, Said, print_json, terminal, usage};
 use crate::farm::keyring::{Refreshed, RefreshedKey};
 use crate::farm::{Farm, Progress, Quiet};
 
@@ -66,6 +66,7 @@ fn say_refreshed(global: &Global, refreshed: &Refreshed) -> anyhow::Result<()> {
         let what = match (key.learned, found.is_empty()) {
             (true, _) => "learned something new",
             (false, false) => "nothing new",
+            (false, true) if key.unanswered => "nobody answered",
             (false, true) => "found nowhere",
         };
         let places = if found.is_empty() { String::new() } else { format!(" ({})", found.join(", ")) };
@@ -77,7 +78,10 @@ fn say_refreshed(global: &Global, refreshed: &Refreshed) -> anyhow::Result<()> {
         "{learned} of {} certificates are new or say more than before{asked}",
         keys.len()
     ));
-    if global.json { print_json(refreshed) } else { Ok(()) }
+    if global.json {
+        print_json(refreshed)?;
+    }
+    refreshed.failure().map_or(Ok(()), |failure| Err(Said(failure).into()))
 }
 
 /// What can be done, once for all keys of which the same is true.

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use hab_keys::KeyDirectory;
+use hab_mirror::Address;
+use hab_oci::shown;
 use serde::Deserialize;
 
 /// Key servers that answer anybody. The first gives user ids only where their owner agreed, the second all of them.
 const SERVERS: [&str; 2] = ["https://keys.openpgp.org", "https://keyserver.ubuntu.com"];
+/// How much of a wrong value is shown, in bytes.
+const SHOWN: usize = 100;
 
 /// Where certificates are looked for that are not here.
 #[derive(Clone, Debug, Deserialize)]
@@ -20,7 +25,7 @@ pub struct KeysConfig {
     pub directories: bool,
     /// Where the Web Key Directory of a domain is, where that is not what its name says: `"example.org" =
     /// "http://10.0.0.7"`.
-    pub domains: BTreeMap<String, String>,
+    pub domains: Directories,
 }
 
 impl Default for KeysConfig {
@@ -30,7 +35,7 @@ impl Default for KeysConfig {
             search: true,
             servers: SERVERS.iter().map(shipped).collect(),
             directories: true,
-            domains: BTreeMap::new(),
+            domains: Directories::default(),
         }
     }
 }
@@ -49,22 +54,71 @@ impl TryFrom<String> for Server {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let bad = || "a key server is like https://keys.example.org or hkps://keys.example.org".to_owned();
-        let (scheme, host) = text.split_once("://").ok_or_else(bad)?;
-        let host = host.trim_end_matches('/');
-        if host.is_empty() || host.contains(['?', '#', '@']) || host.contains(char::is_whitespace) {
-            return Err(bad());
-        }
+        let bad = || {
+            let said = told(&text);
+            format!("[keys] servers: {said} is not like https://keys.example.org or hkps://keys.example.org")
+        };
+        let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // What is behind the brackets of an address of IPv6, or behind a name.
+        let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
         let address = match scheme {
-            "https" | "http" => format!("{scheme}://{host}"),
-            "hkps" => format!("https://{host}"),
+            "https" | "http" => text.clone(),
+            "hkps" => format!("https://{rest}"),
+            "hkp" if has_port => format!("http://{rest}"),
             // The port of the protocol's own (draft-gallagher-openpgp-hkp).
-            "hkp" if host.contains(':') => format!("http://{host}"),
-            "hkp" => format!("http://{host}:11371"),
+            "hkp" => format!("http://{host}:11371{path}"),
             _ => return Err(bad()),
         };
+        let address = Address::base(&address).ok_or_else(bad)?;
         Ok(Self { address, shipped: false })
     }
+}
+
+/// Where the Web Key Directories of some domains are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+pub struct Directories(BTreeMap<String, String>);
+
+impl Directories {
+    /// What the addresses of a domain's directory begin with, without a slash at the end; `domain` in lower case.
+    pub fn of(&self, domain: &str) -> Option<&str> {
+        self.0.get(domain).map(String::as_str)
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Directories {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, String>) -> Result<Self, String> {
+        let mut directories = BTreeMap::new();
+        for (domain, address) in table {
+            let said = told(&domain);
+            // As the domain of an address is read that is looked up.
+            let known = KeyDirectory::of(&format!("someone@{domain}"));
+            let known = known.filter(|_| !domain.contains('@')).ok_or_else(|| {
+                format!("[keys] domains: {said} is not the name of a domain such as example.org")
+            })?;
+            let base = Address::base(&address).ok_or_else(|| {
+                let address = told(&address);
+                format!("[keys] domains: {address}, for {said}, is not like https://keys.example.org")
+            })?;
+            if directories.insert(known.domain, base).is_some() {
+                return Err(format!("[keys] domains: {said} is there twice, but for case"));
+            }
+        }
+        Ok(Self(directories))
+    }
+}
+
+/// A wrong value, in a sentence: without what may be a user and a password, or a query. An error of the configuration
+/// leaves out what stands between double quotes.
+fn told(value: &str) -> String {
+    let host = value.rsplit_once('@');
+    let (mark, rest) = host.map_or(("", value), |(_, rest)| ("…@", rest));
+    let end = rest.find(['?', '#']);
+    let (rest, query) = end.map_or((rest, ""), |end| (&rest[..end], "?…"));
+    format!("`{mark}{}{query}`", shown(&rest.replace(['"', '`'], "'")).at_most(SHOWN))
 }
 
 #[cfg(test)]
@@ -73,18 +127,16 @@ mod tests {
 
     #[test]
     fn a_key_server_is_named_in_the_ways_that_people_know() {
-        let read = |text: &str| Server::try_from(text.to_owned()).map(|server| server.address);
-        assert_eq!(read("hkps://keys.example.org/").unwrap(), "https://keys.example.org");
-        assert_eq!(read("hkp://keys.example.org").unwrap(), "http://keys.example.org:11371");
-        assert_eq!(read("http://127.0.0.1:8080/sks").unwrap(), "http://127.0.0.1:8080/sks");
-        for bad in [
-            "keys.example.org",
-            "ldap://keys.example.org",
-            "https://",
-            "https://u:p@keys.example.org",
-            "https://k/?a",
+        for (text, address) in [
+            ("hkps://keys.example.org/", "https://keys.example.org"),
+            ("hkp://keys.example.org", "http://keys.example.org:11371"),
+            ("hkp://keys.example.org/sks", "http://keys.example.org:11371/sks"),
+            ("hkp://keys.example.org:80", "http://keys.example.org"),
+            ("hkp://[::1]", "http://[::1]:11371"),
+            ("http://127.0.0.1:8080/sks", "http://127.0.0.1:8080/sks"),
         ] {
-            assert!(read(bad).is_err(), "{bad}");
+            let server = Server::try_from(text.to_owned());
+            assert_eq!(server.map(|server| server.address).as_deref(), Ok(address), "{text}");
         }
     }
 
@@ -95,5 +147,55 @@ mod tests {
         let config: KeysConfig = toml::from_str("servers = [\"https://keys.openpgp.org\"]").unwrap();
         assert!(!config.servers[0].shipped);
         assert!(toml::from_str::<KeysConfig>("servers = []\nserver = 1").is_err());
+    }
+
+    #[test]
+    fn a_directory_is_found_by_its_domain_in_any_case() {
+        let text =
+            "domains = { \"Example.ORG\" = \"http://10.0.0.7/\", \"a.example\" = \"https://k.example/w\" }";
+        let KeysConfig { domains, .. } = toml::from_str(text).unwrap();
+        assert_eq!(domains.of("example.org"), Some("http://10.0.0.7"));
+        assert_eq!(domains.of("a.example"), Some("https://k.example/w"));
+        assert_eq!(domains.of("b.example"), None);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_asked_is_refused_with_its_name_and_value_and_without_a_password() {
+        let quoted = |value: &str| toml::Value::from(value).to_string();
+        let server = |value: &str| format!("servers = [{}]", quoted(value));
+        let domain = |name: &str, value: &str| format!("domains = {{ {name:?} = {} }}", quoted(value));
+        for (text, sentence) in [
+            (server("keys.example.org"), "[keys] servers: `keys.example.org` is not like https://"),
+            (server("ldap://keys.example.org"), "`ldap://keys.example.org` is not like"),
+            (server("file:///etc"), "`file:///etc` is not like"),
+            (server("https://"), "`https://` is not like"),
+            (server("https://k:99999"), "`https://k:99999` is not like"),
+            (server("https://[::1"), "`https://[::1` is not like"),
+            (server("https://k\u{202e}\"/a b"), r"`https://k\u{202e}'/a b` is not like"),
+            (server("https://u:s3cret@k.example"), "`…@k.example` is not like"),
+            (server("https://k.example/?s3cret"), "`https://k.example/?…` is not like"),
+            (
+                domain("a.example", "file:///etc"),
+                "[keys] domains: `file:///etc`, for `a.example`, is not like",
+            ),
+            (domain("a.example", "10.0.0.7"), "`10.0.0.7`, for `a.example`, is not like"),
+            (domain("file:///etc", "https://k.example"), "`file:///etc` is not the name of a domain"),
+            (domain("a", "https://k.example"), "`a` is not the name of a domain"),
+            (domain("a.example:80", "https://k.example"), "`a.example:80` is not the name of a domain"),
+            (domain("x@a.example", "https://k.example"), "`…@a.example` is not the name of a domain"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("hab.toml");
+            std::fs::write(&file, format!("[keys]\n{text}\n")).unwrap();
+            let error = format!("{:#}", crate::config::Config::load(Some(&file), dir.path()).unwrap_err());
+            assert!(error.contains(sentence) && error.contains("line 2"), "{text}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        let twice =
+            "domains = { \"a.example\" = \"https://k.example\", \"A.example\" = \"https://l.example\" }";
+        assert!(toml::from_str::<KeysConfig>(twice).unwrap_err().to_string().contains("twice, but for case"));
+        // What it is instead of a table is not repeated: nobody looked at what it says.
+        let error = toml::from_str::<KeysConfig>("domains = \"file:///etc\"").unwrap_err();
+        assert!(error.message().contains("expected a map"), "{error}");
     }
 }

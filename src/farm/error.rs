@@ -113,6 +113,14 @@ pub enum FarmError {
         /// Whose fault the first of them is.
         status: ExitStatus,
     },
+    /// Keys of which nobody who may have their certificates said anything; who did not answer was told on its own.
+    #[error("nobody who was asked for {unanswered} of {total} certificates answered")]
+    NotRefreshed {
+        /// Of how many keys.
+        unanswered: usize,
+        /// Of how many.
+        total: usize,
+    },
     /// An image that was to be exported, of which a part is not here.
     #[error(
         "{repository}@{image} is not all here: {lacking} was never pulled through, or is damaged; pull the image first, or push \
@@ -188,6 +196,7 @@ impl FarmError {
             },
             Self::NotKept { first, .. } => first.exit_status(),
             Self::NotSynced { status, .. } => *status,
+            Self::NotRefreshed { .. } => ExitStatus::Upstream,
             Self::Stopped(_) | Self::Refused(hab_keys::Refusal::Cancelled { .. }) => ExitStatus::Interrupted,
             Self::Refused(e) if !e.is_verdict() => ExitStatus::Ours,
             Self::Refused(_) | Self::NotTheLocked { .. } | Self::Decided { .. } => ExitStatus::Refused,

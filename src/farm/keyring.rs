@@ -1,5 +1,6 @@
 //! The pinned keys and what is known of them: `hab-build keys`.
 
+mod ask;
 mod folders;
 mod refresh;
 mod search;

@@ -1,22 +1,32 @@
 //! Certificates in folders of mirrored projects, such as the builder-keys of guix.sigs: found without a network.
 
+use std::collections::BTreeMap;
+
 use hab_keys::{Certificates, KeyId, Policy};
 use hab_mirror::git::GitMirror;
 
 use super::Farm;
-use crate::farm::FarmError;
+use crate::farm::{FarmError, chain};
 
 impl Farm {
     /// The certificates of `policy`'s keys in the folders that it names, as far as their projects are mirrored here:
-    /// where each lies, and what.
-    pub(super) fn in_folders(&self, policy: &Policy) -> Vec<(String, Certificates)> {
+    /// where each lies, and what. What does not read is told, and is in `silent` with the cause.
+    pub(super) fn in_folders(
+        &self,
+        policy: &Policy,
+        silent: &mut BTreeMap<String, String>,
+    ) -> Vec<(String, Certificates)> {
         let mut found = Vec::new();
         for folder in policy.certificate_folders().iter().filter(|f| self.is_mirrored(&f.project)) {
             let place = format!("folder {} of {}", folder.folder, folder.project);
             match self.folder(policy, &folder.project, &folder.folder) {
                 Ok(certificates) => found.push((place, certificates)),
                 // What cannot be read there may be had elsewhere.
-                Err(e) => self.progress.note(&format!("no certificate is taken from the {place}: {e}")),
+                Err(e) => {
+                    let why = chain(&e);
+                    self.progress.note(&format!("no certificate is taken from the {place}: {why}"));
+                    silent.insert(format!("the {place}"), why);
+                }
             }
         }
         found

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use hab_keys::{Certificates, KeyId, Policy, Standing};
+use hab_keys::{Certificates, Fingerprint, KeyId, Policy, Standing};
 
 use super::Farm;
-use super::search::Target;
+use super::ask::{Answers, Target};
 use crate::farm::{FarmError, counted};
 
 /// What came of looking for newer certificates.
@@ -16,6 +16,8 @@ pub struct Refreshed {
     pub keys: Vec<RefreshedKey>,
     /// Who did not answer, and why.
     pub silent: BTreeMap<String, String>,
+    /// Who answered how often with another key, or with nothing that reads.
+    pub strange: BTreeMap<String, usize>,
     /// Whether nobody outside was asked, because of --offline.
     pub offline: bool,
 }
@@ -31,12 +33,22 @@ pub struct RefreshedKey {
     pub policies: Vec<String>,
     /// Where a certificate of it was found.
     pub found: Vec<String>,
+    /// Whether it was found nowhere because nobody who was asked answered.
+    pub unanswered: bool,
     /// Whether what was found says more than what was here.
     pub learned: bool,
     /// How it stood.
     pub before: Standing,
     /// How it stands.
     pub after: Standing,
+}
+
+impl Refreshed {
+    /// That of some keys nobody said anything, as an error.
+    pub fn failure(&self) -> Option<FarmError> {
+        let unanswered = self.keys.iter().filter(|key| key.unanswered).count();
+        (unanswered > 0).then(|| FarmError::NotRefreshed { unanswered, total: self.keys.len() })
+    }
 }
 
 /// A key and the policies that pin it.
@@ -55,9 +67,9 @@ impl Farm {
         let mut wanted = wanted(&policies);
         let fingerprints: BTreeSet<_> = wanted.values().map(|w| w.target.fingerprint.clone()).collect();
         let before = Certificates::read(&self.places(&[]), |f| fingerprints.contains(f))?;
-        let mut learned = Certificates::default();
+        let (mut learned, mut silent) = (Certificates::default(), BTreeMap::new());
         for policy in &policies {
-            for (place, found) in self.in_folders(policy) {
+            for (place, found) in self.in_folders(policy, &mut silent) {
                 let has = |w: &&mut Wanted<'_>| found.get(&w.target.fingerprint).is_some();
                 wanted.values_mut().filter(has).for_each(|w| {
                     w.found.insert(place.clone());
@@ -65,7 +77,7 @@ impl Farm {
                 learned.merge(&found);
             }
         }
-        let mut silent = BTreeMap::new();
+        let mut answers = Answers::default();
         if !self.options.offline {
             let mut targets: Vec<Target> = wanted.values().map(|w| w.target.clone()).collect();
             for target in &mut targets {
@@ -74,7 +86,7 @@ impl Farm {
             }
             self.progress
                 .stage(&format!("look for certificates of {}", counted(targets.len() as u64, "key")));
-            let answers = self.ask_outside(&targets, true)?;
+            answers = self.ask_outside(&targets, true)?;
             self.note_odd(&answers);
             for (place, fingerprint, found) in &answers.found {
                 if let Some(wanted) = wanted.get_mut(&KeyId::OpenPgp(fingerprint.clone())) {
@@ -82,12 +94,14 @@ impl Farm {
                 }
                 learned.merge(found);
             }
-            silent = answers.silent;
         }
+        silent.append(&mut answers.silent);
         learned.keep_in(&self.certificate_folder())?;
         let after = Certificates::read(&self.places(&[]), |f| fingerprints.contains(f))?;
-        let keys = wanted.into_iter().map(|(id, wanted)| row(&id, wanted, &before, &after)).collect();
-        Ok(Refreshed { keys, silent, offline: self.options.offline })
+        let unanswered = &answers.unanswered;
+        let rows = wanted.into_iter().map(|(id, wanted)| row(&id, wanted, (&before, &after), unanswered));
+        let (keys, offline) = (rows.collect(), self.options.offline);
+        Ok(Refreshed { keys, silent, strange: answers.strange, offline })
     }
 }
 
@@ -106,7 +120,12 @@ fn wanted(policies: &[Policy]) -> BTreeMap<KeyId, Wanted<'_>> {
     wanted
 }
 
-fn row(id: &KeyId, wanted: Wanted<'_>, before: &Certificates, after: &Certificates) -> RefreshedKey {
+fn row(
+    id: &KeyId,
+    wanted: Wanted<'_>,
+    (before, after): (&Certificates, &Certificates),
+    unanswered: &BTreeSet<Fingerprint>,
+) -> RefreshedKey {
     let now = SystemTime::now();
     let policy = wanted.policies.first().copied();
     let fingerprint = &wanted.target.fingerprint;
@@ -114,6 +133,7 @@ fn row(id: &KeyId, wanted: Wanted<'_>, before: &Certificates, after: &Certificat
         fingerprint: id.to_string(),
         name: wanted.target.name,
         policies: wanted.policies.iter().map(|policy| policy.name().to_owned()).collect(),
+        unanswered: wanted.found.is_empty() && unanswered.contains(fingerprint),
         found: wanted.found.into_iter().collect(),
         learned: before.get(fingerprint) != after.get(fingerprint),
         before: Standing::of(id, before, now, policy),

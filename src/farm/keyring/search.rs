@@ -1,57 +1,22 @@
-//! Looking for certificates outside: in Web Key Directories and at key servers. Whoever answers is a stranger; what
-//! counts is that the answer has the pinned fingerprint.
+//! Looking for certificates that are missing, and saying what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
 
-use hab_keys::{Certificates, Fingerprint, KeyDirectory, KeyId, Pin, Policy, Standing};
-use hab_mirror::{Address, Fault, Fetcher, Limits, MirrorError};
+use hab_keys::{Certificates, Fingerprint, KeyId, Pin, Policy, Standing};
 use hab_oci::Digest;
 
 use super::Farm;
-use crate::farm::{FarmError, chain, open};
+use super::ask::{Answers, Target};
+use crate::farm::{FarmError, open};
 
-/// The largest answer that is read, in bytes. Certificates that thousands have signed have one or two million.
-const ANSWER: u64 = 4 << 20;
-/// The most keys that are asked for in one go.
-const KEYS: usize = 500;
 /// How long a process does not look again by itself.
 const AGAIN: Duration = Duration::from_hours(1);
 /// Under which kind the catalog remembers which keys were looked for on which day.
 const LOOKED: &str = "certificates-looked-for";
 /// How many names a sentence has.
 const NAMED: usize = 4;
-
-/// A key whose certificate is looked for.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub fingerprint: Fingerprint,
-    pub name: String,
-    /// Addresses whose Web Key Directories may have it.
-    pub addresses: BTreeSet<String>,
-}
-
-impl Target {
-    pub fn of(pin: &Pin) -> Option<Self> {
-        let KeyId::OpenPgp(fingerprint) = &pin.id else { return None };
-        let (name, addresses) = (pin.name.clone(), pin.addresses.clone());
-        Some(Self { fingerprint: fingerprint.clone(), name, addresses })
-    }
-}
-
-/// What came of asking outside.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    /// Who had which certificate.
-    pub found: Vec<(String, Fingerprint, Certificates)>,
-    /// Who did not answer, and why.
-    pub silent: BTreeMap<String, String>,
-    /// Who answered how often with another key, or with nothing that reads. It is not used.
-    pub strange: BTreeMap<String, usize>,
-    /// Who answered, whatever.
-    pub heard: BTreeSet<String>,
-}
 
 impl Farm {
     /// Looks for the certificates of `policy` that are missing from `certificates`, or of no use: in mirrored
@@ -66,7 +31,7 @@ impl Farm {
         let config = &self.options.config.keys;
         let targets: Vec<Target> = wanting(policy, certificates).into_iter().filter_map(Target::of).collect();
         // Where nobody may be asked, nothing is said of having asked.
-        if targets.iter().all(|target| self.addresses(target).is_empty())
+        if targets.iter().all(|target| self.places_of(target).is_empty())
             || self.options.offline
             || !config.search
             || self.looked_lately(policy, &targets)?
@@ -96,7 +61,7 @@ impl Farm {
         if wanting(policy, certificates).is_empty() {
             return Ok(());
         }
-        for (place, found) in self.in_folders(policy) {
+        for (place, found) in self.in_folders(policy, &mut BTreeMap::new()) {
             let news = certificates.news(&found);
             if news.is_empty() {
                 continue;
@@ -147,11 +112,9 @@ impl Farm {
         }
     }
 
-    /// Says who did not answer, and who answered something else. Most domains have no key directory; that says nothing.
+    /// Says who did not answer, and who answered something else.
     pub(super) fn note_odd(&self, answers: &Answers) {
-        let servers = &self.options.config.keys.servers;
-        let silent = answers.silent.iter().filter(|(place, _)| servers.iter().any(|s| s.address == **place));
-        for (place, why) in silent {
+        for (place, why) in &answers.silent {
             self.progress.note(&format!("{place} was asked for certificates in vain: {why}"));
         }
         for (place, times) in &answers.strange {
@@ -160,94 +123,6 @@ impl Farm {
                  that is not used"
             ));
         }
-    }
-
-    /// Asks Web Key Directories and key servers for each key. Of several answers about one key all are taken where
-    /// `all` is wanted; otherwise the first by which the key can sign ends it.
-    pub(super) fn ask_outside(&self, targets: &[Target], all: bool) -> Result<Answers, FarmError> {
-        let answers = Mutex::new(Answers::default());
-        if targets.len() > KEYS {
-            let left = targets.len() - KEYS;
-            self.progress.note(&format!(
-                "{left} of {} certificates are not looked for: at most {KEYS} are at a time",
-                targets.len()
-            ));
-        }
-        let targets = &targets[..targets.len().min(KEYS)];
-        let limits = Limits { attempts: 1, ..Limits::default() };
-        self.fetching_within(limits, |fetcher, _| {
-            fetcher.each(targets, |target| self.ask_for(fetcher, target, all, &answers))
-        })?;
-        Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn ask_for(
-        &self,
-        fetcher: &Fetcher<'_>,
-        target: &Target,
-        all: bool,
-        answers: &Mutex<Answers>,
-    ) -> Result<(), MirrorError> {
-        let what = format!("certificate {:X} of {}", target.fingerprint, target.name);
-        let locked = || answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut together = Certificates::default();
-        for (place, address) in self.addresses(target) {
-            // Who was away for one key is for the next.
-            if locked().silent.contains_key(&place) {
-                continue;
-            }
-            let bytes = match fetcher.peek(&what, &address, ANSWER) {
-                Ok(bytes) => bytes,
-                Err(e) if matches!(e.fault(), Fault::Cancelled | Fault::Ours) => return Err(e),
-                Err(e) => {
-                    let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), chain);
-                    locked().silent.insert(place, why);
-                    continue;
-                }
-            };
-            locked().heard.insert(place.clone());
-            let Some(bytes) = bytes else { continue };
-            let found = Certificates::answered(&bytes, |f| *f == target.fingerprint);
-            if found.is_empty() {
-                *locked().strange.entry(place).or_default() += 1;
-                continue;
-            }
-            together.merge(&found);
-            locked().found.push((place, target.fingerprint.clone(), found));
-            let id = KeyId::OpenPgp(target.fingerprint.clone());
-            let standing = Standing::of(&id, &together, SystemTime::now(), None);
-            if !all && matches!(standing, Standing::Alive { .. }) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Where a key is asked for, in order: what its owner publishes, then what others pass on.
-    fn addresses(&self, target: &Target) -> Vec<(String, Address)> {
-        let config = &self.options.config.keys;
-        let mut found = Vec::new();
-        for directory in
-            target.addresses.iter().filter_map(|a| KeyDirectory::of(a)).filter(|_| config.directories)
-        {
-            let KeyDirectory { domain, advanced, direct } = directory;
-            let place = format!("the key directory of {domain}");
-            if let Some(base) = config.domains.get(&domain) {
-                found.push((place, Address::from(format!("{}{direct}", base.trim_end_matches('/')))));
-                continue;
-            }
-            // Whoever chose the address is a stranger, so it must not lead in.
-            let host = format!("openpgpkey.{domain}");
-            found.push((host.clone(), Address::from_outside(format!("https://{host}{advanced}"))));
-            found.push((place, Address::from_outside(format!("https://{domain}{direct}"))));
-        }
-        for server in &config.servers {
-            let base = &server.address;
-            let url = format!("{base}/pks/lookup?op=get&options=mr&search=0x{:X}", target.fingerprint);
-            let address = if server.shipped { Address::from_outside(url) } else { Address::from(url) };
-            found.push((base.clone(), address));
-        }
-        found
     }
 }
 
