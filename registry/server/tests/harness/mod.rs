@@ -179,10 +179,15 @@ impl Server {
 
     /// Sends exactly these bytes and reads the answer to its end.
     pub fn raw(&self, bytes: &[u8]) -> Reply {
+        self.try_raw(bytes).unwrap()
+    }
+
+    /// The same, of an answer that may break off before its head was sent.
+    pub fn try_raw(&self, bytes: &[u8]) -> Option<Reply> {
         let mut stream = self.connect();
         // A server that answers before it has read everything may close first; its answer is still there.
         let _ = stream.write_all(bytes);
-        Reply::read(&mut stream).unwrap()
+        Reply::read(&mut stream)
     }
 
     /// Sends exactly these bytes and says that no more will come. Whoever does that may not get an answer.
