@@ -11,7 +11,9 @@
 //! [`Plan::new`].
 
 mod address;
+mod authority;
 mod check;
+mod finding;
 mod glob;
 mod host;
 pub mod place;
@@ -20,7 +22,8 @@ mod used;
 mod write;
 mod yaml;
 
-pub use check::{Finding, Kind, check};
+pub use check::check;
+pub use finding::{Finding, Kind};
 pub use used::{Use, upstream_tables};
 pub use write::{Change, Files, Plan, files};
 

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::Kind;
 use crate::write::files;
 
 pub(super) fn registry() -> Registry {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Files, authority_path};
+use super::Files;
 use crate::check::containerd_folders;
 use crate::host::Host;
 use crate::{Registry, Runtime};
@@ -36,7 +36,7 @@ fn hosts_toml(registry: &Registry) -> String {
     let url = registry.address();
     // `server` has settings of its own, which stand at the top.
     let ca = match registry.authority {
-        Some(_) => format!("ca = \"/{}\"\n", authority_path(Runtime::Containerd, registry)),
+        Some(_) => format!("ca = \"/{}\"\n", registry.authority_path(Runtime::Containerd)),
         None => String::new(),
     };
     let indented = if ca.is_empty() { String::new() } else { format!("  {ca}") };

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{Files, PlanError};
-use crate::check::Conf;
+use crate::check::{Conf, ENDS};
 use crate::host::Host;
 use crate::{Registry, Runtime};
 
@@ -15,13 +15,6 @@ const CONF: &str = "etc/containers/registries.conf";
 const OURS: &str = "etc/containers/registries.conf.d/zz-hab-build.conf";
 const POLICY: &str = "etc/containers/policy.json";
 const HEAD: &str = "# Everything is pulled from the farm, and from nowhere else.\n";
-
-/// The ends of public registries' names. A prefix cannot stand for every name, and policy.json refuses an image only
-/// after its registry was asked for the manifest.
-pub(crate) const ENDS: [&str; 24] = [
-    "ai", "app", "aws", "ch", "cloud", "cn", "co", "com", "de", "dev", "edu", "eu", "fr", "info", "io", "jp",
-    "me", "net", "org", "ru", "run", "sh", "uk", "us",
-];
 
 pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
     let mut files = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Files, PlanError, authority_path};
+use super::{Files, PlanError};
 use crate::Runtime;
 use crate::check::Flags;
 use crate::host::Host;
@@ -64,7 +64,7 @@ fn registries_yaml(
         }
     }
     if registry.authority.is_some() {
-        let file = word(&format!("/{}", authority_path(runtime, registry)));
+        let file = word(&format!("/{}", registry.authority_path(runtime)));
         let tls = ("tls".to_owned(), Yaml::Map(vec![("ca_file".to_owned(), file)]));
         let mut own = match kept.iter().position(|(name, _)| name == registry.host()) {
             Some(at) => kept.remove(at).1,

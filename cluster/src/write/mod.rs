@@ -18,8 +18,6 @@ use crate::host::Host;
 use crate::used::{self, Use};
 use crate::{Finding, Kind, Registry, Runtime};
 
-pub(crate) use containers::ENDS;
-
 /// Files by their paths on the host, and what a person has to know beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Files {
@@ -86,7 +84,7 @@ fn wanted(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
         Runtime::Docker => docker::files(host)?,
     };
     if let Some(authority) = &host.registry.authority {
-        files.files.insert(authority_path(runtime, host.registry), authority.clone());
+        files.files.insert(host.registry.authority_path(runtime), authority.clone());
     }
     Ok(files)
 }
@@ -164,16 +162,4 @@ fn line_without_secrets(line: &str) -> String {
         }
     }
     said + rest + end
-}
-
-/// Where a runtime looks for who vouches for a registry, or is told to look.
-pub(crate) fn authority_path(runtime: Runtime, registry: &Registry) -> String {
-    let host = registry.host();
-    match runtime {
-        Runtime::Containerd => format!("etc/containerd/certs.d/{host}/ca.crt"),
-        Runtime::K3s => "etc/rancher/k3s/hab-build-ca.crt".to_owned(),
-        Runtime::Rke2 => "etc/rancher/rke2/hab-build-ca.crt".to_owned(),
-        Runtime::Crio | Runtime::Podman => format!("etc/containers/certs.d/{host}/ca.crt"),
-        Runtime::Docker => format!("etc/docker/certs.d/{host}/ca.crt"),
-    }
 }

@@ -28,7 +28,7 @@ fn a_host_is_told_who_vouches_for_the_farm() {
         Registry { url: "https://farm:5000/".to_owned(), authority: Some("PEM".to_owned()), ..registry() };
     for runtime in Runtime::ALL {
         let files = files(runtime, &secure).files;
-        assert_eq!(files[&authority_path(runtime, &secure)], "PEM", "{runtime:?}");
+        assert_eq!(files[&secure.authority_path(runtime)], "PEM", "{runtime:?}");
         assert!(!files.values().any(|text| text.contains("http://")), "{runtime:?}");
     }
     let containerd = files(Runtime::Containerd, &secure).files;
