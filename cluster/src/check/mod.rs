@@ -12,6 +12,10 @@ mod policy;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_containerd;
+#[cfg(test)]
+mod tests_containers;
+#[cfg(test)]
 mod tests_k3s;
 
 use std::collections::BTreeMap;
