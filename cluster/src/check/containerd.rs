@@ -11,7 +11,7 @@ use crate::{Finding, units};
 
 const CONFIG: &str = "etc/containerd/config.toml";
 /// Where hosts.toml files lie by custom.
-const FOLDER: &str = "etc/containerd/certs.d";
+pub(crate) const FOLDER: &str = "etc/containerd/certs.d";
 
 pub(super) fn check(host: &mut Host<'_>) {
     let config = config(host);

@@ -24,7 +24,9 @@ use std::path::Path;
 use crate::host::Host;
 use crate::{Finding, Registry, Runtime};
 
-pub(crate) use containerd::{folders as containerd_folders, sandbox as containerd_sandbox};
+pub(crate) use containerd::{
+    FOLDER as CONTAINERD_FOLDER, folders as containerd_folders, sandbox as containerd_sandbox,
+};
 pub(crate) use containers::{Conf, ENDS};
 pub(crate) use k3s_flags::Flags;
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::{Files, PlanError};
+use super::{Files, HEAD, PlanError};
 use crate::check::{Conf, ENDS};
 use crate::host::Host;
 use crate::{Registry, Runtime};
@@ -14,7 +14,6 @@ const CONF: &str = "etc/containers/registries.conf";
 /// The last one of several that speak of a registry counts.
 const OURS: &str = "etc/containers/registries.conf.d/zz-hab-build.conf";
 const POLICY: &str = "etc/containers/policy.json";
-const HEAD: &str = "# Everything is pulled from the farm, and from nowhere else.\n";
 
 pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
     let mut files = BTreeMap::new();
@@ -37,6 +36,11 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     let note = "registries that are not named here are blocked by the ends of their names; policy.json refuses those that end \
                 otherwise only after they were asked: block the way out, too";
     Ok(Files { files, notes: vec![note.to_owned()] })
+}
+
+/// What a plan may write beside certificates.
+pub(super) fn written() -> Vec<String> {
+    [CONF, OURS, POLICY].map(str::to_owned).to_vec()
 }
 
 /// Prefixes that files of somebody else name: only an entry of the same prefix goes before them.

@@ -43,6 +43,11 @@ pub(super) fn files(host: &mut Host<'_>) -> Result<Files, PlanError> {
     Ok(Files { files: BTreeMap::from([(DAEMON.to_owned(), text)]), notes })
 }
 
+/// What a plan may write beside certificates.
+pub(super) fn written() -> Vec<String> {
+    vec![DAEMON.to_owned()]
+}
+
 fn list(daemon: &Map<String, Value>, key: &str) -> Result<Vec<Value>, PlanError> {
     match daemon.get(key) {
         None | Some(Value::Null) => Ok(Vec::new()),

@@ -13,10 +13,15 @@ use std::path::Path;
 
 use similar::TextDiff;
 
+use crate::authority;
 use crate::check::check_with;
+use crate::file::{self, FileError, Regular};
 use crate::host::Host;
 use crate::used::{self, Use};
 use crate::{Finding, Kind, Registry, Runtime};
+
+/// What files begin with that this program writes as a whole.
+const HEAD: &str = "# Everything is pulled from the farm, and from nowhere else.\n";
 
 /// Files by their paths on the host, and what a person has to know beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -34,8 +39,8 @@ pub struct Change {
     pub path: String,
     /// What is there; none where nothing is.
     pub before: Option<String>,
-    /// What would be there.
-    pub after: String,
+    /// What would be there; none where the file would go.
+    pub after: Option<String>,
 }
 
 /// What would be written to a host, and what would follow. Nothing is written here: see [`crate::place::apply`].
@@ -54,17 +59,31 @@ pub struct Plan {
 
 /// A file of the host that what it needs cannot be laid over.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot lay the farm's settings over /{path}, which {cause}")]
-pub struct PlanError {
-    /// The file, as the host names it without its slash.
-    pub path: String,
-    /// What is wrong with it.
-    pub cause: String,
+pub enum PlanError {
+    /// It says something else than such a file does.
+    #[error("cannot lay the farm's settings over /{path}, which {cause}")]
+    Over {
+        /// The file, as the host names it without its slash.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// It may be somebody else's.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl PlanError {
     fn new(path: &str, cause: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), cause: cause.into() }
+        Self::Over { path: path.to_owned(), cause: cause.into() }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Over { .. } => None,
+            Self::File(error) => error.hint(),
+        }
     }
 }
 
@@ -89,6 +108,18 @@ fn wanted(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
     Ok(files)
 }
 
+/// The files that a plan for this host may write: where its settings lead, and where they lead by default.
+pub(crate) fn written(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
+    let mut paths = match runtime {
+        Runtime::Containerd => containerd::written(host),
+        Runtime::K3s | Runtime::Rke2 => k3s::written(host, runtime),
+        Runtime::Crio | Runtime::Podman => containers::written(),
+        Runtime::Docker => docker::written(),
+    };
+    paths.extend(authority::of_each(host, runtime).into_iter().map(|(_, path)| path));
+    paths
+}
+
 impl Plan {
     /// Plans for the host whose files are below `root`, and rehearses: what it says of the host afterwards is what
     /// [`crate::check`] would say.
@@ -98,13 +129,15 @@ impl Plan {
         let Files { files, notes } = wanted(&mut host, runtime)?;
         let mut changes = Vec::new();
         for (path, after) in &files {
+            // Before it is shown: somebody else's link may lead to what only root may read.
+            Regular::new("write over", &file::find(root, path)?)?;
             let before = host.text(path);
             let unread = host.found.iter().find(|f| f.kind == Kind::Unknown && f.path[1..] == **path);
             if let Some(unread) = unread {
                 return Err(PlanError::new(path, unread.words.clone()));
             }
             if before.as_ref() != Some(after) {
-                changes.push(Change { path: path.clone(), before, after: after.clone() });
+                changes.push(Change { path: path.clone(), before, after: Some(after.clone()) });
             }
         }
         let lost = used::registries(&mut host, runtime);
@@ -117,11 +150,13 @@ impl Plan {
     pub fn diff(&self) -> String {
         let mut text = String::new();
         for Change { path, before, after } in &self.changes {
-            let (old, new) = (without_secrets(before.as_deref().unwrap_or_default()), without_secrets(after));
-            let name = if before.is_some() { format!("/{path}") } else { "/dev/null".to_owned() };
+            let side = |side: &Option<String>| match side {
+                Some(text) => (without_secrets(text), format!("/{path}")),
+                None => (String::new(), "/dev/null".to_owned()),
+            };
+            let ((old, from), (new, to)) = (side(before), side(after));
             let diff = TextDiff::from_lines(&old, &new);
-            let _ =
-                write!(text, "{}", diff.unified_diff().context_radius(3).header(&name, &format!("/{path}")));
+            let _ = write!(text, "{}", diff.unified_diff().context_radius(3).header(&from, &to));
         }
         text
     }
