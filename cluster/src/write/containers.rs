@@ -22,7 +22,8 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     // Somebody else's file stays as it is: what it says of other things, short names among them, goes on counting.
     let main = host.text(CONF);
     let ours = main.as_ref().is_none_or(|text| text.starts_with(HEAD));
-    if runtime == Runtime::Podman && ours {
+    // Ours is one file of two that CRI-O and podman share, and may be of another farm.
+    if ours && (runtime == Runtime::Podman || main.is_some()) {
         files.insert(CONF.to_owned(), conf.clone());
     }
     if runtime == Runtime::Crio || !ours || !others.is_empty() || host.has(OURS) {

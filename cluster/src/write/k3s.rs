@@ -15,8 +15,9 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     let there = yaml::parse(&text).map_err(|e| {
         PlanError::new(&path, format!("is not YAML that is understood in one way alone: {e}"))
     })?;
+    let earlier = earlier_farm(&text, &there);
     let (mut files, mut notes) = (BTreeMap::new(), Vec::new());
-    let registries = registries_yaml(host, runtime, (&path, &there), &mut notes)?;
+    let registries = registries_yaml(host, runtime, (&path, &there), earlier, &mut notes)?;
     files.insert(path, registries);
     // A file of its own, because every mirror's list would else end with the registry itself.
     let config = flags.config().trim_start_matches('/');
@@ -47,10 +48,18 @@ fn switch(config: &str) -> String {
     format!("{config}.d/hab-build.yaml")
 }
 
+/// The address that a file which this program wrote has everything pulled from.
+fn earlier_farm<'a>(text: &str, there: &'a Yaml) -> Option<&'a str> {
+    let everything = there.get("mirrors").filter(|_| text.starts_with(HEAD))?.get("*")?;
+    everything.get("endpoint")?.elements()?.first()?.text()
+}
+
+/// `earlier`: whose own name is no registry's any more.
 fn registries_yaml(
     host: &Host<'_>,
     runtime: Runtime,
     (path, there): (&str, &Yaml),
+    earlier: Option<&str>,
     notes: &mut Vec<String>,
 ) -> Result<String, PlanError> {
     let table = |name: &str| match there {
@@ -62,7 +71,9 @@ fn registries_yaml(
     };
     let registry = host.registry;
     let ours = registry.upstreams.iter().map(String::as_str).chain(["*", registry.host()]);
-    let names: BTreeSet<&str> = ours.chain(mirrors.iter().map(|(name, _)| name.as_str())).collect();
+    let of_earlier = |name: &&str| earlier.is_some_and(|url| url.ends_with(&format!("://{name}")));
+    let others = mirrors.iter().map(|(name, _)| name.as_str()).filter(|name| !of_earlier(name));
+    let names: BTreeSet<&str> = ours.chain(others).collect();
     let word = |text: &str| Yaml::Scalar { text: text.to_owned(), plain: false };
     let endpoint =
         |_: &str| Yaml::Map(vec![("endpoint".to_owned(), Yaml::List(vec![word(registry.address())]))]);

@@ -6,6 +6,8 @@ mod docker;
 mod k3s;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_farms;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,6 +19,7 @@ use crate::authority;
 use crate::check::check_with;
 use crate::file::{self, FileError, Regular};
 use crate::host::Host;
+use crate::kept::Versions;
 use crate::used::{self, Use};
 use crate::{Finding, Kind, Registry, Runtime};
 
@@ -120,15 +123,40 @@ pub(crate) fn written(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
     paths
 }
 
+/// The versions of a file that this program kept.
+fn versions(host: &Host<'_>, path: &str) -> Versions {
+    // On a host that has no files yet, and where they cannot be listed, none is known.
+    host.place(path).ok().and_then(|place| Versions::of(&place).ok()).unwrap_or_default()
+}
+
+/// Certificates that this program put there for another farm, or for this one when it had one: nothing was there
+/// before.
+fn outdated(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
+    let registry = host.registry;
+    let others = authority::of_each(host, runtime).into_iter().filter(|(name, _)| !registry.is_here(name));
+    let mut paths: Vec<_> = others.map(|(_, path)| path).collect();
+    // K3s has one file, which nothing names any more if this farm has no certificate of its own.
+    if matches!(runtime, Runtime::K3s | Runtime::Rke2) && registry.authority.is_none() {
+        paths.push(registry.authority_path(runtime));
+    }
+    paths.retain(|path| versions(host, path).none && host.has(path));
+    paths
+}
+
 impl Plan {
     /// Plans for the host whose files are below `root`, and rehearses: what it says of the host afterwards is what
     /// [`crate::check`] would say.
     pub fn new(runtime: Runtime, registry: &Registry, root: &Path) -> Result<Self, PlanError> {
         let none = BTreeMap::new();
         let mut host = Host::new(registry, root, &none);
-        let Files { files, notes } = wanted(&mut host, runtime)?;
+        let Files { files, mut notes } = wanted(&mut host, runtime)?;
+        let outdated = outdated(&mut host, runtime);
+        let goes =
+            |path: &String| format!("the certificate /{path}, which an earlier --write put there, goes");
+        notes.extend(outdated.iter().map(goes));
+        let after = files.iter().map(|(path, text)| (path, Some(text)));
         let mut changes = Vec::new();
-        for (path, after) in &files {
+        for (path, after) in after.chain(outdated.iter().map(|path| (path, None))) {
             // Before it is shown: somebody else's link may lead to what only root may read.
             Regular::new("write over", &file::find(root, path)?)?;
             let before = host.text(path);
@@ -136,8 +164,8 @@ impl Plan {
             if let Some(unread) = unread {
                 return Err(PlanError::new(path, unread.words.clone()));
             }
-            if before.as_ref() != Some(after) {
-                changes.push(Change { path: path.clone(), before, after: Some(after.clone()) });
+            if before.as_ref() != after {
+                changes.push(Change { path: path.clone(), before, after: after.cloned() });
             }
         }
         let lost = used::registries(&mut host, runtime);
