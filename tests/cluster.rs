@@ -277,3 +277,33 @@ fn containerd_pulls_what_the_farm_has_and_asks_nobody_else() {
     assert!(!other.output().unwrap().status.success());
     assert!(cluster.trap.asked()[0].contains("docker.io"));
 }
+
+#[test]
+fn a_host_is_put_back_only_from_what_was_kept_there() {
+    let world = World::new();
+    let host = world.path("host").display().to_string();
+    let daemon = world.path("host/etc/docker/daemon.json");
+    fs::create_dir_all(daemon.parent().unwrap()).unwrap();
+    fs::write(&daemon, "{}").unwrap();
+    let write = ["cluster", "config", "docker", "--registry", "http://farm:5000", "--write", &host, "--yes"];
+    world.run("farm", &write).good();
+    let kept = |end: &str| world.path(&format!("host/etc/docker/daemon.json.before-hab-build.{end}"));
+    fs::write(kept("99999999999999999999"), "{}").unwrap();
+    fs::rename(kept("1"), kept("away")).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", kept("1")).unwrap();
+    let restore = |more: &[&str]| {
+        world.run("farm", &[&["cluster", "config", "docker", "--restore", &host], more].concat())
+    };
+    restore(&[])
+        .refused(2, &["refuse to put back ", "daemon.json.before-hab-build.1: it is a symbolic link"]);
+    let json = restore(&["--json"]);
+    json.refused(2, &["it is a symbolic link"]);
+    assert!(json.json["hint"].as_str().unwrap().starts_with("nothing was changed; "), "{}", json.json);
+    assert!(fs::read_to_string(&daemon).unwrap().contains("farm:5000"));
+    fs::remove_file(kept("1")).unwrap();
+    fs::rename(kept("away"), kept("1")).unwrap();
+    let restored = restore(&["--json"]).good();
+    assert!(restored.stderr.contains("99999999999999999999: it is left as it is"), "{}", restored.stderr);
+    assert_eq!(restored.json.as_array().unwrap().len(), 2);
+    assert_eq!(fs::read_to_string(&daemon).unwrap(), "{}");
+}

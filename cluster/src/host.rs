@@ -1,10 +1,16 @@
 //! A host's files, below a root folder, as they are or as they would be after a change.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{Finding, Kind, Registry, glob};
 
@@ -57,7 +63,7 @@ impl<'a> Host<'a> {
     /// Where a path of the host lies on this machine: links are followed within the root.
     pub(crate) fn place(&self, path: &str) -> io::Result<PathBuf> {
         let root = self.root.ok_or(io::ErrorKind::NotFound)?;
-        place(root, path)
+        Ok(follow(root, path)?.0)
     }
 
     /// A file's text; `None` where there is none, and where it cannot be read, which is said.
@@ -76,18 +82,26 @@ impl<'a> Host<'a> {
     }
 
     fn read(&self, path: &str) -> io::Result<String> {
-        let full = self.place(path)?;
-        let about = fs::metadata(&full)?;
-        if !about.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
         let mut text = String::new();
-        fs::File::open(full)?.take(SETTINGS + 1).read_to_string(&mut text)?;
+        self.open(path)?.take(SETTINGS + 1).read_to_string(&mut text)?;
         if text.len() as u64 > SETTINGS {
             return Err(io::Error::other(format!("it has more than {SETTINGS} bytes")));
         }
         // Editors of other systems write one, and no reader counts it.
         Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    }
+
+    /// Opens a file to read it.
+    pub(crate) fn open(&self, path: &str) -> io::Result<File> {
+        let full = self.place(path)?;
+        // Looked at before it is opened, too: opening a device may set it going.
+        let is_file = |about: fs::Metadata| {
+            about.is_file().then_some(()).ok_or_else(|| io::Error::other("it is not a file"))
+        };
+        is_file(fs::symlink_metadata(&full)?)?;
+        let file = open(&full)?;
+        is_file(file.metadata()?)?;
+        Ok(file)
     }
 
     /// A file of TOML; `None` as for [`Host::text`], and where it is not TOML, which `follows` says the meaning of.
@@ -203,8 +217,8 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Where a path below a root lies on this machine: links are followed within the root.
-pub(crate) fn place(root: &Path, path: &str) -> io::Result<PathBuf> {
+/// Where a path below a root lies on this machine, and the links that lead there: they are followed within the root.
+pub(crate) fn follow(root: &Path, path: &str) -> io::Result<(PathBuf, Vec<PathBuf>)> {
     let parts = |path: &Path| -> VecDeque<OsString> {
         path.components()
             .filter_map(|part| match part {
@@ -214,7 +228,7 @@ pub(crate) fn place(root: &Path, path: &str) -> io::Result<PathBuf> {
             })
             .collect()
     };
-    let (mut waiting, mut done, mut links) = (parts(Path::new(path)), PathBuf::new(), 0);
+    let (mut waiting, mut done, mut links) = (parts(Path::new(path)), PathBuf::new(), Vec::new());
     while let Some(part) = waiting.pop_front() {
         if part == ".." {
             done.pop();
@@ -223,8 +237,8 @@ pub(crate) fn place(root: &Path, path: &str) -> io::Result<PathBuf> {
         let next = done.join(&part);
         match fs::read_link(root.join(&next)) {
             Ok(target) => {
-                links += 1;
-                if links > LINKS {
+                links.push(root.join(&next));
+                if links.len() > LINKS {
                     return Err(io::Error::other("its links go round in a circle"));
                 }
                 if target.is_absolute() {
@@ -238,7 +252,13 @@ pub(crate) fn place(root: &Path, path: &str) -> io::Result<PathBuf> {
             Err(_) => done = next,
         }
     }
-    Ok(root.join(done))
+    Ok((root.join(done), links))
+}
+
+/// Opens what was a regular file when it was looked at: it follows no link and waits for nobody if it is none by now.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 /// Some registries, and all that nothing is said of, as the subject of a sentence.
@@ -248,46 +268,4 @@ pub(crate) fn and_others(names: &[String]) -> String {
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn links_of_a_host_below_a_root_are_followed_within_it() {
-        let root = tempfile::tempdir().unwrap();
-        let registry =
-            Registry { url: "http://farm:5000".to_owned(), upstreams: Vec::new(), authority: None };
-        let none = BTreeMap::new();
-        let mut host = Host::new(&registry, root.path(), &none);
-        fs::create_dir_all(root.path().join("opt/settings")).unwrap();
-        fs::write(root.path().join("opt/settings/a"), "here").unwrap();
-        symlink("/opt/settings", root.path().join("etc")).unwrap();
-        symlink("../../../../opt/settings/a", root.path().join("opt/settings/b")).unwrap();
-        symlink("c", root.path().join("opt/settings/c")).unwrap();
-        assert_eq!(host.text("etc/a").as_deref(), Some("here"));
-        assert_eq!(host.text("etc/b").as_deref(), Some("here"));
-        assert_eq!(host.text("etc/none"), None);
-        assert!(host.found.is_empty());
-        assert_eq!(host.text("etc/c"), None);
-        assert_eq!(host.found[0].kind, Kind::Unknown);
-    }
-
-    #[test]
-    fn what_is_planned_stands_before_what_is_there() {
-        let root = tempfile::tempdir().unwrap();
-        let registry =
-            Registry { url: "http://farm:5000".to_owned(), upstreams: Vec::new(), authority: None };
-        fs::create_dir_all(root.path().join("etc/x.d")).unwrap();
-        fs::write(root.path().join("etc/x.d/b.toml"), "old").unwrap();
-        let planned = [("etc/x.d/b.toml", "new"), ("etc/x.d/c.toml", "new"), ("etc/y/z", "")];
-        let planned = planned.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
-        let mut host = Host::new(&registry, root.path(), &planned);
-        assert_eq!(host.text("etc/x.d/b.toml").as_deref(), Some("new"));
-        assert_eq!(host.matching("/etc/*.d/*.toml"), ["etc/x.d/b.toml", "etc/x.d/c.toml"]);
-        assert!(host.is_folder("etc/y") && host.has("etc/y") && !host.has("etc/q"));
-    }
 }

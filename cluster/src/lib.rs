@@ -11,18 +11,24 @@
 //! [`Plan::new`].
 
 mod address;
+mod authority;
 mod check;
+mod file;
+mod finding;
 mod glob;
 mod host;
+mod kept;
 pub mod place;
 mod units;
 mod used;
 mod write;
 mod yaml;
 
-pub use check::{Finding, Kind, check};
+pub use check::check;
+pub use file::{FileError, Wrong};
+pub use finding::{Finding, Kind};
 pub use used::{Use, upstream_tables};
-pub use write::{Change, Files, Plan, files};
+pub use write::{Change, Files, Plan, PlanError, files};
 
 /// What pulls images on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@
 //! used.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Read as _;
 
 use crate::Runtime;
@@ -200,7 +199,7 @@ fn manifests(host: &mut Host<'_>, folder: &str, seen: &mut Seen) {
 
 /// Images in containerd's database: a name with a registry and a tag or digest is one, wherever in the file it stands.
 fn database(host: &mut Host<'_>, path: &str, seen: &mut Seen) {
-    let Some(file) = host.place(path).ok().and_then(|full| fs::File::open(full).ok()) else { return };
+    let Ok(file) = host.open(path) else { return };
     let mut bytes = Vec::new();
     // One that cannot be read shows nothing.
     if file.take(DATABASE).read_to_end(&mut bytes).is_err() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::builder::PossibleValue;
-use hab_cluster::{Kind, Plan, Registry, place};
+use hab_cluster::{Change, Kind, Plan, Registry, place};
 use serde_json::json;
 
 use super::{Global, Said, print_json, terminal, usage};
@@ -177,7 +177,7 @@ fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
 
 /// Shows what would change and what would follow, and only then writes it.
 fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> anyhow::Result<()> {
-    let plan = Plan::new(config.runtime.0, registry, root).map_err(|e| usage(&e.into()))?;
+    let plan = Plan::new(config.runtime.0, registry, root).map_err(FarmError::Plan)?;
     for note in &plan.notes {
         terminal::say(note);
     }
@@ -191,18 +191,20 @@ fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> 
     let mut placed = Vec::new();
     let refused = refusal.filter(|_| !config.yes);
     if refused.is_none() && !config.dry_run {
-        placed = place::apply(root, &plan.changes)?;
+        placed = place::apply(root, &plan.changes).map_err(FarmError::Place)?;
         for one in &placed {
             let kept = one.earlier.as_ref().map(|kept| format!("; what was there is {}", kept.display()));
-            terminal::say(&format!("{} is written{}", one.path.display(), kept.unwrap_or_default()));
+            let done = if one.gone { "is gone" } else { "is written" };
+            terminal::say(&format!("{} {done}{}", one.path.display(), kept.unwrap_or_default()));
         }
         if placed.is_empty() {
             terminal::say("nothing has to change");
         }
     }
     if global.json {
-        let changes: Vec<_> =
-            plan.changes.iter().map(|c| json!({ "path": c.path, "new": c.before.is_none() })).collect();
+        let change =
+            |c: &Change| json!({ "path": c.path, "new": c.before.is_none(), "gone": c.after.is_none() });
+        let changes: Vec<_> = plan.changes.iter().map(change).collect();
         print_json(&json!({
             "changes": changes, "notes": plan.notes, "lost": plan.lost, "left": plan.left, "written": placed,
             "diff": plan.diff(),
@@ -249,13 +251,22 @@ fn loses(plan: &Plan, registry: &Registry) -> Option<String> {
 }
 
 fn restore(global: &Global, runtime: hab_cluster::Runtime, root: &Path) -> anyhow::Result<()> {
-    let restored = place::restore(runtime, root)?;
-    for one in &restored {
+    let place::Restoration { files, strange, unread } =
+        place::restore(runtime, root).map_err(FarmError::Place)?;
+    for one in &unread {
+        let follows = "what was written where it leads to is not looked for";
+        terminal::say(&format!("cannot tell: {} {}; {follows}", one.path, one.words));
+    }
+    for path in &strange {
+        let why = "it is left as it is, for no version that --write keeps has such a number";
+        terminal::say(&format!("{}: {why}", path.display()));
+    }
+    for one in &files {
         let what = if one.there { "is what it was" } else { "is gone: nothing was there" };
         terminal::say(&format!("{} {what}", one.path.display()));
     }
-    if restored.is_empty() {
+    if files.is_empty() {
         terminal::say("nothing to restore: no file has an earlier version beside it");
     }
-    if global.json { print_json(&restored) } else { Ok(()) }
+    if global.json { print_json(&files) } else { Ok(()) }
 }

@@ -137,6 +137,12 @@ pub enum FarmError {
     /// An OCI layout that is read or written.
     #[error(transparent)]
     Layout(#[from] hab_layout::Error),
+    /// What a host needs, which cannot be laid over its files.
+    #[error(transparent)]
+    Plan(#[from] hab_cluster::PlanError),
+    /// A host's files, which are written or put back.
+    #[error(transparent)]
+    Place(#[from] hab_cluster::place::PlaceError),
     /// The store.
     #[error(transparent)]
     Store(#[from] hab_store::Error),
@@ -181,6 +187,7 @@ impl FarmError {
             | Self::UnknownRepository { .. }
             | Self::Usage(_)
             | Self::Incomplete { .. }
+            | Self::Plan(_)
             | Self::Reference(_) => ExitStatus::Usage,
             Self::Layout(e) => match e.fault() {
                 Layout::Request => ExitStatus::Usage,
@@ -194,6 +201,13 @@ impl FarmError {
                 Mirror::Upstream => ExitStatus::Upstream,
                 Mirror::Cancelled => ExitStatus::Interrupted,
             },
+            Self::Place(e) => {
+                if e.is_input() {
+                    ExitStatus::Usage
+                } else {
+                    ExitStatus::Ours
+                }
+            }
             Self::NotKept { first, .. } => first.exit_status(),
             Self::NotSynced { status, .. } => *status,
             Self::NotRefreshed { .. } => ExitStatus::Upstream,
@@ -215,6 +229,8 @@ impl FarmError {
             Self::Store(error) => error.hint(),
             Self::Refused(refusal) => refusal.hint(),
             Self::Mirror(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
+            Self::Place(error) => error.hint(),
             Self::NotKept { first, .. } => first.hint(),
             Self::Recipe(hab_recipe::RecipeError::UnknownRecipe { name, known })
             | Self::UnknownPolicy { name, known } => {

@@ -4,14 +4,14 @@ use std::mem;
 
 use toml::Value;
 
+use super::hosts;
 use super::imports::{self, Reading};
-use super::{Finding, hosts};
 use crate::host::{Host, and_others};
-use crate::units;
+use crate::{Finding, units};
 
 const CONFIG: &str = "etc/containerd/config.toml";
 /// Where hosts.toml files lie by custom.
-const FOLDER: &str = "etc/containerd/certs.d";
+pub(crate) const FOLDER: &str = "etc/containerd/certs.d";
 
 pub(super) fn check(host: &mut Host<'_>) {
     let config = config(host);

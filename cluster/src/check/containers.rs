@@ -6,12 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::policy;
 use crate::Runtime;
 use crate::host::Host;
-use crate::write::ENDS;
 
 const CONF: &str = "etc/containers/registries.conf";
 const DROPS: &str = "etc/containers/registries.conf.d";
 /// Short names that people chose when they were asked.
 const ALIASES: &str = "var/cache/containers/short-name-aliases.conf";
+
+/// The ends of public registries' names. A prefix cannot stand for every name, and policy.json refuses an image only
+/// after its registry was asked for the manifest.
+pub(crate) const ENDS: [&str; 24] = [
+    "ai", "app", "aws", "ch", "cloud", "cn", "co", "com", "de", "dev", "edu", "eu", "fr", "info", "io", "jp",
+    "me", "net", "org", "ru", "run", "sh", "uk", "us",
+];
 
 /// One `[[registry]]`.
 pub(crate) struct Entry {

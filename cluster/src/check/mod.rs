@@ -12,38 +12,23 @@ mod policy;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_containerd;
+#[cfg(test)]
+mod tests_containers;
+#[cfg(test)]
 mod tests_k3s;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::host::Host;
-use crate::{Registry, Runtime, write};
+use crate::{Finding, Registry, Runtime};
 
-pub(crate) use containerd::{folders as containerd_folders, sandbox as containerd_sandbox};
-pub(crate) use containers::Conf;
+pub(crate) use containerd::{
+    FOLDER as CONTAINERD_FOLDER, folders as containerd_folders, sandbox as containerd_sandbox,
+};
+pub(crate) use containers::{Conf, ENDS};
 pub(crate) use k3s_flags::Flags;
-
-/// What a file lets happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A way past the farm.
-    Way,
-    /// It cannot be told from the files whether there is one.
-    Unknown,
-}
-
-/// Something that stands against "it pulls from here alone".
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Finding {
-    /// Whether it is a way past the farm.
-    pub kind: Kind,
-    /// The file, as the host names it.
-    pub path: String,
-    /// What is wrong with it, and what follows.
-    pub words: String,
-}
 
 /// Looks at the host's files below `root`, usually `/`. Nothing found means that it pulls from the farm alone, as far
 /// as its files say; what they do not say is a finding of [`Kind::Unknown`].
@@ -59,7 +44,7 @@ pub(crate) fn check_with(
     planned: &BTreeMap<String, String>,
 ) -> Vec<Finding> {
     let mut host = Host::new(registry, root, planned);
-    let authority = write::authority_path(runtime, registry);
+    let authority = registry.authority_path(runtime);
     if registry.authority.is_some() && !host.has(&authority) {
         host.tell(&authority, "is not there: the farm's certificate is not trusted");
     }

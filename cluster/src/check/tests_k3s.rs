@@ -2,6 +2,7 @@ use std::fs;
 
 use super::tests::{lay, put, registry, says, words};
 use super::*;
+use crate::Kind;
 
 #[test]
 fn what_k3s_writes_by_default_is_read_as_k3s_reads_it() {

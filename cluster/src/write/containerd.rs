@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Files, authority_path};
-use crate::check::containerd_folders;
+use super::{Files, HEAD};
+use crate::check::{CONTAINERD_FOLDER, containerd_folders};
 use crate::host::Host;
 use crate::{Registry, Runtime};
 
@@ -31,17 +31,28 @@ pub(super) fn files(host: &mut Host<'_>) -> Files {
     Files { files, notes: vec![note] }
 }
 
+/// What a plan may write beside certificates.
+pub(super) fn written(host: &mut Host<'_>) -> Vec<String> {
+    let mut folders = containerd_folders(host);
+    folders.push(CONTAINERD_FOLDER.to_owned());
+    let mut paths = Vec::new();
+    for folder in folders {
+        paths.extend(host.list(&folder).into_iter().map(|registry| format!("{registry}/hosts.toml")));
+    }
+    paths
+}
+
 /// `server` is what containerd asks when no host below answers: ourselves again, so it is nobody else.
 fn hosts_toml(registry: &Registry) -> String {
     let url = registry.address();
     // `server` has settings of its own, which stand at the top.
     let ca = match registry.authority {
-        Some(_) => format!("ca = \"/{}\"\n", authority_path(Runtime::Containerd, registry)),
+        Some(_) => format!("ca = \"/{}\"\n", registry.authority_path(Runtime::Containerd)),
         None => String::new(),
     };
     let indented = if ca.is_empty() { String::new() } else { format!("  {ca}") };
     format!(
-        "# Everything is pulled from the farm, and from nowhere else.\nserver = \"{url}\"\n{ca}\n[host.\"{url}\"]\n  \
+        "{HEAD}server = \"{url}\"\n{ca}\n[host.\"{url}\"]\n  \
          capabilities = [\"pull\", \"resolve\"]\n{indented}"
     )
 }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::{Files, PlanError};
-use crate::check::Conf;
+use super::{Files, HEAD, PlanError};
+use crate::check::{Conf, ENDS};
 use crate::host::Host;
 use crate::{Registry, Runtime};
 
@@ -14,14 +14,6 @@ const CONF: &str = "etc/containers/registries.conf";
 /// The last one of several that speak of a registry counts.
 const OURS: &str = "etc/containers/registries.conf.d/zz-hab-build.conf";
 const POLICY: &str = "etc/containers/policy.json";
-const HEAD: &str = "# Everything is pulled from the farm, and from nowhere else.\n";
-
-/// The ends of public registries' names. A prefix cannot stand for every name, and policy.json refuses an image only
-/// after its registry was asked for the manifest.
-pub(crate) const ENDS: [&str; 24] = [
-    "ai", "app", "aws", "ch", "cloud", "cn", "co", "com", "de", "dev", "edu", "eu", "fr", "info", "io", "jp",
-    "me", "net", "org", "ru", "run", "sh", "uk", "us",
-];
 
 pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
     let mut files = BTreeMap::new();
@@ -30,7 +22,8 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     // Somebody else's file stays as it is: what it says of other things, short names among them, goes on counting.
     let main = host.text(CONF);
     let ours = main.as_ref().is_none_or(|text| text.starts_with(HEAD));
-    if runtime == Runtime::Podman && ours {
+    // Ours is one file of two that CRI-O and podman share, and may be of another farm.
+    if ours && (runtime == Runtime::Podman || main.is_some()) {
         files.insert(CONF.to_owned(), conf.clone());
     }
     if runtime == Runtime::Crio || !ours || !others.is_empty() || host.has(OURS) {
@@ -44,6 +37,11 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     let note = "registries that are not named here are blocked by the ends of their names; policy.json refuses those that end \
                 otherwise only after they were asked: block the way out, too";
     Ok(Files { files, notes: vec![note.to_owned()] })
+}
+
+/// What a plan may write beside certificates.
+pub(super) fn written() -> Vec<String> {
+    [CONF, OURS, POLICY].map(str::to_owned).to_vec()
 }
 
 /// Prefixes that files of somebody else name: only an entry of the same prefix goes before them.

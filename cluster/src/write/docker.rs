@@ -1,13 +1,34 @@
 //! Docker: daemon.json, of which two keys are ours.
+//!
+//! Docker refuses a daemon.json with a key that it does not know, and its format has no comments: what in it is the
+//! farm's stands in a file beside it, so that it goes when another farm's is written and the operator's stays.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Files, PlanError};
+use super::{Files, PlanError, versions};
 use crate::host::Host;
 
 const DAEMON: &str = "etc/docker/daemon.json";
+const RECORD: &str = "etc/docker/hab-build.json";
+const INSECURE: &str = "insecure-registries";
+const MIRRORS: &str = "registry-mirrors";
+
+/// What this program wrote into daemon.json.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Record {
+    insecure_registries: Vec<String>,
+}
+
+impl Record {
+    fn of(host: &mut Host<'_>) -> Result<Option<Self>, PlanError> {
+        let Some(text) = host.text(RECORD) else { return Ok(None) };
+        let read = serde_json::from_str(&text);
+        read.map(Some).map_err(|e| PlanError::new(RECORD, format!("is not what is written there: {e}")))
+    }
+}
 
 pub(super) fn files(host: &mut Host<'_>) -> Result<Files, PlanError> {
     let registry = host.registry;
@@ -17,11 +38,8 @@ pub(super) fn files(host: &mut Host<'_>) -> Result<Files, PlanError> {
         _ => Map::new(),
     };
     let mut notes = Vec::new();
-    let mut insecure = list(&daemon, "insecure-registries")?;
-    if registry.insecure() && !insecure.iter().any(|name| name == registry.host()) {
-        insecure.push(registry.host().into());
-    }
-    let mut mirrors = list(&daemon, "registry-mirrors")?;
+    let (insecure, record) = insecure(host, list(&daemon, INSECURE)?, &mut notes)?;
+    let mut mirrors = list(&daemon, MIRRORS)?;
     mirrors.retain(|mirror| {
         let here = mirror.as_str().is_some_and(|mirror| registry.is_here(mirror));
         if !here {
@@ -32,15 +50,67 @@ pub(super) fn files(host: &mut Host<'_>) -> Result<Files, PlanError> {
         }
         here
     });
-    daemon.insert("insecure-registries".to_owned(), Value::Array(insecure));
-    daemon.insert("registry-mirrors".to_owned(), Value::Array(mirrors));
+    daemon.insert(INSECURE.to_owned(), Value::Array(insecure));
+    daemon.insert(MIRRORS.to_owned(), Value::Array(mirrors));
     notes.push(format!(
         "Docker cannot be kept from asking Docker Hub, which its mirrors fall back to, and registry-mirrors is for Docker \
          Hub alone: name images in full, such as {}/docker.io/library/alpine, and block the way out",
         registry.host()
     ));
     let text = format!("{:#}\n", Value::Object(daemon));
-    Ok(Files { files: BTreeMap::from([(DAEMON.to_owned(), text)]), notes })
+    let record = format!("{:#}\n", serde_json::json!(record));
+    Ok(Files { files: BTreeMap::from([(DAEMON.to_owned(), text), (RECORD.to_owned(), record)]), notes })
+}
+
+/// What a plan may write beside certificates.
+pub(super) fn written() -> Vec<String> {
+    [DAEMON, RECORD].map(str::to_owned).to_vec()
+}
+
+/// The registries that Docker may ask without TLS: those of the operator, and the farm if it has none.
+fn insecure(
+    host: &mut Host<'_>,
+    mut names: Vec<Value>,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Value>, Record), PlanError> {
+    let wanted = host.registry.insecure().then(|| host.registry.host());
+    let earlier = Record::of(host)?;
+    if earlier.is_none() {
+        untold(host, &names, notes);
+    }
+    let earlier = earlier.unwrap_or_default();
+    let written = |name: &str| earlier.insecure_registries.iter().any(|known| known == name);
+    names.retain(|name| match name.as_str() {
+        Some(name) if written(name) && Some(name) != wanted => {
+            notes.push(format!("{name}, which was written for another farm, goes from {INSECURE}"));
+            false
+        }
+        _ => true,
+    });
+    let mut record = Record::default();
+    if let Some(wanted) = wanted {
+        let there = names.iter().any(|name| name == wanted);
+        if !there {
+            names.push(wanted.into());
+        }
+        // What the operator wrote stays his.
+        if !there || written(wanted) {
+            record.insecure_registries.push(wanted.to_owned());
+        }
+    }
+    Ok((names, record))
+}
+
+/// Says what may be an earlier farm's, where this program wrote daemon.json and the record of it is gone.
+fn untold(host: &Host<'_>, names: &[Value], notes: &mut Vec<String>) {
+    let others = names.iter().filter_map(Value::as_str).filter(|name| *name != host.registry.host());
+    let others = others.collect::<Vec<_>>().join(", ");
+    if !others.is_empty() && !versions(host, DAEMON).is_empty() {
+        notes.push(format!(
+            "{others} below {INSECURE} stays, for without /{RECORD} it cannot be told whether another farm is meant: if \
+             so, take it out"
+        ));
+    }
 }
 
 fn list(daemon: &Map<String, Value>, key: &str) -> Result<Vec<Value>, PlanError> {

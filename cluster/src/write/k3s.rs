@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Files, PlanError, authority_path};
+use super::{Files, HEAD, PlanError};
 use crate::Runtime;
 use crate::check::Flags;
 use crate::host::Host;
@@ -11,18 +11,17 @@ use crate::yaml::{self, Yaml};
 pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
     let flags = Flags::read(host, runtime);
     let path = flags.registries(host);
-    let there = match host.text(&path) {
-        Some(text) => yaml::parse(&text).map_err(|e| {
-            PlanError::new(&path, format!("is not YAML that is understood in one way alone: {e}"))
-        })?,
-        None => Yaml::Null,
-    };
+    let text = host.text(&path).unwrap_or_default();
+    let there = yaml::parse(&text).map_err(|e| {
+        PlanError::new(&path, format!("is not YAML that is understood in one way alone: {e}"))
+    })?;
+    let earlier = earlier_farm(&text, &there);
     let (mut files, mut notes) = (BTreeMap::new(), Vec::new());
-    files.insert(path.clone(), registries_yaml(host, runtime, &path, &there, &mut notes)?);
+    let registries = registries_yaml(host, runtime, (&path, &there), earlier, &mut notes)?;
+    files.insert(path, registries);
     // A file of its own, because every mirror's list would else end with the registry itself.
     let config = flags.config().trim_start_matches('/');
-    files
-        .insert(format!("{config}.d/hab-build.yaml"), "disable-default-registry-endpoint: true\n".to_owned());
+    files.insert(switch(config), "disable-default-registry-endpoint: true\n".to_owned());
     let program = flags.program();
     notes.push(format!(
         "{program} reads these when it starts; {config}.d needs v1.21, the flag v1.28 or newer",
@@ -31,11 +30,36 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     Ok(Files { files, notes })
 }
 
+/// What a plan may write: where the settings lead, and where they lead by default.
+pub(super) fn written(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
+    let flags = Flags::read(host, runtime);
+    let usual = format!("etc/rancher/{}", flags.program());
+    vec![
+        flags.registries(host),
+        format!("{usual}/registries.yaml"),
+        switch(flags.config().trim_start_matches('/')),
+        switch(&format!("{usual}/config.yaml")),
+        host.registry.authority_path(runtime),
+    ]
+}
+
+/// The drop-in of a file of settings that ends lists of mirrors.
+fn switch(config: &str) -> String {
+    format!("{config}.d/hab-build.yaml")
+}
+
+/// The address that a file which this program wrote has everything pulled from.
+fn earlier_farm<'a>(text: &str, there: &'a Yaml) -> Option<&'a str> {
+    let everything = there.get("mirrors").filter(|_| text.starts_with(HEAD))?.get("*")?;
+    everything.get("endpoint")?.elements()?.first()?.text()
+}
+
+/// `earlier`: whose own name is no registry's any more.
 fn registries_yaml(
     host: &Host<'_>,
     runtime: Runtime,
-    path: &str,
-    there: &Yaml,
+    (path, there): (&str, &Yaml),
+    earlier: Option<&str>,
     notes: &mut Vec<String>,
 ) -> Result<String, PlanError> {
     let table = |name: &str| match there {
@@ -47,7 +71,9 @@ fn registries_yaml(
     };
     let registry = host.registry;
     let ours = registry.upstreams.iter().map(String::as_str).chain(["*", registry.host()]);
-    let names: BTreeSet<&str> = ours.chain(mirrors.iter().map(|(name, _)| name.as_str())).collect();
+    let of_earlier = |name: &&str| earlier.is_some_and(|url| url.ends_with(&format!("://{name}")));
+    let others = mirrors.iter().map(|(name, _)| name.as_str()).filter(|name| !of_earlier(name));
+    let names: BTreeSet<&str> = ours.chain(others).collect();
     let word = |text: &str| Yaml::Scalar { text: text.to_owned(), plain: false };
     let endpoint =
         |_: &str| Yaml::Map(vec![("endpoint".to_owned(), Yaml::List(vec![word(registry.address())]))]);
@@ -64,7 +90,7 @@ fn registries_yaml(
         }
     }
     if registry.authority.is_some() {
-        let file = word(&format!("/{}", authority_path(runtime, registry)));
+        let file = word(&format!("/{}", registry.authority_path(runtime)));
         let tls = ("tls".to_owned(), Yaml::Map(vec![("ca_file".to_owned(), file)]));
         let mut own = match kept.iter().position(|(name, _)| name == registry.host()) {
             Some(at) => kept.remove(at).1,
@@ -82,8 +108,5 @@ fn registries_yaml(
     if !kept.is_empty() {
         document.push(("configs".to_owned(), Yaml::Map(kept)));
     }
-    Ok(format!(
-        "# Everything is pulled from the farm, and from nowhere else.\n{}",
-        yaml::print(&Yaml::Map(document))
-    ))
+    Ok(format!("{HEAD}{}", yaml::print(&Yaml::Map(document))))
 }

@@ -6,6 +6,8 @@ mod docker;
 mod k3s;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_farms;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,12 +15,16 @@ use std::path::Path;
 
 use similar::TextDiff;
 
+use crate::authority;
 use crate::check::check_with;
+use crate::file::{self, FileError, Regular};
 use crate::host::Host;
+use crate::kept::Versions;
 use crate::used::{self, Use};
 use crate::{Finding, Kind, Registry, Runtime};
 
-pub(crate) use containers::ENDS;
+/// What files begin with that this program writes as a whole.
+const HEAD: &str = "# Everything is pulled from the farm, and from nowhere else.\n";
 
 /// Files by their paths on the host, and what a person has to know beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -36,8 +42,8 @@ pub struct Change {
     pub path: String,
     /// What is there; none where nothing is.
     pub before: Option<String>,
-    /// What would be there.
-    pub after: String,
+    /// What would be there; none where the file would go.
+    pub after: Option<String>,
 }
 
 /// What would be written to a host, and what would follow. Nothing is written here: see [`crate::place::apply`].
@@ -56,17 +62,31 @@ pub struct Plan {
 
 /// A file of the host that what it needs cannot be laid over.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot lay the farm's settings over /{path}, which {cause}")]
-pub struct PlanError {
-    /// The file, as the host names it without its slash.
-    pub path: String,
-    /// What is wrong with it.
-    pub cause: String,
+pub enum PlanError {
+    /// It says something else than such a file does.
+    #[error("cannot lay the farm's settings over /{path}, which {cause}")]
+    Over {
+        /// The file, as the host names it without its slash.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// It may be somebody else's.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl PlanError {
     fn new(path: &str, cause: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), cause: cause.into() }
+        Self::Over { path: path.to_owned(), cause: cause.into() }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Over { .. } => None,
+            Self::File(error) => error.hint(),
+        }
     }
 }
 
@@ -86,9 +106,41 @@ fn wanted(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, PlanError> {
         Runtime::Docker => docker::files(host)?,
     };
     if let Some(authority) = &host.registry.authority {
-        files.files.insert(authority_path(runtime, host.registry), authority.clone());
+        files.files.insert(host.registry.authority_path(runtime), authority.clone());
     }
     Ok(files)
+}
+
+/// The files that a plan for this host may write: where its settings lead, and where they lead by default.
+pub(crate) fn written(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
+    let mut paths = match runtime {
+        Runtime::Containerd => containerd::written(host),
+        Runtime::K3s | Runtime::Rke2 => k3s::written(host, runtime),
+        Runtime::Crio | Runtime::Podman => containers::written(),
+        Runtime::Docker => docker::written(),
+    };
+    paths.extend(authority::of_each(host, runtime).into_iter().map(|(_, path)| path));
+    paths
+}
+
+/// The versions of a file that this program kept.
+fn versions(host: &Host<'_>, path: &str) -> Versions {
+    // On a host that has no files yet, and where they cannot be listed, none is known.
+    host.place(path).ok().and_then(|place| Versions::of(&place).ok()).unwrap_or_default()
+}
+
+/// Certificates that this program put there for another farm, or for this one when it had one: nothing was there
+/// before.
+fn outdated(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
+    let registry = host.registry;
+    let others = authority::of_each(host, runtime).into_iter().filter(|(name, _)| !registry.is_here(name));
+    let mut paths: Vec<_> = others.map(|(_, path)| path).collect();
+    // K3s has one file, which nothing names any more if this farm has no certificate of its own.
+    if matches!(runtime, Runtime::K3s | Runtime::Rke2) && registry.authority.is_none() {
+        paths.push(registry.authority_path(runtime));
+    }
+    paths.retain(|path| versions(host, path).none && host.has(path));
+    paths
 }
 
 impl Plan {
@@ -97,16 +149,23 @@ impl Plan {
     pub fn new(runtime: Runtime, registry: &Registry, root: &Path) -> Result<Self, PlanError> {
         let none = BTreeMap::new();
         let mut host = Host::new(registry, root, &none);
-        let Files { files, notes } = wanted(&mut host, runtime)?;
+        let Files { files, mut notes } = wanted(&mut host, runtime)?;
+        let outdated = outdated(&mut host, runtime);
+        let goes =
+            |path: &String| format!("the certificate /{path}, which an earlier --write put there, goes");
+        notes.extend(outdated.iter().map(goes));
+        let after = files.iter().map(|(path, text)| (path, Some(text)));
         let mut changes = Vec::new();
-        for (path, after) in &files {
+        for (path, after) in after.chain(outdated.iter().map(|path| (path, None))) {
+            // Before it is shown: somebody else's link may lead to what only root may read.
+            Regular::new("write over", &file::find(root, path)?)?;
             let before = host.text(path);
             let unread = host.found.iter().find(|f| f.kind == Kind::Unknown && f.path[1..] == **path);
             if let Some(unread) = unread {
                 return Err(PlanError::new(path, unread.words.clone()));
             }
-            if before.as_ref() != Some(after) {
-                changes.push(Change { path: path.clone(), before, after: after.clone() });
+            if before.as_ref() != after {
+                changes.push(Change { path: path.clone(), before, after: after.cloned() });
             }
         }
         let lost = used::registries(&mut host, runtime);
@@ -119,11 +178,13 @@ impl Plan {
     pub fn diff(&self) -> String {
         let mut text = String::new();
         for Change { path, before, after } in &self.changes {
-            let (old, new) = (without_secrets(before.as_deref().unwrap_or_default()), without_secrets(after));
-            let name = if before.is_some() { format!("/{path}") } else { "/dev/null".to_owned() };
+            let side = |side: &Option<String>| match side {
+                Some(text) => (without_secrets(text), format!("/{path}")),
+                None => (String::new(), "/dev/null".to_owned()),
+            };
+            let ((old, from), (new, to)) = (side(before), side(after));
             let diff = TextDiff::from_lines(&old, &new);
-            let _ =
-                write!(text, "{}", diff.unified_diff().context_radius(3).header(&name, &format!("/{path}")));
+            let _ = write!(text, "{}", diff.unified_diff().context_radius(3).header(&from, &to));
         }
         text
     }
@@ -164,16 +225,4 @@ fn line_without_secrets(line: &str) -> String {
         }
     }
     said + rest + end
-}
-
-/// Where a runtime looks for who vouches for a registry, or is told to look.
-pub(crate) fn authority_path(runtime: Runtime, registry: &Registry) -> String {
-    let host = registry.host();
-    match runtime {
-        Runtime::Containerd => format!("etc/containerd/certs.d/{host}/ca.crt"),
-        Runtime::K3s => "etc/rancher/k3s/hab-build-ca.crt".to_owned(),
-        Runtime::Rke2 => "etc/rancher/rke2/hab-build-ca.crt".to_owned(),
-        Runtime::Crio | Runtime::Podman => format!("etc/containers/certs.d/{host}/ca.crt"),
-        Runtime::Docker => format!("etc/docker/certs.d/{host}/ca.crt"),
-    }
 }

@@ -7,7 +7,7 @@ fn registry() -> Registry {
     Registry { url: "http://farm:5000".to_owned(), upstreams, authority: None }
 }
 
-fn put(root: &Path, path: &str, text: &str) {
+pub(super) fn put(root: &Path, path: &str, text: &str) {
     fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
     fs::write(root.join(path), text).unwrap();
 }
@@ -17,7 +17,11 @@ fn plan(runtime: Runtime, root: &Path) -> Plan {
 }
 
 fn lay(runtime: Runtime, root: &Path) -> Plan {
-    let plan = plan(runtime, root);
+    lay_for(runtime, &registry(), root)
+}
+
+pub(super) fn lay_for(runtime: Runtime, registry: &Registry, root: &Path) -> Plan {
+    let plan = Plan::new(runtime, registry, root).unwrap();
     crate::place::apply(root, &plan.changes).unwrap();
     plan
 }
@@ -28,7 +32,7 @@ fn a_host_is_told_who_vouches_for_the_farm() {
         Registry { url: "https://farm:5000/".to_owned(), authority: Some("PEM".to_owned()), ..registry() };
     for runtime in Runtime::ALL {
         let files = files(runtime, &secure).files;
-        assert_eq!(files[&authority_path(runtime, &secure)], "PEM", "{runtime:?}");
+        assert_eq!(files[&secure.authority_path(runtime)], "PEM", "{runtime:?}");
         assert!(!files.values().any(|text| text.contains("http://")), "{runtime:?}");
     }
     let containerd = files(Runtime::Containerd, &secure).files;
@@ -85,7 +89,7 @@ fn dockers_other_settings_stay() {
     let theirs = "{\"log-driver\": \"journald\", \"data-root\": \"/srv\", \"insecure-registries\": [\"old:1\"], \"registry-mirrors\": [\"https://m.example\", \"http://farm:5000\"]}";
     put(root.path(), "etc/docker/daemon.json", theirs);
     let plan = plan(Runtime::Docker, root.path());
-    let after: serde_json::Value = serde_json::from_str(&plan.changes[0].after).unwrap();
+    let after: serde_json::Value = serde_json::from_str(plan.changes[0].after.as_deref().unwrap()).unwrap();
     assert_eq!(after["log-driver"], "journald");
     assert_eq!(after["data-root"], "/srv");
     assert_eq!(after["insecure-registries"], serde_json::json!(["old:1", "farm:5000"]));
