@@ -1,13 +1,13 @@
 //! What a host must be told so that it pulls images from one registry and from nowhere else, and whether it does.
 //!
 //! In scope: reading the settings of containerd, k3s, RKE2, podman, CRI-O and Docker as these programs read them
-//! ([`check`]), planning what to change in them ([`Plan`]), and writing that without losing what was there ([`place`]).
+//! ([`check()`]), planning what to change in them ([`Plan`]), and writing that without losing what was there ([`place`]).
 //! Out of scope: asking a running program, the network, proxies and firewalls.
 //!
 //! A question that the files do not answer is a [`Finding`] of its own kind, [`Kind::Unknown`]: a host that cannot be
 //! judged is not one that pulls from here alone.
 //!
-//! Synchronous; it reads and writes below one root folder and asks nobody. Start reading at [`check`] and
+//! Synchronous; it reads and writes below one root folder and asks nobody. Start reading at [`check()`] and
 //! [`Plan::new`].
 
 mod address;

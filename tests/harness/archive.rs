@@ -17,8 +17,8 @@ pub const TOOLCHAIN: &str = "name = \"tiny\"\nsuite = \"stable\"\npolicy = \"deb
 
 /// This machine's own programs that a build script runs.
 const PROGRAMS: &[&str] = &[
-    "bash", "cat", "chmod", "cp", "date", "dd", "head", "ln", "ls", "mkdir", "mkfifo", "rmdir", "seq",
-    "sleep", "sort", "tar", "touch", "truncate", "yes",
+    "bash", "cat", "chmod", "cp", "date", "dd", "df", "head", "id", "ln", "ls", "mkdir", "mkfifo", "nice",
+    "nproc", "rmdir", "seq", "sleep", "sort", "stat", "tar", "touch", "truncate", "uname", "yes",
 ];
 
 /// (root, name, bytes): the toolchain's packages.

@@ -34,6 +34,9 @@ pub struct World {
     pub maintainer: Cert,
 }
 
+/// A uid that is not root's.
+pub const USER: u32 = 1000;
+
 pub const SOURCE_VERSION: &str = "1.0-1";
 
 /// A script whose outputs are a function of its source.
@@ -272,6 +275,30 @@ impl World {
     /// `hab-build NAME --platform linux/amd64 --json` in the data folder `data`.
     pub fn build(&self, data: &str, name: &str) -> Outcome {
         self.run(data, &[name, "--platform", "linux/amd64", "--json"])
+    }
+
+    /// The same as another user than root, who runs these tests.
+    pub fn build_as_user(&self, data: &str, name: &str) -> Outcome {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        use std::os::unix::process::CommandExt as _;
+        fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        // The user's program, in a folder that the user can reach.
+        let program = self.path("hab-build");
+        if !program.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_hab-build"), &program).unwrap();
+        }
+        if fs::create_dir(self.path(data)).is_ok() {
+            chown(self.path(data), Some(USER), Some(USER)).unwrap();
+        }
+        let given = self.command(data, &[name, "--platform", "linux/amd64", "--json"]);
+        let mut command = Command::new(&program);
+        command
+            .args(given.get_args())
+            .env("NO_COLOR", "1")
+            .env("HOME", self.folder.path())
+            .uid(USER)
+            .gid(USER);
+        Outcome::of(&command.output().unwrap())
     }
 
     /// Starts it without waiting.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest, shown};
@@ -159,6 +161,9 @@ impl Finished {
     }
 }
 
+/// How long after the first run the second one begins at least: zip archives know every other second only.
+const APART: Duration = Duration::from_secs(2);
+
 impl Workshop<'_> {
     /// Runs the plan twice with what must not matter changed, compares, checks, assembles and tries the image. Blobs
     /// are in the store when this returns; nothing refers to them before the caller publishes. The work folder is
@@ -177,10 +182,22 @@ impl Workshop<'_> {
         result
     }
 
+    fn wait_until(&self, time: Instant) -> Result<(), BuildError> {
+        while Instant::now() < time {
+            if self.observer.cancel().load(Ordering::Relaxed) {
+                return Err(BuildError::Cancelled);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     fn build_in(&self, given: &Inputs<'_>, scratch: &Path) -> Result<Finished, BuildError> {
         let [first, second] = Circumstances::both();
-        let first = self.run(given, scratch, first)?;
-        let second = self.run(given, scratch, second)?;
+        let begun = Instant::now();
+        let first = self.run(given, scratch, &first)?;
+        self.wait_until(begun + APART)?;
+        let second = self.run(given, scratch, &second)?;
         self.observer.stage("compare the two runs");
         let check = Check { workshop: self, given, scratch, clock: Clock::start(given) };
         let runs = [&first, &second];
@@ -231,6 +248,6 @@ impl Workshop<'_> {
     }
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

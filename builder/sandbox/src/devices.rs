@@ -8,7 +8,10 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, chmod, makedev, mknodat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount, unmount,
+};
 
 use crate::mounts::{attach, clone_mount};
 use crate::places::{Clock, make_folder};
@@ -17,7 +20,8 @@ use crate::places::{Clock, make_folder};
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
+    ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -28,6 +32,7 @@ const LINKS: [(&str, &str); 4] = [
 pub(crate) fn lay_out(dev: &Path) -> io::Result<()> {
     make_folder(dev, 0o755)?;
     make_folder(&dev.join("shm"), 0o1777)?;
+    make_folder(&dev.join("pts"), 0o755)?;
     for (node, ..) in NODES {
         fs::write(dev.join(node), "")?;
     }
@@ -56,6 +61,18 @@ pub(crate) fn make(folder: &Path, clock: &Clock) -> io::Result<bool> {
         clock.set(&path)?;
     }
     Ok(true)
+}
+
+/// Puts terminals into the view's `/dev`, of which nobody else has one: a program's own tests may want one.
+pub(crate) fn attach_terminals() -> io::Result<()> {
+    let filesystem = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (option, value) in [("source", "devpts"), ("ptmxmode", "0666"), ("mode", "0620"), ("max", "64")] {
+        fsconfig_set_string(&filesystem, option, value)?;
+    }
+    fsconfig_create(&filesystem)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    attach(&mount, Path::new("/dev/pts"))
 }
 
 /// Takes hold of the nodes in `folder`, in the order of [`NODES`].

@@ -15,6 +15,7 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
+use crate::machine::Machine;
 use crate::mounts::{attach, clone_mount, restrict};
 use crate::places::Clock;
 use crate::spec::Spec;
@@ -70,8 +71,8 @@ pub(crate) struct Facts {
 impl Facts {
     /// Writes them into the new folder `folder`, as old as the root.
     pub(crate) fn lay_out(spec: &Spec, folder: &Path, clock: &Clock) -> io::Result<Self> {
-        let Spec { machine, hostname, .. } = spec;
-        let identity = machine.identity(hostname);
+        let machine = Machine::of(spec);
+        let identity = machine.identity(&spec.hostname);
         let settings = folder.join("sys");
         fs::create_dir_all(&settings)?;
         write_all(&settings, machine.settings(&identity), clock)?;

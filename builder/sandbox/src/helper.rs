@@ -21,6 +21,7 @@ use crate::answers::Answers;
 use crate::error::{At, Failure, Step};
 use crate::mounts::{Stage, memory_of};
 use crate::namespaces::{Decoy, INSIDE_ID, shift_clocks, unshare_all};
+use crate::vary::Vary;
 use crate::wire::{self, Job, Notice, Order};
 use crate::{init, sys};
 
@@ -78,10 +79,11 @@ fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
     // Root can read what the build user cannot reach, so it gathers the sources before it becomes one.
     let (early, volumes) =
         if job.privileged { (Some(gather(&job, volumes)?), BTreeMap::new()) } else { (None, volumes) };
-    let decoy = if job.spec.machine.other { Some(Decoy::new().step(Step::Namespaces)?) } else { None };
+    let decoy =
+        if job.spec.varied.has(Vary::Numbers) { Some(Decoy::new().step(Step::Namespaces)?) } else { None };
     unshare_all().step(Step::Namespaces)?;
     wait_for_map(control).step(Step::Identity)?;
-    let clock_shifted = job.spec.uptime_shift.is_some_and(shift_clocks);
+    let clock_shifted = job.spec.varied.has(Vary::Uptime) && shift_clocks();
     become_build_user().step(Step::Identity)?;
     // A change of user disarms it.
     die_with_caller(&job).step(Step::Identity)?;

@@ -15,8 +15,9 @@ use rustix::process::{Pid, WaitOptions, chdir, setpgid, setsid, umask, wait};
 
 use crate::error::{At, Failure, Step};
 use crate::helper::Worker;
-use crate::mounts::{Stage, Watched, enter_view};
+use crate::mounts::{Stage, Watched, enter_view, leave_table};
 use crate::spec::Spec;
+use crate::vary::Vary;
 use crate::wire::{self, Notice};
 use crate::{answers, privileges, seccomp, sys};
 
@@ -30,11 +31,20 @@ pub(crate) fn run(
     worker: Worker,
 ) -> Result<Infallible, Failure> {
     let watched = enter_view(spec, stage)?;
+    privileges::name_host(&spec.hostname).step(Step::Privileges)?;
+    sys::raise_loopback().step(Step::Privileges)?;
+    // From here on with rights over nothing that there was before; and before this process's root is another than its
+    // mount namespace's, because then it could make no user namespace.
+    privileges::forget_outside().step(Step::Privileges)?;
+    leave_table().step(Step::Root)?;
+    if spec.varied.has(Vary::Addresses) {
+        sys::place_alike().step(Step::Privileges)?;
+    }
     let filters = seccomp::filters().step(Step::Filter)?;
     chdir(&spec.cwd).at(Step::WorkingFolder, &spec.cwd)?;
     setsid().step(Step::Privileges)?;
     privileges::set_limits(&spec.limits).step(Step::Privileges)?;
-    privileges::name_host(&spec.hostname).step(Step::Privileges)?;
+    privileges::be_last().step(Step::Privileges)?;
     privileges::drop_all().step(Step::Privileges)?;
     seccomp::load(&filters).step(Step::Filter)?;
     let listener = answers::listen().step(Step::Filter)?;

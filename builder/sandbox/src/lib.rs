@@ -9,13 +9,14 @@
 //! | file | where it runs | what it does |
 //! |---|---|---|
 //! | `spec.rs` | caller | what to run, what is visible, what is allowed |
+//! | `vary.rs` | caller | what can be another in a second run |
 //! | `launch.rs` | caller | starts the helper, answers it |
 //! | `volume.rs`, `image.rs`, `cgroup.rs` | caller | what the kernel keeps the limits with |
 //! | `supervise.rs`, `usage.rs`, `disk.rs` | caller | streams output, samples, stops what breaks a limit |
 //! | `helper.rs`, `namespaces.rs` | helper | unshares, waits for its user map, becomes the build user |
 //! | `init.rs`, `mounts.rs`, `places.rs`, `devices.rs` | process 1 | makes the view, starts the command, reaps |
 //! | `machine.rs`, `facts.rs` | process 1 | the machine that `/proc` describes |
-//! | `answers.rs` | process 1, helper | the same machine in what system calls answer |
+//! | `answers.rs`, `listing.rs`, `filesystem.rs` | process 1, helper | the same machine in what system calls answer; the order of folders; file systems |
 //! | `privileges.rs`, `seccomp.rs` | process 1 | gives everything up before the command starts |
 //! | `wire.rs`, `error.rs`, `report.rs` | both | what the two sides say to each other and to you |
 //!
@@ -36,7 +37,7 @@
 //! memory filesystems did not have.
 //!
 //! # What a command can read of the machine and of its caller
-//! *Fixed* is the same everywhere. *Varied* is made up, and another when [`Machine::other`] is set, so that an output
+//! *Fixed* is the same everywhere. *Varied* is made up, and another where [`Spec::varied`] says so, so that an output
 //! which holds it is found by a second run. *Visible* is the host's, and why.
 //!
 //! | what | how | by |
@@ -48,20 +49,24 @@
 //! | every other file of `/proc`; `/sys` | absent | `subset=pid`; nothing is mounted there |
 //! | mounts, in `/proc/<pid>/{mountinfo,mounts,mountstats}` | empty | `mounts.rs`, `leave_table` |
 //! | uname(2); sysinfo(2) | varied | `answers.rs` |
-//! | the number of processors: sched_getaffinity(2), sysconf(3) | what [`Machine::processors`] says | `answers.rs`, `machine.rs` |
-//! | time since boot; CPU time since then of a process (`/proc/<pid>/stat`) | moved by [`Spec::uptime_shift`] | `namespaces.rs` |
+//! | the number of processors: sched_getaffinity(2), sysconf(3) | what [`Spec::processors`] says | `answers.rs`, `machine.rs` |
+//! | time since boot; CPU time since then of a process (`/proc/<pid>/stat`) | moved by [`Vary::Uptime`] | `namespaces.rs` |
 //! | host name, domain name, user, group, umask, variables, descriptors | fixed, or the spec's | `privileges.rs`, `init.rs` |
 //! | resource limits | fixed, where the caller's own are not lower | `privileges.rs` |
-//! | numbers of namespaces, mounts and filesystems in memory (`/proc/<pid>/ns`, `st_dev`) | visible: the kernel takes the lowest that is free. With [`Machine::other`] others are taken first, so that they differ unless something else on the host frees one | `namespaces.rs`, `Decoy` |
+//! | numbers of namespaces, mounts and filesystems in memory (`/proc/<pid>/ns`, `st_dev`) | visible: the kernel takes the lowest that is free. With [`Vary::Numbers`] others are taken first, so that they differ unless something else on the host frees one | `namespaces.rs`, `Decoy` |
+//! | the order in which a folder lists its files (getdents64(2)), everywhere but in `/proc` | varied: two orders that the names alone make | `listing.rs` |
 //! | files of the root: content, owner, mode, time of modification | the root's | the caller's manifest |
 //! | files of the root: inode number, times of change and of creation | visible: they come from the disk below the overlay. Whoever runs twice gives two copies of the root | the caller |
 //! | device nodes: times, inode numbers | fixed where root calls; for a normal user the host's own nodes, since a user namespace makes none | `devices.rs` |
-//! | the disk of a bind: number, kind, size, free space (stat(2), statfs(2)) | visible: it is where the files are | |
+//! | kind, size and free space of a file system (statfs(2)) | varied: made up from the limits | `filesystem.rs` |
+//! | the disk of a bind: number, blocks of a file (stat(2)) | visible: it is where the files are | |
+//! | where programs lie in memory | random; with [`Vary::Addresses`] always the same | `privileges.rs` |
 //! | the real-time clock | visible: no namespace moves it | |
 //! | the processor: CPUID, the time stamp counter, getcpu(2), what `/proc/self/auxv` and `status` say of it | visible: instructions, not calls; not every processor can be told to refuse them | |
 //! | the kernel's version in the vDSO's note; which calls it has | visible: it is mapped into every process | |
 //! | what `/proc/<pid>` has for each process: names of control groups (version 1), security label, audit session, score of the out-of-memory killer, scheduling; `/proc/<pid>/net` of the empty network | visible: files of a process cannot be covered, and most change from reading to reading | |
-//! | the caller's nice value; a normal user's other groups, as `nogroup` | visible: they cannot be given up | |
+//! | the nice value; who the user is outside (`/proc/self/uid_map`) | fixed | `privileges.rs` |
+//! | a normal user's other groups, as `nogroup` | visible: they cannot be given up | |
 //!
 //! # What keeps the limits
 //! The kernel, where the caller may have that; [`Report`] says what it was.
@@ -84,10 +89,12 @@ mod devices;
 mod disk;
 mod error;
 mod facts;
+mod filesystem;
 mod helper;
 mod image;
 mod init;
 mod launch;
+mod listing;
 mod machine;
 mod mounts;
 mod namespaces;
@@ -99,6 +106,7 @@ mod spec;
 mod supervise;
 mod sys;
 mod usage;
+mod vary;
 mod volume;
 mod wire;
 
@@ -106,8 +114,8 @@ pub use cgroup::MemoryLimiter;
 pub use error::{Fault, SandboxError, Step};
 pub use helper::{Worker, init_if_requested, init_if_requested_with};
 pub use launch::{Launcher, run, run_on};
-pub use machine::Machine;
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
 pub use report::{Limit, Outcome, Report, Stream};
 pub use spec::{Bind, Limits, Spec, Tmpfs};
+pub use vary::{UnknownVary, Varied, Vary};
 pub use volume::{DiskLimiter, Volume};

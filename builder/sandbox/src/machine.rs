@@ -3,23 +3,14 @@
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use crate::spec::Spec;
+use crate::vary::{Varied, Vary};
 
 /// What `/proc` says of the machine. None of it is true.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Machine {
-    /// How many processors there are, 1 to [`Machine::MOST_PROCESSORS`]. How many work for the command is the host's
-    /// affair.
-    pub processors: u32,
-    /// Which of the two machines: everything that can differ between them does.
-    pub other: bool,
-}
-
-impl Default for Machine {
-    fn default() -> Self {
-        Self { processors: 2, other: false }
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Machine {
+    processors: u32,
+    varied: Varied,
 }
 
 /// What uname(2) says, which is what `/proc` says.
@@ -45,24 +36,25 @@ impl Identity {
 pub(crate) type File = (&'static str, String);
 
 impl Machine {
-    /// As many as a set of processors holds in the C library (`CPU_SETSIZE`).
-    pub const MOST_PROCESSORS: u32 = 1024;
+    pub(crate) fn of(spec: &Spec) -> Self {
+        Self { processors: spec.processors, varied: spec.varied.clone() }
+    }
 
     /// The oldest kernels that the sandbox works with: no program finds something missing that they are said to have.
     pub(crate) fn identity(&self, hostname: &str) -> Identity {
-        let (release, version) = self.pick(("5.11.0", "#1 SMP"), ("5.12.0", "#2 SMP"));
+        let (release, version) = self.pick(Vary::Kernel, ("5.11.0", "#1 SMP"), ("5.12.0", "#2 SMP"));
         Identity { hostname: hostname.to_owned(), release, version }
     }
 
     /// In bytes.
     fn memory(&self, limit: u64) -> u64 {
-        limit + self.pick(0, limit / 16)
+        limit + self.pick(Vary::Hardware, 0, limit / 16)
     }
 
     /// `struct sysinfo` of a 64-bit kernel.
     pub(crate) fn sysinfo(&self, limit: u64) -> Vec<u8> {
         let total = self.memory(limit);
-        let (uptime, procs) = self.pick((1000, 64_u64), (777_777, 65));
+        let (uptime, procs) = self.pick(Vary::Uptime, (1000, 64_u64), (777_777, 65));
         let words = [uptime, 0, 0, 0, total, total - total / 8, 0, 0, 0, 0, procs, 0, 0, 1];
         words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect()
     }
@@ -76,8 +68,8 @@ impl Machine {
         set
     }
 
-    fn pick<T>(&self, one: T, other: T) -> T {
-        if self.other { other } else { one }
+    fn pick<T>(&self, by: Vary, one: T, other: T) -> T {
+        if self.varied.has(by) { other } else { one }
     }
 
     /// Every file of `/proc` that is not a process's, but `sys`. `memory` is in bytes.
@@ -87,19 +79,26 @@ impl Machine {
             ("cmdline", String::new()),
             ("cpuinfo", self.cpuinfo()),
             ("filesystems", "nodev\ttmpfs\nnodev\tproc\nnodev\toverlay\n\text4\n".to_owned()),
-            ("loadavg", self.pick("0.08 0.03 0.01 1/64 99\n", "0.21 0.17 0.12 2/65 101\n").to_owned()),
+            (
+                "loadavg",
+                self.pick(Vary::Uptime, "0.08 0.03 0.01 1/64 99\n", "0.21 0.17 0.12 2/65 101\n").to_owned(),
+            ),
             ("meminfo", self.meminfo(memory)),
             ("mounts", MOUNTS.to_owned()),
             ("stat", self.stat()),
             ("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_owned()),
-            ("uptime", self.pick("1000.00 1000.00\n", "777777.77 777777.77\n").to_owned()),
+            ("uptime", self.pick(Vary::Uptime, "1000.00 1000.00\n", "777777.77 777777.77\n").to_owned()),
             ("version", format!("Linux version {} (hab@hab) {}\n", kernel.release, kernel.version)),
         ]
     }
 
     /// Every file of `/proc/sys`. What does not differ between the machines is a default of the kernel's.
     pub(crate) fn settings(&self, kernel: &Identity) -> Vec<File> {
-        let boot = self.pick("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222");
+        let boot = self.pick(
+            Vary::Kernel,
+            "11111111-1111-4111-8111-111111111111",
+            "22222222-2222-4222-8222-222222222222",
+        );
         let line = |text: &str| format!("{text}\n");
         vec![
             ("fs/file-max", line("1048576")),
@@ -123,7 +122,7 @@ impl Machine {
             ("kernel/shmall", line("18446744073692774399")),
             ("kernel/shmmax", line("18446744073692774399")),
             ("kernel/shmmni", line("4096")),
-            ("kernel/threads-max", line(self.pick("100000", "200000"))),
+            ("kernel/threads-max", line(self.pick(Vary::Hardware, "100000", "200000"))),
             ("kernel/version", line(kernel.version)),
             ("net/core/somaxconn", line("4096")),
             ("vm/max_map_count", line("65530")),
@@ -141,9 +140,12 @@ impl Machine {
     /// A processor with what its architecture demands and nothing beside.
     #[cfg(target_arch = "x86_64")]
     fn processor(&self, number: u32) -> String {
-        let (model, name, mhz, cache) =
-            self.pick((1, "Plain x86-64", 2000, 4096), (2, "Plain x86-64, another", 2400, 8192));
-        let (vendor, more) = self.pick(("PlainMachine", ""), ("OtherMachine", " pni"));
+        let (model, name, mhz, cache) = self.pick(
+            Vary::Hardware,
+            (1, "Plain x86-64", 2000, 4096),
+            (2, "Plain x86-64, another", 2400, 8192),
+        );
+        let (vendor, more) = self.pick(Vary::Hardware, ("PlainMachine", ""), ("OtherMachine", " pni"));
         let (cores, bogomips) = (self.processors, mhz * 2);
         format!(
             "processor\t: {number}\nvendor_id\t: {vendor}\ncpu family\t: 6\nmodel\t\t: {model}\nmodel name\t: {name}\n\
@@ -158,7 +160,7 @@ impl Machine {
 
     #[cfg(not(target_arch = "x86_64"))]
     fn processor(&self, number: u32) -> String {
-        let (bogomips, part) = self.pick(("50.00", "0xd03"), ("100.00", "0xd07"));
+        let (bogomips, part) = self.pick(Vary::Hardware, ("50.00", "0xd03"), ("100.00", "0xd07"));
         format!(
             "processor\t: {number}\nBogoMIPS\t: {bogomips}\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n\
              CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: {part}\nCPU revision\t: 1\n\n"
@@ -200,7 +202,8 @@ impl Machine {
     }
 
     fn stat(&self) -> String {
-        let (each, boot, processes) = self.pick((100_000, 946_684_800, 100), (77_777_777, 978_307_200, 1000));
+        let (each, boot, processes) =
+            self.pick(Vary::Uptime, (100_000, 946_684_800, 100), (77_777_777, 978_307_200, 1000));
         let line = |name: &str, times: u64| format!("{name} {times} 0 {times} {} 0 0 0 0 0 0\n", times * 8);
         let all = line("cpu ", each * u64::from(self.processors));
         let lines = (0..self.processors).map(|number| line(&format!("cpu{number}"), each));
@@ -217,7 +220,11 @@ const MOUNTS: &str = "overlay / overlay rw,nosuid,nodev 0 0\nproc /proc proc rw,
 
 #[cfg(test)]
 mod tests {
-    use super::Machine;
+    use super::{Machine, Varied, Vary};
+
+    fn machine(processors: u32, varied: impl IntoIterator<Item = Vary>) -> Machine {
+        Machine { processors, varied: Varied::from_iter(varied) }
+    }
 
     fn files(machine: &Machine) -> Vec<super::File> {
         let identity = machine.identity("hab");
@@ -227,28 +234,24 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_machines_apart_differs_between_the_two() {
-        let one = files(&Machine { processors: 2, other: false });
-        let other = files(&Machine { processors: 2, other: true });
-        let differing: Vec<_> = one.iter().zip(&other).filter(|(a, b)| a != b).map(|(a, _)| a.0).collect();
-        let expected = [
-            "cpuinfo",
-            "loadavg",
-            "meminfo",
-            "stat",
-            "uptime",
-            "version",
-            "kernel/osrelease",
-            "kernel/random/boot_id",
-            "kernel/threads-max",
-            "kernel/version",
-        ];
-        assert_eq!(differing, expected);
+    fn what_tells_machines_apart_differs_by_what_is_varied() {
+        let plain = files(&machine(2, []));
+        for (vary, expected) in [
+            (Vary::Uptime, vec!["loadavg", "stat", "uptime"]),
+            (Vary::Hardware, vec!["cpuinfo", "meminfo", "kernel/threads-max"]),
+            (Vary::Kernel, vec!["version", "kernel/osrelease", "kernel/random/boot_id", "kernel/version"]),
+            (Vary::Order, vec![]),
+        ] {
+            let other = files(&machine(2, [vary]));
+            let differing: Vec<_> =
+                plain.iter().zip(&other).filter(|(a, b)| a != b).map(|(a, _)| a.0).collect();
+            assert_eq!(differing, expected, "{vary}");
+        }
     }
 
     #[test]
     fn answers_have_the_sizes_of_the_kernels_structures() {
-        let machine = Machine { processors: 65, other: true };
+        let machine = machine(65, Vary::ALL);
         assert_eq!(machine.identity("hab").bytes().len(), size_of::<libc::utsname>());
         assert_eq!(machine.sysinfo(1 << 30).len(), size_of::<libc::sysinfo>());
         assert_eq!(machine.processor_set(), [[0xff; 8], [1, 0, 0, 0, 0, 0, 0, 0]].concat());
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn every_processor_is_listed() {
-        let machine = Machine { processors: 3, ..Machine::default() };
+        let machine = machine(3, []);
         let text =
             |name: &str| files(&machine).into_iter().find(|(path, _)| *path == name).map(|(_, text)| text);
         let count = |name: &str, prefix: &str| {

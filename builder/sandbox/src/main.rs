@@ -52,6 +52,9 @@ fn look(words: &[String]) -> i32 {
     let mut top = list("/");
     top.sort();
     println!("top {}", top.join(" "));
+    // In a thread of its own, whose number is no process's.
+    let listed = std::thread::scope(|scope| scope.spawn(|| list("/dev")).join().unwrap_or_default());
+    println!("in a thread {}", listed.join(" "));
     println!("uid {}", std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default().trim());
     7
 }

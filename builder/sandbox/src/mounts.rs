@@ -174,11 +174,11 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
         place(plan, &clock)?;
     }
     devices::attach_nodes(&nodes).step(Step::Mount)?;
+    devices::attach_terminals().step(Step::Mount)?;
     let at = Path::new("/proc");
     clock.keeping(at, |path| make_place(path, true)).at(Step::Place, at)?;
     attach(&proc.mount, at).at(Step::Mount, at)?;
     proc.cover(&facts).at(Step::Proc, at)?;
-    leave_table().step(Step::Root)?;
     Ok(Watched { proc: watched, memory })
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
 /// mounts in `/proc/<pid>/mountinfo` is the table of their namespace as far as their root reaches: nothing. The
 /// table of the view names the host's disks and where on them each bind lies. The helper, which outlives this
 /// process, keeps the view's namespace.
-fn leave_table() -> io::Result<()> {
+pub(crate) fn leave_table() -> io::Result<()> {
     let top = folder_at(Path::new("/"))?;
     sys::unshare(UnshareFlags::NEWNS)?;
     fchdir(&top)?;

@@ -1,17 +1,22 @@
 //! What process 1 gives up, or fixes, before the command exists.
 
+use std::fs;
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setpriority_process, setrlimit,
+};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_name,
     set_no_new_privs,
 };
 
+use crate::namespaces::INSIDE_ID;
 use crate::spec::Limits;
+use crate::sys;
 
 /// The kernel's defaults on every distribution, and what GCC raises its own stack to.
 const STACK: (u64, u64) = (8 << 20, 64 << 20);
@@ -64,6 +69,21 @@ pub(crate) fn name_host(hostname: &str) -> io::Result<()> {
     setdomainname(b"(none)")?;
     // What `ps` shows of process 1, and not the name of the program around us.
     Ok(set_name(c"init")?)
+}
+
+/// Enters a user namespace below the one that the view belongs to, in which the build user is the build user: so a
+/// process reads in `/proc/self/uid_map` nothing of who it is outside.
+pub(crate) fn forget_outside() -> io::Result<()> {
+    sys::unshare(UnshareFlags::NEWUSER)?;
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/self/{map}"), format!("{INSIDE_ID} {INSIDE_ID} 1\n"))?;
+    }
+    Ok(())
+}
+
+/// The one priority that every caller may set: the least. What else the machine does goes first.
+pub(crate) fn be_last() -> io::Result<()> {
+    Ok(setpriority_process(None, 19)?)
 }
 
 /// Drops every capability from every set, for good.

@@ -122,6 +122,6 @@ pub struct Report {
     pub memory_limiter: Option<MemoryLimiter>,
     /// What kept the disk limit, the weakest where several binds are writable; `None` without a limit.
     pub disk_limiter: Option<DiskLimiter>,
-    /// Whether the clocks were moved by [`crate::Spec::uptime_shift`].
+    /// Whether the clocks were moved by [`crate::Vary::Uptime`].
     pub clock_shifted: bool,
 }

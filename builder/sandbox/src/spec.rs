@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SandboxError;
-use crate::machine::Machine;
+use crate::vary::Varied;
 
 /// One run. Nothing of the host is visible inside but what is listed here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,16 +40,16 @@ pub struct Spec {
     /// The host name, 1 to 64 letters, digits, dots and hyphens.
     #[serde(default = "default_hostname")]
     pub hostname: String,
-    /// The machine that `/proc` describes.
+    /// How many processors the command is told there are, 1 to [`Spec::MOST_PROCESSORS`]. How many work for it is the
+    /// host's affair.
+    #[serde(default = "default_processors")]
+    pub processors: u32,
+    /// What is made up otherwise than in another run.
     #[serde(default)]
-    pub machine: Machine,
+    pub varied: Varied,
     /// What the command may use.
     #[serde(default)]
     pub limits: Limits,
-    /// How far to move the monotonic clock and the time since boot ahead. [`crate::Report`] says whether the
-    /// kernel could. The real-time clock cannot be moved.
-    #[serde(default)]
-    pub uptime_shift: Option<Duration>,
 }
 
 /// A folder or file of the host that is visible inside, without what is mounted below it.
@@ -134,11 +134,18 @@ fn default_umask() -> u32 {
     0o022
 }
 
+fn default_processors() -> u32 {
+    2
+}
+
 fn default_hostname() -> String {
     "hab".to_owned()
 }
 
 impl Spec {
+    /// As many as a set of processors holds in the C library (`CPU_SETSIZE`).
+    pub const MOST_PROCESSORS: u32 = 1024;
+
     /// A run of `command` in `root` with every other field at its default.
     pub fn new(root: impl Into<PathBuf>, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
@@ -151,9 +158,9 @@ impl Spec {
             tmpfs: Vec::new(),
             umask: default_umask(),
             hostname: default_hostname(),
-            machine: Machine::default(),
+            processors: default_processors(),
+            varied: Varied::default(),
             limits: Limits::default(),
-            uptime_shift: None,
         }
     }
 
@@ -198,10 +205,11 @@ impl Spec {
         if self.hostname.is_empty() || self.hostname.len() > 64 || !self.hostname.chars().all(letters) {
             return invalid("hostname", format!("`{}` is not a host name", self.hostname));
         }
-        if !(1..=Machine::MOST_PROCESSORS).contains(&self.machine.processors) {
-            let problem =
-                format!("has {} processors, not 1 to {}", self.machine.processors, Machine::MOST_PROCESSORS);
-            return invalid("machine", problem);
+        if !(1..=Self::MOST_PROCESSORS).contains(&self.processors) {
+            return invalid(
+                "processors",
+                format!("{} is not 1 to {}", self.processors, Self::MOST_PROCESSORS),
+            );
         }
         if !self.root.is_absolute() {
             return invalid("root", format!("{} is not an absolute path", self.root.display()));

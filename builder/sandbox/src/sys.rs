@@ -51,20 +51,47 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
 pub(crate) fn load_filter_with_listener(filter: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
     let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };
-    // SAFETY: the program points at `len` instructions, which the kernel copies and checks; both types are its
-    // `struct sock_filter`.
-    let got = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
-            &raw const program,
-        )
+    let load = |flags: libc::c_ulong| {
+        // SAFETY: the program points at `len` instructions, which the kernel copies and checks; both types are its
+        // `struct sock_filter`.
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }
     };
+    // A call that is being answered is not interrupted by a signal then, only by the end of its process (Linux 5.19).
+    // Otherwise it is made once more, and answered once more.
+    let mut got = load(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+    if got == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+        got = load(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    }
     match RawFd::try_from(got) {
         // SAFETY: a new descriptor, which nobody else knows.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Turns the loopback interface of this network namespace on, netdevice(7).
+pub(crate) fn raise_loopback() -> io::Result<()> {
+    const FLAGS: libc::Ioctl = 0x8914;
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    // SAFETY: a structure of integers and a union of them.
+    let mut request = unsafe { MaybeUninit::<libc::ifreq>::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    // SAFETY: the request reads one such structure.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), FLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Puts the programs to come at the same places in memory each time, personality(2).
+pub(crate) fn place_alike() -> io::Result<()> {
+    // SAFETY: no pointer is passed, and nothing of this process moves.
+    match unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE.cast_unsigned().into()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
@@ -84,13 +111,19 @@ pub(crate) fn still_waits(listener: &OwnedFd, id: u64) -> io::Result<()> {
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets a call return with a value or an error.
-pub(crate) fn respond(listener: &OwnedFd, id: u64, result: Result<i64, rustix::io::Errno>) -> io::Result<()> {
-    let (val, error) = match result {
-        Ok(value) => (value, 0),
-        Err(errno) => (0, -errno.raw_os_error()),
+/// Lets a call return with a value or an error, or lets the kernel do it (`None`).
+pub(crate) fn respond(
+    listener: &OwnedFd,
+    id: u64,
+    result: Option<Result<i64, rustix::io::Errno>>,
+) -> io::Result<()> {
+    let go_on = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1);
+    let (val, error, flags) = match result {
+        Some(Ok(value)) => (value, 0, 0),
+        Some(Err(errno)) => (0, -errno.raw_os_error(), 0),
+        None => (0, 0, go_on),
     };
-    let mut answer = libc::seccomp_notif_resp { id, val, error, flags: 0 };
+    let mut answer = libc::seccomp_notif_resp { id, val, error, flags };
     // SAFETY: the request reads one such structure.
     let got = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

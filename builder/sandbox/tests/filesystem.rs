@@ -126,7 +126,7 @@ fn devices_are_the_harmless_ones() {
              (echo x >/dev/full) 2>/dev/null || echo full; (: </dev/tty) 2>/dev/null || echo no terminal; \
              wc -c </proc/cmdline",
         );
-        let expected = "fd\nfull\nnull\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n3\n3\nfull\nno terminal\n0\n";
+        let expected = "fd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n3\n3\nfull\nno terminal\n0\n";
         assert_eq!(seen, expected);
     });
 }

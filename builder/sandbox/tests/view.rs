@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use hab_sandbox::Machine;
-use support::{ROOT_TIME, World, each_caller};
+use hab_sandbox::{Varied, Vary};
+use support::{ROOT_TIME, World, each_caller, each_volume};
 
 /// All that is below `/proc` beside what belongs to a process.
 const OURS: [&str; 41] = [
@@ -56,7 +56,10 @@ const OURS: [&str; 41] = [
 ];
 
 fn in_other(world: World) -> World {
-    world.with(|spec| spec.machine = Machine { processors: 3, other: true })
+    world.with(|spec| {
+        spec.processors = 3;
+        spec.varied = Varied::all();
+    })
 }
 
 /// Every path below the host's `/proc` and `/sys` that belongs to no process, down to a depth that covers their files.
@@ -276,8 +279,8 @@ fn numbers_of_namespaces_and_devices_need_not_be_the_same_in_the_other_run() {
         // The numbers are the lowest that are free, so what else goes on here can bring one back, and does.
         let mut same = vec![true; 9];
         for _ in 0..50 {
-            let first = world.prints_on(Machine::default(), script);
-            let other = world.prints_on(Machine { other: true, ..Machine::default() }, script);
+            let first = world.prints(script);
+            let other = world.prints_varied([Vary::Numbers], script);
             let pairs = first.lines().zip(other.lines());
             same = same.iter().zip(pairs).map(|(same, (first, other))| *same && first == other).collect();
             if !same.contains(&true) {
@@ -301,5 +304,119 @@ fn the_decoy_of_the_other_run_ends_with_it() {
                     .is_ok_and(|exe| exe.display().to_string().contains(&marker))
             })
         });
+    });
+}
+
+#[test]
+fn every_folder_lists_its_files_in_an_order_that_only_the_run_decides() {
+    // Each made in another order; one of them is the root's own.
+    let script = "for folder in /build/made /tmp/made /dev/shm; do mkdir -p $folder; cd $folder; \
+        for n in $(seq 40); do : >$n; rm -f later-$n; done; ls -U; echo =; done; cd /usr/bin; ls -U; echo =; \
+        for n in $(seq 40 -1 1); do : >/build/again-$n; done; cd /build; find . -name 'again-*'; echo =; \
+        perl -e 'opendir my $d, \"/build/made\"; my @a = readdir $d; rewinddir $d; print \"$_\\n\" for readdir $d'";
+    let seen = std::cell::RefCell::new(BTreeSet::new());
+    each_volume(|world, volume| {
+        let world = world.script(script).with(|spec| spec.limits.disk = Some(64 << 20));
+        let list = |world: &World| {
+            let finished = world.run_with(&["--volume", volume]);
+            assert_eq!(finished.status, 0, "{volume} {}", finished.stderr);
+            for left in ["work/volume", "work/volume.img"].map(|left| world.path(left)) {
+                let _ = if left.is_dir() { fs::remove_dir_all(left) } else { fs::remove_file(left) };
+            }
+            finished.stdout
+        };
+        let forward = list(&world);
+        let backward = list(&world.with(|spec| spec.varied = [Vary::Order].into_iter().collect()));
+        for (one, other) in forward.split('=').zip(backward.split('=')) {
+            let names = |text: &str| {
+                let lines = text.lines().filter(|line| !matches!(*line, "" | "." | ".."));
+                lines.map(str::to_owned).collect::<Vec<_>>()
+            };
+            let (one, mut other) = (names(one), names(other));
+            assert!(one.len() >= 29, "{one:?}");
+            assert_ne!(one, other);
+            other.reverse();
+            assert_eq!(one, other, "{volume}");
+        }
+        seen.borrow_mut().insert(forward);
+    });
+    assert_eq!(seen.borrow().len(), 1, "{seen:?}");
+}
+
+#[test]
+fn programs_lie_at_random_places_or_always_at_the_same_ones() {
+    let script = "for n in 1 2 3 4; do head -n 1 /proc/self/maps; done";
+    each_caller(|world| {
+        let places = |varied: &[Vary]| -> BTreeSet<String> {
+            let text = world.prints_varied(varied.iter().copied(), script);
+            text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+        };
+        assert!(places(&[]).len() > 1);
+        assert_eq!(places(&[Vary::Addresses]).len(), 1);
+    });
+}
+
+#[test]
+fn file_systems_are_made_up_and_others_in_the_other_run() {
+    let script = "for path in / /build . /usr/bin/../lib /tmp /dev/shm; do stat -f -c '%n %T %s %b %f %a %c %d %l' $path; done; \
+        stat -f /nothing 2>&1; cd /build; stat -f -c %T /proc; stat -f -c %T ../lib";
+    let seen = std::cell::RefCell::new(BTreeSet::new());
+    each_volume(|world, volume| {
+        // What the host has, and the view does not.
+        let beside = world.path("spec.json").display().to_string();
+        let script = format!("{script}; stat -f {beside} 2>&1 | grep -c 'No such file'");
+        let world = world.script(&script).with(|spec| spec.limits.disk = Some(64 << 20));
+        let finished = world.run_with(&["--volume", volume]);
+        assert_eq!(finished.status, 0, "{} {}", finished.stdout, finished.stderr);
+        seen.borrow_mut().insert(finished.stdout);
+    });
+    let seen = seen.into_inner();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let text = seen.first().unwrap();
+    assert_eq!(text.matches(" ext2/ext3 4096 16384 14336 14336 ").count(), 4, "{text}");
+    assert_eq!(text.matches(" tmpfs 4096 262144 ").count(), 2, "{text}");
+    assert!(text.contains("No such file") && text.ends_with("proc\next2/ext3\n1\n"), "{text}");
+    each_caller(|world| {
+        let kind = |varied: &[Vary]| world.prints_varied(varied.iter().copied(), "stat -f -c %T /build");
+        assert_eq!((kind(&[]), kind(&[Vary::Disk])), ("ext2/ext3\n".to_owned(), "xfs\n".to_owned()));
+    });
+}
+
+#[test]
+fn who_calls_and_how_does_not_show() {
+    let seen = std::cell::RefCell::new(BTreeSet::new());
+    each_caller(|world| {
+        let world = world.script(
+            "cat /proc/self/uid_map /proc/self/gid_map; set -- $(cat /proc/self/stat); echo ${18} ${19}",
+        );
+        for nice in ["0", "7"] {
+            let program = world.program(&[]);
+            let mut nicer = std::process::Command::new("nice");
+            nicer.args(["-n", nice]).arg(program.get_program()).args(program.get_args());
+            if world.caller == support::Caller::Normal {
+                use std::os::unix::process::CommandExt;
+                nicer.uid(world.uid()).gid(world.uid());
+            }
+            let finished = world.finish(&nicer.output().unwrap());
+            assert_eq!(finished.status, 0, "{}", finished.stderr);
+            seen.borrow_mut().insert(finished.stdout);
+        }
+    });
+    let seen = seen.into_inner();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let words: Vec<_> = seen.first().unwrap().split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words, ["1000", "1000", "1", "1000", "1000", "1", "39", "19"]);
+}
+
+#[test]
+fn a_programs_own_tests_have_terminals_and_a_loopback_interface() {
+    each_caller(|world| {
+        let seen = world.prints(
+            "perl -e '$here = \"\\x7f\\0\\0\\1\"; socket(L, 2, 1, 0) && bind(L, pack(\"S n a4 x8\", 2, 0, $here)) && listen(L, 1) \
+             or die \"no listener: $!\"; (undef, $port) = unpack(\"S n\", getsockname(L)); socket(C, 2, 1, 0); \
+             connect(C, pack(\"S n a4 x8\", 2, $port, $here)) or die \"no connection: $!\"; print \"connected\\n\"; \
+             open(my $terminal, \"+<\", \"/dev/ptmx\") or die \"no terminal: $!\"; print \"opened\\n\"'; ls /dev/pts",
+        );
+        assert_eq!(seen, "connected\nopened\nptmx\n");
     });
 }

@@ -31,7 +31,7 @@ pub(crate) use containers::{Conf, ENDS};
 pub(crate) use k3s_flags::Flags;
 
 /// Looks at the host's files below `root`, usually `/`. Nothing found means that it pulls from the farm alone, as far
-/// as its files say; what they do not say is a finding of [`Kind::Unknown`].
+/// as its files say; what they do not say is a finding of [`crate::Kind::Unknown`].
 pub fn check(runtime: Runtime, registry: &Registry, root: &Path) -> Vec<Finding> {
     check_with(runtime, registry, root, &BTreeMap::new())
 }

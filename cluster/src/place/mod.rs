@@ -1,7 +1,7 @@
 //! Writing a plan to a host, and taking it back.
 //!
 //! A file is replaced in one step: written beside, synced, renamed. What was there keeps its inode under another name
-//! (see [`crate::kept`]), and no earlier version is ever written over; one that has more names is copied, so that who
+//! (see `kept.rs`), and no earlier version is ever written over; one that has more names is copied, so that who
 //! finds a version with a further name knows that it was not kept here. Mode and owner stay.
 
 mod restore;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rustix::io::{ReadWriteFlags, preadv2};
@@ -19,10 +19,10 @@ use rustix::io::{ReadWriteFlags, preadv2};
 /// Below this the copy is cheaper than what a second system call costs.
 const LEAST: u64 = 64 << 10;
 /// The most that one place stands for.
-const MOST: usize = 256 << 10;
+const MOST: usize = 1 << 20;
 
-/// What places are parts of. Nobody reads it.
-static PLACES: [u8; MOST] = [0; MOST];
+/// What places are parts of. Nobody reads it, so it takes no memory.
+static PLACES: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; MOST].into());
 
 thread_local! {
     /// The connection whose answer is being asked for its next bytes.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use hab_sandbox::{BUILD_ID, Bind, Machine, Report, Spec};
+use hab_sandbox::{BUILD_ID, Bind, Report, Spec, Vary};
 use tempfile::TempDir;
 
 /// Programs of packages that every Debian system has (Essential: yes).
@@ -173,13 +173,17 @@ impl World {
 
     /// Runs a script beside the world's own command and returns what it printed, which must go well.
     pub fn prints(&self, script: &str) -> String {
-        self.prints_on(self.spec.machine.clone(), script)
+        self.prints_of(self.spec.clone(), script)
     }
 
-    /// The same, told of another machine.
-    pub fn prints_on(&self, machine: Machine, script: &str) -> String {
+    /// The same with something varied.
+    pub fn prints_varied(&self, varied: impl IntoIterator<Item = Vary>, script: &str) -> String {
+        self.prints_of(Spec { varied: varied.into_iter().collect(), ..self.spec.clone() }, script)
+    }
+
+    fn prints_of(&self, spec: Spec, script: &str) -> String {
         let command = ["/bin/sh", "-c", script].map(str::to_owned).into();
-        let spec = Spec { command, machine, ..self.spec.clone() };
+        let spec = Spec { command, ..spec };
         let finished = self.finish(&self.program_for(&spec, &[]).output().unwrap());
         assert_eq!(finished.status, 0, "{:?} {}{}", self.caller, finished.stdout, finished.stderr);
         finished.stdout

@@ -1,0 +1,125 @@
+//! What a recipe's output may depend on, one small recipe for each: two runs differ, or it cannot be seen, or two runs
+//! cannot tell. docs/RECIPES.md has this very table, so it claims no more than what is tried here.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use std::fs;
+use std::path::Path;
+
+use harness::{GOOD, Outcome, World, is_root};
+
+/// What becomes of a recipe whose output depends on a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The two runs differ.
+    Caught,
+    /// What can be read of it is the same on every machine.
+    Fixed,
+    /// Two runs on one machine can agree all the same.
+    Missed,
+}
+
+use Verdict::{Caught, Fixed, Missed};
+
+/// What it depends on, an example, what becomes of it, and how or why not.
+const TRAPS: &[(&str, &str, Verdict, &str)] = &[
+    (
+        "order of files made by the build",
+        "cd $WORK; touch a b c d e f g h; ls -U",
+        Caught,
+        "the second run lists every folder backwards",
+    ),
+    ("order of files of the source, of inputs and of outputs", "ls -U $SRC $OUT /build", Caught, "the same"),
+    ("order of files of the toolchain", "ls -U /usr/bin", Caught, "the same"),
+    ("time", "date", Caught, "the runs begin at least two seconds apart"),
+    ("time of a new file", "touch $WORK/f; ls -l --full-time $WORK/f", Caught, "the same"),
+    ("date alone", "date +%F", Missed, "both runs are of one day; use SOURCE_DATE_EPOCH"),
+    ("time since boot", "cat /proc/uptime", Caught, "it is made up, and another in the second run"),
+    ("load", "cat /proc/loadavg", Caught, "the same"),
+    ("kernel's release", "uname -r", Caught, "the same"),
+    ("kernel's version", "cat /proc/version", Caught, "the same"),
+    ("boot", "cat /proc/sys/kernel/random/boot_id", Caught, "the same"),
+    ("file systems that the kernel knows", "cat /proc/filesystems", Fixed, "it is made up"),
+    ("number of processors", "nproc; echo $JOBS", Caught, "the second run has one more"),
+    ("kind of processors", "cat /proc/cpuinfo", Caught, "it is made up, and another in the second run"),
+    ("size of the memory", "cat /proc/meminfo", Caught, "the same"),
+    ("limits of the caller", "ulimit -Ha; ulimit -Sa", Fixed, "the sandbox sets them"),
+    ("priority of the caller", "nice", Fixed, "it is the lowest"),
+    ("user of the caller", "cat /proc/self/uid_map /proc/self/gid_map; id", Fixed, "inside it is 1000"),
+    (
+        "folder of the build on this machine",
+        "cat /proc/self/mountinfo /proc/mounts; pwd",
+        Fixed,
+        "it is /build inside",
+    ),
+    ("name of this machine", "uname -n", Fixed, "it is `hab`"),
+    ("umask", "umask; touch $WORK/f; ls -l $WORK/f", Caught, "the second run has another"),
+    ("file system", "stat -f -c %T $WORK $OUT /", Caught, "it is made up, and another in the second run"),
+    (
+        "size and free space of the disk",
+        "df $WORK >/dev/null; stat -f -c '%s %b %f' $WORK",
+        Fixed,
+        "it is the recipe's limit",
+    ),
+    ("inode numbers of the toolchain", "ls -i /usr/bin/cat", Caught, "the second run has another copy"),
+    ("time of change of a file", "ls -l --time=ctime --full-time /usr/bin/cat", Caught, "the same"),
+    (
+        "where programs lie in memory",
+        "while read -r line; do case $line in *bin/bash) echo ${line%%-*}; break;; esac; done </proc/self/maps",
+        Caught,
+        "at random places in the first run, at fixed ones in the second",
+    ),
+    ("luck", "echo $((RANDOM % 2))", Missed, "a build that is lucky twice passes"),
+];
+
+fn build(world: &World, script: &str) -> Outcome {
+    world.recipe("hello", &format!("{GOOD}( {script} ) >$OUT/etc/fact\n"));
+    world.build("data", "hello")
+}
+
+#[test]
+fn what_two_runs_find_they_find_and_what_cannot_be_seen_passes() {
+    let world = World::new();
+    let mut wrong = Vec::new();
+    for (what, script, verdict, _) in TRAPS.iter().filter(|trap| trap.2 != Missed) {
+        let built = build(&world, script);
+        let well = match verdict {
+            Caught => built.code == Some(5) && built.stderr.contains("etc/fact"),
+            _ => built.code == Some(0),
+        };
+        if !well {
+            wrong.push(format!("{what}: {:?} {}", built.code, built.stderr));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn what_cannot_be_seen_is_the_same_for_root_and_for_a_user() {
+    if !is_root() {
+        return hab_skip::skip(hab_skip::Lack::Root, "only root can become another user");
+    }
+    let world = World::new();
+    let fixed: Vec<_> = TRAPS.iter().filter(|trap| trap.2 == Fixed).map(|trap| trap.1).collect();
+    let script = format!("( {} ) >$OUT/etc/fact\n", fixed.join("; "));
+    world.recipe("hello", &format!("{GOOD}{script}"));
+    let index = world.build("data", "hello").good().index();
+    let built = world.build_as_user("of-a-user", "hello").good();
+    assert_eq!(built.index(), index, "{}", built.stderr);
+}
+
+#[test]
+fn the_handbook_has_this_table() {
+    let mut table = "| depends on | example | two runs | because |\n|---|---|---|---|\n".to_owned();
+    for (what, example, verdict, why) in TRAPS {
+        let word = match verdict {
+            Caught => "differ",
+            Fixed => "see the same, as everywhere",
+            Missed => "**cannot tell**",
+        };
+        table.push_str(&format!("| {what} | `{}` | {word} | {why} |\n", example.replace('|', "\\|")));
+    }
+    let book = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RECIPES.md")).unwrap();
+    assert!(book.contains(&table), "docs/RECIPES.md needs this table:\n{table}");
+}
