@@ -46,11 +46,16 @@ struct Part {
 impl Parts {
     /// Lets `ask` use places, because what it returns goes to this connection next, and to nobody else.
     pub(crate) fn asked_by<T>(this: Option<&Arc<Self>>, ask: impl FnOnce() -> T) -> T {
-        let Some(this) = this else { return ask() };
-        ASKING.set(Some(this.clone()));
-        let answer = ask();
-        ASKING.set(None);
-        answer
+        // Also when `ask` panics: the next connection on this thread must not be taken for this one.
+        struct Asked;
+        impl Drop for Asked {
+            fn drop(&mut self) {
+                ASKING.set(None);
+            }
+        }
+        let _asked = Asked;
+        ASKING.set(this.cloned());
+        ask()
     }
 
     /// The place of the next of `left` bytes of a file from `at` on; `None` where they have to be read: nobody sends
@@ -97,4 +102,33 @@ impl Parts {
 
 fn is_cached(file: &File, at: u64) -> bool {
     preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) == Ok(1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_given_to_the_connection_that_is_asking_and_to_no_other() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; MOST + 100_000]).unwrap();
+        let (file, size) = (Arc::new(file), MOST as u64 + 100_000);
+        let parts = Arc::new(Parts::default());
+        let place = || Parts::place(&file, 0, size);
+        assert!(place().is_none());
+        let given = Parts::asked_by(Some(&parts), place).unwrap();
+        assert!(given.len() == MOST && Parts::is_place(&given) && Parts::is_place(&given[5..]));
+        assert!(!Parts::is_place(b"other bytes"));
+        // Few bytes, and bytes that are not there, have to be read.
+        let little =
+            || Parts::place(&file, 0, LEAST - 1).is_none() && Parts::place(&file, size, size).is_none();
+        assert!(Parts::asked_by(Some(&parts), little));
+        let panicked =
+            std::panic::catch_unwind(|| Parts::asked_by(Some(&parts), || std::panic::panic_any(0)));
+        assert!(panicked.is_err() && place().is_none() && Parts::asked_by(None, place).is_none());
+        assert_eq!(parts.with(|parts| parts.len()), 1);
+    }
 }
