@@ -401,6 +401,7 @@ fn podman_loads_what_is_exported_and_saves_what_is_imported() {
     let loaded =
         client(&world, &[&podman[..], &["load", "--signature-policy", &policy, "-q", "-i", &file]].concat());
     let name = loaded.trim().rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(name, "localhost/test/all:v1", "an archive loads under its repository's name");
     let saved = path(&world, "saved.tar");
     client(&world, &[&podman[..], &["save", "-q", "--format", "oci-archive", "-o", &saved, &name]].concat());
     let said = registry(&world, "second", &["import", &saved, "from/podman:v1"]).good().json;

@@ -16,11 +16,13 @@ enum Verdict {
     Caught,
     /// What can be read of it is the same on every machine.
     Fixed,
+    /// It is refused by name.
+    Refused,
     /// Two runs on one machine can agree all the same.
     Missed,
 }
 
-use Verdict::{Caught, Fixed, Missed};
+use Verdict::{Caught, Fixed, Missed, Refused};
 
 /// What it depends on, an example, what becomes of it, and how or why not.
 const TRAPS: &[(&str, &str, Verdict, &str)] = &[
@@ -34,14 +36,38 @@ const TRAPS: &[(&str, &str, Verdict, &str)] = &[
     ("order of files of the toolchain", "ls -U /usr/bin", Caught, "the same"),
     ("time", "date", Caught, "the runs begin at least two seconds apart"),
     ("time of a new file", "touch $WORK/f; ls -l --full-time $WORK/f", Caught, "the same"),
-    ("date alone", "date +%F", Missed, "both runs are of one day; use SOURCE_DATE_EPOCH"),
+    (
+        "date alone",
+        "date +%F; printf '%(%F)T\\n'",
+        Caught,
+        "dynamic programs read a clock that is 400 days ahead in the second run",
+    ),
+    ("date of a new file", "touch $WORK/f; date -r $WORK/f +%F", Caught, "the same"),
+    ("archive of new files", "touch $WORK/f; tar -C $WORK --numeric-owner -c f", Caught, "the same"),
     ("time since boot", "cat /proc/uptime", Caught, "it is made up, and another in the second run"),
     ("load", "cat /proc/loadavg", Caught, "the same"),
     ("kernel's release", "uname -r", Caught, "the same"),
     ("kernel's version", "cat /proc/version", Caught, "the same"),
     ("boot", "cat /proc/sys/kernel/random/boot_id", Caught, "the same"),
     ("file systems that the kernel knows", "cat /proc/filesystems", Fixed, "it is made up"),
-    ("number of processors", "nproc; echo $JOBS", Caught, "the second run has one more"),
+    (
+        "number of processors",
+        "nproc; getconf _NPROCESSORS_ONLN; echo $JOBS",
+        Caught,
+        "the second run has one more",
+    ),
+    (
+        "processor that a compiler looks at",
+        "printf '#!/bin/bash\\n' >$WORK/cc; chmod +x $WORK/cc; $WORK/cc -O2 -march=native x.c",
+        Refused,
+        "no program is started with `-march=native`, `-mcpu=native`, `-mtune=native` or `target-cpu=native`",
+    ),
+    (
+        "processor that a program asks itself",
+        "LD_SHOW_AUXV=1 cat /dev/null | while read -r name value; do case $name in AT_HWCAP*) echo $value; esac; done",
+        Missed,
+        "it is an instruction and no call; both runs are on one machine",
+    ),
     ("kind of processors", "cat /proc/cpuinfo", Caught, "it is made up, and another in the second run"),
     ("size of the memory", "cat /proc/meminfo", Caught, "the same"),
     ("limits of the caller", "ulimit -Ha; ulimit -Sa", Fixed, "the sandbox sets them"),
@@ -62,36 +88,78 @@ const TRAPS: &[(&str, &str, Verdict, &str)] = &[
         Fixed,
         "it is the recipe's limit",
     ),
-    ("inode numbers of the toolchain", "ls -i /usr/bin/cat", Caught, "the second run has another copy"),
-    ("time of change of a file", "ls -l --time=ctime --full-time /usr/bin/cat", Caught, "the same"),
+    (
+        "numbers of files",
+        "touch $WORK/f; ls -i $WORK/f /usr/bin/cat; stat -c %i $WORK",
+        Caught,
+        "the second run has others",
+    ),
+    ("number of a disk", "stat -c %d $WORK /", Caught, "the same"),
+    (
+        "blocks of a file, size of a folder",
+        "seq 9999 >$WORK/f; mkdir -p $WORK/d/e; stat -c '%b %o %s %h' $WORK/f $WORK/d /usr/bin",
+        Fixed,
+        "dynamic programs are told what follows from the file's size",
+    ),
+    (
+        "time of creation of a file",
+        "ls -l --time=birth --full-time /usr/bin/cat",
+        Fixed,
+        "dynamic programs are told of none",
+    ),
+    ("day of change of a file", "date -d @$(stat -c %Z /usr/bin/cat) +%F", Caught, "as the date"),
     (
         "where programs lie in memory",
         "while read -r line; do case $line in *bin/bash) echo ${line%%-*}; break;; esac; done </proc/self/maps",
         Caught,
         "at random places in the first run, at fixed ones in the second",
     ),
-    ("luck", "echo $((RANDOM % 2))", Missed, "a build that is lucky twice passes"),
+    (
+        "luck",
+        "echo $((RANDOM % 2))",
+        Missed,
+        "a build that is lucky twice passes; `--check-runs 10` runs it more often",
+    ),
+    (
+        "which of two jobs ends first",
+        "(sleep 0.$RANDOM; echo a) & (sleep 0.$RANDOM; echo b); wait",
+        Missed,
+        "the same; make 4.4 and later start jobs in another order in each run",
+    ),
 ];
 
-fn build(world: &World, script: &str) -> Outcome {
-    world.recipe("hello", &format!("{GOOD}( {script} ) >$OUT/etc/fact\n"));
-    world.build("data", "hello")
-}
-
-#[test]
-fn what_two_runs_find_they_find_and_what_cannot_be_seen_passes() {
-    let world = World::new();
+/// Tries each row, and gives what went otherwise than the table says.
+fn wrong(world: &World, build: impl Fn() -> Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     for (what, script, verdict, _) in TRAPS.iter().filter(|trap| trap.2 != Missed) {
-        let built = build(&world, script);
+        world.recipe("hello", &format!("{GOOD}( {script} ) >$OUT/etc/fact\n"));
+        let built = build();
         let well = match verdict {
             Caught => built.code == Some(5) && built.stderr.contains("etc/fact"),
+            Refused => built.code == Some(3) && built.stderr.contains("was not started with -march=native"),
             _ => built.code == Some(0),
         };
         if !well {
             wrong.push(format!("{what}: {:?} {}", built.code, built.stderr));
         }
     }
+    wrong
+}
+
+#[test]
+fn what_two_runs_find_they_find_and_what_cannot_be_seen_passes() {
+    let world = World::new();
+    let wrong = wrong(&world, || world.build("data", "hello"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn the_same_is_so_for_a_user() {
+    if !is_root() {
+        return hab_skip::skip(hab_skip::Lack::Root, "only root can become another user");
+    }
+    let world = World::new();
+    let wrong = wrong(&world, || world.build_as_user("of-a-user", "hello"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -116,6 +184,7 @@ fn the_handbook_has_this_table() {
         let word = match verdict {
             Caught => "differ",
             Fixed => "see the same, as everywhere",
+            Refused => "end with an error",
             Missed => "**cannot tell**",
         };
         table.push_str(&format!("| {what} | `{}` | {word} | {why} |\n", example.replace('|', "\\|")));

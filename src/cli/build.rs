@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use hab_builder::Trials;
 use hab_oci::Platform;
+use hab_sandbox::{Varied, Vary};
 
 use super::{Global, print_json, terminal};
 use crate::farm::pipeline::{self, Request};
-use crate::farm::{BuildReport, Progress};
+use crate::farm::{BuildReport, Farm, Progress};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -22,6 +24,13 @@ pub struct Args {
     /// published below unsigned/
     #[arg(long)]
     pub accept_unsigned: bool,
+    /// Run each plan this often, all but the first time with everything changed that must not matter: what two runs
+    /// agree on by luck, more may not
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=i64::from(Trials::MOST)))]
+    pub check_runs: u32,
+    /// Change only these in the later runs, and publish nothing: to find out which of them a difference comes from
+    #[arg(long, value_name = "FACTOR", value_delimiter = ',')]
+    pub vary: Vec<Vary>,
 }
 
 impl Args {
@@ -30,17 +39,42 @@ impl Args {
         platforms.sort();
         platforms.dedup();
         let (recipe, version) = (self.recipe.clone(), self.version.clone());
-        Request { recipe, version, platforms, unsigned: self.accept_unsigned }
+        let varied = if self.vary.is_empty() { Varied::all() } else { self.vary.iter().copied().collect() };
+        let trials = Trials { count: self.check_runs, varied };
+        Request { recipe, version, platforms, unsigned: self.accept_unsigned, trials }
     }
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;
     let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+    if !args.vary.is_empty() {
+        return experiment(global, &farm, &terminal, args);
+    }
     let built = pipeline::run(&farm, &args.request());
     terminal.finish();
     let report = built?;
     summary(&report);
+    if global.json { print_json(&report) } else { Ok(()) }
+}
+
+fn experiment(
+    global: &Global,
+    farm: &Farm,
+    terminal: &terminal::Terminal,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let tried = pipeline::experiment(farm, &args.request());
+    terminal.finish();
+    let report = tried?;
+    for platform in &report.platforms {
+        let runs = &platform.finished.runs;
+        let varied: Vec<_> = runs.varied.iter().map(Vary::name).collect();
+        let varied = if varied.is_empty() { "nothing".to_owned() } else { varied.join(", ") };
+        let (recipe, version, on, count) = (&report.recipe, &report.version, platform.platform, runs.count);
+        terminal::say(&format!("{recipe} {version} for {on}: {count} runs identical with {varied} changed"));
+    }
+    terminal::say("nothing was published: an image needs runs with everything changed");
     if global.json { print_json(&report) } else { Ok(()) }
 }
 

@@ -85,7 +85,7 @@ impl Farm {
         let mut entries = Vec::new();
         for (tag, record) in &tags {
             gathering.root(record)?;
-            entries.push(entry(record).named(tag));
+            entries.push(entry(record).named(repository, tag));
         }
         let tagged: BTreeSet<_> = tags.values().map(|record| &record.digest).collect();
         for record in digests.iter().filter(|record| !tagged.contains(&record.digest)) {

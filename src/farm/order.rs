@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hab_builder::Trials;
 use hab_keys::VerifiedSource;
 use hab_keys::tag::VerifiedTag;
 use hab_oci::{Platform, RepositoryName};
@@ -23,6 +24,8 @@ pub struct Request {
     pub platforms: Vec<Platform>,
     /// Whether source that nobody signed is asked for by name.
     pub unsigned: bool,
+    /// How often each plan is run, and with what changed.
+    pub trials: Trials,
 }
 
 /// A request with everything resolved that decides what comes out.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hab_builder::{Inputs, Workshop};
+use hab_builder::{Inputs, Trials, Workshop};
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest, ImageIndex, Platform, RepositoryName, Tag, TagOrDigest, media_type};
 use hab_recipe::Plan;
@@ -14,7 +14,7 @@ use hab_store::{Gaps, NewManifest, Publication};
 
 pub use super::order::{Order, Request};
 use super::progress::BuilderView;
-use super::report::{IndexReport, Record, RunsReport, SourceReport, TimingsReport};
+use super::report::{ExperimentReport, IndexReport, Record, RunsReport, SourceReport, TimingsReport};
 use super::room::Watch;
 use super::{BuildReport, Farm, FarmError, PlatformReport, open};
 
@@ -26,28 +26,40 @@ pub fn run(farm: &Farm, request: &Request) -> Result<BuildReport, FarmError> {
     let start = Instant::now();
     let order = farm.order(request)?;
     let tag = tag_for(&order.version)?;
-    let known = farm.known(&order)?;
+    let known = farm.known(&order, request.trials.count)?;
     let (records, cached) = match known {
         Some(records) => (records, true),
-        None => (farm.build(&order)?, false),
+        None => (farm.build(&order, &request.trials)?, false),
     };
     let index = farm.publish(&order, &records, tag)?;
     Ok(report(&order, records, index, cached, start))
 }
 
+/// Builds what is asked for, whether or not it was built already, and keeps nothing: an experiment with some
+/// circumstances changed says less than an image has to.
+pub fn experiment(farm: &Farm, request: &Request) -> Result<ExperimentReport, FarmError> {
+    let order = farm.order(request)?;
+    let records = farm.build_each(&order, &request.trials, |_| Ok(None), |_, _, _| Ok(()))?;
+    let platforms = records.into_iter().map(|record| record.platform).collect();
+    Ok(ExperimentReport { recipe: order.text.recipe.name.clone(), version: order.version, platforms })
+}
+
 impl Farm {
-    /// The records of all the order's plans, if every one is finished and its bytes are still here.
-    fn known(&self, order: &Order) -> Result<Option<Vec<Record>>, FarmError> {
-        let records = order.plans.iter().map(|plan| self.record(plan));
+    /// The records of all the order's plans, if every one was run that often and its bytes are still here.
+    fn known(&self, order: &Order, runs: u32) -> Result<Option<Vec<Record>>, FarmError> {
+        let records = order.plans.iter().map(|plan| self.record(plan, runs));
         records.collect()
     }
 
-    fn record(&self, plan: &Plan) -> Result<Option<Record>, FarmError> {
+    fn record(&self, plan: &Plan, runs: u32) -> Result<Option<Record>, FarmError> {
         let found = self.runtime.block_on(self.store.catalog.build(&plan.digest()))?;
         // A record of an older program that no longer reads is not an error: the plan is just built again.
         let Some(record) = found.and_then(|text| serde_json::from_str::<Record>(&text).ok()) else {
             return Ok(None);
         };
+        if record.platform.finished.runs.count < runs {
+            return Ok(None);
+        }
         for descriptor in record.platform.finished.blobs() {
             if self.store.blobs.get(&descriptor.digest)? != Some(descriptor.size) {
                 return Ok(None);
@@ -57,7 +69,23 @@ impl Farm {
     }
 
     /// Fetches, verifies and builds every plan of the order that is not finished yet.
-    fn build(&self, order: &Order) -> Result<Vec<Record>, FarmError> {
+    fn build(&self, order: &Order, trials: &Trials) -> Result<Vec<Record>, FarmError> {
+        self.build_each(
+            order,
+            trials,
+            |plan| self.record(plan, trials.count),
+            |plan, record, started| self.remember(plan, record, started),
+        )
+    }
+
+    /// Fetches, verifies and builds every plan of the order that `found` has not; `made` is told of each.
+    fn build_each(
+        &self,
+        order: &Order,
+        trials: &Trials,
+        found: impl Fn(&Plan) -> Result<Option<Record>, FarmError>,
+        made: impl Fn(&Plan, &Record, i64) -> Result<(), FarmError>,
+    ) -> Result<Vec<Record>, FarmError> {
         let _alone = self.build_alone()?;
         let view = BuilderView(self.progress.as_ref());
         let workshop = Workshop::new(&self.options.data, &self.store.blobs, &view);
@@ -72,7 +100,7 @@ impl Farm {
         let root = workshop.root(&order.text.toolchain, &order.toolchain)?;
         let mut records = Vec::new();
         for plan in &order.plans {
-            if let Some(record) = self.record(plan)? {
+            if let Some(record) = found(plan)? {
                 records.push(record);
                 continue;
             }
@@ -84,11 +112,12 @@ impl Farm {
                 root: &root,
                 source: &source,
                 inputs: &inputs,
+                trials,
             };
             let finished = workshop.build(&given)?;
             let platform = PlatformReport { platform: plan.platform, plan: plan.digest(), finished };
             let record = Record { source: evidence.clone(), platform };
-            self.remember(plan, &record, started)?;
+            made(plan, &record, started)?;
             records.push(record);
         }
         self.note_room(order, unpacked, room.used())?;

@@ -31,6 +31,17 @@ pub struct BuildReport {
     pub timings: TimingsReport,
 }
 
+/// `hab-build build --vary … --json`: what runs that published nothing came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExperimentReport {
+    /// The recipe.
+    pub recipe: RecipeName,
+    /// The version that was built.
+    pub version: String,
+    /// One a platform.
+    pub platforms: Vec<PlatformReport>,
+}
+
 /// What was built, and why it was accepted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceReport {

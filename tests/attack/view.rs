@@ -38,7 +38,6 @@ found_by_the_second_run! {
     the_number_of_processors_in_an_output_is_found: "while read -r a b; do case $a in cpu*) echo $a;; esac; done </proc/stat";
     the_start_of_the_machine_in_an_output_is_found: "while read -r a b; do case $a in btime) echo $b;; esac; done </proc/stat";
     the_inode_number_of_a_folder_of_tools_in_an_output_is_found: "ls -di /usr/bin/../bin /usr/lib64/ld-linux-x86-64.so.2";
-    the_time_of_creation_of_a_tool_in_an_output_is_found: "ls -l --time=birth --full-time /usr/bin/cat";
 }
 
 #[test]

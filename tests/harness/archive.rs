@@ -15,10 +15,13 @@ pub const TOOLCHAIN: &str = "name = \"tiny\"\nsuite = \"stable\"\npolicy = \"deb
     amd64 = [\"usr/lib64/ld-linux-x86-64.so.2\", \"usr/lib/x86_64-linux-gnu/libc.so.6\"]\narm64 = []\n\
     [base.certificates]\nfrom = \"usr/share/ca-certificates/mozilla\"\nto = \"etc/ssl/certs/ca-certificates.crt\"\n";
 
+/// Where the toolchain's target has the library that pthread_exit(3) needs.
+pub const UNWINDER: &str = "usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
+
 /// This machine's own programs that a build script runs.
 const PROGRAMS: &[&str] = &[
-    "bash", "cat", "chmod", "cp", "date", "dd", "df", "head", "id", "ln", "ls", "mkdir", "mkfifo", "nice",
-    "nproc", "rmdir", "seq", "sleep", "sort", "stat", "tar", "touch", "truncate", "uname", "yes",
+    "bash", "cat", "chmod", "cp", "date", "dd", "df", "getconf", "head", "id", "ln", "ls", "mkdir", "mkfifo",
+    "nice", "nproc", "rmdir", "seq", "sleep", "sort", "stat", "tar", "touch", "truncate", "uname", "yes",
 ];
 
 /// (root, name, bytes): the toolchain's packages.
@@ -47,6 +50,10 @@ fn target() -> Vec<u8> {
     let mut files: Vec<(String, Vec<u8>)> =
         libraries(&which("cat")).iter().map(|l| (merged(l), std::fs::read(l).unwrap())).collect();
     files.push(("usr/share/ca-certificates/mozilla/Test.crt".to_owned(), b"certificate\n".to_vec()));
+    // What the C library loads by name.
+    let found = Command::new("cc").arg("-print-file-name=libgcc_s.so.1").output().unwrap();
+    let unwinder = String::from_utf8(found.stdout).unwrap();
+    files.push((UNWINDER.to_owned(), std::fs::read(unwinder.trim()).unwrap()));
     deb(&files)
 }
 

@@ -2,7 +2,7 @@
 //! it, a toolchain made of this machine's own shell, recipes, and a data folder.
 #![allow(dead_code, unused_imports)] // each test file uses a part of it
 
-mod archive;
+pub mod archive;
 mod cgi;
 mod git;
 mod server;

@@ -1,24 +1,19 @@
 //! From a run's outputs to layers, configuration and manifest in the store.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hab_image::{Directory, ImageSpec, Layer, PackedLayer};
 use hab_oci::{Algorithm, Descriptor, Digest, Hasher};
 use hab_recipe::{Compression, Plan};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+use crate::base::base;
 use crate::check::Clock;
 use crate::compare::{Node, Tree};
 use crate::{BuildError, FinishedLayer, Inputs, Workshop};
-
-/// The largest file that an image takes from the toolchain, in bytes.
-const BASE_FILE: u64 = 64 << 20;
 
 /// What was assembled.
 pub(crate) struct Image {
@@ -45,7 +40,8 @@ impl Workshop<'_> {
         let guard = Guard { clock, cancel: self.observer.cancel() };
         let mut layer = files(outputs, epoch, guard)?;
         let uid = plan.image.uid;
-        layer.directory(plan.image.home.trim_matches('/'), Directory { mode: 0o700, uid, gid: uid })?;
+        // Group 0 as well: where a cluster gives a container any user, that is its group (OpenShift).
+        layer.directory(plan.image.home.trim_matches('/'), Directory { mode: 0o770, uid, gid: 0 })?;
         let outputs = self.layer(plan, layer, clock)?;
         let debug = files(debug, epoch, guard)?;
         let debug = if debug.is_empty() { None } else { Some(finished(&self.layer(plan, debug, clock)?)) };
@@ -108,69 +104,6 @@ fn spec(plan: &Plan) -> ImageSpec {
     }
 }
 
-/// The C library and its loader, certificate authorities, and the one user.
-fn base(plan: &Plan, root: &Path) -> Result<Layer<'static>, BuildError> {
-    let sysroot = root.join(plan.sysroot().trim_start_matches('/'));
-    let mut layer = Layer::new(plan.source.epoch)?;
-    // The loader's path is written into every program, and it begins with one of these.
-    layer.link("lib", "usr/lib")?;
-    layer.link("lib64", "usr/lib64")?;
-    layer.directory("usr/lib64", Directory::default())?;
-    for path in plan.base.files.get(plan.platform.architecture()).into_iter().flatten() {
-        let (content, executable) = within(&sysroot, path)?;
-        layer.bytes(path, executable, content)?;
-    }
-    let certificates = &plan.base.certificates;
-    let text = bundle(&sysroot, certificates.from.trim_matches('/'))?;
-    layer.bytes(&certificates.to, false, text)?;
-    let (user, uid, home) = (&plan.image.user, plan.image.uid, &plan.image.home);
-    layer.bytes("etc/passwd", false, format!("{user}:x:{uid}:{uid}:{user}:{home}:/nonexistent\n"))?;
-    layer.bytes("etc/group", false, format!("{user}:x:{uid}:\n"))?;
-    Ok(layer)
-}
-
-/// A file of the sysroot, links followed as if the sysroot were the root.
-fn within(sysroot: &Path, path: &str) -> Result<(Vec<u8>, bool), BuildError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let missing = |_| BuildError::MissingBase { path: path.to_owned() };
-    let folder = File::open(sysroot).map_err(BuildError::io(sysroot))?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = openat2(folder.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT).map_err(missing)?;
-    let file = File::from(file);
-    let metadata = file.metadata().map_err(BuildError::io(path))?;
-    if !metadata.is_file() {
-        return Err(BuildError::MissingBase { path: path.to_owned() });
-    }
-    let mut content = Vec::new();
-    file.take(BASE_FILE + 1).read_to_end(&mut content).map_err(BuildError::io(path))?;
-    if content.len() as u64 > BASE_FILE {
-        return Err(BuildError::MissingBase { path: format!("{path} of at most {BASE_FILE} bytes") });
-    }
-    Ok((content, metadata.permissions().mode() & 0o100 != 0))
-}
-
-/// The certificates' bundle: every `.crt` file of a folder in the order of their names, as ca-certificates makes it.
-fn bundle(sysroot: &Path, from: &str) -> Result<Vec<u8>, BuildError> {
-    let folder = sysroot.join(from);
-    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let entries = entries.map_err(BuildError::io(&folder))?;
-    let mut names: Vec<_> = entries.iter().filter_map(|e| e.file_name().into_string().ok()).collect();
-    names.retain(|name| name.ends_with(".crt"));
-    names.sort();
-    if names.is_empty() {
-        return Err(BuildError::MissingBase { path: format!("{from}/*.crt") });
-    }
-    let mut text = Vec::new();
-    for name in names {
-        let (certificate, _) = within(sysroot, &format!("{from}/{name}"))?;
-        text.extend_from_slice(&certificate);
-        if !certificate.ends_with(b"\n") {
-            text.push(b'\n');
-        }
-    }
-    Ok(text)
-}
-
 /// A layer of a build's files, read below the folder's descriptor when it is packed.
 fn files<'a>(tree: &Tree, epoch: i64, guard: Guard<'a>) -> Result<Layer<'a>, BuildError> {
     let mut layer = Layer::new(epoch)?;
@@ -185,6 +118,7 @@ fn files<'a>(tree: &Tree, epoch: i64, guard: Guard<'a>) -> Result<Layer<'a>, Bui
                 })?;
             }
             Node::Link(target) => layer.link(&entry.path, target)?,
+            Node::HardLink(first) => layer.hard_link(&entry.path, first)?,
             Node::Directory => layer.directory(&entry.path, Directory::default())?,
         }
     }
@@ -231,6 +165,7 @@ impl Read for Guarded<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs;
+    use std::path::Path;
 
     use hab_image::ImageError;
 

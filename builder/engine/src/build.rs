@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest, shown};
 use hab_recipe::{BuildTable, Plan};
-use hab_sandbox::{DiskLimiter, MemoryLimiter};
+use hab_sandbox::{DiskLimiter, MemoryLimiter, Varied, Vary};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Check, Clock};
@@ -30,6 +30,29 @@ pub struct Inputs<'a> {
     pub source: &'a VerifiedSource,
     /// The further inputs, by the name of their folder.
     pub inputs: &'a BTreeMap<String, VerifiedSource>,
+    /// How it is tried.
+    pub trials: &'a Trials,
+}
+
+/// How often a plan is run, and what is another in every run but the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trials {
+    /// Runs in all, two at least.
+    pub count: u32,
+    /// What is varied.
+    pub varied: Varied,
+}
+
+impl Trials {
+    /// The most runs of one plan.
+    pub const MOST: u32 = 100;
+}
+
+impl Default for Trials {
+    /// Two runs, and everything varied.
+    fn default() -> Self {
+        Self { count: 2, varied: Varied::all() }
+    }
 }
 
 /// What came out of a plan.
@@ -95,6 +118,9 @@ pub struct Runs {
     pub cpu_ms: Vec<u64>,
     /// The most memory that each run was seen to use, in bytes.
     pub peak_memory: Vec<u64>,
+    /// What was another in the runs after the first, as far as this machine and the toolchain let it be.
+    #[serde(default)]
+    pub varied: Varied,
     /// What kept the limits of each run.
     #[serde(default)]
     pub limiters: Vec<Limiters>,
@@ -165,7 +191,7 @@ impl Finished {
 const APART: Duration = Duration::from_secs(2);
 
 impl Workshop<'_> {
-    /// Runs the plan twice with what must not matter changed, compares, checks, assembles and tries the image. Blobs
+    /// Runs the plan as often as it is tried, with what must not matter changed, compares, checks, assembles and tries the image. Blobs
     /// are in the store when this returns; nothing refers to them before the caller publishes. The work folder is
     /// removed, except where it is needed to see why it failed.
     pub fn build(&self, given: &Inputs<'_>) -> Result<Finished, BuildError> {
@@ -174,9 +200,8 @@ impl Workshop<'_> {
         let result = self.build_in(given, &scratch);
         match &result {
             // These errors name files in the folder.
-            Err(
-                BuildError::Script { .. } | BuildError::NoOutput { .. } | BuildError::NotReproducible { .. },
-            ) => {}
+            Err(BuildError::Script(_) | BuildError::NoOutput { .. } | BuildError::NotReproducible { .. }) => {
+            }
             _ => hab_tree::remove(&scratch).map_err(BuildError::io(&scratch))?,
         }
         result
@@ -193,16 +218,25 @@ impl Workshop<'_> {
     }
 
     fn build_in(&self, given: &Inputs<'_>, scratch: &Path) -> Result<Finished, BuildError> {
-        let [first, second] = Circumstances::both();
+        let (first, others) = Circumstances::of(given.trials);
         let begun = Instant::now();
         let first = self.run(given, scratch, &first)?;
+        let mut runs = Runs::of(&first, given.trials);
         self.wait_until(begun + APART)?;
-        let second = self.run(given, scratch, &second)?;
-        self.observer.stage("compare the two runs");
-        let check = Check { workshop: self, given, scratch, clock: Clock::start(given) };
-        let runs = [&first, &second];
         let disk = given.limits.disk_mib << 20;
-        let outputs = check.agreed(runs, "out", disk)?;
+        let mut agreed = None;
+        for other in others {
+            let other = self.run(given, scratch, &other)?;
+            self.observer.stage(&format!("compare the {} run with the {} one", other.name, first.name));
+            // A clock for each, since every run may take its time.
+            let check = Check { workshop: self, given, scratch, clock: Clock::start(given) };
+            let outputs = check.agreed([&first, &other], "out", disk)?;
+            let debug = check.agreed([&first, &other], "debug", disk.saturating_sub(outputs.size()))?;
+            runs.add(&other);
+            // What the run left on disk goes here, so that many need no more than two.
+            agreed = Some((check, outputs, debug));
+        }
+        let Some((check, outputs, debug)) = agreed else { return Err(BuildError::Cancelled) };
         if outputs.is_empty() {
             return Err(BuildError::NoOutput {
                 recipe: given.plan.recipe.to_string(),
@@ -210,7 +244,6 @@ impl Workshop<'_> {
                 log: first.log_path,
             });
         }
-        let debug = check.agreed(runs, "debug", disk.saturating_sub(outputs.size()))?;
         if given.limits.hardened {
             check.hardened(&first)?;
         }
@@ -232,19 +265,40 @@ impl Workshop<'_> {
             layers: image.layers,
             outputs,
             debug: image.debug,
-            runs: Runs {
-                count: 2,
-                identical: true,
-                wall_ms: runs.map(|r| millis(r.report.wall)).into(),
-                cpu_ms: runs.map(|r| millis(r.report.cpu_user + r.report.cpu_system)).into(),
-                peak_memory: runs.map(|r| r.report.peak_memory).into(),
-                limiters: runs
-                    .map(|r| Limiters { memory: r.report.memory_limiter, disk: r.report.disk_limiter })
-                    .into(),
-                logs: runs.map(|r: &Run| r.log.clone()).into(),
-            },
+            runs,
             smoke,
         })
+    }
+}
+
+impl Runs {
+    fn of(first: &Run, trials: &Trials) -> Self {
+        let mut varied = trials.varied.clone();
+        if !first.report.preloaded {
+            varied = varied.without(Vary::Date);
+        }
+        let mut runs = Self {
+            count: 0,
+            identical: true,
+            varied,
+            wall_ms: Vec::new(),
+            cpu_ms: Vec::new(),
+            peak_memory: Vec::new(),
+            limiters: Vec::new(),
+            logs: Vec::new(),
+        };
+        runs.add(first);
+        runs
+    }
+
+    fn add(&mut self, run: &Run) {
+        let report = &run.report;
+        self.count += 1;
+        self.wall_ms.push(millis(report.wall));
+        self.cpu_ms.push(millis(report.cpu_user + report.cpu_system));
+        self.peak_memory.push(report.peak_memory);
+        self.limiters.push(Limiters { memory: report.memory_limiter, disk: report.disk_limiter });
+        self.logs.push(run.log.clone());
     }
 }
 

@@ -118,7 +118,7 @@ impl Check<'_> {
         if run.volume.limiter() == DiskLimiter::Counted {
             return Ok(from);
         }
-        let above = self.scratch.join("kept").join(run.name);
+        let above = self.scratch.join("kept").join(&run.name);
         fs::create_dir_all(&above).map_err(BuildError::io(&above))?;
         let to = above.join(name);
         let folder = fs::File::open(&from).map_err(BuildError::io(&from))?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use hab_oci::{Digest, Platform, shown};
 use hab_sandbox::{Outcome, SandboxError};
 
+use crate::cause::Cause;
 use crate::compare::Lacking;
 use crate::unpack::UnpackError;
 
@@ -19,6 +20,30 @@ pub enum Fault {
     NotReproducible,
     /// The person asked to stop.
     Cancelled,
+}
+
+/// A build script that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "building {recipe} for {platform} failed in the {run} run: {outcome}{why}; its last lines:\n{tail}\n\
+     the whole log is {log}",
+    why = cause.as_ref().map_or_else(String::new, |cause| format!(", and {cause}"))
+)]
+pub struct FailedScript {
+    /// The recipe.
+    pub recipe: String,
+    /// For which platform.
+    pub platform: Platform,
+    /// `first`, `second` and so on.
+    pub run: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What explains it.
+    pub cause: Option<Cause>,
+    /// The last lines it printed, indented.
+    pub tail: String,
+    /// Where the whole log is.
+    pub log: PathBuf,
 }
 
 /// Why a plan was not finished.
@@ -53,21 +78,8 @@ pub enum BuildError {
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// The build script did not succeed.
-    #[error(
-        "building {recipe} for {platform} failed: {outcome}; its last lines:\n{tail}\nthe whole log is {log}"
-    )]
-    Script {
-        /// The recipe.
-        recipe: String,
-        /// For which platform.
-        platform: Platform,
-        /// How it ended.
-        outcome: Outcome,
-        /// The last lines it printed, indented.
-        tail: String,
-        /// Where the whole log is.
-        log: PathBuf,
-    },
+    #[error(transparent)]
+    Script(Box<FailedScript>),
     /// The build script succeeded and left nothing.
     #[error("building {recipe} for {platform} wrote no file to $OUT; the log is {log}")]
     NoOutput {
@@ -256,7 +268,7 @@ impl BuildError {
             Self::Tampered { .. }
             | Self::RootChanged { .. }
             | Self::SourceTooLarge { .. }
-            | Self::Script { .. }
+            | Self::Script(_)
             | Self::NoOutput { .. }
             | Self::MissingLibraries { .. }
             | Self::NotHardened { .. }

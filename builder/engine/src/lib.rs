@@ -7,7 +7,9 @@
 //! image, `smoke` tries it. What reads a build's outputs does so in a process of its own: `check` asks, [`worker`] answers. [`unpack`] is how anything from outside becomes files.
 
 mod assemble;
+mod base;
 mod build;
+mod cause;
 mod check;
 pub mod compare;
 mod error;
@@ -22,8 +24,9 @@ mod worker;
 mod workshop;
 
 pub use assemble::annotations;
-pub use build::{Finished, FinishedLayer, Inputs, Runs, Smoke};
-pub use error::{BuildError, Fault};
+pub use build::{Finished, FinishedLayer, Inputs, Runs, Smoke, Trials};
+pub use cause::Cause;
+pub use error::{BuildError, FailedScript, Fault};
 pub use observer::Observer;
 pub use roots::Root;
 pub use worker::worker;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use hab_oci::shown;
 
 use crate::BuildError;
+use crate::cause::Met;
 
 /// How many of the last lines are shown when a script fails.
 const TAIL: usize = 25;
@@ -22,6 +23,7 @@ pub(crate) struct Log {
     failed: Option<std::io::Error>,
     line: Vec<u8>,
     tail: VecDeque<String>,
+    met: Option<Met>,
 }
 
 impl Log {
@@ -33,6 +35,7 @@ impl Log {
             failed: None,
             line: Vec::new(),
             tail: VecDeque::new(),
+            met: None,
         })
     }
 
@@ -55,13 +58,15 @@ impl Log {
         let text = shown(&line).at_most(LINE).to_string();
         self.line.clear();
         show(&text);
+        self.met = self.met.or_else(|| Met::in_line(&text));
         self.tail.push_back(text);
         if self.tail.len() > TAIL {
             self.tail.pop_front();
         }
     }
 
-    pub(crate) fn finish(mut self) -> Result<String, BuildError> {
+    /// The last lines, and what of all lines explains a failure.
+    pub(crate) fn finish(mut self) -> Result<(String, Option<Met>), BuildError> {
         if !self.line.is_empty() {
             self.end_line(&mut |_| {});
         }
@@ -69,7 +74,8 @@ impl Log {
             return Err(BuildError::Io { path: self.path, source: e });
         }
         self.file.flush().map_err(BuildError::io(&self.path))?;
-        Ok(self.tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+        let tail: Vec<_> = self.tail.iter().map(|line| format!("    {line}")).collect();
+        Ok((tail.join("\n"), self.met))
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
         log.add(&vec![b'x'; 3_000_000], &mut |_| {});
         let expected = [r"a\rb", r"\u{1b}[2K\u{1b}[1A built", r"\u{202e}reversed", "    indented"];
         assert_eq!(seen, expected);
-        let tail = log.finish().unwrap();
+        let (tail, _) = log.finish().unwrap();
         assert!(tail.lines().all(|line| line.starts_with("    ") && line.len() < 400), "{tail}");
         assert_eq!(std::fs::read(folder.path().join("log")).unwrap().len(), bytes.len() + 3_000_000);
     }

@@ -4,33 +4,52 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use hab_keys::{SourceFile, VerifiedSource};
 use hab_oci::{Digest, shown};
 use hab_sandbox::{Bind, Limits, Outcome, Report, Spec, Varied, Vary, Volume};
 
+use crate::cause::{Cause, Met};
 use crate::check::Clock;
 use crate::log::Log;
 use crate::unpack::{self, Options, UnpackError};
-use crate::{BuildError, Inputs, Workshop};
+use crate::{BuildError, FailedScript, Inputs, Trials, Workshop};
 
+/// What is in `/build` at the start.
+const FOLDERS: [&str; 7] = ["src", "out", "debug", "work", "home", "inputs", "recipe"];
 /// How much a script may print, in bytes.
 const LOG: u64 = 512 << 20;
+
+/// What asks a compiler to look at the processor that it runs on: GCC, Clang, rustc. Two runs on one machine would agree.
+const NATIVE: [&str; 5] =
+    ["-march=native", "-mcpu=native", "-mtune=native", "target-cpu=native", "-Ctarget-cpu=native"];
 
 /// One of a plan's runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Circumstances {
+    /// Which one it is, from 0.
+    number: u32,
     /// A name for people, and of its folder.
-    pub name: &'static str,
+    pub name: String,
     /// What is another than in the first run, because it must not matter.
     pub varied: Varied,
 }
 
 impl Circumstances {
-    /// The two runs of every plan.
-    pub(crate) fn both() -> [Self; 2] {
-        [Self { name: "first", varied: Varied::default() }, Self { name: "second", varied: Varied::all() }]
+    /// The first run of a plan, and those that must leave the same.
+    pub(crate) fn of(trials: &Trials) -> (Self, impl Iterator<Item = Self>) {
+        let first = Self { number: 0, name: "first".to_owned(), varied: Varied::default() };
+        let others = (1..trials.count.max(2)).map(|number| Self {
+            number,
+            name: match number {
+                1 => "second".to_owned(),
+                2 => "third".to_owned(),
+                _ => format!("{}th", number + 1),
+            },
+            varied: trials.varied.clone(),
+        });
+        (first, others)
     }
 
     /// How many jobs at a time.
@@ -38,12 +57,23 @@ impl Circumstances {
         let here = std::thread::available_parallelism().map_or(1, usize::from);
         here + usize::from(self.varied.has(Vary::Hardware))
     }
+
+    /// In which order make starts what could start at once: for make 4.4 and later, which say it to those that they
+    /// start; earlier ones know nothing of it and go on.
+    fn shuffle(&self) -> String {
+        let seed = if self.varied.has(Vary::Schedule) { self.number } else { 0 };
+        match seed {
+            0 => "--shuffle=none".to_owned(),
+            1 => "--shuffle=reverse".to_owned(),
+            seed => format!("--shuffle={seed}"),
+        }
+    }
 }
 
 /// What a run left.
 pub(crate) struct Run {
-    /// Which of the two it was.
-    pub name: &'static str,
+    /// Which of them it was.
+    pub name: String,
     /// What was `/build`.
     pub volume: Volume,
     /// What the script printed, in the store.
@@ -68,7 +98,7 @@ impl Workshop<'_> {
             plan.recipe, plan.version, plan.platform, how.name
         ));
         let limits = limits(given);
-        let place = scratch.join(how.name);
+        let place = scratch.join(&how.name);
         let volume = Volume::make(&self.launcher, &place, &limits).map_err(BuildError::io(&place))?;
         self.prepare(given, &volume)?;
         let spec = spec(given, volume.path(), how, limits);
@@ -77,7 +107,7 @@ impl Workshop<'_> {
         let mut output = |_, bytes: &[u8]| log.add(bytes, &mut |line| self.observer.line(line));
         let report =
             hab_sandbox::run_on(&self.launcher, &spec, &[&volume], &mut output, self.observer.cancel())?;
-        let tail = log.finish()?;
+        let (tail, met) = log.finish()?;
         // The folder is ours, whatever the script made of its mode; those in it are looked at by their owner.
         let folder = volume.path();
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(folder))?;
@@ -85,25 +115,27 @@ impl Workshop<'_> {
             Outcome::Exited(0) => {}
             Outcome::Cancelled => return Err(BuildError::Cancelled),
             outcome => {
-                return Err(BuildError::Script {
+                return Err(BuildError::Script(Box::new(FailedScript {
                     recipe: plan.recipe.to_string(),
                     platform: plan.platform,
+                    run: how.name.clone(),
                     outcome,
+                    cause: cause(given, &report, met),
                     tail,
                     log: log_path,
-                });
+                })));
             }
         }
         let mut writer = self.blobs.writer()?;
         let mut file = File::open(&log_path).map_err(BuildError::io(&log_path))?;
         std::io::copy(&mut file, &mut writer).map_err(BuildError::io(&log_path))?;
         let (digest, _) = writer.commit(None)?;
-        Ok(Run { name: how.name, volume, log: digest, log_path, report })
+        Ok(Run { name: how.name.clone(), volume, log: digest, log_path, report })
     }
 
     fn prepare(&self, given: &Inputs<'_>, volume: &Volume) -> Result<(), BuildError> {
         let folder = volume.path();
-        for name in ["src", "out", "debug", "work", "home", "inputs", "recipe"] {
+        for name in FOLDERS {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(BuildError::io(&path))?;
         }
@@ -114,7 +146,16 @@ impl Workshop<'_> {
         }
         let script = folder.join("recipe/build.sh");
         fs::write(&script, given.script).map_err(BuildError::io(&script))?;
-        give_away(volume)
+        give_away(volume)?;
+        // What is there at the start is as old as the source, and not of this run.
+        let epoch = Duration::from_secs(u64::try_from(given.source.epoch()).unwrap_or(0));
+        let times = UNIX_EPOCH + epoch;
+        let times = fs::FileTimes::new().set_accessed(times).set_modified(times);
+        let ours = FOLDERS.iter().map(|name| folder.join(name));
+        for path in ours.chain([script, folder.to_owned()]) {
+            File::open(&path).and_then(|file| file.set_times(times)).map_err(BuildError::io(&path))?;
+        }
+        Ok(())
     }
 
     fn unpack_source(
@@ -143,6 +184,13 @@ impl Workshop<'_> {
         }
         Ok(())
     }
+}
+
+/// Why the script failed, where more than its last lines is known.
+fn cause(given: &Inputs<'_>, report: &Report, met: Option<Met>) -> Option<Cause> {
+    let by_itself = matches!(report.outcome, Outcome::Exited(_) | Outcome::Signaled(_));
+    let native = || report.refused.first().cloned().map(Cause::Native);
+    by_itself.then(|| native().or_else(|| met.map(|met| met.cause(given.limits)))).flatten()
 }
 
 /// What of the recipe's disk space a run's source and inputs have left.
@@ -181,6 +229,8 @@ fn spec(given: &Inputs<'_>, folder: &Path, how: &Circumstances, limits: Limits) 
         cwd: "/build".into(),
         binds: vec![Bind { host: folder.to_owned(), inside: "/build".into(), writable: true }],
         umask: if how.varied.has(Vary::Umask) { 0o027 } else { 0o022 },
+        refused: NATIVE.map(str::to_owned).into(),
+        preload: true,
         processors: u32::try_from(how.jobs()).unwrap_or(u32::MAX).clamp(1, Spec::MOST_PROCESSORS),
         varied: how.varied.clone(),
         limits,
@@ -207,6 +257,7 @@ fn environment(given: &Inputs<'_>, how: &Circumstances) -> BTreeMap<String, Stri
         ("WORK", "/build/work".to_owned()),
         ("HOME", "/build/home".to_owned()),
         ("JOBS", how.jobs().to_string()),
+        ("MAKEFLAGS", how.shuffle()),
         ("VERSION", plan.version.clone()),
         ("PLATFORM", plan.platform.to_string()),
         ("ARCH", plan.platform.architecture().to_owned()),
@@ -222,7 +273,17 @@ fn environment(given: &Inputs<'_>, how: &Circumstances) -> BTreeMap<String, Stri
         ("SOURCE_DATE_EPOCH", plan.source.epoch.to_string()),
     ];
     let fixed = fixed.map(|(name, value)| (name.to_owned(), value));
-    plan.env.clone().into_iter().chain(fixed).collect()
+    let mut all: BTreeMap<_, _> = fixed.into();
+    for (name, value) in plan.env.clone() {
+        // The recipe's flags go with ours; of everything else ours is what is documented.
+        let ours = all.entry(name).or_default();
+        if ours.is_empty() {
+            *ours = value;
+        } else if ours.starts_with("--shuffle") {
+            *ours = format!("{ours} {value}");
+        }
+    }
+    all
 }
 
 /// Gives everything in the volume to whom the sandbox acts for.

@@ -27,6 +27,14 @@ pub enum ImageError {
         /// The one above it.
         parent: String,
     },
+    /// A hard link to what is no file of the layer, or comes after it.
+    #[error("{path:?} cannot be another name of {target:?}: that is no file that the layer has before it")]
+    HardLink {
+        /// The path.
+        path: String,
+        /// Whose name it should be.
+        target: String,
+    },
     /// A mode with other bits than permissions.
     #[error("{path:?}: {mode:#o} is not a mode; expected at most 0o7777")]
     Mode {

@@ -18,7 +18,7 @@ pub(crate) struct Header<'a> {
     pub(crate) gid: u32,
     pub(crate) size: u64,
     pub(crate) mtime: u64,
-    /// A symbolic link's target, or nothing.
+    /// A symbolic link's target, a hard link's file, or nothing.
     pub(crate) target: &'a str,
 }
 
@@ -26,6 +26,7 @@ pub(crate) struct Header<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File = b'0' as isize,
+    HardLink = b'1' as isize,
     Link = b'2' as isize,
     Directory = b'5' as isize,
     Extended = b'x' as isize,

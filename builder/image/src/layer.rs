@@ -12,7 +12,7 @@ pub(crate) type Content<'a> = Box<dyn Read + Send + 'a>;
 /// Opens it; called once, when the layer is packed, on another thread.
 pub(crate) type Open<'a> = Box<dyn FnOnce() -> io::Result<Content<'a>> + Send + 'a>;
 
-/// Files, symbolic links and directories by their paths.
+/// Files, their further names, symbolic links and directories by their paths.
 ///
 /// Everything belongs to uid and gid 0 and has one time, executables and directories the mode 0755, the rest 0644; only
 /// a [`Directory`] may differ. Directories above an entry are there without being added.
@@ -56,6 +56,10 @@ pub(crate) enum Node<'a> {
         open: Open<'a>,
     },
     Link(String),
+    HardLink {
+        executable: bool,
+        target: String,
+    },
     Directory(Directory),
     /// There because of what is in it.
     Implied,
@@ -101,6 +105,17 @@ impl<'a> Layer<'a> {
         self.add(path, Node::Link(target.to_owned()))
     }
 
+    /// Adds another name of a file that was added, whose path sorts before this one: a tar has it first then.
+    pub fn hard_link(&mut self, path: &str, target: &str) -> Result<(), ImageError> {
+        match self.nodes.get(target) {
+            Some(Node::File { executable, .. }) if target < path => {
+                let node = Node::HardLink { executable: *executable, target: target.to_owned() };
+                self.add(path, node)
+            }
+            _ => Err(ImageError::HardLink { path: path.to_owned(), target: target.to_owned() }),
+        }
+    }
+
     /// Adds a directory, for one that would be empty or needs another mode or owner.
     pub fn directory(&mut self, path: &str, directory: Directory) -> Result<(), ImageError> {
         if directory.mode > 0o7777 {
@@ -123,7 +138,7 @@ impl<'a> Layer<'a> {
                 }
                 Entry::Occupied(above) => match above.get() {
                     Node::Implied | Node::Directory(_) => {}
-                    Node::File { .. } | Node::Link(_) => {
+                    Node::File { .. } | Node::Link(_) | Node::HardLink { .. } => {
                         return Err(ImageError::Parent {
                             path: path.to_owned(),
                             parent: above.key().clone(),

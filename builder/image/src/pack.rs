@@ -99,6 +99,11 @@ impl Layer<'_> {
                     let header = Header { kind: Kind::Link, mode: 0o777, target: &target, ..header };
                     sink.put(&header.bytes());
                 }
+                Node::HardLink { executable, target } => {
+                    let mode = if executable { 0o755 } else { 0o644 };
+                    let header = Header { kind: Kind::HardLink, mode, target: &target, ..header };
+                    sink.put(&header.bytes());
+                }
                 Node::Directory(d) => {
                     let header =
                         Header { kind: Kind::Directory, mode: d.mode, uid: d.uid, gid: d.gid, ..header };

@@ -17,7 +17,7 @@ mod toolchain;
 pub use error::RecipeError;
 pub use lock::{LockedFile, LockedPackage, LockedSource, RecipeLock, ToolchainLock};
 pub use name::{InvalidName, RecipeName};
-pub use plan::{PLAN_SCHEMA, Plan, PlannedSource, UNSIGNED, check_version};
+pub use plan::{PLAN_SCHEMA, Plan, PlannedSource, TOOLCHAIN, UNSIGNED, check_version};
 pub use recipe::{BuildTable, Compression, ImageTable, InputTable, Recipe, SmokeTable, SourceTable};
 pub use set::{RecipeSet, RecipeText};
 pub use toolchain::{BaseTable, CertificatesTable, LinkTable, SysrootTable, Toolchain};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{BaseTable, ImageTable, LinkTable, RecipeError, RecipeName, RecipeText, SmokeTable};
 
 /// Grows whenever the engine would turn an equal plan into other bytes.
-pub const PLAN_SCHEMA: u32 = 2;
+pub const PLAN_SCHEMA: u32 = 3;
 
 /// Recipe, locks, source and platform, all resolved: plain data whose digest is the build's identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]

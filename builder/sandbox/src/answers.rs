@@ -1,5 +1,6 @@
 //! The system calls that describe the machine, answered for it: uname(2), sysinfo(2), sched_getaffinity(2), and
 //! those that tell of the disk: getdents64(2) by its order (`listing.rs`), statfs(2) and fstatfs(2) (`filesystem.rs`).
+//! execve(2) and execveat(2) are refused for some words (`words.rs`).
 //!
 //! `/proc` is made up (`facts.rs`), and these would tell the truth beside it. A filter hands them to the helper
 //! (seccomp_unotify(2)), which writes the answer into the memory of the process that asks. The helper outlives every
@@ -13,7 +14,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use seccompiler::sock_filter;
@@ -21,9 +22,12 @@ use seccompiler::sock_filter;
 use crate::filesystem::{FileSystems, open_in};
 use crate::listing::Page;
 use crate::machine::{Identity, Machine};
+use crate::preload;
+use crate::report::Refused;
 use crate::spec::Spec;
 use crate::sys;
 use crate::vary::Vary;
+use crate::words::{Memory, Words};
 
 const CALLS: [libc::c_long; 7] = [
     libc::SYS_uname,
@@ -35,15 +39,20 @@ const CALLS: [libc::c_long; 7] = [
     libc::SYS_fstatfs,
 ];
 
+/// Handed over only where words are refused: every program that is started waits for it.
+const STARTS: [libc::c_long; 2] = [libc::SYS_execve, libc::SYS_execveat];
+
 /// In process 1, after every other filter: loads this one and gives the end at which its calls are answered.
-pub(crate) fn listen() -> io::Result<OwnedFd> {
+pub(crate) fn listen(spec: &Spec) -> io::Result<OwnedFd> {
     // The bit pattern of opcodes is in linux/bpf_common.h; the number of a call comes first in what a filter sees, the
     // architecture second. Calls of another architecture never come here: the other filters end them.
     let (load, jump_equal, answer) = (0x20, 0x15, 0x06);
     let line = |code, jt, k| sock_filter { code, jt, jf: 0, k };
+    let starts: &[_] = if spec.refused.is_empty() { &[] } else { &STARTS };
+    let calls = [&CALLS, starts].concat();
     let mut filter = vec![line(load, 0, 0)];
-    for (at, call) in CALLS.iter().enumerate() {
-        let to_the_end = u8::try_from(CALLS.len() - at).unwrap_or(0);
+    for (at, call) in calls.iter().enumerate() {
+        let to_the_end = u8::try_from(calls.len() - at).unwrap_or(0);
         filter.push(line(jump_equal, to_the_end, u32::try_from(*call).unwrap_or(u32::MAX)));
     }
     filter.push(line(answer, 0, libc::SECCOMP_RET_ALLOW));
@@ -60,18 +69,19 @@ pub(crate) struct Answers {
     identity: Identity,
     memory: u64,
     backward: bool,
+    /// What numbers of files are changed by.
+    key: u64,
     file_systems: FileSystems,
+    words: Words,
 }
-
-/// The longest path, and a part of memory that is there whole or not at all.
-const PATH: usize = 4096;
-const PAGE: usize = 4096;
 
 /// How a call ends.
 enum Answer {
     Returns(i64),
     /// With a page of a folder, which counts when the caller has it.
     Lists(Page),
+    /// With an error for a program that is not started.
+    Refuses(Refused),
     /// As the kernel says.
     Continues,
 }
@@ -82,24 +92,29 @@ impl Answers {
         Ok(openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    pub(crate) fn new(listener: OwnedFd, proc: OwnedFd, spec: &Spec) -> Self {
+    /// `preloaded`: whether programs change the numbers of files by themselves.
+    pub(crate) fn new(listener: OwnedFd, proc: OwnedFd, spec: &Spec, preloaded: bool) -> Self {
         let machine = Machine::of(spec);
         let (identity, memory) = (machine.identity(&spec.hostname), spec.memory_shown());
         let file_systems = FileSystems::of(spec, spec.varied.has(Vary::Disk));
         let backward = spec.varied.has(Vary::Order);
-        Self { listener, proc, machine, identity, memory, backward, file_systems }
+        let key = if preloaded { preload::file_key(&spec.varied) } else { 0 };
+        let words = Words::new(&spec.refused);
+        Self { listener, proc, machine, identity, memory, backward, key, file_systems, words }
     }
 
     pub(crate) fn listener(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }
 
-    /// Answers one call that waits.
-    pub(crate) fn answer(&self) -> io::Result<()> {
+    /// Answers one call that waits. Gives what it refused.
+    pub(crate) fn answer(&self) -> io::Result<Option<Refused>> {
         let asked = match sys::next_notification(&self.listener) {
             Ok(asked) => asked,
             // Whoever asked is gone, or a signal came.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let result = self.result(&asked);
@@ -108,6 +123,7 @@ impl Answers {
             Ok(Answer::Lists(page)) => {
                 Some(page.turn().map(|()| i64::try_from(page.bytes.len()).unwrap_or(0)))
             }
+            Ok(Answer::Refuses(_)) => Some(Err(Errno::INVAL)),
             Ok(Answer::Continues) => None,
             Err(error) => Some(Err(*error)),
         };
@@ -116,9 +132,13 @@ impl Answers {
                 if let Ok(Answer::Lists(page)) = &result {
                     page.turn_back();
                 }
-                Ok(())
+                Ok(None)
             }
-            other => other,
+            Err(error) => Err(error),
+            Ok(()) => Ok(match result {
+                Ok(Answer::Refuses(refused)) => Some(refused),
+                _ => None,
+            }),
         }
     }
 
@@ -143,7 +163,7 @@ impl Answers {
                 // What cannot be had of the caller's descriptor, the kernel says: it is not open, or not for reading.
                 let Ok(folder) = self.descriptor(asked, first) else { return Ok(Answer::Continues) };
                 let room = usize::try_from(third & 0xffff_ffff).unwrap_or(0);
-                let Some(page) = Page::next(folder, room, self.backward)? else {
+                let Some(page) = Page::next(folder, room, self.backward, self.key)? else {
                     return Ok(Answer::Continues);
                 };
                 self.write(asked, second, &page.bytes)?;
@@ -158,6 +178,8 @@ impl Answers {
                 let Ok(file) = self.named(asked, first) else { return Ok(Answer::Continues) };
                 return self.tell_of(asked, file, second);
             }
+            libc::SYS_execve => return Ok(self.start(asked, first, second)),
+            libc::SYS_execveat => return Ok(self.start(asked, second, third)),
             _ => return Err(Errno::NOSYS),
         }
         Ok(Answer::Returns(0))
@@ -171,31 +193,50 @@ impl Answers {
 
     /// The file that the path at `address` leads the caller to.
     fn named(&self, asked: &libc::seccomp_notif, address: u64) -> Result<OwnedFd, Errno> {
-        let path = self.path(asked, address)?;
-        let cwd = format!("{}/cwd", asked.pid);
-        let folder = openat(&self.proc, cwd, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let path = self.memory(asked)?.path(address)?;
+        let folder = self.folder_of(asked)?;
         sys::still_waits(&self.listener, asked.id).map_err(|_| Errno::SRCH)?;
         open_in(folder, &path)
     }
 
-    /// The path in the memory of who asks, without its last zero.
-    fn path(&self, asked: &libc::seccomp_notif, address: u64) -> Result<Vec<u8>, Errno> {
-        let memory = format!("{}/mem", asked.pid);
-        let memory = openat(&self.proc, memory, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let memory = File::from(memory);
-        let mut path = Vec::new();
-        // By pages, since the next one need not be there.
-        while path.len() < PATH {
-            let at = address.saturating_add(path.len() as u64);
-            let mut page = vec![0; PAGE - usize::try_from(at).unwrap_or(0) % PAGE];
-            memory.read_exact_at(&mut page, at).map_err(|_| Errno::FAULT)?;
-            if let Some(end) = page.iter().position(|byte| *byte == 0) {
-                path.extend_from_slice(&page[..end]);
-                return Ok(path);
+    /// Whether a program may be started with these words. What cannot be read of the caller, the kernel cannot read either.
+    fn start(&self, asked: &libc::seccomp_notif, path: u64, words: u64) -> Answer {
+        let found = || {
+            let memory = self.memory(asked)?;
+            let found = self.words.find(&memory, words, &|file| self.response(asked, file))?;
+            sys::still_waits(&self.listener, asked.id).map_err(|_| Errno::SRCH)?;
+            let Some(word) = found else { return Ok::<_, Errno>(None) };
+            let mut program = memory.path(path)?;
+            // A shell asks for it in one folder after the other. Without a path it is what a descriptor has open.
+            if !program.is_empty() && self.named(asked, path).is_err() {
+                return Ok(None);
             }
-            path.append(&mut page);
-        }
-        Err(Errno::NAMETOOLONG)
+            program.truncate(200);
+            Ok(Some(Refused {
+                program: String::from_utf8_lossy(&program).into_owned(),
+                word: word.to_owned(),
+            }))
+        };
+        found().ok().flatten().map_or(Answer::Continues, Answer::Refuses)
+    }
+
+    /// A file that the caller would read further words from.
+    fn response(&self, asked: &libc::seccomp_notif, path: &[u8]) -> Result<File, Errno> {
+        let folder = self.folder_of(asked)?;
+        let how = ResolveFlags::NO_MAGICLINKS;
+        // Not to wait for a pipe's other end.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(openat2(folder, path, flags, Mode::empty(), how)?.into())
+    }
+
+    fn memory(&self, asked: &libc::seccomp_notif) -> Result<Memory, Errno> {
+        let path = format!("{}/mem", asked.pid);
+        Ok(Memory::new(openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    fn folder_of(&self, asked: &libc::seccomp_notif) -> Result<OwnedFd, Errno> {
+        let cwd = format!("{}/cwd", asked.pid);
+        openat(&self.proc, cwd, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// A copy of what the caller has open under a number.

@@ -108,13 +108,13 @@ fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
     drop(life);
     tell_init(control, child).step(Step::Begin)?;
     let answers = match wire::receive(&mine).step(Step::Begin)? {
-        Some((Notice::Listener, fds)) => {
-            fds.into_iter().next().map(|listener| Answers::new(listener, proc, &job.spec))
+        Some((Notice::Listener { preloaded }, fds)) => {
+            fds.into_iter().next().map(|listener| Answers::new(listener, proc, &job.spec, preloaded))
         }
         // It failed before, and says so itself.
         _ => None,
     };
-    watch(child, answers, decoy).step(Step::Begin)
+    watch(control, child, answers, decoy).step(Step::Begin)
 }
 
 /// Makes a file system in memory as a normal user can: in namespaces that end here, and that the caller's descriptor
@@ -168,7 +168,12 @@ fn tell_init(control: &OwnedFd, child: Pid) -> io::Result<()> {
 
 /// Answers calls, and ends when process 1 has ended, and with it everything in the sandbox: the kernel lets nobody
 /// wait for the first process of a namespace before the others are gone.
-fn watch(child: Pid, mut answers: Option<Answers>, mut decoy: Option<Decoy>) -> io::Result<Infallible> {
+fn watch(
+    control: &OwnedFd,
+    child: Pid,
+    mut answers: Option<Answers>,
+    mut decoy: Option<Decoy>,
+) -> io::Result<Infallible> {
     let handle = pidfd_open(child, PidfdFlags::empty())?;
     while let Some(answering) = &answers {
         let mut fds = [
@@ -181,7 +186,10 @@ fn watch(child: Pid, mut answers: Option<Answers>, mut decoy: Option<Decoy>) -> 
         }
         let (ended, asked) = (fds[0].revents(), fds[1].revents());
         if asked.contains(PollFlags::IN) {
-            answering.answer()?;
+            if let Some(refused) = answering.answer()? {
+                // When this fails the caller is gone, and everything with it.
+                let _ = wire::send(control, &Notice::Refused(refused), &[]);
+            }
         } else if !ended.is_empty() || !asked.is_empty() {
             // Nobody is left to ask.
             answers = None;

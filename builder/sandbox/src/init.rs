@@ -47,8 +47,9 @@ pub(crate) fn run(
     privileges::be_last().step(Step::Privileges)?;
     privileges::drop_all().step(Step::Privileges)?;
     seccomp::load(&filters).step(Step::Filter)?;
-    let listener = answers::listen().step(Step::Filter)?;
-    wire::send(&helper, &Notice::Listener, &[listener.as_fd()]).step(Step::Filter)?;
+    let listener = answers::listen(spec).step(Step::Filter)?;
+    wire::send(&helper, &Notice::Listener { preloaded: watched.preloaded }, &[listener.as_fd()])
+        .step(Step::Filter)?;
     // From here on, those calls of this process would wait for the helper as well; it makes none.
     drop((listener, helper));
     umask(Mode::from_raw_mode(spec.umask));
@@ -65,7 +66,7 @@ pub(crate) fn run(
 fn tell_started(control: &OwnedFd, watched: &Watched, clock_shifted: bool) -> io::Result<()> {
     let fds: Vec<BorrowedFd<'_>> =
         [watched.proc.as_fd()].into_iter().chain(watched.memory.iter().map(AsFd::as_fd)).collect();
-    wire::send(control, &Notice::Started { clock_shifted }, &fds)
+    wire::send(control, &Notice::Started { clock_shifted, preloaded: watched.preloaded }, &fds)
 }
 
 fn start(spec: &Spec) -> Result<Pid, Failure> {

@@ -16,7 +16,8 @@
 //! | `helper.rs`, `namespaces.rs` | helper | unshares, waits for its user map, becomes the build user |
 //! | `init.rs`, `mounts.rs`, `places.rs`, `devices.rs` | process 1 | makes the view, starts the command, reaps |
 //! | `machine.rs`, `facts.rs` | process 1 | the machine that `/proc` describes |
-//! | `answers.rs`, `listing.rs`, `filesystem.rs` | process 1, helper | the same machine in what system calls answer; the order of folders; file systems |
+//! | `preload.rs` and `preload/preload.c` | process 1, every program | the date, the numbers of files |
+//! | `answers.rs`, `words.rs`, `listing.rs`, `filesystem.rs` | process 1, helper | the same machine in what system calls answer; the order of folders; file systems |
 //! | `privileges.rs`, `seccomp.rs` | process 1 | gives everything up before the command starts |
 //! | `wire.rs`, `error.rs`, `report.rs` | both | what the two sides say to each other and to you |
 //!
@@ -56,12 +57,14 @@
 //! | numbers of namespaces, mounts and filesystems in memory (`/proc/<pid>/ns`, `st_dev`) | visible: the kernel takes the lowest that is free. With [`Vary::Numbers`] others are taken first, so that they differ unless something else on the host frees one | `namespaces.rs`, `Decoy` |
 //! | the order in which a folder lists its files (getdents64(2)), everywhere but in `/proc` | varied: two orders that the names alone make | `listing.rs` |
 //! | files of the root: content, owner, mode, time of modification | the root's | the caller's manifest |
-//! | files of the root: inode number, times of change and of creation | visible: they come from the disk below the overlay. Whoever runs twice gives two copies of the root | the caller |
+//! | files of the root, for static programs: inode number, times of change and of creation | visible: they come from the disk below the overlay. Whoever runs twice gives two copies of the root | the caller |
 //! | device nodes: times, inode numbers | fixed where root calls; for a normal user the host's own nodes, since a user namespace makes none | `devices.rs` |
 //! | kind, size and free space of a file system (statfs(2)) | varied: made up from the limits | `filesystem.rs` |
-//! | the disk of a bind: number, blocks of a file (stat(2)) | visible: it is where the files are | |
 //! | where programs lie in memory | random; with [`Vary::Addresses`] always the same | `privileges.rs` |
-//! | the real-time clock | visible: no namespace moves it | |
+//! | the real-time clock | varied for dynamic programs of a root with glibc, where [`Spec::preload`] asks for it; for others visible: no namespace moves it, and reading it is no call | `preload.rs` |
+//! | files: inode number, number of the disk, times of change; what was made in this run: every time | varied, likewise | `preload.rs` |
+//! | files: blocks; folders: size, links | fixed, likewise: what follows from the size | `preload.rs` |
+//! | time of creation of a file | absent, likewise | `preload.rs` |
 //! | the processor: CPUID, the time stamp counter, getcpu(2), what `/proc/self/auxv` and `status` say of it | visible: instructions, not calls; not every processor can be told to refuse them | |
 //! | the kernel's version in the vDSO's note; which calls it has | visible: it is mapped into every process | |
 //! | what `/proc/<pid>` has for each process: names of control groups (version 1), security label, audit session, score of the out-of-memory killer, scheduling; `/proc/<pid>/net` of the empty network | visible: files of a process cannot be covered, and most change from reading to reading | |
@@ -99,6 +102,7 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod places;
+mod preload;
 mod privileges;
 mod report;
 mod seccomp;
@@ -109,13 +113,14 @@ mod usage;
 mod vary;
 mod volume;
 mod wire;
+mod words;
 
 pub use cgroup::MemoryLimiter;
 pub use error::{Fault, SandboxError, Step};
 pub use helper::{Worker, init_if_requested, init_if_requested_with};
 pub use launch::{Launcher, run, run_on};
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
-pub use report::{Limit, Outcome, Report, Stream};
+pub use report::{Limit, Outcome, Refused, Report, Stream};
 pub use spec::{Bind, Limits, Spec, Tmpfs};
 pub use vary::{UnknownVary, Varied, Vary};
 pub use volume::{DiskLimiter, Volume};

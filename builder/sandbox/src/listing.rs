@@ -52,9 +52,15 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// The next page of the folder that a descriptor has open, of at most `room` bytes; `None` where the kernel has to
+    /// The next page of the folder that a descriptor has open, of at most `room` bytes, with numbers of files changed by
+    /// `key`; `None` where the kernel has to
     /// answer, because it is no folder, or one of `/proc`, which lists processes and takes no such positions.
-    pub(crate) fn next(folder: OwnedFd, room: usize, backward: bool) -> Result<Option<Self>, Errno> {
+    pub(crate) fn next(
+        folder: OwnedFd,
+        room: usize,
+        backward: bool,
+        key: u64,
+    ) -> Result<Option<Self>, Errno> {
         let is_folder = fstat(&folder).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
         if !is_folder || fstatfs(&folder)?.f_type == libc::PROC_SUPER_MAGIC {
             return Ok(None);
@@ -66,7 +72,7 @@ impl Page {
         seek(&folder, SeekFrom::Start(before))?;
         let records = read?;
         let after = records.0.keys().next_back().map_or(before, |(place, _)| place + 1);
-        Ok(Some(Self { bytes: records.bytes(), folder, before, after }))
+        Ok(Some(Self { bytes: records.bytes(key), folder, before, after }))
     }
 
     /// Moves the descriptor behind this page.
@@ -119,12 +125,12 @@ impl Records {
         Ok(Self(next))
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    fn bytes(&self, key: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         for ((place, name), (inode, kind)) in &self.0 {
             let length = padded(NAME + name.len() + 1);
             let end = bytes.len() + length;
-            bytes.extend_from_slice(&inode.to_ne_bytes());
+            bytes.extend_from_slice(&(inode ^ key).to_ne_bytes());
             bytes.extend_from_slice(&(place + 1).to_ne_bytes());
             bytes.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes());
             bytes.push(kind_byte(*kind));
@@ -187,7 +193,7 @@ mod tests {
         let folder = open(path);
         let mut all = Vec::new();
         loop {
-            let page = Page::next(folder.try_clone().unwrap(), room, backward).unwrap().unwrap();
+            let page = Page::next(folder.try_clone().unwrap(), room, backward, 0).unwrap().unwrap();
             page.turn().unwrap();
             if page.bytes.is_empty() {
                 return all;
@@ -236,7 +242,7 @@ mod tests {
     fn a_page_that_was_turned_back_comes_again() {
         let folder = folder_of(0..50);
         let descriptor = open(folder.path());
-        let page = || Page::next(descriptor.try_clone().unwrap(), 300, true).unwrap().unwrap();
+        let page = || Page::next(descriptor.try_clone().unwrap(), 300, true, 0).unwrap().unwrap();
         let first = page();
         first.turn().unwrap();
         first.turn_back();
@@ -246,16 +252,16 @@ mod tests {
     #[test]
     fn no_room_is_an_error_and_no_folder_is_left_to_the_kernel() {
         let folder = folder_of(0..3);
-        assert_eq!(Page::next(open(folder.path()), 20, false).err(), Some(Errno::INVAL));
+        assert_eq!(Page::next(open(folder.path()), 20, false, 0).err(), Some(Errno::INVAL));
         let file = open(&folder.path().join("file 1"));
-        assert!(Page::next(file, 1000, false).unwrap().is_none());
-        assert!(Page::next(open(Path::new("/proc/self/task")), 1000, false).unwrap().is_none());
+        assert!(Page::next(file, 1000, false, 0).unwrap().is_none());
+        assert!(Page::next(open(Path::new("/proc/self/task")), 1000, false, 0).unwrap().is_none());
     }
 
     #[test]
     fn two_names_of_one_place_are_listed_both() {
         let place = |name: &str, inode| ((7, name.as_bytes().to_vec()), (inode, FileType::RegularFile));
         let records = Records([place("a", 1), place("b", 2)].into());
-        assert_eq!(names(&records.bytes()), ["a", "b"]);
+        assert_eq!(names(&records.bytes(0)), ["a", "b"]);
     }
 }

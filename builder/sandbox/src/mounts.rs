@@ -24,6 +24,7 @@ use rustix::thread::UnshareFlags;
 use crate::error::{At, Failure, Step};
 use crate::facts::{Facts, Proc};
 use crate::places::{Clock, complete_etc, make_folder, make_place};
+use crate::preload;
 use crate::spec::{Spec, Tmpfs};
 use crate::{devices, sys};
 
@@ -110,6 +111,8 @@ pub(crate) struct Watched {
     pub proc: OwnedFd,
     /// A folder on each filesystem in memory, the scratch space first.
     pub memory: Vec<OwnedFd>,
+    /// Whether programs get the library of [`preload`].
+    pub preloaded: bool,
 }
 
 /// A detached mount and where it goes.
@@ -151,6 +154,7 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
         let mount = clone_mount(&scratch.join("tmp")).at(Step::Mount, Path::new("/tmp"))?;
         planned.push(Planned { mount, inside: Path::new("/tmp"), writable: true });
     }
+    let preloaded = spec.preload && preload_into(&mut planned, spec, stage, &scratch, &clock)?;
     debug_assert_eq!(stage.binds, spec.binds.len());
     for (index, bind) in spec.binds.iter().enumerate() {
         let mount = clone_mount(&stage.bind(index)).at(Step::Mount, &bind.host)?;
@@ -179,7 +183,28 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
     clock.keeping(at, |path| make_place(path, true)).at(Step::Place, at)?;
     attach(&proc.mount, at).at(Step::Mount, at)?;
     proc.cover(&facts).at(Step::Proc, at)?;
-    Ok(Watched { proc: watched, memory })
+    Ok(Watched { proc: watched, memory, preloaded })
+}
+
+/// Plans the library that goes before programs' own; `false` where none of the root's programs would load it.
+fn preload_into(
+    planned: &mut Vec<Planned<'_>>,
+    spec: &Spec,
+    stage: &Stage,
+    scratch: &Path,
+    clock: &Clock,
+) -> Result<bool, Failure> {
+    let root = folder_at(&stage.root()).at(Step::Source, &spec.root)?;
+    if !preload::works_in(&root) {
+        return Ok(false);
+    }
+    let theirs = preload::list_of(&root).at(Step::Source, &spec.root)?;
+    for (path, inside) in preload::lay_out(scratch, &spec.varied, &theirs).at(Step::Scratch, scratch)? {
+        clock.set(&path).at(Step::Scratch, &path)?;
+        let mount = clone_mount(&path).at(Step::Mount, &path)?;
+        planned.push(Planned { mount, inside: Path::new(inside), writable: false });
+    }
+    Ok(true)
 }
 
 /// Moves this process to another mount namespace, and leaves its root where it is. What the processes read of

@@ -113,8 +113,8 @@ impl Decoy {
     }
 }
 
-/// How far the clocks are moved that can be: the monotonic one and the time since boot.
-const SHIFT: Duration = Duration::from_hours(400 * 24);
+/// How far clocks are moved. Another day, month and year, and another day of the week.
+pub(crate) const SHIFT: Duration = Duration::from_hours(400 * 24);
 
 /// Moves the clocks of the processes to come; `false` where the kernel has no time namespaces.
 pub(crate) fn shift_clocks() -> bool {

@@ -101,8 +101,24 @@ impl fmt::Display for Size {
     }
 }
 
+/// A program that was not started, since it was called with one of [`crate::Spec::refused`]. The `Display` is safe to
+/// print.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its path, as it was called by, and cut at 200 bytes.
+    pub program: String,
+    /// The word.
+    pub word: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.program.escape_debug(), self.word)
+    }
+}
+
 /// What a run came to and what it used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// How it ended.
     pub outcome: Outcome,
@@ -124,4 +140,8 @@ pub struct Report {
     pub disk_limiter: Option<DiskLimiter>,
     /// Whether the clocks were moved by [`crate::Vary::Uptime`].
     pub clock_shifted: bool,
+    /// Whether programs got the library that [`crate::Spec::preload`] asks for.
+    pub preloaded: bool,
+    /// What was not started, each once and the first ones.
+    pub refused: Vec<Refused>,
 }

@@ -44,6 +44,14 @@ pub struct Spec {
     /// host's affair.
     #[serde(default = "default_processors")]
     pub processors: u32,
+    /// Words that no program is called with: neither alone nor in a response file (`@FILE`). Such a call fails with
+    /// EINVAL, and the report names it.
+    #[serde(default)]
+    pub refused: Vec<String>,
+    /// Whether dynamic programs get a library loaded before their own that makes up what no system call tells: the
+    /// date, and the numbers of files (`preload.rs`). A program with a sanitizer wants its own first.
+    #[serde(default)]
+    pub preload: bool,
     /// What is made up otherwise than in another run.
     #[serde(default)]
     pub varied: Varied,
@@ -159,6 +167,8 @@ impl Spec {
             umask: default_umask(),
             hostname: default_hostname(),
             processors: default_processors(),
+            refused: Vec::new(),
+            preload: false,
             varied: Varied::default(),
             limits: Limits::default(),
         }

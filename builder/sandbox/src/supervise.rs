@@ -16,7 +16,7 @@ use crate::cgroup::{Cgroup, MemoryLimiter};
 use crate::disk::Disks;
 use crate::error::SandboxError;
 use crate::namespaces;
-use crate::report::{Limit, Outcome, Report, Stream};
+use crate::report::{Limit, Outcome, Refused, Report, Stream};
 use crate::spec::Limits;
 use crate::sys::{self, Ended};
 use crate::usage::Usage;
@@ -27,6 +27,8 @@ const NAP: Duration = Duration::from_millis(100);
 /// Samples come at this distance in the end; a run starts with shorter ones, so that a quick one shows too.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const FIRST_SAMPLE: Duration = Duration::from_millis(10);
+/// How many programs that were not started are kept for the report.
+const MOST_REFUSED: usize = 16;
 /// As much as a pipe holds.
 const CHUNK: usize = 64 << 10;
 
@@ -75,6 +77,8 @@ impl Drop for Helper {
 struct Heard {
     started: Option<Instant>,
     clock_shifted: bool,
+    preloaded: bool,
+    refused: Vec<Refused>,
     error: Option<SandboxError>,
     volumes: Vec<OwnedFd>,
     ended: Option<i32>,
@@ -143,7 +147,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             if ready[2] {
-                open[2] = self.listen()?;
+                open[2] = self.listen(output)?;
             }
             if cancel.load(Ordering::Relaxed) {
                 self.stop(Outcome::Cancelled);
@@ -204,7 +208,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes one message; `false` when the helper and process 1 are gone.
-    fn listen(&mut self) -> io::Result<bool> {
+    fn listen(&mut self, output: &mut dyn FnMut(Stream, &[u8])) -> io::Result<bool> {
         let Some((notice, fds)) = wire::receive::<Notice>(&self.ends.control)? else { return Ok(false) };
         match notice {
             Notice::MapMe => match namespaces::write_maps(self.helper.pid) {
@@ -224,17 +228,24 @@ impl<'a> Supervisor<'a> {
                     self.helper.kill();
                 }
             }
-            Notice::Started { clock_shifted } => {
+            Notice::Started { clock_shifted, preloaded } => {
                 self.heard.started = Some(Instant::now());
                 self.heard.clock_shifted = clock_shifted;
+                self.heard.preloaded = preloaded;
                 self.usage = Usage::new(fds, self.group.is_some());
             }
             Notice::Failed(failure) => {
                 self.heard.error.get_or_insert(failure.into_error(namespaces::outside()));
             }
             // Process 1 says it to the helper; nobody asked this helper for a file system.
-            Notice::Listener | Notice::Memory => {}
+            Notice::Listener { .. } | Notice::Memory => {}
             Notice::Volumes => self.heard.volumes = fds,
+            Notice::Refused(refused) => {
+                output(Stream::Stderr, format!("hab-sandbox: not started: {refused}\n").as_bytes());
+                if self.heard.refused.len() < MOST_REFUSED && !self.heard.refused.contains(&refused) {
+                    self.heard.refused.push(refused);
+                }
+            }
             Notice::Ended(status) => self.heard.ended = Some(status),
         }
         Ok(true)
@@ -313,6 +324,8 @@ impl<'a> Supervisor<'a> {
                 .map(|_| self.group.as_ref().map_or(MemoryLimiter::Sampled, Cgroup::limiter)),
             disk_limiter: self.disks.limiter(),
             clock_shifted: self.heard.clock_shifted,
+            preloaded: self.heard.preloaded,
+            refused: self.heard.refused,
         })
     }
 

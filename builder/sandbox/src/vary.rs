@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 pub enum Vary {
     /// In which order folders list what is in them (`listing.rs`).
     Order,
+    /// The date and the time of day, for dynamic programs (`preload.rs`).
+    Date,
     /// The time since boot, and what `/proc` says of it.
     Uptime,
     /// The kernel's release, version and boot.
     Kernel,
     /// What the processors and the memory are; how many processors, [`crate::Spec::processors`] says.
     Hardware,
-    /// The numbers that the kernel gives to namespaces, mounts and file systems.
+    /// The numbers that the kernel gives to namespaces, mounts, file systems and files.
     Numbers,
     /// What the file systems say that they are (`filesystem.rs`).
     Disk,
@@ -26,12 +28,15 @@ pub enum Vary {
     Addresses,
     /// The file mode creation mask, which the caller sets.
     Umask,
+    /// What starts first of what could start at once. The caller says it to programs that can be told.
+    Schedule,
 }
 
 impl Vary {
     /// Every one of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Order,
+        Self::Date,
         Self::Uptime,
         Self::Kernel,
         Self::Hardware,
@@ -39,12 +44,14 @@ impl Vary {
         Self::Disk,
         Self::Addresses,
         Self::Umask,
+        Self::Schedule,
     ];
 
     /// Its name in options and documents.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Order => "order",
+            Self::Date => "date",
             Self::Uptime => "uptime",
             Self::Kernel => "kernel",
             Self::Hardware => "hardware",
@@ -52,6 +59,7 @@ impl Vary {
             Self::Disk => "disk",
             Self::Addresses => "addresses",
             Self::Umask => "umask",
+            Self::Schedule => "schedule",
         }
     }
 }
@@ -88,6 +96,18 @@ impl Varied {
     /// Everything.
     pub fn all() -> Self {
         Vary::ALL.into_iter().collect()
+    }
+
+    /// Without one of them.
+    #[must_use]
+    pub fn without(mut self, vary: Vary) -> Self {
+        self.0.remove(&vary);
+        self
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Vary> {
+        self.0.iter().copied()
     }
 
     /// Whether one of them is.

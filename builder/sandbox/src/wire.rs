@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
+use crate::report::Refused;
 use crate::spec::Spec;
 
 /// From the caller.
@@ -50,11 +51,13 @@ pub(crate) enum Notice {
     /// With a descriptor for process 1.
     Init,
     /// From process 1 to the helper, with the end at which calls are answered.
-    Listener,
+    Listener { preloaded: bool },
     /// The command runs. With descriptors for the new `/proc`, the scratch space and every tmpfs.
-    Started { clock_shifted: bool },
+    Started { clock_shifted: bool, preloaded: bool },
     /// Nothing runs.
     Failed(Failure),
+    /// A program was not started.
+    Refused(Refused),
     /// The command ended, with its raw wait status.
     Ended(i32),
 }

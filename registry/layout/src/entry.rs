@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use hab_oci::{Digest, Tag, json, shapes};
+use hab_oci::{Digest, RepositoryName, Tag, json, shapes};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// The annotation that names an image within a layout (image specification, "Pre-Defined Annotation Keys").
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The annotation by which podman, docker and containerd call what they load. The one above they would take for the
+/// repository's name.
+const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// A descriptor: what index.json lists, and what manifests point at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +38,12 @@ impl Entry {
         Self { media_type: media_type.to_owned(), digest, size, artifact_type: None, annotations: None }
     }
 
-    /// The same, named by a tag.
+    /// The same, named by a repository and a tag.
     #[must_use]
-    pub fn named(mut self, tag: &Tag) -> Self {
-        self.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), tag.to_string());
+    pub fn named(mut self, repository: &RepositoryName, tag: &Tag) -> Self {
+        let annotations = self.annotations.get_or_insert_default();
+        annotations.insert(REF_NAME.to_owned(), tag.to_string());
+        annotations.insert(IMAGE_NAME.to_owned(), format!("{repository}:{tag}"));
         self
     }
 

@@ -109,7 +109,9 @@ fn nodes(first: &Entry, second: &Entry) -> Option<What> {
         (Node::File { digest: a, executable: ax, .. }, Node::File { digest: b, executable: bx, .. }) => {
             Some(if a == b { What::Mode { first: *ax, second: *bx } } else { What::Content(None) })
         }
-        (Node::Link(a), Node::Link(b)) => Some(What::Target { first: a.clone(), second: b.clone() }),
+        (Node::Link(a), Node::Link(b)) | (Node::HardLink(a), Node::HardLink(b)) => {
+            Some(What::Target { first: a.clone(), second: b.clone() })
+        }
         (a, b) => Some(What::Kind { first: kind(a), second: kind(b) }),
     }
 }
@@ -118,6 +120,7 @@ fn kind(node: &Node) -> &'static str {
     match node {
         Node::File { .. } => "file",
         Node::Link(_) => "symbolic link",
+        Node::HardLink(_) => "hard link",
         Node::Directory => "directory",
     }
 }

@@ -30,7 +30,12 @@ pub struct Folder(OwnedFd);
 /// What a walk meets. Directories with something in them are implied by that.
 pub(super) enum Found {
     /// A regular file.
-    File { size: u64, executable: bool },
+    File {
+        size: u64,
+        executable: bool,
+        /// Device and inode of one with several names, of which some may lie elsewhere.
+        identity: Option<(u64, u64)>,
+    },
     /// A symbolic link with its target.
     Link(String),
     /// An empty directory.
@@ -128,7 +133,8 @@ fn look(
             readable(0o400)?;
             let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
             count.bytes(size)?;
-            Ok(Some(Found::File { size, executable: mode & 0o111 != 0 }))
+            let identity = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+            Ok(Some(Found::File { size, executable: mode & 0o111 != 0, identity }))
         }
         _ => Err(CompareError::Special { path: path.to_owned() }),
     }

@@ -1,5 +1,6 @@
 //! The record of a folder's content.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::{CompareError, Folder, Limits, NameProblem};
 /// A folder's files, symbolic links and empty directories, sorted by the bytes of their paths. Times and owners are
 /// not part of it: images have their own.
 ///
-/// It serialises as a list of `{"path", "sha256", "size", "mode"}`, `{"path", "link"}` and
+/// It serialises as a list of `{"path", "sha256", "size", "mode"}`, `{"path", "link"}`, `{"path", "same_as"}` and
 /// `{"path", "directory": true}`.
 #[derive(Clone, Debug)]
 pub struct Tree {
@@ -44,6 +45,8 @@ pub enum Node {
     },
     /// A symbolic link and its target, as written.
     Link(String),
+    /// Another name of the file at this path, which sorts before it.
+    HardLink(String),
     /// A directory with nothing in it; those with something are implied by that.
     Directory,
 }
@@ -52,17 +55,27 @@ impl Tree {
     /// Records the folder `root`. What leads there must be the caller's own; a link in its place is an error.
     pub fn scan(root: &Path, limits: &Limits) -> Result<Self, CompareError> {
         let folder = Folder::open(root)?;
-        let mut entries = Vec::new();
+        let mut all = BTreeMap::new();
         folder.walk(limits, &mut |path, found| {
+            all.insert(path, found);
+            Ok(())
+        })?;
+        let mut first_names = BTreeMap::new();
+        let mut entries = Vec::with_capacity(all.len());
+        for (path, found) in all {
             let node = match found {
-                Found::File { size, executable } => file(&folder, &path, size, executable)?,
+                Found::File { size, executable, identity } => {
+                    let first = identity.map(|file| first_names.entry(file).or_insert_with(|| path.clone()));
+                    match first {
+                        Some(first) if *first != path => Node::HardLink(first.clone()),
+                        _ => file(&folder, &path, size, executable)?,
+                    }
+                }
                 Found::Link(target) => Node::Link(target),
                 Found::Empty => Node::Directory,
             };
             entries.push(Entry { path, node });
-            Ok(())
-        })?;
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        }
         Ok(Self { folder: Some(Arc::new(folder)), entries })
     }
 
@@ -118,10 +131,17 @@ impl Serialize for Tree {
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let entries = Vec::<Entry>::deserialize(deserializer)?;
-        if entries.is_sorted_by(|a, b| a.path < b.path) {
-            Ok(Self { folder: None, entries })
-        } else {
-            Err(serde::de::Error::custom("the entries of a tree are not sorted by path"))
+        if !entries.is_sorted_by(|a, b| a.path < b.path) {
+            return Err(serde::de::Error::custom("the entries of a tree are not sorted by path"));
+        }
+        let tree = Self { folder: None, entries };
+        let is_file = |path: &str| matches!(tree.get(path), Some(Node::File { .. }));
+        let stray = tree.entries.iter().find(|e| matches!(&e.node, Node::HardLink(to) if !is_file(to)));
+        match stray {
+            None => Ok(tree),
+            Some(stray) => {
+                Err(serde::de::Error::custom(format!("{:?} is the same as no file", shown(&stray.path))))
+            }
         }
     }
 }
@@ -148,6 +168,8 @@ struct Wire {
     mode: Option<WireMode>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     link: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    same_as: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     directory: bool,
 }
@@ -165,7 +187,7 @@ enum WireMode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// The fields are not those of exactly one kind.
-    #[error("{path:?} is neither a file (sha256, size, mode), a link nor a directory", path = shown(.0))]
+    #[error("{path:?} is neither a file (sha256, size, mode), a link, the same as another nor a directory", path = shown(.0))]
     Kind(String),
     /// No image may have that path or link.
     #[error("{path:?}: {problem}", path = shown(path))]
@@ -182,7 +204,8 @@ pub enum EntryError {
 
 impl From<Entry> for Wire {
     fn from(Entry { path, node }: Entry) -> Self {
-        let empty = Self { path, sha256: None, size: None, mode: None, link: None, directory: false };
+        let empty =
+            Self { path, sha256: None, size: None, mode: None, link: None, same_as: None, directory: false };
         match node {
             Node::File { digest, size, executable } => Self {
                 sha256: Some(digest.hex().to_owned()),
@@ -191,6 +214,7 @@ impl From<Entry> for Wire {
                 ..empty
             },
             Node::Link(target) => Self { link: Some(target), ..empty },
+            Node::HardLink(first) => Self { same_as: Some(first), ..empty },
             Node::Directory => Self { directory: true, ..empty },
         }
     }
@@ -204,13 +228,14 @@ impl TryFrom<Wire> for Entry {
         if let Err(problem) = check_path(&wire.path).and(target) {
             return Err(EntryError::Name { path: wire.path, problem });
         }
-        let node = match (wire.sha256, wire.size, wire.mode, wire.link, wire.directory) {
-            (Some(hex), Some(size), Some(mode), None, false) => {
+        let node = match (wire.sha256, wire.size, wire.mode, wire.link, wire.same_as, wire.directory) {
+            (Some(hex), Some(size), Some(mode), None, None, false) => {
                 let digest = Digest::from_sha256_hex(&hex)?;
                 Node::File { digest, size, executable: mode == WireMode::Executable }
             }
-            (None, None, None, Some(target), false) => Node::Link(target),
-            (None, None, None, None, true) => Node::Directory,
+            (None, None, None, Some(target), None, false) => Node::Link(target),
+            (None, None, None, None, Some(first), false) if first < wire.path => Node::HardLink(first),
+            (None, None, None, None, None, true) => Node::Directory,
             _ => return Err(EntryError::Kind(wire.path)),
         };
         Ok(Self { path: wire.path, node })

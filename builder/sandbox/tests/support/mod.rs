@@ -130,10 +130,19 @@ impl World {
 
     /// Compiles a C program of `tests/` into the root, without libraries.
     pub fn with_program(self, name: &str) -> Self {
+        self.compiled(name, "-static")
+    }
+
+    /// The same with the C library that the root has.
+    pub fn with_dynamic_program(self, name: &str) -> Self {
+        self.compiled(name, "-pthread")
+    }
+
+    fn compiled(self, name: &str, how: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{name}.c"));
         let to = self.path("root/usr/bin").join(name);
         let compiled =
-            Command::new("cc").args(["-static", "-O1", "-w", "-o"]).arg(&to).arg(source).output().unwrap();
+            Command::new("cc").args([how, "-O1", "-w", "-o"]).arg(&to).arg(source).output().unwrap();
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
         self.give_away(&to);
         self

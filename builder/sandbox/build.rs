@@ -1,0 +1,40 @@
+//! Compiles `preload/preload.c` into a library for the sandboxes' programs, which `src/preload.rs` includes. It is for
+//! the machine that builds run on, as this program is.
+
+use std::path::Path;
+use std::process::exit;
+
+/// It has no C library below it, no writable page more than it needs and nothing that depends on where it was made.
+const FLAGS: &[&str] = &[
+    "-shared",
+    "-nostdlib",
+    "-ffreestanding",
+    "-fvisibility=hidden",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-builtin",
+    "-Wl,--build-id=none,--hash-style=gnu,-soname,hab-preload.so",
+    "-Wl,-z,norelro,-z,noseparate-code,-z,noexecstack",
+    "-s",
+];
+
+fn main() {
+    let source = "preload/preload.c";
+    println!("cargo::rerun-if-changed={source}");
+    let mut build = cc::Build::new();
+    build.opt_level(2).debug(false).pic(true).warnings(true).extra_warnings(true);
+    let library = Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join("preload.so");
+    let mut command = build.get_compiler().to_command();
+    command.args(FLAGS).arg("-o").arg(library).arg(source);
+    match command.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => {
+            eprintln!("{command:?}: {status}");
+            exit(1);
+        }
+        Err(error) => {
+            eprintln!("{command:?}: {error}; a C compiler is needed");
+            exit(1);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The library that is loaded into every dynamic program of a sandbox (`preload/preload.c`): the date, and the numbers
+//! of files, which a program reads without a call that could be answered for it.
+//!
+//! It lies in the view with a line in `/etc/ld.so.preload`, which glibc's loader reads. In a root with another C library
+//! it would do nothing, and is not there.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::namespaces::SHIFT;
+use crate::vary::{Varied, Vary};
+
+/// Where it is inside.
+pub(crate) const LIBRARY: &str = "/usr/lib/hab-preload.so";
+/// The loader's list, ld.so(8).
+pub(crate) const LIST: &str = "/etc/ld.so.preload";
+
+static CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
+/// What comes before the settings.
+const MARK: &[u8; 16] = b"hab-sandbox-set\0";
+/// What numbers of files are changed by: small, since some programs print them in columns, and of no pattern that a
+/// number is likely to have.
+const FILE: u64 = 0x5a5a5;
+const DISK: u64 = 0x55;
+
+#[cfg(target_arch = "x86_64")]
+const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+#[cfg(target_arch = "aarch64")]
+const LOADER: &str = "lib/ld-linux-aarch64.so.1";
+
+/// What numbers of files are changed by.
+pub(crate) fn file_key(varied: &Varied) -> u64 {
+    if varied.has(Vary::Numbers) { FILE } else { 0 }
+}
+
+/// Whether programs of the root below `root` would load it.
+pub(crate) fn works_in(root: impl AsFd) -> bool {
+    openat2(root, LOADER, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+}
+
+/// Writes the library and the list into `folder`, and says where inside each belongs. `theirs` is the root's own list,
+/// which goes on being read.
+pub(crate) fn lay_out(
+    folder: &Path,
+    varied: &Varied,
+    theirs: &[u8],
+) -> io::Result<[(PathBuf, &'static str); 2]> {
+    let (library, list) = (folder.join("library"), folder.join("list"));
+    fs::write(&library, code(varied)?)?;
+    fs::write(&list, [LIBRARY.as_bytes(), b"\n", theirs].concat())?;
+    Ok([(library, LIBRARY), (list, LIST)])
+}
+
+/// The list that a root has, or nothing.
+pub(crate) fn list_of(root: impl AsFd) -> io::Result<Vec<u8>> {
+    let path = LIST.trim_start_matches('/');
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut list = Vec::new();
+    if let Ok(file) = openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        fs::File::from(file).take(64 << 10).read_to_end(&mut list)?;
+    }
+    Ok(list)
+}
+
+fn code(varied: &Varied) -> io::Result<Vec<u8>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    let or_nothing = |vary, value| if varied.has(vary) { value } else { 0 };
+    let settings = [
+        or_nothing(Vary::Date, SHIFT.as_secs()),
+        now.as_secs(),
+        file_key(varied),
+        or_nothing(Vary::Numbers, DISK),
+    ];
+    let mut code = CODE.to_vec();
+    let mark = code.windows(MARK.len()).position(|window| window == MARK).map(|at| at + MARK.len());
+    let place = mark.and_then(|at| code.get_mut(at..at + 8 * settings.len()));
+    let place = place.ok_or_else(|| io::Error::other("the preloaded library has no settings"))?;
+    for (to, setting) in place.chunks_exact_mut(8).zip(settings) {
+        to.copy_from_slice(&setting.to_ne_bytes());
+    }
+    Ok(code)
+}
