@@ -7,14 +7,15 @@ mod cli;
 mod config;
 mod farm;
 mod front;
+mod given;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // The sandbox re-executes this program; that process must become it, or what runs in it, before anything else.
     hab_sandbox::init_if_requested_with(hab_builder::worker);
-    // Nobody but the operator may change what this program writes, whatever the shell says that started it.
-    let mask = rustix::process::umask(rustix::fs::Mode::empty());
-    rustix::process::umask(mask | rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
-    cli::run()
+    match given::settle() {
+        Ok(()) => cli::run(),
+        Err(sentence) => cli::too_little(&sentence),
+    }
 }

@@ -142,6 +142,23 @@ fn a_file_with_several_names_has_them_in_the_image_too() {
     world.build("data", "hello").refused(5, &["etc/c: a hard link in the first run, a file in the second"]);
 }
 
+#[test]
+fn outputs_in_the_place_of_what_every_image_has_are_the_recipes_fault_and_the_way_out_is_named() {
+    let world = World::new();
+    for (script, words) in [
+        (
+            "mkdir $OUT/lib; cp /usr/bin/cat $OUT/lib/x",
+            "hello left lib/x in $OUT, where an image has something else: lib is a link to usr/lib in every image; use usr/lib/x",
+        ),
+        ("mkdir $OUT/lib", "lib is a link to usr/lib in every image; use usr/lib"),
+        ("echo x >$OUT/etc/passwd", "every image has its own etc/passwd; leave it out"),
+        ("mkdir $OUT/tmp; echo x >$OUT/tmp/x", "/tmp is empty at the start"),
+    ] {
+        world.recipe("hello", &format!("{GOOD}{script}\n"));
+        world.build("data", "hello").refused(3, &[words]);
+    }
+}
+
 /// A program that needs libgcc_s, which nothing in it names.
 const EXITS: &str = "#include <pthread.h>\n#include <stdio.h>\n\
     static void *leave(void *x) { pthread_exit(x); }\n\

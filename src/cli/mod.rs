@@ -257,6 +257,15 @@ struct Shown(ExitStatus);
 /// Causes that a document has; no error of ours has as many.
 const CAUSES: usize = 20;
 
+/// The exit code of a process that was given too little to run with, which the sentence says.
+pub fn too_little(sentence: &str) -> ExitCode {
+    terminal::error(sentence);
+    if std::env::args_os().any(|word| word == "--json") {
+        print_error(sentence, &[sentence], None, ExitStatus::Ours);
+    }
+    ExitCode::from(ExitStatus::Ours as u8)
+}
+
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     if let Some(Shown(status)) = error.downcast_ref::<Shown>() {
         return ExitCode::from(*status as u8);
@@ -270,7 +279,8 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     let sentence = chain.join(": ");
     terminal::error(&sentence);
     let farm = error.downcast_ref::<FarmError>();
-    let hint = farm.and_then(|error| command_meant(error).or_else(|| error.hint()));
+    let hint =
+        farm.and_then(|error| command_meant(error).or_else(|| error.hint())).or_else(|| limited(error));
     if let Some(hint) = &hint {
         terminal::hint(hint);
     }
@@ -280,6 +290,13 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         print_error(&terminal::bounded(&sentence), &causes, hint.as_deref(), status);
     }
     ExitCode::from(status as u8)
+}
+
+/// The system's "file too large" does not say that it means the caller's limit.
+fn limited(error: &anyhow::Error) -> Option<String> {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
+    (io.kind() == std::io::ErrorKind::FileTooLarge)
+        .then(|| "the size of a file is limited where this is started: raise `ulimit -f`".to_owned())
 }
 
 fn print_error(sentence: &str, causes: &[&str], hint: Option<&str>, status: ExitStatus) {

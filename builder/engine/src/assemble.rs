@@ -10,7 +10,7 @@ use hab_image::{Directory, ImageSpec, Layer, PackedLayer};
 use hab_oci::{Algorithm, Descriptor, Digest, Hasher};
 use hab_recipe::{Compression, Plan};
 
-use crate::base::base;
+use crate::base::{base, overlap};
 use crate::check::Clock;
 use crate::compare::{Node, Tree};
 use crate::{BuildError, FinishedLayer, Inputs, Workshop};
@@ -36,7 +36,17 @@ impl Workshop<'_> {
         let plan = given.plan;
         self.observer.stage(&format!("assemble the image for {}", plan.platform));
         let epoch = plan.source.epoch;
-        let base = self.layer(plan, base(plan, given.root.first())?, clock)?;
+        let base = base(plan, given.root.first())?;
+        if let Some((path, instead)) =
+            overlap(&base, outputs.entries().iter().map(|entry| entry.path.as_str()))
+        {
+            return Err(BuildError::Overlap {
+                recipe: plan.recipe.to_string(),
+                path: path.to_owned(),
+                instead,
+            });
+        }
+        let base = self.layer(plan, base, clock)?;
         let guard = Guard { clock, cancel: self.observer.cancel() };
         let mut layer = files(outputs, epoch, guard)?;
         let uid = plan.image.uid;

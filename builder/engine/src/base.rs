@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use hab_image::{Directory, Layer};
+use hab_image::{At, Directory, Layer};
 use hab_recipe::{Plan, TOOLCHAIN};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
@@ -56,6 +56,36 @@ pub(crate) fn base(plan: &Plan, root: &Path) -> Result<Layer<'static>, BuildErro
     layer.link("etc/os-release", "../usr/lib/os-release")?;
     layer.directory("tmp", Directory { mode: 0o1777, uid: 0, gid: 0 })?;
     Ok(layer)
+}
+
+/// The first of `paths` that the base does not leave room for, and what a person can do about it.
+pub(crate) fn overlap<'a>(
+    base: &Layer<'_>,
+    paths: impl Iterator<Item = &'a str>,
+) -> Option<(&'a str, String)> {
+    for path in paths {
+        if path.split('/').next() == Some("tmp") {
+            return Some((path, "/tmp is empty at the start; leave it out".to_owned()));
+        }
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends {
+            let (above, rest) = path.split_at(end);
+            match base.at(above) {
+                None => {}
+                Some(At::File) => {
+                    return Some((path, format!("every image has its own {above}; leave it out")));
+                }
+                Some(At::Link(target)) => {
+                    let instead = format!("{target}{rest}");
+                    return Some((
+                        path,
+                        format!("{above} is a link to {target} in every image; use {instead}"),
+                    ));
+                }
+            }
+        }
+    }
+    None
 }
 
 /// A file of the sysroot, links followed as if the sysroot were the root.

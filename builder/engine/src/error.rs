@@ -182,6 +182,16 @@ pub enum BuildError {
         /// What is wrong, as the process says that looked at them.
         problem: String,
     },
+    /// What a build left is where every image has something of its own.
+    #[error("{recipe} left {path} in $OUT, where an image has something else: {instead}", path = shown(path))]
+    Overlap {
+        /// The recipe.
+        recipe: String,
+        /// Which output.
+        path: String,
+        /// What to do instead.
+        instead: String,
+    },
     /// The process that looks at what a build left did not do that.
     #[error("checking what {recipe} for {platform} left did not succeed: {problem}", problem = shown(problem))]
     Checking {
@@ -269,6 +279,7 @@ impl BuildError {
             | Self::RootChanged { .. }
             | Self::SourceTooLarge { .. }
             | Self::Script(_)
+            | Self::Overlap { .. }
             | Self::NoOutput { .. }
             | Self::MissingLibraries { .. }
             | Self::NotHardened { .. }

@@ -147,13 +147,17 @@ impl Workshop<'_> {
         let script = folder.join("recipe/build.sh");
         fs::write(&script, given.script).map_err(BuildError::io(&script))?;
         give_away(volume)?;
-        // What is there at the start is as old as the source, and not of this run.
+        // What is there at the start is as old as the source, and not of this run; its modes are not the caller's umask.
         let epoch = Duration::from_secs(u64::try_from(given.source.epoch()).unwrap_or(0));
         let times = UNIX_EPOCH + epoch;
         let times = fs::FileTimes::new().set_accessed(times).set_modified(times);
         let ours = FOLDERS.iter().map(|name| folder.join(name));
-        for path in ours.chain([script, folder.to_owned()]) {
-            File::open(&path).and_then(|file| file.set_times(times)).map_err(BuildError::io(&path))?;
+        let with_modes = ours.map(|path| (path, 0o755)).chain([(script, 0o644), (folder.to_owned(), 0o755)]);
+        for (path, mode) in with_modes {
+            let set = |file: File| {
+                file.set_permissions(fs::Permissions::from_mode(mode)).and_then(|()| file.set_times(times))
+            };
+            File::open(&path).and_then(set).map_err(BuildError::io(&path))?;
         }
         Ok(())
     }
@@ -292,6 +296,5 @@ fn give_away(volume: &Volume) -> Result<(), BuildError> {
     if let Some((uid, gid)) = hab_sandbox::owner() {
         hab_tree::give_away(volume, uid, gid).map_err(BuildError::io(path))?;
     }
-    // Whoever acts for nobody else must still be able to enter.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(path))
+    Ok(())
 }

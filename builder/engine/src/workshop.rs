@@ -1,6 +1,7 @@
 //! Where builds happen: a data folder with a store, a cache of roots and scratch space.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hab_oci::{Digest, Platform};
@@ -84,8 +85,9 @@ impl<'a> Workshop<'a> {
             fs::create_dir_all(sysroot).map_err(BuildError::io(sysroot))?;
         }
         self.unpack_group(lock, "build", root, links)?;
-        for (architecture, sysroot) in sysroots {
-            self.unpack_group(lock, architecture, &sysroot, Vec::new())?;
+        for (architecture, sysroot) in &sysroots {
+            self.unpack_group(lock, architecture, sysroot, Vec::new())?;
+            settle(sysroot, ROOT_EPOCH)?;
         }
         let folder = root.join("sysroot");
         settle(&folder, ROOT_EPOCH)?;
@@ -165,13 +167,16 @@ fn root_key(toolchain: &Toolchain, lock: &ToolchainLock) -> Digest {
     Digest::of(format!("{ROOT_SCHEMA}\n{}\n{}", lock.digest(), links.concat()).as_bytes())
 }
 
-/// Gives a folder made by hand the owner and time that the unpacked ones have.
+/// Gives a folder made by hand the owner, mode and time that the unpacked ones have.
 fn settle(folder: &Path, epoch: i64) -> Result<(), BuildError> {
     if let Some((uid, gid)) = hab_sandbox::owner() {
         std::os::unix::fs::chown(folder, Some(uid), Some(gid)).map_err(BuildError::io(folder))?;
     }
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(epoch).unwrap_or(0));
     File::open(folder)
-        .and_then(|f| f.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)))
+        .and_then(|f| {
+            f.set_permissions(fs::Permissions::from_mode(0o755))?;
+            f.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time))
+        })
         .map_err(BuildError::io(folder))
 }

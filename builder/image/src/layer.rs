@@ -49,6 +49,15 @@ impl Default for Directory {
     }
 }
 
+/// What a layer has at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At<'a> {
+    /// A file.
+    File,
+    /// A symbolic link to this target.
+    Link(&'a str),
+}
+
 pub(crate) enum Node<'a> {
     File {
         executable: bool,
@@ -122,6 +131,15 @@ impl<'a> Layer<'a> {
             return Err(ImageError::Mode { path: path.to_owned(), mode: directory.mode });
         }
         self.add(path, Node::Directory(directory))
+    }
+
+    /// What the layer has at `path`, if it is more than a directory.
+    pub fn at(&self, path: &str) -> Option<At<'_>> {
+        match self.nodes.get(path)? {
+            Node::File { .. } | Node::HardLink { .. } => Some(At::File),
+            Node::Link(target) => Some(At::Link(target)),
+            Node::Directory(_) | Node::Implied => None,
+        }
     }
 
     /// Whether nothing was added.

@@ -22,5 +22,5 @@ pub use compression::Compression;
 pub use date::rfc3339;
 pub use error::{ImageError, PathProblem};
 pub use image::{Image, ImageSpec, assemble, index};
-pub use layer::{Directory, Layer};
+pub use layer::{At, Directory, Layer};
 pub use pack::PackedLayer;
