@@ -77,12 +77,31 @@ pub enum SandboxError {
     },
     /// A container around us hides parts of `/proc`, and then the kernel gives no fresh one.
     #[error(
-        "the sandbox needs a fresh /proc, which is refused where parts of the host's are hidden; \
-         to allow it, run the container around us with /proc unmasked"
+        "the sandbox needs a fresh /proc, which is refused where parts of the host's are hidden; to allow it, {enable}"
     )]
     ProcRefused {
+        /// What to enable, an instruction.
+        enable: String,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A container around us forbids a system call.
+    #[error("the sandbox could not {step}: a system call is forbidden here; to allow it, {enable}")]
+    CallRefused {
+        /// The step that needs it.
+        step: Step,
+        /// What to enable, an instruction.
+        enable: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no `/proc` here, or one in which our own processes are not.
+    #[error(
+        "the sandbox needs /proc with the processes of this namespace, and {problem}; mount it: `mount -t proc proc /proc`"
+    )]
+    NoProc {
+        /// What there is instead.
+        problem: &'static str,
     },
     /// The helper could not be started.
     #[error("cannot start the sandbox helper {}", program.display())]
@@ -141,9 +160,11 @@ impl SandboxError {
             | Self::WorkingFolder { .. }
             | Self::Command { .. }
             | Self::NotOwned { .. } => Fault::Input,
-            Self::NamespacesRefused { .. } | Self::OverlayRefused { .. } | Self::ProcRefused { .. } => {
-                Fault::Host
-            }
+            Self::NamespacesRefused { .. }
+            | Self::OverlayRefused { .. }
+            | Self::ProcRefused { .. }
+            | Self::CallRefused { .. }
+            | Self::NoProc { .. } => Fault::Host,
             Self::Launch { .. } | Self::Setup { .. } | Self::Lost { .. } | Self::Contact { .. } => {
                 Fault::Internal
             }
@@ -230,13 +251,18 @@ impl Failure {
                 SandboxError::NamespacesRefused { enable: namespaces::what_to_enable(), source }
             }
             Step::Overlay => SandboxError::OverlayRefused { enable: overlay_needs(errno), source },
-            Step::Proc if refused => SandboxError::ProcRefused { source },
+            Step::Proc if refused => {
+                SandboxError::ProcRefused { enable: namespaces::container_needs(), source }
+            }
             Step::Source => SandboxError::Source { path, source },
             Step::Place if refused || errno == Errno::OVERFLOW => {
                 SandboxError::NotOwned { path, owner, source }
             }
             Step::WorkingFolder => SandboxError::WorkingFolder { path, source },
             Step::Command => SandboxError::Command { program: path.display().to_string(), source },
+            step if (refused || errno == Errno::NOSYS) && namespaces::is_filtered() => {
+                SandboxError::CallRefused { step, enable: namespaces::container_needs(), source }
+            }
             Step::Begin
             | Step::Identity
             | Step::Scratch

@@ -67,6 +67,7 @@ pub fn run_on(
 ) -> Result<Report, SandboxError> {
     let begun = Instant::now();
     spec.check()?;
+    namespaces::check_proc().map_err(|problem| SandboxError::NoProc { problem })?;
     let (control, theirs) = wire::pair()?;
     let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;

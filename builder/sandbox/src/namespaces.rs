@@ -133,6 +133,29 @@ pub(crate) fn write_maps(helper: Pid) -> io::Result<()> {
     fs::write(format!("{folder}/gid_map"), format!("{INSIDE_ID} {gid} 1\n"))
 }
 
+/// What a container that we are in must be started with.
+pub(crate) fn container_needs() -> String {
+    "start the container around this with `--security-opt seccomp=unconfined --security-opt unmask=ALL` (podman), \
+     `--security-opt seccomp=unconfined --security-opt systempaths=unconfined` (docker), or with seccompProfile Unconfined \
+     and procMount Unmasked (Kubernetes)"
+        .to_owned()
+}
+
+/// Whether somebody has put a filter of system calls on us, as containers do.
+pub(crate) fn is_filtered() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]))
+}
+
+/// Whether `/proc` shows this process by its own number; what there is instead.
+pub(crate) fn check_proc() -> Result<(), &'static str> {
+    match fs::read_link("/proc/self") {
+        Err(_) => Err("there is none here"),
+        Ok(number) if number.to_str() == Some(&std::process::id().to_string()) => Ok(()),
+        Ok(_) => Err("that here shows another namespace's"),
+    }
+}
+
 /// After a refusal: the switch that is off, as an instruction.
 pub(crate) fn what_to_enable() -> String {
     let value = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -154,10 +177,8 @@ pub(crate) fn what_to_enable() -> String {
                 .to_owned();
         }
     }
-    let filtered =
-        value("/proc/self/status").lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
-    if filtered {
-        return "run the container around us with a seccomp profile that allows unshare and mount".to_owned();
+    if is_filtered() {
+        return container_needs();
     }
     "leave the chroot or container that forbids them".to_owned()
 }

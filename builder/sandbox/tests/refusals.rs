@@ -112,6 +112,30 @@ fn a_root_user_of_a_container_with_a_single_id_can_run_it() {
 }
 
 #[test]
+fn a_proc_that_is_not_of_this_namespace_or_hidden_in_part_is_named_with_what_to_do() {
+    let world = World::new(Caller::Itself);
+    let inner = world.program(&[]);
+    let within = |outside: &[&str], before: &str| {
+        let mut outer = Command::new("unshare");
+        outer.args(outside).args(["bash", "-c", &format!("{before} \"$0\" \"$@\"")]);
+        let finished = world.finish(&outer.arg(inner.get_program()).args(inner.get_args()).output().unwrap());
+        assert_eq!(finished.status, 125, "{}", finished.stdout);
+        finished.stderr
+    };
+    let said = within(&["--user", "--map-root-user", "--pid", "--fork"], "");
+    assert!(
+        said.contains("that here shows another namespace's; mount it: `mount -t proc proc /proc`"),
+        "{said}"
+    );
+    // As a container hides what is in it.
+    let hide = "mount -t tmpfs tmpfs /proc/irq &&";
+    let said = within(&["--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"], hide);
+    for word in ["a fresh /proc", "seccomp=unconfined", "unmask=ALL", "systempaths=unconfined", "procMount"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
 fn a_program_that_is_no_helper_is_told_of() {
     let world = World::new(Caller::Itself);
     let with = |program: &str| {
