@@ -118,7 +118,8 @@ pub struct Runs {
     pub cpu_ms: Vec<u64>,
     /// The most memory that each run was seen to use, in bytes.
     pub peak_memory: Vec<u64>,
-    /// What was another in the runs after the first, as far as this machine and the toolchain let it be.
+    /// What was another in the runs after the first, as far as this machine and the toolchain's C library let it be.
+    /// [`Vary::Schedule`] was offered to make, which may be too old to take it.
     #[serde(default)]
     pub varied: Varied,
     /// What kept the limits of each run.
@@ -299,6 +300,9 @@ impl Runs {
         self.peak_memory.push(report.peak_memory);
         self.limiters.push(Limiters { memory: report.memory_limiter, disk: report.disk_limiter });
         self.logs.push(run.log.clone());
+        if self.count > 1 && !report.clock_shifted {
+            self.varied = std::mem::take(&mut self.varied).without(Vary::Uptime);
+        }
     }
 }
 

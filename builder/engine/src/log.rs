@@ -12,6 +12,8 @@ use crate::cause::Met;
 
 /// How many of the last lines are shown when a script fails.
 const TAIL: usize = 25;
+/// How many lines before the end a cause may stand: other jobs go on after it.
+const NEAR: u64 = 200;
 /// Bytes of a line that are shown.
 const LINE: usize = 300;
 
@@ -23,7 +25,9 @@ pub(crate) struct Log {
     failed: Option<std::io::Error>,
     line: Vec<u8>,
     tail: VecDeque<String>,
-    met: Option<Met>,
+    /// With the number of its line.
+    met: Option<(u64, Met)>,
+    lines: u64,
 }
 
 impl Log {
@@ -36,6 +40,7 @@ impl Log {
             line: Vec::new(),
             tail: VecDeque::new(),
             met: None,
+            lines: 0,
         })
     }
 
@@ -58,14 +63,15 @@ impl Log {
         let text = shown(&line).at_most(LINE).to_string();
         self.line.clear();
         show(&text);
-        self.met = self.met.or_else(|| Met::in_line(&text));
+        self.lines += 1;
+        self.met = Met::in_line(&text).map(|met| (self.lines, met)).or(self.met);
         self.tail.push_back(text);
         if self.tail.len() > TAIL {
             self.tail.pop_front();
         }
     }
 
-    /// The last lines, and what of all lines explains a failure.
+    /// The last lines, and what near the end explains a failure.
     pub(crate) fn finish(mut self) -> Result<(String, Option<Met>), BuildError> {
         if !self.line.is_empty() {
             self.end_line(&mut |_| {});
@@ -75,7 +81,8 @@ impl Log {
         }
         self.file.flush().map_err(BuildError::io(&self.path))?;
         let tail: Vec<_> = self.tail.iter().map(|line| format!("    {line}")).collect();
-        Ok((tail.join("\n"), self.met))
+        let near = self.met.filter(|(line, _)| self.lines - line < NEAR);
+        Ok((tail.join("\n"), near.map(|(_, met)| met)))
     }
 }
 

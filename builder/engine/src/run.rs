@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use hab_keys::{SourceFile, VerifiedSource};
 use hab_oci::{Digest, shown};
-use hab_sandbox::{Bind, Limits, Outcome, Report, Spec, Varied, Vary, Volume};
+use hab_sandbox::{Bind, Limits, NOT_STARTED, Outcome, Report, Spec, Varied, Vary, Volume};
 
 use crate::cause::{Cause, Met};
 use crate::check::Clock;
@@ -22,8 +22,17 @@ const FOLDERS: [&str; 7] = ["src", "out", "debug", "work", "home", "inputs", "re
 const LOG: u64 = 512 << 20;
 
 /// What asks a compiler to look at the processor that it runs on: GCC, Clang, rustc. Two runs on one machine would agree.
-const NATIVE: [&str; 5] =
-    ["-march=native", "-mcpu=native", "-mtune=native", "target-cpu=native", "-Ctarget-cpu=native"];
+const NATIVE: [&str; 9] = [
+    "-march=native",
+    "-mcpu=native",
+    "-mtune=native",
+    "target-cpu=native",
+    "target_cpu=native",
+    "-Ctarget-cpu=native",
+    "-Ctarget_cpu=native",
+    "--codegen=target-cpu=native",
+    "--codegen=target_cpu=native",
+];
 
 /// One of a plan's runs.
 #[derive(Clone, Debug)]
@@ -58,14 +67,13 @@ impl Circumstances {
         here + usize::from(self.varied.has(Vary::Hardware))
     }
 
-    /// In which order make starts what could start at once: for make 4.4 and later, which say it to those that they
-    /// start; earlier ones know nothing of it and go on.
-    fn shuffle(&self) -> String {
-        let seed = if self.varied.has(Vary::Schedule) { self.number } else { 0 };
-        match seed {
-            0 => "--shuffle=none".to_owned(),
-            1 => "--shuffle=reverse".to_owned(),
-            seed => format!("--shuffle={seed}"),
+    /// In which order make starts what could start at once, as an option: for make 4.4 and later, which say it to those
+    /// that they start; earlier ones know nothing of it and go on.
+    fn shuffle(&self) -> Option<String> {
+        match self.number {
+            number if number == 0 || !self.varied.has(Vary::Schedule) => None,
+            1 => Some("--shuffle=reverse".to_owned()),
+            seed => Some(format!("--shuffle={seed}")),
         }
     }
 }
@@ -120,7 +128,7 @@ impl Workshop<'_> {
                     platform: plan.platform,
                     run: how.name.clone(),
                     outcome,
-                    cause: cause(given, &report, met),
+                    cause: cause(given, &report, &tail, met),
                     tail,
                     log: log_path,
                 })));
@@ -191,9 +199,11 @@ impl Workshop<'_> {
 }
 
 /// Why the script failed, where more than its last lines is known.
-fn cause(given: &Inputs<'_>, report: &Report, met: Option<Met>) -> Option<Cause> {
+fn cause(given: &Inputs<'_>, report: &Report, tail: &str, met: Option<Met>) -> Option<Cause> {
     let by_itself = matches!(report.outcome, Outcome::Exited(_) | Outcome::Signaled(_));
-    let native = || report.refused.first().cloned().map(Cause::Native);
+    // Earlier ones were tried, and done without.
+    let native =
+        || tail.contains(NOT_STARTED).then(|| report.refused.last().cloned().map(Cause::Native)).flatten();
     by_itself.then(|| native().or_else(|| met.map(|met| met.cause(given.limits)))).flatten()
 }
 
@@ -261,7 +271,6 @@ fn environment(given: &Inputs<'_>, how: &Circumstances) -> BTreeMap<String, Stri
         ("WORK", "/build/work".to_owned()),
         ("HOME", "/build/home".to_owned()),
         ("JOBS", how.jobs().to_string()),
-        ("MAKEFLAGS", how.shuffle()),
         ("VERSION", plan.version.clone()),
         ("PLATFORM", plan.platform.to_string()),
         ("ARCH", plan.platform.architecture().to_owned()),
@@ -277,15 +286,12 @@ fn environment(given: &Inputs<'_>, how: &Circumstances) -> BTreeMap<String, Stri
         ("SOURCE_DATE_EPOCH", plan.source.epoch.to_string()),
     ];
     let fixed = fixed.map(|(name, value)| (name.to_owned(), value));
-    let mut all: BTreeMap<_, _> = fixed.into();
-    for (name, value) in plan.env.clone() {
-        // The recipe's flags go with ours; of everything else ours is what is documented.
-        let ours = all.entry(name).or_default();
-        if ours.is_empty() {
-            *ours = value;
-        } else if ours.starts_with("--shuffle") {
-            *ours = format!("{ours} {value}");
-        }
+    let mut all: BTreeMap<_, _> = plan.env.clone().into_iter().chain(fixed).collect();
+    if let Some(option) = how.shuffle() {
+        let flags: &mut String = all.entry("MAKEFLAGS".to_owned()).or_default();
+        // Behind the recipe's: only the first word is one without a dash.
+        flags.push_str(if flags.is_empty() { "" } else { " " });
+        flags.push_str(&option);
     }
     all
 }

@@ -11,10 +11,10 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use seccompiler::sock_filter;
@@ -203,12 +203,14 @@ impl Answers {
     fn start(&self, asked: &libc::seccomp_notif, path: u64, words: u64) -> Answer {
         let found = || {
             let memory = self.memory(asked)?;
+            let mut program = memory.path(path)?;
+            if Words::exempts(&program) {
+                return Ok::<_, Errno>(None);
+            }
             let found = self.words.find(&memory, words, &|file| self.response(asked, file))?;
             sys::still_waits(&self.listener, asked.id).map_err(|_| Errno::SRCH)?;
-            let Some(word) = found else { return Ok::<_, Errno>(None) };
-            let mut program = memory.path(path)?;
-            // A shell asks for it in one folder after the other. Without a path it is what a descriptor has open.
-            if !program.is_empty() && self.named(asked, path).is_err() {
+            let Some(word) = found else { return Ok(None) };
+            if self.is_absent(asked, path, &program) {
                 return Ok(None);
             }
             program.truncate(200);
@@ -220,13 +222,28 @@ impl Answers {
         found().ok().flatten().map_or(Answer::Continues, Answer::Refuses)
     }
 
+    /// Whether there is no such program, which the kernel says: a shell asks for one in one folder after the other. One
+    /// that is named in another way than by a path from here is taken to be there.
+    fn is_absent(&self, asked: &libc::seccomp_notif, address: u64, path: &[u8]) -> bool {
+        let by_descriptor = if libc::c_long::from(asked.data.nr) == libc::SYS_execveat {
+            !path.starts_with(b"/")
+        } else {
+            path.starts_with(b"/proc/") || path.starts_with(b"/dev/fd/")
+        };
+        let gone = |error| matches!(error, Errno::NOENT | Errno::NOTDIR);
+        !by_descriptor && self.named(asked, address).is_err_and(gone)
+    }
+
     /// A file that the caller would read further words from.
     fn response(&self, asked: &libc::seccomp_notif, path: &[u8]) -> Result<File, Errno> {
-        let folder = self.folder_of(asked)?;
-        let how = ResolveFlags::NO_MAGICLINKS;
-        // Not to wait for a pipe's other end.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(openat2(folder, path, flags, Mode::empty(), how)?.into())
+        let place = open_in(self.folder_of(asked)?, path)?;
+        // Opening anything else would be felt: by who waits at the other end of a pipe.
+        if !FileType::from_raw_mode(fstat(&place)?.st_mode).is_file() {
+            return Err(Errno::INVAL);
+        }
+        let again = format!("self/fd/{}", place.as_raw_fd());
+        Ok(openat(&self.proc, again, OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?
+            .into())
     }
 
     fn memory(&self, asked: &libc::seccomp_notif) -> Result<Memory, Errno> {

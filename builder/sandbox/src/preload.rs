@@ -20,27 +20,46 @@ pub(crate) const LIBRARY: &str = "/usr/lib/hab-preload.so";
 /// The loader's list, ld.so(8).
 pub(crate) const LIST: &str = "/etc/ld.so.preload";
 
+/// The largest C library that is looked into.
+const MOST_LIBRARY: u64 = 16 << 20;
+
 static CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
 /// What comes before the settings.
 const MARK: &[u8; 16] = b"hab-sandbox-set\0";
-/// What numbers of files are changed by: small, since some programs print them in columns, and of no pattern that a
-/// number is likely to have.
-const FILE: u64 = 0x5a5a5;
+/// What numbers of files are changed by. With a bit that no number has, or a file would get the number 0, which readdir(3)
+/// leaves out.
+const FILE: u64 = (1 << 40) | 0x5a5a5;
 const DISK: u64 = 0x55;
 
 #[cfg(target_arch = "x86_64")]
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+#[cfg(target_arch = "x86_64")]
+const DEBIAN: &str = "lib/x86_64-linux-gnu/libc.so.6";
 #[cfg(target_arch = "aarch64")]
 const LOADER: &str = "lib/ld-linux-aarch64.so.1";
+#[cfg(target_arch = "aarch64")]
+const DEBIAN: &str = "lib/aarch64-linux-gnu/libc.so.6";
 
 /// What numbers of files are changed by.
 pub(crate) fn file_key(varied: &Varied) -> u64 {
     if varied.has(Vary::Numbers) { FILE } else { 0 }
 }
 
-/// Whether programs of the root below `root` would load it.
+/// Where glibc's own library lies: Debian's way, and the others'.
+const LIBRARIES: [&str; 3] = [DEBIAN, "lib64/libc.so.6", "lib/libc.so.6"];
+/// A symbol of glibc 2.34 and later, in which what the library calls is all in one place.
+const NEEDED: &[u8] = b"pthread_cond_clockwait";
+
+/// Whether programs of the root below `root` would load it, and have what it calls.
 pub(crate) fn works_in(root: impl AsFd) -> bool {
-    openat2(root, LOADER, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+    let open = |path: &str| {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok().map(fs::File::from)
+    };
+    let library = LIBRARIES.iter().find_map(|path| open(path));
+    let mut bytes = Vec::new();
+    let read = library.and_then(|file| file.take(MOST_LIBRARY).read_to_end(&mut bytes).ok());
+    open(LOADER).is_some() && read.is_some() && bytes.windows(NEEDED.len()).any(|window| window == NEEDED)
 }
 
 /// Writes the library and the list into `folder`, and says where inside each belongs. `theirs` is the root's own list,

@@ -101,6 +101,9 @@ impl fmt::Display for Size {
     }
 }
 
+/// How the line begins that says so in a run's output.
+pub const NOT_STARTED: &str = "hab-sandbox: not started: ";
+
 /// A program that was not started, since it was called with one of [`crate::Spec::refused`]. The `Display` is safe to
 /// print.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,8 +44,9 @@ pub struct Spec {
     /// host's affair.
     #[serde(default = "default_processors")]
     pub processors: u32,
-    /// Words that no program is called with: neither alone nor in a response file (`@FILE`). Such a call fails with
-    /// EINVAL, and the report names it.
+    /// Words that no program is called with, whole or up to a `+`, on its command line or in a response file (`@FILE`).
+    /// Such a call fails with EINVAL, and the report names it. Programs that pass words on, or look for them, are left
+    /// alone (`words.rs`).
     #[serde(default)]
     pub refused: Vec<String>,
     /// Whether dynamic programs get a library loaded before their own that makes up what no system call tells: the

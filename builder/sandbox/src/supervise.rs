@@ -16,7 +16,7 @@ use crate::cgroup::{Cgroup, MemoryLimiter};
 use crate::disk::Disks;
 use crate::error::SandboxError;
 use crate::namespaces;
-use crate::report::{Limit, Outcome, Refused, Report, Stream};
+use crate::report::{Limit, NOT_STARTED, Outcome, Refused, Report, Stream};
 use crate::spec::Limits;
 use crate::sys::{self, Ended};
 use crate::usage::Usage;
@@ -199,12 +199,16 @@ impl<'a> Supervisor<'a> {
             Stream::Stderr => &self.ends.stderr,
         };
         let got = rustix::io::retry_on_intr(|| rustix::io::read(from, &mut *buffer))?;
-        output(stream, &buffer[..got]);
-        self.printed += got as u64;
+        self.print(stream, &buffer[..got], output);
+        Ok(got > 0)
+    }
+
+    fn print(&mut self, stream: Stream, bytes: &[u8], output: &mut dyn FnMut(Stream, &[u8])) {
+        output(stream, bytes);
+        self.printed += bytes.len() as u64;
         if let Some(most) = self.limits.log.filter(|most| self.printed > *most) {
             self.stop(Outcome::LimitExceeded(Limit::Log(most)));
         }
-        Ok(got > 0)
     }
 
     /// Takes one message; `false` when the helper and process 1 are gone.
@@ -241,7 +245,7 @@ impl<'a> Supervisor<'a> {
             Notice::Listener { .. } | Notice::Memory => {}
             Notice::Volumes => self.heard.volumes = fds,
             Notice::Refused(refused) => {
-                output(Stream::Stderr, format!("hab-sandbox: not started: {refused}\n").as_bytes());
+                self.print(Stream::Stderr, format!("{NOT_STARTED}{refused}\n").as_bytes(), output);
                 if self.heard.refused.len() < MOST_REFUSED && !self.heard.refused.contains(&refused) {
                     self.heard.refused.push(refused);
                 }

@@ -10,9 +10,19 @@ use rustix::io::Errno;
 /// The longest path, and a part of memory that is there whole or not at all.
 const PATH: usize = 4096;
 const PAGE: usize = 4096;
-/// How many words are looked at, and how much of a response file. What is longer was made by a program.
+/// How many words are looked at; how many response files, how deep one in another, and how much of all of them. What is
+/// more was made by a program.
 const MOST_WORDS: usize = 16_384;
+const MOST_FILES: usize = 64;
+const DEEPEST: usize = 8;
 const MOST_RESPONSE: u64 = 1 << 20;
+/// Programs that start others with words they were given, whose calls are looked at themselves, and programs that look
+/// for words or print them.
+const EXEMPT: [&str; 28] = [
+    "[", "awk", "bash", "cmake", "cmp", "dash", "diff", "echo", "egrep", "env", "expr", "fgrep", "find",
+    "gawk", "grep", "make", "mawk", "nice", "ninja", "printf", "rg", "sed", "sh", "test", "time", "timeout",
+    "tr", "xargs",
+];
 /// Addresses that are read at a time.
 const TOGETHER: usize = 128;
 
@@ -62,14 +72,11 @@ impl Memory {
         Ok(all)
     }
 
-    /// As much of the word at `address` as goes into `buffer`; whether that is all.
-    fn word<'b>(&self, address: u64, buffer: &'b mut [u8]) -> Result<(&'b [u8], bool), Errno> {
+    /// As much of the word at `address` as goes into `buffer`.
+    fn word<'b>(&self, address: u64, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let got = self.0.read_at(buffer, address).map_err(|_| Errno::FAULT)?;
-        let read = &buffer[..got];
-        Ok(match read.iter().position(|byte| *byte == 0) {
-            Some(end) => (&read[..end], true),
-            None => (read, false),
-        })
+        let end = buffer[..got].iter().position(|byte| *byte == 0).unwrap_or(got);
+        Ok(&buffer[..end])
     }
 }
 
@@ -79,32 +86,37 @@ pub(crate) struct Words {
     longest: usize,
 }
 
+/// Opens a file that a word names.
+pub(crate) type Open<'a> = &'a dyn Fn(&[u8]) -> Result<File, Errno>;
+
 impl Words {
     pub(crate) fn new(words: &[String]) -> Self {
         let longest = words.iter().map(String::len).max().unwrap_or(0);
         Self { words: words.to_owned(), longest }
     }
 
+    /// Whether a program of this path may be called with any word.
+    pub(crate) fn exempts(path: &[u8]) -> bool {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        EXEMPT.iter().any(|exempt| exempt.as_bytes() == name)
+    }
+
     /// The first of them in the list of words at `address`, or in a file that such a word names as `@FILE`.
-    pub(crate) fn find(
-        &self,
-        memory: &Memory,
-        address: u64,
-        open: &dyn Fn(&[u8]) -> Result<File, Errno>,
-    ) -> Result<Option<&str>, Errno> {
+    pub(crate) fn find(&self, memory: &Memory, address: u64, open: Open<'_>) -> Result<Option<&str>, Errno> {
         if address == 0 {
             return Ok(None);
         }
+        // One byte more tells a `+` from a longer word.
         let mut buffer = vec![0; self.longest + 1];
+        let mut files = Files { open, left: MOST_RESPONSE, count: MOST_FILES };
         for address in memory.addresses(address)? {
-            let (word, whole) = memory.word(address, &mut buffer)?;
-            if whole && let Some(found) = self.is_one(word) {
+            let word = memory.word(address, &mut buffer)?;
+            if let Some(found) = self.is_one(word) {
                 return Ok(Some(found));
             }
             if word.first() == Some(&b'@') {
                 let path = memory.path(address + 1)?;
-                // Where there is no such file the program takes the word itself.
-                if let Some(found) = open(&path).ok().and_then(|file| self.in_file(&file)) {
+                if let Some(found) = self.in_file(&mut files, &path, DEEPEST) {
                     return Ok(Some(found));
                 }
             }
@@ -112,19 +124,50 @@ impl Words {
         Ok(None)
     }
 
+    /// Compilers take further properties after a `+`.
     fn is_one(&self, word: &[u8]) -> Option<&str> {
-        self.words.iter().find(|refused| refused.as_bytes() == word).map(String::as_str)
+        let is = |refused: &&String| {
+            word.strip_prefix(refused.as_bytes())
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+        };
+        self.words.iter().find(is).map(String::as_str)
     }
 
-    /// In a response file words stand between blanks, and may be quoted.
-    fn in_file(&self, file: &File) -> Option<&str> {
-        if !file.metadata().is_ok_and(|data| data.is_file()) {
-            return None;
+    fn in_file(&self, files: &mut Files<'_>, path: &[u8], deep: usize) -> Option<&str> {
+        for word in files.words(path)? {
+            if let Some(found) = self.is_one(&word) {
+                return Some(found);
+            }
+            if let Some(path) = word.strip_prefix(b"@")
+                && deep > 0
+                && let Some(found) = self.in_file(files, path, deep - 1)
+            {
+                return Some(found);
+            }
         }
+        None
+    }
+}
+
+/// Response files, as far as they are read.
+struct Files<'a> {
+    open: Open<'a>,
+    left: u64,
+    count: usize,
+}
+
+impl Files<'_> {
+    /// The words of a file: between blanks, without what quotes them. `None` where there is no such file: then the
+    /// program takes the word itself.
+    fn words(&mut self, path: &[u8]) -> Option<Vec<Vec<u8>>> {
+        self.count = self.count.checked_sub(1)?;
+        let file = (self.open)(path).ok()?;
         let mut bytes = Vec::new();
-        file.take(MOST_RESPONSE).read_to_end(&mut bytes).ok()?;
-        let words = bytes.split(|byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\''));
-        words.into_iter().find_map(|word| self.is_one(word))
+        self.left -= file.take(self.left).read_to_end(&mut bytes).ok()? as u64;
+        let words = bytes
+            .split(u8::is_ascii_whitespace)
+            .map(|word| word.iter().copied().filter(|byte| !matches!(byte, b'"' | b'\'' | b'\\')).collect());
+        Some(words.collect())
     }
 }
 
@@ -139,7 +182,7 @@ mod tests {
         Memory::new(File::open("/proc/self/mem").unwrap().into())
     }
 
-    fn find(words: &[&str], open: &dyn Fn(&[u8]) -> Result<File, Errno>) -> Option<String> {
+    fn find(words: &[&str], open: Open<'_>) -> Option<String> {
         let words: Vec<_> = words.iter().map(|word| CString::new(*word).unwrap()).collect();
         let mut list: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
         list.push(std::ptr::null());
@@ -152,6 +195,7 @@ mod tests {
     fn a_word_is_found_whole_and_wherever_it_stands() {
         let none = |_: &[u8]| Err(Errno::NOENT);
         assert_eq!(find(&["cc", "-O2", "-march=native", "x.c"], &none).as_deref(), Some("-march=native"));
+        assert_eq!(find(&["cc", "-march=native+crypto"], &none).as_deref(), Some("-march=native"));
         assert_eq!(find(&["cc", "-march=nativer", "-march=nativ", "CFLAGS=-march=native", ""], &none), None);
         let many = vec!["-x"; 1000];
         let many = [many.as_slice(), &["target-cpu=native"]].concat();
@@ -160,7 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn a_response_file_is_read() {
+    fn programs_that_pass_words_on_or_look_for_them_are_exempt() {
+        for (path, exempt) in
+            [("/usr/bin/grep", true), ("sh", true), ("/usr/bin/gcc", false), ("/bin/shc", false)]
+        {
+            assert_eq!(Words::exempts(path.as_bytes()), exempt, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_response_file_is_read_and_those_in_it() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("flags"), "-O2\n\"-march=native\" -c").unwrap();
         std::fs::write(folder.path().join("others"), "-march=natives").unwrap();
@@ -169,6 +222,14 @@ mod tests {
             File::open(folder.path().join(name)).map_err(|_| Errno::NOENT)
         };
         assert_eq!(find(&["cc", "@flags"], &open).as_deref(), Some("-march=native"));
+        for (name, text) in
+            [("outer", "-g @flags"), ("escaped", "-march\\=native"), ("itself", "@itself @itself")]
+        {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        assert_eq!(find(&["cc", "@outer"], &open).as_deref(), Some("-march=native"));
+        assert_eq!(find(&["cc", "@escaped"], &open).as_deref(), Some("-march=native"));
+        assert_eq!(find(&["cc", "@itself"], &open), None);
         assert_eq!(find(&["cc", "@others", "@none"], &open), None);
     }
 }

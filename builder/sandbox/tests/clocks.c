@@ -2,8 +2,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 #include <utime.h>
@@ -34,64 +37,116 @@ static void same(const char *what, long is, long wanted)
 	}
 }
 
-static struct timespec until(int clock)
+static struct timespec begun;
+
+/* A twentieth of a second from now. */
+static struct timespec *until(int clock)
 {
-	struct timespec t;
+	static struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &begun);
 	clock_gettime(clock, &t);
 	t.tv_nsec += 50000000;
 	if (t.tv_nsec >= 1000000000) {
 		t.tv_nsec -= 1000000000;
 		t.tv_sec++;
 	}
-	return t;
+	return &t;
 }
 
-static void *stay(void *x)
+/* It waited, and until then: neither at once, nor until the test is stopped. */
+static void waited(const char *what, int said, int wanted)
 {
-	sleep(5);
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	long milliseconds = (now.tv_sec - begun.tv_sec) * 1000 + (now.tv_nsec - begun.tv_nsec) / 1000000;
+	same(what, said, wanted);
+	if (milliseconds < 40 || milliseconds > 3000) {
+		printf("%s: took %ld ms\n", what, milliseconds);
+		wrong = 1;
+	}
+}
+
+static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+
+static void *hold(void *x)
+{
+	pthread_rwlock_wrlock(&lock);
+	sem_post(x);
+	sleep(20);
 	return x;
 }
 
-/* Each ends after a twentieth of a second, or the test is stopped. */
-static void waits(void)
+static void *nap(void *x)
 {
 	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	for (;;) {
+		t.tv_sec += 1;
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+	}
+	return x;
+}
+
+static void waits(void)
+{
 	pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 	pthread_cond_t condition = PTHREAD_COND_INITIALIZER, monotonic;
 	pthread_condattr_t attributes;
-	pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
-	pthread_t thread;
+	pthread_t holder, napper;
+	mtx_t plain;
+	cnd_t changes;
 	sem_t semaphore;
+	unsigned word = 7;
 	sem_init(&semaphore, 0, 0);
 	pthread_mutex_lock(&mutex);
-	t = until(CLOCK_REALTIME);
-	same("pthread_cond_timedwait", pthread_cond_timedwait(&condition, &mutex, &t), ETIMEDOUT);
+	waited("pthread_cond_timedwait", pthread_cond_timedwait(&condition, &mutex, until(CLOCK_REALTIME)), ETIMEDOUT);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&monotonic, &attributes);
-	t = until(CLOCK_MONOTONIC);
-	same("the same, monotonic", pthread_cond_timedwait(&monotonic, &mutex, &t), ETIMEDOUT);
-	t = until(CLOCK_REALTIME);
-	same("pthread_mutex_timedlock", pthread_mutex_timedlock(&mutex, &t), ETIMEDOUT);
-	pthread_rwlock_wrlock(&lock);
-	t = until(CLOCK_REALTIME);
-	same("pthread_rwlock_timedrdlock", pthread_rwlock_timedrdlock(&lock, &t) == 0, 0);
-	t = until(CLOCK_REALTIME);
-	same("pthread_rwlock_timedwrlock", pthread_rwlock_timedwrlock(&lock, &t) == 0, 0);
-	t = until(CLOCK_REALTIME);
-	same("sem_timedwait", sem_timedwait(&semaphore, &t) == -1 && errno == ETIMEDOUT, 1);
-	t = until(CLOCK_REALTIME);
-	same("clock_nanosleep", clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &t, NULL), 0);
-	pthread_create(&thread, NULL, stay, NULL);
-	t = until(CLOCK_REALTIME);
-	same("pthread_timedjoin_np", pthread_timedjoin_np(thread, NULL, &t), ETIMEDOUT);
-	for (int clock = 0; clock < 2; clock++) {
-		struct itimerspec new = { .it_value = until(clock ? CLOCK_MONOTONIC : CLOCK_REALTIME) };
+	waited("the same, monotonic", pthread_cond_timedwait(&monotonic, &mutex, until(CLOCK_MONOTONIC)), ETIMEDOUT);
+	for (int clock = CLOCK_REALTIME; clock <= CLOCK_MONOTONIC; clock++)
+		waited("pthread_cond_clockwait",
+			pthread_cond_clockwait(&condition, &mutex, clock, until(clock)), ETIMEDOUT);
+	waited("pthread_mutex_timedlock", pthread_mutex_timedlock(&mutex, until(CLOCK_REALTIME)), ETIMEDOUT);
+	waited("pthread_mutex_clocklock",
+		pthread_mutex_clocklock(&mutex, CLOCK_REALTIME, until(CLOCK_REALTIME)), ETIMEDOUT);
+	mtx_init(&plain, mtx_timed);
+	cnd_init(&changes);
+	mtx_lock(&plain);
+	waited("cnd_timedwait", cnd_timedwait(&changes, &plain, until(CLOCK_REALTIME)), thrd_timedout);
+	waited("mtx_timedlock", mtx_timedlock(&plain, until(CLOCK_REALTIME)), thrd_timedout);
+	pthread_create(&holder, NULL, hold, &semaphore);
+	sem_wait(&semaphore);
+	waited("pthread_rwlock_timedrdlock", pthread_rwlock_timedrdlock(&lock, until(CLOCK_REALTIME)), ETIMEDOUT);
+	waited("pthread_rwlock_timedwrlock", pthread_rwlock_timedwrlock(&lock, until(CLOCK_REALTIME)), ETIMEDOUT);
+	waited("pthread_timedjoin_np", pthread_timedjoin_np(holder, NULL, until(CLOCK_REALTIME)), ETIMEDOUT);
+	waited("sem_timedwait", sem_timedwait(&semaphore, until(CLOCK_REALTIME)) == -1 ? errno : 0, ETIMEDOUT);
+	struct timespec long_ago = { 50000000, 0 };
+	same("a time long ago", sem_timedwait(&semaphore, &long_ago) == -1 ? errno : 0, ETIMEDOUT);
+	for (int clock = CLOCK_REALTIME; clock <= CLOCK_MONOTONIC; clock++)
+		waited("clock_nanosleep", clock_nanosleep(clock, TIMER_ABSTIME, until(clock), NULL), 0);
+	int operation = FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME;
+	waited("futex", syscall(SYS_futex, &word, operation, 7, until(CLOCK_REALTIME), NULL, -1) == -1 ? errno : 0, ETIMEDOUT);
+	pthread_create(&napper, NULL, nap, NULL);
+	pthread_cancel(napper);
+	same("a thread that naps is cancelled", pthread_join(napper, NULL), 0);
+	for (int clock = CLOCK_REALTIME; clock <= CLOCK_MONOTONIC; clock++) {
+		struct itimerspec new = { .it_value = *until(clock) };
 		unsigned long ended = 0;
-		int timer = timerfd_create(clock ? CLOCK_MONOTONIC : CLOCK_REALTIME, 0);
+		int timer = timerfd_create(clock, 0);
 		same("timerfd_settime", timerfd_settime(timer, TFD_TIMER_ABSTIME, &new, NULL), 0);
-		same("timerfd", read(timer, &ended, sizeof ended) == sizeof ended && ended > 0, 1);
+		waited("timerfd", read(timer, &ended, sizeof ended) == sizeof ended && ended > 0, 1);
 	}
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	sigset_t signals;
+	timer_t timer;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	same("timer_create", timer_create(CLOCK_REALTIME, &event, &timer), 0);
+	struct itimerspec new = { .it_value = *until(CLOCK_REALTIME) };
+	timer_settime(timer, TIMER_ABSTIME, &new, NULL);
+	waited("timer_settime", sigwaitinfo(&signals, NULL), SIGUSR1);
 }
 
 static long modified(const char *path)
@@ -110,7 +165,7 @@ int main(int count, char **words)
 	struct statx x;
 	int opened;
 	(void)count;
-	syscall(SYS_clock_gettime, CLOCK_REALTIME, &real);
+	real.tv_sec = atol(words[2]);
 	now = real.tv_sec + ahead;
 	clock_gettime(CLOCK_REALTIME, &t);
 	near("clock_gettime", t.tv_sec, now);
@@ -161,6 +216,23 @@ int main(int count, char **words)
 	same("utime", modified(file), 9);
 	lutimes(file, values);
 	same("lutimes", modified(file), now + 100);
+	/* An hour ago, in a month, years ago and in a hundred years: as they were set, and in their order. */
+	long wanted[] = { now - 3600, now + 2592000, now - 34000000, now - 90000000, now + 3000000000, 1 };
+	for (unsigned which = 0; which < sizeof wanted / sizeof *wanted; which++) {
+		struct timespec both[2] = { { wanted[which] + 1, 0 }, { wanted[which], 500 } };
+		futimens(opened, both);
+		same("a time that is set", modified(file), wanted[which]);
+		fstat(opened, &s);
+		same("its rest", s.st_mtim.tv_nsec, 500);
+		same("and the other time", s.st_atim.tv_sec, wanted[which] + 1);
+	}
+	struct timespec by_number[2] = { { now, 0 }, { now, 0 } };
+	syscall(SYS_utimensat, AT_FDCWD, file, by_number, 0);
+	same("by the number of the call", modified(file), now);
+	syscall(SYS_statx, AT_FDCWD, file, 0, STATX_ALL, &x);
+	same("read by the number of the call", x.stx_mtime.tv_sec, now);
+	stat("/dev/null", &s);
+	same("a device's time", s.st_mtime + s.st_ctime, 0);
 	utimensat(AT_FDCWD, file, NULL, 0);
 	near("no time", modified(file), now);
 	same("no file", stat("/build/none", &s) == -1 && errno == ENOENT, 1);

@@ -6,6 +6,15 @@ mod support;
 use hab_sandbox::{Varied, Vary};
 use support::{World, each_caller};
 
+/// By how many seconds the clock is ahead where it is.
+const AHEAD: &str = "34603997";
+
+/// The time outside.
+fn now() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_secs().to_string()
+}
+
 fn preload(world: &mut World, varied: impl IntoIterator<Item = Vary>) {
     world.spec.preload = true;
     world.spec.varied = Varied::from_iter(varied);
@@ -15,9 +24,9 @@ fn preload(world: &mut World, varied: impl IntoIterator<Item = Vary>) {
 fn every_way_to_ask_for_the_time_and_to_wait_for_one_goes_by_the_same_clock() {
     each_caller(|world| {
         let mut world = world.with_dynamic_program("clocks");
-        for (varied, ahead) in [(vec![], "0"), (Vary::ALL.into(), "34560000")] {
+        for (varied, ahead) in [(vec![], "0"), (Vary::ALL.into(), AHEAD)] {
             preload(&mut world, varied);
-            world = world.command(&["/usr/bin/clocks", ahead]);
+            world = world.command(&["/usr/bin/clocks", ahead, &now()]);
             let finished = world.run();
             assert_eq!(
                 (finished.status, finished.stdout.as_str()),
@@ -33,7 +42,7 @@ fn every_way_to_ask_for_the_time_and_to_wait_for_one_goes_by_the_same_clock() {
 #[test]
 fn without_it_the_clock_is_the_machines() {
     each_caller(|world| {
-        let world = world.with_dynamic_program("clocks").command(&["/usr/bin/clocks", "34560000"]);
+        let world = world.with_dynamic_program("clocks").command(&["/usr/bin/clocks", AHEAD, &now()]);
         let finished = world.with(|spec| spec.varied = Varied::all()).run();
         assert_eq!(finished.status, 1);
         assert!(finished.stdout.contains("clock_gettime: "), "{}", finished.stdout);
@@ -93,14 +102,25 @@ fn names_and_numbers_of_files_agree_between_a_listing_and_a_look() {
 fn a_program_that_is_called_with_a_refused_word_is_not_started_and_is_named() {
     each_caller(|world| {
         let world = world.with(|spec| spec.refused = vec!["-march=native".to_owned()]);
-        let script = "echo -march=native; /usr/bin/true -march=native || echo \"no: $?\"; \
-                      printf ' -O2\\n-march=native' >/tmp/f; env true @/tmp/f || echo \"no: $?\"; \
-                      /usr/bin/true -march=natives x=-march=native && echo yes";
+        let pipe = world.path("work/p");
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        world.give_away(&pipe);
+        let script = "echo -march=native; grep -e -march=native /dev/null; \
+                      /usr/bin/true -march=native || echo \"no: $?\"; \
+                      printf ' -O2\\n-march=native' >/tmp/f; env cat @/tmp/f 2>/dev/null || echo \"no: $?\"; \
+                      /usr/bin/true -march=natives x=-march=native && echo yes; \
+                      exec 7</usr/bin/true; /proc/self/fd/7 -march=native || echo \"no: $?\"; \
+                      (echo piped >/build/p) & perl -e 'open(F, substr($ARGV[0], 1)); print <F>' @/build/p";
         let finished = world.script(script).run();
-        assert_eq!(finished.stdout, "-march=native\nno: 126\nno: 126\nyes\n", "{}", finished.stderr);
+        assert_eq!(
+            finished.stdout, "-march=native\nno: 126\nno: 126\nyes\nno: 126\npiped\n",
+            "{}",
+            finished.stderr
+        );
         let refused = finished.report.unwrap().refused;
         let programs: Vec<_> = refused.iter().map(|refused| refused.program.as_str()).collect();
-        assert_eq!(programs, ["/usr/bin/true", "/usr/bin/env", "/bin/env"]);
+        assert_eq!(programs, ["/usr/bin/true", "/usr/bin/cat", "/proc/self/fd/7"]);
         assert!(refused.iter().all(|refused| refused.word == "-march=native"));
         assert!(finished.stderr.contains("hab-sandbox: not started: /usr/bin/true -march=native"));
     });

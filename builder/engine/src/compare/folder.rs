@@ -1,5 +1,6 @@
 //! A folder that a build owned, and a walk through it that goes nowhere else.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -72,7 +73,7 @@ impl Folder {
         limits: &Limits,
         meet: &mut dyn FnMut(String, Found) -> Result<(), CompareError>,
     ) -> Result<(), CompareError> {
-        let mut count = Count { limits, entries: 0, names: 0, bytes: 0 };
+        let mut count = Count { limits, entries: 0, names: 0, bytes: 0, seen: BTreeSet::new() };
         let mut waiting = vec![String::new()];
         while let Some(folder) = waiting.pop() {
             let read = |e: Errno| CompareError::Read { path: folder.clone(), source: e.into() };
@@ -132,8 +133,10 @@ fn look(
             }
             readable(0o400)?;
             let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-            count.bytes(size)?;
             let identity = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+            if identity.is_none_or(|file| count.seen.insert(file)) {
+                count.bytes(size)?;
+            }
             Ok(Some(Found::File { size, executable: mode & 0o111 != 0, identity }))
         }
         _ => Err(CompareError::Special { path: path.to_owned() }),
@@ -146,6 +149,8 @@ struct Count<'a> {
     entries: usize,
     names: usize,
     bytes: u64,
+    /// Files with several names.
+    seen: BTreeSet<(u64, u64)>,
 }
 
 impl Count<'_> {

@@ -164,7 +164,9 @@ fn a_sparse_file_counts_in_full_and_is_not_read() {
     for n in 0..2 {
         fs::hard_link(folder.path().join("s"), folder.path().join(format!("h{n}"))).unwrap();
     }
-    // A second name is a second file in an image.
+    // A second name is no second file, neither on disk nor in an image; a second file is.
+    Tree::scan(folder.path(), &small).unwrap();
+    fs::write(folder.path().join("t"), "123456").unwrap();
     refused(Tree::scan(folder.path(), &small), "more than 10 bytes");
 }
 

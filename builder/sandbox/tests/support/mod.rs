@@ -135,6 +135,10 @@ impl World {
 
     /// The same with the C library that the root has.
     pub fn with_dynamic_program(self, name: &str) -> Self {
+        // What pthread_cancel(3) loads by name.
+        let unwinder = Command::new("cc").arg("-print-file-name=libgcc_s.so.1").output().unwrap();
+        let unwinder = String::from_utf8(unwinder.stdout).unwrap();
+        fs::copy(unwinder.trim(), self.path("root/usr/lib/libgcc_s.so.1")).unwrap();
         self.compiled(name, "-pthread")
     }
 
