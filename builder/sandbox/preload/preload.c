@@ -43,7 +43,7 @@ void *dlsym(void *, const char *);
 #define NEXT ((void *)-1)
 
 enum { REALTIME = 0, MONOTONIC = 1, REALTIME_COARSE = 5, REALTIME_ALARM = 8, TAI = 11 };
-enum { NO_MEMORY = 12, BAD_ADDRESS = 14, INVALID = 22, NO_CALL = 38, TIMED_OUT = 110 };
+enum { NO_MEMORY = 12, INVALID = 22, NO_CALL = 38, TIMED_OUT = 110 };
 /* utimensat(2) */
 enum { NOW = 0x3fffffff, OMIT = 0x3ffffffe };
 enum { BLOCK = 4096 };

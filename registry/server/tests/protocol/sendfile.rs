@@ -102,6 +102,8 @@ fn a_blob_that_is_cut_while_it_is_sent_ends_the_connection_early() {
     let mut first = vec![0; 100_000];
     stream.read_exact(&mut first).unwrap();
     let file = hab_store::Blobs::open(server.folder()).unwrap().path(&digest);
+    // What is kept may not be written to, by who is not root.
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
     file.set_len(8_000_000).unwrap();
     let mut rest = Vec::new();
