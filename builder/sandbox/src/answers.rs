@@ -23,11 +23,10 @@ use crate::filesystem::{FileSystems, open_in};
 use crate::listing::Page;
 use crate::machine::{Identity, Machine};
 use crate::preload;
-use crate::report::Refused;
 use crate::spec::Spec;
 use crate::sys;
 use crate::vary::Vary;
-use crate::words::{Memory, Words};
+use crate::words::{Memory, Refused, Words};
 
 const CALLS: [libc::c_long; 7] = [
     libc::SYS_uname,

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, fstat, fstatvfs};
 
 use crate::report::{Limit, Outcome};
+use crate::space::{DiskLimiter, most_files};
 use crate::spec::Spec;
 use crate::usage::Usage;
-use crate::volume::{DiskLimiter, Volume, most_files};
+use crate::volume::Volume;
 
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// Of all time, adding up may take one part in this many.

@@ -15,8 +15,8 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
+use crate::space::{most_files, slack};
 use crate::sys;
-use crate::volume::{most_files, slack};
 
 /// What one inode takes, and what a group of 128 MiB takes besides.
 const INODE: u64 = 256;

@@ -2,9 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -15,33 +13,13 @@ use rustix::process::{Gid, Pid, Uid};
 use crate::cgroup::Cgroup;
 use crate::disk::Disks;
 use crate::error::SandboxError;
-use crate::helper::MARKER;
+use crate::launcher::{Launcher, helper_command};
 use crate::namespaces;
 use crate::report::{Report, Stream};
 use crate::spec::Spec;
 use crate::supervise::{Ends, Supervisor};
-use crate::volume::{Volume, most_files, slack};
-use crate::wire::{self, Job, Notice, Order};
-
-/// Which executable becomes the helper.
-#[derive(Debug, Clone)]
-pub struct Launcher {
-    program: PathBuf,
-}
-
-impl Default for Launcher {
-    /// This program itself, even when its file was replaced since it started.
-    fn default() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe") }
-    }
-}
-
-impl Launcher {
-    /// Another program that calls [`crate::init_if_requested`], for callers that cannot: tests, plugins.
-    pub fn at(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
-    }
-}
+use crate::volume::Volume;
+use crate::wire::{self, Job, Order};
 
 /// Runs the command of `spec` to its end and hands its output to `output` as it comes.
 ///
@@ -111,54 +89,6 @@ pub fn run_on(
         }
     }
     Ok(report)
-}
-
-/// A file system in memory with room for `most` bytes and the slack, that is mounted nowhere.
-pub(crate) fn memory_volume(launcher: &Launcher, most: u64) -> io::Result<OwnedFd> {
-    let (control, theirs) = wire::pair()?;
-    let mut command = helper_command(launcher);
-    let child = command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    // So that the other end closes here, and its death is seen.
-    drop(command);
-    let mut child = Reaped(child);
-    let order = Order::Memory { bytes: most.saturating_add(slack(most)), files: most_files(most) };
-    wire::send(&control, &order, &[])?;
-    loop {
-        match wire::receive::<Notice>(&control)? {
-            Some((Notice::MapMe, _)) => {
-                let pid = i32::try_from(child.0.id()).ok().and_then(Pid::from_raw);
-                namespaces::write_maps(pid.ok_or(io::ErrorKind::Other)?)?;
-                wire::send(&control, &Order::Mapped, &[])?;
-            }
-            Some((Notice::Memory, mut fds)) => {
-                child.0.wait()?;
-                return fds.pop().ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
-            }
-            Some((Notice::Failed(failure), _)) => return Err(io::Error::from_raw_os_error(failure.errno)),
-            _ => return Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-/// Ends with the scope.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        // An error means that it has ended and was waited for already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn helper_command(launcher: &Launcher) -> Command {
-    let mut command = Command::new(&launcher.program);
-    command.arg0(MARKER).env_clear();
-    // The program may have been started with it, and then needs it again to load.
-    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
-        command.env("LD_LIBRARY_PATH", path);
-    }
-    command
 }
 
 fn start(

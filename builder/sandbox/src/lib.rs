@@ -10,8 +10,8 @@
 //! |---|---|---|
 //! | `spec.rs` | caller | what to run, what is visible, what is allowed |
 //! | `vary.rs` | caller | what can be another in a second run |
-//! | `launch.rs` | caller | starts the helper, answers it |
-//! | `volume.rs`, `image.rs`, `cgroup.rs` | caller | what the kernel keeps the limits with |
+//! | `launch.rs`, `launcher.rs` | caller | starts the helper, answers it |
+//! | `volume.rs`, `image.rs`, `space.rs`, `cgroup.rs` | caller | what the kernel keeps the limits with |
 //! | `supervise.rs`, `usage.rs`, `disk.rs` | caller | streams output, samples, stops what breaks a limit |
 //! | `helper.rs`, `namespaces.rs` | helper | unshares, waits for its user map, becomes the build user |
 //! | `init.rs`, `mounts.rs`, `places.rs`, `devices.rs` | process 1 | makes the view, starts the command, reaps |
@@ -99,6 +99,7 @@ mod helper;
 mod image;
 mod init;
 mod launch;
+mod launcher;
 mod listing;
 mod machine;
 mod mounts;
@@ -108,6 +109,7 @@ mod preload;
 mod privileges;
 mod report;
 mod seccomp;
+mod space;
 mod spec;
 mod supervise;
 mod sys;
@@ -120,9 +122,12 @@ mod words;
 pub use cgroup::MemoryLimiter;
 pub use error::{Fault, SandboxError, Step};
 pub use helper::{Worker, init_if_requested, init_if_requested_with};
-pub use launch::{Launcher, run, run_on};
+pub use launch::{run, run_on};
+pub use launcher::Launcher;
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
-pub use report::{Limit, NOT_STARTED, Outcome, Refused, Report, Stream};
+pub use report::{Limit, Outcome, Report, Stream};
+pub use space::DiskLimiter;
 pub use spec::{Bind, Limits, Spec, Tmpfs};
 pub use vary::{UnknownVary, Varied, Vary};
-pub use volume::{DiskLimiter, Volume};
+pub use volume::Volume;
+pub use words::{NOT_STARTED, Refused};

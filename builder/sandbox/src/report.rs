@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::MemoryLimiter;
-use crate::volume::DiskLimiter;
+use crate::space::DiskLimiter;
+use crate::words::Refused;
 
 /// Which of the command's two outputs a piece of it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,25 +99,6 @@ impl fmt::Display for Size {
             bytes if bytes >= 1 << 20 && bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
             bytes => write!(f, "{bytes} bytes"),
         }
-    }
-}
-
-/// How the line begins that says so in a run's output.
-pub const NOT_STARTED: &str = "hab-sandbox: not started: ";
-
-/// A program that was not started, since it was called with one of [`crate::Spec::refused`]. The `Display` is safe to
-/// print.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// Its path, as it was called by, and cut at 200 bytes.
-    pub program: String,
-    /// The word.
-    pub word: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.program.escape_debug(), self.word)
     }
 }
 

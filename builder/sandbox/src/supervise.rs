@@ -16,11 +16,12 @@ use crate::cgroup::{Cgroup, MemoryLimiter};
 use crate::disk::Disks;
 use crate::error::SandboxError;
 use crate::namespaces;
-use crate::report::{Limit, NOT_STARTED, Outcome, Refused, Report, Stream};
+use crate::report::{Limit, Outcome, Report, Stream};
 use crate::spec::Limits;
 use crate::sys::{self, Ended};
 use crate::usage::Usage;
 use crate::wire::{self, Notice, Order};
+use crate::words::{NOT_STARTED, Refused};
 
 /// How long a wish to cancel can go unnoticed.
 const NAP: Duration = Duration::from_millis(100);

@@ -3,7 +3,6 @@
 //! It is made before the run, so that the caller can fill it, and it can be read after the run: by its descriptor
 //! alone, since it is mounted in the run's own namespace and nowhere on the host.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,44 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, openat};
-use serde::{Deserialize, Serialize};
 
-use crate::launch::Launcher;
+use crate::launcher::{Launcher, memory_volume};
+use crate::space::{DiskLimiter, most_files, slack};
 use crate::spec::Limits;
-use crate::{image, launch, namespaces};
-
-/// What keeps a run from writing more than its disk limit to its writable binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DiskLimiter {
-    /// A file system in an image file, of the limit's size and a small slack ([`Volume`]). Only root has it.
-    Image,
-    /// A file system in memory, likewise.
-    Memory,
-    /// Counting what the binds hold, several times a second: what is written between two counts can pass it.
-    Counted,
-}
-
-impl fmt::Display for DiskLimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Image => "a file system of its own size",
-            Self::Memory => "a file system of its own size, in memory",
-            Self::Counted => "counting",
-        })
-    }
-}
-
-/// What a file system of its own size has beyond the limit: the run is stopped in there, and the kernel's "no space
-/// left" is only for one that fills all of it between two samples.
-pub(crate) fn slack(most: u64) -> u64 {
-    most / 64 + (16 << 20)
-}
-
-/// The files that go with `most` bytes: empty ones take no space, and yet they fill a disk.
-pub(crate) fn most_files(most: u64) -> u64 {
-    16_384 + most / 8192
-}
+use crate::{image, namespaces};
 
 /// A folder for runs to write to. Removing what it left on disk is the caller's (`hab_tree::remove` of the folder it
 /// was made in); no mount and no loop device stays when this is dropped, also by the end of the process.
@@ -91,7 +57,9 @@ impl Volume {
                 let made = image::make(Path::new(&path), most)?;
                 (made.mount, Some(made.file))
             }
-            DiskLimiter::Memory => (launch::memory_volume(launcher, most)?, None),
+            DiskLimiter::Memory => {
+                (memory_volume(launcher, most.saturating_add(slack(most)), most_files(most))?, None)
+            }
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(&mount, ".", flags, Mode::empty())?;

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::report::Refused;
 use crate::spec::Spec;
+use crate::words::Refused;
 
 /// From the caller.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,11 +1,13 @@
 //! The memory of a program that waits for an answer, and the words that it would start another one with.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// The longest path, and a part of memory that is there whole or not at all.
 const PATH: usize = 4096;
@@ -25,6 +27,25 @@ const EXEMPT: [&str; 28] = [
 ];
 /// Addresses that are read at a time.
 const TOGETHER: usize = 128;
+
+/// How the line begins that says so in a run's output.
+pub const NOT_STARTED: &str = "hab-sandbox: not started: ";
+
+/// A program that was not started, since it was called with one of [`crate::Spec::refused`]. The `Display` is safe to
+/// print.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its path, as it was called by, and cut at 200 bytes.
+    pub program: String,
+    /// The word.
+    pub word: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.program.escape_debug(), self.word)
+    }
+}
 
 /// Another process's memory, to read.
 pub(crate) struct Memory(File);
