@@ -1,4 +1,5 @@
-//! What this process was given by whoever started it, brought to what it needs; or one sentence, where it is too little.
+//! What this process was given by whoever started it, brought to what it needs; or one sentence, where it is too
+//! little.
 
 use std::io;
 use std::sync::Arc;

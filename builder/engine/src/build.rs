@@ -192,9 +192,9 @@ impl Finished {
 const APART: Duration = Duration::from_secs(2);
 
 impl Workshop<'_> {
-    /// Runs the plan as often as it is tried, with what must not matter changed, compares, checks, assembles and tries
-    /// the image. Blobs are in the store when this returns; nothing refers to them before the caller publishes. The work
-    /// folder is removed, except where it is needed to see why it failed.
+    /// Runs the plan as often as it is tried, with what must not matter changed, compares, checks, assembles and
+    /// tries the image. Blobs are in the store when this returns; nothing refers to them before the caller publishes.
+    /// The work folder is removed, except where it is needed to see why it failed.
     pub fn build(&self, given: &Inputs<'_>) -> Result<Finished, BuildError> {
         let plan = given.plan;
         let scratch = self.scratch(&format!("{}-{}", plan.recipe, plan.digest().short()))?;

@@ -21,7 +21,8 @@ const FOLDERS: [&str; 7] = ["src", "out", "debug", "work", "home", "inputs", "re
 /// How much a script may print, in bytes.
 const LOG: u64 = 512 << 20;
 
-/// What asks a compiler to look at the processor that it runs on: GCC, Clang, rustc. Two runs on one machine would agree.
+/// What asks a compiler to look at the processor that it runs on: GCC, Clang, rustc. Two runs on one machine would
+/// agree.
 const NATIVE: [&str; 9] = [
     "-march=native",
     "-mcpu=native",
@@ -155,7 +156,8 @@ impl Workshop<'_> {
         let script = folder.join("recipe/build.sh");
         fs::write(&script, given.script).map_err(BuildError::io(&script))?;
         give_away(volume)?;
-        // What is there at the start is as old as the source, and not of this run; its modes are not the caller's umask.
+        // What is there at the start is as old as the source, and not of this run; its modes are not the caller's
+        // umask.
         let epoch = Duration::from_secs(u64::try_from(given.source.epoch()).unwrap_or(0));
         let times = UNIX_EPOCH + epoch;
         let times = fs::FileTimes::new().set_accessed(times).set_modified(times);

@@ -4,9 +4,9 @@
  * system call, so nothing outside the program could answer for it.
  *
  * The real-time clock is moved by `shift`. Times of files that were made in this run are moved alike, so that a program
- * finds a file that it has just written to be new; and times that a program sets are moved back, so that they are read as
- * they were set (see "files"). Numbers of files and disks are changed by a key, and what depends on the kind of the disk
- * is made up.
+ * finds a file that it has just written to be new; and times that a program sets are moved back, so that they are read
+ * as they were set (see "files"). Numbers of files and disks are changed by a key, and what depends on the kind of the
+ * disk is made up.
  *
  * What is asked inside the C library (nftw(3), fts(3)), and by programs that make system calls without it, is as the
  * kernel says.
@@ -551,7 +551,8 @@ SHOWN int utime(const char *path, const struct utimbuf *times)
 /* ---- system calls by number: cargo, node and C++'s futures make them so ---- */
 
 /* linux/futex.h: a time is on the real-time clock where the flag says so, and always for the oldest kind of lock. */
-enum { FUTEX_LOCK_PI = 6, FUTEX_WAIT_BITSET = 9, FUTEX_WAIT_REQUEUE_PI = 11, FUTEX_COMMAND = 127, FUTEX_REALTIME = 256 };
+enum { FUTEX_LOCK_PI = 6, FUTEX_WAIT_BITSET = 9, FUTEX_WAIT_REQUEUE_PI = 11 };
+enum { FUTEX_COMMAND = 127, FUTEX_REALTIME = 256 };
 
 static int waits_until(long operation)
 {

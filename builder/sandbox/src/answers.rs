@@ -198,7 +198,8 @@ impl Answers {
         open_in(folder, &path)
     }
 
-    /// Whether a program may be started with these words. What cannot be read of the caller, the kernel cannot read either.
+    /// Whether a program may be started with these words. What cannot be read of the caller, the kernel cannot read
+    /// either.
     fn start(&self, asked: &libc::seccomp_notif, path: u64, words: u64) -> Answer {
         let found = || {
             let memory = self.memory(asked)?;

@@ -97,7 +97,8 @@ pub enum SandboxError {
     },
     /// There is no `/proc` here, or one in which our own processes are not.
     #[error(
-        "the sandbox needs /proc with the processes of this namespace, and {problem}; mount it: `mount -t proc proc /proc`"
+        "the sandbox needs /proc with the processes of this namespace, and {problem}; mount it: \
+         `mount -t proc proc /proc`"
     )]
     NoProc {
         /// What there is instead.

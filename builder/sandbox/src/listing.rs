@@ -52,9 +52,9 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// The next page of the folder that a descriptor has open, of at most `room` bytes, with numbers of files changed by
-    /// `key`; `None` where the kernel has to
-    /// answer, because it is no folder, or one of `/proc`, which lists processes and takes no such positions.
+    /// The next page of the folder that a descriptor has open, of at most `room` bytes, with numbers of files changed
+    /// by `key`; `None` where the kernel has to answer, because it is no folder, or one of `/proc`, which lists
+    /// processes and takes no such positions.
     pub(crate) fn next(
         folder: OwnedFd,
         room: usize,

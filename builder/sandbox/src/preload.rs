@@ -1,8 +1,8 @@
 //! The library that is loaded into every dynamic program of a sandbox (`preload/preload.c`): the date, and the numbers
 //! of files, which a program reads without a call that could be answered for it.
 //!
-//! It lies in the view with a line in `/etc/ld.so.preload`, which glibc's loader reads. In a root with another C library
-//! it would do nothing, and is not there.
+//! It lies in the view with a line in `/etc/ld.so.preload`, which glibc's loader reads. In a root with another C
+//! library it would do nothing, and is not there.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -26,8 +26,8 @@ const MOST_LIBRARY: u64 = 16 << 20;
 static CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
 /// What comes before the settings.
 const MARK: &[u8; 16] = b"hab-sandbox-set\0";
-/// What numbers of files are changed by. With a bit that no number has, or a file would get the number 0, which readdir(3)
-/// leaves out.
+/// What numbers of files are changed by. With a bit that no number has, or a file would get the number 0, which
+/// readdir(3) leaves out.
 const FILE: u64 = (1 << 40) | 0x5a5a5;
 const DISK: u64 = 0x55;
 
