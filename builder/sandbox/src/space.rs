@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskLimiter {
-    /// A file system in an image file, of the limit's size and a small slack ([`Volume`]). Only root has it.
+    /// A file system in an image file, of the limit's size and a small slack ([`crate::Volume`]). Only root has it.
     Image,
     /// A file system in memory, likewise.
     Memory,
