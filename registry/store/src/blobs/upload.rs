@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::MutexGuard;
 use std::time::{Duration, SystemTime};
@@ -99,20 +100,8 @@ impl Blobs {
     /// [`Error::UploadUnknown`] if there is none, [`Error::UploadBusy`] if somebody is writing to it.
     pub fn upload(&self, id: &UploadId) -> Result<Upload> {
         let path = self.upload_path(id);
-        let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::UploadUnknown(id.clone())),
-            Err(e) => return Err(Error::io("open", &path)(e)),
-        };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::UploadBusy(id.clone())),
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
-        }
-        // Its writer may have finished it between the two steps above: then this is a blob, and not ours to write.
-        if !path.exists() {
-            return Err(Error::UploadUnknown(id.clone()));
-        }
+        self.unseal(id, &path)?;
+        let mut file = self.lock_upload(id, &path, OpenOptions::new().read(true).write(true))?;
         let size = file.metadata().map_err(Error::io("look at", &path))?.len();
         let parked = self.parked().remove(id).filter(|tally| tally.size == size);
         let tally = match parked {
@@ -124,6 +113,34 @@ impl Blobs {
         };
         file.seek(SeekFrom::Start(size)).map_err(Error::io("seek in", &path))?;
         Ok(Upload { blobs: self.clone(), id: id.clone(), file, tally, ended: false })
+    }
+
+    /// Opens an upload's file and locks it, against another process and another request alike.
+    fn lock_upload(&self, id: &UploadId, path: &Path, how: &OpenOptions) -> Result<File> {
+        let file = match how.open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::UploadUnknown(id.clone())),
+            Err(e) => return Err(Error::io("open", path)(e)),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::UploadBusy(id.clone())),
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", path)(e)),
+        }
+        // Its writer may have finished it between the two steps above: then this is a blob, and not ours to write.
+        if path.exists() { Ok(file) } else { Err(Error::UploadUnknown(id.clone())) }
+    }
+
+    /// Makes an upload writable again that was sealed and then not renamed, because its writer was killed in between:
+    /// only root could open it for writing.
+    fn unseal(&self, id: &UploadId, path: &Path) -> Result<()> {
+        let is_sealed = |found: fs::Metadata| found.permissions().mode() & 0o200 == 0;
+        if !fs::metadata(path).is_ok_and(is_sealed) {
+            return Ok(());
+        }
+        // Under the lock, because a live writer seals it just before it becomes a blob.
+        let file = self.lock_upload(id, path, OpenOptions::new().read(true))?;
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(Error::io("make writable", path))
     }
 
     /// How many bytes of an upload are there, without opening it.

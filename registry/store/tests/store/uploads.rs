@@ -68,6 +68,40 @@ fn an_upload_of_another_digest_is_over_and_leaves_nothing() {
     assert_eq!(files(folder.path()), [""; 0]);
 }
 
+#[test]
+fn an_upload_whose_writer_was_killed_as_it_became_a_blob_goes_on() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let id = blobs.begin_upload().unwrap();
+    blobs.upload(&id).unwrap().write_all(b"ab").unwrap();
+    let path = folder.path().join(format!("blobs/uploads/{id}"));
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    for sealed in [0o444, 0o1444] {
+        // As it is between being sealed and being renamed.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(sealed)).unwrap();
+        blobs.upload(&id).unwrap().write_all(b"c").unwrap();
+        // Root can open a sealed file, and would leave it sealed while it is written to.
+        assert_eq!(mode(), 0o600, "{sealed:o}");
+    }
+    assert_eq!(blobs.upload(&id).unwrap().commit(None).unwrap().0, Digest::of(b"abcc"));
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[test]
+fn a_sealed_upload_that_is_still_being_written_is_left_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let id = blobs.begin_upload().unwrap();
+    let held = blobs.upload(&id).unwrap();
+    let path = folder.path().join(format!("blobs/uploads/{id}"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+    assert!(matches!(blobs.upload(&id), Err(Error::UploadBusy(_))));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o444);
+    drop(held);
+}
+
 #[tokio::test]
 async fn an_old_upload_expires_unless_it_is_being_written() {
     let world = World::new().await;
