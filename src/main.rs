@@ -4,8 +4,6 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
-mod config;
-mod farm;
 mod front;
 mod given;
 

@@ -7,8 +7,8 @@ use hab_oci::Platform;
 use hab_sandbox::{Varied, Vary};
 
 use super::{Global, print_json, terminal};
-use crate::farm::pipeline::{self, Request};
-use crate::farm::{BuildReport, Farm, Progress};
+use hab_farm::pipeline::{self, Request};
+use hab_farm::{BuildReport, Farm, Progress};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {

@@ -9,7 +9,7 @@ use hab_cluster::{Change, Kind, Plan, Registry, place};
 use serde_json::json;
 
 use super::{Global, Said, print_json, terminal, usage};
-use crate::farm::FarmError;
+use hab_farm::FarmError;
 
 /// What pulls images on a host, as a word of the command line.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if let Some(root) = &config.restore {
         return restore(global, config.runtime.0, root);
     }
-    let registry = registry(global, config).map_err(|e| usage(&e))?;
+    let registry = registry(global, config).map_err(usage)?;
     match &config.write {
         _ if config.check => check(global, config, &registry),
         Some(root) => write(global, config, &registry, root),
@@ -177,7 +177,7 @@ fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
 
 /// Shows what would change and what would follow, and only then writes it.
 fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> anyhow::Result<()> {
-    let plan = Plan::new(config.runtime.0, registry, root).map_err(FarmError::Plan)?;
+    let plan = Plan::new(config.runtime.0, registry, root)?;
     for note in &plan.notes {
         terminal::say(note);
     }
@@ -191,7 +191,7 @@ fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> 
     let mut placed = Vec::new();
     let refused = refusal.filter(|_| !config.yes);
     if refused.is_none() && !config.dry_run {
-        placed = place::apply(root, &plan.changes).map_err(FarmError::Place)?;
+        placed = place::apply(root, &plan.changes)?;
         for one in &placed {
             let kept = one.earlier.as_ref().map(|kept| format!("; what was there is {}", kept.display()));
             let done = if one.gone { "is gone" } else { "is written" };
@@ -252,7 +252,7 @@ fn loses(plan: &Plan, registry: &Registry) -> Option<String> {
 
 fn restore(global: &Global, runtime: hab_cluster::Runtime, root: &Path) -> anyhow::Result<()> {
     let place::Restoration { files, strange, unread } =
-        place::restore(runtime, root).map_err(FarmError::Place)?;
+        place::restore(runtime, root)?;
     for one in &unread {
         let follows = "what was written where it leads to is not looked for";
         terminal::say(&format!("cannot tell: {} {}; {follows}", one.path, one.words));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use hab_keys::KeyId;
 
 use super::{Global, Said, print_json, terminal, usage};
-use crate::farm::keyring::{Refreshed, RefreshedKey};
-use crate::farm::{Farm, Progress, Quiet};
+use hab_farm::keyring::{Refreshed, RefreshedKey};
+use hab_farm::{Farm, Progress, Quiet};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -137,7 +137,7 @@ fn look(global: &Global, args: &Args, farm: &Farm) -> anyhow::Result<()> {
             if global.json { print_json(&report) } else { Ok(()) }
         }
         What::Show { fingerprint } => {
-            let id: KeyId = fingerprint.parse().map_err(|e: String| usage(&anyhow::anyhow!(e)))?;
+            let id: KeyId = fingerprint.parse().map_err(|e: String| usage(anyhow::anyhow!(e)))?;
             let (rows, standing) = farm.show_key(&id)?;
             terminal::say(&format!("{id}  {standing}"));
             for row in &rows {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Global, print_json, terminal};
-use crate::farm::{FarmError, Progress, counted};
+use hab_farm::{FarmError, Progress, counted};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -3,6 +3,7 @@
 mod about;
 mod build;
 mod cluster;
+mod failure;
 mod keys;
 mod lock;
 mod mirror;
@@ -21,8 +22,10 @@ use std::sync::Arc;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Config};
-use crate::farm::{ExitStatus, Farm, FarmError, Options, Progress};
+use hab_config::Config;
+pub use failure::too_little;
+use failure::{ExitStatus, Said, Shown};
+use hab_farm::{Farm, FarmError, Options, Progress};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -122,7 +125,7 @@ pub fn run() -> ExitCode {
             let text = said(e, &arguments);
             terminal::usage(&text);
             if arguments.iter().any(|a| a == "--json") {
-                print_error(text.lines().next().unwrap_or_default(), &[&text], None, ExitStatus::Usage);
+                failure::print(text.lines().next().unwrap_or_default(), &[&text], None, ExitStatus::Usage);
             }
             return ExitCode::from(ExitStatus::Usage as u8);
         }
@@ -131,7 +134,7 @@ pub fn run() -> ExitCode {
     let json = cli.global.json;
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, json),
+        Err(error) => failure::told(&error, json),
     }
 }
 
@@ -177,13 +180,13 @@ impl Global {
     fn data(&self) -> anyhow::Result<PathBuf> {
         match &self.data {
             Some(data) => Ok(data.clone()),
-            None => config::default_data_dir().map_err(|e| usage(&e)),
+            None => hab_config::default_data_dir().map_err(usage),
         }
     }
 
     /// The operator's configuration.
     fn configuration(&self) -> anyhow::Result<Config> {
-        Config::load(self.config.as_deref(), &self.data()?).map_err(|e| usage(&e))
+        Config::load(self.config.as_deref(), &self.data()?).map_err(usage)
     }
 
     fn open(&self, progress: Arc<dyn Progress>) -> anyhow::Result<Farm> {
@@ -203,15 +206,15 @@ fn reserved(farm: &Farm) -> anyhow::Result<()> {
     let taken = |name: &&str| *name == "help" || command.get_subcommands().any(|c| c.get_name() == *name);
     match farm.recipes().names().into_iter().find(taken) {
         Some(name) => {
-            Err(usage(&anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder")))
+            Err(usage(anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder")))
         }
         None => Ok(()),
     }
 }
 
 /// Marks an error as the request's fault.
-fn usage(error: &anyhow::Error) -> anyhow::Error {
-    FarmError::Usage(format!("{error:#}")).into()
+fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    FarmError::Usage(format!("{:#}", error.into())).into()
 }
 
 fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
@@ -233,79 +236,6 @@ fn escaped(document: &str) -> String {
         }
     }
     out
-}
-
-/// A word that is no recipe may be a subcommand with a typing error.
-fn command_meant(error: &FarmError) -> Option<String> {
-    let FarmError::Recipe(hab_recipe::RecipeError::UnknownRecipe { name, known }) = error else {
-        return None;
-    };
-    let command = Cli::command();
-    let words = command.get_subcommands().map(clap::Command::get_name).chain(known.split(", "));
-    crate::farm::near(name, words).map(|word| format!("did you mean {word}?"))
-}
-
-/// An error whose document is on stdout already.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Said(FarmError);
-
-/// An error that was shown already, on stderr and stdout.
-#[derive(Debug, thiserror::Error)]
-#[error("it was shown")]
-struct Shown(ExitStatus);
-/// Causes that a document has; no error of ours has as many.
-const CAUSES: usize = 20;
-
-/// The exit code of a process that was given too little to run with, which the sentence says.
-pub fn too_little(sentence: &str) -> ExitCode {
-    terminal::error(sentence);
-    if std::env::args_os().any(|word| word == "--json") {
-        print_error(sentence, &[sentence], None, ExitStatus::Ours);
-    }
-    ExitCode::from(ExitStatus::Ours as u8)
-}
-
-fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
-    if let Some(Shown(status)) = error.downcast_ref::<Shown>() {
-        return ExitCode::from(*status as u8);
-    }
-    if let Some(Said(error)) = error.downcast_ref::<Said>() {
-        terminal::error(&error.to_string());
-        return ExitCode::from(error.exit_status() as u8);
-    }
-    let status = error.downcast_ref::<FarmError>().map_or(ExitStatus::Ours, FarmError::exit_status);
-    let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let sentence = chain.join(": ");
-    terminal::error(&sentence);
-    let farm = error.downcast_ref::<FarmError>();
-    let hint =
-        farm.and_then(|error| command_meant(error).or_else(|| error.hint())).or_else(|| limited(error));
-    if let Some(hint) = &hint {
-        terminal::hint(hint);
-    }
-    if json {
-        let causes: Vec<_> = chain.iter().take(CAUSES).map(|cause| terminal::bounded(cause)).collect();
-        let causes: Vec<_> = causes.iter().map(String::as_str).collect();
-        print_error(&terminal::bounded(&sentence), &causes, hint.as_deref(), status);
-    }
-    ExitCode::from(status as u8)
-}
-
-/// The system's "file too large" does not say that it means the caller's limit.
-fn limited(error: &anyhow::Error) -> Option<String> {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
-    (io.kind() == std::io::ErrorKind::FileTooLarge)
-        .then(|| "the size of a file is limited where this is started: raise `ulimit -f`".to_owned())
-}
-
-fn print_error(sentence: &str, causes: &[&str], hint: Option<&str>, status: ExitStatus) {
-    let mut document = serde_json::json!({ "error": sentence, "causes": causes, "exit": status as u8 });
-    if let Some(hint) = hint {
-        document["hint"] = hint.into();
-    }
-    // Nothing better can be done where stdout is closed.
-    let _ = print_json(&document);
 }
 
 #[cfg(test)]
@@ -346,7 +276,7 @@ mod tests {
             let known = "bitcoin, secp256k1".to_owned();
             FarmError::Recipe(hab_recipe::RecipeError::UnknownRecipe { name: name.to_owned(), known })
         };
-        let meant = |name: &str| command_meant(&unknown(name));
+        let meant = |name: &str| failure::command_meant(&unknown(name));
         assert_eq!(meant("biuld").as_deref(), Some("did you mean build?"));
         assert_eq!(meant("secp256k").as_deref(), Some("did you mean secp256k1?"));
         assert_eq!(meant("something"), None);

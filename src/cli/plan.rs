@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Global, build, print_json, terminal};
-use crate::farm::Progress;
+use hab_farm::Progress;
 
 pub fn run(global: &Global, args: &build::Args) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;

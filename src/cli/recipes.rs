@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hab_recipe::SourceTable;
 
 use super::{Global, print_json, terminal};
-use crate::farm::{FarmError, Notes};
+use hab_farm::{FarmError, Notes};
 
 #[derive(serde::Serialize)]
 struct Row {

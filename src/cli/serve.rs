@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Global, terminal, usage};
-use crate::config::RegistryConfig;
-use crate::farm::{self, Notes, Progress as _};
+use hab_config::RegistryConfig;
+use hab_farm::{Notes, Progress as _};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -70,7 +70,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, told.clone())?;
     }
     let config = global.configuration()?.registry;
-    reachable(args, &config).map_err(|e| usage(&e))?;
+    reachable(args, &config).map_err(usage)?;
     let log = Arc::new(Notes::new(terminal::say));
     let farm = Arc::new(global.open(log.clone())?);
     for sentence in farm.idle_rules()? {
@@ -82,19 +82,19 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         rules.gaps = hab_store::Gaps::All;
     }
     let registry = hab_registry::Registry::new(farm.store().clone(), access).with_rules(rules);
-    let (limits, few_files) = config.limits().map_err(|e| usage(&e))?.within_open_files();
+    let (limits, few_files) = config.limits().map_err(usage)?.within_open_files();
     if let Some(few) = few_files {
         terminal::say(&format!(
             "warning: {few}; raise the limit (LimitNOFILE= in the unit, ulimit -n) or allow fewer"
         ));
     }
     let registry = registry.with_limits(limits);
-    let registry = registry.with_front(config.front().map_err(|e| usage(&e))?);
+    let registry = registry.with_front(config.front().map_err(usage)?);
     // Offline too: what may not be served may not be served then either.
     let upstreams = farm.upstreams()?;
     let registry = registry.with_upstreams(upstreams.clone());
     let (guard, tls) = (config.guard(farm.data()), config.tls());
-    let (guard, tls) = (guard.map_err(|e| usage(&e))?, tls.map_err(|e| usage(&e))?);
+    let (guard, tls) = (guard.map_err(usage)?, tls.map_err(usage)?);
     let reread = if guard.is_some() || tls.is_some() {
         "SIGHUP: accounts and certificates are read again; a change of hab.toml needs a restart"
     } else {
@@ -104,21 +104,21 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let registry = guard.into_iter().fold(registry, hab_registry::Registry::with_guard);
     let registry = tls.into_iter().fold(registry, hab_registry::Registry::with_tls);
     let registry = match config.rate() {
-        Some(rate) => registry.with_rate(rate).map_err(|e| usage(&e.into()))?,
+        Some(rate) => registry.with_rate(rate).map_err(usage)?,
         None => registry,
     };
     let metrics = hab_registry::Metrics::new();
     let registry = registry.with_metrics(metrics.clone());
     let registry = match &config.access_log {
-        Some(path) => registry.with_access_log(access_log(path).map_err(|e| usage(&e))?),
+        Some(path) => registry.with_access_log(access_log(path).map_err(usage)?),
         None => registry,
     };
     let served = farm.served();
     let mirror = crate::front::router(served.clone()).merge(hab_mirror_server::router(served));
     let sync = !args.no_sync && !global.offline;
-    let following = sync.then(|| farm::follow(Arc::clone(&farm)));
+    let following = sync.then(|| hab_farm::follow(Arc::clone(&farm)));
     let images = sync.then(|| farm.follow_images(&upstreams));
-    let figures = farm::watch(Arc::clone(&farm), &metrics);
+    let figures = hab_farm::watch(Arc::clone(&farm), &metrics);
     let tending = farm.tend(&upstreams, &metrics);
     let served: anyhow::Result<()> = farm.runtime().block_on(async {
         let listener =
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn said(listen: &str, writable: bool, tables: &str) -> Result<(), String> {
-        let config: crate::config::Config = toml::from_str(tables).unwrap();
+        let config: hab_config::Config = toml::from_str(tables).unwrap();
         let args = Args { listen: listen.parse().unwrap(), writable, sparse: false, no_sync: false };
         reachable(&args, &config.registry).map_err(|e| e.to_string())
     }

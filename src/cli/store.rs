@@ -8,7 +8,7 @@ use hab_store::{Rebuild, Rebuilt, Span, Status, Store};
 use serde_json::json;
 
 use super::{Global, print_json, terminal};
-use crate::farm::{FarmError, counted};
+use hab_farm::{FarmError, counted};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -44,7 +44,7 @@ enum What {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let data = global.data()?;
     if !data.is_dir() {
-        return Err(super::usage(&anyhow::anyhow!("there is no data folder {}", data.display())));
+        return Err(super::usage(anyhow::anyhow!("there is no data folder {}", data.display())));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -93,7 +93,7 @@ async fn status(global: &Global, data: &Path) -> anyhow::Result<()> {
         print_json(&json!({
             "farm": status.farm, "changes": changes, "damaged": damaged, "journal": status.journal, "copies": copies,
             "strays": { "files": count, "bytes": bytes }, "error": sentence, "hint": hint,
-            "exit": error.as_ref().map_or(0, |error| error.exit_status() as u8),
+            "exit": error.as_ref().map_or(0, |error| super::ExitStatus::of(error) as u8),
         }))?;
     }
     let Some(error) = error else { return Ok(()) };
@@ -101,7 +101,7 @@ async fn status(global: &Global, data: &Path) -> anyhow::Result<()> {
     if let Some(hint) = hint {
         terminal::hint(&hint);
     }
-    Err(super::Shown(error.exit_status()).into())
+    Err(super::Shown(super::ExitStatus::of(&error)).into())
 }
 
 async fn rebuild(global: &Global, data: &Path, from: Option<PathBuf>) -> anyhow::Result<()> {

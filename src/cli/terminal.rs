@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
 
-use crate::farm::Progress;
+use hab_farm::Progress;
 
 /// How many of the build's last lines a terminal shows.
 const TAIL: usize = 6;

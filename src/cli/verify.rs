@@ -9,8 +9,8 @@ use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
 
 use super::{Global, print_json, terminal, usage};
-use crate::farm::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
-use crate::farm::{Farm, FarmError, Progress, counted};
+use hab_farm::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
+use hab_farm::{Farm, FarmError, Progress, counted};
 
 #[derive(Debug, clap::Args)]
 #[command(subcommand_required = false, args_conflicts_with_subcommands = true)]
@@ -111,7 +111,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let done = match (&args.what, &args.evidence) {
         (Some(what), None) => verify(global, &farm, what),
         (None, Some(evidence)) => again(global, &farm, evidence),
-        _ => Err(usage(&anyhow::anyhow!(
+        _ => Err(usage(anyhow::anyhow!(
             "say what to verify, or --evidence FILE; see hab-build verify --help"
         ))),
     };
@@ -123,7 +123,7 @@ fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
     match what {
         What::Tag { repository, reference: None, with } => {
             if !decide::is_raw(repository) {
-                return Err(usage(&anyhow::anyhow!(
+                return Err(usage(anyhow::anyhow!(
                     "say which tag of {0}, or look at all of them with `hab-build verify tags {0}`",
                     repository.display()
                 )));
@@ -238,7 +238,7 @@ fn say_held(global: &Global, decided: &Decided, held: &[HeldFile]) -> anyhow::Re
         let mut report = report;
         report["error"] = refusal.clone().into();
         report["causes"] = serde_json::json!([refusal]);
-        report["exit"] = serde_json::json!(error.exit_status() as u8);
+        report["exit"] = serde_json::json!(super::ExitStatus::of(&error) as u8);
         print_json(&report)?;
         return Err(super::Said(error).into());
     }
@@ -291,7 +291,7 @@ fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -
                 let mut document = serde_json::to_value(whole)?;
                 document["error"] = refusal.clone().into();
                 document["causes"] = serde_json::json!([refusal]);
-                document["exit"] = serde_json::json!(error.exit_status() as u8);
+                document["exit"] = serde_json::json!(super::ExitStatus::of(&error) as u8);
                 document["attestations"] = serde_json::to_value(&decided.attestations)?;
                 print_json(&document)?;
                 return Err(super::Said(error).into());

@@ -6,7 +6,7 @@ use hab_oci::shown;
 
 use super::refs::stamp;
 use crate::cli::{Global, print_json, terminal, usage};
-use crate::farm::{Farm, Waiting};
+use hab_farm::{Farm, Waiting};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -44,7 +44,7 @@ pub fn run(global: &Global, farm: &Farm, args: &Args) -> anyhow::Result<()> {
         return if global.json { print_json(&waiting) } else { Ok(()) };
     }
     if !args.yes && !agreed(waiting.len(), project)? {
-        return Err(usage(&anyhow::anyhow!(
+        return Err(usage(anyhow::anyhow!(
             "nothing was accepted; say `hab-build mirror accept {project} --all --yes` for all of them, or name one"
         )));
     }

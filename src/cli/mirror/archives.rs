@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::{Global, print_json, terminal};
-use crate::farm::{Progress, counted};
+use hab_farm::{Progress, counted};
 
 pub fn release(global: &Global, project: &str, versions: &[String]) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal};
-use crate::farm::{ImportWanted, Taken, counted};
+use hab_farm::{ImportWanted, Taken, counted};
 
 /// How many names are shown of a list that a stranger made.
 const SHOWN: usize = 5;

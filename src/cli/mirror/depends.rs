@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hab_mirror::depends::{Selection, Triplet};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use crate::farm::{Farm, FarmError, Progress, counted};
+use hab_farm::{Farm, FarmError, Progress, counted};
 
 pub const PINNED: &str = "\
 Nothing is judged here: each file is pinned by the sha256 that the revision itself names, and by nothing else. Verify the
@@ -105,7 +105,7 @@ impl Selected {
         let parse = |names: &[String]| {
             names.iter().map(|name| name.parse::<Triplet>()).collect::<Result<Vec<_>, _>>()
         };
-        let wrong = |e| usage(&anyhow::Error::from(e));
+        let wrong = |e| usage(e);
         let mut selection = Selection::releases().map_err(wrong)?;
         if !self.hosts.is_empty() {
             selection.hosts = parse(&self.hosts).map_err(wrong)?;
@@ -118,7 +118,7 @@ impl Selected {
             Some((name.to_owned(), value.to_owned()))
         });
         let options: Option<BTreeMap<_, _>> = options.collect();
-        let malformed = || usage(&anyhow::anyhow!("--set needs a variable and its value, such as NO_QT=1"));
+        let malformed = || usage(anyhow::anyhow!("--set needs a variable and its value, such as NO_QT=1"));
         selection.options = options.ok_or_else(malformed)?;
         Ok(selection)
     }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Global;
-use crate::farm::{ImportWanted, Quiet};
+use hab_farm::{ImportWanted, Quiet};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::{Global, print_json, terminal};
-use crate::farm::{Farm, FarmError, Packages, Progress, counted};
+use hab_farm::{Farm, FarmError, Packages, Progress, counted};
 
 pub fn run(global: &Global) -> anyhow::Result<()> {
     keep(global, Farm::keep_packages)

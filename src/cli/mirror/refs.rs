@@ -5,7 +5,7 @@ use hab_mirror::projects::{Interval, Project};
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use crate::farm::{Farm, MirrorRow};
+use hab_farm::{Farm, MirrorRow};
 
 #[derive(Debug, clap::Args)]
 pub struct AddArgs {
@@ -109,9 +109,9 @@ pub fn add(global: &Global, farm: &Farm, args: &AddArgs) -> anyhow::Result<()> {
     let mut project = Project::new(&args.name, args.urls.clone());
     if !args.refs.is_empty() {
         let refs: Result<_, String> = args.refs.iter().map(|text| text.parse()).collect();
-        project.refs = refs.map_err(|e| usage(&anyhow::anyhow!(e)))?;
+        project.refs = refs.map_err(|e| usage(anyhow::anyhow!(e)))?;
     }
-    project.interval = Interval::try_from(args.interval.clone()).map_err(|e| usage(&anyhow::anyhow!(e)))?;
+    project.interval = Interval::try_from(args.interval.clone()).map_err(|e| usage(anyhow::anyhow!(e)))?;
     project.policy.clone_from(&args.policy);
     project.fork_of.clone_from(&args.fork_of);
     project.tolerate.clone_from(&args.tolerate);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use crate::farm::Progress;
+use hab_farm::Progress;
 
 pub fn run(global: &Global, project: &str, yes: bool) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;
@@ -37,7 +37,7 @@ pub fn run(global: &Global, project: &str, yes: bool) -> anyhow::Result<()> {
         }
     }
     if !yes {
-        return Err(usage(&anyhow::anyhow!(
+        return Err(usage(anyhow::anyhow!(
             "nothing was removed; `hab-build mirror remove {project} --yes` does it"
         )));
     }

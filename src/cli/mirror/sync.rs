@@ -5,7 +5,7 @@ use hab_mirror::projects::Project;
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, Said, print_json, terminal};
-use crate::farm::{ExitStatus, Farm, FarmError};
+use hab_farm::{Farm, FarmError, Fault};
 
 /// What became of one project in a run over several.
 #[derive(serde::Serialize)]
@@ -29,7 +29,7 @@ fn each<T: serde::Serialize>(
     let mut first = None;
     for project in projects {
         let done = work(farm, project);
-        let interrupted = matches!(&done, Err(e) if e.exit_status() == ExitStatus::Interrupted);
+        let interrupted = matches!(&done, Err(e) if e.fault() == Fault::Cancelled);
         let (done, error) = match done {
             Ok(done) => (Some(done), None),
             Err(e) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hab_oci::shown;
 
 use crate::cli::{Global, print_json, terminal};
-use crate::farm::Progress;
+use hab_farm::Progress;
 
 pub fn run(global: &Global, project: &str, references: &[String]) -> anyhow::Result<()> {
     let terminal = terminal::Terminal::start()?;

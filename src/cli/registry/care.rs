@@ -4,7 +4,7 @@ use hab_store::Bytes;
 use serde_json::json;
 
 use crate::cli::{Global, Said, print_json, terminal};
-use crate::farm::{Farm, FarmError, counted, held_back, words};
+use hab_farm::{Farm, FarmError, counted, held_back, words};
 
 pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
     let gone = farm.collect(dry_run)?;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use hab_oci::{RepositoryName, Tag, TagOrDigest};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use crate::farm::{Farm, Wanted};
+use hab_farm::{Farm, Wanted};
 
 /// `REPOSITORY`, `REPOSITORY:TAG` or `REPOSITORY@DIGEST`.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub fn export(
     let Some(Image { repository, .. }) = images.first() else { return Ok(()) };
     if let Some(other) = images.iter().find(|image| image.repository != *repository) {
         let other = &other.repository;
-        return Err(usage(&anyhow::anyhow!(
+        return Err(usage(anyhow::anyhow!(
             "{repository} and {other} would be one layout, whose names are tags alone: export them one by one"
         )));
     }

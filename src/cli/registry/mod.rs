@@ -14,7 +14,7 @@ use hab_oci::{RepositoryName, Tag};
 use hab_store::{Back, Bytes};
 
 use super::{Global, terminal};
-use crate::farm::{Farm, Progress};
+use hab_farm::{Farm, Progress};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

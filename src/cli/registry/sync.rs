@@ -5,7 +5,7 @@ use hab_registry::{Change, SyncError};
 use serde_json::{Value, json};
 
 use crate::cli::{Global, Said, print_json, terminal};
-use crate::farm::{ExitStatus, Farm, FarmError, ImageSync, chain, counted};
+use hab_farm::{Farm, FarmError, Fault, ImageSync, chain, counted};
 
 pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> anyhow::Result<()> {
     let told = |name: &str, tag: &Tag, change: &Change| {
@@ -18,10 +18,10 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
         });
     };
     let all = farm.sync_images(only, dry_run, told)?;
-    let (mut rows, mut total, mut failed, mut status) = (Vec::new(), 0, 0, None);
+    let (mut rows, mut total, mut failed, mut first) = (Vec::new(), 0, 0, None);
     let mut failure = |e: &SyncError| {
         failed += 1;
-        status.get_or_insert(exit_status(e));
+        first.get_or_insert(fault(e));
     };
     for ImageSync { repository: name, outcome } in &all {
         match outcome {
@@ -51,9 +51,9 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
     if global.json {
         print_json(&rows)?;
     }
-    match status {
+    match first {
         None => Ok(()),
-        Some(status) => Err(Said(FarmError::NotSynced { failed, total, status }).into()),
+        Some(fault) => Err(Said(FarmError::NotSynced { failed, total, fault }).into()),
     }
 }
 
@@ -66,12 +66,12 @@ fn row(tag: &Tag, change: &Change) -> Value {
     }
 }
 
-fn exit_status(error: &SyncError) -> ExitStatus {
+fn fault(error: &SyncError) -> Fault {
     if error.is_refusal() {
-        ExitStatus::Refused
+        Fault::Refused
     } else if error.is_upstream() {
-        ExitStatus::Upstream
+        Fault::Upstream
     } else {
-        ExitStatus::Ours
+        Fault::Ours
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Named;
 use super::carry::Place;
 use crate::cli::{Global, print_json, terminal, usage};
-use crate::farm::{Farm, counted};
+use hab_farm::{Farm, counted};
 
 pub fn repositories(global: &Global, farm: &Farm) -> anyhow::Result<()> {
     let rows = farm.repositories()?;
@@ -62,7 +62,7 @@ pub fn delete(global: &Global, farm: &Farm, place: &Place, yes: bool) -> anyhow:
         None => format!("all tags of {repository} ({})", counted(farm.tags(repository)?.len() as u64, "tag")),
     };
     if !yes && !terminal::agreed(&format!("delete {what}?"))? {
-        return Err(usage(&anyhow::anyhow!("{what}: not deleted; say --yes where nobody can be asked")));
+        return Err(usage(anyhow::anyhow!("{what}: not deleted; say --yes where nobody can be asked")));
     }
     let before = farm.unneeded()?;
     let gone = farm.delete_tags(repository, tag.as_ref())?;

@@ -52,7 +52,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::Issue { name, repository, action, expires } => {
             let seconds = expires.seconds();
             if !(1..=LONGEST).contains(&seconds) {
-                return Err(usage(&anyhow::anyhow!("a token is good for at least 1s and at most 3650d")));
+                return Err(usage(anyhow::anyhow!("a token is good for at least 1s and at most 3650d")));
             }
             let grant = |pattern: &Pattern| Grant { repository: pattern.clone(), actions: action.clone() };
             let grants = repository.iter().map(grant).collect();
@@ -101,6 +101,6 @@ fn issue(global: &Global, what: Issue) -> anyhow::Result<()> {
 fn of_access(error: AccessError) -> anyhow::Error {
     match error {
         AccessError::Write { .. } | AccessError::Random(_) => error.into(),
-        _ => usage(&error.into()),
+        _ => usage(error),
     }
 }

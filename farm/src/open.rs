@@ -21,11 +21,11 @@ use tokio::runtime::Runtime;
 use super::keep::StoreKeep;
 use super::progress::MirrorView;
 use super::{FarmError, Progress, chain};
-use crate::config::Config;
+use hab_config::Config;
 
 /// The recipes and policies that the program was built with, so that it needs no checkout to run.
-static RECIPES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/recipes");
-static TRUST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/keys/trust");
+static RECIPES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../recipes");
+static TRUST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../keys/trust");
 
 /// The most bytes of a policy.
 const POLICY: u64 = 1 << 20;

@@ -7,7 +7,7 @@ use hab_keys::{Certificates, Fingerprint, KeyId, Policy, Standing};
 
 use super::Farm;
 use super::ask::{Answers, Target};
-use crate::farm::{FarmError, counted};
+use crate::{FarmError, counted};
 
 /// What came of looking for newer certificates.
 #[derive(Debug, serde::Serialize)]

@@ -6,7 +6,7 @@ use hab_keys::chain::{self, RefusedChain, Summary};
 use hab_keys::{Certificates, Chain, ChainObserver, Decision, Policy, Question, Refusal, VerifiedChain};
 
 use super::{By, Decided};
-use crate::farm::{Farm, FarmError, open};
+use crate::{Farm, FarmError, open};
 
 /// Under which kind the catalog remembers how far a chain was verified.
 const CHAIN: &str = "chain-verified";
@@ -66,7 +66,7 @@ impl Farm {
     }
 
     /// Judges the history up to `tip`, from where an earlier check under the same policy ended.
-    pub(in crate::farm) fn chain(
+    pub(crate) fn chain(
         &self,
         policy: &Policy,
         certificates: &Certificates,

@@ -187,7 +187,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("hab.toml");
             std::fs::write(&file, format!("[keys]\n{text}\n")).unwrap();
-            let error = format!("{:#}", crate::config::Config::load(Some(&file), dir.path()).unwrap_err());
+            let error = crate::Config::load(Some(&file), dir.path()).unwrap_err().to_string();
             assert!(error.contains(sentence) && error.contains("line 2"), "{text}: {error}");
             assert!(!error.contains("s3cret"), "{error}");
         }

@@ -12,7 +12,7 @@ use include_dir::{Dir, include_dir};
 
 use super::{Farm, FarmError};
 
-static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/mirror/projects");
+static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../mirror/projects");
 
 impl Farm {
     /// Every project: the shipped ones, over them those of the data folder's `projects/`, and over their addresses the

@@ -9,7 +9,7 @@ use hab_keys::{HashList, Refusal};
 use hab_oci::Digest;
 
 use super::exists;
-use crate::farm::{Farm, FarmError, Progress};
+use crate::{Farm, FarmError, Progress};
 
 /// How signature files are named.
 const ENDINGS: [&str; 6] = ["asc", "sig", "sign", "gpg", "pgp", "signature"];

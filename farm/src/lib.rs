@@ -34,7 +34,7 @@ mod upstreams;
 mod view;
 
 pub use airgap::{Taken, Wanted as ImportWanted};
-pub use error::{ExitStatus, FarmError, chain, near};
+pub use error::{FarmError, Fault, chain, near};
 pub use figures::watch;
 pub use images::ImageSync;
 pub use layout::Wanted;

@@ -18,9 +18,9 @@ use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError, Observer as _};
 use hab_oci::Digest;
 
-use crate::farm::aside::Aside;
-use crate::farm::progress::MirrorView;
-use crate::farm::{Farm, FarmError, counted};
+use crate::aside::Aside;
+use crate::progress::MirrorView;
+use crate::{Farm, FarmError, counted};
 
 /// Under which kind the catalog remembers which exports were taken in, by their manifests' digests.
 const IMPORTED: &str = "imported";

@@ -6,7 +6,7 @@ use hab_keys::{Certificates, KeyId, Policy};
 use hab_mirror::git::GitMirror;
 
 use super::Farm;
-use crate::farm::{FarmError, chain};
+use crate::{FarmError, chain};
 
 impl Farm {
     /// The certificates of `policy`'s keys in the folders that it names, as far as their projects are mirrored here:
@@ -46,7 +46,7 @@ impl Farm {
 
 /// The commit at the tip of a repository's default branch: where HEAD leads, or else its one branch, or that of a
 /// usual name.
-pub(in crate::farm) fn default_tip(mirror: &GitMirror) -> Result<Option<String>, FarmError> {
+pub(crate) fn default_tip(mirror: &GitMirror) -> Result<Option<String>, FarmError> {
     if let Some(tip) = mirror.commit_id("HEAD") {
         return Ok(Some(tip));
     }

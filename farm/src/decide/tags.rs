@@ -8,7 +8,7 @@ use hab_mirror::MirrorError;
 use hab_mirror::git::{GitMirror, TagBytes};
 
 use super::{By, Looked};
-use crate::farm::{Farm, FarmError, counted};
+use crate::{Farm, FarmError, counted};
 
 impl Farm {
     /// Looks at every tag of the repository at `path`, in the order of their names, without keeping a decision about

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hab_registry::{AccessConfig, AccessRule, ClientCertificates, Guard, Rate, Tls, TlsConfig};
 use serde::Deserialize;
 
-use super::RegistryConfig;
+use super::{ConfigError, RegistryConfig};
 
 /// Accounts, and what they may do. That the table is there, even empty, means that there are accounts: then only they may
 /// write, and tokens of `hab-build registry token issue` are good.
@@ -86,7 +86,7 @@ impl RegistryConfig {
     }
 
     /// What decides about requests, where there are accounts.
-    pub fn guard(&self, data: &Path) -> anyhow::Result<Option<Guard>> {
+    pub fn guard(&self, data: &Path) -> Result<Option<Guard>, ConfigError> {
         if !self.has_accounts() {
             return Ok(None);
         }
@@ -95,19 +95,21 @@ impl RegistryConfig {
     }
 
     /// What TLS needs, where it is wanted.
-    pub fn tls(&self) -> anyhow::Result<Option<Tls>> {
+    pub fn tls(&self) -> Result<Option<Tls>, ConfigError> {
         let Some(TlsTable { certificate, key, client_ca, client_crl, client }) = self.tls.clone() else {
             return Ok(None);
         };
         if client_ca.is_none() && matches!(client, ClientTable::Required) {
-            anyhow::bail!("[registry.tls] client = \"required\" needs client-ca: nobody vouches for clients");
+            let problem = "client = \"required\" needs client-ca: nobody vouches for clients";
+            return Err(ConfigError::setting("registry.tls", problem));
         }
         let client_crl = match client_crl {
             Files::One(path) => vec![path],
             Files::Several(paths) => paths,
         };
         if client_ca.is_none() && !client_crl.is_empty() {
-            anyhow::bail!("[registry.tls] client-crl needs client-ca: nobody vouches for clients");
+            let problem = "client-crl needs client-ca: nobody vouches for clients";
+            return Err(ConfigError::setting("registry.tls", problem));
         }
         let client = match client {
             ClientTable::Optional => ClientCertificates::Optional,

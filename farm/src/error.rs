@@ -1,23 +1,23 @@
-//! What can go wrong on the way, and the exit code that says whose fault it was.
+//! What can go wrong on the way, and whose fault it was.
 
 use std::io;
 use std::path::PathBuf;
 
-/// The program's exit codes.
+/// Whose fault an error is. What is not written, because it is not a fault, is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitStatus {
-    /// Our fault: a full disk, a build that fails, a bug.
-    Ours = 1,
+pub enum Fault {
+    /// Ours: a full disk, a bug.
+    Ours,
     /// The request cannot be understood: arguments, a recipe or a configuration.
-    Usage = 2,
-    /// A digest, a signature or a policy says no.
-    Refused = 3,
+    Request,
+    /// A digest, a signature or a policy says no, or the recipe's own script fails.
+    Refused,
     /// No upstream answers and there is no mirrored copy.
-    Upstream = 4,
+    Upstream,
     /// Two runs of one plan had different outputs.
-    NotReproducible = 5,
-    /// The person asked to stop.
-    Interrupted = 130,
+    NotReproducible,
+    /// Nobody's: the person asked to stop.
+    Cancelled,
 }
 
 /// Any room's error.
@@ -111,7 +111,7 @@ pub enum FarmError {
         /// Of how many.
         total: usize,
         /// Whose fault the first of them is.
-        status: ExitStatus,
+        fault: Fault,
     },
     /// Keys of which nobody who may have their certificates said anything; who did not answer was told on its own.
     #[error("nobody who was asked for {unanswered} of {total} certificates answered")]
@@ -137,12 +137,6 @@ pub enum FarmError {
     /// An OCI layout that is read or written.
     #[error(transparent)]
     Layout(#[from] hab_layout::Error),
-    /// What a host needs, which cannot be laid over its files.
-    #[error(transparent)]
-    Plan(#[from] hab_cluster::PlanError),
-    /// A host's files, which are written or put back.
-    #[error(transparent)]
-    Place(#[from] hab_cluster::place::PlaceError),
     /// The store.
     #[error(transparent)]
     Store(#[from] hab_store::Error),
@@ -164,8 +158,8 @@ pub enum FarmError {
 }
 
 impl FarmError {
-    /// The exit code.
-    pub fn exit_status(&self) -> ExitStatus {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
         use hab_builder::Fault as Build;
         use hab_layout::Fault as Layout;
         use hab_mirror::Fault as Mirror;
@@ -174,51 +168,43 @@ impl FarmError {
                 hab_store::Error::Immutable { .. }
                 | hab_store::Error::NotHeld { .. }
                 | hab_store::Error::TooLarge { .. },
-            ) => ExitStatus::Refused,
-            Self::Store(hab_store::Error::NeverThere { .. }) => ExitStatus::Usage,
+            ) => Fault::Refused,
+            Self::Store(hab_store::Error::NeverThere { .. }) => Fault::Request,
             Self::Recipe(hab_recipe::RecipeError::Io { .. })
             | Self::Damaged(_)
             | Self::NoRoom { .. }
             | Self::Store(_)
-            | Self::Io { .. } => ExitStatus::Ours,
+            | Self::Io { .. } => Fault::Ours,
             Self::Recipe(_)
             | Self::Policy(_)
             | Self::UnknownPolicy { .. }
             | Self::UnknownRepository { .. }
             | Self::Usage(_)
             | Self::Incomplete { .. }
-            | Self::Plan(_)
-            | Self::Reference(_) => ExitStatus::Usage,
+            | Self::Reference(_) => Fault::Request,
             Self::Layout(e) => match e.fault() {
-                Layout::Request => ExitStatus::Usage,
-                Layout::Layout => ExitStatus::Refused,
-                Layout::Ours => ExitStatus::Ours,
+                Layout::Request => Fault::Request,
+                Layout::Layout => Fault::Refused,
+                Layout::Ours => Fault::Ours,
             },
             Self::Mirror(e) => match e.fault() {
-                Mirror::Request => ExitStatus::Usage,
-                Mirror::Ours => ExitStatus::Ours,
-                Mirror::Refused => ExitStatus::Refused,
-                Mirror::Upstream => ExitStatus::Upstream,
-                Mirror::Cancelled => ExitStatus::Interrupted,
+                Mirror::Request => Fault::Request,
+                Mirror::Ours => Fault::Ours,
+                Mirror::Refused => Fault::Refused,
+                Mirror::Upstream => Fault::Upstream,
+                Mirror::Cancelled => Fault::Cancelled,
             },
-            Self::Place(e) => {
-                if e.is_input() {
-                    ExitStatus::Usage
-                } else {
-                    ExitStatus::Ours
-                }
-            }
-            Self::NotKept { first, .. } => first.exit_status(),
-            Self::NotSynced { status, .. } => *status,
-            Self::NotRefreshed { .. } => ExitStatus::Upstream,
-            Self::Stopped(_) | Self::Refused(hab_keys::Refusal::Cancelled { .. }) => ExitStatus::Interrupted,
-            Self::Refused(e) if !e.is_verdict() => ExitStatus::Ours,
-            Self::Refused(_) | Self::NotTheLocked { .. } | Self::Decided { .. } => ExitStatus::Refused,
+            Self::NotKept { first, .. } => first.fault(),
+            Self::NotSynced { fault, .. } => *fault,
+            Self::NotRefreshed { .. } => Fault::Upstream,
+            Self::Stopped(_) | Self::Refused(hab_keys::Refusal::Cancelled { .. }) => Fault::Cancelled,
+            Self::Refused(e) if !e.is_verdict() => Fault::Ours,
+            Self::Refused(_) | Self::NotTheLocked { .. } | Self::Decided { .. } => Fault::Refused,
             Self::Build(e) => match e.fault() {
-                Build::Ours => ExitStatus::Ours,
-                Build::Refused => ExitStatus::Refused,
-                Build::NotReproducible => ExitStatus::NotReproducible,
-                Build::Cancelled => ExitStatus::Interrupted,
+                Build::Ours => Fault::Ours,
+                Build::Refused => Fault::Refused,
+                Build::NotReproducible => Fault::NotReproducible,
+                Build::Cancelled => Fault::Cancelled,
             },
         }
     }
@@ -229,8 +215,6 @@ impl FarmError {
             Self::Store(error) => error.hint(),
             Self::Refused(refusal) => refusal.hint(),
             Self::Mirror(error) => error.hint(),
-            Self::Plan(error) => error.hint(),
-            Self::Place(error) => error.hint(),
             Self::NotKept { first, .. } => first.hint(),
             Self::Recipe(hab_recipe::RecipeError::UnknownRecipe { name, known })
             | Self::UnknownPolicy { name, known } => {

@@ -13,7 +13,7 @@ use hab_store::{Pattern, Span};
 use hab_trusted_file::Readers;
 
 use super::{Farm, FarmError};
-use crate::config::{RegistryConfig, Revalidation, SignedTable, UpstreamTable};
+use hab_config::{RegistryConfig, Revalidation, SignedTable, UpstreamTable};
 
 /// Bytes of a password's or a key's file.
 const LARGEST: u64 = 1 << 20;
@@ -143,7 +143,7 @@ impl Judge for Cosigned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use hab_config::Config;
 
     /// What is wrong with a table of an upstream, in which FOLDER is one with a key in it.
     fn refusal(table: &str) -> String {

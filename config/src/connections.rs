@@ -3,7 +3,10 @@
 use hab_registry::{Front, Limits, Network};
 use serde::Deserialize;
 
-use super::RegistryConfig;
+use super::{ConfigError, RegistryConfig};
+
+/// The table that these settings are in.
+const TABLE: &str = "registry.connections";
 
 /// How many connections there may be at the same time.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,18 +27,17 @@ pub struct ConnectionsTable {
 
 impl RegistryConfig {
     /// What one client, and all of them, may take.
-    pub fn limits(&self) -> anyhow::Result<Limits> {
+    pub fn limits(&self) -> Result<Limits, ConfigError> {
         let ConnectionsTable { all, each, trusted, proxies } = self.connections.clone().unwrap_or_default();
         let mut limits = Limits::default();
         limits.connections = all.unwrap_or(limits.connections);
         let (all, most) = (limits.connections, Limits::MOST_CONNECTIONS);
         if !(4..=most).contains(&all) {
-            anyhow::bail!("[registry.connections] all is {all}: it has to be 4 to {most}");
+            return Err(ConfigError::setting(TABLE, format!("all is {all}: it has to be 4 to {most}")));
         }
         if let Some(each) = each.filter(|each| !(1..=all).contains(each)) {
-            anyhow::bail!(
-                "[registry.connections] each is {each}: it has to be 1 to {all}, which is what all may have"
-            );
+            let problem = format!("each is {each}: it has to be 1 to {all}, which is what all may have");
+            return Err(ConfigError::setting(TABLE, problem));
         }
         limits.connections_each = each.unwrap_or(limits.connections_each);
         for network in trusted.into_iter().chain(proxies) {
@@ -45,7 +47,7 @@ impl RegistryConfig {
     }
 
     /// What stands before this service.
-    pub fn front(&self) -> anyhow::Result<Front> {
+    pub fn front(&self) -> Result<Front, ConfigError> {
         let proxies = self.connections.iter().flat_map(|table| &table.proxies);
         let proxies = proxies.map(|network| network.parse()).collect::<Result<_, _>>()?;
         Ok(Front::new(self.url.as_deref(), proxies)?)
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     fn limits(text: &str) -> Result<Limits, String> {
-        let config: crate::config::Config = toml::from_str(text).unwrap();
+        let config: crate::Config = toml::from_str(text).unwrap();
         config.registry.limits().map_err(|e| e.to_string())
     }
 
@@ -88,7 +90,7 @@ mod tests {
     #[test]
     fn an_address_that_cannot_be_told_to_clients_is_refused() {
         let front = |text: &str| {
-            let config: crate::config::Config = toml::from_str(text).unwrap();
+            let config: crate::Config = toml::from_str(text).unwrap();
             config.registry.front().map_err(|e| e.to_string())
         };
         assert!(front("[registry]\nurl = \"https://farm.example/mirror\"").is_ok());

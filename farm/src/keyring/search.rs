@@ -9,7 +9,7 @@ use hab_oci::Digest;
 
 use super::Farm;
 use super::ask::{Answers, Target};
-use crate::farm::{FarmError, open};
+use crate::{FarmError, open};
 
 /// How long a process does not look again by itself.
 const AGAIN: Duration = Duration::from_hours(1);
@@ -22,7 +22,7 @@ impl Farm {
     /// Looks for the certificates of `policy` that are missing from `certificates`, or of no use: in mirrored
     /// folders, and outside where the operator lets it and not more than once a day. What is found is kept. That
     /// nothing is found is no error.
-    pub(in crate::farm) fn find_missing(
+    pub(crate) fn find_missing(
         &self,
         policy: &Policy,
         certificates: &mut Certificates,
@@ -128,7 +128,7 @@ impl Farm {
 
 /// The pins whose certificates are not here; or have expired, as their owners may have extended them; or cannot be
 /// used, as a key server that leaves user ids out may have given half of one.
-pub(in crate::farm) fn wanting<'p>(policy: &'p Policy, certificates: &Certificates) -> Vec<&'p Pin> {
+pub(crate) fn wanting<'p>(policy: &'p Policy, certificates: &Certificates) -> Vec<&'p Pin> {
     let now = SystemTime::now();
     let standing = |pin: &Pin| Standing::of(&pin.id, certificates, now, Some(policy));
     let wants = |pin: &&Pin| {

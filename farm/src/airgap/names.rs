@@ -10,9 +10,9 @@ use hab_mirror::release::{List, release_name};
 use hab_mirror::{Keep as _, MirrorError, kinds};
 use hab_oci::Digest;
 
-use crate::farm::archives::name_release_files;
-use crate::farm::sources::ACCEPTED;
-use crate::farm::{Farm, FarmError};
+use crate::archives::name_release_files;
+use crate::sources::ACCEPTED;
+use crate::{Farm, FarmError};
 
 /// The largest signed document that is read, in bytes: an InRelease has 0.2 MB, a list of hashes less.
 const DOCUMENT: u64 = 32 << 20;

@@ -9,7 +9,7 @@ use hab_keys::{Certificates, Fingerprint, KeyDirectory, KeyId, Pin, Standing};
 use hab_mirror::{Address, Fault, Fetcher, Limits, MirrorError};
 
 use super::Farm;
-use crate::farm::{FarmError, chain};
+use crate::{FarmError, chain};
 
 /// The largest answer that is read, in bytes. Certificates that thousands have signed have one or two million.
 const ANSWER: u64 = 4 << 20;

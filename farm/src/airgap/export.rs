@@ -10,9 +10,9 @@ use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError, kinds};
 use hab_oci::Digest;
 
-use crate::farm::progress::MirrorView;
-use crate::farm::sources::ACCEPTED;
-use crate::farm::{Farm, FarmError, open};
+use crate::progress::MirrorView;
+use crate::sources::ACCEPTED;
+use crate::{Farm, FarmError, open};
 
 /// The kinds of names whose bytes are carried. The names themselves are for whoever imports to give again, from its own locks,
 /// revisions and policies; only a line of a crates index, which nothing else names, is offered to them.

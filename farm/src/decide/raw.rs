@@ -7,7 +7,7 @@ use hab_keys::{Examined, RuleKind, SignatureSeen};
 use hab_mirror::git::GitMirror;
 
 use super::{By, read};
-use crate::farm::{Farm, FarmError};
+use crate::{Farm, FarmError};
 
 impl Farm {
     /// Looks at every tag and commit object in a folder of raw objects, each named by its id.
