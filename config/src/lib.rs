@@ -166,7 +166,8 @@ impl Config {
             None => return Ok(Self::default()),
         };
         let text = hab_trusted_file::read_text(path, hab_trusted_file::Readers::Everybody, LARGEST)?;
-        let mut config: Self = toml::from_str(&text).map_err(|e| ConfigError::Malformed(wrong(path, &text, &e)))?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|e| ConfigError::Malformed(wrong(path, &text, &e)))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         for overlay in config.recipes.iter_mut().chain(&mut config.trust) {
             *overlay = folder.join(&overlay);

@@ -1,7 +1,12 @@
 //! What can go wrong on the way, and whose fault it was.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use hab_mirror::MirrorError;
+
+use crate::progress::Progress;
+use crate::words::near;
 
 /// Whose fault an error is. What is not written, because it is not a fault, is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +67,7 @@ pub enum FarmError {
     Stopped(&'static str),
     /// A fetch.
     #[error(transparent)]
-    Mirror(#[from] hab_mirror::MirrorError),
+    Mirror(#[from] MirrorError),
     /// A judgement.
     #[error(transparent)]
     Refused(#[from] hab_keys::Refusal),
@@ -232,7 +237,12 @@ impl FarmError {
         }
     }
 
-    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    /// What a person names must be there; otherwise it is the request that is wrong.
+    pub(crate) fn missing(path: &Path) -> Self {
+        Self::Usage(format!("{} does not exist", path.display()))
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
@@ -247,56 +257,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     })
 }
 
-/// The known name that somebody who typed `typed` may have meant: at most two letters, and not more than a third of it,
-/// are wrong, missing, too many or exchanged.
-pub fn near<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer ones are no names of ours, and the work is the product of both lengths.
-    const LONGEST: usize = 200;
-    let most = (typed.chars().count() / 3).clamp(1, 2);
-    let close = |name: &&str| name.len() <= LONGEST && typed.len() <= LONGEST;
-    let measured = known.into_iter().filter(close).map(|name| (distance(typed, name), name));
-    measured.filter(|(wrong, _)| *wrong <= most).min_by_key(|(wrong, _)| *wrong).map(|(_, name)| name)
-}
-
-/// How many letters have to be changed, added, removed or exchanged with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let same = usize::from(a[i - 1] != b[j - 1]);
-            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
+/// Of several failures the one that says most, and how many there were.
+pub(crate) fn worst(failures: Vec<MirrorError>, progress: &dyn Progress) -> Result<(), FarmError> {
+    if failures.len() > 1 {
+        progress.note(&format!("{} files could not be mirrored", failures.len()));
     }
-    rows[a.len()][b.len()]
+    // What was refused says more than who was away.
+    failures
+        .into_iter()
+        .min_by_key(|e| e.fault() == hab_mirror::Fault::Upstream)
+        .map_or(Ok(()), |e| Err(e.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_typing_error_finds_the_name_that_was_meant_and_another_word_finds_none() {
-        let known = ["build", "plan", "serve", "secp256k1", "bitcoin", "bitcoin-crate"];
-        for (typed, meant) in [
-            ("biuld", Some("build")),
-            ("secp256k", Some("secp256k1")),
-            ("bitcon", Some("bitcoin")),
-            ("srve", Some("serve")),
-            ("pla", Some("plan")),
-            ("x", None),
-            ("lightning", None),
-            ("", None),
-        ] {
-            assert_eq!(near(typed, known), meant, "{typed}");
-        }
-    }
 
     #[test]
     fn a_file_that_cannot_be_used_is_an_error_that_says_what_was_tried() {

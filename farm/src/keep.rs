@@ -1,4 +1,4 @@
-//! The mirror's [`Keep`] over the store: the one place where its synchronous calls meet the catalog's async ones.
+//! The mirror's [`Keep`] over the store.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,25 +7,25 @@ use std::sync::Arc;
 
 use hab_mirror::{Keep, KeepError, Kept};
 use hab_oci::Digest;
-use hab_store::Store;
-use tokio::runtime::Handle;
+use hab_store::{Mirrored, Store};
 
-use super::aside::Aside;
-use super::open::now;
+use crate::bridge::Bridge;
+use crate::carry::aside::Aside;
+use crate::clock::now;
 
 /// Keeps mirrored bytes in the blob store and facts in the catalog.
 #[derive(Clone)]
 pub struct StoreKeep {
     store: Store,
-    runtime: Handle,
+    bridge: Bridge,
     partial: PathBuf,
     aside: Option<Arc<Aside>>,
 }
 
 impl StoreKeep {
     /// A keep in `store`; half-fetched files go to `partial`.
-    pub fn new(store: Store, runtime: Handle, partial: PathBuf) -> Self {
-        Self { store, runtime, partial, aside: None }
+    pub fn new(store: Store, bridge: Bridge, partial: PathBuf) -> Self {
+        Self { store, bridge, partial, aside: None }
     }
 
     /// The same, that also finds what lies aside; what of that gets a name is in the store before the name is.
@@ -44,6 +44,34 @@ impl StoreKeep {
             // It may have gone with a collection meanwhile; then nothing here finds it, as if it had not come.
             found.map_or(Ok(()), |mut file| self.take(Some(digest), &mut file).map(drop))
         })
+    }
+}
+
+impl StoreKeep {
+    /// As [`Keep::remember`]; whether that is news.
+    pub fn say(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<bool, KeepError> {
+        self.adopt(digest)?;
+        self.bridge.wait(self.store.catalog.remember(kind, name, digest, size, now())).map_err(failed)
+    }
+
+    /// Takes back what was last said of a name.
+    pub fn withdraw(&self, kind: &str, name: &str) -> Result<(), KeepError> {
+        self.bridge.wait(self.store.catalog.withdraw(kind, name, now())).map_err(failed)
+    }
+
+    /// All that a name ever was, the first first.
+    pub fn history(&self, kind: &str, name: &str) -> Result<Vec<Mirrored>, KeepError> {
+        self.bridge.wait(self.store.catalog.history(kind, name)).map_err(failed)
+    }
+
+    /// The text at a position.
+    pub fn position(&self, name: &str) -> Result<Option<String>, KeepError> {
+        self.bridge.wait(self.store.catalog.position(name)).map_err(failed)
+    }
+
+    /// Replaces the text at a position.
+    pub fn set_position(&self, name: &str, text: &str) -> Result<(), KeepError> {
+        self.bridge.wait(self.store.catalog.set_position(name, text)).map_err(failed)
     }
 }
 
@@ -79,13 +107,11 @@ impl Keep for StoreKeep {
     }
 
     fn remember(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), KeepError> {
-        self.adopt(digest)?;
-        let remembered = self.store.catalog.remember(kind, name, digest, size, now());
-        self.runtime.block_on(remembered).map(drop).map_err(failed)
+        self.say(kind, name, digest, size).map(drop)
     }
 
     fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>, KeepError> {
-        self.runtime.block_on(self.store.catalog.latest(kind, name)).map_err(failed)
+        self.bridge.wait(self.store.catalog.latest(kind, name)).map_err(failed)
     }
 
     fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError> {
@@ -93,8 +119,8 @@ impl Keep for StoreKeep {
     }
 
     fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<Kept>, KeepError> {
-        let facts = self.runtime.block_on(self.store.catalog.names_below(kind, prefix)).map_err(failed)?;
-        let kept = |(name, fact): (String, hab_store::Mirrored)| Kept {
+        let facts = self.bridge.wait(self.store.catalog.names_below(kind, prefix)).map_err(failed)?;
+        let kept = |(name, fact): (String, Mirrored)| Kept {
             name,
             digest: fact.digest,
             size: fact.size,

@@ -1,70 +1,46 @@
-//! The farm: everything that one run needs, opened; and the flow through the rooms.
+//! The conductor: asks each room of the house in turn.
 //!
-//! Start reading at [`pipeline`].
+//! Layer: above every room, below the program. In scope: what follows from what (a tag is mirrored, then judged, then
+//! built, then published), what is remembered between the steps, and what goes on by itself while the farm serves. Out of
+//! scope: words for a terminal, and every room's own work; who is believed is decided in `hab-keys`, and
+//! `hab_keys::precedent` has what an earlier decision says about a later one.
+//!
+//! A [`Farm`] is opened once and hands out rooms, each with what it uses:
+//!
+//! | room | for |
+//! |---|---|
+//! | [`trust`] | policies, certificates, decisions, what was accepted before |
+//! | [`mirrors`] | git projects: which there are, bringing them up to date, what of them is accepted |
+//! | [`source`] | from a recipe's source to verified bytes: Debian, crates, tags, releases, depends, locks |
+//! | [`build`] | from a request to a published image |
+//! | [`images`] | the registry's images: tags, collection, scrub, layouts, other registries |
+//! | [`carry`] | what is mirrored, to a place without a network and in from there |
+//! | [`service`] | what goes on by itself while the farm serves |
+//!
+//! Start at [`build`], which shows the whole way.
 
-mod airgap;
-mod archives;
-mod aside;
-mod cargo_lock;
-pub mod decide;
-mod depends;
+mod backoff;
+mod bridge;
+pub mod build;
+pub mod carry;
+mod clock;
 mod error;
-mod figures;
-mod images;
+mod facts;
+mod farm;
+mod fetching;
+mod folder;
+pub mod images;
 mod keep;
-pub mod keyring;
-mod layout;
-mod lock;
-mod memory;
-mod mirrors;
-mod open;
-mod order;
-mod packages;
-pub mod pipeline;
+pub mod mirrors;
+mod overlay;
 mod progress;
-mod projects;
-mod registry;
-mod remove;
-mod report;
-mod room;
-mod schedule;
-mod sources;
-mod sync;
-mod upstreams;
-mod view;
+pub mod service;
+pub mod source;
+pub mod trust;
+mod words;
 
-pub use airgap::{Taken, Wanted as ImportWanted};
-pub use error::{FarmError, Fault, chain, near};
-pub use figures::watch;
-pub use images::ImageSync;
-pub use layout::Wanted;
-pub use mirrors::{MirrorRow, Waiting};
-pub use open::{Farm, Options};
-pub use packages::Packages;
-pub use progress::{Notes, Progress, Quiet};
-pub use registry::{held_back, words};
-pub use report::{BuildReport, PlatformReport};
-pub use schedule::follow;
-
-/// A number of things, for people: `1 tag`, `2 tags`.
-pub fn counted(number: u64, thing: &str) -> String {
-    let many = match (number, thing.strip_suffix('y')) {
-        (1, _) => thing.to_owned(),
-        // `repositories`, but `days`.
-        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
-        _ => format!("{thing}s"),
-    };
-    format!("{number} {many}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::counted;
-
-    #[test]
-    fn one_thing_is_one_thing() {
-        let said = [(1, "tag"), (0, "tag"), (2, "repository"), (1, "repository"), (3, "day")];
-        let said = said.map(|(number, thing)| counted(number, thing));
-        assert_eq!(said, ["1 tag", "0 tags", "2 repositories", "1 repository", "3 days"]);
-    }
-}
+pub use bridge::Bridge;
+pub use error::{FarmError, Fault, chain};
+pub use farm::{Farm, Options};
+pub use progress::{Notes, Progress};
+pub use words::{counted, near};

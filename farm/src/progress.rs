@@ -18,22 +18,6 @@ pub trait Progress: Send + Sync {
     fn cancel(&self) -> &AtomicBool;
 }
 
-/// Tells nobody.
-#[derive(Debug, Default)]
-pub struct Quiet {
-    cancel: AtomicBool,
-}
-
-impl Progress for Quiet {
-    fn stage(&self, _what: &str) {}
-    fn amount(&self, _what: &str, _done: u64, _total: Option<u64>) {}
-    fn line(&self, _text: &str) {}
-    fn note(&self, _text: &str) {}
-    fn cancel(&self) -> &AtomicBool {
-        &self.cancel
-    }
-}
-
 /// Tells only what a person should read, one line each: for a service's log.
 pub struct Notes {
     cancel: AtomicBool,

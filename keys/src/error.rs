@@ -127,6 +127,19 @@ pub enum Refusal {
         /// The bytes' digest.
         actual: Digest,
     },
+    /// A file that had other bytes when it was first accepted.
+    #[error(
+        "{} was {accepted} when it was first mirrored, and the signed list now says {listed}; the mirror keeps the old one",
+        told(what)
+    )]
+    Changed {
+        /// Which file.
+        what: String,
+        /// What was accepted first.
+        accepted: Digest,
+        /// What a signed list says now.
+        listed: Digest,
+    },
     /// A signed index that does not list what was asked for.
     #[error("{} is not listed in {}", told(what), told(index))]
     NotListed {

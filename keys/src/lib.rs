@@ -26,6 +26,7 @@ mod judge;
 mod object;
 mod openpgp;
 pub mod policy;
+pub mod precedent;
 mod slim;
 mod source;
 mod ssh;

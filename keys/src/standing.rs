@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::judge::rfc3339;
 use crate::usable::{believing_sha1, unknown_algorithm, weak_self};
-use crate::{Certificates, KeyId, Policy};
+use crate::{Certificates, KeyId, Pin, Policy};
 
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +42,16 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// The pins of `policy` for which a certificate is worth looking for at `now`: it is not here; or has expired, as its
+    /// owner may have extended it; or cannot be used, as a key server that leaves user ids out may have given half of one.
+    pub fn wanting<'p>(policy: &'p Policy, certificates: &Certificates, now: SystemTime) -> Vec<&'p Pin> {
+        let wants = |pin: &&Pin| {
+            let standing = Self::of(&pin.id, certificates, now, Some(policy));
+            matches!(standing, Self::Missing | Self::Expired { .. } | Self::Unusable { .. })
+        };
+        policy.pins().iter().filter(wants).collect()
+    }
+
     /// What `certificates` say of `id` at `now`, under a policy that may make an exception for it.
     pub fn of(id: &KeyId, certificates: &Certificates, now: SystemTime, policy: Option<&Policy>) -> Self {
         let KeyId::OpenPgp(fingerprint) = id else { return Self::Ssh };

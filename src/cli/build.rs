@@ -1,14 +1,12 @@
 //! `hab-build build NAME [VERSION]`.
 
-use std::sync::Arc;
-
 use hab_builder::Trials;
 use hab_oci::Platform;
 use hab_sandbox::{Varied, Vary};
 
-use super::{Global, print_json, terminal};
-use hab_farm::pipeline::{self, Request};
-use hab_farm::{BuildReport, Farm, Progress};
+use super::{Global, Session, print_json, terminal};
+use hab_farm::build::order::Request;
+use hab_farm::build::report::BuildReport;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -46,27 +44,17 @@ impl Args {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+    let farm = global.farm()?;
     if !args.vary.is_empty() {
-        return experiment(global, &farm, &terminal, args);
+        return experiment(global, &farm, args);
     }
-    let built = pipeline::run(&farm, &args.request());
-    terminal.finish();
-    let report = built?;
+    let report = farm.finish(farm.builds().run(&args.request()))?;
     summary(&report);
     if global.json { print_json(&report) } else { Ok(()) }
 }
 
-fn experiment(
-    global: &Global,
-    farm: &Farm,
-    terminal: &terminal::Terminal,
-    args: &Args,
-) -> anyhow::Result<()> {
-    let tried = pipeline::experiment(farm, &args.request());
-    terminal.finish();
-    let report = tried?;
+fn experiment(global: &Global, farm: &Session, args: &Args) -> anyhow::Result<()> {
+    let report = farm.finish(farm.builds().experiment(&args.request()))?;
     for platform in &report.platforms {
         let runs = &platform.finished.runs;
         let varied: Vec<_> = runs.varied.iter().map(Vary::name).collect();

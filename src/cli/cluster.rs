@@ -251,8 +251,7 @@ fn loses(plan: &Plan, registry: &Registry) -> Option<String> {
 }
 
 fn restore(global: &Global, runtime: hab_cluster::Runtime, root: &Path) -> anyhow::Result<()> {
-    let place::Restoration { files, strange, unread } =
-        place::restore(runtime, root)?;
+    let place::Restoration { files, strange, unread } = place::restore(runtime, root)?;
     for one in &unread {
         let follows = "what was written where it leads to is not looked for";
         terminal::say(&format!("cannot tell: {} {}; {follows}", one.path, one.words));

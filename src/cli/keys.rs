@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use hab_keys::KeyId;
 
 use super::{Global, Said, print_json, terminal, usage};
-use hab_farm::keyring::{Refreshed, RefreshedKey};
-use hab_farm::{Farm, Progress, Quiet};
+use hab_farm::Farm;
+use hab_farm::trust::keyring::{Refreshed, RefreshedKey};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -48,14 +47,11 @@ enum What {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let farm = global.farm()?;
     if let What::Refresh { policy } = &args.what {
-        let terminal = terminal::Terminal::start()?;
-        let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-        let refreshed = farm.refresh_keys(policy.as_deref());
-        terminal.finish();
-        return say_refreshed(global, &refreshed?);
+        let refreshed = farm.finish(farm.keyring().refresh(policy.as_deref()))?;
+        return say_refreshed(global, &refreshed);
     }
-    let farm = global.open(Arc::new(Quiet::default()))?;
     look(global, args, &farm)
 }
 
@@ -101,7 +97,7 @@ fn look(global: &Global, args: &Args, farm: &Farm) -> anyhow::Result<()> {
     match &args.what {
         What::Refresh { .. } => Ok(()),
         What::List { policy } => {
-            let rows = farm.keys(policy.as_deref())?;
+            let rows = farm.keyring().rows(policy.as_deref())?;
             for row in &rows {
                 terminal::say(&format!(
                     "{:<16} {}  {:<28} {:<34} {}",
@@ -116,7 +112,7 @@ fn look(global: &Global, args: &Args, farm: &Farm) -> anyhow::Result<()> {
             if global.json { print_json(&rows) } else { Ok(()) }
         }
         What::Import { places } => {
-            let kept = farm.import_keys(places)?;
+            let kept = farm.keyring().import(places)?;
             let list = |keys: &[hab_keys::Fingerprint]| -> Vec<String> {
                 keys.iter().map(|f| KeyId::OpenPgp(f.clone()).to_string()).collect()
             };
@@ -138,7 +134,7 @@ fn look(global: &Global, args: &Args, farm: &Farm) -> anyhow::Result<()> {
         }
         What::Show { fingerprint } => {
             let id: KeyId = fingerprint.parse().map_err(|e: String| usage(anyhow::anyhow!(e)))?;
-            let (rows, standing) = farm.show_key(&id)?;
+            let (rows, standing) = farm.keyring().show(&id)?;
             terminal::say(&format!("{id}  {standing}"));
             for row in &rows {
                 let groups = if row.groups.is_empty() {
@@ -158,7 +154,7 @@ fn look(global: &Global, args: &Args, farm: &Farm) -> anyhow::Result<()> {
             if global.json { print_json(&report) } else { Ok(()) }
         }
         What::Audit { policy } => {
-            let findings = farm.audit_keys(policy.as_deref())?;
+            let findings = farm.keyring().audit(policy.as_deref())?;
             for f in &findings {
                 let policies = if f.policies.is_empty() {
                     String::new()

@@ -1,10 +1,9 @@
 //! `hab-build lock toolchain|recipe NAME`: writes a lock for a person to review and commit.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::{Global, print_json, terminal};
-use hab_farm::{FarmError, Progress, counted};
+use hab_farm::{FarmError, counted};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,14 +32,12 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let folder = folder(&global, &args.what)?;
     // A lock is written beside its recipe, so that the recipe must be the one of that folder.
     global.recipes = Some(folder.clone());
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+    let farm = global.farm()?;
     let locked = match &args.what {
-        What::Toolchain { name } => farm.lock_toolchain(&folder, name),
-        What::Recipe { name, version } => farm.lock_recipe(&folder, name, version.as_deref()),
+        What::Toolchain { name } => farm.locks().toolchain(&folder, name),
+        What::Recipe { name, version } => farm.locks().recipe(&folder, name, version.as_deref()),
     };
-    terminal.finish();
-    let locked = locked?;
+    let locked = farm.finish(locked)?;
     let entries = counted(locked.entries as u64, "entry");
     terminal::say(&format!("{}: {entries}, {}", locked.path.display(), locked.digest));
     if global.json { print_json(&locked) } else { Ok(()) }

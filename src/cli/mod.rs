@@ -11,6 +11,7 @@ mod plan;
 mod recipes;
 mod registry;
 mod serve;
+mod session;
 mod store;
 mod terminal;
 mod verify;
@@ -18,14 +19,13 @@ mod verify;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use hab_config::Config;
 pub use failure::too_little;
 use failure::{ExitStatus, Said, Shown};
-use hab_farm::{Farm, FarmError, Options, Progress};
+use hab_farm::{Farm, FarmError};
+use session::Session;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -183,21 +183,6 @@ impl Global {
             None => hab_config::default_data_dir().map_err(usage),
         }
     }
-
-    /// The operator's configuration.
-    fn configuration(&self) -> anyhow::Result<Config> {
-        Config::load(self.config.as_deref(), &self.data()?).map_err(usage)
-    }
-
-    fn open(&self, progress: Arc<dyn Progress>) -> anyhow::Result<Farm> {
-        let (data, config) = (self.data()?, self.configuration()?);
-        let over = |named: &[PathBuf], last: &Option<PathBuf>| named.iter().chain(last).cloned().collect();
-        let (recipes, trust) = (over(&config.recipes, &self.recipes), over(&config.trust, &self.trust));
-        let options = Options { data, recipes, trust, offline: self.offline, config };
-        let farm = Farm::open(options, progress)?;
-        reserved(&farm)?;
-        Ok(farm)
-    }
 }
 
 /// A recipe that is named like a subcommand could never be built by its name.
@@ -205,9 +190,7 @@ fn reserved(farm: &Farm) -> anyhow::Result<()> {
     let command = Cli::command();
     let taken = |name: &&str| *name == "help" || command.get_subcommands().any(|c| c.get_name() == *name);
     match farm.recipes().names().into_iter().find(taken) {
-        Some(name) => {
-            Err(usage(anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder")))
-        }
+        Some(name) => Err(usage(anyhow::anyhow!("recipe {name} has a subcommand's name; rename its folder"))),
         None => Ok(()),
     }
 }

@@ -1,11 +1,9 @@
 //! `hab-build recipes`.
 
-use std::sync::Arc;
-
 use hab_recipe::SourceTable;
 
 use super::{Global, print_json, terminal};
-use hab_farm::{FarmError, Notes};
+use hab_farm::FarmError;
 
 #[derive(serde::Serialize)]
 struct Row {
@@ -16,7 +14,7 @@ struct Row {
 }
 
 pub fn run(global: &Global) -> anyhow::Result<()> {
-    let farm = global.open(Arc::new(Notes::new(terminal::say)))?;
+    let farm = global.farm()?;
     let set = farm.recipes();
     let mut rows = Vec::new();
     for name in set.names() {

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Global, terminal, usage};
 use hab_config::RegistryConfig;
-use hab_farm::{Notes, Progress as _};
+use hab_farm::{Farm, Notes, Progress as _, service};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -72,8 +72,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let config = global.configuration()?.registry;
     reachable(args, &config).map_err(usage)?;
     let log = Arc::new(Notes::new(terminal::say));
-    let farm = Arc::new(global.open(log.clone())?);
-    for sentence in farm.idle_rules()? {
+    let session = global.farm_telling(log.clone())?;
+    let farm = Arc::new(Farm::clone(&session));
+    for sentence in farm.images().idle_rules()? {
         terminal::say(&format!("warning: {sentence}"));
     }
     let access = if args.writable { hab_registry::Access::ReadWrite } else { hab_registry::Access::ReadOnly };
@@ -116,11 +117,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let served = farm.served();
     let mirror = crate::front::router(served.clone()).merge(hab_mirror_server::router(served));
     let sync = !args.no_sync && !global.offline;
-    let following = sync.then(|| hab_farm::follow(Arc::clone(&farm)));
-    let images = sync.then(|| farm.follow_images(&upstreams));
-    let figures = hab_farm::watch(Arc::clone(&farm), &metrics);
-    let tending = farm.tend(&upstreams, &metrics);
-    let served: anyhow::Result<()> = farm.runtime().block_on(async {
+    let following = sync.then(|| service::follow(Arc::clone(&farm)));
+    let images = sync.then(|| farm.image_syncs().follow(&upstreams));
+    let figures = service::watch(Arc::clone(&farm), &metrics);
+    let tending = farm.images().tend(&upstreams, &metrics);
+    let served: anyhow::Result<()> = session.runtime().block_on(async {
         let listener =
             bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
         let address = listener.local_addr()?;
@@ -165,8 +166,6 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     tending.abort();
     if let Some(images) = images {
         images.abort();
-        // It holds the farm, whose runtime must not end within itself.
-        let _ = farm.runtime().block_on(images);
     }
     log.cancel().store(true, Ordering::Relaxed);
     for thread in following.into_iter().chain([figures]) {

@@ -53,9 +53,11 @@ pub fn agreed(question: &str) -> std::io::Result<bool> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(false);
     }
-    let _ = write!(std::io::stderr().lock(), "{} [y/N] ", one_line(question));
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
+    aside(|| {
+        let _ = write!(std::io::stderr().lock(), "{} [y/N] ", one_line(question));
+        std::io::stdin().read_line(&mut answer)
+    })?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use hab_keys::attestations::Outcome;
 use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
 
 use super::{Global, print_json, terminal, usage};
-use hab_farm::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
-use hab_farm::{Farm, FarmError, Progress, counted};
+use hab_farm::trust::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
+use hab_farm::{Farm, FarmError, counted};
 
 #[derive(Debug, clap::Args)]
 #[command(subcommand_required = false, args_conflicts_with_subcommands = true)]
@@ -106,17 +105,15 @@ impl With {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
+    let farm = global.farm()?;
     let done = match (&args.what, &args.evidence) {
         (Some(what), None) => verify(global, &farm, what),
         (None, Some(evidence)) => again(global, &farm, evidence),
-        _ => Err(usage(anyhow::anyhow!(
-            "say what to verify, or --evidence FILE; see hab-build verify --help"
-        ))),
+        _ => {
+            Err(usage(anyhow::anyhow!("say what to verify, or --evidence FILE; see hab-build verify --help")))
+        }
     };
-    terminal.finish();
-    done
+    farm.finish(done)
 }
 
 fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
@@ -128,39 +125,41 @@ fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
                     repository.display()
                 )));
             }
-            let looked = farm.examine(&with.by(), repository, ObjectKind::Tag)?;
+            let looked = farm.decisions().examine(&with.by(), repository, ObjectKind::Tag)?;
             say_looked(global, "tags", &looked, true)
         }
         What::Tag { repository, reference: Some(name), with } => {
-            say(global, &farm.decide_tag(&with.by(), repository, name)?)
+            say(global, &farm.decisions().decide_tag(&with.by(), repository, name)?)
         }
         What::Commits { repository, with, .. } if decide::is_raw(repository) => {
-            let looked = farm.examine(&with.by(), repository, ObjectKind::Commit)?;
+            let looked = farm.decisions().examine(&with.by(), repository, ObjectKind::Commit)?;
             say_looked(global, "commits", &looked, false)
         }
         What::Tags { repository, with } => {
-            let looked = farm.verify_tags(&with.by(), repository)?;
+            let looked = farm.decisions().verify_tags(&with.by(), repository)?;
             say_looked(global, "tags", &looked, true)
         }
         What::Commits { repository, reference, first_failure, with } => {
-            let report = farm.verify_commits(&with.by(), repository, reference, *first_failure)?;
+            let report =
+                farm.decisions().verify_commits(&with.by(), repository, reference, *first_failure)?;
             say_commits(&report);
             say_with(global, &report.decided, &report)
         }
         What::Sums { sums, files, with } => {
             let (signatures, files): (Vec<_>, Vec<_>) =
                 files.iter().cloned().partition(|f| decide::is_signature(f));
-            let decided = farm.decide_sums(&with.by(), sums, &signatures)?;
+            let decided = farm.decisions().decide_sums(&with.by(), sums, &signatures)?;
             match &decided.list {
                 Some(list) if !files.is_empty() => {
-                    let held = farm.hold(list, &files)?;
+                    let held = farm.decisions().hold(list, &files)?;
                     say_held(global, &decided, &held)
                 }
                 _ => say(global, &decided),
             }
         }
         What::Attestations { folder, version, reference, with } => {
-            let decided = farm.decide_attestations(&with.by(), folder, version, reference.as_deref())?;
+            let decided =
+                farm.decisions().decide_attestations(&with.by(), folder, version, reference.as_deref())?;
             if let Some(attestations) = &decided.attestations {
                 say_attestations(attestations);
             }
@@ -168,19 +167,19 @@ fn verify(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {
         }
         What::File { file, signature, with } => {
             if signature.is_none()
-                && let Some(pinned) = farm.pinned_file(&with.by(), file)?
+                && let Some(pinned) = farm.decisions().pinned_file(&with.by(), file)?
             {
                 terminal::say(&format!("{}: it is the file that the policy pins", pinned.evidence().asked));
                 return if global.json { print_json(pinned.evidence()) } else { Ok(()) };
             }
-            say(global, &farm.decide_file(&with.by(), file, signature.as_deref())?)
+            say(global, &farm.decisions().decide_file(&with.by(), file, signature.as_deref())?)
         }
     }
 }
 
 fn again(global: &Global, farm: &Farm, evidence: &Path) -> anyhow::Result<()> {
-    let text = farm.decision_text(evidence)?;
-    let decided = farm.decide_again(&text)?;
+    let text = farm.decisions().decision_text(evidence)?;
+    let decided = farm.decisions().decide_again(&text)?;
     terminal::say(&format!("decided again as of {}, with the same result", decided.decision.at));
     say(global, &decided)
 }

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use hab_oci::Digest;
-use hab_recipe::{LockedFile, LockedPackage, LockedSource, RecipeLock, RecipeSet, ToolchainLock};
+use hab_recipe::{
+    LockedFile, LockedFiles, LockedPackage, LockedSource, RecipeLock, RecipeSet, ToolchainLock,
+};
 use sequoia_openpgp::Cert;
 use serde_json::Value;
 
@@ -207,7 +209,10 @@ impl World {
             package: "tiny".to_owned(),
             version: "1.2.3".to_owned(),
             epoch: 1_600_000_000,
-            files: vec![LockedFile { path, digest: Digest::of(&bytes), size: bytes.len() as u64 }],
+            files: LockedFiles::new(
+                LockedFile { path, digest: Digest::of(&bytes), size: bytes.len() as u64 },
+                Vec::new(),
+            ),
         }
     }
 
@@ -220,13 +225,10 @@ impl World {
             package: "hello".to_owned(),
             version: SOURCE_VERSION.to_owned(),
             epoch: 1_600_000_000,
-            files: [
-                "pool/h/hello_1.0-1.dsc",
-                "pool/h/hello_1.0.orig.tar.xz",
-                "pool/h/hello_1.0-1.debian.tar.xz",
-            ]
-            .map(file)
-            .into(),
+            files: LockedFiles::new(
+                file("pool/h/hello_1.0-1.dsc"),
+                vec![file("pool/h/hello_1.0.orig.tar.xz"), file("pool/h/hello_1.0-1.debian.tar.xz")],
+            ),
         }
     }
 

@@ -40,6 +40,10 @@ pub struct Walked {
     pub unseen: u64,
 }
 
+/// How often a folder is opened whose name is a link's at that moment. Whoever exchanges the two again and again hides it
+/// from one try as often as not, and from all of them never.
+const TRIES: usize = 32;
+
 struct Level {
     /// Let go far above, and taken again by the name `..` on the way back.
     folder: Option<OwnedFd>,
@@ -63,7 +67,7 @@ pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>)
             continue;
         };
         let Some(parent) = &level.folder else { continue };
-        match folder(parent, &name, Closed::Leave) {
+        match patiently(parent, &name) {
             Ok(below) if fstat(&below)?.st_dev == device => enter(&mut stack, below, name, visit)?,
             Ok(_) => walked.unseen += 1,
             Err(error) => match Errno::from_io_error(&error) {
@@ -74,6 +78,18 @@ pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>)
         }
     }
     Ok(walked)
+}
+
+/// Opens a folder whose name may be that of a link at this moment, because somebody exchanges the two.
+fn patiently(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
+    let exchanged = |e: &io::Error| matches!(Errno::from_io_error(e), Some(Errno::LOOP | Errno::NOTDIR));
+    for _ in 1..TRIES {
+        match folder(parent, name, Closed::Leave) {
+            Err(e) if exchanged(&e) => std::thread::yield_now(),
+            other => return other,
+        }
+    }
+    folder(parent, name, Closed::Leave)
 }
 
 /// Shows what is in `opened` and puts it on the stack; a level far above gives its descriptor back.

@@ -119,6 +119,12 @@ fn a_folder_that_is_exchanged_for_a_link_leads_no_walk_elsewhere() {
             .unwrap();
         }
     });
+    // Nor does it hide the folder: whoever is told that something was not seen must be able to believe that.
+    while_exchanging(&top.join("x"), &top.join("y"), || {
+        for _ in 0..3000 {
+            assert_eq!(measure(folder(&top), &mut BTreeSet::new()).unwrap().unseen, 0);
+        }
+    });
     let owner = rustix::process::geteuid().as_raw();
     while_exchanging(&top.join("x"), &top.join("y"), || {
         give_away(folder(&top), owner, rustix::process::getegid().as_raw()).unwrap();

@@ -15,7 +15,7 @@ mod set;
 mod toolchain;
 
 pub use error::RecipeError;
-pub use lock::{LockedFile, LockedPackage, LockedSource, RecipeLock, ToolchainLock};
+pub use lock::{LockedFile, LockedFiles, LockedPackage, LockedSource, RecipeLock, ToolchainLock};
 pub use name::{InvalidName, RecipeName};
 pub use plan::{PLAN_SCHEMA, Plan, PlannedSource, TOOLCHAIN, UNSIGNED, check_version};
 pub use recipe::{BuildTable, Compression, ImageTable, InputTable, Recipe, SmokeTable, SourceTable};

@@ -75,7 +75,7 @@ pub struct LockedSource {
     /// The source's date, in seconds since 1970.
     pub epoch: i64,
     /// Its files; the first one's digest is the source's identity.
-    pub files: Vec<LockedFile>,
+    pub files: LockedFiles,
 }
 
 /// One file.
@@ -177,10 +177,8 @@ impl RecipeLock {
         if lock.toolchain != *toolchain {
             return Err(stale("the toolchain was locked anew since it was made"));
         }
-        if lock.input.len() != recipe.input.len()
-            || lock.source.iter().chain(&lock.input).any(|s| s.files.is_empty())
-        {
-            return Err(stale("an input or a file is missing from it"));
+        if lock.input.len() != recipe.input.len() {
+            return Err(stale("an input is missing from it"));
         }
         Ok(lock)
     }
@@ -207,7 +205,7 @@ impl RecipeLock {
                 "\n[[{table}]]\npackage = {:?}\nversion = {:?}\nepoch = {}\nfiles = [\n",
                 source.package, source.version, source.epoch
             );
-            for f in &source.files {
+            for f in source.files.iter() {
                 let _ = writeln!(
                     text,
                     "  {{ path = {:?}, digest = \"{}\", size = {} }},",
@@ -241,8 +239,49 @@ impl RecipeLock {
 
 impl LockedSource {
     /// The source's identity: its first file's digest, which for a Debian source is the .dsc that names the others.
-    pub fn digest(&self) -> Option<&Digest> {
-        self.files.first().map(|f| &f.digest)
+    pub fn digest(&self) -> &Digest {
+        &self.files.first.digest
+    }
+}
+
+/// The files of a source: at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<LockedFile>", into = "Vec<LockedFile>")]
+pub struct LockedFiles {
+    first: LockedFile,
+    more: Vec<LockedFile>,
+}
+
+impl LockedFiles {
+    /// A first file, which identifies the source, and those that it names.
+    pub fn new(first: LockedFile, more: Vec<LockedFile>) -> Self {
+        Self { first, more }
+    }
+
+    /// The only file; `None` if there are several.
+    pub fn only(&self) -> Option<&LockedFile> {
+        self.more.is_empty().then_some(&self.first)
+    }
+
+    /// All of them, the first first.
+    pub fn iter(&self) -> impl Iterator<Item = &LockedFile> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+impl TryFrom<Vec<LockedFile>> for LockedFiles {
+    type Error = &'static str;
+
+    fn try_from(files: Vec<LockedFile>) -> Result<Self, &'static str> {
+        let mut files = files.into_iter();
+        let first = files.next().ok_or("a source needs at least one file")?;
+        Ok(Self { first, more: files.collect() })
+    }
+}
+
+impl From<LockedFiles> for Vec<LockedFile> {
+    fn from(files: LockedFiles) -> Self {
+        std::iter::once(files.first).chain(files.more).collect()
     }
 }
 

@@ -21,7 +21,7 @@ fn plan(name: &str, platform: Platform) -> Plan {
         Some(locked) => (
             locked.version.clone(),
             PlannedSource {
-                digest: locked.digest().unwrap().clone(),
+                digest: locked.digest().clone(),
                 revision: locked.version.clone(),
                 epoch: locked.epoch,
                 unsigned: false,

@@ -1,12 +1,11 @@
 //! `hab-build mirror accept`: a person decides about refs that wait.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use hab_oci::shown;
 
 use super::refs::stamp;
 use crate::cli::{Global, print_json, terminal, usage};
-use hab_farm::{Farm, Waiting};
+use hab_farm::Farm;
+use hab_farm::mirrors::Waiting;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,11 +28,11 @@ pub struct Args {
 pub fn run(global: &Global, farm: &Farm, args: &Args) -> anyhow::Result<()> {
     let project = args.project.as_str();
     if let Some(reference) = &args.reference {
-        let accepted = farm.accept_ref(project, reference, args.value.as_deref())?;
+        let accepted = farm.mirrors().accept_ref(project, reference, args.value.as_deref())?;
         say(project, &accepted);
         return if global.json { print_json(&accepted) } else { Ok(()) };
     }
-    let waiting = farm.waiting(project)?;
+    let waiting = farm.mirrors().waiting(project)?;
     for one in &waiting {
         terminal::say(&line(one));
     }
@@ -43,7 +42,7 @@ pub fn run(global: &Global, farm: &Farm, args: &Args) -> anyhow::Result<()> {
     if !args.all || waiting.is_empty() {
         return if global.json { print_json(&waiting) } else { Ok(()) };
     }
-    if !args.yes && !agreed(waiting.len(), project)? {
+    if !args.yes && !terminal::agreed(&format!("accept all {} of {project}?", waiting.len()))? {
         return Err(usage(anyhow::anyhow!(
             "nothing was accepted; say `hab-build mirror accept {project} --all --yes` for all of them, or name one"
         )));
@@ -51,7 +50,7 @@ pub fn run(global: &Global, farm: &Farm, args: &Args) -> anyhow::Result<()> {
     let mut done = Vec::new();
     for one in &waiting {
         // The value that was shown, whatever came since.
-        let accepted = farm.accept_ref(project, &one.reference, Some(&one.new))?;
+        let accepted = farm.mirrors().accept_ref(project, &one.reference, Some(&one.new))?;
         say(project, &accepted);
         done.push(accepted);
     }
@@ -70,15 +69,4 @@ fn say(project: &str, accepted: &hab_mirror::git::Accepted) {
 fn line(one: &Waiting) -> String {
     let (name, upstream) = (shown(&one.reference), shown(&one.upstream));
     format!("{name} is {} here; {upstream} said {} at {} ({})", one.old, one.new, stamp(one.at), one.kind)
-}
-
-/// Whether the person at the terminal says yes; where there is none, nobody does.
-fn agreed(count: usize, project: &str) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    terminal::say(&format!("accept all {count} of {project}? Type yes:"));
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
 }

@@ -1,16 +1,11 @@
 //! `hab-build mirror release` and `hab-build mirror files`.
 
-use std::sync::Arc;
-
 use crate::cli::{Global, print_json, terminal};
-use hab_farm::{Progress, counted};
+use hab_farm::counted;
 
 pub fn release(global: &Global, project: &str, versions: &[String]) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-    let released = farm.sync_releases(project, versions);
-    terminal.finish();
-    let released = released?;
+    let farm = global.farm()?;
+    let released = farm.finish(farm.releases().sync(project, versions))?;
     for release in &released {
         let (version, files) = (&release.version, release.files.len());
         terminal::say(&format!(
@@ -22,11 +17,8 @@ pub fn release(global: &Global, project: &str, versions: &[String]) -> anyhow::R
 }
 
 pub fn files(global: &Global, project: &str) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-    let names = farm.sync_files(project);
-    terminal.finish();
-    let names = names?;
+    let farm = global.farm()?;
+    let names = farm.finish(farm.releases().sync_files(project))?;
     terminal::say(&format!("here: {} of {project}", counted(names.len() as u64, "file")));
     if global.json { print_json(&names) } else { Ok(()) }
 }

@@ -5,16 +5,15 @@ use std::path::Path;
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal};
-use hab_farm::{ImportWanted, Taken, counted};
+use hab_farm::carry::import::{Taken, Wanted};
+use hab_farm::counted;
 
 /// How many names are shown of a list that a stranger made.
 const SHOWN: usize = 5;
 
 pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&Path>) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(terminal.clone())?;
-    let exported = farm.mirror_export(file, projects, since)?;
-    terminal.finish();
+    let farm = global.farm()?;
+    let exported = farm.finish(farm.exporter().run(file, projects, since))?;
     terminal::say(&format!(
         "{}: {}, {}, {}",
         file.display(),
@@ -25,12 +24,10 @@ pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&
     if global.json { print_json(&exported) } else { Ok(()) }
 }
 
-pub fn import(global: &Global, file: &Path, wanted: &ImportWanted) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
+pub fn import(global: &Global, file: &Path, wanted: &Wanted) -> anyhow::Result<()> {
     // What is missing in the file is not fetched behind its back.
-    let mut farm = Global { offline: true, ..global.clone() }.open(terminal.clone())?;
-    let imported = farm.mirror_import(file, wanted)?;
-    terminal.finish();
+    let farm = Global { offline: true, ..global.clone() }.farm()?;
+    let imported = farm.finish(farm.import(file, wanted))?;
     for (project, Taken { new, refs, synced }) in &imported.projects {
         let waits = match synced.frozen.len() {
             0 => String::new(),

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use hab_mirror::depends::{Selection, Triplet};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use hab_farm::{Farm, FarmError, Progress, counted};
+use hab_farm::{Farm, FarmError, counted};
 
 pub const PINNED: &str = "\
 Nothing is judged here: each file is pinned by the sha256 that the revision itself names, and by nothing else. Verify the
@@ -56,9 +55,9 @@ pub struct Export {
 pub fn fetch(global: &Global, args: &Fetch) -> anyhow::Result<()> {
     let selection = args.selected.selection()?;
     let depends = with_farm(global, |farm| {
-        let depends = farm.depends(&args.project, &args.revision, &selection)?;
+        let depends = farm.depends().of(&args.project, &args.revision, &selection)?;
         if !args.list {
-            farm.fetch_depends(&depends)?;
+            farm.depends().fetch(&depends)?;
         }
         Ok(depends)
     })?;
@@ -81,9 +80,9 @@ pub fn fetch(global: &Global, args: &Fetch) -> anyhow::Result<()> {
 pub fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
     let selection = args.selected.selection()?;
     let exported = with_farm(global, |farm| {
-        let depends = farm.depends(&args.project, &args.revision, &selection)?;
-        farm.fetch_depends(&depends)?;
-        farm.export_depends(&depends, &args.folder)
+        let depends = farm.depends().of(&args.project, &args.revision, &selection)?;
+        farm.depends().fetch(&depends)?;
+        farm.depends().export(&depends, &args.folder)
     })?;
     let folder = exported.folder.display();
     let (files, stamps) = (counted(exported.files as u64, "file"), counted(exported.stamps as u64, "stamp"));
@@ -93,11 +92,8 @@ pub fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
 }
 
 fn with_farm<T>(global: &Global, work: impl FnOnce(&Farm) -> Result<T, FarmError>) -> anyhow::Result<T> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-    let done = work(&farm);
-    terminal.finish();
-    Ok(done?)
+    let farm = global.farm()?;
+    Ok(farm.finish(work(&farm))?)
 }
 
 impl Selected {

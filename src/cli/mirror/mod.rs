@@ -11,10 +11,9 @@ mod sync;
 mod view;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::Global;
-use hab_farm::{ImportWanted, Quiet};
+use hab_farm::carry::import::Wanted;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -134,23 +133,22 @@ enum What {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let quiet = || global.open(Arc::new(Quiet::default()));
     match &args.what {
-        What::List { all } => refs::list(global, &quiet()?, *all),
-        What::Add(args) => refs::add(global, &quiet()?, args),
+        What::List { all } => refs::list(global, &*global.farm()?, *all),
+        What::Add(args) => refs::add(global, &*global.farm()?, args),
         What::Sync { projects, all } => sync::sync(global, projects, *all),
         What::Upkeep { projects } => sync::upkeep(global, projects),
-        What::Log { project } => refs::log(global, &quiet()?, project),
-        What::Accept(args) => accept::run(global, &quiet()?, args),
+        What::Log { project } => refs::log(global, &*global.farm()?, project),
+        What::Accept(args) => accept::run(global, &*global.farm()?, args),
         What::View { project, references } => view::run(global, project, references),
         What::Remove { project, yes } => remove::run(global, project, *yes),
         What::Verify { project, quick } => refs::verify(global, project.as_deref(), *quick),
-        What::Gc { dry_run } => refs::gc(global, &quiet()?, *dry_run),
+        What::Gc { dry_run } => refs::gc(global, &*global.farm()?, *dry_run),
         What::Export { file, projects, since } => carry::export(global, file, projects, since.as_deref()),
         What::Import { file, new_projects, crates, depends } => {
             // clap takes them two by two.
             let depends = depends.chunks_exact(2).map(|two| (two[0].clone(), two[1].clone())).collect();
-            let wanted = ImportWanted { strangers: *new_projects, crates: crates.clone(), depends };
+            let wanted = Wanted { strangers: *new_projects, crates: crates.clone(), depends };
             carry::import(global, file, &wanted)
         }
         What::Packages => packages::run(global),

@@ -1,25 +1,22 @@
 //! `hab-build mirror packages` and `hab-build mirror crates`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::cli::{Global, print_json, terminal};
-use hab_farm::{Farm, FarmError, Packages, Progress, counted};
+use hab_farm::source::packages::KeptPackages;
+use hab_farm::{Farm, FarmError, counted};
 
 pub fn run(global: &Global) -> anyhow::Result<()> {
-    keep(global, Farm::keep_packages)
+    keep(global, |farm| farm.packages().keep())
 }
 
 pub fn crates(global: &Global, locks: &[PathBuf]) -> anyhow::Result<()> {
-    keep(global, |farm| farm.keep_crates(locks))
+    keep(global, |farm| farm.packages().keep_crates(locks))
 }
 
-fn keep(global: &Global, work: impl FnOnce(&Farm) -> Result<Packages, FarmError>) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-    let kept = work(&farm);
-    terminal.finish();
-    let kept = kept?;
+fn keep(global: &Global, work: impl FnOnce(&Farm) -> Result<KeptPackages, FarmError>) -> anyhow::Result<()> {
+    let farm = global.farm()?;
+    let kept = farm.finish(work(&farm))?;
     for s in &kept.suites {
         terminal::say(&format!("{}: InRelease {}; indexes: {}", s.suite, s.in_release, s.indexes));
     }

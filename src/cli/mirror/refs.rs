@@ -5,7 +5,8 @@ use hab_mirror::projects::{Interval, Project};
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use hab_farm::{Farm, MirrorRow};
+use hab_farm::Farm;
+use hab_farm::mirrors::MirrorRow;
 
 #[derive(Debug, clap::Args)]
 pub struct AddArgs {
@@ -32,7 +33,7 @@ pub struct AddArgs {
 }
 
 pub fn list(global: &Global, farm: &Farm, all: bool) -> anyhow::Result<()> {
-    let rows = farm.mirrors(all)?;
+    let rows = farm.mirrors().rows(all)?;
     if rows.is_empty() {
         terminal::say("nothing is mirrored yet; `hab-build mirror list --all` shows the projects there are");
     }
@@ -46,7 +47,7 @@ pub fn list(global: &Global, farm: &Farm, all: bool) -> anyhow::Result<()> {
 }
 
 pub fn log(global: &Global, farm: &Farm, project: &str) -> anyhow::Result<()> {
-    let entries = farm.mirror_log(project)?;
+    let entries = farm.mirrors().log(project)?;
     for e in &entries {
         // What HEAD names is no id, and nothing of it may be missing.
         let short = |id: &Option<String>| match id.as_deref() {
@@ -62,15 +63,14 @@ pub fn log(global: &Global, farm: &Farm, project: &str) -> anyhow::Result<()> {
 }
 
 pub fn verify(global: &Global, project: Option<&str>, quick: bool) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(terminal.clone())?;
+    let farm = global.farm()?;
     let projects = match project {
         Some(project) => vec![project.to_owned()],
-        None => farm.mirrors(false)?.into_iter().map(|row| row.project).collect(),
+        None => farm.mirrors().rows(false)?.into_iter().map(|row| row.project).collect(),
     };
     let (mut rows, mut first) = (Vec::new(), None);
     for project in &projects {
-        match farm.mirror_verify(project, !quick) {
+        match farm.mirrors().check(project, !quick) {
             Ok(row) => {
                 let head = row.head.as_ref().map_or_else(String::new, ToString::to_string);
                 terminal::say(&format!("{project}: {} changes, all of them here; head {head}", row.entries));
@@ -86,8 +86,7 @@ pub fn verify(global: &Global, project: Option<&str>, quick: bool) -> anyhow::Re
             Err(e) => return Err(e.into()),
         }
     }
-    terminal.finish();
-    match first {
+    match farm.finish(first) {
         Some(e) => Err(e.into()),
         None if global.json => print_json(&rows),
         None => Ok(()),
@@ -95,7 +94,7 @@ pub fn verify(global: &Global, project: Option<&str>, quick: bool) -> anyhow::Re
 }
 
 pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
-    let found = farm.mirror_gc(dry_run)?;
+    let found = farm.mirrors().sweep(dry_run)?;
     for one in &found {
         terminal::say(&format!("{} bytes {}: {}", one.size, one.path.display(), one.what));
     }
@@ -115,7 +114,7 @@ pub fn add(global: &Global, farm: &Farm, args: &AddArgs) -> anyhow::Result<()> {
     project.policy.clone_from(&args.policy);
     project.fork_of.clone_from(&args.fork_of);
     project.tolerate.clone_from(&args.tolerate);
-    let path = farm.add_project(&project)?;
+    let path = farm.projects().add(&project)?;
     terminal::say(&format!(
         "{} is written; `hab-build mirror sync {}` mirrors it",
         path.display(),

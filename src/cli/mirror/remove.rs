@@ -1,18 +1,13 @@
 //! `hab-build mirror remove`.
 
-use std::sync::Arc;
-
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use hab_farm::Progress;
 
 pub fn run(global: &Global, project: &str, yes: bool) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-    let removal = if yes { farm.mirror_remove(project) } else { farm.mirror_removal(project) };
-    terminal.finish();
-    let removal = removal?;
+    let farm = global.farm()?;
+    let mirrors = farm.mirrors();
+    let removal = farm.finish(if yes { mirrors.remove(project) } else { mirrors.removal(project) })?;
     let (verb, bytes, refs) = (if yes { "removed" } else { "would go" }, removal.bytes, removal.refs);
     terminal::say(&format!("{verb}: the mirror of {project} with {refs} branches and tags, {bytes} bytes"));
     if removal.history > 0 {

@@ -5,7 +5,7 @@ use hab_mirror::projects::Project;
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, Said, print_json, terminal};
-use hab_farm::{Farm, FarmError, Fault};
+use hab_farm::{Farm, FarmError, Fault, chain};
 
 /// What became of one project in a run over several.
 #[derive(serde::Serialize)]
@@ -33,8 +33,7 @@ fn each<T: serde::Serialize>(
         let (done, error) = match done {
             Ok(done) => (Some(done), None),
             Err(e) => {
-                let said = std::iter::successors(Some(&e as &dyn std::error::Error), |e| e.source());
-                let text = said.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                let text = chain(&e);
                 if projects.len() > 1 {
                     terminal::say(&format!("{}: {text}", project.name));
                     if let Some(hint) = e.hint() {
@@ -63,17 +62,16 @@ fn each<T: serde::Serialize>(
 }
 
 pub fn sync(global: &Global, names: &[String], all: bool) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(terminal.clone())?;
-    let projects = farm.wanted_projects(names, all)?;
+    let farm = global.farm()?;
+    let projects = farm.mirrors().wanted(names, all)?;
     if projects.is_empty() {
         terminal::say(
             "nothing is mirrored yet; name a project, or use --all; `hab-build mirror list --all` shows them",
         );
     }
     let result = each(global, &farm, &projects, |farm, project| {
-        let synced = farm.sync_project(project)?;
-        farm.sync_archives(project)?;
+        let synced = farm.mirrors().sync(project)?;
+        farm.releases().sync_project(project)?;
         let waits = match synced.frozen.len() {
             0 => String::new(),
             n => format!(
@@ -101,15 +99,12 @@ pub fn sync(global: &Global, names: &[String], all: bool) -> anyhow::Result<()> 
         ));
         Ok(synced)
     });
-    terminal.finish();
-    result
+    farm.finish(result)
 }
 
 pub fn upkeep(global: &Global, names: &[String]) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(terminal.clone())?;
-    let projects = farm.wanted_projects(names, false)?;
-    let result = each(global, &farm, &projects, Farm::keep_up);
-    terminal.finish();
-    result
+    let farm = global.farm()?;
+    let projects = farm.mirrors().wanted(names, false)?;
+    let result = each(global, &farm, &projects, |farm, project| farm.mirrors().keep_up(project));
+    farm.finish(result)
 }

@@ -1,18 +1,12 @@
 //! `hab-build mirror view`: what the verified view shows, and why not the rest.
 
-use std::sync::Arc;
-
 use hab_oci::shown;
 
 use crate::cli::{Global, print_json, terminal};
-use hab_farm::Progress;
 
 pub fn run(global: &Global, project: &str, references: &[String]) -> anyhow::Result<()> {
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-    let view = farm.verified_view(project, references);
-    terminal.finish();
-    let view = view?;
+    let farm = global.farm()?;
+    let view = farm.finish(farm.views().standings(project, references))?;
     for one in &view {
         let state = match &one.shown {
             Some(id) if *id == one.id => "shown",

@@ -4,10 +4,11 @@ use hab_store::Bytes;
 use serde_json::json;
 
 use crate::cli::{Global, Said, print_json, terminal};
-use hab_farm::{Farm, FarmError, counted, held_back, words};
+use hab_farm::images::{held_back, words};
+use hab_farm::{Farm, FarmError, counted};
 
 pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
-    let gone = farm.collect(dry_run)?;
+    let gone = farm.images().collect(dry_run)?;
     for (repository, tag) in &gone.tags {
         terminal::say(&format!("{repository}:{tag}"));
     }
@@ -29,7 +30,7 @@ pub fn gc(global: &Global, farm: &Farm, dry_run: bool) -> anyhow::Result<()> {
 }
 
 pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Result<()> {
-    let found = farm.scrub(rate)?;
+    let found = farm.images().scrub(rate, farm.reachable_upstreams()?.as_ref())?;
     let known = "damaged or gone, as an earlier pass found";
     for (digests, what) in
         [(&found.damaged, "damaged, set aside"), (&found.missing, "gone"), (&found.known, known)]

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use hab_oci::{RepositoryName, Tag, TagOrDigest};
 
 use crate::cli::{Global, print_json, terminal, usage};
-use hab_farm::{Farm, Wanted};
+use hab_farm::Farm;
+use hab_farm::images::export::Wanted;
 
 /// `REPOSITORY`, `REPOSITORY:TAG` or `REPOSITORY@DIGEST`.
 #[derive(Clone, Debug)]
@@ -71,13 +72,13 @@ pub fn export(
     }
     let these: Option<Vec<_>> = images.iter().map(|image| image.reference.clone()).collect();
     let wanted = these.map_or(Wanted::Tags, Wanted::These);
-    let packed = farm.registry_export(repository, &wanted, to, referrers)?;
+    let packed = farm.images().export(repository, &wanted, to, referrers)?;
     terminal::say(&format!("{}: {packed}", to.display()));
     if global.json { print_json(&packed) } else { Ok(()) }
 }
 
 pub fn import(global: &Global, farm: &Farm, from: &Path, place: &Place) -> anyhow::Result<()> {
-    let unpacked = farm.registry_import(from, &place.repository, place.tag.as_ref())?;
+    let unpacked = farm.images().import(from, &place.repository, place.tag.as_ref())?;
     for (tag, digest) in &unpacked.tags {
         terminal::say(&format!("{}:{tag} {digest}", place.repository));
     }

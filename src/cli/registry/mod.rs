@@ -8,13 +8,12 @@ mod token;
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use hab_oci::{RepositoryName, Tag};
 use hab_store::{Back, Bytes};
 
-use super::{Global, terminal};
-use hab_farm::{Farm, Progress};
+use super::Global;
+use hab_farm::Farm;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -122,11 +121,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if let What::Token(args) = &args.what {
         return token::run(global, args);
     }
-    let terminal = terminal::Terminal::start()?;
-    let farm = global.open(Arc::clone(&terminal) as Arc<dyn Progress>)?;
-    let done = with(global, &farm, &args.what);
-    terminal.finish();
-    done
+    let farm = global.farm()?;
+    farm.finish(with(global, &farm, &args.what))
 }
 
 fn with(global: &Global, farm: &Farm, what: &What) -> anyhow::Result<()> {

@@ -5,7 +5,8 @@ use hab_registry::{Change, SyncError};
 use serde_json::{Value, json};
 
 use crate::cli::{Global, Said, print_json, terminal};
-use hab_farm::{Farm, FarmError, Fault, ImageSync, chain, counted};
+use hab_farm::images::sync::ImageSync;
+use hab_farm::{Farm, FarmError, Fault, chain, counted};
 
 pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> anyhow::Result<()> {
     let told = |name: &str, tag: &Tag, change: &Change| {
@@ -17,7 +18,7 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
             Change::Failed(e) => format!("{name}:{tag} is not synced: {}", chain(e)),
         });
     };
-    let all = farm.sync_images(only, dry_run, told)?;
+    let all = farm.image_syncs().once(&farm.upstreams()?, only, dry_run, told)?;
     let (mut rows, mut total, mut failed, mut first) = (Vec::new(), 0, 0, None);
     let mut failure = |e: &SyncError| {
         failed += 1;

@@ -10,7 +10,7 @@ use crate::cli::{Global, print_json, terminal, usage};
 use hab_farm::{Farm, counted};
 
 pub fn repositories(global: &Global, farm: &Farm) -> anyhow::Result<()> {
-    let rows = farm.repositories()?;
+    let rows = farm.images().repositories()?;
     for row in &rows {
         let (name, tags, manifests, bytes) = (&row.name, row.tags, row.manifests, row.bytes);
         let (tags, manifests) = (counted(tags, "tag"), counted(manifests, "manifest"));
@@ -24,7 +24,7 @@ pub fn repositories(global: &Global, farm: &Farm) -> anyhow::Result<()> {
 }
 
 pub fn list(global: &Global, farm: &Farm, repository: &RepositoryName) -> anyhow::Result<()> {
-    let rows = farm.tags(repository)?;
+    let rows = farm.images().tags(repository)?;
     for row in &rows {
         let pulled =
             row.pulled.map_or_else(|| "never pulled".to_owned(), |at| format!("pulled {}", stamp(at)));
@@ -39,7 +39,7 @@ pub fn list(global: &Global, farm: &Farm, repository: &RepositoryName) -> anyhow
 }
 
 pub fn history(global: &Global, farm: &Farm, named: &Named) -> anyhow::Result<()> {
-    let moves = farm.tag_history(&named.repository, &named.tag)?;
+    let moves = farm.images().tag_history(&named.repository, &named.tag)?;
     for each in &moves {
         let place = each.digest.as_ref().map_or_else(|| "deleted".to_owned(), ToString::to_string);
         terminal::say(&format!("{} {place}", stamp(each.at)));
@@ -49,7 +49,7 @@ pub fn history(global: &Global, farm: &Farm, named: &Named) -> anyhow::Result<()
 }
 
 pub fn rollback(global: &Global, farm: &Farm, named: &Named, back: &Back) -> anyhow::Result<()> {
-    let digest = farm.rollback(&named.repository, &named.tag, back)?;
+    let digest = farm.images().rollback(&named.repository, &named.tag, back)?;
     terminal::say(&format!("{}:{} is {digest}", named.repository, named.tag));
     let report = json!({ "repository": named.repository, "tag": named.tag, "digest": digest });
     if global.json { print_json(&report) } else { Ok(()) }
@@ -59,14 +59,17 @@ pub fn delete(global: &Global, farm: &Farm, place: &Place, yes: bool) -> anyhow:
     let Place { repository, tag } = place;
     let what = match tag {
         Some(tag) => format!("{repository}:{tag}"),
-        None => format!("all tags of {repository} ({})", counted(farm.tags(repository)?.len() as u64, "tag")),
+        None => format!(
+            "all tags of {repository} ({})",
+            counted(farm.images().tags(repository)?.len() as u64, "tag")
+        ),
     };
     if !yes && !terminal::agreed(&format!("delete {what}?"))? {
         return Err(usage(anyhow::anyhow!("{what}: not deleted; say --yes where nobody can be asked")));
     }
-    let before = farm.unneeded()?;
-    let gone = farm.delete_tags(repository, tag.as_ref())?;
-    let freed = farm.unneeded()?.saturating_sub(before);
+    let before = farm.images().unneeded()?;
+    let gone = farm.images().delete_tags(repository, tag.as_ref())?;
+    let freed = farm.images().unneeded()?.saturating_sub(before);
     for tag in &gone {
         terminal::say(&format!(
             "{repository}:{tag} is deleted; `hab-build registry rollback {repository}:{tag}` takes it back"

@@ -100,8 +100,8 @@ impl Blobs {
     /// [`Error::UploadUnknown`] if there is none, [`Error::UploadBusy`] if somebody is writing to it.
     pub fn upload(&self, id: &UploadId) -> Result<Upload> {
         let path = self.upload_path(id);
-        self.unseal(id, &path)?;
-        let mut file = self.lock_upload(id, &path, OpenOptions::new().read(true).write(true))?;
+        Self::unseal(id, &path)?;
+        let mut file = Self::lock_upload(id, &path, OpenOptions::new().read(true).write(true))?;
         let size = file.metadata().map_err(Error::io("look at", &path))?.len();
         let parked = self.parked().remove(id).filter(|tally| tally.size == size);
         let tally = match parked {
@@ -116,7 +116,7 @@ impl Blobs {
     }
 
     /// Opens an upload's file and locks it, against another process and another request alike.
-    fn lock_upload(&self, id: &UploadId, path: &Path, how: &OpenOptions) -> Result<File> {
+    fn lock_upload(id: &UploadId, path: &Path, how: &OpenOptions) -> Result<File> {
         let file = match how.open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::UploadUnknown(id.clone())),
@@ -133,13 +133,13 @@ impl Blobs {
 
     /// Makes an upload writable again that was sealed and then not renamed, because its writer was killed in between:
     /// only root could open it for writing.
-    fn unseal(&self, id: &UploadId, path: &Path) -> Result<()> {
+    fn unseal(id: &UploadId, path: &Path) -> Result<()> {
         let is_sealed = |found: fs::Metadata| found.permissions().mode() & 0o200 == 0;
         if !fs::metadata(path).is_ok_and(is_sealed) {
             return Ok(());
         }
         // Under the lock, because a live writer seals it just before it becomes a blob.
-        let file = self.lock_upload(id, path, OpenOptions::new().read(true))?;
+        let file = Self::lock_upload(id, path, OpenOptions::new().read(true))?;
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(Error::io("make writable", path))
     }
 

@@ -57,7 +57,18 @@ impl Catalog {
         Ok(true)
     }
 
-    /// What bytes a name was when it was last seen.
+    /// Takes back what was last remembered of `name`, so that it stands for nothing until it is remembered anew. Nothing
+    /// happens where it stands for nothing.
+    pub async fn withdraw(&self, kind: &str, name: &str, at: i64) -> Result<()> {
+        let mut tx = self.begin().await?;
+        if !end(&mut tx, kind, name, at).await? {
+            return Ok(());
+        }
+        let change = Change::Withdrawn { kind: kind.to_owned(), name: name.to_owned() };
+        self.commit_changes(tx, at, vec![change]).await
+    }
+
+    /// What bytes a name was when it was last seen; `None` also where that was withdrawn.
     pub async fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>> {
         let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
         last(&mut connection, kind, name).await
@@ -72,7 +83,7 @@ impl Catalog {
     pub async fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<(String, Mirrored)>> {
         let rows: Vec<(String, String, i64, i64)> = query_as(
             "SELECT name, digest, size, first_seen FROM mirrored AS newest
-             WHERE kind = $1 AND name >= $2 AND name < $3
+             WHERE kind = $1 AND name >= $2 AND name < $3 AND withdrawn = 0
              AND seq = (SELECT MAX(seq) FROM mirrored WHERE kind = newest.kind AND name = newest.name)
              ORDER BY name",
         )
@@ -92,7 +103,8 @@ impl Catalog {
     /// Everything that a name ever was, the first first.
     pub async fn history(&self, kind: &str, name: &str) -> Result<Vec<Mirrored>> {
         let rows: Vec<(String, i64, i64)> = query_as(
-            "SELECT digest, size, first_seen FROM mirrored WHERE kind = $1 AND name = $2 ORDER BY seq",
+            "SELECT digest, size, first_seen FROM mirrored
+             WHERE kind = $1 AND name = $2 AND withdrawn = 0 ORDER BY seq",
         )
         .bind(kind)
         .bind(name)
@@ -150,13 +162,31 @@ pub(super) async fn add(
     Ok(())
 }
 
+/// Whether there was something to take back.
+pub(super) async fn end(connection: &mut Connection, kind: &str, name: &str, at: i64) -> Result<bool> {
+    let Some(digest) = last(connection, kind, name).await? else { return Ok(false) };
+    query(
+        "INSERT INTO mirrored (kind, name, seq, digest, size, first_seen, withdrawn)
+         SELECT $1, $2, MAX(seq) + 1, $3, 0, $4, 1 FROM mirrored WHERE kind = $1 AND name = $2",
+    )
+    .bind(kind)
+    .bind(name)
+    .bind(digest.to_string())
+    .bind(at)
+    .execute(connection)
+    .await
+    .map_err(Error::database("take a name back"))?;
+    Ok(true)
+}
+
 pub(super) async fn last(connection: &mut Connection, kind: &str, name: &str) -> Result<Option<Digest>> {
-    let text: Option<String> =
-        query_scalar("SELECT digest FROM mirrored WHERE kind = $1 AND name = $2 ORDER BY seq DESC LIMIT 1")
-            .bind(kind)
-            .bind(name)
-            .fetch_optional(connection)
-            .await
-            .map_err(Error::database("find a name"))?;
-    text.map(digest).transpose()
+    let newest: Option<(String, i64)> = query_as(
+        "SELECT digest, withdrawn FROM mirrored WHERE kind = $1 AND name = $2 ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(kind)
+    .bind(name)
+    .fetch_optional(connection)
+    .await
+    .map_err(Error::database("find a name"))?;
+    newest.filter(|(_, withdrawn)| *withdrawn == 0).map(|(text, _)| digest(text)).transpose()
 }

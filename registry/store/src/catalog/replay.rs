@@ -82,6 +82,7 @@ async fn apply(tx: &mut Tx, change: &Change, at: i64, blobs: &Blobs) -> Result<O
                 facts::add(tx, kind, name, digest, *size, at).await?;
             }
         }
+        Change::Withdrawn { kind, name } => drop(facts::end(tx, kind, name, at).await?),
         Change::Build { plan, result, started, finished } => {
             facts::insert_build(tx, plan, result, *started, *finished).await?;
         }

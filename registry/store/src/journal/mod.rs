@@ -38,6 +38,8 @@ pub(crate) enum Change {
     Tag { repository: String, tag: String, digest: Option<Digest> },
     /// A mirrored name is these bytes.
     Name { kind: String, name: String, digest: Digest, size: u64 },
+    /// A mirrored name stands for nothing any more.
+    Withdrawn { kind: String, name: String },
     /// A plan was finished.
     Build { plan: Digest, result: String, started: i64, finished: i64 },
 }

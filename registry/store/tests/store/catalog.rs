@@ -1,5 +1,5 @@
 use hab_oci::Digest;
-use hab_store::{Error, Pulls, Store};
+use hab_store::{Error, Pulls, Rebuild, Store};
 
 use crate::harness::{Image, World, by_tag, repository, tag};
 
@@ -26,6 +26,35 @@ async fn a_name_keeps_everything_that_it_ever_was() {
     let history = catalog.history("crate", "x-1.0").await.unwrap();
     let facts: Vec<_> = history.iter().map(|f| (&f.digest, f.first_seen)).collect();
     assert_eq!(facts, [(&a, 1), (&b, 3), (&a, 4)]);
+}
+
+#[tokio::test]
+async fn a_name_that_was_withdrawn_stands_for_nothing_until_it_is_said_anew() {
+    let World { folder, store } = World::new().await;
+    let catalog = &store.catalog;
+    let a = Digest::of(b"a");
+    catalog.withdraw("tag", "v1", 1).await.unwrap();
+    assert!(catalog.remember("tag", "v1", &a, 0, 2).await.unwrap());
+    catalog.withdraw("tag", "v1", 3).await.unwrap();
+    catalog.withdraw("tag", "v1", 4).await.unwrap();
+    assert_eq!(catalog.latest("tag", "v1").await.unwrap(), None);
+    assert_eq!(catalog.names("tag").await.unwrap(), []);
+    // Made again from the journal, it is what it was.
+    catalog.close().await;
+    drop(store);
+    for file in std::fs::read_dir(folder.path()).unwrap().flatten() {
+        if file.file_name().to_string_lossy().starts_with("catalog.sqlite") {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
+    Rebuild::default().run(folder.path()).await.unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    assert_eq!(store.catalog.latest("tag", "v1").await.unwrap(), None);
+    assert!(store.catalog.remember("tag", "v1", &a, 0, 5).await.unwrap(), "it is news again");
+    assert_eq!(store.catalog.latest("tag", "v1").await.unwrap(), Some(a.clone()));
+    let seen: Vec<_> =
+        store.catalog.history("tag", "v1").await.unwrap().iter().map(|f| f.first_seen).collect();
+    assert_eq!(seen, [2, 5]);
 }
 
 #[tokio::test]

@@ -49,6 +49,20 @@ pub struct SyncRule {
     pub every: Span,
 }
 
+impl SyncRule {
+    /// What tells this rule from every other one of its upstream, a changed one among them: a digest of all that it says.
+    pub fn identity(&self) -> Digest {
+        let Self { repository, tags, platforms, referrers, every } = self;
+        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "{repository}\n{tags}\n{}\nreferrers {referrers}\nevery {} s\n",
+            platforms.join(" "),
+            every.seconds()
+        );
+        Digest::of(text.as_bytes())
+    }
+}
+
 fn yes() -> bool {
     true
 }

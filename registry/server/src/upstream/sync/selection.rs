@@ -115,6 +115,21 @@ impl Selection {
     }
 }
 
+/// As it is written in a configuration, on one line.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.by {
+            By::Patterns(patterns) => {
+                f.write_str("glob")?;
+                patterns.iter().try_for_each(|pattern| write!(f, " {pattern}"))?;
+            }
+            By::Expression(regex) => write!(f, "regex {regex}")?,
+            By::Range(range) => write!(f, "semver {range}")?,
+        }
+        self.newest.iter().try_for_each(|newest| write!(f, ", newest {newest}"))
+    }
+}
+
 /// How new a tag is. What is no version is older than every version; among those the later in byte order is the newer, as
 /// dates are. Of one version in several spellings the longer is the newer: it moves least.
 #[derive(Debug, PartialEq, Eq)]

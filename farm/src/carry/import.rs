@@ -1,0 +1,356 @@
+//! Another farm's mirror, taken in as if it came from an upstream: `hab-build mirror import`.
+//!
+//! First all of the file is read, with its blobs beside the store. Only then is anything of it believed, and a blob comes
+//! to the store when something that was accepted here names it; the rest goes with the folder that it lay in.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use hab_keys::{Certificates, KeyId};
+use hab_mirror::airgap::{self, Content, Manifest, ProjectEntry};
+use hab_mirror::depends::Selection;
+use hab_mirror::git::{State, Synced};
+use hab_mirror::projects::Project;
+use hab_mirror::{Keep as _, MirrorError, Observer as _};
+use hab_oci::Digest;
+use hab_store::Blobs;
+
+use crate::carry::aside::Aside;
+use crate::carry::goes_on;
+use crate::error::FarmError;
+use crate::facts::{Fact, Facts};
+use crate::keep::StoreKeep;
+use crate::mirrors::Mirrors;
+use crate::progress::{MirrorView, Progress};
+use crate::source::debian::Debian;
+use crate::source::depends::DependsSources;
+use crate::source::packages::Packages;
+use crate::source::releases::Releases;
+use crate::words::counted;
+
+/// What of a file is wanted beside what the projects, locks and policies here name.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Projects that are not known here, too: their addresses will be asked.
+    pub strangers: bool,
+    /// The crates that these Cargo.lock files name.
+    pub crates: Vec<PathBuf>,
+    /// The sources that these revisions of projects name, as (project, revision).
+    pub depends: Vec<(String, String)>,
+}
+
+/// What was imported.
+#[derive(Debug, serde::Serialize)]
+pub struct Imported {
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// What changed of each git project.
+    pub projects: BTreeMap<String, Taken>,
+    /// Projects in it that nobody here knows.
+    pub strangers: Vec<String>,
+    /// How many blobs it held.
+    pub blobs: usize,
+    /// How many names are new here.
+    pub names: usize,
+    /// What came and was not kept, because nothing that was accepted here names it.
+    pub nameless: Nameless,
+    /// How many files that locks here name are not here, and were not in it.
+    pub missing: usize,
+}
+
+/// Some blobs.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Nameless {
+    /// How many.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A git project that was imported.
+#[derive(Debug, serde::Serialize)]
+pub struct Taken {
+    /// Whether it was not mirrored here before.
+    pub new: bool,
+    /// How many branches and tags it has now.
+    pub refs: usize,
+    /// What changed.
+    #[serde(flatten)]
+    pub synced: Synced,
+}
+
+/// Takes in an export.
+#[derive(Clone, Copy)]
+pub struct Importer<'a> {
+    /// Where what came lies until something names it.
+    pub aside: &'a Aside,
+    /// Git projects.
+    pub mirrors: Mirrors<'a>,
+    /// What locks here name.
+    pub packages: Packages<'a>,
+    /// Releases of projects that are known here.
+    pub releases: Releases<'a>,
+    /// Sources of depends packages.
+    pub depends: DependsSources<'a>,
+    /// Who judges suites.
+    pub debian: Debian<'a>,
+    /// What is remembered.
+    pub facts: Facts<'a>,
+    /// Where blobs are.
+    pub blobs: &'a Blobs,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}
+
+impl Importer<'_> {
+    /// Takes in an export: blobs by their digests, git through quarantine and journal, an InRelease by its signature. What
+    /// is here already is not replaced, and what nothing here names is not kept.
+    pub fn run(&self, file: &Path, wanted: &Wanted) -> Result<Imported, FarmError> {
+        if !file.exists() {
+            return Err(FarmError::missing(file));
+        }
+        // A lock that does not read is the person's mistake, and better told before all the work.
+        let crates = self.packages.crates_of(&wanted.crates)?;
+        let partial = self.keep().partial();
+        let work = tempfile::tempdir_in(partial).map_err(FarmError::io(partial))?;
+        self.progress.stage(&format!("read {}", file.display()));
+        let manifest = self.read_aside(file, work.path())?;
+        let mut imported = self.accept(file, &manifest, work.path(), (wanted, &crates))?;
+        let (blobs, bytes) = self.aside.nameless();
+        imported.nameless = Nameless { blobs, bytes };
+        let (manifest, size) = (manifest.to_text(), manifest.to_text().len() as u64);
+        let digest = Digest::of(manifest.as_bytes());
+        self.facts.remember(&Fact::Import { manifest: &digest }, &digest, size)?;
+        Ok(imported)
+    }
+
+    /// The store, and what lies beside it.
+    pub fn keep(&self) -> &StoreKeep {
+        self.mirrors.fetching.keep
+    }
+
+    /// Reads all of the file, to its last byte, and believes nothing of it.
+    fn read_aside(&self, file: &Path, work: &Path) -> Result<Manifest, FarmError> {
+        let (mut done, total) = (0, Cell::new(0));
+        let manifest = airgap::read(
+            file,
+            |manifest| {
+                total.set(manifest.bytes());
+                self.can_hold(file, total.get())?;
+                self.can_follow(manifest)
+            },
+            |_, content, size, bytes| {
+                let at = done;
+                let mut told =
+                    Told { progress: self.progress, file, bytes, done: &mut done, total: total.get() };
+                let taken = match content {
+                    Content::Blob(digest) => {
+                        let known = self.blobs.get(digest).ok().flatten() == Some(size);
+                        let put = self.aside.put(digest, &mut told, known);
+                        put.map_err(|source| MirrorError::Keep { what: digest.to_string(), source })
+                    }
+                    Content::Journal(name) => lay(&work.join(format!("{name}.journal")), &mut told),
+                    Content::Bundle(name) => lay(&work.join(format!("{name}.bundle")), &mut told),
+                    Content::Certificate(name) => lay(&work.join(format!("{name}.certificate")), &mut told),
+                };
+                done = at + size;
+                if !goes_on(self.progress, file, done, Some(total.get())) {
+                    let what = format!("reading {}", file.display());
+                    return Err(MirrorError::Stopped { what, then: "nothing of it is taken in" });
+                }
+                taken
+            },
+        )?;
+        Ok(manifest)
+    }
+
+    /// Lets in what policies, locks and projects here accept.
+    fn accept(
+        &self,
+        file: &Path,
+        manifest: &Manifest,
+        work: &Path,
+        (wanted, crates): (&Wanted, &BTreeSet<hab_mirror::crates::LockedCrate>),
+    ) -> Result<Imported, FarmError> {
+        self.import_certificates(manifest, work)?;
+        let (mut projects, mut strangers) = (BTreeMap::new(), Vec::new());
+        for (at, entry) in manifest.projects.iter().enumerate() {
+            self.progress.stage(&format!(
+                "import {} ({} of {}): {}",
+                entry.name,
+                at + 1,
+                manifest.projects.len(),
+                counted(entry.refs.len() as u64, "ref")
+            ));
+            match self.import_project(entry, work, wanted.strangers)? {
+                Some(taken) => drop(projects.insert(entry.name.clone(), taken)),
+                None => strangers.push(entry.name.clone()),
+            }
+        }
+        let names = self.import_names(manifest, crates)?;
+        self.import_releases(manifest)?;
+        for digest in self.packages.digests()? {
+            let adopted = self.keep().adopt(&digest);
+            adopted.map_err(|source| MirrorError::Keep { what: digest.to_string(), source })?;
+        }
+        // What came is served under the names that the locks here give it.
+        let (_, missing) = self.packages.keep_here(crates)?;
+        for (project, revision) in &wanted.depends {
+            let releases = Selection::releases().map_err(|e| FarmError::Usage(e.to_string()))?;
+            let depends = self.depends.of(project, revision, &releases)?;
+            self.depends.fetch(&depends)?;
+        }
+        if missing > 0 {
+            self.progress.note(&format!(
+                "{missing} files that locks here name were not in {} and are not here; `hab-build mirror packages` fetches \
+                 them where there is a network",
+                file.display()
+            ));
+        }
+        Ok(Imported {
+            manifest: manifest.digest(),
+            projects,
+            strangers,
+            blobs: manifest.blobs.len(),
+            names,
+            nameless: Nameless { blobs: 0, bytes: 0 },
+            missing,
+        })
+    }
+
+    /// What is read is laid down before anything of it is known, so there has to be room for it.
+    fn can_hold(&self, file: &Path, bytes: u64) -> Result<(), MirrorError> {
+        let data = || self.mirrors.data.path().to_owned();
+        let free =
+            self.blobs.free().map_err(|e| MirrorError::Io { path: data(), source: io::Error::other(e) })?;
+        if bytes > free {
+            return Err(MirrorError::Malformed {
+                what: file.display().to_string(),
+                expected: "an export that fits on this disk",
+                detail: format!("it unpacks to {bytes} bytes, and the disk has {free} left"),
+            });
+        }
+        Ok(())
+    }
+
+    /// An export that continues another needs what that one held.
+    fn can_follow(&self, manifest: &Manifest) -> Result<(), MirrorError> {
+        let kept = |what: &Digest| {
+            let what = what.to_string();
+            move |source| MirrorError::Keep { what, source }
+        };
+        if let Some(since) = &manifest.since
+            && self
+                .keep()
+                .latest(Fact::Import { manifest: since }.kind(), &since.to_string())
+                .map_err(kept(since))?
+                .is_some()
+        {
+            return Ok(());
+        }
+        for digest in &manifest.assumed {
+            if self.keep().path(digest).map_err(kept(digest))?.is_none() {
+                return Err(MirrorError::Malformed {
+                    what: "the export".to_owned(),
+                    expected: "one that continues what is here",
+                    detail: format!(
+                        "it leaves out {digest}, which is not here: import the export before it first"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Certificates that some policy pins; a stranger's others are none of ours.
+    fn import_certificates(&self, manifest: &Manifest, work: &Path) -> Result<(), FarmError> {
+        let names = manifest.certificates.iter().map(|(name, _)| work.join(format!("{name}.certificate")));
+        let files: Vec<_> = names.collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut pinned = BTreeSet::new();
+        for policy in self.debian.trust.policies.some(None)? {
+            pinned.extend(policy.pins().iter().map(|pin| pin.id.to_string()));
+        }
+        let read = Certificates::read(&files, |f| pinned.contains(&KeyId::OpenPgp(f.clone()).to_string()))?;
+        // Whoever made the file may have added to them.
+        read.slimmed().keep_in(&self.mirrors.data.certificates())?;
+        Ok(())
+    }
+
+    fn import_project(
+        &self,
+        entry: &ProjectEntry,
+        work: &Path,
+        strangers: bool,
+    ) -> Result<Option<Taken>, FarmError> {
+        let known = self.mirrors.projects.all()?.get(&entry.name).cloned();
+        let project = match known {
+            Some(project) => project,
+            None if strangers => {
+                let said = Project::parse(&entry.name, &entry.project)?;
+                // How its history is checked and where its objects lie is for a person here to say.
+                let project = Project { tolerate: Vec::new(), fork_of: None, ..said };
+                let path = self.mirrors.projects.add(&project)?;
+                self.progress.note(&format!("{} is a new project: {}", entry.name, path.display()));
+                project
+            }
+            None => return Ok(None),
+        };
+        let new = !self.mirrors.repositories.has(&entry.name);
+        let (mirror, wish) = self.mirrors.open(&project)?;
+        let bundle = work.join(format!("{}.bundle", entry.name));
+        let bundle = (entry.bundle > 0).then_some(bundle.as_path());
+        let journal = work.join(format!("{}.journal", entry.name));
+        let view = MirrorView(self.progress);
+        let taken = mirror.carry_in(bundle, &journal, &entry.refs, entry.head.as_ref(), &wish, &view);
+        if new && taken.is_err() {
+            // An empty one would be listed, and asked for.
+            self.mirrors.repositories.get(&entry.name)?.remove_empty(&view)?;
+        }
+        let synced = taken?;
+        // Whoever exported says with it what he saw: evidence, though not ours.
+        let kept = |source| MirrorError::Keep { what: entry.name.clone(), source };
+        let mut text = File::open(&journal).map_err(FarmError::io(&journal))?;
+        let (digest, size) = self.keep().take(None, &mut text).map_err(kept)?;
+        self.facts.remember(&Fact::ImportedJournal { project: &entry.name }, &digest, size)?;
+        mirror.record(&State { lacking: self.mirrors.lacking(&mirror), ..mirror.state() })?;
+        self.mirrors.after_change(&mirror, project.policy.as_deref())?;
+        Ok(Some(Taken { new, refs: mirror.refs()?.len(), synced }))
+    }
+}
+
+/// Tells how far it is while a large entry is read, and ends when the person asks to stop.
+struct Told<'a> {
+    progress: &'a dyn Progress,
+    file: &'a Path,
+    bytes: &'a mut dyn Read,
+    done: &'a mut u64,
+    total: u64,
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.bytes.read(buffer)?;
+        let before = *self.done >> 24;
+        *self.done += n as u64;
+        if *self.done >> 24 > before {
+            goes_on(self.progress, self.file, *self.done, Some(self.total));
+        }
+        if MirrorView(self.progress).cancelled() {
+            return Err(io::Error::other("stopped"));
+        }
+        Ok(n)
+    }
+}
+
+fn lay(path: &Path, bytes: &mut dyn Read) -> Result<(), MirrorError> {
+    let at = |source| MirrorError::Io { path: path.to_owned(), source };
+    let mut file = File::create(path).map_err(at)?;
+    io::copy(bytes, &mut file).map_err(at)?;
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Images to a folder or a file, without a registry between: `hab-build registry export`.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::{fmt, io};
+
+use hab_layout::Bundle;
+use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
+use hab_store::ManifestRecord;
+
+use crate::error::FarmError;
+use crate::images::Images;
+use crate::images::gather::{Gathering, entry};
+use crate::images::watched::{Watched, amounts, stopped_or};
+use crate::words::counted;
+
+/// What was exported.
+#[derive(Debug, serde::Serialize)]
+pub struct Packed {
+    /// Which image has which tag.
+    pub tags: BTreeMap<Tag, Digest>,
+    /// How many manifests and indexes.
+    pub manifests: usize,
+    /// How many layers and configurations.
+    pub blobs: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// What indexes list that is not here, or not all of it.
+    pub missing: BTreeSet<Digest>,
+}
+
+/// Which images of a repository.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// All that have a tag.
+    Tags,
+    /// These.
+    These(Vec<TagOrDigest>),
+}
+
+impl Images<'_> {
+    /// Writes images of a repository, with all platforms that are here and, if wanted, what says something about them.
+    pub fn export(
+        &self,
+        repository: &RepositoryName,
+        wanted: &Wanted,
+        to: &Path,
+        referrers: bool,
+    ) -> Result<Packed, FarmError> {
+        let (tags, digests) = self.roots(repository, wanted)?;
+        let mut gathering = Gathering::new(self.store, self.bridge, repository);
+        let mut entries = Vec::new();
+        for (tag, record) in &tags {
+            gathering.root(record)?;
+            entries.push(entry(record).named(repository, tag));
+        }
+        let tagged: BTreeSet<_> = tags.values().map(|record| &record.digest).collect();
+        for record in digests.iter().filter(|record| !tagged.contains(&record.digest)) {
+            gathering.root(record)?;
+            entries.push(entry(record));
+        }
+        if referrers {
+            entries.extend(gathering.referrers()?);
+        }
+        let Gathering { blobs, manifests, missing, .. } = gathering;
+        let (layers, bundle) = (blobs.len() - manifests.len(), Bundle { entries, blobs });
+        self.progress.stage(&format!("write {}", to.display()));
+        let (done, total) = (Cell::new(0), bundle.blobs.values().sum());
+        let written = hab_layout::write(to, &bundle, |digest| {
+            let blob = self.store.blobs.open_blob(digest).map_err(io::Error::other)?;
+            let file = blob.ok_or(io::ErrorKind::NotFound)?.file;
+            Ok(Watched { inner: file, progress: self.progress.as_ref(), done: &done, total })
+        });
+        let bytes = stopped_or(self.progress.as_ref(), written, "nothing is written")?;
+        let tags = tags.into_iter().map(|(tag, record)| (tag, record.digest)).collect();
+        Ok(Packed { tags, manifests: manifests.len(), blobs: layers, bytes, missing })
+    }
+
+    /// The tagged images that are wanted, and those that are wanted by digest.
+    fn roots(
+        &self,
+        repository: &RepositoryName,
+        wanted: &Wanted,
+    ) -> Result<(BTreeMap<Tag, ManifestRecord>, Vec<ManifestRecord>), FarmError> {
+        let all: Vec<TagOrDigest> = match wanted {
+            Wanted::These(these) => these.clone(),
+            Wanted::Tags => self.tags(repository)?.into_iter().map(|row| TagOrDigest::Tag(row.tag)).collect(),
+        };
+        if all.is_empty() {
+            return Err(FarmError::Usage(format!("{repository} has no tags; name an image by its digest")));
+        }
+        let (mut tags, mut digests) = (BTreeMap::new(), Vec::new());
+        for reference in all {
+            let found = self.bridge.wait(self.store.catalog.manifest(repository, &reference))?;
+            let record = found.ok_or_else(|| {
+                let words = match &reference {
+                    TagOrDigest::Tag(tag) => format!("{repository}:{tag}"),
+                    TagOrDigest::Digest(digest) => format!("{repository}@{digest}"),
+                };
+                FarmError::Usage(format!("there is no {words} here"))
+            })?;
+            match reference {
+                TagOrDigest::Tag(tag) => drop(tags.insert(tag, record)),
+                TagOrDigest::Digest(_) => digests.push(record),
+            }
+        }
+        Ok((tags, digests))
+    }
+}
+
+impl fmt::Display for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tags, manifests, blobs, bytes, missing } = self;
+        f.write_str(&amounts(tags.len(), *manifests, *blobs, *bytes))?;
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            write!(
+                f,
+                "; left out, because they are not here: {}",
+                counted(missing.len() as u64, "listed image")
+            )
+        }
+    }
+}

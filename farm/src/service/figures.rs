@@ -1,0 +1,127 @@
+//! Numbers about mirrored projects for Prometheus, beside the registry's own below `/metrics`.
+//!
+//! Anybody may ask for them, and counting refs and bytes costs the disk: what is shown is what was found when a project's
+//! files last changed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use hab_mirror::projects::Project;
+use hab_registry::Metrics;
+
+use crate::clock::now;
+use crate::farm::Farm;
+use crate::mirrors::{MirrorRow, Mirrors};
+
+/// How often is looked whether a project's files have changed.
+const LOOK: Duration = Duration::from_secs(5);
+/// How soon is noticed that the program ends.
+const TICK: Duration = Duration::from_millis(200);
+
+/// When a project's files were changed last, and what was found then.
+type Known = BTreeMap<String, (Vec<Option<SystemTime>>, MirrorRow)>;
+
+/// A number of each project.
+type Number = fn(&MirrorRow, i64) -> Option<i64>;
+
+/// The families: name, kind, unit, what it is, and each project's number at this moment.
+const FAMILIES: [(&str, &str, &str, &str, Number); 8] = [
+    ("hab_mirror_refs", "gauge", "", "Branches and tags that are mirrored", |row, _| count(row.refs)),
+    ("hab_mirror_frozen_refs", "gauge", "", "Refs that wait for a decision", |row, _| {
+        count(row.frozen.len())
+    }),
+    ("hab_mirror_size_bytes", "gauge", "bytes", "Bytes of a project's own folder", |row, _| {
+        i64::try_from(row.size).ok()
+    }),
+    (
+        "hab_mirror_last_sync_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "When a sync last succeeded, in unix time",
+        |row, _| row.state.succeeded,
+    ),
+    ("hab_mirror_age_seconds", "gauge", "seconds", "Time since a sync last succeeded", |row, now| {
+        Some((now - row.state.succeeded?).max(0))
+    }),
+    ("hab_mirror_failures", "gauge", "", "Syncs that failed since one last succeeded", |row, _| {
+        Some(row.state.failures.into())
+    }),
+    ("hab_mirror_errors", "counter", "", "Syncs that failed ever", |row, _| {
+        i64::try_from(row.state.errors).ok()
+    }),
+    ("hab_mirror_broken", "gauge", "", "Whether a mirror or its journal does not read", |row, _| {
+        Some(row.broken.is_some().into())
+    }),
+];
+
+/// Lets `/metrics` tell of a farm's mirrors, by a thread of its own that ends when the farm is told to stop.
+pub fn watch(farm: Arc<Farm>, metrics: &Metrics) -> thread::JoinHandle<()> {
+    let known: Arc<Mutex<Known>> = Arc::default();
+    let shown = Arc::clone(&known);
+    metrics.also(move || text(&shown.lock().unwrap_or_else(PoisonError::into_inner), now()));
+    thread::spawn(move || {
+        let stopped = || farm.mirrors().progress.cancel().load(Ordering::Relaxed);
+        while !stopped() {
+            look(&farm.mirrors(), &known);
+            let looked = Instant::now();
+            while looked.elapsed() < LOOK && !stopped() {
+                thread::sleep(TICK);
+            }
+        }
+    })
+}
+
+/// Finds out anew about each project whose files have changed.
+fn look(mirrors: &Mirrors<'_>, known: &Mutex<Known>) {
+    let names = mirrors.repositories.names();
+    // What is here already stays as it is while a file is being written.
+    let Ok(projects) = mirrors.projects.all() else { return };
+    for name in &names {
+        let times = times(&mirrors.data.git(), name);
+        let same = |known: &Known| known.get(name).is_some_and(|(seen, _)| *seen == times);
+        if same(&known.lock().unwrap_or_else(PoisonError::into_inner)) {
+            continue;
+        }
+        let unnamed = || Project::new(name, Vec::new());
+        let row = mirrors.row(&projects.get(name).cloned().unwrap_or_else(unnamed));
+        known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), (times, row));
+    }
+    known.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
+}
+
+/// When those of a project's files were changed that every sync, decision and upkeep changes.
+fn times(folder: &Path, name: &str) -> Vec<Option<SystemTime>> {
+    let files = ["state", "journal", "git/packed-refs", "git/refs", "git/objects/pack"];
+    let time =
+        |file: &str| fs::metadata(folder.join(format!("{name}.{file}"))).and_then(|m| m.modified()).ok();
+    files.into_iter().map(time).collect()
+}
+
+fn count(number: usize) -> Option<i64> {
+    i64::try_from(number).ok()
+}
+
+/// OpenMetrics text, without its end. A project's name needs no escape.
+fn text(known: &Known, now: i64) -> String {
+    let mut out = String::new();
+    for (name, kind, unit, about, number) in FAMILIES {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {about}.\n# TYPE {name} {kind}");
+        if !unit.is_empty() {
+            let _ = writeln!(out, "# UNIT {name} {unit}");
+        }
+        let total = if kind == "counter" { "_total" } else { "" };
+        for (project, (_, row)) in known {
+            if let Some(number) = number(row, now) {
+                let _ = writeln!(out, "{name}{total}{{project=\"{project}\"}} {number}");
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,199 @@
+//! Syncing on schedule, while serving: every mirrored project at its interval, one fetch per upstream host at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use hab_mirror::git::{State, host};
+use hab_mirror::projects::Project;
+
+use crate::backoff::wait;
+use crate::clock::now;
+use crate::error::chain;
+use crate::farm::Farm;
+use crate::mirrors::Mirrors;
+use crate::source::releases::Releases;
+use crate::words::counted;
+
+/// The least time between two tries of one project, in seconds.
+const LEAST: i64 = 60;
+/// How long what was just tried is left alone when the list of projects is made anew, in seconds.
+const RECENT: i64 = LEAST;
+/// How often is looked for what is due.
+const TICK: Duration = Duration::from_secs(1);
+/// How many syncs run at a time, of different hosts.
+const AT_ONCE: usize = 3;
+
+/// The projects that are mirrored, and when each is to be looked at again.
+#[derive(Default)]
+struct Agenda {
+    /// What the list was made from; another one means that it is to be made anew.
+    made_from: Option<Stamp>,
+    /// Each with a time in unix seconds.
+    projects: Vec<(Project, i64)>,
+    /// How often it was made.
+    made: u64,
+}
+
+/// What of the disk decides which projects there are: names, times and sizes, which cost no file to be read.
+type Stamp = Vec<(PathBuf, SystemTime, u64)>;
+
+impl Agenda {
+    /// Makes the list anew where what it was made from has changed. `list` reads files and takes its time.
+    fn renew(&mut self, stamp: Stamp, list: impl FnOnce() -> Vec<Project>) {
+        if self.made_from.as_ref() == Some(&stamp) {
+            return;
+        }
+        let later: BTreeMap<String, i64> =
+            self.projects.drain(..).map(|(project, at)| (project.name, at)).collect();
+        // A changed interval counts at once; a try just made still counts.
+        let soon = |project: Project| {
+            let at = later.get(&project.name).copied().unwrap_or(0).min(now() + RECENT);
+            (project, at)
+        };
+        self.projects = list().into_iter().map(soon).collect();
+        self.made_from = Some(stamp);
+        self.made += 1;
+    }
+}
+
+/// Syncs on schedule.
+struct Schedule<'a> {
+    mirrors: Mirrors<'a>,
+    releases: Releases<'a>,
+}
+
+impl Schedule<'_> {
+    /// Syncs what is due until the person asks to stop. While nothing is due and nothing changes, a tick reads no file.
+    fn follow(&self) {
+        let busy: Mutex<BTreeSet<String>> = Mutex::default();
+        let mut agenda = Agenda::default();
+        let stopped = || self.mirrors.progress.cancel().load(Ordering::Relaxed);
+        thread::scope(|scope| {
+            while !stopped() {
+                agenda.renew(self.stamp(), || {
+                    self.mirrors.wanted(&[], false).unwrap_or_else(|e| {
+                        self.mirrors.progress.note(&format!("the projects cannot be read: {}", chain(&e)));
+                        Vec::new()
+                    })
+                });
+                let now = now();
+                for (project, at) in agenda.projects.iter_mut().filter(|(_, at)| *at <= now) {
+                    // Another process may have synced it meanwhile.
+                    let due = self.mirrors.repositories.get(&project.name).map(|m| due(project, &m.state()));
+                    let Ok(due) = due else { continue };
+                    if due > now {
+                        *at = due;
+                        continue;
+                    }
+                    let hosts: Vec<String> = project.urls.iter().map(|url| place(url)).collect();
+                    let mut taken = busy.lock().unwrap_or_else(PoisonError::into_inner);
+                    if taken.len() >= AT_ONCE || hosts.iter().any(|host| taken.contains(host)) {
+                        continue;
+                    }
+                    taken.extend(hosts.iter().cloned());
+                    // A disk that takes no note of a try must not make an upstream be asked every second.
+                    *at = now + LEAST;
+                    let (busy, project) = (&busy, project.clone());
+                    scope.spawn(move || {
+                        self.follow_one(&project);
+                        let mut taken = busy.lock().unwrap_or_else(PoisonError::into_inner);
+                        for host in &hosts {
+                            taken.remove(host);
+                        }
+                    });
+                }
+                thread::sleep(TICK);
+            }
+        });
+    }
+
+    /// The folder of mirrors, and every file of a project in the data folder.
+    fn stamp(&self) -> Stamp {
+        let (git, projects) = (self.mirrors.data.git(), self.mirrors.data.projects());
+        let files = fs::read_dir(&projects).into_iter().flatten().flatten().map(|e| e.path());
+        let paths = [git, projects].into_iter().chain(files);
+        let about = |path: PathBuf| {
+            let about = fs::metadata(&path).ok()?;
+            Some((path, about.modified().ok()?, about.len()))
+        };
+        let mut stamp: Stamp = paths.filter_map(about).collect();
+        stamp.sort();
+        stamp
+    }
+
+    fn follow_one(&self, project: &Project) {
+        let name = &project.name;
+        match self.mirrors.sync(project) {
+            Ok(synced) if synced.changes > 0 => {
+                self.mirrors.progress.note(&format!(
+                    "{name}: {} from {}",
+                    counted(synced.changes as u64, "change"),
+                    synced.upstream
+                ));
+            }
+            Ok(_) => {}
+            Err(e) => return self.mirrors.progress.note(&format!("{name} is not synced: {}", chain(&e))),
+        }
+        if let Err(e) = self.releases.sync_project(project) {
+            self.mirrors.progress.note(&format!("not all that belongs to {name} is mirrored: {}", chain(&e)));
+        }
+        if let Err(e) = self.mirrors.keep_up(project) {
+            self.mirrors.progress.note(&format!("{name} is not kept up: {}", chain(&e)));
+        }
+    }
+}
+
+/// When a project is due, in unix seconds.
+fn due(project: &Project, state: &State) -> i64 {
+    let Some(tried) = state.tried else { return 0 };
+    let interval = i64::try_from(project.interval.0.as_secs()).unwrap_or(i64::MAX / 4);
+    tried + wait(&project.name, tried, interval, state.failures)
+}
+
+/// What must not be asked twice at a time: a host, or this machine.
+fn place(url: &str) -> String {
+    host(url).unwrap_or("").to_ascii_lowercase()
+}
+
+/// A farm that follows its upstreams in a thread of its own, until it is stopped.
+pub fn follow(farm: Arc<Farm>) -> thread::JoinHandle<()> {
+    thread::spawn(move || Schedule { mirrors: farm.mirrors(), releases: farm.releases() }.follow())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_projects_is_read_again_only_when_something_changed() {
+        let mut agenda = Agenda::default();
+        let project = |name: &str| Project::new(name, vec!["https://h.invalid/p.git".to_owned()]);
+        let stamp = |n: u64| vec![(PathBuf::from("projects/p.toml"), SystemTime::UNIX_EPOCH, n)];
+        for _ in 0..100 {
+            agenda.renew(stamp(1), || vec![project("p")]);
+        }
+        assert_eq!(agenda.made, 1);
+        agenda.projects[0].1 = i64::MAX;
+        agenda.renew(stamp(2), || vec![project("p"), project("q")]);
+        assert_eq!((agenda.made, agenda.projects.len()), (2, 2));
+        assert!(agenda.projects[0].1 <= now() + RECENT, "a changed interval counts soon");
+        assert_eq!(agenda.projects[1].1, 0, "a new project is looked at at once");
+    }
+
+    #[test]
+    fn failures_make_it_wait_and_a_success_does_not() {
+        let project = Project::new("p", vec!["https://h.invalid/p.git".to_owned()]);
+        let state = |failures| State { tried: Some(1_000_000), failures, ..State::default() };
+        let wait = |failures| due(&project, &state(failures)) - 1_000_000;
+        assert_eq!(due(&project, &State::default()), 0);
+        assert!((3600..3960).contains(&wait(0)), "{}", wait(0));
+        assert!((14400..15840).contains(&wait(2)), "{}", wait(2));
+        assert!((86400..95040).contains(&wait(40)), "{}", wait(40));
+        assert_eq!(wait(1), wait(1));
+    }
+}

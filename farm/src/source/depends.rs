@@ -1,0 +1,176 @@
+//! What Bitcoin Core's depends packages are built from: mirrored by digest, and written out for make.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use hab_mirror::depends::{self, DependsSource, Selection};
+use hab_mirror::{Address, Keep as _, MirrorError, Size, Wanted};
+use hab_oci::Digest;
+
+use crate::error::{FarmError, worst};
+use crate::facts::{Fact, Facts};
+use crate::fetching::Fetching;
+use crate::mirrors::repositories::Repositories;
+use crate::progress::Progress;
+
+/// The largest source that is fetched, in bytes; compilers, which old versions fetched, have half of it.
+const LIMIT: u64 = 1 << 30;
+
+/// The sources that one revision names.
+#[derive(Debug, serde::Serialize)]
+pub struct Depends {
+    /// The project.
+    pub project: String,
+    /// The revision, as it was asked for.
+    pub revision: String,
+    /// Which commit that is.
+    pub commit: String,
+    /// How long reading them took, in milliseconds.
+    pub milliseconds: u64,
+    /// The sources, by package and in its order.
+    pub sources: Vec<DependsSource>,
+}
+
+/// What was written for make.
+#[derive(Debug, serde::Serialize)]
+pub struct Exported {
+    /// Where to.
+    pub folder: PathBuf,
+    /// Which commit's sources.
+    pub commit: String,
+    /// How many files.
+    pub files: usize,
+    /// How many stamps.
+    pub stamps: usize,
+}
+
+/// Sources of depends packages.
+#[derive(Clone, Copy)]
+pub struct DependsSources<'a> {
+    /// Whose revisions name them.
+    pub repositories: Repositories<'a>,
+    /// How they are fetched.
+    pub fetching: Fetching<'a>,
+    /// Under which names they are served.
+    pub facts: Facts<'a>,
+    /// Folders that are asked after the address that a package itself names.
+    pub mirrors: &'a [String],
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}
+
+impl DependsSources<'_> {
+    /// The sources that a revision of a mirrored project names.
+    pub fn of(&self, project: &str, revision: &str, selection: &Selection) -> Result<Depends, FarmError> {
+        let mirror = self.repositories.get(project)?;
+        let unknown = || FarmError::Usage(format!("{project} has no revision {revision} here"));
+        let commit = mirror.commit_id(revision).ok_or_else(unknown)?;
+        let start = std::time::Instant::now();
+        let files = mirror.files(&commit, "depends")?;
+        let what = || format!("{project} {revision}");
+        let sources = depends::sources(&files, selection)
+            .map_err(|source| MirrorError::Depends { what: what(), source })?;
+        let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (project, revision) = (project.to_owned(), revision.to_owned());
+        Ok(Depends { project, revision, commit, milliseconds, sources })
+    }
+
+    /// Fetches the sources that are not here yet. One that nobody has keeps no other away; it is an error in the end.
+    pub fn fetch(&self, depends: &Depends) -> Result<(), FarmError> {
+        self.progress.stage(&format!("mirror the sources of {} {}", depends.project, depends.revision));
+        let wanted: Vec<_> = depends.sources.iter().map(|source| self.wanted(source)).collect();
+        let failures = self.fetching.with(|fetcher, _| fetcher.fetch_each(&wanted))?;
+        self.remember(&depends.sources)?;
+        worst(failures, self.progress)
+    }
+
+    fn wanted(&self, source: &DependsSource) -> Wanted {
+        // The repository's makefiles name it, so whoever may write there.
+        let mut urls = vec![Address::from_outside(&source.url)];
+        // Old versions ask a fallback for the name that the file has upstream, so that is what some mirrors have.
+        let names = BTreeSet::from([&source.file, &source.download_file]);
+        for mirror in self.mirrors {
+            let folder = mirror.trim_end_matches('/');
+            urls.extend(names.iter().map(|name| Address::from(format!("{folder}/{name}"))));
+        }
+        Wanted { what: source.file.clone(), urls, digest: source.digest.clone(), size: Size::AtMost(LIMIT) }
+    }
+
+    /// Remembers the sources that are here by the names that a checkout's `FALLBACK_DOWNLOAD_PATH` asks for.
+    fn remember(&self, sources: &[DependsSource]) -> Result<(), FarmError> {
+        let mut names: BTreeMap<&str, &Digest> = BTreeMap::new();
+        for source in sources {
+            names.insert(&source.file, &source.digest);
+        }
+        for source in sources {
+            // A name such as v1.0.tar.gz may be that of two packages' files, of which only one can be had by it.
+            if depends::is_file_name(&source.download_file) {
+                names.entry(&source.download_file).or_insert(&source.digest);
+            }
+        }
+        for (name, digest) in names {
+            let kept = |source| MirrorError::Keep { what: name.to_owned(), source };
+            let Some(file) = self.fetching.keep.open(digest).map_err(kept)? else { continue };
+            let latest = self.facts.latest(&Fact::DependsSource { file: name })?;
+            if latest.as_ref().is_some_and(|latest| latest != digest) {
+                self.progress
+                    .note(&format!("{name} was another file before; the newest is served by that name"));
+            }
+            let size = file.metadata().map_err(FarmError::io(name))?.len();
+            self.facts.remember(&Fact::DependsSource { file: name }, digest, size)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the sources and their stamps into `folder`, as make would have done. Each file is held against its digest
+    /// again, and a stamp is written only after all that it names.
+    pub fn export(&self, depends: &Depends, folder: &Path) -> Result<Exported, FarmError> {
+        self.progress.stage(&format!("write the sources to {}", folder.display()));
+        let stamps = folder.join("download-stamps");
+        fs::create_dir_all(&stamps).map_err(FarmError::io(&stamps))?;
+        let folder = fs::canonicalize(folder).map_err(FarmError::io(folder))?;
+        let mut lines: BTreeMap<&str, String> = BTreeMap::new();
+        let mut written = BTreeSet::new();
+        for source in &depends.sources {
+            if written.insert(&source.file) {
+                self.export_source(source, &folder)?;
+            }
+            let lines = lines.entry(&source.stamp).or_default();
+            lines.push_str(&format!("{}  {}\n", source.digest.hex(), source.file));
+        }
+        for (stamp, lines) in &lines {
+            place(&mut lines.as_bytes(), None, &stamps.join(stamp))?;
+        }
+        Ok(Exported { folder, commit: depends.commit.clone(), files: written.len(), stamps: lines.len() })
+    }
+
+    fn export_source(&self, source: &DependsSource, folder: &Path) -> Result<(), FarmError> {
+        let kept = self.fetching.keep.open(&source.digest);
+        let kept = kept.map_err(|e| MirrorError::Keep { what: source.file.clone(), source: e })?;
+        let mut kept = kept.ok_or_else(|| MirrorError::Gone { what: source.file.clone() })?;
+        place(&mut kept, Some((&source.file, &source.digest)), &folder.join(&source.file))
+    }
+}
+
+/// Writes beside and renames, so that whoever looks finds a whole file or none.
+fn place(from: &mut dyn Read, expected: Option<(&str, &Digest)>, to: &Path) -> Result<(), FarmError> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FarmError::io(folder))?;
+    std::io::copy(from, &mut file).and_then(|_| file.flush()).map_err(FarmError::io(to))?;
+    file.as_file().sync_all().map_err(FarmError::io(to))?;
+    if let Some((what, expected)) = expected {
+        file.seek(SeekFrom::Start(0)).map_err(FarmError::io(to))?;
+        let (actual, _) = Digest::of_reader(&mut file).map_err(FarmError::io(to))?;
+        if actual != *expected {
+            let (what, url) = (what.to_owned(), "this store".to_owned());
+            return Err(MirrorError::WrongDigest { what, url, expected: expected.clone(), actual }.into());
+        }
+    }
+    // A build may run as someone else; temporary files are made for their owner alone.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(file.path(), mode).map_err(FarmError::io(to))?;
+    file.persist(to).map_err(|e| FarmError::Io { path: to.to_owned(), source: e.error })?;
+    Ok(())
+}

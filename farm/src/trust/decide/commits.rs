@@ -1,0 +1,102 @@
+//! Decisions about a repository's history.
+
+use std::path::Path;
+
+use hab_keys::chain::{RefusedChain, Summary};
+use hab_keys::{Decision, Question, Refusal};
+
+use super::{By, Decided, Decisions};
+use crate::error::FarmError;
+use crate::trust::history::{Bench, Place, Surveyed, Until};
+
+impl Decisions<'_> {
+    /// Judges the history of `reference` in the repository at `path`; what was verified before under the same policy is
+    /// not judged again. All of it is looked at, unless the first bad commit shall end it.
+    pub fn verify_commits(
+        &self,
+        by: &By,
+        path: &Path,
+        reference: &str,
+        first_failure: bool,
+    ) -> Result<ChainDecided, FarmError> {
+        let policy = self.trust.policies.get(&by.policy)?;
+        let certificates = self.trust.keyring.certificates(&policy, &by.certificates)?;
+        let bench = Bench { policy: &policy, certificates: &certificates };
+        let repository = self.repositories.named(path)?;
+        let tip = repository.commit_id(reference);
+        let tip =
+            tip.ok_or_else(|| FarmError::Usage(format!("{} has no commit {reference}", path.display())))?;
+        let project = repository.project().to_owned();
+        let place = repository.path().canonicalize().map_err(FarmError::io(repository.path()))?;
+        let bytes = repository.commit(&tip)?;
+        self.progress.stage(&format!("verify the history of {project}"));
+        let until = if first_failure { Until::FirstFailure } else { Until::End };
+        let at = Place { project: &project, repository: &place };
+        let surveyed = self.trust.histories.survey(bench, at, &tip, until)?;
+        let mut failures = BadCommits::default();
+        let (answer, summary, resumed) = match surveyed {
+            Surveyed { answer: Ok(verified), resumed } => (Ok(()), Some(verified.summary().clone()), resumed),
+            Surveyed { answer: Err(refused), resumed } if refused.refusal.is_verdict() => {
+                let RefusedChain { refusal, summary, failed, failures: count, looked_at } = *refused;
+                failures = BadCommits { failed, failures: count, looked_at };
+                (Err(refusal), Some(summary).filter(|_| looked_at > 0), resumed)
+            }
+            // Of a mirror it is damage; a person's own clone is what that person wanted it to be.
+            Surveyed { answer: Err(refused), .. }
+                if matches!(refused.refusal, Refusal::Missing { .. }) && repository.is_partial() =>
+            {
+                return Err(FarmError::Usage(format!(
+                    "{}; {} is a shallow or partial clone: `git fetch --unshallow` brings its history, \
+                     `git fetch --refetch --no-filter` its objects",
+                    refused.refusal,
+                    path.display()
+                )));
+            }
+            Surveyed { answer: Err(refused), .. } => return Err(refused.refusal.into()),
+        };
+        let judge = self.trust.histories.judge(bench);
+        let question = Question::Commits { project, repository: place, tip };
+        let (decision, bytes) = Decision::record(question, &[bytes], &judge, answer)?;
+        let document = self.keep_decision(&decision, &bytes)?;
+        let advice =
+            failures.failed.iter().any(|(_, why)| why.contains("certificate")).then(|| policy.how_to_find());
+        let decided = Decided { decision, document, attestations: None, list: None, advice };
+        Ok(ChainDecided { decided, resumed, summary, failures })
+    }
+}
+
+/// The bad commits of a history.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct BadCommits {
+    /// Which and why, oldest first; of very many, the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<(String, String)>,
+    /// How many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failures: usize,
+    /// How many commits were looked at, good ones too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub looked_at: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A decision about a history.
+#[derive(Debug, serde::Serialize)]
+pub struct ChainDecided {
+    /// The decision.
+    #[serde(flatten)]
+    pub decided: Decided,
+    /// Up to which commit it had been verified before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<String>,
+    /// What was found of the commits that are good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// The commits that are not.
+    #[serde(flatten)]
+    pub failures: BadCommits,
+}

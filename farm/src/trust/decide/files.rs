@@ -1,0 +1,194 @@
+//! Downloaded files, held against a list of hashes that was accepted.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hab_keys::{HashList, Refusal};
+use hab_oci::Digest;
+
+use super::Decisions;
+use crate::error::FarmError;
+use crate::progress::Progress;
+
+/// How signature files are named.
+const ENDINGS: [&str; 6] = ["asc", "sig", "sign", "gpg", "pgp", "signature"];
+/// How armored signatures begin.
+const ARMOR: [&[u8]; 2] = [b"-----BEGIN PGP SIGNATURE-----", b"-----BEGIN SSH SIGNATURE-----"];
+/// How many bytes are read between two reports of progress.
+const PIECE: usize = 1 << 20;
+
+/// A file, and what the list says of it.
+#[derive(Debug, serde::Serialize)]
+pub struct HeldFile {
+    /// The file.
+    pub file: PathBuf,
+    /// Its own digest.
+    pub digest: Digest,
+    /// The name that the list has for it, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listed_as: Option<String>,
+    /// What the list says.
+    #[serde(flatten)]
+    pub held: Held,
+}
+
+/// What a list says of a file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Held {
+    /// It has the hash that the list gives.
+    Matches,
+    /// It has another.
+    Differs {
+        /// The hash that the list gives.
+        expected: Digest,
+    },
+    /// The list gives several hashes for its name, so it says nothing.
+    Contested,
+    /// The list does not name it.
+    NotListed,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Matches => "matches",
+            Self::Differs { .. } => "differs",
+            Self::Contested => "listed with several hashes",
+            Self::NotListed => "not listed",
+        })
+    }
+}
+
+impl Decisions<'_> {
+    /// Hashes files of any size and holds them against a list.
+    pub fn hold(&self, list: &HashList, files: &[PathBuf]) -> Result<Vec<HeldFile>, FarmError> {
+        files.iter().map(|file| self.hold_one(list, file)).collect()
+    }
+
+    fn hold_one(&self, list: &HashList, file: &Path) -> Result<HeldFile, FarmError> {
+        if !file.exists() {
+            return Err(FarmError::missing(file));
+        }
+        let opened = File::open(file).map_err(FarmError::io(file))?;
+        let metadata = opened.metadata().map_err(FarmError::io(file))?;
+        if !metadata.is_file() {
+            return Err(FarmError::Usage(format!("{} is not a file", file.display())));
+        }
+        let name = super::name(file);
+        let progress = self.progress;
+        let told =
+            Told { inner: opened, progress, what: format!("hash {name}:"), done: 0, total: metadata.len() };
+        let digest = match Digest::of_reader(told) {
+            Ok((digest, _)) => digest,
+            Err(_) if cancelled(progress.cancel()) => {
+                return Err(Refusal::Cancelled { what: file.display().to_string() }.into());
+            }
+            Err(e) => return Err(FarmError::io(file)(e)),
+        };
+        let (listed_as, held) = held(list, file, &name, &digest);
+        Ok(HeldFile { file: file.to_owned(), digest, listed_as, held })
+    }
+}
+
+/// What a list says of the file `name` at `path` with this digest. What the list has by as much of the path as possible
+/// goes first, so that an entry of another folder never speaks for this one. Where it has the name in folders that are not
+/// on the path, all of them have to say the same.
+fn held(list: &HashList, path: &Path, name: &str, digest: &Digest) -> (Option<String>, Held) {
+    let says = |expected: &Digest| {
+        if expected == digest { Held::Matches } else { Held::Differs { expected: expected.clone() } }
+    };
+    let path = path.to_string_lossy();
+    let ends = path.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| &path[at + 1..]);
+    for end in std::iter::once(path.as_ref()).chain(ends) {
+        if let Some(expected) = list.get(end) {
+            return (Some(end.to_owned()), says(expected));
+        }
+        if list.contested().contains_key(end) {
+            return (Some(end.to_owned()), Held::Contested);
+        }
+    }
+    let last = |listed: &str| listed.rsplit('/').next() == Some(name);
+    if let Some(listed) = list.contested().keys().find(|listed| last(listed)) {
+        return (Some(listed.clone()), Held::Contested);
+    }
+    let below: Vec<_> = list.entries().iter().filter(|(listed, _)| last(listed)).collect();
+    match below.first() {
+        Some((listed, expected)) if below.iter().all(|(_, other)| other == expected) => {
+            (Some((*listed).clone()), says(expected))
+        }
+        Some((listed, _)) => (Some((*listed).clone()), Held::Contested),
+        None => (None, Held::NotListed),
+    }
+}
+
+/// Whether a file on the command line is a signature: by how it begins, or else by how it is named.
+pub fn is_signature(file: &Path) -> bool {
+    let mut begin = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(64).read_to_end(&mut begin));
+    if read.is_ok() && ARMOR.iter().any(|armor| begin.trim_ascii_start().starts_with(armor)) {
+        return true;
+    }
+    file.extension().and_then(|e| e.to_str()).is_some_and(|e| ENDINGS.contains(&e))
+}
+
+fn cancelled(cancel: &AtomicBool) -> bool {
+    cancel.load(Ordering::Relaxed)
+}
+
+/// A reader that tells how far it has come, and ends when it is asked to.
+struct Told<'a> {
+    inner: File,
+    progress: &'a dyn Progress,
+    what: String,
+    done: u64,
+    total: u64,
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if cancelled(self.progress.cancel()) {
+            return Err(io::Error::other("it was stopped"));
+        }
+        let read = self.inner.read(buffer)?;
+        let before = self.done / PIECE as u64;
+        self.done += read as u64;
+        if self.done / PIECE as u64 != before {
+            self.progress.amount(&self.what, self.done, Some(self.total));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_in_a_list_by_its_name_and_below_a_folder() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let text = format!(
+            "{a}  x\n{b}  dist/x\n{a}  one/y\n{b}  two/y\n{a}  one/v\n{a}  two/v\n{a}  z\n{b}  z\n",
+            a = a.hex(),
+            b = b.hex()
+        );
+        let list = HashList::parse(text.as_bytes()).unwrap();
+        let say = |path: &str, digest: &Digest| {
+            held(&list, Path::new(path), path.rsplit('/').next().unwrap(), digest)
+        };
+        assert_eq!(say("x", &a), (Some("x".to_owned()), Held::Matches));
+        // Another file of that name in a folder does not count for one that the list names itself.
+        assert_eq!(say("x", &b), (Some("x".to_owned()), Held::Differs { expected: a.clone() }));
+        assert_eq!(say("/home/dist/x", &b), (Some("dist/x".to_owned()), Held::Matches));
+        // Folders disagree about a name: only a path says which is meant, and no other folder speaks for it.
+        assert_eq!(say("y", &b), (Some("one/y".to_owned()), Held::Contested));
+        assert_eq!(say("here/two/y", &b), (Some("two/y".to_owned()), Held::Matches));
+        assert_eq!(say("one/y", &b), (Some("one/y".to_owned()), Held::Differs { expected: a.clone() }));
+        assert_eq!(say("here/v", &a), (Some("one/v".to_owned()), Held::Matches));
+        assert_eq!(say("v", &b).1, Held::Differs { expected: a.clone() });
+        assert_eq!(say("z", &a), (Some("z".to_owned()), Held::Contested));
+        assert_eq!(say("w", &a), (None, Held::NotListed));
+    }
+}

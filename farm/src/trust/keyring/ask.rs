@@ -1,0 +1,194 @@
+//! Asking for certificates outside: Web Key Directories and key servers. Whoever answers is a stranger; what counts is
+//! that the answer has the pinned fingerprint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use hab_keys::{Certificates, Fingerprint, KeyDirectory, KeyId, Pin, Standing};
+use hab_mirror::{Address, Fault, Fetcher, Limits, MirrorError};
+
+use super::Keyring;
+use crate::error::{FarmError, chain};
+
+/// The largest answer that is read, in bytes. Certificates that thousands have signed have one or two million.
+const ANSWER: u64 = 4 << 20;
+/// How long one answer may take, head, redirects and all.
+const REQUEST: Duration = Duration::from_secs(30);
+/// How long a search may take. Whoever answers slowly, but answers, must not hold a build up for hours.
+const SEARCH: Duration = Duration::from_mins(10);
+/// The most keys that are asked for in one go.
+const KEYS: usize = 500;
+/// The most addresses of one key whose directories are asked: its owner writes as many into a certificate as they want.
+const ADDRESSES: usize = 8;
+
+/// A key whose certificate is looked for.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub fingerprint: Fingerprint,
+    pub name: String,
+    /// Addresses whose Web Key Directories may have it.
+    pub addresses: BTreeSet<String>,
+}
+
+impl Target {
+    pub fn of(pin: &Pin) -> Option<Self> {
+        let KeyId::OpenPgp(fingerprint) = &pin.id else { return None };
+        let (name, addresses) = (pin.name.clone(), pin.addresses.clone());
+        Some(Self { fingerprint: fingerprint.clone(), name, addresses })
+    }
+}
+
+/// What came of asking outside.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Who had which certificate.
+    pub found: Vec<(String, Fingerprint, Certificates)>,
+    /// Who did not answer, and why.
+    pub silent: BTreeMap<String, String>,
+    /// Who answered how often with another key, or with nothing that reads. It is not used.
+    pub strange: BTreeMap<String, usize>,
+    /// Who answered, whatever.
+    pub heard: BTreeSet<String>,
+    /// Keys of which nobody who was asked said anything.
+    pub unanswered: BTreeSet<Fingerprint>,
+    /// Who is not asked for the next key.
+    away: BTreeSet<String>,
+}
+
+/// Somebody who may have a certificate.
+pub(super) struct Place {
+    name: String,
+    address: Address,
+    /// A host that need not be there: a domain whose directory is at its own host has none for it.
+    optional: bool,
+}
+
+impl Keyring<'_> {
+    /// Asks Web Key Directories and key servers for each key. Of several answers about one key all are taken where
+    /// `all` is wanted; otherwise the first by which the key can sign ends it.
+    pub(super) fn ask_outside(&self, targets: &[Target], all: bool) -> Result<Answers, FarmError> {
+        let answers = Mutex::new(Answers::default());
+        if targets.len() > KEYS {
+            let left = targets.len() - KEYS;
+            self.fetching.progress.note(&format!(
+                "{left} of {} certificates are not looked for: at most {KEYS} are at a time",
+                targets.len()
+            ));
+        }
+        let targets = &targets[..targets.len().min(KEYS)];
+        let many = |target: &&Target| target.addresses.len() > ADDRESSES;
+        for target in targets.iter().filter(many).filter(|_| self.places.outside.directories) {
+            let (name, count) = (&target.name, target.addresses.len());
+            self.fetching.progress.note(&format!(
+                "{name} has {count} addresses, and the key directories of at most {ADDRESSES} are asked"
+            ));
+        }
+        let limits = Limits { attempts: 1, ..Limits::default() };
+        let end = Instant::now() + SEARCH;
+        self.fetching.within(limits, |fetcher, _| {
+            fetcher.each(targets, |target| self.ask_for(fetcher, target, (all, end), &answers))
+        })?;
+        Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ask_for(
+        &self,
+        fetcher: &Fetcher<'_>,
+        target: &Target,
+        (all, end): (bool, Instant),
+        answers: &Mutex<Answers>,
+    ) -> Result<(), MirrorError> {
+        let what = format!("certificate {:X} of {}", target.fingerprint, target.name);
+        let locked = || answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut together = Certificates::default();
+        let (mut failed, mut answered) = (false, false);
+        for Place { name: place, address, optional } in self.places_of(target) {
+            // Who was away for one key is for the next.
+            if locked().away.contains(&place) {
+                failed = true;
+                continue;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                failed = true;
+                locked().not_reached(place);
+                continue;
+            }
+            let bytes = match fetcher.peek(&what, &address, ANSWER, REQUEST.min(left)) {
+                Ok(bytes) => bytes,
+                Err(e) if matches!(e.fault(), Fault::Cancelled | Fault::Ours) => return Err(e),
+                Err(e) if optional && e.is_unknown_host() => continue,
+                Err(e) => {
+                    failed = true;
+                    locked().failed(place, &e);
+                    continue;
+                }
+            };
+            answered = true;
+            locked().heard.insert(place.clone());
+            let Some(bytes) = bytes else { continue };
+            let found = Certificates::answered(&bytes, |f| *f == target.fingerprint);
+            if found.is_empty() {
+                *locked().strange.entry(place).or_default() += 1;
+                continue;
+            }
+            together.merge(&found);
+            locked().found.push((place, target.fingerprint.clone(), found));
+            let id = KeyId::OpenPgp(target.fingerprint.clone());
+            let standing = Standing::of(&id, &together, SystemTime::now(), None);
+            if !all && matches!(standing, Standing::Alive { .. }) {
+                break;
+            }
+        }
+        if failed && !answered {
+            locked().unanswered.insert(target.fingerprint.clone());
+        }
+        Ok(())
+    }
+
+    /// Where a key is asked for, in order: what its owner publishes, then what others pass on.
+    pub(super) fn places_of(&self, target: &Target) -> Vec<Place> {
+        let config = self.places.outside;
+        let mut found = Vec::new();
+        let mut add = |name: &str, address, optional| {
+            found.push(Place { name: name.to_owned(), address, optional });
+        };
+        let directories = target.addresses.iter().filter_map(|a| KeyDirectory::of(a)).take(ADDRESSES);
+        for KeyDirectory { domain, advanced, direct } in directories.filter(|_| config.directories) {
+            let place = format!("the key directory of {domain}");
+            if let Some(base) = config.domains.of(&domain) {
+                add(&place, Address::from(format!("{base}{direct}")), false);
+                continue;
+            }
+            // Whoever chose the address is a stranger, so it must not lead in.
+            let host = format!("openpgpkey.{domain}");
+            add(&host, Address::from_outside(format!("https://{host}{advanced}")), true);
+            add(&place, Address::from_outside(format!("https://{domain}{direct}")), false);
+        }
+        for server in &config.servers {
+            let base = &server.address;
+            let url = format!("{base}/pks/lookup?op=get&options=mr&search=0x{:X}", target.fingerprint);
+            let address = if server.shipped { Address::from_outside(url) } else { Address::from(url) };
+            add(base, address, false);
+        }
+        found
+    }
+}
+
+impl Answers {
+    /// Somebody did not answer. One certificate that is too large, which anybody may make of another's, hides no other.
+    fn failed(&mut self, place: String, error: &MirrorError) {
+        let why = std::error::Error::source(error).map_or_else(|| error.to_string(), chain);
+        if !error.is_too_large() {
+            self.away.insert(place.clone());
+        }
+        self.silent.insert(place, why);
+    }
+
+    /// The search took too long for somebody.
+    fn not_reached(&mut self, place: String) {
+        let why = || format!("the search took longer than {} s", SEARCH.as_secs());
+        self.silent.entry(place).or_insert_with(why);
+    }
+}

@@ -1,0 +1,144 @@
+//! Looking for newer certificates of all pinned keys: `hab-build keys refresh`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use hab_keys::{Certificates, Fingerprint, KeyId, Policy, Standing};
+
+use super::Keyring;
+use super::ask::{Answers, Target};
+use crate::error::FarmError;
+use crate::words::counted;
+
+/// What came of looking for newer certificates.
+#[derive(Debug, serde::Serialize)]
+pub struct Refreshed {
+    /// Every OpenPGP key that was looked for.
+    pub keys: Vec<RefreshedKey>,
+    /// Who did not answer, and why.
+    pub silent: BTreeMap<String, String>,
+    /// Who answered how often with another key, or with nothing that reads.
+    pub strange: BTreeMap<String, usize>,
+    /// Whether nobody outside was asked, because of --offline.
+    pub offline: bool,
+}
+
+/// A key whose certificate was looked for.
+#[derive(Debug, serde::Serialize)]
+pub struct RefreshedKey {
+    /// Its whole fingerprint.
+    pub fingerprint: String,
+    /// Whose it is.
+    pub name: String,
+    /// The policies that pin it.
+    pub policies: Vec<String>,
+    /// Where a certificate of it was found.
+    pub found: Vec<String>,
+    /// Whether it was found nowhere because nobody who was asked answered.
+    pub unanswered: bool,
+    /// Whether what was found says more than what was here.
+    pub learned: bool,
+    /// How it stood.
+    pub before: Standing,
+    /// How it stands.
+    pub after: Standing,
+}
+
+impl Refreshed {
+    /// That of some keys nobody said anything, as an error.
+    pub fn failure(&self) -> Option<FarmError> {
+        let unanswered = self.keys.iter().filter(|key| key.unanswered).count();
+        (unanswered > 0).then(|| FarmError::NotRefreshed { unanswered, total: self.keys.len() })
+    }
+}
+
+/// A key and the policies that pin it.
+struct Wanted<'a> {
+    target: Target,
+    policies: Vec<&'a Policy>,
+    found: BTreeSet<String>,
+}
+
+impl Keyring<'_> {
+    /// Looks for certificates of one policy's keys, or of all, also where there are some: in mirrored folders, Web
+    /// Key Directories and at every key server. What is found is merged with what is here, so that nothing is lost:
+    /// an answer that leaves a revocation out does not take it back.
+    pub fn refresh(&self, policy: Option<&str>) -> Result<Refreshed, FarmError> {
+        let policies = self.policies.some(policy)?;
+        let mut wanted = wanted(&policies);
+        let fingerprints: BTreeSet<_> = wanted.values().map(|w| w.target.fingerprint.clone()).collect();
+        let before = Certificates::read(&self.places(&[]), |f| fingerprints.contains(f))?;
+        let (mut learned, mut silent) = (Certificates::default(), BTreeMap::new());
+        for policy in &policies {
+            for (place, found) in self.in_folders(policy, &mut silent) {
+                let has = |w: &&mut Wanted<'_>| found.get(&w.target.fingerprint).is_some();
+                wanted.values_mut().filter(has).for_each(|w| {
+                    w.found.insert(place.clone());
+                });
+                learned.merge(&found);
+            }
+        }
+        let mut answers = Answers::default();
+        if !self.fetching.offline {
+            let mut targets: Vec<Target> = wanted.values().map(|w| w.target.clone()).collect();
+            for target in &mut targets {
+                target.addresses.extend(before.addresses(&target.fingerprint));
+                target.addresses.extend(learned.addresses(&target.fingerprint));
+            }
+            self.fetching
+                .progress
+                .stage(&format!("look for certificates of {}", counted(targets.len() as u64, "key")));
+            answers = self.ask_outside(&targets, true)?;
+            self.note_odd(&answers);
+            for (place, fingerprint, found) in &answers.found {
+                if let Some(wanted) = wanted.get_mut(&KeyId::OpenPgp(fingerprint.clone())) {
+                    wanted.found.insert(place.clone());
+                }
+                learned.merge(found);
+            }
+        }
+        silent.append(&mut answers.silent);
+        learned.keep_in(&self.data.certificates())?;
+        let after = Certificates::read(&self.places(&[]), |f| fingerprints.contains(f))?;
+        let unanswered = &answers.unanswered;
+        let rows = wanted.into_iter().map(|(id, wanted)| row(&id, wanted, (&before, &after), unanswered));
+        let (keys, offline) = (rows.collect(), self.fetching.offline);
+        Ok(Refreshed { keys, silent, strange: answers.strange, offline })
+    }
+}
+
+fn wanted(policies: &[Policy]) -> BTreeMap<KeyId, Wanted<'_>> {
+    let mut wanted: BTreeMap<KeyId, Wanted<'_>> = BTreeMap::new();
+    for policy in policies {
+        for pin in policy.pins() {
+            let Some(target) = Target::of(pin) else { continue };
+            let addresses = target.addresses.clone();
+            let new = || Wanted { target, policies: Vec::new(), found: BTreeSet::new() };
+            let entry = wanted.entry(pin.id.clone()).or_insert_with(new);
+            entry.target.addresses.extend(addresses);
+            entry.policies.push(policy);
+        }
+    }
+    wanted
+}
+
+fn row(
+    id: &KeyId,
+    wanted: Wanted<'_>,
+    (before, after): (&Certificates, &Certificates),
+    unanswered: &BTreeSet<Fingerprint>,
+) -> RefreshedKey {
+    let now = SystemTime::now();
+    let policy = wanted.policies.first().copied();
+    let fingerprint = &wanted.target.fingerprint;
+    RefreshedKey {
+        fingerprint: id.to_string(),
+        name: wanted.target.name,
+        policies: wanted.policies.iter().map(|policy| policy.name().to_owned()).collect(),
+        unanswered: wanted.found.is_empty() && unanswered.contains(fingerprint),
+        found: wanted.found.into_iter().collect(),
+        learned: before.get(fingerprint) != after.get(fingerprint),
+        before: Standing::of(id, before, now, policy),
+        after: Standing::of(id, after, now, policy),
+    }
+}

@@ -1,0 +1,148 @@
+//! Looking for certificates that are missing, and saying what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
+
+use hab_keys::{Certificates, Fingerprint, KeyId, Policy, Standing};
+use hab_oci::Digest;
+
+use super::Keyring;
+use super::ask::{Answers, Target};
+use crate::clock::now;
+use crate::error::FarmError;
+use crate::facts::Fact;
+
+/// How long a process does not look again by itself.
+const AGAIN: Duration = Duration::from_hours(1);
+/// How many names a sentence has.
+const NAMED: usize = 4;
+
+impl Keyring<'_> {
+    /// Looks for the certificates of `policy` that are missing from `certificates`, or of no use: in mirrored
+    /// folders, and outside where the operator lets it and not more than once a day. What is found is kept. That
+    /// nothing is found is no error.
+    pub(crate) fn find_missing(
+        &self,
+        policy: &Policy,
+        certificates: &mut Certificates,
+    ) -> Result<(), FarmError> {
+        self.find_in_folders(policy, certificates)?;
+        let wanting = Standing::wanting(policy, certificates, SystemTime::now());
+        let targets: Vec<Target> = wanting.into_iter().filter_map(Target::of).collect();
+        // Where nobody may be asked, nothing is said of having asked.
+        if targets.iter().all(|target| self.places_of(target).is_empty())
+            || self.fetching.offline
+            || !self.places.outside.search
+            || self.looked_lately(policy, &targets)?
+        {
+            return Ok(());
+        }
+        self.fetching.progress.stage(&format!(
+            "look for {} certificates of policy {}",
+            targets.len(),
+            policy.name()
+        ));
+        let answers = self.ask_outside(&targets, false)?;
+        let mut all = Certificates::default();
+        answers.found.iter().for_each(|(_, _, found)| all.merge(found));
+        self.note_answers(policy, &targets, &answers, certificates);
+        all.keep_in(&self.data.certificates())?;
+        certificates.merge(&all);
+        if !answers.heard.is_empty() {
+            let fact = Fact::CertificatesLookedFor { policy: policy.name() };
+            self.facts.remember(&fact, &looked_for(&targets), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is missing from folders of mirrored projects.
+    pub(super) fn find_in_folders(
+        &self,
+        policy: &Policy,
+        certificates: &mut Certificates,
+    ) -> Result<(), FarmError> {
+        if Standing::wanting(policy, certificates, SystemTime::now()).is_empty() {
+            return Ok(());
+        }
+        for (place, found) in self.in_folders(policy, &mut BTreeMap::new()) {
+            let news = certificates.news(&found);
+            if news.is_empty() {
+                continue;
+            }
+            let named = |f: &Fingerprint| policy.pin(&KeyId::OpenPgp(f.clone())).map(|pin| pin.name.as_str());
+            let names: Vec<&str> = news.iter().filter_map(named).collect();
+            self.fetching
+                .progress
+                .note(&format!("certificates of {} were found in the {place}", listed(&names)));
+            found.keep_in(&self.data.certificates())?;
+            certificates.merge(&found);
+        }
+        Ok(())
+    }
+
+    /// Whether these keys were looked for today already, or by this process within the hour.
+    fn looked_lately(&self, policy: &Policy, targets: &[Target]) -> Result<bool, FarmError> {
+        let name = policy.name();
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.get(name).is_some_and(|at| at.elapsed() < AGAIN) {
+                return Ok(true);
+            }
+            looked.insert(name.to_owned(), Instant::now());
+        }
+        let latest = self.facts.latest(&Fact::CertificatesLookedFor { policy: name })?;
+        Ok(latest == Some(looked_for(targets)))
+    }
+
+    fn note_answers(&self, policy: &Policy, targets: &[Target], answers: &Answers, here: &Certificates) {
+        let mut by_place: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (place, fingerprint, found) in &answers.found {
+            let target = targets.iter().find(|t| t.fingerprint == *fingerprint);
+            if let Some(target) = target.filter(|_| !here.news(found).is_empty()) {
+                by_place.entry(place).or_default().push(&target.name);
+            }
+        }
+        for (place, names) in by_place {
+            self.fetching.progress.note(&format!("certificates of {} were found at {place}", listed(&names)));
+        }
+        self.note_odd(answers);
+        let found: BTreeSet<_> = answers.found.iter().map(|(_, fingerprint, _)| fingerprint).collect();
+        let missing =
+            targets.iter().filter(|t| !found.contains(&t.fingerprint) && here.get(&t.fingerprint).is_none());
+        let names: Vec<&str> = missing.map(|t| t.name.as_str()).collect();
+        if !names.is_empty() {
+            let (policy, names) = (policy.name(), listed(&names));
+            self.fetching
+                .progress
+                .note(&format!("certificates that policy {policy} needs were found nowhere: of {names}"));
+        }
+    }
+
+    /// Says who did not answer, and who answered something else.
+    pub(super) fn note_odd(&self, answers: &Answers) {
+        for (place, why) in &answers.silent {
+            self.fetching.progress.note(&format!("{place} was asked for certificates in vain: {why}"));
+        }
+        for (place, times) in &answers.strange {
+            self.fetching.progress.note(&format!(
+                "{place} answered {times} times with another key than it was asked for, or with nothing that reads; \
+                 that is not used"
+            ));
+        }
+    }
+}
+
+/// What is remembered of a day on which these keys were looked for.
+fn looked_for(targets: &[Target]) -> Digest {
+    let day = now() / (24 * 3600);
+    let keys: Vec<String> = targets.iter().map(|t| format!("{:X}", t.fingerprint)).collect();
+    Digest::of(format!("{day} {}", keys.join(" ")).as_bytes())
+}
+
+/// Some names, and how many more.
+pub(super) fn listed(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let some = names[..names.len().min(NAMED)].join(", ");
+    if more == 0 { some } else { format!("{some} and {more} more") }
+}
