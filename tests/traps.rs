@@ -101,7 +101,7 @@ const TRAPS: &[(&str, &str, Verdict, &str)] = &[
     ("number of the disk of the toolchain", "stat -c %d /", Caught, "the same"),
     (
         "blocks of a file, size of a folder",
-        "seq 9999 >$WORK/f; mkdir -p $WORK/d/e; stat -c '%b %o %s %h' $WORK/f $WORK/d /usr/bin",
+        "truncate -s 1M $WORK/f; mkdir -p $WORK/d/e; stat -c '%b %o %s %h' $WORK/f $WORK/d /usr/bin",
         Fixed,
         "dynamic programs are told what follows from the file's size",
     ),
@@ -109,7 +109,7 @@ const TRAPS: &[(&str, &str, Verdict, &str)] = &[
         "time of access to a file",
         "stat -c %X /usr/bin/cat",
         Fixed,
-        "dynamic programs are told the time of change of what was not made in the run",
+        "dynamic programs are told the time of modification of what was not made in the run",
     ),
     ("time of a device", "stat -c '%Y %Z' /dev/zero", Fixed, "dynamic programs are told of none"),
     (

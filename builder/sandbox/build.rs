@@ -11,10 +11,11 @@ const FLAGS: &[&str] = &[
     "-ffreestanding",
     "-fvisibility=hidden",
     "-fno-stack-protector",
-    "-fno-asynchronous-unwind-tables",
+    // A thread that is cancelled in a wait is unwound through it.
+    "-funwind-tables",
     "-fno-builtin",
     "-Wl,--build-id=none,--hash-style=gnu,-soname,hab-preload.so",
-    "-Wl,-z,norelro,-z,noseparate-code,-z,noexecstack",
+    "-Wl,-z,norelro,-z,noseparate-code,-z,noexecstack,-z,initfirst",
     "-s",
 ];
 

@@ -8,8 +8,8 @@
  * as they were set (see "files"). Numbers of files and disks are changed by a key, and what depends on the kind of the
  * disk is made up.
  *
- * What is asked inside the C library (nftw(3), fts(3)), and by programs that make system calls without it, is as the
- * kernel says.
+ * What is asked inside the C library (nftw(3), fts(3), getdate(3)), and by programs that make system calls without it,
+ * is as the kernel says.
  *
  * It needs no header of the C library and only those of its symbols that are declared below: glibc 2.34, which
  * preload.rs looks for.
@@ -43,12 +43,12 @@ void *dlsym(void *, const char *);
 #define NEXT ((void *)-1)
 
 enum { REALTIME = 0, MONOTONIC = 1, REALTIME_COARSE = 5, REALTIME_ALARM = 8, TAI = 11 };
-enum { NO_MEMORY = 12, INVALID = 22, NO_CALL = 38, TIMED_OUT = 110 };
+enum { INVALID = 22, NO_CALL = 38 };
+/* Of the flags of clock_nanosleep(2) and its like: the time is one to wait until, not a span. */
+enum { ABSOLUTE = 1 };
 /* utimensat(2) */
 enum { NOW = 0x3fffffff, OMIT = 0x3ffffffe };
 enum { BLOCK = 4096 };
-/* What is later is of the real-time clock, what is earlier of one that starts with the machine. */
-static const long THIRTY_YEARS = 1000000000;
 
 #if defined(__x86_64__)
 static long call(long number, long a, long b, long c, long d, long e, long f)
@@ -96,26 +96,44 @@ static struct {
 	int (*clock_gettime)(int, timespec *);
 	int (*clock_nanosleep)(int, int, const timespec *, timespec *);
 	int (*timer_settime)(void *, int, const timespec *, timespec *);
-	int (*cond)(void *, void *, int, const timespec *);
-	int (*mutex)(void *, int, const timespec *);
-	int (*read_lock)(void *, int, const timespec *);
-	int (*write_lock)(void *, int, const timespec *);
-	int (*join)(unsigned long, void **, int, const timespec *);
-	int (*semaphore)(void *, int, const timespec *);
+	int (*pthread_cond_timedwait)(void *, void *, const timespec *);
+	int (*pthread_cond_clockwait)(void *, void *, int, const timespec *);
+	int (*cnd_timedwait)(void *, void *, const timespec *);
+	int (*pthread_mutex_timedlock)(void *, const timespec *);
+	int (*pthread_mutex_clocklock)(void *, int, const timespec *);
+	int (*mtx_timedlock)(void *, const timespec *);
+	int (*pthread_rwlock_timedrdlock)(void *, const timespec *);
+	int (*pthread_rwlock_clockrdlock)(void *, int, const timespec *);
+	int (*pthread_rwlock_timedwrlock)(void *, const timespec *);
+	int (*pthread_rwlock_clockwrlock)(void *, int, const timespec *);
+	int (*pthread_timedjoin_np)(unsigned long, void **, const timespec *);
+	int (*pthread_clockjoin_np)(unsigned long, void **, int, const timespec *);
+	int (*sem_timedwait)(void *, const timespec *);
+	int (*sem_clockwait)(void *, int, const timespec *);
 } library;
 
-/* Before anything else runs: dlsym(3) is nothing for a signal handler. */
+#define LOOK_UP(name) (*(void **)&library.name = dlsym(NEXT, #name))
+
+/* Before any other constructor, which the linker is told (build.rs): dlsym(3) is nothing for a signal handler. */
 __attribute__((constructor)) static void look_up(void)
 {
-	*(void **)&library.clock_gettime = dlsym(NEXT, "clock_gettime");
-	*(void **)&library.clock_nanosleep = dlsym(NEXT, "clock_nanosleep");
-	*(void **)&library.timer_settime = dlsym(NEXT, "timer_settime");
-	*(void **)&library.cond = dlsym(NEXT, "pthread_cond_clockwait");
-	*(void **)&library.mutex = dlsym(NEXT, "pthread_mutex_clocklock");
-	*(void **)&library.read_lock = dlsym(NEXT, "pthread_rwlock_clockrdlock");
-	*(void **)&library.write_lock = dlsym(NEXT, "pthread_rwlock_clockwrlock");
-	*(void **)&library.join = dlsym(NEXT, "pthread_clockjoin_np");
-	*(void **)&library.semaphore = dlsym(NEXT, "sem_clockwait");
+	LOOK_UP(clock_gettime);
+	LOOK_UP(clock_nanosleep);
+	LOOK_UP(timer_settime);
+	LOOK_UP(pthread_cond_timedwait);
+	LOOK_UP(pthread_cond_clockwait);
+	LOOK_UP(cnd_timedwait);
+	LOOK_UP(pthread_mutex_timedlock);
+	LOOK_UP(pthread_mutex_clocklock);
+	LOOK_UP(mtx_timedlock);
+	LOOK_UP(pthread_rwlock_timedrdlock);
+	LOOK_UP(pthread_rwlock_clockrdlock);
+	LOOK_UP(pthread_rwlock_timedwrlock);
+	LOOK_UP(pthread_rwlock_clockwrlock);
+	LOOK_UP(pthread_timedjoin_np);
+	LOOK_UP(pthread_clockjoin_np);
+	LOOK_UP(sem_timedwait);
+	LOOK_UP(sem_clockwait);
 }
 
 /* ---- the clock ---- */
@@ -127,7 +145,7 @@ static int is_moved(int clock)
 
 SHOWN int clock_gettime(int clock, timespec *to)
 {
-	/* The C library's needs no system call. Another constructor may come before ours. */
+	/* The C library's needs no system call. A program may ask before any constructor, by an ifunc. */
 	int result = library.clock_gettime ? library.clock_gettime(clock, to)
 		: (int)said(call(__NR_clock_gettime, clock, P(to), 0, 0, 0, 0));
 	if (result == 0 && is_moved(clock))
@@ -149,6 +167,19 @@ SHOWN int gettimeofday(struct timeval *to, void *zone)
 	return 0;
 }
 
+int __gettimeofday(struct timeval *, void *) SAME_AS(gettimeofday);
+
+/* sys/timeb.h */
+struct timeb { long time; unsigned short millitm; short timezone, dstflag; };
+
+SHOWN int ftime(struct timeb *to)
+{
+	timespec now = { 0, 0 };
+	clock_gettime(REALTIME, &now);
+	*to = (struct timeb){ now.tv_sec, (unsigned short)(now.tv_nsec / 1000000), 0, 0 };
+	return 0;
+}
+
 SHOWN long time(long *to)
 {
 	timespec now = { 0, 0 };
@@ -166,114 +197,111 @@ SHOWN int timespec_get(timespec *to, int base)
 
 /* ---- waiting until a time ---- */
 
-/* The time on the kernel's clock; nothing for no time. */
+/*
+ * The time on the kernel's clock; nothing for no time. What is before the run began is left alone: on the real-time clock
+ * it is past whether it is moved or not, and on one that starts with the machine every time is so small. So nobody needs
+ * to know by which clock a condition or a timer goes.
+ */
 static const timespec *unmoved(int clock, const timespec *until, timespec *real)
 {
-	if (!until || !is_moved(clock))
+	if (!until || !is_moved(clock) || until->tv_sec < settings.begin)
 		return until;
 	*real = *until;
 	real->tv_sec -= settings.shift;
 	return real;
 }
 
-SHOWN int pthread_cond_clockwait(void *condition, void *mutex, int clock, const timespec *until)
-{
-	timespec real;
-	return library.cond ? library.cond(condition, mutex, clock, unmoved(clock, until, &real)) : NO_CALL;
-}
+/* Each is handed on to the C library's own of the same name, which others, such as ThreadSanitizer, watch. */
+#define REAL(clock) unmoved(clock, until, &real)
+#define HAND_ON(name, ...) \
+	timespec real; \
+	return library.name ? library.name(__VA_ARGS__) : NO_CALL
 
-/* It waits by the clock that the condition was made with, which only the time tells: a monotonic one is small. */
 SHOWN int pthread_cond_timedwait(void *condition, void *mutex, const timespec *until)
 {
-	int clock = until && until->tv_sec < THIRTY_YEARS ? MONOTONIC : REALTIME;
-	return pthread_cond_clockwait(condition, mutex, clock, until);
+	HAND_ON(pthread_cond_timedwait, condition, mutex, REAL(REALTIME));
 }
 
-/* What threads.h calls the same and its errors: thrd_timedout, thrd_nomem, thrd_error. */
-static int thrd(int error)
+SHOWN int pthread_cond_clockwait(void *condition, void *mutex, int clock, const timespec *until)
 {
-	return error == 0 ? 0 : error == TIMED_OUT ? 4 : error == NO_MEMORY ? 3 : 2;
+	HAND_ON(pthread_cond_clockwait, condition, mutex, clock, REAL(clock));
 }
 
 SHOWN int cnd_timedwait(void *condition, void *mutex, const timespec *until)
 {
-	return thrd(pthread_cond_clockwait(condition, mutex, REALTIME, until));
-}
-
-SHOWN int pthread_mutex_clocklock(void *mutex, int clock, const timespec *until)
-{
-	timespec real;
-	return library.mutex ? library.mutex(mutex, clock, unmoved(clock, until, &real)) : NO_CALL;
+	HAND_ON(cnd_timedwait, condition, mutex, REAL(REALTIME));
 }
 
 SHOWN int pthread_mutex_timedlock(void *mutex, const timespec *until)
 {
-	return pthread_mutex_clocklock(mutex, REALTIME, until);
+	HAND_ON(pthread_mutex_timedlock, mutex, REAL(REALTIME));
+}
+
+SHOWN int pthread_mutex_clocklock(void *mutex, int clock, const timespec *until)
+{
+	HAND_ON(pthread_mutex_clocklock, mutex, clock, REAL(clock));
 }
 
 SHOWN int mtx_timedlock(void *mutex, const timespec *until)
 {
-	return thrd(pthread_mutex_timedlock(mutex, until));
-}
-
-SHOWN int pthread_rwlock_clockrdlock(void *lock, int clock, const timespec *until)
-{
-	timespec real;
-	return library.read_lock ? library.read_lock(lock, clock, unmoved(clock, until, &real)) : NO_CALL;
+	HAND_ON(mtx_timedlock, mutex, REAL(REALTIME));
 }
 
 SHOWN int pthread_rwlock_timedrdlock(void *lock, const timespec *until)
 {
-	return pthread_rwlock_clockrdlock(lock, REALTIME, until);
+	HAND_ON(pthread_rwlock_timedrdlock, lock, REAL(REALTIME));
 }
 
-SHOWN int pthread_rwlock_clockwrlock(void *lock, int clock, const timespec *until)
+SHOWN int pthread_rwlock_clockrdlock(void *lock, int clock, const timespec *until)
 {
-	timespec real;
-	return library.write_lock ? library.write_lock(lock, clock, unmoved(clock, until, &real)) : NO_CALL;
+	HAND_ON(pthread_rwlock_clockrdlock, lock, clock, REAL(clock));
 }
 
 SHOWN int pthread_rwlock_timedwrlock(void *lock, const timespec *until)
 {
-	return pthread_rwlock_clockwrlock(lock, REALTIME, until);
+	HAND_ON(pthread_rwlock_timedwrlock, lock, REAL(REALTIME));
 }
 
-SHOWN int pthread_clockjoin_np(unsigned long thread, void **result, int clock, const timespec *until)
+SHOWN int pthread_rwlock_clockwrlock(void *lock, int clock, const timespec *until)
 {
-	timespec real;
-	return library.join ? library.join(thread, result, clock, unmoved(clock, until, &real)) : NO_CALL;
+	HAND_ON(pthread_rwlock_clockwrlock, lock, clock, REAL(clock));
 }
 
 SHOWN int pthread_timedjoin_np(unsigned long thread, void **result, const timespec *until)
 {
-	return pthread_clockjoin_np(thread, result, REALTIME, until);
+	HAND_ON(pthread_timedjoin_np, thread, result, REAL(REALTIME));
+}
+
+SHOWN int pthread_clockjoin_np(unsigned long thread, void **result, int clock, const timespec *until)
+{
+	HAND_ON(pthread_clockjoin_np, thread, result, clock, REAL(clock));
+}
+
+SHOWN int sem_timedwait(void *semaphore, const timespec *until)
+{
+	timespec real;
+	return library.sem_timedwait ? library.sem_timedwait(semaphore, REAL(REALTIME)) : (int)said(-NO_CALL);
 }
 
 SHOWN int sem_clockwait(void *semaphore, int clock, const timespec *until)
 {
 	timespec real;
-	return library.semaphore ? library.semaphore(semaphore, clock, unmoved(clock, until, &real))
-		: (int)said(-NO_CALL);
-}
-
-SHOWN int sem_timedwait(void *semaphore, const timespec *until)
-{
-	return sem_clockwait(semaphore, REALTIME, until);
+	return library.sem_clockwait ? library.sem_clockwait(semaphore, clock, REAL(clock)) : (int)said(-NO_CALL);
 }
 
 /* The C library's, because a thread can be cancelled in there. */
 SHOWN int clock_nanosleep(int clock, int flags, const timespec *until, timespec *left)
 {
 	timespec real;
-	const timespec *time = flags ? unmoved(clock, until, &real) : until;
+	const timespec *time = flags & ABSOLUTE ? REAL(clock) : until;
 	return library.clock_nanosleep ? library.clock_nanosleep(clock, flags, time, left)
 		: (int)-call(__NR_clock_nanosleep, clock, flags, P(time), P(left), 0, 0);
 }
 
-/* The period, and when it first ends: on the clock that the timer was made with, which only the time tells. */
+/* The period, and when it first ends. */
 static const timespec *first_end(int flags, const timespec new[2], timespec real[2])
 {
-	if (!flags || !new || new[1].tv_sec < THIRTY_YEARS)
+	if (!(flags & ABSOLUTE) || !new || new[1].tv_sec < settings.begin)
 		return new;
 	real[0] = new[0];
 	unmoved(REALTIME, &new[1], &real[1]);
@@ -302,24 +330,33 @@ SHOWN int timer_settime(void *timer, int flags, const timespec new[2], timespec 
  *   from then on, by the kernel's clock       `shift` later
  *
  * So a program could not set what lies between the beginning and `shift` after it, "an hour ago". That is kept `shift`
- * earlier, with an odd number of nanoseconds to tell it from what is so old. In that stretch other times are even.
+ * earlier, and to tell it from what is so old, its nanoseconds end in MARK; it is read with whole microseconds. Other
+ * times in that stretch do not end so.
  */
+enum { MARK = 733, MICRO = 1000 };
+
 static int is_kept_earlier(long seconds)
 {
 	return seconds >= settings.begin - settings.shift && seconds < settings.begin;
 }
 
+static int is_marked(long seconds, unsigned long nanoseconds)
+{
+	return is_kept_earlier(seconds) && nanoseconds % MICRO == MARK;
+}
+
 static long shown(long seconds, unsigned long nanoseconds)
 {
-	int moved = seconds >= settings.begin || (is_kept_earlier(seconds) && nanoseconds & 1);
+	int moved = seconds >= settings.begin || is_marked(seconds, nanoseconds);
 	return moved ? seconds + settings.shift : seconds;
 }
 
 static unsigned long shown_rest(long seconds, unsigned long nanoseconds)
 {
-	return is_kept_earlier(seconds) ? nanoseconds & ~1UL : nanoseconds;
+	return is_marked(seconds, nanoseconds) ? nanoseconds - MARK : nanoseconds;
 }
 
+/* No disk keeps every time: past the last one that it can, in 2446 on ext4, none is read as it was set. */
 static timespec kept(timespec time)
 {
 	if (time.tv_nsec == NOW || time.tv_nsec == OMIT || settings.shift == 0)
@@ -328,9 +365,9 @@ static timespec kept(timespec time)
 		time.tv_sec -= settings.shift;
 	} else if (time.tv_sec >= settings.begin) {
 		time.tv_sec -= settings.shift;
-		time.tv_nsec |= 1;
-	} else if (is_kept_earlier(time.tv_sec)) {
-		time.tv_nsec &= ~1L;
+		time.tv_nsec = time.tv_nsec / MICRO * MICRO + MARK;
+	} else if (is_marked(time.tv_sec, (unsigned long)time.tv_nsec)) {
+		time.tv_nsec--;
 	}
 	return time;
 }
@@ -551,7 +588,7 @@ SHOWN int utime(const char *path, const struct utimbuf *times)
 /* ---- system calls by number: cargo, node and C++'s futures make them so ---- */
 
 /* linux/futex.h: a time is on the real-time clock where the flag says so, and always for the oldest kind of lock. */
-enum { FUTEX_LOCK_PI = 6, FUTEX_WAIT_BITSET = 9, FUTEX_WAIT_REQUEUE_PI = 11 };
+enum { FUTEX_LOCK_PI = 6, FUTEX_WAIT_BITSET = 9, FUTEX_WAIT_REQUEUE_PI = 11, FUTEX_LOCK_PI2 = 13 };
 enum { FUTEX_COMMAND = 127, FUTEX_REALTIME = 256 };
 
 static int waits_until(long operation)
@@ -559,12 +596,13 @@ static int waits_until(long operation)
 	long command = operation & FUTEX_COMMAND;
 	if (command == FUTEX_LOCK_PI)
 		return 1;
-	return operation & FUTEX_REALTIME && (command == FUTEX_WAIT_BITSET || command == FUTEX_WAIT_REQUEUE_PI);
+	return operation & FUTEX_REALTIME
+		&& (command == FUTEX_WAIT_BITSET || command == FUTEX_WAIT_REQUEUE_PI || command == FUTEX_LOCK_PI2);
 }
 
 SHOWN long syscall(long number, long a, long b, long c, long d, long e, long f)
 {
-	timespec real;
+	timespec real, both[2];
 	switch (number) {
 	case __NR_clock_gettime:
 		return clock_gettime((int)a, (timespec *)b);
@@ -573,6 +611,18 @@ SHOWN long syscall(long number, long a, long b, long c, long d, long e, long f)
 #ifdef __NR_time
 	case __NR_time:
 		return time((long *)a);
+#endif
+#ifdef __NR_stat
+	case __NR_stat:
+		return stat((const char *)a, (struct stat *)b);
+	case __NR_lstat:
+		return lstat((const char *)a, (struct stat *)b);
+	case __NR_utime:
+		return utime((const char *)a, (const struct utimbuf *)b);
+	case __NR_utimes:
+		return utimes((const char *)a, (const struct timeval *)b);
+	case __NR_futimesat:
+		return futimesat((int)a, (const char *)b, (const struct timeval *)c);
 #endif
 	case __NR_fstat:
 		return fstat((int)a, (struct stat *)b);
@@ -586,9 +636,16 @@ SHOWN long syscall(long number, long a, long b, long c, long d, long e, long f)
 		if (waits_until(b))
 			d = P(unmoved(REALTIME, (const timespec *)d, &real));
 		break;
+	case __NR_futex_waitv:
+		d = P(unmoved((int)e, (const timespec *)d, &real));
+		break;
 	case __NR_clock_nanosleep:
-		if (b)
+		if (b & ABSOLUTE)
 			c = P(unmoved((int)a, (const timespec *)c, &real));
+		break;
+	case __NR_timerfd_settime:
+	case __NR_timer_settime:
+		c = P(first_end((int)b, (const timespec *)c, both));
 		break;
 	}
 	return said(call(number, a, b, c, d, e, f));

@@ -66,7 +66,7 @@
 //! | files: blocks; folders: size, links | fixed, likewise: what follows from the size | `preload.rs` |
 //! | time of creation of a file; times of devices | absent, likewise | `preload.rs` |
 //! | time of access to a file that was not changed in the run | fixed, likewise: the time of modification | `preload.rs` |
-//! | all of these in what the C library asks inside itself (nftw(3), fts(3), ftok(3)) and in programs that make system calls without it | visible: as the kernel says | |
+//! | all of these in what the C library asks inside itself (nftw(3), fts(3), ftok(3), getdate(3)) and in programs that make system calls without it | visible: as the kernel says | |
 //! | the processor: CPUID, the time stamp counter, getcpu(2), what `/proc/self/auxv` and `status` say of it | visible: instructions, not calls; not every processor can be told to refuse them | |
 //! | the kernel's version in the vDSO's note; which calls it has | visible: it is mapped into every process | |
 //! | what `/proc/<pid>` has for each process: names of control groups (version 1), security label, audit session, score of the out-of-memory killer, scheduling; `/proc/<pid>/net` of the empty network | visible: files of a process cannot be covered, and most change from reading to reading | |

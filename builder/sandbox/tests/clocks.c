@@ -1,5 +1,6 @@
 /* Asks for the time and for files in every way that a program can, and says which answers do not go together. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -13,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
+#include <sys/timeb.h>
 #include <sys/timerfd.h>
 #include <threads.h>
 #include <time.h>
@@ -76,15 +78,53 @@ static void *hold(void *x)
 	return x;
 }
 
+static pthread_mutex_t left = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
+static int cleaned;
+
+static void clean(int *x)
+{
+	cleaned += *x;
+}
+
+/* What unwinding has to pass: a variable with an end, as C++ has them. */
+static void *wait_for_nothing(void *x)
+{
+	__attribute__((cleanup(clean))) int one = 1;
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_sec += 20;
+	pthread_mutex_lock(&left);
+	sem_post(x);
+	pthread_cond_timedwait(&never, &left, &t);
+	return x;
+}
+
 static void *nap(void *x)
 {
+	__attribute__((cleanup(clean))) int one = 1;
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
+	sem_post(x);
 	for (;;) {
 		t.tv_sec += 1;
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 	}
 	return x;
+}
+
+/* A condition, and a time that it is waited until. */
+struct far {
+	pthread_cond_t *condition;
+	struct timespec *until;
+};
+
+static void *hold_far(void *x)
+{
+	pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	struct far *far = x;
+	pthread_mutex_lock(&mutex);
+	return pthread_cond_timedwait(far->condition, &mutex, far->until) ? x : NULL;
 }
 
 static void waits(void)
@@ -121,15 +161,31 @@ static void waits(void)
 	waited("pthread_rwlock_timedwrlock", pthread_rwlock_timedwrlock(&lock, until(CLOCK_REALTIME)), ETIMEDOUT);
 	waited("pthread_timedjoin_np", pthread_timedjoin_np(holder, NULL, until(CLOCK_REALTIME)), ETIMEDOUT);
 	waited("sem_timedwait", sem_timedwait(&semaphore, until(CLOCK_REALTIME)) == -1 ? errno : 0, ETIMEDOUT);
-	struct timespec long_ago = { 50000000, 0 };
+	/* Further back than the clock may be ahead, and one that no clock has reached. */
+	struct timespec long_ago = { 1, 0 }, far = { 0, 0 };
+	clock_gettime(CLOCK_MONOTONIC, &far);
+	far.tv_sec += 1 << 30;
 	same("a time long ago", sem_timedwait(&semaphore, &long_ago) == -1 ? errno : 0, ETIMEDOUT);
+	same("a nap until then", clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &long_ago, NULL), 0);
+	same("a futex until then", syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 7, &long_ago, NULL, -1) == -1 ? errno : 0, ETIMEDOUT);
+	same("a condition until then", pthread_cond_timedwait(&condition, &mutex, &long_ago), ETIMEDOUT);
+	pthread_create(&napper, NULL, hold_far, (struct far[]){ { &monotonic, &far } });
+	usleep(50000);
+	same("a wait until far away goes on", pthread_tryjoin_np(napper, NULL), EBUSY);
 	for (int clock = CLOCK_REALTIME; clock <= CLOCK_MONOTONIC; clock++)
 		waited("clock_nanosleep", clock_nanosleep(clock, TIMER_ABSTIME, until(clock), NULL), 0);
 	int operation = FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME;
 	waited("futex", syscall(SYS_futex, &word, operation, 7, until(CLOCK_REALTIME), NULL, -1) == -1 ? errno : 0, ETIMEDOUT);
-	pthread_create(&napper, NULL, nap, NULL);
-	pthread_cancel(napper);
-	same("a thread that naps is cancelled", pthread_join(napper, NULL), 0);
+	int at_number = SYS_clock_nanosleep;
+	waited("clock_nanosleep by its number", syscall(at_number, CLOCK_REALTIME, TIMER_ABSTIME, until(CLOCK_REALTIME), NULL), 0);
+	for (int which = 0; which < 2; which++) {
+		void *(*works[])(void *) = { nap, wait_for_nothing };
+		pthread_create(&napper, NULL, works[which], &semaphore);
+		sem_wait(&semaphore);
+		pthread_cancel(napper);
+		same("a thread that waits is cancelled", pthread_join(napper, NULL), 0);
+		same("and unwound", cleaned, which + 1);
+	}
 	for (int clock = CLOCK_REALTIME; clock <= CLOCK_MONOTONIC; clock++) {
 		struct itimerspec new = { .it_value = *until(clock) };
 		unsigned long ended = 0;
@@ -176,6 +232,20 @@ int main(int count, char **words)
 	near("time", time(NULL), now);
 	timespec_get(&t, TIME_UTC);
 	near("timespec_get", t.tv_sec, now);
+	clock_gettime(CLOCK_TAI, &t);
+	/* Leap seconds, where the machine knows them. */
+	same("atomic time", t.tv_sec >= now - 3 && t.tv_sec < now + 60, 1);
+	int (*old_ftime)(struct timeb *) = dlsym(RTLD_DEFAULT, "ftime");
+	struct timeb b;
+	old_ftime(&b);
+	near("ftime", b.time, now);
+	syscall(SYS_clock_gettime, CLOCK_REALTIME, &t);
+	near("clock_gettime by its number", t.tv_sec, now);
+	syscall(SYS_gettimeofday, &v, NULL);
+	near("gettimeofday by its number", v.tv_sec, now);
+#ifdef SYS_time
+	near("time by its number", syscall(SYS_time, NULL), now);
+#endif
 
 	/* One of another run has that run's times. */
 	unlink(file);
@@ -198,7 +268,31 @@ int main(int count, char **words)
 	same("statx, blocks", (long)x.stx_blocks, s.st_blocks);
 	same("statx, disk", makedev(x.stx_dev_major, x.stx_dev_minor), s.st_dev);
 	same("statx, creation", x.stx_mask & STATX_BTIME, 0);
-	same("blocks", s.st_blocks, 8);
+	/* One that no disk gives any blocks. */
+	ftruncate(opened, 1 << 20);
+	fstat(opened, &f);
+	same("blocks", f.st_blocks, 2048);
+	ftruncate(opened, 5);
+	int (*old_stat)(int, const char *, struct stat *) = dlsym(RTLD_DEFAULT, "__xstat");
+	int (*old_fstat)(int, int, struct stat *) = dlsym(RTLD_DEFAULT, "__fxstat64");
+	struct stat one, two;
+	stat(file, &one);
+	if (old_stat) {
+		old_stat(1, file, &two);
+		same("__xstat", memcmp(&one, &two, sizeof one), 0);
+		old_fstat(1, opened, &two);
+		same("__fxstat64", memcmp(&one, &two, sizeof one), 0);
+	}
+	syscall(SYS_fstat, opened, &two);
+	same("fstat by its number", memcmp(&one, &two, sizeof one), 0);
+	syscall(SYS_newfstatat, AT_FDCWD, file, &two, 0);
+	same("newfstatat by its number", memcmp(&one, &two, sizeof one), 0);
+#ifdef SYS_stat
+	syscall(SYS_stat, file, &two);
+	same("stat by its number", memcmp(&one, &two, sizeof one), 0);
+	syscall(SYS_lstat, file, &two);
+	same("lstat by its number", memcmp(&one, &two, sizeof one), 0);
+#endif
 	stat("/build", &folder);
 	same("a folder's links", folder.st_nlink, 1);
 	same("and its disk", folder.st_dev, s.st_dev);
@@ -216,14 +310,31 @@ int main(int count, char **words)
 	same("utime", modified(file), 9);
 	lutimes(file, values);
 	same("lutimes", modified(file), now + 100);
+	futimes(opened, values);
+	same("futimes", modified(file), now + 100);
+	futimesat(AT_FDCWD, file, values);
+	same("futimesat", modified(file), now + 100);
+#ifdef SYS_utimes
+	values[1].tv_sec = now + 50;
+	syscall(SYS_utimes, file, values);
+	same("utimes by its number", modified(file), now + 50);
+	times.modtime = now + 60;
+	syscall(SYS_utime, file, &times);
+	same("utime by its number", modified(file), now + 60);
+	syscall(SYS_futimesat, AT_FDCWD, file, values);
+	same("futimesat by its number", modified(file), now + 50);
+#endif
 	/* An hour ago, in a month, years ago and in a hundred years: as they were set, and in their order. */
 	long wanted[] = { now - 3600, now + 2592000, now - 34000000, now - 90000000, now + 3000000000, 1 };
 	for (unsigned which = 0; which < sizeof wanted / sizeof *wanted; which++) {
-		struct timespec both[2] = { { wanted[which] + 1, 0 }, { wanted[which], 500 } };
+		/* What lies in the stretch by which the clock is ahead has whole microseconds. */
+		int short_ago = ahead && wanted[which] >= real.tv_sec && wanted[which] < now;
+		long rest = short_ago ? 123456000 : 123456789;
+		struct timespec both[2] = { { wanted[which] + 1, 0 }, { wanted[which], 123456789 } };
 		futimens(opened, both);
 		same("a time that is set", modified(file), wanted[which]);
 		fstat(opened, &s);
-		same("its rest", s.st_mtim.tv_nsec, 500);
+		same("its rest", s.st_mtim.tv_nsec, rest);
 		same("and the other time", s.st_atim.tv_sec, wanted[which] + 1);
 	}
 	struct timespec by_number[2] = { { now, 0 }, { now, 0 } };

@@ -40,6 +40,16 @@ fn every_way_to_ask_for_the_time_and_to_wait_for_one_goes_by_the_same_clock() {
 }
 
 #[test]
+fn it_is_ready_before_the_constructors_of_other_libraries() {
+    each_caller(|world| {
+        let mut world = world.with_dynamic_program("clocks").with_library("early");
+        preload(&mut world, Vary::ALL);
+        let seen = world.prints("/usr/bin/early");
+        assert_eq!(seen, "early: timed out, locked\n");
+    });
+}
+
+#[test]
 fn without_it_the_clock_is_the_machines() {
     each_caller(|world| {
         let world = world.with_dynamic_program("clocks").command(&["/usr/bin/clocks", AHEAD, &now()]);

@@ -130,7 +130,7 @@ impl World {
 
     /// Compiles a C program of `tests/` into the root, without libraries.
     pub fn with_program(self, name: &str) -> Self {
-        self.compiled(name, "-static")
+        self.compiled(name, &["-static"], &format!("bin/{name}"))
     }
 
     /// The same with the C library that the root has.
@@ -139,14 +139,24 @@ impl World {
         let unwinder = Command::new("cc").arg("-print-file-name=libgcc_s.so.1").output().unwrap();
         let unwinder = String::from_utf8(unwinder.stdout).unwrap();
         fs::copy(unwinder.trim(), self.path("root/usr/lib/libgcc_s.so.1")).unwrap();
-        self.compiled(name, "-pthread")
+        // With its cleanup handlers as C++ has them.
+        self.compiled(name, &["-pthread", "-fexceptions"], &format!("bin/{name}"))
     }
 
-    fn compiled(self, name: &str, how: &str) -> Self {
+    /// The same with a library of its own, `/usr/lib/NAME.so`.
+    pub fn with_library(self, name: &str) -> Self {
+        let soname = format!("-Wl,-soname,{name}.so");
+        let world = self.compiled(name, &["-shared", "-fPIC", &soname], &format!("lib/{name}.so"));
+        let library = world.path(&format!("root/usr/lib/{name}.so")).display().to_string();
+        let how = ["-DPROGRAM", "-Wl,--no-as-needed", &library];
+        world.compiled(name, &how, &format!("bin/{name}"))
+    }
+
+    fn compiled(self, name: &str, how: &[&str], to: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{name}.c"));
-        let to = self.path("root/usr/bin").join(name);
+        let to = self.path("root/usr").join(to);
         let compiled =
-            Command::new("cc").args([how, "-O1", "-w", "-o"]).arg(&to).arg(source).output().unwrap();
+            Command::new("cc").args(how).args(["-O1", "-w", "-o"]).arg(&to).arg(source).output().unwrap();
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
         self.give_away(&to);
         self
