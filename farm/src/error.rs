@@ -162,6 +162,12 @@ pub enum FarmError {
     },
 }
 
+impl From<hab_blobs::Error> for FarmError {
+    fn from(error: hab_blobs::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl FarmError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {

@@ -75,8 +75,8 @@ impl StoreKeep {
     }
 }
 
-fn failed(error: hab_store::Error) -> KeepError {
-    match error {
+fn failed(error: impl Into<hab_store::Error>) -> KeepError {
+    match error.into() {
         hab_store::Error::WrongDigest { expected, found } => {
             KeepError::WrongDigest { expected, actual: found }
         }

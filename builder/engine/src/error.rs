@@ -254,7 +254,7 @@ pub enum BuildError {
     },
     /// The store.
     #[error(transparent)]
-    Store(#[from] hab_store::Error),
+    Store(#[from] hab_blobs::Error),
     /// A local file.
     #[error("cannot read or write {}", path.display())]
     Io {

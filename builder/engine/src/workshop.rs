@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use hab_blobs::Blobs;
 use hab_oci::{Digest, Platform};
 use hab_recipe::{LockedPackage, Toolchain, ToolchainLock};
 use hab_sandbox::Launcher;
-use hab_store::Blobs;
 
 use crate::private::private;
 use crate::roots::{Root, Roots};

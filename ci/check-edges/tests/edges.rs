@@ -51,6 +51,7 @@ fn forbidden_arrows_do_not_exist() {
     let builder = ["hab-recipe", "hab-sandbox", "hab-image", "hab-builder"];
     // hab-oci is the house's vocabulary of digests and names, not the registry.
     let registry = ["hab-store", "hab-registry"];
+    let conductors = ["hab-farm", "hab-config"];
     let judged = ["hab-mirror", "hab-keys"];
     let mut found = Vec::new();
     let mut forbid = |from: &str, to: &[&str]| {
@@ -60,22 +61,30 @@ fn forbidden_arrows_do_not_exist() {
             }
         }
     };
-    forbid("hab-mirror", &[&builder[..], &registry[..], &["hab-keys"]].concat());
-    forbid("hab-keys", &[&builder[..], &registry[..]].concat());
-    for from in ["hab-oci", "hab-layout", "hab-store", "hab-registry"] {
+    forbid("hab-mirror", &[&builder[..], &registry[..], &["hab-keys", "hab-blobs"]].concat());
+    forbid("hab-keys", &[&builder[..], &registry[..], &["hab-blobs"]].concat());
+    for from in ["hab-oci", "hab-layout", "hab-blobs", "hab-store", "hab-registry"] {
         forbid(from, &[&judged[..], &builder[..]].concat());
     }
+    // A build needs bytes, and no database.
+    forbid("hab-builder", &registry);
     // Every room reads archives, so what reads them knows no room.
     forbid("hab-archive", &[&judged[..], &builder[..], &registry[..], &["hab-oci", "hab-layout"]].concat());
-    for from in ["hab-archive", "hab-oci", "hab-layout", "hab-keys", "hab-recipe", "hab-image", "hab-sandbox"]
+    for from in
+        ["hab-archive", "hab-tree", "hab-oci", "hab-layout", "hab-blobs", "hab-keys"].iter().chain(&builder)
     {
-        forbid(from, &["tokio"]);
+        forbid(from, &["tokio", "sqlx"]);
     }
     // The way outside knows nothing of what is fetched.
     forbid("hab-outbound", &[&judged[..], &builder[..], &registry[..], &["hab-oci", "hab-layout"]].concat());
     for from in graph.keys() {
         forbid(from, &["hab-build"]);
+        // Rooms do not know who asks them.
+        if !conductors.contains(&from.as_str()) && from != "hab-build" {
+            forbid(from, &conductors);
+        }
     }
+    forbid("hab-config", &["hab-farm"]);
     assert!(found.is_empty(), "{found:?}");
 }
 

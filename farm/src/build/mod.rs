@@ -252,7 +252,7 @@ impl Builds<'_> {
     fn holds_more(&self, digest: &Digest, manifests: &[Descriptor]) -> Result<bool, FarmError> {
         // What somebody else pushed there need not be an index of ours.
         let bytes = match self.store.blobs.read(digest, MANIFEST) {
-            Err(hab_store::Error::TooLarge { .. }) => return Ok(false),
+            Err(hab_blobs::Error::TooLarge { .. }) => return Ok(false),
             read => read?.unwrap_or_default(),
         };
         let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) else { return Ok(false) };

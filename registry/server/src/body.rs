@@ -24,12 +24,12 @@ const CRUMB: usize = 4 << 10;
 
 /// Where received bytes go, hashed on the way.
 pub(crate) trait Sink: Send + 'static {
-    fn add(&mut self, parts: Vec<Bytes>) -> hab_store::Result<()>;
+    fn add(&mut self, parts: Vec<Bytes>) -> hab_blobs::Result<()>;
     fn size(&self) -> u64;
 }
 
 impl Sink for BlobWriter {
-    fn add(&mut self, parts: Vec<Bytes>) -> hab_store::Result<()> {
+    fn add(&mut self, parts: Vec<Bytes>) -> hab_blobs::Result<()> {
         self.add_parts(parts)
     }
     fn size(&self) -> u64 {
@@ -38,7 +38,7 @@ impl Sink for BlobWriter {
 }
 
 impl Sink for Upload {
-    fn add(&mut self, parts: Vec<Bytes>) -> hab_store::Result<()> {
+    fn add(&mut self, parts: Vec<Bytes>) -> hab_blobs::Result<()> {
         self.add_parts(parts)
     }
     fn size(&self) -> u64 {
@@ -47,9 +47,12 @@ impl Sink for Upload {
 }
 
 /// Runs file work where it cannot hold up the connections.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> hab_store::Result<T> + Send + 'static,
-) -> Result<T, Error> {
+pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Error>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    Error: From<E>,
+{
     Ok(spawn_blocking(work).await??)
 }
 

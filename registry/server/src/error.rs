@@ -91,6 +91,12 @@ pub(crate) enum Error {
     Worker(#[from] tokio::task::JoinError),
 }
 
+impl From<hab_blobs::Error> for Error {
+    fn from(error: hab_blobs::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// Codes of the distribution specification, "Error Codes", two that others use where it has none, and one for what
 /// RFC 9110 calls 412.
 mod code {

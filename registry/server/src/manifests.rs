@@ -3,6 +3,7 @@
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
+use hab_blobs::Error as BlobError;
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{ManifestRecord, NewManifest, Publication};
 use hab_turns::Client;
@@ -74,7 +75,7 @@ async fn read(registry: &Registry, found: ManifestRecord) -> Result<Answer, Erro
     // What the catalog says: a file of another size is damaged.
     let bytes = blocking(move || match blobs.read(&digest, size) {
         Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) | Err(hab_store::Error::TooLarge { .. }) => Err(hab_store::Error::Damaged { digest }),
+        Ok(None) | Err(BlobError::TooLarge { .. }) => Err(BlobError::Damaged { digest }),
         Err(other) => Err(other),
     })
     .await?;
@@ -114,7 +115,7 @@ pub(crate) async fn put(
     // A large one has its turn until it is published.
     let (bytes, _turn) = body::read_in_turn(request.into_body(), limit, registry, client).await?;
     let Sent { bytes, media_type, digest, subject } = if bytes.len() > body::SMALL {
-        blocking(move || Ok(Sent::of(bytes, said))).await?
+        blocking(move || Ok::<_, Error>(Sent::of(bytes, said))).await?
     } else {
         Sent::of(bytes, said)
     };

@@ -21,8 +21,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hab_blobs::Blobs;
 use hab_oci::Digest;
-use hab_store::Blobs;
 use serde::{Deserialize, Serialize};
 
 use crate::{BuildError, Observer};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use hab_store::Blobs;
+use hab_blobs::Blobs;
 
 use super::{BuildError, Observer, Root, Roots, Seal};
 

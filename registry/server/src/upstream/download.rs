@@ -228,7 +228,7 @@ async fn fill(
                 return Err(Failure::Wrong(format!("more than the {size} bytes that it has")));
             }
             let written = spawn_blocking(move || writer.add(&bytes).map(|()| writer));
-            writer = written.await.map_err(lost)?.map_err(ours)?;
+            writer = written.await.map_err(lost)?.map_err(|e| ours(e.into()))?;
             let available = writer.size().min(size - 1);
             tell.send_modify(|state| state.available = available);
             continue;

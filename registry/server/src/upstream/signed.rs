@@ -387,7 +387,7 @@ impl Remote {
             let writer = blocking(move || {
                 let mut writer = blobs.writer_with(algorithm)?;
                 writer.add(&bytes)?;
-                Ok(writer)
+                Ok::<_, hab_blobs::Error>(writer)
             });
             let (local, address) = (std::slice::from_ref(&self.local), self.client().config().address());
             store.keep_received(local, writer.await?, &layer.digest, &address, now()).await?;
@@ -414,9 +414,9 @@ fn likeliest(
 }
 
 /// The bytes of a manifest that may carry signatures; one that is too large for that carries none.
-fn carrier(blobs: &hab_store::Blobs, digest: &Digest) -> hab_store::Result<Option<Vec<u8>>> {
+fn carrier(blobs: &hab_store::Blobs, digest: &Digest) -> hab_blobs::Result<Option<Vec<u8>>> {
     match blobs.read(digest, CARRIER) {
-        Err(hab_store::Error::TooLarge { .. }) => Ok(None),
+        Err(hab_blobs::Error::TooLarge { .. }) => Ok(None),
         read => read,
     }
 }
@@ -460,7 +460,7 @@ async fn carried(
             });
         }
         let alone = alone && signatures.len() == count;
-        Ok((signatures, alone))
+        Ok::<_, hab_blobs::Error>((signatures, alone))
     })
     .await
 }

@@ -1,0 +1,129 @@
+//! Files that may have come to be something else, and where they go then.
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use hab_oci::{Algorithm, Digest};
+
+use crate::error::{Error, Result};
+use crate::files::sync_folder_of;
+use crate::folder::Blobs;
+use crate::loose::Alone;
+
+/// One of the folders that blobs are in: `sha256/ab`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stripe {
+    /// By which their names are.
+    pub algorithm: Algorithm,
+    byte: u8,
+}
+
+/// A file that is looked at.
+#[derive(Debug)]
+pub struct Suspect {
+    /// Opened.
+    pub file: File,
+    inode: u64,
+    changed: Option<SystemTime>,
+}
+
+impl Stripe {
+    /// All of them, in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let of = |algorithm| (0..=u8::MAX).map(move |byte| Self { algorithm, byte });
+        [Algorithm::Sha256, Algorithm::Sha512].into_iter().flat_map(of)
+    }
+
+    /// What the digests in it begin with, `sha256:ab`.
+    pub fn prefix(self) -> String {
+        format!("{}:{:02x}", self.algorithm.name(), self.byte)
+    }
+}
+
+impl Suspect {
+    /// Whether it has been as it is for this long.
+    pub fn is_older(&self, than: Duration) -> bool {
+        self.changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > than)
+    }
+}
+
+impl Blobs {
+    /// The digests that have a file in a folder.
+    pub fn list(&self, stripe: Stripe) -> Result<Vec<Digest>> {
+        let folder = self.shared.root.join(stripe.prefix().replace(':', "/"));
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("list", &folder)(e)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::io("list", &folder))?.file_name();
+            // What somebody else put there is not ours to judge.
+            let digest = format!("{}:{}", stripe.algorithm.name(), name.to_string_lossy()).parse::<Digest>();
+            found.extend(digest.ok().filter(|digest| digest.to_string().starts_with(&stripe.prefix())));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Opens a file to be looked at; `None` if there is none.
+    pub fn suspect(&self, digest: &Digest) -> Result<Option<Suspect>> {
+        let path = self.path(digest);
+        let Some(blob) = self.open_blob(digest)? else { return Ok(None) };
+        let found = blob.file.metadata().map_err(Error::io("look at", &path))?;
+        Ok(Some(Suspect { file: blob.file, inode: found.ino(), changed: found.modified().ok() }))
+    }
+
+    /// The next bytes of a file, none at its end; `None` if the disk does not give them any more.
+    pub fn read_some(
+        &self,
+        digest: &Digest,
+        suspect: &Suspect,
+        at: u64,
+        length: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        const EIO: i32 = 5;
+        // The disk is to be asked, not the cache, which is for those who pull: that this fails harms nothing.
+        let forget = || {
+            let range = NonZeroU64::new(length as u64);
+            let _ = rustix::fs::fadvise(&suspect.file, at, range, rustix::fs::Advice::DontNeed);
+        };
+        forget();
+        let mut chunk = vec![0; length];
+        let read = suspect.file.read_at(&mut chunk, at);
+        forget();
+        match read {
+            Ok(length) => {
+                chunk.truncate(length);
+                Ok(Some(chunk))
+            }
+            Err(e) if e.raw_os_error() == Some(EIO) => Ok(None),
+            Err(e) => Err(Error::io("read", &self.path(digest))(e)),
+        }
+    }
+
+    /// Moves a file away that was found to be something else, unless another one has taken its place since.
+    pub fn set_aside(&self, digest: &Digest, suspect: &Suspect, alone: &Alone) -> Result<bool> {
+        self.move_away(digest, suspect, &self.damaged(digest), alone)
+    }
+
+    /// Moves a file from its place, unless another one has taken that since.
+    pub fn move_away(&self, digest: &Digest, suspect: &Suspect, to: &Path, _alone: &Alone) -> Result<bool> {
+        let path = self.path(digest);
+        match fs::metadata(&path) {
+            Ok(found) if found.ino() == suspect.inode => {}
+            Ok(_) => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io("look at", &path)(e)),
+        }
+        fs::rename(&path, to).map_err(Error::io("rename a file to", to))?;
+        sync_folder_of(to)?;
+        sync_folder_of(&path)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,151 @@
+//! Making true again what an entry of the journal says.
+
+use hab_blobs::Error as BlobError;
+use hab_oci::{Digest, RepositoryName, Tag};
+use sqlx::{query, query_scalar};
+
+use super::{Catalog, Connection, Tx, facts, holding, manifests, repositories, size, stored, tags};
+use crate::journal::{Change, Entry};
+use crate::store::manifest_of;
+use crate::{Blobs, Error, Gaps, NewManifest, Result};
+
+impl Catalog {
+    /// Makes an entry's changes true, in one transaction, and counts them. Returns the blobs that it would need and that
+    /// are not here: what rests on these is left out.
+    pub(crate) async fn replay(&self, entry: &Entry, blobs: &Blobs) -> Result<Vec<Digest>> {
+        let mut tx = self.begin().await?;
+        let mut lost = Vec::new();
+        let held: Option<i64> = query_scalar("SELECT changes FROM identity")
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(Error::database("say how many changes it holds"))?;
+        // Somebody who has the folder open may have put another change in its place since it was read.
+        if held.is_some_and(|held| size(held) >= entry.number) {
+            return Ok(lost);
+        }
+        for change in &entry.changes {
+            if let Some(digest) = apply(&mut tx, change, entry.at, blobs).await? {
+                lost.push(digest);
+            }
+        }
+        query("UPDATE identity SET changes = $1")
+            .bind(stored(entry.number))
+            .execute(&mut *tx)
+            .await
+            .map_err(Error::database("count a change"))?;
+        self.commit(tx).await?;
+        Ok(lost)
+    }
+
+    /// Forgets which files a collection was about to remove: it decided that on facts that are older than the blobs.
+    pub(crate) async fn forget_doomed(&self) -> Result<()> {
+        self.execute(query("DELETE FROM doomed"), "forget what was to be removed").await
+    }
+}
+
+/// The largest manifest that is read again, in bytes: far more than any registry takes.
+const MANIFEST: u64 = 64 << 20;
+
+/// The blob that is missing, where the change cannot be made for want of it.
+async fn apply(tx: &mut Tx, change: &Change, at: i64, blobs: &Blobs) -> Result<Option<Digest>> {
+    match change {
+        Change::Holds { repository, digest, size } => {
+            if blobs.get(digest)? != Some(*size) {
+                return Ok(Some(digest.clone()));
+            }
+            repositories::link(tx, &name(repository)?, digest, *size, at).await?;
+        }
+        Change::Received { digest, upstream } => {
+            if blobs.get(digest)?.is_some() {
+                holding::received(tx, digest, upstream).await?;
+            }
+        }
+        Change::Leaves { repository, digest } => {
+            remove(tx, "repository_blobs", repository, digest).await?;
+        }
+        Change::Manifest { repository, digest, media_type } => {
+            return manifest(tx, &name(repository)?, digest, media_type, at, blobs).await;
+        }
+        Change::NoManifest { repository, digest } => {
+            query("DELETE FROM tags WHERE repository = $1 AND digest = $2")
+                .bind(repository)
+                .bind(digest.to_string())
+                .execute(&mut **tx)
+                .await
+                .map_err(Error::database("delete a manifest's tags"))?;
+            remove(tx, "manifests", repository, digest).await?;
+        }
+        Change::Tag { repository, tag, digest } => {
+            return move_tag(tx, &name(repository)?, &tags::tag(tag.clone())?, digest.as_ref(), at).await;
+        }
+        Change::Name { kind, name, digest, size } => {
+            if facts::last(tx, kind, name).await?.as_ref() != Some(digest) {
+                facts::add(tx, kind, name, digest, *size, at).await?;
+            }
+        }
+        Change::Withdrawn { kind, name } => drop(facts::end(tx, kind, name, at).await?),
+        Change::Build { plan, result, started, finished } => {
+            facts::insert_build(tx, plan, result, *started, *finished).await?;
+        }
+    }
+    Ok(None)
+}
+
+async fn manifest(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    digest: &Digest,
+    media_type: &str,
+    at: i64,
+    blobs: &Blobs,
+) -> Result<Option<Digest>> {
+    let bytes = match blobs.read(digest, MANIFEST) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) | Err(BlobError::Damaged { .. } | BlobError::TooLarge { .. }) => {
+            return Ok(Some(digest.clone()));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let read = NewManifest { digest: digest.clone(), media_type: media_type.to_owned(), bytes };
+    // It was one when it was published: a later version may be stricter.
+    let Ok(reading) = manifest_of(&read) else { return Ok(Some(digest.clone())) };
+    repositories::ensure_repository(tx, repository, at).await?;
+    manifests::insert(tx, repository, &reading, at).await?;
+    match manifests::insert_edges(tx, repository, &reading, Gaps::All).await {
+        Err(Error::WrongSize { digest, .. }) => Ok(Some(digest)),
+        other => other.map(|()| None),
+    }
+}
+
+async fn move_tag(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    tag: &Tag,
+    to: Option<&Digest>,
+    at: i64,
+) -> Result<Option<Digest>> {
+    match to {
+        None => tags::remove(tx, &[], repository, tag, at).await.map(|_| None),
+        Some(to) if manifests::manifest_size(tx, repository, to).await?.is_none() => Ok(Some(to.clone())),
+        Some(to) => tags::point(tx, &[], repository, tag, to, at).await.map(|()| None),
+    }
+}
+
+async fn remove(
+    connection: &mut Connection,
+    table: &'static str,
+    repository: &str,
+    digest: &Digest,
+) -> Result<()> {
+    query(sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE repository = $1 AND digest = $2")))
+        .bind(repository)
+        .bind(digest.to_string())
+        .execute(connection)
+        .await
+        .map_err(Error::database("take something out of a repository"))?;
+    Ok(())
+}
+
+fn name(text: &str) -> Result<RepositoryName> {
+    text.parse().map_err(|_| Error::Nonsense { what: "repository", value: text.to_owned() })
+}

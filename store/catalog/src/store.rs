@@ -1,0 +1,357 @@
+//! Bytes and facts together.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+
+use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
+use tokio::task::spawn_blocking;
+
+use crate::catalog::{Facts, Reading};
+use crate::configurations::readable;
+use crate::{BlobWriter, Blobs, Catalog, Error, Expected, Result, Tags, Upload, UploadId};
+use hab_blobs::Keeping;
+
+/// A data folder, opened. A clone is another handle on the same one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The bytes.
+    pub blobs: Blobs,
+    /// What points at what.
+    pub catalog: Catalog,
+    /// Shared by all who have the folder open; who makes the catalog again has it alone.
+    #[allow(dead_code, reason = "it is held, not read")]
+    pub(crate) in_use: Option<Arc<File>>,
+}
+
+/// What [`Store::publish`] makes visible.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Where.
+    pub repository: RepositoryName,
+    /// Layers and configurations whose bytes were committed to [`Store::blobs`] before. What the repository holds
+    /// already need not be listed.
+    pub blobs: Vec<Descriptor>,
+    /// Manifests and indexes, in any order.
+    pub manifests: Vec<NewManifest>,
+    /// Tags that point at the root afterwards.
+    pub tags: Vec<Tag>,
+    /// One of `manifests`.
+    pub root: Digest,
+    /// What the manifests may name that the repository does not hold.
+    pub gaps: Gaps,
+    /// Now, in unix seconds.
+    pub at: i64,
+}
+
+/// What a manifest may name that its repository does not hold; a subject may always be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Gaps {
+    /// Nothing.
+    #[default]
+    None,
+    /// Manifests of an index: a copy of some platforms only.
+    Indexes,
+    /// Layers and configurations too.
+    All,
+}
+
+/// A manifest to be published.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// What it is sent as, and will be served as.
+    pub media_type: String,
+    /// Kept as they are.
+    pub bytes: Vec<u8>,
+}
+
+impl NewManifest {
+    /// A manifest named by its sha256.
+    pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
+        Self { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
+    }
+}
+
+impl Store {
+    /// The same store, in which these tags stay where they are once they exist: a publication that would move one is
+    /// refused as a whole ([`Error::Immutable`]).
+    #[must_use]
+    pub fn with_immutable(mut self, tags: &[Tags]) -> Self {
+        self.catalog = self.catalog.with_immutable(tags);
+        self
+    }
+
+    /// An error if nothing could be read from the catalog, or kept, now.
+    pub async fn is_ready(&self) -> Result<()> {
+        self.catalog.is_sound()?;
+        self.catalog.version().await?;
+        self.catalog.touch().await?;
+        let blobs = self.blobs.clone();
+        blocking(move || blobs.is_ready()).await
+    }
+
+    /// Writes the manifests' bytes, then makes membership, manifests, edges, tags and history true in one transaction.
+    ///
+    /// Refuses, and changes nothing that is served, when the root is not among the manifests ([`Error::NoRoot`]), when
+    /// bytes are not a manifest or have another digest, when a blob's bytes are not stored ([`Error::NotStored`]) or
+    /// have another size, when a manifest points at what the repository would not hold ([`Error::Missing`]), or when the
+    /// configuration of an image could be read in two ways ([`Error::Configuration`]).
+    pub async fn publish(&self, publication: Publication) -> Result<()> {
+        self.publish_tagged(publication, Vec::new()).await
+    }
+
+    /// [`Store::publish`], if what is at `reference` is what is expected: the same transaction looks
+    /// ([`Error::Unexpected`]).
+    pub async fn publish_if(
+        &self,
+        publication: Publication,
+        reference: &TagOrDigest,
+        expected: &Expected,
+    ) -> Result<()> {
+        let condition = Some((reference, expected)).filter(|(_, expected)| !expected.is_empty());
+        self.publish_all(publication, Vec::new(), condition).await
+    }
+
+    /// [`Store::publish`] that also moves `more` tags in the same transaction, each to one of the manifests.
+    pub async fn publish_tagged(&self, publication: Publication, more: Vec<(Tag, Digest)>) -> Result<()> {
+        self.publish_all(publication, more, None).await
+    }
+
+    async fn publish_all(
+        &self,
+        publication: Publication,
+        more: Vec<(Tag, Digest)>,
+        condition: Option<(&TagOrDigest, &Expected)>,
+    ) -> Result<()> {
+        let Publication { repository, blobs, manifests, tags, root, gaps, at } = publication;
+        let stranger = |digest: &&Digest| !manifests.iter().any(|m| m.digest == **digest);
+        if let Some(other) = std::iter::once(&root).chain(more.iter().map(|(_, at)| at)).find(stranger) {
+            return Err(Error::NoRoot(other.clone()));
+        }
+        // Elsewhere, because reading a manifest of megabytes takes a while.
+        let read = move || {
+            let readings = manifests.iter().map(manifest_of).collect::<Result<Vec<_>>>()?;
+            Ok::<_, Error>((readings, manifests))
+        };
+        let (readings, manifests) = blocking(read).await?;
+        if gaps < Gaps::All {
+            self.refuse_missing(&repository, &blobs, &readings).await?;
+        }
+        let configurations = self.configurations(&repository, &blobs, &readings).await?;
+        let files = self.blobs.clone();
+        let holder = repository.clone();
+        let work = move || {
+            let named = blobs.iter().map(|b| &b.digest).chain(manifests.iter().map(|m| &m.digest));
+            let pin = files.pin(named)?;
+            let blobs =
+                blobs.into_iter().map(|blob| stored(&files, &holder, blob)).collect::<Result<Vec<_>>>()?;
+            for reading in readings.iter().filter(|_| gaps < Gaps::All) {
+                whole(&files, &holder, reading)?;
+            }
+            configurations.iter().try_for_each(|(digest, of)| readable(&files, digest, of))?;
+            for manifest in manifests {
+                files.put_kept(&manifest.digest, &manifest.bytes, Keeping::Loose)?;
+            }
+            Ok::<_, Error>((pin, blobs, readings))
+        };
+        let (_pin, blobs, readings) = blocking(work).await?;
+        let tags: Vec<_> = tags.into_iter().map(|tag| (tag, root.clone())).chain(more).collect();
+        let facts =
+            Facts { repository: &repository, condition, blobs, manifests: readings, tags: &tags, gaps, at };
+        self.catalog.publish(&facts).await
+    }
+
+    /// Before any file is looked at: how long it takes to refuse a manifest must not tell whether bytes that its repository
+    /// does not hold are here for another one. The transaction asks again.
+    async fn refuse_missing(
+        &self,
+        repository: &RepositoryName,
+        brought: &[Descriptor],
+        readings: &[Reading],
+    ) -> Result<()> {
+        let brought: BTreeSet<&Digest> = brought.iter().map(|blob| &blob.digest).collect();
+        for reading in readings {
+            let wanted = |edge: &&Edge| is_needed_blob(edge) && !brought.contains(&edge.digest);
+            let edges = reading.outline.edges.iter().filter(wanted);
+            if let Some(edge) = self.catalog.first_missing(repository, edges).await? {
+                return Err(Error::Missing {
+                    repository: repository.clone(),
+                    digest: edge.digest.clone(),
+                    kind: edge.kind,
+                    wanted_by: reading.digest.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes a pushed blob and makes it a member of a repository; returns its size. `at`: unix seconds.
+    ///
+    /// It is kept for as long as something in the catalog needs it, unlike what [`BlobWriter::commit`] keeps.
+    pub async fn keep_blob(
+        &self,
+        repository: &RepositoryName,
+        writer: BlobWriter,
+        digest: &Digest,
+        at: i64,
+    ) -> Result<u64> {
+        let (blobs, expected) = (self.blobs.clone(), digest.clone());
+        let work = move || {
+            let pin = blobs.pin([&expected])?;
+            let (_, size) = writer.finish(Some(&expected), Keeping::Loose, false)?;
+            Ok::<_, Error>((pin, size))
+        };
+        let (pin, size) = blocking(work).await?;
+        let _pin = self.keep_readable(pin, std::slice::from_ref(repository), digest).await?;
+        self.catalog.link_blob(repository, digest, size, at).await?;
+        Ok(size)
+    }
+
+    /// [`Store::keep_blob`] of what an upstream sent, for all of its repositories here that were promised it. `upstream`: its
+    /// address, by which [`Catalog::was_received`] knows it.
+    pub async fn keep_received(
+        &self,
+        repositories: &[RepositoryName],
+        writer: BlobWriter,
+        digest: &Digest,
+        upstream: &str,
+        at: i64,
+    ) -> Result<u64> {
+        let (blobs, expected) = (self.blobs.clone(), digest.clone());
+        let work = move || {
+            let pin = blobs.pin([&expected])?;
+            let (_, size) = writer.finish(Some(&expected), Keeping::Loose, false)?;
+            Ok::<_, Error>((pin, size))
+        };
+        let (pin, size) = blocking(work).await?;
+        let _pin = self.keep_readable(pin, repositories, digest).await?;
+        self.catalog.link_received(repositories, digest, size, upstream, at).await?;
+        Ok(size)
+    }
+
+    /// Makes bytes that are here a member of one more repository of an upstream that sent them once, and said now that this
+    /// repository holds them; `false` if they are not here any more, or others than `size`, or it never sent them.
+    pub async fn share_received(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+        upstream: &str,
+        at: i64,
+    ) -> Result<bool> {
+        let (blobs, key) = (self.blobs.clone(), digest.clone());
+        let look = move || Ok::<_, Error>((blobs.pin([&key])?, blobs.get(&key)?));
+        let (pin, kept) = blocking(look).await?;
+        if kept != Some(size) || !self.catalog.was_received(digest, upstream).await? {
+            return Ok(false);
+        }
+        let _pin = self.keep_readable(pin, std::slice::from_ref(repository), digest).await?;
+        self.catalog.link_received(std::slice::from_ref(repository), digest, size, upstream, at).await?;
+        Ok(true)
+    }
+
+    /// [`Store::keep_blob`] of what an upload has. Either way the upload is over.
+    pub async fn finish_upload(
+        &self,
+        id: &UploadId,
+        upload: Upload,
+        repository: &RepositoryName,
+        digest: &Digest,
+        at: i64,
+    ) -> Result<u64> {
+        let (blobs, expected) = (self.blobs.clone(), digest.clone());
+        let work = move || {
+            let pin = blobs.pin([&expected])?;
+            let (_, size) = upload.commit(Some(&expected))?;
+            Ok::<_, Error>((pin, size))
+        };
+        let finished = match blocking(work).await {
+            Ok((pin, size)) => {
+                let pin = self.keep_readable(pin, std::slice::from_ref(repository), digest).await;
+                pin.map(|pin| (pin, size))
+            }
+            Err(error) => Err(error),
+        };
+        match finished {
+            Ok((_pin, size)) => {
+                self.catalog.finish_upload(id, repository, digest, size, at).await?;
+                Ok(size)
+            }
+            Err(error) => {
+                self.catalog.end_upload(id).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up uploads that were started before a time, in unix seconds, and says how many; those that are being
+    /// written right now stay.
+    pub async fn expire_uploads(&self, before: i64) -> Result<usize> {
+        let mut expired = 0;
+        for id in self.catalog.uploads_before(before).await? {
+            let (blobs, key) = (self.blobs.clone(), id.clone());
+            match blocking(move || blobs.upload(&key)?.cancel()).await {
+                Ok(()) | Err(Error::UploadUnknown(_)) => {
+                    self.catalog.end_upload(&id).await?;
+                    expired += 1;
+                }
+                Err(Error::UploadBusy(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(expired)
+    }
+}
+
+pub(crate) fn manifest_of(manifest: &NewManifest) -> Result<Reading> {
+    let found = Digest::of_with(manifest.digest.algorithm(), &manifest.bytes);
+    if found != manifest.digest {
+        return Err(Error::WrongDigest { expected: manifest.digest.clone(), found });
+    }
+    let outline = Outline::read(&manifest.media_type, &manifest.bytes)
+        .map_err(|source| Error::Manifest { digest: found.clone(), source })?;
+    Ok(Reading { digest: found, size: manifest.bytes.len() as u64, outline })
+}
+
+fn stored(files: &Blobs, repository: &RepositoryName, blob: Descriptor) -> Result<(Digest, u64, String)> {
+    match files.get(&blob.digest)? {
+        None => Err(Error::NotStored { repository: repository.clone(), digest: blob.digest }),
+        Some(found) if found != blob.size => {
+            Err(Error::WrongSize { digest: blob.digest, expected: blob.size, found })
+        }
+        Some(_) => Ok((blob.digest, blob.size, blob.media_type)),
+    }
+}
+
+/// The catalog says in its transaction what the repository holds; that the files of it are there is looked at here, so
+/// that no manifest is accepted over a file that was lost.
+fn whole(files: &Blobs, repository: &RepositoryName, manifest: &Reading) -> Result<()> {
+    for edge in manifest.outline.edges.iter().filter(|edge| is_needed_blob(edge)) {
+        if files.get(&edge.digest)?.is_none() {
+            return Err(Error::Missing {
+                repository: repository.clone(),
+                digest: edge.digest.clone(),
+                kind: edge.kind,
+                wanted_by: manifest.digest.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a repository that leaves out no layers has to hold it as a blob. What an index lists may be left out, and is
+/// looked for in the transaction, because it may be a manifest here.
+fn is_needed_blob(edge: &Edge) -> bool {
+    matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer) && !edge.elsewhere && !edge.listed
+}
+
+pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    Error: From<E>,
+{
+    Ok(spawn_blocking(work).await.map_err(Error::Worker)??)
+}

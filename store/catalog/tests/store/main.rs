@@ -1,0 +1,16 @@
+//! What the store promises, broken on purpose.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod catalog;
+mod collect;
+mod halves;
+mod harness;
+mod kills;
+mod large;
+mod listed;
+mod model;
+mod processes;
+mod publish;
+mod scrub;
+mod tags;
+mod uploads;
