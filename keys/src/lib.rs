@@ -25,6 +25,8 @@ mod git_tree;
 mod judge;
 mod object;
 mod openpgp;
+#[doc(hidden)]
+pub mod parsers;
 pub mod policy;
 pub mod precedent;
 mod slim;

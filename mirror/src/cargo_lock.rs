@@ -1,18 +1,14 @@
 //! Cargo.lock: which crates it names (Cargo book, "Cargo.lock"; versions 3 and 4 of its format).
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 
-use hab_mirror::crates::{LockedCrate, is_default_registry};
 use hab_oci::Digest;
 use serde::Deserialize;
 
-use crate::error::FarmError;
+use crate::crates::{LockedCrate, is_default_registry};
 
 /// The largest lock that is read, in bytes: one of 1,000 crates has 0.3 MB.
-const LIMIT: u64 = 16 << 20;
+pub const LARGEST: u64 = 16 << 20;
 
 #[derive(Deserialize)]
 struct Text {
@@ -38,20 +34,9 @@ pub struct Named {
     pub elsewhere: BTreeSet<String>,
 }
 
-/// Reads the lock at `path` into `named`.
-pub fn read(path: &Path, named: &mut Named) -> Result<(), FarmError> {
-    let mut text = String::new();
-    let file = File::open(path).map_err(|e| FarmError::Usage(format!("{}: {e}", path.display())))?;
-    file.take(LIMIT + 1)
-        .read_to_string(&mut text)
-        .map_err(|e| FarmError::Usage(format!("{}: {e}", path.display())))?;
-    if text.len() as u64 > LIMIT {
-        return Err(FarmError::Usage(format!("{} is larger than {LIMIT} bytes", path.display())));
-    }
-    parse(&text, named).map_err(|why| FarmError::Usage(format!("{}: {why}", path.display())))
-}
-
-fn parse(text: &str, named: &mut Named) -> Result<(), String> {
+/// What a lock's text names; or in words why it cannot be used.
+pub fn parse(text: &str) -> Result<Named, String> {
+    let mut named = Named::default();
     let lock: Text = toml::from_str(text).map_err(|e| format!("it does not read as a Cargo.lock: {e}"))?;
     match lock.version {
         Some(3 | 4) => {}
@@ -78,7 +63,7 @@ fn parse(text: &str, named: &mut Named) -> Result<(), String> {
             None => {}
         }
     }
-    Ok(())
+    Ok(named)
 }
 
 #[cfg(test)]
@@ -86,30 +71,27 @@ mod tests {
     use super::*;
 
     /// A lock of the workspace itself: real, of version 4, and with packages that have no source.
-    const OWN: &str = include_str!("../../../Cargo.lock");
+    const OWN: &str = include_str!("../../Cargo.lock");
 
     fn refused(text: &str) -> String {
-        parse(text, &mut Named::default()).unwrap_err()
+        parse(text).unwrap_err()
     }
 
     #[test]
     fn every_crate_of_a_real_lock_is_named_and_what_lies_beside_it_is_not() {
-        let mut named = Named::default();
-        parse(OWN, &mut named).unwrap();
+        let named = parse(OWN).unwrap();
         assert_eq!(named.crates.len(), OWN.matches("checksum = ").count());
         assert!(named.elsewhere.is_empty(), "{:?}", named.elsewhere);
-        let before = named.crates.clone();
-        parse(&OWN.replacen("version = 4", "version = 3", 1), &mut named).unwrap();
-        assert_eq!(named.crates, before);
+        let third = parse(&OWN.replacen("version = 4", "version = 3", 1)).unwrap();
+        assert_eq!(named.crates, third.crates);
     }
 
     #[test]
     fn what_comes_from_git_or_another_registry_is_named_with_its_source() {
-        let mut named = Named::default();
         let text = "version = 4\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"git+https://x.invalid/a#0\"\n\
                     [[package]]\nname = \"b\"\nversion = \"2.0.0\"\nsource = \"sparse+https://x.invalid/index/\"\nchecksum = \"00\"\n\
                     [[package]]\nname = \"c\"\nversion = \"3.0.0\"\n";
-        parse(text, &mut named).unwrap();
+        let named = parse(text).unwrap();
         assert!(named.crates.is_empty());
         assert_eq!(
             named.elsewhere.into_iter().collect::<Vec<_>>(),
