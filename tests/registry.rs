@@ -50,6 +50,37 @@ fn blob(world: &World, bytes: &[u8]) -> std::path::PathBuf {
     world.path("data").join("blobs/sha256").join(&hex[..2]).join(&hex)
 }
 
+/// An image whose layers are somewhere else, as builders of caches push them.
+#[test]
+fn an_image_without_its_layers_is_taken_only_where_the_operator_wants_it() {
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\
+         \"config\":{{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"sha256:{a}\",\"size\":2}},\
+         \"layers\":[{{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"sha256:{b}\",\"size\":3}}]}}",
+        a = "a".repeat(64),
+        b = "b".repeat(64)
+    );
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let world = World::new();
+    for (words, status, reason) in [
+        (&["--writable"][..], 400, Some("MANIFEST_BLOB_UNKNOWN")),
+        (&["--writable", "--sparse"], 201, None),
+        (&[], 405, Some("DENIED")),
+    ] {
+        let serving = Serving::start_with(&world, "data", words);
+        let (found, _, body) = serving.put("/v2/some/cache/manifests/v1", kind, manifest.as_bytes());
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(found, status, "{words:?}: {body}");
+        assert!(reason.is_none_or(|reason| body.contains(reason)), "{words:?}: {body}");
+    }
+    let serving = Serving::start_with(&world, "data", &[]);
+    assert_eq!(serving.get("/v2/some/cache/manifests/v1"), (200, manifest.into_bytes()));
+    assert_eq!(serving.get(&format!("/v2/some/cache/blobs/sha256:{}", "b".repeat(64))).0, 404);
+    let refused = world.run("data", &["serve", "--sparse"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--writable"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_tag_goes_back_to_where_it_was_and_is_served_there() {
     let world = World::new();

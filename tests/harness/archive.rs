@@ -151,19 +151,20 @@ pub fn files(key: &Cert, date: &str) -> Vec<(String, Vec<u8>)> {
         "Package: hello\nVersion: 1.0-1\nDirectory: pool/h\nChecksums-Sha256:\n{lines}{}\n",
         entry(&dsc, "hello_1.0-1.dsc")
     );
-    let package = |(_, name, bytes): (&str, &str, Vec<u8>)| {
+    let package = |architecture: &str, (_, name, bytes): (&str, &str, Vec<u8>)| {
         format!(
-            "Package: {name}\nVersion: 1\nArchitecture: amd64\nDescription: as of {date}\nFilename: pool/{name}.deb\n\
+            "Package: {name}\nVersion: 1\nArchitecture: {architecture}\nDescription: as of {date}\nFilename: pool/{name}.deb\n\
              Size: {}\nSHA256: {}\n\n",
             bytes.len(),
             Digest::of(&bytes).hex()
         )
     };
-    let binary = packages().into_iter().map(package).collect::<String>();
+    let binary = packages().into_iter().map(|p| package("amd64", p)).collect::<String>();
+    let foreign = packages().into_iter().skip(1).map(|p| package("arm64", p)).collect::<String>();
     let indexes = [
         ("main/source/Sources", sources.as_str()),
         ("main/binary-amd64/Packages", binary.as_str()),
-        ("main/binary-arm64/Packages", ""),
+        ("main/binary-arm64/Packages", foreign.as_str()),
         ("main/i18n/Translation-de", ""),
     ];
     // As in Debian's own: what is listed uncompressed is there compressed only.

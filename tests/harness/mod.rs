@@ -379,6 +379,15 @@ pub fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// A line of a crates index.
+pub fn krate_line(name: &str, version: &str, bytes: &[u8]) -> String {
+    format!(
+        "{{\"name\":\"{name}\",\"vers\":\"{version}\",\"deps\":[],\"cksum\":\"{}\",\"features\":{{}},\"yanked\":false,\
+         \"pubtime\":\"2020-09-13T12:26:40Z\"}}",
+        Digest::of(bytes).hex()
+    )
+}
+
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)

@@ -81,9 +81,20 @@ impl Serving {
 
     /// (status, head, body), asked with these header lines.
     pub fn ask(&self, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        self.send("GET", path, headers, b"")
+    }
+
+    /// Puts bytes somewhere: (status, head, body).
+    pub fn put(&self, path: &str, media_type: &str, bytes: &[u8]) -> (u16, String, Vec<u8>) {
+        let headers = format!("Host: x\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n", bytes.len());
+        self.send("PUT", path, &headers, bytes)
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+        stream.write_all(body).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let at = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
