@@ -189,7 +189,7 @@ fn offline_only_says_what_is_missing() {
     let world = World::new();
     world.run("data", &["mirror", "packages", "--offline", "--json"]).refused(
         4,
-        &["6 of 6 files that locks name are not kept", "is not mirrored here, and nothing is fetched offline"],
+        &["6 of 6 files that locks name", "is not mirrored here, and nothing is fetched offline"],
     );
     assert_eq!(world.server.requests().0, 0);
     world.run("data", &["mirror", "packages"]).good();

@@ -66,7 +66,7 @@ pub enum Wrong {
         excess: u32,
     },
     /// It has more hard links than this program made, so it may be any other file.
-    #[error("the file has {names} names (hard links), and this program made {beside} of them")]
+    #[error("it has {names} hard links, and this program made {beside} of them")]
     Names {
         /// How many names it has.
         names: u64,
@@ -140,7 +140,7 @@ impl Regular {
     /// Opens the file for reading, if it is still the one that was judged.
     pub(crate) fn open(&self) -> io::Result<File> {
         let file = open(&self.path)?;
-        if self.is(&file.metadata()?) { Ok(file) } else { Err(io::Error::other("another file has taken its place")) }
+        if self.is(&file.metadata()?) { Ok(file) } else { Err(io::Error::other("it is another file now")) }
     }
 
     /// Whether two names are of one file.

@@ -263,7 +263,7 @@ fn restore(global: &Global, runtime: hab_cluster::Runtime, root: &Path) -> anyho
         terminal::say(&format!("{}: {why}", path.display()));
     }
     for one in &files {
-        let what = if one.there { "is what it was before" } else { "is removed: there was no such file before" };
+        let what = if one.there { "is what it was before" } else { "is removed: it was not there before" };
         terminal::say(&format!("{} {what}", one.path.display()));
     }
     if files.is_empty() {

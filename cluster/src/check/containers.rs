@@ -124,7 +124,7 @@ impl Conf {
             // Without a location, the registry is at its prefix.
             let location = if location.is_empty() { prefix.clone() } else { location };
             if !here.insert(prefix.clone()) {
-                host.wonder(path, format!("has {prefix} twice, and it depends on the version which one counts"));
+                host.wonder(path, format!("has {prefix} twice; the version decides which one counts"));
             }
             let mirrors = entry.get("mirror").and_then(toml::Value::as_array).into_iter().flatten();
             let mirrors = mirrors.map(|mirror| text(mirror, "location")).collect();

@@ -54,7 +54,7 @@ fn a_kept_version_that_was_planted_is_refused_and_nothing_changes() {
         ("it is a symbolic link", |path, _| symlink("/nowhere", path).unwrap()),
         ("it is not a regular file", |path, _| fifo(path)),
         ("it is not a regular file", |path, _| fs::create_dir(path).unwrap()),
-        ("the file has 2 names (hard links), and this program made 1", |path, secret| fs::hard_link(secret, path).unwrap()),
+        ("it has 2 hard links, and this program made 1", |path, secret| fs::hard_link(secret, path).unwrap()),
         ("its group may write it (mode 0664)", |path, _| mode(path, 0o664)),
         ("others may write it (mode 0606)", |path, _| mode(path, 0o606)),
         ("its group and others may write it (mode 0666)", |path, _| mode(path, 0o666)),

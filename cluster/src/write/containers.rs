@@ -81,7 +81,7 @@ fn registries_conf(registry: &Registry, others: &[String]) -> String {
             mapped(&mut text, prefix);
         } else if prefix != host {
             let _ = write!(text, "\n[[registry]]\nprefix = {prefix:?}\nblocked = true\n");
-            // podman ignores an entry without a location, unless its prefix has a star.
+            // An entry must have a location, unless its prefix has a star.
             if !prefix.starts_with("*.") {
                 let _ = writeln!(text, "location = {prefix:?}");
             }

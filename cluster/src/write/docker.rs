@@ -1,7 +1,7 @@
 //! Docker: daemon.json, of which two keys are the farm's.
 //!
-//! Docker refuses a daemon.json with a key that it does not know, and the format has no comments. So a file beside it
-//! records what this program wrote. When another farm is written, that part goes, and the operator's stays.
+//! Docker refuses a daemon.json with a key that it does not know, and the format has no comments. A file beside it
+//! records what this program wrote, so that settings for another farm replace that part and leave the operator's alone.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Record {
     fn of(host: &mut Host<'_>) -> Result<Option<Self>, PlanError> {
         let Some(text) = host.text(RECORD) else { return Ok(None) };
         let read = serde_json::from_str(&text);
-        read.map(Some).map_err(|e| PlanError::new(RECORD, format!("is not what this program writes there: {e}")))
+        read.map(Some).map_err(|e| PlanError::new(RECORD, format!("is not what this program writes: {e}")))
     }
 }
 

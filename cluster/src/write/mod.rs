@@ -63,7 +63,7 @@ pub struct Plan {
 /// The farm's settings cannot be merged with a file of the host.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The file does not say what such a file says.
+    /// The file has something that the farm's settings cannot be merged with.
     #[error("cannot lay the farm's settings over /{path}, which {cause}")]
     Over {
         /// The file, as the host names it, without its leading slash.
@@ -94,7 +94,7 @@ impl PlanError {
 pub fn files(runtime: Runtime, registry: &Registry) -> Files {
     let none = BTreeMap::new();
     let mut host = Host::new(registry, None, &none);
-    // There is nothing that the settings would have to be merged with.
+    // A host without files has nothing that cannot be merged.
     wanted(&mut host, runtime).unwrap_or_default()
 }
 
@@ -152,7 +152,7 @@ impl Plan {
         let Files { files, mut notes } = wanted(&mut host, runtime)?;
         let outdated = outdated(&mut host, runtime);
         let goes =
-            |path: &String| format!("the certificate /{path}, which an earlier --write put there, is removed");
+            |path: &String| format!("the certificate /{path}, put there by an earlier --write, is removed");
         notes.extend(outdated.iter().map(goes));
         let after = files.iter().map(|(path, text)| (path, Some(text)));
         let mut changes = Vec::new();

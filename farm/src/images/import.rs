@@ -86,7 +86,7 @@ impl Images<'_> {
                 continue;
             }
             let Some(part) = layout.blob(&entry.digest)? else {
-                return Err(FarmError::Usage(format!("{} disappeared from the layout while it was read", entry.digest)));
+                return Err(FarmError::Usage(format!("{} vanished while the layout was read", entry.digest)));
             };
             let mut part = Watched { inner: part, progress: self.progress.as_ref(), done: &done, total };
             let mut writer = self.store.blobs.writer_with(entry.digest.algorithm())?;

@@ -42,9 +42,7 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Re
     for rule in &table.sync {
         let name = &rule.repository;
         if !table.repositories.is_empty() && !table.repositories.iter().any(|p| p.matches(name.as_str())) {
-            return Err(format!(
-                "cannot sync {name}: it is not one of the repositories that may be pulled"
-            ));
+            return Err(format!("cannot sync {name}: it is not one of the repositories that may be pulled"));
         }
         if rule.every < Span::MINUTE {
             return Err(format!("{name} is to be synced more often than once a minute"));

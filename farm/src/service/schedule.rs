@@ -142,7 +142,7 @@ impl Schedule<'_> {
             Err(e) => return self.mirrors.progress.note(&format!("{name} is not synced: {}", chain(&e))),
         }
         if let Err(e) = self.releases.sync_project(project) {
-            self.mirrors.progress.note(&format!("cannot mirror all releases and files of {name}: {}", chain(&e)));
+            self.mirrors.progress.note(&format!("cannot mirror all files of {name}: {}", chain(&e)));
         }
         if let Err(e) = self.mirrors.keep_up(project) {
             self.mirrors.progress.note(&format!("the upkeep of {name} failed: {}", chain(&e)));

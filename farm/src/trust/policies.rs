@@ -1,4 +1,4 @@
-//! Who has to have signed what: policies by name, built in or from the operator's folders.
+//! Policies by name, built in or from the operator's folders: they say who must have signed what.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -66,7 +66,7 @@ pub fn import(global: &Global, file: &Path, wanted: &Wanted) -> anyhow::Result<(
 fn left_out(strangers: &[String]) -> Option<String> {
     let first = strangers.first()?;
     let way =
-        format!("`hab-build mirror add {first}` adds it, --new-projects adds projects as the file describes them");
+        format!("`hab-build mirror add {first}` adds it, --new-projects adds all that the file has");
     Some(if strangers.len() == 1 {
         format!("{first} is left out, because no project here has that name; {way}")
     } else {

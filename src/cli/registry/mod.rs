@@ -23,7 +23,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The repositories and how much is in them, or the tags of one
+    /// List the repositories and how much is in them, or the tags of one
     List {
         /// The repository whose tags to list
         repository: Option<RepositoryName>,

@@ -248,7 +248,7 @@ impl Decisions<'_> {
             && self.trust.policies.get(&then.name).is_ok_and(|now| now.reference() != *then)
         {
             self.progress
-                .note(&format!("policy {} has changed since; this decision uses the policy of that time", then.name));
+                .note(&format!("policy {} has changed since; this uses the policy of that time", then.name));
         }
         Ok(Decided { document, decision, attestations: None, list: None, advice: None })
     }
