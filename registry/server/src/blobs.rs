@@ -17,7 +17,7 @@ use crate::body::blocking;
 use crate::chunks::Chunks;
 use crate::conditions;
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty};
+use crate::http::{CONTENT_DIGEST, empty};
 use crate::multipart::Multipart;
 use crate::range::{Part, Wanted};
 use crate::upstream::{Arriving, Download, Freshness, Remote};

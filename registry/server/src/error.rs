@@ -10,6 +10,7 @@ use hab_store::Error as StoreError;
 use serde::Serialize;
 
 use crate::access::{AccessError, Action, Problem};
+use crate::chain::chain;
 use crate::upstream::UpstreamFailure;
 
 /// Why a request was not done.
@@ -277,16 +278,4 @@ impl Error {
             other => chain(other),
         }
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH, exchange};
 use crate::error::Error;
+use crate::http::query;
 use crate::observe::Exchange;
 use crate::route::{Endpoint, Route};
 use crate::upstream::Remote;
@@ -207,19 +207,3 @@ async fn at(
         },
     }
 }
-
-/// The query of a request, percent-decoded.
-pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Error> {
-    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|_| Error::Query)
-}
-
-/// A response without a body.
-pub(crate) fn empty<const N: usize>(status: StatusCode, headers: [(HeaderName, String); N]) -> Response {
-    (status, headers, ()).into_response()
-}
-
-/// `Docker-Content-Digest`.
-pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// Where an answer that was pulled through came from: `hit`, `miss` or `stale`.
-pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-hab-cache");

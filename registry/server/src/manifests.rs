@@ -11,11 +11,11 @@ use hab_turns::Client;
 use crate::Registry;
 use crate::access::Peer;
 use crate::body::{self, blocking};
+use crate::clock::now;
 use crate::conditions;
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty, query};
+use crate::http::{CONTENT_DIGEST, empty, query};
 use crate::kept::Answer;
-use crate::registry::now;
 use crate::upstream::Remote;
 
 /// Tags that one push by digest may give; the specification asks for at least ten.

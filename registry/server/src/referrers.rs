@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Registry;
 use crate::error::Error;
-use crate::handle::query;
+use crate::http::query;
 use crate::list::next;
 use crate::upstream::Remote;
 

@@ -1,18 +1,16 @@
 //! What a registry is made of.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
-use hab_store::{Gaps, Pulls, Store};
+use hab_store::{Pulls, Store};
 use hab_turns::Turns;
 
 use crate::access::{AccessError, Guard, Limiter, Rate};
 use crate::error::Error;
 use crate::forwarded::Front;
 use crate::kept::Kept;
-use crate::network::Network;
+use crate::limits::{Limits, Rules};
 use crate::observe::{AccessLog, Metrics, Readiness};
 use crate::tls::Tls;
 use crate::upstream::Upstreams;
@@ -27,88 +25,9 @@ pub enum Access {
     ReadWrite,
 }
 
-/// How much of anything one client can take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a manifest; the specification asks for at least 4 MiB.
-    pub manifest: usize,
-    /// Bytes of a blob.
-    pub blob: u64,
-    /// How long a client may take for its TLS handshake, and for a request's head, from its first byte to its last.
-    pub head: Duration,
-    /// How long a client may keep a connection on which it asks nothing.
-    pub keep: Duration,
-    /// How long a client that sends a body may go without sending a byte, and the time over which its `pace` is measured.
-    pub idle: Duration,
-    /// The time over which the `pace` of a client is measured that is sent an answer: it may pause for so long.
-    pub taking: Duration,
-    /// The fewest bytes a second that a client has to send of a body, or to take of an answer, while it is waited for.
-    pub pace: u64,
-    /// How long what a client still sends is thrown away after it was answered early.
-    pub linger: Duration,
-    /// How long open requests may go on after a shutdown was asked for.
-    pub drain: Duration,
-    /// Connections at the same time.
-    pub connections: usize,
-    /// Connections of one client at the same time: an IPv4 address, or a /64 of IPv6.
-    pub connections_each: usize,
-    /// Networks of proxies and of many clients behind one address: each may have three quarters of all connections, as an
-    /// address of this machine itself may.
-    pub trusted: Vec<Network>,
-    /// How long an upload may stay unfinished.
-    pub upload: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            manifest: 4 << 20,
-            blob: 64 << 30,
-            head: Duration::from_secs(10),
-            keep: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-            taking: Duration::from_secs(120),
-            pace: 1 << 10,
-            linger: Duration::from_secs(10),
-            drain: Duration::from_secs(10),
-            connections: 1024,
-            connections_each: 128,
-            trusted: Vec::new(),
-            upload: Duration::from_secs(24 * 60 * 60),
-        }
-    }
-}
-
 /// Large manifests at a time, and those of one client; each takes some ten times its size in memory for a moment.
 const LARGE: usize = 8;
 const LARGE_EACH: usize = 2;
-
-impl Limits {
-    /// How many connections the client at this address may have; never all of them, where there are four or more.
-    pub(crate) fn connections_of(&self, address: IpAddr) -> usize {
-        let most = self.connections - self.connections / 4;
-        if self.is_trusted(address) { most } else { self.connections_each.clamp(1, most.max(1)) }
-    }
-
-    /// Whether the client at this address may have more than others.
-    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_loopback() || self.trusted.iter().any(|network| network.has(address))
-    }
-}
-
-/// What is accepted of those who may push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// What a pushed manifest may name that its repository does not hold.
-    pub gaps: Gaps,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self { gaps: Gaps::Indexes }
-    }
-}
 
 /// A registry over a store.
 #[derive(Clone, Debug)]
@@ -223,10 +142,4 @@ impl Registry {
             Access::ReadOnly => Err(Error::ReadOnly),
         }
     }
-}
-
-/// The clock, read here alone, in unix seconds.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -13,10 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 
+use crate::chain::chain;
+use crate::clock::now;
 use crate::connection::Shared;
-use crate::error::chain;
 use crate::observe::Storage;
-use crate::registry::now;
 use crate::slots::{Admission, Slots, Ticket};
 use crate::{Front, Guard, Limits, Registry, Tls, beside, connection, router};
 

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use crate::Registry;
 use crate::access::Permit;
 use crate::body::{blocking, receive};
+use crate::clock::now;
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty, query};
+use crate::http::{CONTENT_DIGEST, empty, query};
 use crate::range::{Piece, held};
-use crate::registry::now;
 
 /// Repositories that are looked through for one that a blob may be mounted from.
 const HOLDERS: u32 = 1000;

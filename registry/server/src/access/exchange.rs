@@ -20,8 +20,8 @@ use super::rules::{Action, Grant};
 use super::scope::{MOST, Scope, names_catalog};
 use crate::Registry;
 use crate::body;
+use crate::clock::now;
 use crate::error::Error;
-use crate::registry::now;
 
 /// Below `/v2/`, so that whatever stands before this service and lets the registry through lets this through.
 pub(crate) const PATH: &str = "/v2/token";

@@ -119,7 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::chain;
+    use crate::chain::chain;
 
     fn load(text: &[u8]) -> Result<Htpasswd, String> {
         let folder = tempfile::tempdir().unwrap();

@@ -12,8 +12,8 @@ use super::peer::Peer;
 use super::rules::Action;
 use super::scope::{CATALOG, Scope};
 use crate::Registry;
+use crate::clock::now;
 use crate::error::Error;
-use crate::registry::now;
 
 /// That a caller may do what they ask for in this repository. Only [`Registry::authorise`] makes one.
 pub(crate) struct Permit<'a> {

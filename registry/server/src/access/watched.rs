@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::error::AccessError;
-use crate::error::chain;
+use crate::chain::chain;
 
 /// Whether a file is still the one that was read, and whoever may write it still the same: its number, size and last change,
 /// of what is in it or of who may do what with it. That last time, unlike the other one, nobody can set back.

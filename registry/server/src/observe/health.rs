@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::Registry;
-use crate::error::chain;
+use crate::chain::chain;
 
 /// OpenMetrics, which Prometheus asks for.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

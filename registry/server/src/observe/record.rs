@@ -9,11 +9,12 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::Response;
 
-use super::access_log::{AccessLog, Line};
+use super::access_log::AccessLog;
 use super::counted::Counted;
-use super::metrics::{Answered, Metrics};
+use super::entries::{Answered, Line};
+use super::metrics::Metrics;
 use crate::access::Client;
-use crate::handle::{CACHE, CONTENT_DIGEST};
+use crate::http::{CACHE, CONTENT_DIGEST};
 use crate::route::Route;
 
 /// What is written of a request whose client went before it was answered.

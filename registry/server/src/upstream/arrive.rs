@@ -19,8 +19,8 @@ use hab_store::Store;
 use super::download::{Download, Errand};
 use super::failure::Failure;
 use super::{Remote, locked};
+use crate::clock::now;
 use crate::error::Error;
-use crate::registry::now;
 
 /// The most manifests that are asked how large a blob is.
 const DESCRIBED: u32 = 20;

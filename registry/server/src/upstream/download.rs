@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::failure::Failure;
 use super::locked;
-use crate::registry::now;
+use crate::clock::now;
 
 /// How much is read for one client at a time.
 const BATCH: u64 = 256 * 1024;
@@ -265,7 +265,7 @@ async fn fill(
 /// Our own failure: its details are for the log.
 #[allow(clippy::needless_pass_by_value)] // it is what `map_err` gives
 fn ours(error: hab_store::Error) -> Failure {
-    tracing::error!(error = crate::error::chain(&error), "what came from upstream could not be kept");
+    tracing::error!(error = crate::chain::chain(&error), "what came from upstream could not be kept");
     Failure::away("it could not be kept here")
 }
 

@@ -37,7 +37,7 @@ use axum::response::Response;
 use hab_oci::{RepositoryName, Tag};
 
 use crate::error::Error;
-use crate::handle::CACHE;
+use crate::http::CACHE;
 use crate::observe::Metrics;
 use about::Known;
 use absent::Absent;

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::{Freshness, Remote, Revalidate, locked};
+use crate::clock::now;
 use crate::error::Error;
-use crate::registry::now;
 
 /// A look-up that is under way: whether it ended well, when it has ended.
 type Looking = watch::Receiver<Option<bool>>;

@@ -23,8 +23,8 @@ use super::judge::{BUNDLE, SIGNATURE, SIMPLE_SIGNING, likelihood};
 use super::sync::is_beside;
 use super::{Remote, Signature, Signed, locked};
 use crate::body::blocking;
+use crate::clock::now;
 use crate::error::Error;
-use crate::registry::now;
 
 /// The most bytes of a signed document; one has a few hundred.
 const PAYLOAD: u64 = 256 * 1024;

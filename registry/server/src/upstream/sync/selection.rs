@@ -233,7 +233,7 @@ impl<'de> Visitor<'de> for Written {
             Some(count) => s.newest(count),
             None => Ok(s),
         });
-        selection.map_err(|e| A::Error::custom(crate::error::chain(&e)))
+        selection.map_err(|e| A::Error::custom(crate::chain::chain(&e)))
     }
 }
 
