@@ -27,7 +27,7 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request, next: N
     let name = KNOWN.iter().find(|known| **known == first).copied().unwrap_or("other");
     let (exchange, request) =
         Exchange::begin(&registry.metrics, registry.log.as_ref(), peer.address, (name, None), request);
-    let wait = registry.limiter.as_ref().and_then(|limiter| limiter.take_from(peer.address).err());
+    let wait = registry.gate.limiter.as_ref().and_then(|limiter| limiter.take_from(peer.address).err());
     let response = match wait {
         Some(wait) => {
             let wait = wait.as_secs_f64().ceil().to_string();

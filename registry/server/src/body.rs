@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::Registry;
+use crate::access::Refusal;
 use crate::early::BodyError;
 use crate::error::Error;
 
@@ -158,7 +159,7 @@ pub(crate) async fn read_in_turn(
         whole.extend_from_slice(&bytes);
         if whole.len() > SMALL && turn.is_none() {
             let given = timeout(TURN, registry.large.take(client)).await;
-            turn = Some(given.map_err(|_| Error::TooMany { wait: AGAIN })?);
+            turn = Some(given.map_err(|_| Refusal::TooMany { wait: AGAIN })?);
         }
     }
     Ok((whole, turn))

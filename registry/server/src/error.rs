@@ -1,7 +1,6 @@
 //! Everything that can go wrong with a request, and the one place where it becomes a status and a body.
 
 use std::error::Error as StdError;
-use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,7 +8,7 @@ use hab_oci::{Digest, DigestError, OutlineError, ReferenceError, RepositoryName}
 use hab_store::Error as StoreError;
 use serde::Serialize;
 
-use crate::access::{AccessError, Action, Problem};
+use crate::access::{Refusal, seconds};
 use crate::chain::chain;
 use crate::upstream::UpstreamFailure;
 
@@ -74,18 +73,12 @@ pub(crate) enum Error {
     NotSigned { repository: RepositoryName, digest: Digest, missing: String },
     #[error("upstream {name} could not give it")]
     Upstream { name: String, failure: UpstreamFailure },
-    #[error("{problem}")]
-    Unauthorized { challenge: String, problem: Problem },
-    #[error("this account may not {} in {repository}", action.word())]
-    Denied { repository: RepositoryName, action: Action },
-    #[error("too many requests; the next may come in {} s", seconds(*wait))]
-    TooMany { wait: Duration },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("a form may have at most {limit} bytes")]
     FormTooLarge { limit: usize },
     #[error("grant_type has to be password or refresh_token")]
     GrantType,
-    #[error(transparent)]
-    Access(AccessError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a worker of the registry ended early")]
@@ -145,15 +138,24 @@ impl Error {
             Self::UploadOrder { .. } => (S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
             Self::SizeMismatch { .. } | Self::BodyBroken(_) => (S::BAD_REQUEST, code::SIZE_INVALID),
             Self::Stalled => (S::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
-            Self::NotAllowed(_) | Self::DigestOnly(_) | Self::NotSigned { .. } | Self::Denied { .. } => {
+            Self::NotAllowed(_) | Self::DigestOnly(_) | Self::NotSigned { .. } => {
                 (S::FORBIDDEN, code::DENIED)
             }
             Self::Upstream { .. } => (S::BAD_GATEWAY, code::UNKNOWN),
-            Self::Unauthorized { .. } => (S::UNAUTHORIZED, code::UNAUTHORIZED),
-            Self::TooMany { .. } => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS),
+            Self::Refused(refusal) => Self::of_refusal(refusal),
             Self::FormTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::UNSUPPORTED),
             Self::Store(error) => Self::of_store(error),
-            Self::Access(_) | Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+            Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+        }
+    }
+
+    fn of_refusal(refusal: &Refusal) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match refusal {
+            Refusal::Unauthorized { .. } => (S::UNAUTHORIZED, code::UNAUTHORIZED),
+            Refusal::Denied { .. } => (S::FORBIDDEN, code::DENIED),
+            Refusal::TooMany { .. } => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS),
+            Refusal::Access(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
         }
     }
 
@@ -252,8 +254,10 @@ impl IntoResponse for Error {
             Self::ReadOnly | Self::Store(StoreError::InUse { .. }) => {
                 put(header::ALLOW, "GET, HEAD".to_owned())
             }
-            Self::Unauthorized { challenge, .. } => put(header::WWW_AUTHENTICATE, challenge),
-            Self::TooMany { wait } => put(header::RETRY_AFTER, seconds(wait).to_string()),
+            Self::Refused(Refusal::Unauthorized { challenge, .. }) => {
+                put(header::WWW_AUTHENTICATE, challenge)
+            }
+            Self::Refused(Refusal::TooMany { wait }) => put(header::RETRY_AFTER, seconds(wait).to_string()),
             Self::RangeNotSatisfiable { size } => put(header::CONTENT_RANGE, format!("bytes */{size}")),
             Self::UploadOrder { location, size } => {
                 put(header::LOCATION, location).and_then(|_| put(header::RANGE, crate::range::held(size)))
@@ -262,11 +266,6 @@ impl IntoResponse for Error {
         };
         response
     }
-}
-
-/// Whole seconds, at least one.
-fn seconds(wait: Duration) -> u64 {
-    wait.as_secs() + 1
 }
 
 impl Error {

@@ -9,13 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde::Deserialize;
 
-use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH, exchange};
+use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH};
 use crate::error::Error;
 use crate::http::query;
 use crate::observe::Exchange;
 use crate::route::{Endpoint, Route};
 use crate::upstream::Remote;
-use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, uploads};
+use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, token, uploads};
 
 /// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with others.
 pub fn router(registry: Registry) -> Router {
@@ -59,25 +59,28 @@ async fn dispatch(
     peer: &Peer,
     client: &mut Client,
 ) -> Result<Response, Error> {
+    let gate = &registry.gate;
     if request.uri().path() == TOKEN_PATH {
-        return exchange(registry, request, client).await;
+        return token::exchange(gate, registry.limits.idle, request, client).await;
     }
     let method = request.method().clone();
     let scene = Scene { headers: request.headers(), peer };
-    let caller = registry.identify(&scene).await?;
+    let caller = gate.identify(&scene).await?;
     client.name = caller.name().cloned();
-    registry.permit(&method)?;
+    if !gate.access.permits(&method) {
+        return Err(Error::ReadOnly);
+    }
     match route? {
         Route::Base => match method {
             Method::GET | Method::HEAD => {
-                registry.greet(&caller, &scene)?;
+                gate.greet(&caller, &scene)?;
                 Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response())
             }
             _ => Err(Error::Method("GET, HEAD")),
         },
         Route::Catalog => match method {
             Method::GET | Method::HEAD => {
-                let view = registry.view(&caller, &scene)?;
+                let view = gate.view(&caller, &scene)?;
                 catalog::list(registry, &view, request.uri()).await
             }
             _ => Err(Error::Method("GET, HEAD")),
@@ -89,12 +92,12 @@ async fn dispatch(
                 Ok(remote) => remote,
                 Err(error) => {
                     // What is wrong with a name says something of what is here.
-                    registry.authorise(&caller, &name, action, &scene)?;
+                    gate.authorise(&caller, &name, action, &scene)?;
                     return Err(error);
                 }
             };
             let local = remote.as_ref().map_or(&name, |remote| &remote.local);
-            let permit = registry.authorise(&caller, local, action, &scene)?;
+            let permit = gate.authorise(&caller, local, action, &scene)?;
             match &remote {
                 Some(remote) => {
                     let response = through(registry, &method, remote, &permit, endpoint, request).await?;

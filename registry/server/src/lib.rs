@@ -47,13 +47,14 @@ mod slot;
 mod slots;
 mod tags;
 mod tls;
+mod token;
 mod uploads;
 mod upstream;
 mod wire;
 
 pub use access::{
-    AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue, Issued,
-    LineError, NewToken, Rate, Who, issue, revoke,
+    Access, AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue,
+    Issued, LineError, NewToken, Rate, Who, issue, revoke,
 };
 pub use files::FewFiles;
 pub use forwarded::Front;
@@ -61,7 +62,7 @@ pub use handle::router;
 pub use limits::{Limits, Rules};
 pub use network::{Network, NetworkError};
 pub use observe::{AccessLog, Metrics};
-pub use registry::{Access, Registry};
+pub use registry::Registry;
 pub use serve::serve;
 pub use tls::{ClientCertificates, Tls, TlsConfig};
 pub use upstream::{

@@ -2,28 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::http::Method;
 use hab_store::{Pulls, Store};
 use hab_turns::Turns;
 
-use crate::access::{AccessError, Guard, Limiter, Rate};
-use crate::error::Error;
+use crate::access::{Access, AccessError, Gate, Guard, Limiter, Rate};
 use crate::forwarded::Front;
 use crate::kept::Kept;
 use crate::limits::{Limits, Rules};
 use crate::observe::{AccessLog, Metrics, Readiness};
 use crate::tls::Tls;
 use crate::upstream::Upstreams;
-
-/// What anybody may do at all; a [`Guard`] says who of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Access {
-    /// Nobody may push or delete.
-    #[default]
-    ReadOnly,
-    /// Without a guard, everybody who can reach the listener may push and delete.
-    ReadWrite,
-}
 
 /// Large manifests at a time, and those of one client; each takes some ten times its size in memory for a moment.
 const LARGE: usize = 8;
@@ -33,13 +21,11 @@ const LARGE_EACH: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Registry {
     pub(crate) store: Store,
-    pub(crate) access: Access,
+    pub(crate) gate: Gate,
     pub(crate) limits: Limits,
     pub(crate) rules: Rules,
     pub(crate) upstreams: Upstreams,
     pub(crate) pulls: Pulls,
-    pub(crate) guard: Option<Arc<Guard>>,
-    pub(crate) limiter: Option<Arc<Limiter>>,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) kept: Arc<Kept>,
     pub(crate) metrics: Metrics,
@@ -55,13 +41,11 @@ impl Registry {
     pub fn new(store: Store, access: Access) -> Self {
         Self {
             store,
-            access,
+            gate: Gate::new(access),
             limits: Limits::default(),
             rules: Rules::default(),
             upstreams: Upstreams::default(),
             pulls: Pulls::default(),
-            guard: None,
-            limiter: None,
             tls: None,
             kept: Arc::default(),
             metrics: Metrics::new(),
@@ -103,13 +87,13 @@ impl Registry {
     /// The same registry, for accounts.
     #[must_use]
     pub fn with_guard(mut self, guard: Guard) -> Self {
-        self.guard = Some(Arc::new(guard));
+        self.gate.guard = Some(Arc::new(guard));
         self
     }
 
     /// The same registry, for so many requests of one client.
     pub fn with_rate(mut self, rate: Rate) -> Result<Self, AccessError> {
-        self.limiter = Some(Arc::new(Limiter::new(rate)?));
+        self.gate.limiter = Some(Arc::new(Limiter::new(rate)?));
         Ok(self)
     }
 
@@ -130,16 +114,9 @@ impl Registry {
     /// The same registry, served over TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(Arc::new(tls));
+        let tls = Arc::new(tls);
+        self.gate.authorities = Some(tls.clone());
+        self.tls = Some(tls);
         self
-    }
-
-    /// Whether a request of this method may be answered at all.
-    pub(crate) fn permit(&self, method: &Method) -> Result<(), Error> {
-        match self.access {
-            Access::ReadWrite => Ok(()),
-            Access::ReadOnly if method.is_safe() => Ok(()),
-            Access::ReadOnly => Err(Error::ReadOnly),
-        }
     }
 }

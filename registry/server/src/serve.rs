@@ -45,7 +45,7 @@ pub async fn serve(
             expire_uploads(registry.clone()),
             record_pulls(registry.clone()),
             measure(registry.clone()),
-            refresh(registry.guard.clone(), registry.tls.clone())
+            refresh(registry.gate.guard.clone(), registry.tls.clone())
         )
     };
     let router = router(registry.clone()).merge(beside::counted(more, registry.clone()));

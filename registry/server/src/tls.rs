@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::{AccessError, Certificate, CertificateId, Watched, read};
+use crate::access::{AccessError, Authorities, Certificate, CertificateId, Watched, read};
 use clients::Clients;
 pub(crate) use clients::Shown;
 
@@ -103,14 +103,14 @@ impl Tls {
             loaded.clients.as_ref().is_some_and(|clients| clients.believe(shown))
         })
     }
+}
 
-    /// The authorities that are believed about clients, hashed.
-    pub(crate) fn authorities(&self) -> Option<[u8; 32]> {
+impl Authorities for Tls {
+    fn authorities(&self) -> Option<[u8; 32]> {
         self.files.get().clients.as_ref().map(Clients::authorities)
     }
 
-    /// Whether a list says that a certificate is revoked.
-    pub(crate) fn is_revoked(&self, id: &CertificateId) -> bool {
+    fn is_revoked(&self, id: &CertificateId) -> bool {
         self.files.get().clients.as_ref().is_some_and(|clients| clients.is_revoked(id))
     }
 }
