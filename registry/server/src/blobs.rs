@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use hab_oci::{Digest, RepositoryName};
+use hab_upstream::{Arriving, Download, Freshness, Remote};
 
 use crate::Registry;
 use crate::body::blocking;
@@ -20,7 +21,6 @@ use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty};
 use crate::multipart::Multipart;
 use crate::range::{Part, Wanted};
-use crate::upstream::{Arriving, Download, Freshness, Remote};
 
 /// Where a blob's bytes are.
 enum Source {
@@ -113,23 +113,19 @@ pub(crate) async fn get_through(
     digest: &Digest,
     method: &Method,
     headers: &HeaderMap,
-) -> Result<Response, Error> {
-    let said = |mut response: Response, freshness: Freshness| {
-        remote.answered(&registry.metrics, "blob", freshness, &mut response);
-        response
-    };
+) -> Result<(Response, Freshness), Error> {
     remote.approve_blob(&registry.store, digest, registry.limits.manifest).await?;
     if registry.store.catalog.blob(&remote.local, digest).await?.is_some() {
-        return Ok(said(get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
+        return Ok((get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
     }
     if method == Method::HEAD
         && let Some(size) = remote.blob_size(&registry.store, digest).await?
     {
-        return Ok(said(described(digest, size, headers)?, Freshness::Miss));
+        return Ok((described(digest, size, headers)?, Freshness::Miss));
     }
     let download = match remote.blob(&registry.store, digest, registry.limits.blob).await? {
         Arriving::Here => {
-            return Ok(said(get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
+            return Ok((get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
         }
         Arriving::Coming(download) => download,
     };
@@ -143,7 +139,7 @@ pub(crate) async fn get_through(
     if let Some(first) = first {
         download.reach(first).await.map_err(|failure| remote.failed(failure))?;
     }
-    Ok(said(respond(Source::Coming(download), digest, size, method, headers)?, Freshness::Miss))
+    Ok((respond(Source::Coming(download), digest, size, method, headers)?, Freshness::Miss))
 }
 
 /// The answer to a HEAD for what has so many bytes upstream: nothing of it is brought here for that.

@@ -6,11 +6,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, DigestError, OutlineError, ReferenceError, RepositoryName};
 use hab_store::Error as StoreError;
+use hab_upstream::Error as UpstreamError;
 use serde::Serialize;
 
 use crate::access::{Refusal, seconds};
 use crate::chain::chain;
-use crate::upstream::UpstreamFailure;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +65,8 @@ pub(crate) enum Error {
     BodyBroken(#[source] axum::Error),
     #[error("the client sent nothing, or too little, for too long")]
     Stalled,
-    #[error("{0} may not be pulled through this registry")]
-    NotAllowed(RepositoryName),
-    #[error("{0} may be pulled by digest only")]
-    DigestOnly(RepositoryName),
-    #[error("{repository} is served only with signatures, and {digest} has not enough: {missing}")]
-    NotSigned { repository: RepositoryName, digest: Digest, missing: String },
-    #[error("upstream {name} could not give it")]
-    Upstream { name: String, failure: UpstreamFailure },
+    #[error(transparent)]
+    Upstream(UpstreamError),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("a form may have at most {limit} bytes")]
@@ -138,10 +132,7 @@ impl Error {
             Self::UploadOrder { .. } => (S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
             Self::SizeMismatch { .. } | Self::BodyBroken(_) => (S::BAD_REQUEST, code::SIZE_INVALID),
             Self::Stalled => (S::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
-            Self::NotAllowed(_) | Self::DigestOnly(_) | Self::NotSigned { .. } => {
-                (S::FORBIDDEN, code::DENIED)
-            }
-            Self::Upstream { .. } => (S::BAD_GATEWAY, code::UNKNOWN),
+            Self::Upstream(error) => Self::of_upstream(error),
             Self::Refused(refusal) => Self::of_refusal(refusal),
             Self::FormTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::UNSUPPORTED),
             Self::Store(error) => Self::of_store(error),
@@ -156,6 +147,21 @@ impl Error {
             Refusal::Denied { .. } => (S::FORBIDDEN, code::DENIED),
             Refusal::TooMany { .. } => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS),
             Refusal::Access(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+        }
+    }
+
+    fn of_upstream(error: &UpstreamError) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match error {
+            UpstreamError::Name(_) => (S::BAD_REQUEST, code::NAME_INVALID),
+            UpstreamError::NameUnknown(_) => (S::NOT_FOUND, code::NAME_UNKNOWN),
+            UpstreamError::ManifestUnknown { .. } => (S::NOT_FOUND, code::MANIFEST_UNKNOWN),
+            UpstreamError::BlobUnknown { .. } => (S::NOT_FOUND, code::BLOB_UNKNOWN),
+            UpstreamError::NotAllowed(_) | UpstreamError::DigestOnly(_) | UpstreamError::NotSigned { .. } => {
+                (S::FORBIDDEN, code::DENIED)
+            }
+            UpstreamError::Failed { .. } => (S::BAD_GATEWAY, code::UNKNOWN),
+            UpstreamError::Store(error) => Self::of_store(error),
         }
     }
 
@@ -213,7 +219,7 @@ impl Error {
         if status == StatusCode::INSUFFICIENT_STORAGE {
             return ("the registry's disk is full".to_owned(), None);
         }
-        if let Self::Upstream { failure, .. } = self {
+        if let Self::Upstream(UpstreamError::Failed { failure, .. }) = self {
             return (format!("{self}: {}", failure.outside()), None);
         }
         if status.is_server_error() {
@@ -268,12 +274,21 @@ impl IntoResponse for Error {
     }
 }
 
+/// The store's own errors are the same ones, whichever way they came.
+impl From<UpstreamError> for Error {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Store(error) => Self::Store(error),
+            other => Self::Upstream(other),
+        }
+    }
+}
+
 impl Error {
-    /// All of it on one line, for the log or for the operator.
-    pub(crate) fn sentence(&self) -> String {
+    /// All of it on one line, for the log.
+    fn sentence(&self) -> String {
         match self {
-            // Its failure is no source of it, because clients are told it with every answer.
-            Self::Upstream { failure, .. } => format!("{self}: {failure}"),
+            Self::Upstream(error) => error.sentence(),
             other => chain(other),
         }
     }

@@ -7,19 +7,19 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use hab_upstream::Remote;
 use serde::Deserialize;
 
 use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH};
 use crate::error::Error;
-use crate::http::query;
+use crate::http::{CACHE, query};
 use crate::observe::Exchange;
 use crate::route::{Endpoint, Route};
-use crate::upstream::Remote;
 use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, token, uploads};
 
 /// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with others.
 pub fn router(registry: Registry) -> Router {
-    registry.upstreams.count_in(&registry.metrics);
+    registry.upstreams.count_in(&registry.metrics.of_upstreams());
     let registry = Arc::new(registry);
     Router::new()
         .route("/v2", any(handle))
@@ -93,7 +93,7 @@ async fn dispatch(
                 Err(error) => {
                     // What is wrong with a name says something of what is here.
                     gate.authorise(&caller, &name, action, &scene)?;
-                    return Err(error);
+                    return Err(error.into());
                 }
             };
             let local = remote.as_ref().map_or(&name, |remote| &remote.local);
@@ -138,7 +138,8 @@ fn of_origin(mut response: Response, ns: Option<&str>) -> Response {
     response
 }
 
-/// A repository of an upstream: it is pulled, and nothing else.
+/// A repository of an upstream: it is pulled, and nothing else. Where the answer came from is said to the client and to
+/// who watches.
 async fn through(
     registry: &Registry,
     method: &Method,
@@ -147,22 +148,26 @@ async fn through(
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Error> {
-    match (endpoint, method) {
-        (_, method) if !method.is_safe() => Err(Error::ReadOnly),
+    let (kind, (mut response, freshness)) = match (endpoint, method) {
+        (_, method) if !method.is_safe() => return Err(Error::ReadOnly),
         (Endpoint::Manifest(reference), &(Method::GET | Method::HEAD)) => {
-            manifests::get_through(registry, remote, &reference, method, request.headers()).await
+            let got = manifests::get_through(registry, remote, &reference, method, request.headers()).await?;
+            ("manifest", got)
         }
         (Endpoint::Blob(digest), &(Method::GET | Method::HEAD)) => {
-            blobs::get_through(registry, remote, &digest, method, request.headers()).await
+            ("blob", blobs::get_through(registry, remote, &digest, method, request.headers()).await?)
         }
         (Endpoint::Referrers(digest), &(Method::GET | Method::HEAD)) => {
-            referrers::list_through(registry, remote, &digest, request.uri()).await
+            ("referrers", referrers::list_through(registry, remote, &digest, request.uri()).await?)
         }
         (Endpoint::Tags, &(Method::GET | Method::HEAD)) => {
-            tags::list_through(registry, remote, request.uri()).await
+            ("tags", tags::list_through(registry, remote, request.uri()).await?)
         }
-        (endpoint, method) => at(registry, method, permit, endpoint, request).await,
-    }
+        (endpoint, method) => return at(registry, method, permit, endpoint, request).await,
+    };
+    response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
+    registry.metrics.pulled(remote.upstream_name(), kind, freshness);
+    Ok(response)
 }
 
 async fn at(

@@ -1,7 +1,8 @@
 //! The OCI distribution API, `/v2`, over the store.
 //!
-//! Layer: above `hab-store`; the program listens and this crate answers. It holds no state of its own: everything
-//! that it serves is in the catalog, and every byte that it serves was hashed by the store when it came in.
+//! Layer: above `hab-store`, and above `hab-upstream`, through which other registries are pulled; the program listens
+//! and this crate answers. It holds no state of its own: everything that it serves is in the catalog, and every byte
+//! that it serves was hashed by the store when it came in.
 //!
 //! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle`
 //! finds out who asks and the endpoint in its path (`route`), asks whether the caller may ([`Access`], [`Guard`]),
@@ -49,7 +50,6 @@ mod tags;
 mod tls;
 mod token;
 mod uploads;
-mod upstream;
 mod wire;
 
 pub use access::{
@@ -58,6 +58,10 @@ pub use access::{
 };
 pub use files::FewFiles;
 pub use forwarded::Front;
+pub use hab_upstream::{
+    Change, Judge, Patience, PlatformName, Revalidate, Selection, SelectionError, Signature, Signed,
+    SyncError, SyncRule, Synced, UpstreamConfig, Upstreams,
+};
 pub use handle::router;
 pub use limits::{Limits, Rules};
 pub use network::{Network, NetworkError};
@@ -65,7 +69,3 @@ pub use observe::{AccessLog, Metrics};
 pub use registry::Registry;
 pub use serve::serve;
 pub use tls::{ClientCertificates, Tls, TlsConfig};
-pub use upstream::{
-    Change, Judge, Patience, PlatformName, Revalidate, Selection, SelectionError, Signature, Signed,
-    SyncError, SyncRule, Synced, UpstreamConfig, Upstreams,
-};

@@ -41,9 +41,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let hab_upstream::Limits { manifest, blob } = hab_upstream::Limits::default();
         Self {
-            manifest: 4 << 20,
-            blob: 64 << 30,
+            manifest,
+            blob,
             head: Duration::from_secs(10),
             keep: Duration::from_secs(60),
             idle: Duration::from_secs(60),

@@ -7,6 +7,7 @@ use hab_blobs::Error as BlobError;
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
 use hab_store::{ManifestRecord, NewManifest, Publication};
 use hab_turns::Client;
+use hab_upstream::{Freshness, Remote};
 
 use crate::Registry;
 use crate::access::Peer;
@@ -16,7 +17,6 @@ use crate::conditions;
 use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty, query};
 use crate::kept::Answer;
-use crate::upstream::Remote;
 
 /// Tags that one push by digest may give; the specification asks for at least ten.
 const MOST_TAGS: usize = 100;
@@ -55,18 +55,17 @@ pub(crate) async fn get_through(
     reference: &str,
     method: &Method,
     headers: &HeaderMap,
-) -> Result<Response, Error> {
+) -> Result<(Response, Freshness), Error> {
     let unknown =
         || Error::ManifestUnknown { repository: remote.local.clone(), reference: reference.to_owned() };
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let (found, freshness) = remote.manifest(&registry.store, &key, registry.limits.manifest).await?;
     registry.pulls.saw(&remote.local, &found.digest, now());
-    let mut response = match conditions::instead(headers, &found.digest)? {
+    let response = match conditions::instead(headers, &found.digest)? {
         Some(instead) => instead,
         None => read(registry, found).await?.to(method),
     };
-    remote.answered(&registry.metrics, "manifest", freshness, &mut response);
-    Ok(response)
+    Ok((response, freshness))
 }
 
 /// Its bytes, checked.

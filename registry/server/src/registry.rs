@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hab_store::{Pulls, Store};
 use hab_turns::Turns;
+use hab_upstream::Upstreams;
 
 use crate::access::{Access, AccessError, Gate, Guard, Limiter, Rate};
 use crate::forwarded::Front;
@@ -11,7 +12,6 @@ use crate::kept::Kept;
 use crate::limits::{Limits, Rules};
 use crate::observe::{AccessLog, Metrics, Readiness};
 use crate::tls::Tls;
-use crate::upstream::Upstreams;
 
 /// Large manifests at a time, and those of one client; each takes some ten times its size in memory for a moment.
 const LARGE: usize = 8;

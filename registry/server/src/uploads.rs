@@ -94,7 +94,7 @@ async fn can_be_read(
     }
     match registry.upstreams.find(holder, None) {
         Ok(None) => Ok(true),
-        Ok(Some(remote)) => remote.is_approved_blob(&registry.store, digest).await,
+        Ok(Some(remote)) => Ok(remote.is_approved_blob(&registry.store, digest).await?),
         Err(_) => Ok(false),
     }
 }

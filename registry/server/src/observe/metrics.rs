@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hab_store::{Collected, Scrubbed, Store, Totals};
+use hab_upstream::{Count, Freshness};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +14,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::entries::Answered;
-use crate::upstream::Freshness;
 
 /// Everything that is counted. A clone is another handle on the same numbers.
 #[derive(Clone)]
@@ -178,10 +178,9 @@ impl Metrics {
         }
     }
 
-    /// An upstream was asked; `result`: `ok`, `absent`, `limited` (it limits how often it is asked, or errs), `away` or
-    /// `wrong` (what it sent was refused).
-    pub(crate) fn upstream(&self, upstream: &str, result: &'static str) {
-        self.0.pulls.upstream.get_or_create(&Upstream { upstream: upstream.to_owned(), result }).inc();
+    /// Who counts requests to upstreams.
+    pub(crate) fn of_upstreams(&self) -> Arc<dyn Count> {
+        Arc::new(self.clone())
     }
 
     /// Something of an upstream's repository was answered; `kind`: `manifest`, `blob`, `referrers` or `tags`.
@@ -237,6 +236,12 @@ impl Metrics {
 
     pub(crate) fn lines_lost(&self, count: u64) {
         self.0.lines_lost.inc_by(count);
+    }
+}
+
+impl Count for Metrics {
+    fn asked(&self, upstream: &str, result: &'static str) {
+        self.0.pulls.upstream.get_or_create(&Upstream { upstream: upstream.to_owned(), result }).inc();
     }
 }
 
