@@ -13,20 +13,20 @@ use serde::Deserialize;
 use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH};
 use crate::error::Error;
 use crate::http::{CACHE, query};
-use crate::observe::Exchange;
 use crate::route::{Endpoint, Route};
 use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, token, uploads};
 
 /// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with others.
 pub fn router(registry: Registry) -> Router {
-    registry.upstreams.count_in(&registry.metrics.of_upstreams());
-    let registry = Arc::new(registry);
+    let metrics = registry.observer.metrics.clone();
+    registry.upstreams.count_in(&metrics.of_upstreams());
+    let readiness = registry.readiness.clone();
     Router::new()
         .route("/v2", any(handle))
         .route("/v2/", any(handle))
         .route("/v2/{*path}", any(handle))
-        .with_state(registry.clone())
-        .merge(observe::router(registry))
+        .with_state(Arc::new(registry))
+        .merge(observe::router(metrics, readiness))
 }
 
 async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Response {
@@ -40,11 +40,10 @@ async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Resp
         Err(_) => "none",
     };
     let named = (name, route.as_ref().ok());
-    let (exchange, request) =
-        Exchange::begin(&registry.metrics, registry.log.as_ref(), peer.address, named, request);
+    let (exchange, request) = registry.observer.begin(peer.address, named, request);
     let answered = dispatch(&registry, route, request, &peer, &mut client).await;
     if let Err(Error::Store(error)) = &answered {
-        registry.readiness.saw(error, registry.store.catalog.path());
+        registry.readiness.saw(error);
     }
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     let version = HeaderName::from_static("docker-distribution-api-version");
@@ -81,7 +80,7 @@ async fn dispatch(
         Route::Catalog => match method {
             Method::GET | Method::HEAD => {
                 let view = gate.view(&caller, &scene)?;
-                catalog::list(registry, &view, request.uri()).await
+                catalog::list(&registry.store.catalog, &registry.upstreams, &view, request.uri()).await
             }
             _ => Err(Error::Method("GET, HEAD")),
         },
@@ -100,10 +99,10 @@ async fn dispatch(
             let permit = gate.authorise(&caller, local, action, &scene)?;
             match &remote {
                 Some(remote) => {
-                    let response = through(registry, &method, remote, &permit, endpoint, request).await?;
+                    let response = through(registry, remote, &permit, endpoint, request).await?;
                     Ok(of_origin(response, ns.as_deref()))
                 }
-                None => at(registry, &method, &permit, endpoint, request).await,
+                None => at(registry, &permit, endpoint, request).await,
             }
         }
     }
@@ -142,75 +141,87 @@ fn of_origin(mut response: Response, ns: Option<&str>) -> Response {
 /// who watches.
 async fn through(
     registry: &Registry,
-    method: &Method,
     remote: &Remote,
     permit: &Permit<'_>,
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Error> {
-    let (kind, (mut response, freshness)) = match (endpoint, method) {
-        (_, method) if !method.is_safe() => return Err(Error::ReadOnly),
-        (Endpoint::Manifest(reference), &(Method::GET | Method::HEAD)) => {
-            let got = manifests::get_through(registry, remote, &reference, method, request.headers()).await?;
-            ("manifest", got)
+    if !request.method().is_safe() {
+        return Err(Error::ReadOnly);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return at(registry, permit, endpoint, request).await;
+    }
+    let Registry { store, limits, pulls, .. } = registry;
+    let (head, body) = request.into_parts();
+    let (kind, (mut response, freshness)) = match endpoint {
+        Endpoint::Manifest(reference) => {
+            let limit = limits.manifest;
+            ("manifest", manifests::get_through(store, pulls, limit, remote, &reference, &head).await?)
         }
-        (Endpoint::Blob(digest), &(Method::GET | Method::HEAD)) => {
-            ("blob", blobs::get_through(registry, remote, &digest, method, request.headers()).await?)
+        Endpoint::Blob(digest) => ("blob", blobs::get_through(store, limits, remote, &digest, &head).await?),
+        Endpoint::Referrers(digest) => {
+            let limit = limits.manifest;
+            ("referrers", referrers::list_through(store, limit, remote, &digest, &head.uri).await?)
         }
-        (Endpoint::Referrers(digest), &(Method::GET | Method::HEAD)) => {
-            ("referrers", referrers::list_through(registry, remote, &digest, request.uri()).await?)
+        Endpoint::Tags => ("tags", tags::list_through(store, remote, &head.uri).await?),
+        Endpoint::Uploads | Endpoint::Upload(_) => {
+            return at(registry, permit, endpoint, Request::from_parts(head, body)).await;
         }
-        (Endpoint::Tags, &(Method::GET | Method::HEAD)) => {
-            ("tags", tags::list_through(registry, remote, request.uri()).await?)
-        }
-        (endpoint, method) => return at(registry, method, permit, endpoint, request).await,
     };
     response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
-    registry.metrics.pulled(remote.upstream_name(), kind, freshness);
+    registry.observer.metrics.pulled(remote.upstream_name(), kind, freshness);
     Ok(response)
 }
 
 async fn at(
     registry: &Registry,
-    method: &Method,
     permit: &Permit<'_>,
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Error> {
-    let name = permit.repository();
+    let Registry { store, limits, .. } = registry;
+    let catalog = &store.catalog;
+    let (name, method) = (permit.repository(), request.method().clone());
+    let (head, body) = request.into_parts();
     match endpoint {
-        Endpoint::Manifest(reference) => match *method {
+        Endpoint::Manifest(reference) => match method {
             Method::GET | Method::HEAD => {
-                manifests::get(registry, name, &reference, method, request.headers()).await
+                manifests::get(store, &registry.kept, &registry.pulls, name, &reference, &head).await
             }
-            Method::PUT => manifests::put(registry, name, &reference, request).await,
-            Method::DELETE => manifests::delete(registry, name, &reference, request.headers()).await,
+            Method::PUT => {
+                let (rules, large) = (&registry.rules, &registry.large);
+                let request = Request::from_parts(head, body);
+                manifests::put(store, limits, rules, large, name, &reference, request).await
+            }
+            Method::DELETE => manifests::delete(catalog, name, &reference, &head.headers).await,
             _ => Err(Error::Method("GET, HEAD, PUT, DELETE")),
         },
-        Endpoint::Blob(digest) => match *method {
-            Method::GET | Method::HEAD => {
-                blobs::get(registry, name, &digest, method, request.headers()).await
-            }
-            Method::DELETE => blobs::delete(registry, name, &digest, request.headers()).await,
+        Endpoint::Blob(digest) => match method {
+            Method::GET | Method::HEAD => blobs::get(store, name, &digest, &head).await,
+            Method::DELETE => blobs::delete(catalog, name, &digest, &head.headers).await,
             _ => Err(Error::Method("GET, HEAD, DELETE")),
         },
-        Endpoint::Uploads => match *method {
-            Method::POST => uploads::start(registry, permit, request).await,
+        Endpoint::Uploads => match method {
+            Method::POST => {
+                let request = Request::from_parts(head, body);
+                uploads::start(store, &registry.upstreams, limits, permit, request).await
+            }
             _ => Err(Error::Method("POST")),
         },
-        Endpoint::Upload(id) => match *method {
-            Method::GET => uploads::status(registry, name, &id).await,
-            Method::PATCH => uploads::append(registry, name, &id, request).await,
-            Method::PUT => uploads::finish(registry, name, &id, request).await,
-            Method::DELETE => uploads::cancel(registry, name, &id).await,
+        Endpoint::Upload(id) => match method {
+            Method::GET => uploads::status(store, name, &id).await,
+            Method::PATCH => uploads::append(store, limits, name, &id, Request::from_parts(head, body)).await,
+            Method::PUT => uploads::finish(store, limits, name, &id, Request::from_parts(head, body)).await,
+            Method::DELETE => uploads::cancel(store, name, &id).await,
             _ => Err(Error::Method("GET, PATCH, PUT, DELETE")),
         },
-        Endpoint::Tags => match *method {
-            Method::GET | Method::HEAD => tags::list(registry, name, request.uri()).await,
+        Endpoint::Tags => match method {
+            Method::GET | Method::HEAD => tags::list(catalog, name, &head.uri).await,
             _ => Err(Error::Method("GET, HEAD")),
         },
-        Endpoint::Referrers(digest) => match *method {
-            Method::GET | Method::HEAD => referrers::list(registry, name, &digest, request.uri()).await,
+        Endpoint::Referrers(digest) => match method {
+            Method::GET | Method::HEAD => referrers::list(catalog, name, &digest, &head.uri).await,
             _ => Err(Error::Method("GET, HEAD")),
         },
     }

@@ -7,11 +7,10 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, RepositoryName, media_type};
-use hab_store::Referrer;
+use hab_store::{Catalog, Referrer, Store};
 use hab_upstream::{Freshness, Remote};
 use serde::{Deserialize, Serialize};
 
-use crate::Registry;
 use crate::error::Error;
 use crate::http::query;
 use crate::list::next;
@@ -85,29 +84,29 @@ impl From<Referrer> for Entry {
 
 /// A subject that nobody has heard of has no referrers; that is not an error. A long list comes in pages.
 pub(crate) async fn list(
-    registry: &Registry,
+    catalog: &Catalog,
     name: &RepositoryName,
     subject: &Digest,
     uri: &Uri,
 ) -> Result<Response, Error> {
     let Filter { artifact_type, last } = query(uri)?;
     let last = last.map(|last| last.parse::<Digest>()).transpose()?;
-    let catalog = &registry.store.catalog;
     let (page, more) =
         catalog.referrers_page(name, subject, artifact_type.as_deref(), last.as_ref(), PAGE).await?;
     Ok(answer(page.into_iter().map(Entry::from).collect(), more, artifact_type.is_some(), uri))
 }
 
-/// The same, of an upstream's repository: what is there and what is here.
+/// The same, of an upstream's repository: what is there and what is here. `limit`: bytes of a manifest.
 pub(crate) async fn list_through(
-    registry: &Registry,
+    store: &Store,
+    limit: usize,
     remote: &Remote,
     subject: &Digest,
     uri: &Uri,
 ) -> Result<(Response, Freshness), Error> {
     let Filter { artifact_type, last } = query(uri)?;
     let last = last.map(|last| last.parse::<Digest>()).transpose()?;
-    let (all, freshness) = remote.referrers(&registry.store, subject, registry.limits.manifest).await?;
+    let (all, freshness) = remote.referrers(store, subject, limit).await?;
     let wanted = |entry: &Entry| {
         (artifact_type.is_none() || entry.artifact_type == artifact_type)
             && last.as_ref().is_none_or(|last| entry.digest > *last)

@@ -10,7 +10,7 @@ use crate::access::{Access, AccessError, Gate, Guard, Limiter, Rate};
 use crate::forwarded::Front;
 use crate::kept::Kept;
 use crate::limits::{Limits, Rules};
-use crate::observe::{AccessLog, Metrics, Readiness};
+use crate::observe::{AccessLog, Metrics, Observer, Readiness};
 use crate::tls::Tls;
 
 /// Large manifests at a time, and those of one client; each takes some ten times its size in memory for a moment.
@@ -28,8 +28,7 @@ pub struct Registry {
     pub(crate) pulls: Pulls,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) kept: Arc<Kept>,
-    pub(crate) metrics: Metrics,
-    pub(crate) log: Option<AccessLog>,
+    pub(crate) observer: Observer,
     pub(crate) front: Arc<Front>,
     pub(crate) readiness: Arc<Readiness>,
     /// Large manifests that are read into memory and published.
@@ -40,6 +39,7 @@ impl Registry {
     /// A registry with the default limits.
     pub fn new(store: Store, access: Access) -> Self {
         Self {
+            readiness: Arc::new(Readiness::of(store.clone())),
             store,
             gate: Gate::new(access),
             limits: Limits::default(),
@@ -48,10 +48,8 @@ impl Registry {
             pulls: Pulls::default(),
             tls: None,
             kept: Arc::default(),
-            metrics: Metrics::new(),
-            log: None,
+            observer: Observer { metrics: Metrics::new(), log: None },
             front: Arc::default(),
-            readiness: Arc::default(),
             large: Turns::new(LARGE, LARGE_EACH),
         }
     }
@@ -100,14 +98,14 @@ impl Registry {
     /// The same registry, counting there.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
-        self.metrics = metrics;
+        self.observer.metrics = metrics;
         self
     }
 
     /// The same registry, which writes a line for every request but those that watch it.
     #[must_use]
     pub fn with_access_log(mut self, log: AccessLog) -> Self {
-        self.log = Some(log);
+        self.observer.log = Some(log);
         self
     }
 

@@ -14,4 +14,4 @@ pub use metrics::Metrics;
 
 pub(crate) use health::{Readiness, router};
 pub(crate) use metrics::Storage;
-pub(crate) use record::Exchange;
+pub(crate) use record::Observer;

@@ -8,8 +8,9 @@ use hab_oci::shapes::is_index;
 use hab_oci::{Digest, EdgeKind, Outline, Tag, TagOrDigest};
 use hab_store::{Gaps, NewManifest, Store};
 
+use super::change::{Change, changed};
 use super::platform::{PlatformName, members};
-use super::{Change, SyncRule, changed};
+use super::rule::SyncRule;
 use crate::blobs::Arriving;
 use crate::blocking::blocking;
 use crate::error::Error;

@@ -4,25 +4,29 @@
 //! A tag is moved here only when all of that is here and was checked, so there is never half an image. What is here already
 //! is not asked for again: a sync that was cut short goes on where it was.
 
+mod change;
 mod copy;
 mod platform;
+mod rule;
 mod selection;
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
-use hab_store::{Span, Store};
-use serde::Deserialize;
+use hab_oci::{Tag, TagOrDigest};
+use hab_store::Store;
 
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::remote::Remote;
 use crate::upstreams::Upstreams;
+use change::changed;
+pub use change::{Change, SyncError, Synced};
 use copy::Copy;
 pub use platform::PlatformName;
+pub use rule::SyncRule;
 pub(crate) use selection::is_beside;
 pub use selection::{Selection, SelectionError};
 
@@ -30,104 +34,6 @@ pub use selection::{Selection, SelectionError};
 const PATIENCE: Duration = Duration::from_secs(2 * 60);
 /// How often it waits for that, and for one that cannot be reached.
 const WAITS: [usize; 2] = [3, 1];
-
-/// What is kept of an upstream without being asked for. Plain data.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct SyncRule {
-    /// A repository there: `library/alpine`.
-    pub repository: RepositoryName,
-    /// Which of its tags.
-    pub tags: Selection,
-    /// Images of an index for these only; all without.
-    #[serde(default)]
-    pub platforms: Vec<PlatformName>,
-    /// Signatures, SBOMs and whatever else refers to an image.
-    #[serde(default = "yes")]
-    pub referrers: bool,
-    /// How often `serve` looks.
-    #[serde(default = "six_hours")]
-    pub every: Span,
-}
-
-impl SyncRule {
-    /// What tells this rule from every other one of its upstream, a changed one among them: a digest of all that it says.
-    pub fn identity(&self) -> Digest {
-        let Self { repository, tags, platforms, referrers, every } = self;
-        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
-        let text = format!(
-            "{repository}\n{tags}\n{}\nreferrers {referrers}\nevery {} s\n",
-            platforms.join(" "),
-            every.seconds()
-        );
-        Digest::of(text.as_bytes())
-    }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn six_hours() -> Span {
-    Span::hours(6)
-}
-
-/// What became of a tag.
-#[derive(Debug)]
-pub enum Change {
-    /// It is what it was.
-    Same(Digest),
-    /// It is new here.
-    New(Digest),
-    /// It was something else.
-    Moved {
-        /// What it was.
-        from: Digest,
-        /// What it is now.
-        to: Digest,
-    },
-    /// It is here as it was, or not at all.
-    Failed(SyncError),
-}
-
-/// What a sync did, or would do.
-#[derive(Debug)]
-pub struct Synced {
-    /// The repository here.
-    pub repository: RepositoryName,
-    /// How many tags upstream has.
-    pub listed: usize,
-    /// Those that were selected, the newest first.
-    pub tags: Vec<(Tag, Change)>,
-    /// How many bytes of blobs came.
-    pub bytes: u64,
-}
-
-/// Why something was not synced.
-#[derive(Debug)]
-pub struct SyncError(Error);
-
-impl std::fmt::Display for SyncError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.sentence())
-    }
-}
-
-impl std::error::Error for SyncError {}
-
-impl SyncError {
-    /// The upstream did not answer, does not have it, or sent something else.
-    pub fn is_upstream(&self) -> bool {
-        use Error::{BlobUnknown, Failed, ManifestUnknown, NameUnknown};
-        matches!(self.0, Failed { .. } | ManifestUnknown { .. } | BlobUnknown { .. } | NameUnknown(_))
-    }
-
-    /// What the operator wants forbids it.
-    pub fn is_refusal(&self) -> bool {
-        use Error::{NotAllowed, NotSigned, Store};
-        matches!(self.0, NotAllowed(_) | NotSigned { .. } | Store(hab_store::Error::Immutable { .. }))
-    }
-}
 
 impl Upstreams {
     /// Brings here what a rule selects of an upstream, once; with `dry_run` says only what that would be. `told` hears of
@@ -213,12 +119,4 @@ async fn would_change(remote: &Remote, store: &Store, tag: &Tag) -> Result<Chang
         remote.receive_manifest(&reference, Limits::default().manifest).await?.digest
     };
     Ok(changed(here.map(|here| here.digest), there))
-}
-
-fn changed(from: Option<Digest>, to: Digest) -> Change {
-    match from {
-        None => Change::New(to),
-        Some(from) if from == to => Change::Same(to),
-        Some(from) => Change::Moved { from, to },
-    }
 }
