@@ -1,5 +1,5 @@
-//! From a connection to a file. No more than a few batches are in memory, and no thread waits for a client: one is taken for
-//! each batch alone.
+//! From a connection to a file. No more than a few batches are in memory, and no thread waits for a client: one is
+//! taken for each batch alone.
 
 use std::time::Duration;
 
@@ -138,8 +138,8 @@ pub(crate) const SMALL: usize = 128 << 10;
 const TURN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// A whole manifest, which is kept in memory. A large one is read when the client has a turn to: so many of them take a bounded
-/// room, and none of the turns of others.
+/// A whole manifest, which is kept in memory. A large one is read when the client has a turn to: so many of them take a
+/// bounded room, and none of the turns of others.
 pub(crate) async fn read_in_turn(
     body: Body,
     limits: &Limits,

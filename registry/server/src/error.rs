@@ -187,7 +187,8 @@ impl Error {
                 (S::BAD_REQUEST, code::MANIFEST_INVALID)
             }
             StoreError::InUse { .. } => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
-            // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at once.
+            // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at
+            // once.
             StoreError::Immutable { .. } => (S::CONFLICT, code::DENIED),
             StoreError::Unexpected { .. } => (S::PRECONDITION_FAILED, code::PRECONDITION_FAILED),
             StoreError::NeverThere { .. } | StoreError::NotHeld { .. } => {
@@ -252,7 +253,8 @@ impl IntoResponse for Error {
         let mut response =
             (status, axum::Json(Answer { errors: [Entry { code, message, detail }] })).into_response();
         let headers = response.headers_mut();
-        // All of these are made of digits, names, addresses that were looked at and fixed words, so they are header values.
+        // All of these are made of digits, names, addresses that were looked at and fixed words, so they are header
+        // values.
         let mut put =
             |name, text: String| HeaderValue::try_from(text).map(|value| headers.insert(name, value));
         let _ = match self {

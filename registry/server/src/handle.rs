@@ -16,7 +16,8 @@ use crate::http::{CACHE, query};
 use crate::route::{Endpoint, Route};
 use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, token, uploads};
 
-/// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with others.
+/// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with
+/// others.
 pub fn router(registry: Registry) -> Router {
     let metrics = registry.observer.metrics.clone();
     registry.upstreams.count_in(&metrics.of_upstreams());

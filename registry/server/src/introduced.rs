@@ -167,8 +167,8 @@ impl Service<hyper::Request<Incoming>> for Introduced {
     }
 }
 
-/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and whoever
-/// the request says that it comes from.
+/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and
+/// whoever the request says that it comes from.
 fn no_more() -> Response {
     let refusal = Refusal::Unauthorized { challenge: basic(), problem: Problem::Certificate };
     let mut response = Error::from(refusal).into_response();

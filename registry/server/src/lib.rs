@@ -7,7 +7,8 @@
 //! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle`
 //! finds out who asks and the endpoint in its path (`route`), asks whether the caller may ([`Access`], [`Guard`]),
 //! and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`, `referrers`,
-//! `catalog`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
+//! `catalog`, `token`), with as much of the [`Registry`] as that uses. Whatever goes wrong becomes one `Error`, also
+//! what access control and upstreams say, and `error` alone turns it into a status and a body.
 //!
 //! Start reading at [`router`].
 

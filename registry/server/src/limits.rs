@@ -18,7 +18,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a client may keep a connection on which it asks nothing.
     pub keep: Duration,
-    /// How long a client that sends a body may go without sending a byte, and the time over which its `pace` is measured.
+    /// How long a client that sends a body may go without sending a byte, and the time over which its `pace` is
+    /// measured.
     pub idle: Duration,
     /// The time over which the `pace` of a client is measured that is sent an answer: it may pause for so long.
     pub taking: Duration,
@@ -32,8 +33,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one client at the same time: an IPv4 address, or a /64 of IPv6.
     pub connections_each: usize,
-    /// Networks of proxies and of many clients behind one address: each may have three quarters of all connections, as an
-    /// address of this machine itself may.
+    /// Networks of proxies and of many clients behind one address: each may have three quarters of all connections, as
+    /// an address of this machine itself may.
     pub trusted: Vec<Network>,
     /// How long an upload may stay unfinished.
     pub upload: Duration,

@@ -30,8 +30,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often is counted how much there is.
 const MEASURE: Duration = Duration::from_secs(5 * 60);
 
-/// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open requests have [`Limits::drain`] to
-/// end.
+/// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open
+/// requests have [`Limits::drain`] to end.
 ///
 /// HTTP/1.1 and HTTP/2, over TLS if the registry has that. Fails only if the listener does.
 pub async fn serve(

@@ -42,8 +42,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// Certificates in PEM of those who vouch for clients; without, clients have none.
     pub client_ca: Option<PathBuf>,
-    /// Lists of those that these authorities revoked: in PEM, any number in a file, or one in DER. Where there is any, there has
-    /// to be one of every authority: a certificate whose authority says nothing is not believed.
+    /// Lists of those that these authorities revoked: in PEM, any number in a file, or one in DER. Where there is any,
+    /// there has to be one of every authority: a certificate whose authority says nothing is not believed.
     pub client_crl: Vec<PathBuf>,
     /// Whether clients must have one.
     pub client: ClientCertificates,
@@ -96,8 +96,8 @@ impl Tls {
         Some(Shown::new(chain, certificate))
     }
 
-    /// Whether what a client showed when it came would still be believed: authorities may have gone, or revoked it, or its
-    /// time may be over. Asked for every request, found out when something changed, and every minute.
+    /// Whether what a client showed when it came would still be believed: authorities may have gone, or revoked it, or
+    /// its time may be over. Asked for every request, found out when something changed, and every minute.
     pub(crate) fn believes(&self, shown: &Shown) -> bool {
         shown.is_good(&self.files.get(), |loaded| {
             loaded.clients.as_ref().is_some_and(|clients| clients.believe(shown))

@@ -56,7 +56,8 @@ pub(crate) async fn start(
     }
 }
 
-/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller could not read where it is.
+/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller could not read where it
+/// is.
 async fn mounted(
     store: &Store,
     upstreams: &Upstreams,
@@ -85,8 +86,8 @@ async fn mounted(
     Ok(catalog.mount_blob(&from, permit.repository(), digest, now()).await?)
 }
 
-/// Whether a GET of the blob by the same caller would be answered there, if the repository holds it: by the rules, and where
-/// it is an upstream's by what may be pulled from that and has to be signed. Nobody upstream is asked.
+/// Whether a GET of the blob by the same caller would be answered there, if the repository holds it: by the rules, and
+/// where it is an upstream's by what may be pulled from that and has to be signed. Nobody upstream is asked.
 async fn can_be_read(
     store: &Store,
     upstreams: &Upstreams,

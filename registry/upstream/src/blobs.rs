@@ -1,10 +1,10 @@
 //! A blob that is asked for: held here, on its way, or asked for upstream.
 //!
-//! A repository holds what came from upstream by its own path. That a manifest names a digest proves nothing: whoever writes
-//! a manifest may name bytes that they never had. Nor do bytes that are here by another way (a push, a build, another
-//! upstream) become an upstream's because it claims to have them: it has to send them. Only bytes that this very upstream
-//! sent, for another of its repositories, need not come twice; that this repository holds them too, it has to say by giving
-//! their last byte at this repository's path, where it checks by itself who may read what.
+//! A repository holds what came from upstream by its own path. That a manifest names a digest proves nothing: whoever
+//! writes a manifest may name bytes that they never had. Nor do bytes that are here by another way (a push, a build,
+//! another upstream) become an upstream's because it claims to have them: it has to send them. Only bytes that this
+//! very upstream sent, for another of its repositories, need not come twice; that this repository holds them too, it
+//! has to say by giving their last byte at this repository's path, where it checks by itself who may read what.
 
 use std::time::Instant;
 
@@ -78,7 +78,8 @@ impl Remote {
         Ok(configures.map_or(limit, |_| limit.min(LARGEST_CONFIG)))
     }
 
-    /// What the same upstream sent, or is sending, for another of its repositories, if it says that this one holds it too.
+    /// What the same upstream sent, or is sending, for another of its repositories, if it says that this one holds it
+    /// too.
     async fn shared(&self, store: &Store, digest: &Digest, limit: u64) -> Result<Option<Arriving>, Error> {
         let address = self.client().config().address();
         let running = self.upstream.downloads.any(digest);
@@ -108,9 +109,9 @@ impl Remote {
         Ok(shared.then_some(Arriving::Here))
     }
 
-    /// Whether upstream gives a blob of this size at this repository's path: asked for its last byte, because what answers a
-    /// HEAD is sometimes not what answers a GET. [`Error::BlobUnknown`] if it says that there is none, or that it is not for
-    /// us. One that knows no ranges begins to send all; that is not listened to.
+    /// Whether upstream gives a blob of this size at this repository's path: asked for its last byte, because what
+    /// answers a HEAD is sometimes not what answers a GET. [`Error::BlobUnknown`] if it says that there is none, or
+    /// that it is not for us. One that knows no ranges begins to send all; that is not listened to.
     async fn gives(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
         let last = size.saturating_sub(1);
         let response = match self.client().blob(&self.name, digest, last).await {
@@ -123,7 +124,8 @@ impl Remote {
             return Ok(response.content_length() == Some(size));
         }
         let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        // Of a part whose place it does not say, that it has one byte is all that is known: one behind the end has none.
+        // Of a part whose place it does not say, that it has one byte is all that is known: one behind the end has
+        // none.
         Ok(match range.and_then(|text| text.trim().rsplit_once('/')) {
             Some((_, whole)) => whole == size.to_string(),
             None => response.content_length() == Some(1),

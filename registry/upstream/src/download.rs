@@ -1,5 +1,5 @@
-//! One blob on its way from an upstream, however many clients wait for it: one request fills a file, and all of them read
-//! from it as it grows.
+//! One blob on its way from an upstream, however many clients wait for it: one request fills a file, and all of them
+//! read from it as it grows.
 //!
 //! The last byte is held back until the digest is checked, so that nobody ever has the whole of wrong bytes, neither
 //! by one answer nor by many parts. That is all that can be promised of bytes that are sent before the last one came,
@@ -51,8 +51,8 @@ pub struct Download {
     file: Arc<File>,
     size: u64,
     state: watch::Receiver<State>,
-    /// Other repositories of the same upstream that hold these bytes when they are here; `None` once it is too late to be
-    /// added. Held to add or take names only.
+    /// Other repositories of the same upstream that hold these bytes when they are here; `None` once it is too late to
+    /// be added. Held to add or take names only.
     promised: Arc<Mutex<Option<Vec<RepositoryName>>>>,
 }
 
@@ -136,8 +136,8 @@ impl Download {
         Arc::ptr_eq(&self.file, &other.file)
     }
 
-    /// Makes one more repository hold the bytes when they are here; `false` if it is too late for that. The upstream must have
-    /// said that this repository holds them.
+    /// Makes one more repository hold the bytes when they are here; `false` if it is too late for that. The upstream
+    /// must have said that this repository holds them.
     pub(crate) fn promise(&self, repository: &RepositoryName) -> bool {
         match &mut *locked(&self.promised) {
             Some(promised) => {
@@ -154,7 +154,7 @@ impl Download {
     }
 
     /// Waits for its end.
-    pub async fn end(mut self) -> Result<(), Failure> {
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
         let ended = self.state.wait_for(|state| state.ended.is_some()).await;
         ended.map_err(lost)?.ended.clone().unwrap_or(Ok(()))
     }

@@ -14,8 +14,8 @@ use crate::upstreams::Upstreams;
 /// The most repositories that are asked for one blob.
 const HOLDERS: u32 = 20;
 
-/// Asks upstreams for blobs that are damaged or gone. What was built or pushed here and is nowhere else stays lost; but the
-/// same bytes in a repository of an upstream mend every repository that holds them.
+/// Asks upstreams for blobs that are damaged or gone. What was built or pushed here and is nowhere else stays lost; but
+/// the same bytes in a repository of an upstream mend every repository that holds them.
 #[derive(Debug)]
 struct Fetcher {
     upstreams: Upstreams,

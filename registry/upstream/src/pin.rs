@@ -35,7 +35,8 @@ struct Written {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PinError {
     #[error(
-        "the pinned token service {} does not read: {source}; remove it, and the token service that is named next counts",
+        "the pinned token service {} does not read: {source}; remove it, and the token service that is named next \
+         counts",
         path.display()
     )]
     Garbled { path: PathBuf, source: Box<dyn StdError + Send + Sync> },

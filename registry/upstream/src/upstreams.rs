@@ -33,8 +33,8 @@ impl Upstreams {
         Ok(Self(Arc::new(all)))
     }
 
-    /// Asks each of them what it wants to know before it answers, so that the first pull need not; and says what is wrong
-    /// with each, in a sentence.
+    /// Asks each of them what it wants to know before it answers, so that the first pull need not; and says what is
+    /// wrong with each, in a sentence.
     pub async fn greet(&self) -> Vec<String> {
         let greeted = self.0.values().map(|upstream| async {
             let failure = upstream.client.greet().await.err()?;
@@ -59,7 +59,8 @@ impl Upstreams {
         self.0.get(name).or_else(|| hub::other_names(name).find_map(|other| self.0.get(other)))
     }
 
-    /// Whose repository a request means: an upstream's, or `None`: ours. An `ns` that is no upstream's is nobody's.
+    /// Whose repository a request means: an upstream's, or `None`: ours. An `ns` that is no upstream's is nobody's
+    /// ([`Error::NameUnknown`]); [`Error::NotAllowed`] where the operator does not let it be pulled.
     pub fn find(&self, name: &RepositoryName, ns: Option<&str>) -> Result<Option<Remote>, Error> {
         let unknown = || Error::NameUnknown(name.clone());
         let (upstream, rest) = if let Some(ns) = ns {

@@ -1,4 +1,5 @@
-//! A file of passwords, `name:hash` a line, with hashes that take long to guess: bcrypt, or argon2 in the PHC string format.
+//! A file of passwords, `name:hash` a line, with hashes that take long to guess: bcrypt, or argon2 in the PHC string
+//! format.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! Who may do what.
 //!
-//! A request shows something (`credentials`), or its connection does (`peer`); [`Guard::identify`] makes a [`Caller`] of it,
-//! by a password (`htpasswd`, `passwords`), a token of the operator (`tokens`) or one that was issued here (`issued`, `key`,
-//! `exchange`). Before anything of a repository is looked at, [`Gate::authorise`] holds the caller against the `rules` and
-//! gives a [`Permit`], which the endpoints want to see, or a [`Refusal`]. Files are read again when they change
-//! (`watched`).
+//! A request shows something (`credentials`), or its connection does (`peer`); [`Guard::identify`] makes a [`Caller`]
+//! of it, by a password (`htpasswd`, `passwords`), a token of the operator (`tokens`) or one that was issued here
+//! (`issued`, `key`, `exchange`). Before anything of a repository is looked at, [`Gate::authorise`] holds the caller
+//! against the `rules` and gives a [`Permit`], which the endpoints want to see, or a [`Refusal`]. Files are read again
+//! when they change (`watched`).
 
 mod account;
 mod caller;

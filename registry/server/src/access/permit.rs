@@ -125,7 +125,8 @@ impl Gate {
         limiter.take(&who).map_err(|wait| Refusal::TooMany { wait })
     }
 
-    /// The base endpoint, by which clients find out how to log in: whoever showed nothing is told, although they may pull.
+    /// The base endpoint, by which clients find out how to log in: whoever showed nothing is told, although they may
+    /// pull.
     pub(crate) fn greet(&self, caller: &Caller, scene: &Scene<'_>) -> Result<(), Refusal> {
         if self.guard.is_none() || caller.showed_something() {
             return Ok(());

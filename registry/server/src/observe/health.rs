@@ -41,7 +41,8 @@ impl Readiness {
         Self { store, known: Mutex::default(), damaged: AtomicBool::new(false) }
     }
 
-    /// A request failed. Once the catalog is known to be damaged, nothing is ready any more, whatever else can still be read.
+    /// A request failed. Once the catalog is known to be damaged, nothing is ready any more, whatever else can still be
+    /// read.
     pub(crate) fn saw(&self, error: &StoreError) {
         if error.is_catalog_damage() && !self.damaged.swap(true, Ordering::Relaxed) {
             let (catalog, hint) = (self.store.catalog.path().display(), error.hint().unwrap_or_default());
@@ -82,8 +83,8 @@ async fn text(State(metrics): State<Metrics>) -> Response {
     }
 }
 
-/// Ready is who can answer from the catalog, and keep what is pushed. That upstreams are away does not count: what is here
-/// is served.
+/// Ready is who can answer from the catalog, and keep what is pushed. That upstreams are away does not count: what is
+/// here is served.
 async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
     let mut known = readiness.known.lock().await;
     let found = match *known {

@@ -1,8 +1,8 @@
 //! Whole images brought here before anybody asks: every tag that a rule selects, with all that it needs and all that is
 //! said about it.
 //!
-//! A tag is moved here only when all of that is here and was checked, so there is never half an image. What is here already
-//! is not asked for again: a sync that was cut short goes on where it was.
+//! A tag is moved here only when all of that is here and was checked, so there is never half an image. What is here
+//! already is not asked for again: a sync that was cut short goes on where it was.
 
 mod change;
 mod copy;
@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(2 * 60);
 const WAITS: [usize; 2] = [3, 1];
 
 impl Upstreams {
-    /// Brings here what a rule selects of an upstream, once; with `dry_run` says only what that would be. `told` hears of
-    /// every tag when it is decided.
+    /// Brings here what a rule selects of an upstream, once; with `dry_run` says only what that would be. `told` hears
+    /// of every tag when it is decided.
     pub async fn sync(
         &self,
         store: &Store,

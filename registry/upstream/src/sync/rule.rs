@@ -27,7 +27,8 @@ pub struct SyncRule {
 }
 
 impl SyncRule {
-    /// What tells this rule from every other one of its upstream, a changed one among them: a digest of all that it says.
+    /// What tells this rule from every other one of its upstream, a changed one among them: a digest of all that it
+    /// says.
     pub fn identity(&self) -> Digest {
         let Self { repository, tags, platforms, referrers, every } = self;
         let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();

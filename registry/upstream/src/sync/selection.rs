@@ -131,8 +131,8 @@ impl fmt::Display for Selection {
     }
 }
 
-/// How new a tag is. What is no version is older than every version; among those the later in byte order is the newer, as
-/// dates are. Of one version in several spellings the longer is the newer: it moves least.
+/// How new a tag is. What is no version is older than every version; among those the later in byte order is the newer,
+/// as dates are. Of one version in several spellings the longer is the newer: it moves least.
 #[derive(Debug, PartialEq, Eq)]
 struct Age(Option<(Version, usize)>);
 
