@@ -71,7 +71,7 @@ fn a_tag_goes_back_to_where_it_was_and_is_served_there() {
 fn what_cannot_be_rolled_back_is_said() {
     let world = World::new();
     world.build("data", "hello").good();
-    registry(&world, &["rollback", TAG]).refused(2, &["was never anything before", "history"]);
+    registry(&world, &["rollback", TAG]).refused(2, &["never pointed at anything earlier", "history"]);
     registry(&world, &["rollback", TAG, "0"]).refused(2, &["number of steps"]);
     registry(&world, &["history", "test/hello:v9"]).refused(2, &["never had a tag v9"]);
     registry(&world, &["history", "test/hello"]).refused(2, &["REPO:TAG"]);
