@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use hab_oci::{Algorithm, Digest};
 
 use crate::error::{Error, Result};
-use crate::files::{open_plain, remove_if_there, sync_folder_of};
+use crate::files::{open_plain, remove_if_there};
 use crate::id::UploadId;
 use crate::loose::Keeping;
 use crate::tally::Tally;
@@ -197,11 +197,12 @@ impl Blobs {
 
     /// Records the identity of the farm that these blobs belong to.
     pub fn set_farm(&self, farm: &str) -> Result<()> {
-        let (path, scratch) = (self.shared.root.join("farm"), self.shared.root.join("farm.new"));
-        fs::write(&scratch, format!("{farm}\n")).map_err(Error::io("write", &scratch))?;
-        File::open(&scratch).and_then(|file| file.sync_all()).map_err(Error::io("write", &scratch))?;
-        fs::rename(&scratch, &path).map_err(Error::io("rename a file to", &path))?;
-        sync_folder_of(&path)
+        let written =
+            hab_file::replace_with(&self.shared.root.join("farm"), 0o644, format!("{farm}\n").as_bytes());
+        written.map_err(|e| {
+            let (path, source) = e.into_io();
+            Error::io("write", &path)(source)
+        })
     }
 
     /// Whether there is any blob.

@@ -30,32 +30,7 @@ impl Pattern {
     /// # Ok::<(), hab_store::PatternError>(())
     /// ```
     pub fn matches(&self, name: &str) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut p, mut n) = (0, 0);
-        // The position of the last star, and how much of the name it has matched. Whenever the rest fails, the star
-        // matches one character more, so the work is at most the product of both lengths.
-        let mut star = None;
-        while n < name.len() {
-            match pattern.get(p) {
-                Some(b'*') => {
-                    star = Some((p, n));
-                    p += 1;
-                }
-                Some(byte) if *byte == name[n] => {
-                    p += 1;
-                    n += 1;
-                }
-                _ => match star {
-                    Some((at, taken)) => {
-                        star = Some((at, taken + 1));
-                        p = at + 1;
-                        n = taken + 1;
-                    }
-                    None => return false,
-                },
-            }
-        }
-        pattern[p..].iter().all(|byte| *byte == b'*')
+        hab_glob::matches(&self.0, name)
     }
 }
 

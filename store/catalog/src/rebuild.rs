@@ -144,7 +144,7 @@ impl Rebuild {
             rebuilt.replayed += 1;
         }
         catalog.mark(&farm, before).await?;
-        rebuilt.lost.extend(catalog.mark_gone(&blobs, crate::now()).await?);
+        rebuilt.lost.extend(catalog.mark_gone(&blobs, hab_clock::now()).await?);
         rebuilt.lost.sort();
         rebuilt.lost.dedup();
         catalog.close().await;
@@ -216,7 +216,7 @@ pub async fn accept(data: &Path) -> Result<Accepted> {
     catalog.forget_doomed().await?;
     // The journal must not make the catalog look older, so the count continues from the higher of the two.
     catalog.mark(&farm, changes).await?;
-    let gone = catalog.mark_gone(&blobs, crate::now()).await?;
+    let gone = catalog.mark_gone(&blobs, hab_clock::now()).await?;
     catalog.close().await;
     blobs.set_farm(&farm)?;
     let store = Store::assemble(data, &blobs, catalog_journal(&blobs)?).await?;
@@ -299,7 +299,7 @@ async fn take(data: &Path) -> Result<(Blobs, File, File)> {
 fn place_base(data: &Path, path: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
     let sidecars = ["", "-wal", "-shm"].map(|end| format!("{CATALOG}{end}"));
     // Rebuilds within one second get different numbers.
-    let names = (0..1000).map(|again| data.join(format!("catalog.aside-{}.{again}", crate::now())));
+    let names = (0..1000).map(|again| data.join(format!("catalog.aside-{}.{again}", hab_clock::now())));
     let aside = names.into_iter().find(|path| !path.exists()).unwrap_or_else(|| data.join("catalog.aside"));
     let scratch = data.join(format!("{CATALOG}.new"));
     if let Some(base) = rebuilt.base.as_ref().filter(|base| *base != path) {

@@ -164,7 +164,7 @@ pub(crate) async fn examine(path: &Path) -> Result<CatalogHalf, String> {
         let _ = connection.close().await;
         Ok::<_, Error>(half)
     };
-    read.await.map_err(|e| e.chain())
+    read.await.map_err(|e| hab_chain::chain(&e))
 }
 
 async fn read_only(path: &Path) -> Result<Connection> {

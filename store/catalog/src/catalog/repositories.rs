@@ -97,7 +97,7 @@ impl Catalog {
             .map_err(Error::database("remove a blob"))?
             .rows_affected();
         let changes = if removed > 0 { vec![leaves(repository, digest)] } else { Vec::new() };
-        self.commit_changes(tx, crate::now(), changes).await?;
+        self.commit_changes(tx, hab_clock::now(), changes).await?;
         Ok(removed > 0)
     }
 }
