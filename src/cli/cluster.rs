@@ -242,9 +242,9 @@ fn loses(plan: &Plan, registry: &Registry) -> Option<String> {
     }
     match (names.as_slice(), registry.upstreams.is_empty()) {
         ([], false) => None,
-        ([], true) => Some(
-            "nothing is written: no upstream is set, so every other registry would be closed".to_owned(),
-        ),
+        ([], true) => {
+            Some("nothing is written: no upstream is set, so every other registry would be closed".to_owned())
+        }
         (names, _) => Some(format!(
             "nothing is written: the host uses {}, for which hab.toml has no upstream",
             names.join(", ")

@@ -98,9 +98,8 @@ fn mirrors(host: &mut Host<'_>, path: &str, text: &str, program: &str) {
         configs.iter().filter(|(name, _)| !host.registry.is_here(name)).cloned().collect::<Vec<_>>()
     {
         let itself = if name == "*" { "each registry".to_owned() } else { name.clone() };
-        let words = format!(
-            "has settings of {name} below configs: with these, {itself} itself is still asked last"
-        );
+        let words =
+            format!("has settings of {name} below configs: with these, {itself} itself is still asked last");
         host.tell(path, words);
     }
     if !mapped.iter().any(|name| name == "*") {

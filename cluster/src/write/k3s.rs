@@ -12,9 +12,8 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     let flags = Flags::read(host, runtime);
     let path = flags.registries(host);
     let text = host.text(&path).unwrap_or_default();
-    let there = yaml::parse(&text).map_err(|e| {
-        PlanError::new(&path, format!("is not YAML with a single meaning: {e}"))
-    })?;
+    let there = yaml::parse(&text)
+        .map_err(|e| PlanError::new(&path, format!("is not YAML with a single meaning: {e}")))?;
     let earlier = earlier_farm(&text, &there);
     let (mut files, mut notes) = (BTreeMap::new(), Vec::new());
     let registries = registries_yaml(host, runtime, (&path, &there), earlier, &mut notes)?;

@@ -130,7 +130,12 @@ impl Images<'_> {
         let tables = tables.chain(access.map(|pattern| ("access.rule", pattern)));
         let mut said: Vec<String> = tables
             .filter(|(_, pattern)| idle(pattern))
-            .map(|(table, pattern)| format!("[registry] {table}: no repository is named like {pattern:?}, so the rule does nothing", pattern = pattern.to_string()))
+            .map(|(table, pattern)| {
+                format!(
+                    "[registry] {table}: no repository is named like {pattern:?}, so the rule does nothing",
+                    pattern = pattern.to_string()
+                )
+            })
             .collect();
         said.dedup();
         if !said.is_empty() {

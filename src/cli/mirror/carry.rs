@@ -65,8 +65,7 @@ pub fn import(global: &Global, file: &Path, wanted: &Wanted) -> anyhow::Result<(
 /// The sentence about projects in the file that are not known here, if there are any.
 fn left_out(strangers: &[String]) -> Option<String> {
     let first = strangers.first()?;
-    let way =
-        format!("`hab-build mirror add {first}` adds it, --new-projects adds all that the file has");
+    let way = format!("`hab-build mirror add {first}` adds it, --new-projects adds all that the file has");
     Some(if strangers.len() == 1 {
         format!("{first} is left out, because no project here has that name; {way}")
     } else {
