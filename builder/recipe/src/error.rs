@@ -41,7 +41,7 @@ pub enum RecipeError {
         recipe: RecipeName,
     },
     /// The text is not a valid version.
-    #[error("{0:?} is not a version: it may have 1 to 100 letters, digits and . _ + ~ : -, and may not begin with -")]
+    #[error("{0:?} is not a version: use 1 to 100 letters, digits and . _ + ~ : -, and no - at the start")]
     Version(String),
     /// The repository's name is not valid.
     #[error(transparent)]

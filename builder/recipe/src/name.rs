@@ -9,7 +9,7 @@ pub struct RecipeName(Box<str>);
 
 /// Why a text is not a recipe's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a recipe's name: it may have up to 60 lowercase letters and digits, with single dashes between")]
+#[error("{0:?} is not a recipe's name: use up to 60 lowercase letters, digits, single dashes between them")]
 pub struct InvalidName(String);
 
 impl RecipeName {
