@@ -10,7 +10,7 @@ pub enum ImageError {
     Path {
         /// The path as given.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the path.
         problem: PathProblem,
     },
     /// Two entries for one path.
@@ -51,7 +51,7 @@ pub enum ImageError {
     Read {
         /// The path in the layer.
         path: String,
-        /// What the reader said.
+        /// The reader's error.
         #[source]
         source: io::Error,
     },
@@ -90,16 +90,16 @@ pub enum ImageError {
 /// What is wrong with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathProblem {
-    /// It begins with `/`.
+    /// The path begins with `/`.
     #[error("it is absolute; paths in a layer are relative to its root")]
     Absolute,
-    /// It is empty, or has a component that is empty, `.` or `..`.
+    /// The path is empty, or has a component that is empty, `.` or `..`.
     #[error("it has a component that is empty, . or ..")]
     Component,
-    /// It has a NUL byte.
+    /// The path has a NUL byte.
     #[error("it has a NUL byte")]
     Nul,
-    /// It has a component that begins with `.wh.`, which removes a file of the layer below.
+    /// The path has a component that begins with `.wh.`, which removes a file of the layer below.
     #[error("it is a whiteout")]
     Whiteout,
 }

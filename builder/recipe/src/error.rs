@@ -61,7 +61,7 @@ pub enum RecipeError {
     Invalid {
         /// The file, below the recipes folder.
         path: String,
-        /// What is wrong.
+        /// What is wrong with the value.
         detail: String,
     },
     /// The name of a recipe's folder is not a valid recipe name.
@@ -82,7 +82,7 @@ pub enum RecipeError {
         path: String,
         /// What the lock belongs to: `recipe` or `toolchain`.
         of: &'static str,
-        /// How it differs.
+        /// How the lock differs from what it belongs to.
         detail: String,
         /// The arguments of `lock` that make the lock again.
         what: String,

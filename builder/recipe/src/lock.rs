@@ -102,7 +102,7 @@ impl ToolchainLock {
         }
     }
 
-    /// Parses the lock of `toolchain`. Fails if the toolchain now asks for something else than when the lock was made.
+    /// Parses the lock of `toolchain`. Fails if the toolchain now asks for something other than when the lock was made.
     pub fn parse(toolchain: &Toolchain, text: &str) -> Result<Self, RecipeError> {
         let path = format!("toolchains/{}.lock", toolchain.name);
         let lock: Self = parse(&path, text)?;
@@ -160,7 +160,7 @@ impl RecipeLock {
         }
     }
 
-    /// Parses the lock of `recipe`. Fails if the recipe now asks for something else than when the lock was made, or if
+    /// Parses the lock of `recipe`. Fails if the recipe now asks for something other than when the lock was made, or if
     /// `toolchain` is not the toolchain lock that it names.
     pub fn parse(recipe: &Recipe, toolchain: &Digest, text: &str) -> Result<Self, RecipeError> {
         let path = format!("{}/recipe.lock", recipe.name);

@@ -35,7 +35,7 @@ pub(crate) struct Disks {
     limiter: DiskLimiter,
     /// What the plain folders held when they were last added up.
     held: Held,
-    /// How full their file systems are: at the start, at the last count, and now.
+    /// How full the plain folders' file systems are: at the start, at the last count, and now.
     full_at_start: u64,
     full_then: u64,
     full_now: u64,

@@ -18,7 +18,7 @@ pub enum SandboxError {
     Invalid {
         /// The field's name in [`crate::Spec`].
         field: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the field.
         problem: String,
     },
     /// The root or a bind does not exist or cannot be read.
