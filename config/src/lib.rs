@@ -221,20 +221,16 @@ pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hab_chain::chain;
 
-    /// An error with its causes, as one sentence.
-    fn said(error: &dyn std::error::Error) -> String {
-        let causes = std::iter::successors(Some(error), |e| e.source());
-        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-    }
+    use super::*;
 
     #[test]
     fn an_unknown_field_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hab.toml");
         std::fs::write(&file, "[debian]\nbase = [\"http://x.invalid\"]\n").unwrap();
-        let error = said(&Config::load(Some(&file), dir.path()).unwrap_err());
+        let error = chain(&Config::load(Some(&file), dir.path()).unwrap_err());
         assert!(error.contains("line 2") && error.contains("`bases`"), "{error}");
     }
 
@@ -243,7 +239,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hab.toml");
         std::fs::write(&file, "[registry]\ngrace = \"2d\"\nretain = [{ tag = \"pr-*\" }]\n").unwrap();
-        let error = said(&Config::load(Some(&file), dir.path()).unwrap_err());
+        let error = chain(&Config::load(Some(&file), dir.path()).unwrap_err());
         assert!(error.contains("line 3") && error.contains("all of its tags would go"), "{error}");
         std::fs::write(&file, "[registry]\nretain = [{ tag = \"pr-*\", keep = 3, older = \"30d\" }]\n")
             .unwrap();
@@ -265,7 +261,7 @@ mod tests {
             ("signed = \"s3cret", "line 3"),
         ] {
             std::fs::write(&file, format!("{upstream}{line}\n")).unwrap();
-            let error = said(&Config::load(Some(&file), dir.path()).unwrap_err());
+            let error = chain(&Config::load(Some(&file), dir.path()).unwrap_err());
             assert!(!error.contains("s3cret"), "{line}: {error}");
             assert!(error.contains(named) && error.contains("hab.toml"), "{line}: {error}");
         }
@@ -282,7 +278,7 @@ mod tests {
             let loaded = Config::load(None, dir.path());
             assert_eq!(loaded.is_ok(), good, "{mode:o}");
             if let Err(error) = loaded {
-                let error = said(&error);
+                let error = chain(&error);
                 assert!(error.contains("hab.toml") && error.contains("chmod"), "{error}");
             }
         }

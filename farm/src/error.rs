@@ -151,6 +151,9 @@ pub enum FarmError {
     /// A mistake in the request.
     #[error("{0}")]
     Usage(String),
+    /// A file of this machine that is replaced, read whole or locked.
+    #[error(transparent)]
+    File(#[from] hab_file::Error),
     /// A local file cannot be read or written.
     #[error("cannot read or write {}", path.display())]
     Io {
@@ -185,6 +188,7 @@ impl FarmError {
             | Self::Damaged(_)
             | Self::NoRoom { .. }
             | Self::Store(_)
+            | Self::File(_)
             | Self::Io { .. } => Fault::Ours,
             Self::Recipe(_)
             | Self::Policy(_)
@@ -254,15 +258,6 @@ impl FarmError {
     }
 }
 
-/// Joins an error and all its causes into one sentence. Skips a cause that the sentence already contains.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let words = cause.to_string();
-        if text.contains(&words) { text } else { format!("{text}: {words}") }
-    })
-}
-
 /// Returns the most telling of several failures as the error, and notes how many there were.
 pub(crate) fn worst(failures: Vec<MirrorError>, progress: &dyn Progress) -> Result<(), FarmError> {
     if failures.len() > 1 {
@@ -282,6 +277,6 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_used_is_an_error_that_says_what_was_tried() {
         let error = FarmError::io("/x")(io::ErrorKind::PermissionDenied.into());
-        assert_eq!(chain(&error), "cannot read or write /x: permission denied");
+        assert_eq!(hab_chain::chain(&error), "cannot read or write /x: permission denied");
     }
 }

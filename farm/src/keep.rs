@@ -11,7 +11,7 @@ use hab_store::{Mirrored, Store};
 
 use crate::bridge::Bridge;
 use crate::carry::aside::Aside;
-use crate::clock::now;
+use hab_clock::now;
 
 /// Keeps mirrored bytes in the blob store and facts in the catalog.
 #[derive(Clone)]

@@ -23,7 +23,6 @@ mod backoff;
 mod bridge;
 pub mod build;
 pub mod carry;
-mod clock;
 mod error;
 mod facts;
 mod farm;
@@ -40,7 +39,8 @@ pub mod trust;
 mod words;
 
 pub use bridge::Bridge;
-pub use error::{FarmError, Fault, chain};
+pub use error::{FarmError, Fault};
 pub use farm::{Farm, Options};
+pub use hab_chain::chain;
 pub use progress::{Notes, Progress};
 pub use words::{counted, near};

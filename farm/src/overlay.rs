@@ -8,8 +8,9 @@ use hab_recipe::RecipeSet;
 use hab_trusted_file::Readers;
 use include_dir::{Dir, include_dir};
 
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::progress::Progress;
+use hab_chain::chain;
 
 /// The recipes that are built into the program, so that it runs without a checkout.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../recipes");

@@ -24,9 +24,7 @@ fn main() -> ExitCode {
     match Options::parse().and_then(|options| options.execute()) {
         Ok(report) => ExitCode::from(status(report.outcome)),
         Err(error) => {
-            let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-            let causes = causes.map(|cause| format!(": {cause}"));
-            eprintln!("hab-sandbox: {error}{}", causes.collect::<String>());
+            eprintln!("hab-sandbox: {}", hab_chain::chain(&error));
             ExitCode::from(125)
         }
     }

@@ -5,24 +5,24 @@ pub mod report;
 pub(crate) mod room;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hab_builder::{Inputs, Trials, Workshop};
+use hab_builder::{BuildError, Inputs, Trials, Workshop};
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest, ImageIndex, Platform, RepositoryName, Tag, TagOrDigest, media_type};
 use hab_recipe::Plan;
 use hab_store::{Gaps, NewManifest, Publication, Store};
 
 use crate::bridge::Bridge;
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::fetching::Fetching;
 use crate::folder::DataFolder;
 use crate::progress::{BuilderView, Progress};
 use crate::source::debian::Debian;
+use hab_clock::now;
 use order::{Order, Orders, Request};
 use report::{
     BuildReport, ExperimentReport, IndexReport, PlatformReport, Record, RunsReport, SourceReport,
@@ -179,23 +179,14 @@ impl Builds<'_> {
 
     /// Waits until no other build runs in this data folder, and locks the folder. The lock ends with the process.
     fn build_alone(&self) -> Result<File, FarmError> {
-        let path = self.data.work().join("lock");
-        let file = File::create(&path).map_err(FarmError::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
+        let mut waits = false;
+        let locked = hab_file::lock(&self.data.work().join("lock"), || {
+            if !std::mem::replace(&mut waits, true) {
                 self.progress.note("another build uses this data folder; waiting for it to end");
-                // A blocking lock would ignore Ctrl-C.
-                while let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
-                    if self.progress.cancel().load(Ordering::Relaxed) {
-                        return Err(hab_builder::BuildError::Cancelled.into());
-                    }
-                    std::thread::sleep(Duration::from_millis(100));
-                }
             }
-            Err(fs::TryLockError::Error(source)) => return Err(FarmError::Io { path, source }),
-        }
-        Ok(file)
+            !self.progress.cancel().load(Ordering::Relaxed)
+        });
+        Ok(locked?.ok_or(BuildError::Cancelled)?)
     }
 
     /// Makes the index and publishes everything in one transaction, unless the tag already names this index and no blob
@@ -215,8 +206,7 @@ impl Builds<'_> {
             manifests.push(NewManifest::new(media_type::IMAGE_MANIFEST, bytes));
         }
         let annotations = order.plans.first().map(hab_builder::annotations).unwrap_or_default();
-        let (index, descriptor) =
-            hab_image::index(&listed, annotations).map_err(hab_builder::BuildError::from)?;
+        let (index, descriptor) = hab_image::index(&listed, annotations).map_err(BuildError::from)?;
         let root = descriptor.digest;
         let report =
             IndexReport { repository: repository.to_string(), digest: root.clone(), tags: vec![tag.clone()] };

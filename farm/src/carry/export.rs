@@ -12,12 +12,12 @@ use hab_oci::Digest;
 use hab_store::Blobs;
 
 use crate::carry::goes_on;
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::ACCEPTED_RELEASE;
 use crate::mirrors::Mirrors;
 use crate::progress::{MirrorView, Progress};
 use crate::source::packages::Packages;
+use hab_clock::now;
 
 /// The kinds of names whose bytes an export carries. The importer gives these names again, from its own locks,
 /// revisions and policies. Only a line of a crates index is offered by name, because nothing else names it.

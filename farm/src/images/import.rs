@@ -9,11 +9,11 @@ use hab_layout::{Content, Entry, Layout};
 use hab_oci::{Descriptor, Digest, RepositoryName, Tag};
 use hab_store::{Error as StoreError, Gaps, NewManifest, Publication};
 
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::images::Images;
 use crate::images::watched::{Watched, amounts, stopped_or};
 use crate::words::counted;
+use hab_clock::now;
 
 /// How many times a publication is tried, because a collection may remove blobs that were just stored.
 const TRIES: usize = 3;

@@ -23,10 +23,11 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::bridge::Bridge;
-use crate::clock::now;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::progress::Progress;
 use crate::words::{counted, near};
+use hab_chain::chain;
+use hab_clock::now;
 
 /// Time between two passes of a scrub and between two copies of the catalog, also after a failure.
 const REST: Duration = Duration::from_secs(24 * 60 * 60);

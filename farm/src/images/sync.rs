@@ -15,10 +15,11 @@ use tokio::time::sleep;
 
 use crate::backoff::wait;
 use crate::bridge::Bridge;
-use crate::clock::now;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::facts::Position;
 use crate::progress::Progress;
+use hab_chain::chain;
+use hab_clock::now;
 
 /// How often to look for rules that are due, and for the end of another process's sync.
 const TICK: Duration = Duration::from_secs(1);

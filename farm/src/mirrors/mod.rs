@@ -12,12 +12,12 @@ use hab_mirror::MirrorError;
 use hab_mirror::git::{Change, Entry, State, size_below, without_user};
 use hab_mirror::projects::Project;
 
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::{Fact, Facts};
 use crate::fetching::Fetching;
 use crate::folder::DataFolder;
 use crate::progress::Progress;
+use hab_clock::now;
 use projects::ProjectFiles;
 use repositories::Repositories;
 use view::Views;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use hab_config::{GitConfig, MirrorConfig};
@@ -116,10 +115,8 @@ impl ProjectFiles<'_> {
         let folder = self.data.projects();
         fs::create_dir_all(&folder).map_err(FarmError::io(&folder))?;
         let path = folder.join(format!("{}.toml", project.name));
-        let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(FarmError::io(&folder))?;
-        file.write_all(project.to_text().as_bytes()).map_err(FarmError::io(&path))?;
-        file.as_file().sync_all().map_err(FarmError::io(&path))?;
-        file.persist(&path).map_err(|e| FarmError::io(&path)(e.error))?;
+        // An address in it may hold a password.
+        hab_file::replace_with(&path, 0o600, project.to_text().as_bytes())?;
         Ok(path)
     }
 

@@ -8,10 +8,10 @@ use hab_mirror::{Keep as _, MirrorError};
 use hab_oci::{few, shown};
 
 use super::Mirrors;
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::Fact;
 use crate::progress::MirrorView;
+use hab_clock::now;
 
 /// The most refs that one sentence names.
 const MOST: usize = 20;

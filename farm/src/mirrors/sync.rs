@@ -8,10 +8,11 @@ use hab_mirror::{Fault, MirrorError};
 use hab_oci::{few, shown};
 
 use super::Mirrors;
-use crate::clock::now;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::facts::Fact;
 use crate::progress::MirrorView;
+use hab_chain::chain;
+use hab_clock::now;
 
 /// The most submodules that one sentence names.
 const NAMED: usize = 5;

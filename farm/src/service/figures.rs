@@ -15,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 use hab_mirror::projects::Project;
 use hab_registry::Metrics;
 
-use crate::clock::now;
 use crate::farm::Farm;
 use crate::mirrors::{MirrorRow, Mirrors};
+use hab_clock::now;
 
 /// How often to look whether a project's files have changed.
 const LOOK: Duration = Duration::from_secs(5);

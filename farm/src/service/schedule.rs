@@ -13,12 +13,12 @@ use hab_mirror::git::{State, host};
 use hab_mirror::projects::Project;
 
 use crate::backoff::wait;
-use crate::clock::now;
-use crate::error::chain;
 use crate::farm::Farm;
 use crate::mirrors::Mirrors;
 use crate::source::releases::Releases;
 use crate::words::counted;
+use hab_chain::chain;
+use hab_clock::now;
 
 /// The least time between two tries of one project, in seconds.
 const LEAST: i64 = 60;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use hab_mirror::depends::{self, DependsSource, Selection};
@@ -155,23 +155,23 @@ impl DependsSources<'_> {
     }
 }
 
-/// Writes to a temporary file and renames it, so that a reader finds the whole file or none.
+/// Writes a file that a build by another user may read. With `expected` the bytes on the disk must have that digest.
 fn place(from: &mut dyn Read, expected: Option<(&str, &Digest)>, to: &Path) -> Result<(), FarmError> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FarmError::io(folder))?;
-    std::io::copy(from, &mut file).and_then(|_| file.flush()).map_err(FarmError::io(to))?;
-    file.as_file().sync_all().map_err(FarmError::io(to))?;
-    if let Some((what, expected)) = expected {
-        file.seek(SeekFrom::Start(0)).map_err(FarmError::io(to))?;
-        let (actual, _) = Digest::of_reader(&mut file).map_err(FarmError::io(to))?;
-        if actual != *expected {
-            let (what, url) = (what.to_owned(), "this store".to_owned());
-            return Err(MirrorError::WrongDigest { what, url, expected: expected.clone(), actual }.into());
+    let mut wrong = None;
+    let placed = hab_file::replace(to, 0o644, |file| {
+        io::copy(from, file)?;
+        let Some((what, expected)) = expected else { return Ok(()) };
+        file.rewind()?;
+        let (actual, _) = Digest::of_reader(file)?;
+        if actual == *expected {
+            return Ok(());
         }
+        let (what, url) = (what.to_owned(), "this store".to_owned());
+        wrong = Some(MirrorError::WrongDigest { what, url, expected: expected.clone(), actual });
+        Err(io::ErrorKind::InvalidData.into())
+    });
+    match wrong {
+        Some(wrong) => Err(wrong.into()),
+        None => Ok(placed?),
     }
-    // A build may run as another user, but only its owner can read a temporary file.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(file.path(), mode).map_err(FarmError::io(to))?;
-    file.persist(to).map_err(|e| FarmError::Io { path: to.to_owned(), source: e.error })?;
-    Ok(())
 }

@@ -1,7 +1,5 @@
 //! `hab-build lock`: resolves names into digests, once, for a person to review and commit.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use hab_mirror::apt::Resolver;
@@ -236,15 +234,7 @@ impl Locks<'_> {
     }
 }
 
-/// Writes to a temporary file and renames it, so that a full disk or a kill leaves the old lock.
+/// Everybody who reads the checkout may read its locks.
 fn replace(path: &Path, text: &str) -> Result<(), FarmError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FarmError::io(folder))?;
-    file.write_all(text.as_bytes()).map_err(FarmError::io(path))?;
-    file.as_file().sync_all().map_err(FarmError::io(path))?;
-    // Everybody who reads the checkout must read the lock, but only its owner can read a temporary file.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(file.path(), mode).map_err(FarmError::io(path))?;
-    file.persist(path).map_err(|e| FarmError::Io { path: path.to_owned(), source: e.error })?;
-    Ok(())
+    Ok(hab_file::replace_with(path, 0o644, text.as_bytes())?)
 }

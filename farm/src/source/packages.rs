@@ -1,8 +1,6 @@
 //! Keeps and serves everything that locks name: `hab-build mirror packages` and `hab-build mirror crates`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -273,16 +271,9 @@ impl Packages<'_> {
 /// Adds to `named` the crates that the Cargo.lock at `path` names.
 fn read_lock(path: &Path, named: &mut NamedCrates) -> Result<(), FarmError> {
     let unusable = |why: String| FarmError::Usage(format!("{}: {why}", path.display()));
-    let mut text = String::new();
-    let file = File::open(path).map_err(|e| unusable(e.to_string()))?;
-    file.take(cargo_lock::LARGEST + 1).read_to_string(&mut text).map_err(|e| unusable(e.to_string()))?;
-    if text.len() as u64 > cargo_lock::LARGEST {
-        return Err(FarmError::Usage(format!(
-            "{} is larger than {} bytes",
-            path.display(),
-            cargo_lock::LARGEST
-        )));
-    }
+    let bytes =
+        hab_file::read(path, cargo_lock::LARGEST).map_err(|e| FarmError::Usage(hab_chain::chain(&e)))?;
+    let text = String::from_utf8(bytes).map_err(|e| unusable(e.utf8_error().to_string()))?;
     let NamedCrates { crates, elsewhere } = cargo_lock::parse(&text).map_err(unusable)?;
     named.crates.extend(crates);
     named.elsewhere.extend(elsewhere);

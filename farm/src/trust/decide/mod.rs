@@ -6,8 +6,6 @@ mod files;
 mod raw;
 mod tags;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hab_keys::{
@@ -271,12 +269,11 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FarmError> {
     if !path.exists() {
         return Err(FarmError::missing(path));
     }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(FarmError::io(path))?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(FarmError::io(path))?;
-    if bytes.len() as u64 > limit {
-        let detail = format!("it has more than {limit} bytes");
-        return Err(Refusal::Malformed { what: path.display().to_string(), detail }.into());
+    match hab_file::read(path, limit) {
+        Err(hab_file::Error::TooLarge { .. }) => {
+            let detail = format!("it has more than {limit} bytes");
+            Err(Refusal::Malformed { what: path.display().to_string(), detail }.into())
+        }
+        read => Ok(read?),
     }
-    Ok(bytes)
 }

@@ -9,7 +9,7 @@ use hab_keys::{Certificates, Fingerprint, KeyDirectory, KeyId, Pin, Standing};
 use hab_mirror::{Address, Fault, Fetcher, Limits, MirrorError};
 
 use super::Keyring;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 
 /// The largest answer that is read, in bytes. Certificates that thousands have signed have one or two million.
 const ANSWER: u64 = 4 << 20;
@@ -181,7 +181,7 @@ impl Answers {
     /// Records that a server did not answer. A certificate that is too large, which anybody can make of another's, must
     /// not exclude the server for other keys.
     fn failed(&mut self, place: String, error: &MirrorError) {
-        let why = std::error::Error::source(error).map_or_else(|| error.to_string(), chain);
+        let why = std::error::Error::source(error).map_or_else(|| error.to_string(), hab_chain::chain);
         if !error.is_too_large() {
             self.away.insert(place.clone());
         }

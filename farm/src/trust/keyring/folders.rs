@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use hab_keys::{Certificates, KeyId, Policy};
 
 use super::Keyring;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::mirrors::repositories::default_tip;
+use hab_chain::chain;
 
 impl Keyring<'_> {
     /// The certificates of `policy`'s keys in the folders that it names, as far as their projects are mirrored here,

@@ -9,9 +9,9 @@ use hab_oci::Digest;
 
 use super::Keyring;
 use super::ask::{Answers, Target};
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::Fact;
+use hab_clock::now;
 
 /// How long a process waits until it searches again by itself.
 const AGAIN: Duration = Duration::from_hours(1);
