@@ -193,7 +193,7 @@ fn a_kept_certificate_that_does_not_read_is_not_written_over() {
     let path = folder.path().join(format!("{:X}.pgp", key.fingerprint()));
     std::fs::write(&path, "damaged").unwrap();
     let error = answered(&export(&key), &key).keep_in(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("does not read") && error.contains("move it away"), "{error}");
+    assert!(error.contains("is not a certificate") && error.contains("move it away"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"damaged");
 }
 
