@@ -219,7 +219,7 @@ fn a_subkey_of_a_missing_certificate_is_not_called_a_stranger() {
     let said = world::said(world::file(&both, &detached(&missing, TEXT)));
     assert!(!said.contains("not a pinned key"), "{said}");
     assert!(
-        said.contains("a key that no certificate here has; that of n is missing, and may have it"),
+        said.contains("a key that no certificate here has; the certificate of n is missing, and may have it"),
         "{said}"
     );
     // Where no certificate is missing, it is one.

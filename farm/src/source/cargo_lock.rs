@@ -125,7 +125,7 @@ mod tests {
         assert!(refused(&OWN.replacen(checksum, "", 1)).contains("it has no checksum for"));
         let named = |name: &str| OWN.replacen("name = \"adler2\"", &format!("name = {name:?}"), 1);
         for name in ["../../etc", "..", "a/b", ""] {
-            assert!(refused(&named(name)).contains("does not read as a crate's name"), "{name}");
+            assert!(refused(&named(name)).contains("is not a crate's name"), "{name}");
         }
         assert!(refused(&OWN.replacen("version = \"2.", "version = \"../2.", 1)).contains("as a version"));
         assert!(refused(&OWN.replacen("version = 4", "version = 5", 1)).contains("version 5 is not read"));
