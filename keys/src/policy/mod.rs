@@ -283,7 +283,7 @@ pub enum PolicyError {
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// A rule about policies is broken.
+    /// It breaks a rule for policies.
     #[error("policy {name}: {detail}")]
     Invalid {
         /// The policy's name.
