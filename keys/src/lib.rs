@@ -24,6 +24,8 @@ mod git_tree;
 mod judge;
 mod object;
 mod openpgp;
+#[doc(hidden)]
+pub mod parsers;
 pub mod policy;
 pub mod precedent;
 mod slim;

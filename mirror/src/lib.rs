@@ -12,6 +12,7 @@
 mod address;
 pub mod airgap;
 pub mod apt;
+pub mod cargo_lock;
 pub mod crates;
 pub mod debian;
 pub mod depends;

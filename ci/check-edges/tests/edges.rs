@@ -50,7 +50,7 @@ fn forbidden_arrows_do_not_exist() {
     let graph = reachable(&metadata());
     let builder = ["hab-recipe", "hab-sandbox", "hab-image", "hab-builder"];
     // hab-oci is the house's vocabulary of digests and names, not the registry.
-    let registry = ["hab-store", "hab-registry"];
+    let registry = ["hab-store", "hab-upstream", "hab-registry"];
     let conductors = ["hab-farm", "hab-config"];
     let judged = ["hab-mirror", "hab-keys"];
     let mut found = Vec::new();
@@ -63,9 +63,11 @@ fn forbidden_arrows_do_not_exist() {
     };
     forbid("hab-mirror", &[&builder[..], &registry[..], &["hab-keys", "hab-blobs"]].concat());
     forbid("hab-keys", &[&builder[..], &registry[..], &["hab-blobs"]].concat());
-    for from in ["hab-oci", "hab-layout", "hab-blobs", "hab-store", "hab-registry"] {
+    for from in ["hab-oci", "hab-layout", "hab-blobs", "hab-store", "hab-upstream", "hab-registry"] {
         forbid(from, &[&judged[..], &builder[..]].concat());
     }
+    // What is pulled through is served by somebody else.
+    forbid("hab-upstream", &["hab-registry"]);
     // A build needs bytes, and no database.
     forbid("hab-builder", &registry);
     // Every room reads archives, so what reads them knows no room.

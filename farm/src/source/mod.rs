@@ -1,6 +1,5 @@
 //! From a recipe's `[source]` to a `VerifiedSource`: the mirror fetches, `hab-keys` judges.
 
-mod cargo_lock;
 pub mod crates;
 pub mod debian;
 pub mod depends;

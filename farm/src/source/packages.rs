@@ -1,11 +1,14 @@
 //! Everything that a lock names, kept and served: `hab-build mirror packages` and `hab-build mirror crates`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hab_keys::debian::{Named, VerifiedRelease};
+use hab_mirror::cargo_lock::{self, Named as NamedCrates};
 use hab_mirror::crates::LockedCrate;
 use hab_mirror::debian::{self, Suite};
 use hab_mirror::{Fault, Fetcher, MirrorError, kinds};
@@ -15,7 +18,6 @@ use hab_recipe::{LockedSource, RecipeError, RecipeSet, SourceTable};
 use crate::error::FarmError;
 use crate::fetching::Fetching;
 use crate::progress::Progress;
-use crate::source::cargo_lock;
 use crate::source::crates::Crates;
 use crate::source::debian::Debian;
 use crate::words::counted;
@@ -141,9 +143,9 @@ impl Packages<'_> {
 
     /// The crates that Cargo.lock files name.
     pub fn crates_of(&self, locks: &[PathBuf]) -> Result<BTreeSet<LockedCrate>, FarmError> {
-        let mut named = cargo_lock::Named::default();
+        let mut named = NamedCrates::default();
         for path in locks {
-            cargo_lock::read(path, &mut named)?;
+            read_lock(path, &mut named)?;
         }
         if !named.elsewhere.is_empty() {
             self.progress.note(&format!(
@@ -266,6 +268,25 @@ impl Packages<'_> {
             Err(e) => Err(e.into()),
         }
     }
+}
+
+/// Adds to `named` what the Cargo.lock at `path` names.
+fn read_lock(path: &Path, named: &mut NamedCrates) -> Result<(), FarmError> {
+    let unusable = |why: String| FarmError::Usage(format!("{}: {why}", path.display()));
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| unusable(e.to_string()))?;
+    file.take(cargo_lock::LARGEST + 1).read_to_string(&mut text).map_err(|e| unusable(e.to_string()))?;
+    if text.len() as u64 > cargo_lock::LARGEST {
+        return Err(FarmError::Usage(format!(
+            "{} is larger than {} bytes",
+            path.display(),
+            cargo_lock::LARGEST
+        )));
+    }
+    let NamedCrates { crates, elsewhere } = cargo_lock::parse(&text).map_err(unusable)?;
+    named.crates.extend(crates);
+    named.elsewhere.extend(elsewhere);
+    Ok(())
 }
 
 impl Locked {

@@ -2,15 +2,16 @@
 #![no_main]
 #![allow(missing_docs)]
 
-use hab_registry::parsers;
+use hab_registry::parsers::condition;
 use hab_registry_fuzz::text;
+use hab_upstream::parsers::challenge;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let text = text(bytes);
-    for value in parsers::challenge(text) {
+    for value in challenge(text) {
         assert!(value.len() <= text.len());
     }
-    for digest in parsers::condition(text) {
+    for digest in condition(text) {
         assert!(text.contains(&digest.to_string()));
     }
 });

@@ -1,33 +1,29 @@
 //! What is served beside the registry: its requests are limited, counted and logged like the registry's own.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
-use crate::Registry;
-use crate::access::{Client, Peer};
-use crate::observe::Exchange;
+use crate::access::{Client, Gate, Peer};
+use crate::observe::Observer;
 
 /// What a path begins with, for whoever counts: one of a few, so that nobody can make up numbers without end.
 const KNOWN: [&str; 7] = ["git", "debian", "crates", "releases", "files", "depends-sources", "robots.txt"];
 
 /// The same routes, as a part of this service.
-pub(crate) fn counted(routes: Router, registry: Registry) -> Router {
-    routes.layer(from_fn_with_state(Arc::new(registry), answer))
+pub(crate) fn counted(routes: Router, observer: Observer, gate: Gate) -> Router {
+    routes.layer(from_fn_with_state((observer, gate), answer))
 }
 
-async fn answer(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
+async fn answer(State((observer, gate)): State<(Observer, Gate)>, request: Request, next: Next) -> Response {
     let peer = Peer::of(request.extensions());
     let path = request.uri().path().to_owned();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let name = KNOWN.iter().find(|known| **known == first).copied().unwrap_or("other");
-    let (exchange, request) =
-        Exchange::begin(&registry.metrics, registry.log.as_ref(), peer.address, (name, None), request);
-    let wait = registry.limiter.as_ref().and_then(|limiter| limiter.take_from(peer.address).err());
+    let (exchange, request) = observer.begin(peer.address, (name, None), request);
+    let wait = gate.limiter.as_ref().and_then(|limiter| limiter.take_from(peer.address).err());
     let response = match wait {
         Some(wait) => {
             let wait = wait.as_secs_f64().ceil().to_string();

@@ -5,22 +5,24 @@ use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use hab_oci::{Digest, RepositoryName};
+use hab_store::{Catalog, Store};
+use hab_upstream::{Arriving, Download, Freshness, Remote};
 
-use crate::Registry;
 use crate::body::blocking;
 use crate::chunks::Chunks;
 use crate::conditions;
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty};
+use crate::http::{CONTENT_DIGEST, empty};
+use crate::limits::Limits;
 use crate::multipart::Multipart;
 use crate::range::{Part, Wanted};
-use crate::upstream::{Arriving, Download, Freshness, Remote};
 
 /// Where a blob's bytes are.
 enum Source {
@@ -48,15 +50,14 @@ impl Source {
 }
 
 pub(crate) async fn get(
-    registry: &Registry,
+    store: &Store,
     name: &RepositoryName,
     digest: &Digest,
-    method: &Method,
-    headers: &HeaderMap,
+    head: &Parts,
 ) -> Result<Response, Error> {
     let unknown = || Error::BlobUnknown { repository: name.clone(), digest: digest.clone() };
-    let size = registry.store.catalog.blob(name, digest).await?.ok_or_else(unknown)?;
-    let (blobs, key) = (registry.store.blobs.clone(), digest.clone());
+    let size = store.catalog.blob(name, digest).await?.ok_or_else(unknown)?;
+    let (blobs, key) = (store.blobs.clone(), digest.clone());
     let blob = match blocking(move || blobs.open_blob(&key)).await? {
         Some(blob) if blob.size == size => blob,
         // To say that it is not here lets a client push it again, which mends it.
@@ -65,24 +66,18 @@ pub(crate) async fn get(
             return Err(unknown());
         }
     };
-    respond(Source::Kept(Arc::new(blob.file)), digest, size, method, headers)
+    respond(Source::Kept(Arc::new(blob.file)), digest, size, head)
 }
 
 /// The answer, of bytes that are there or will be.
-fn respond(
-    source: Source,
-    digest: &Digest,
-    size: u64,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, Error> {
-    if let Some(instead) = conditions::instead(headers, digest)? {
+fn respond(source: Source, digest: &Digest, size: u64, head: &Parts) -> Result<Response, Error> {
+    if let Some(instead) = conditions::instead(&head.headers, digest)? {
         return Ok(instead);
     }
     let plain = || "application/octet-stream".to_owned();
-    let (status, kind, length, range, content) = match wanted(method, headers, digest, size) {
+    let (status, kind, length, range, content) = match wanted(head, digest, size) {
         Wanted::Nothing => return Err(Error::RangeNotSatisfiable { size }),
-        Wanted::All if method == Method::HEAD => (StatusCode::OK, plain(), size, None, Body::empty()),
+        Wanted::All if head.method == Method::HEAD => (StatusCode::OK, plain(), size, None, Body::empty()),
         Wanted::All => (StatusCode::OK, plain(), size, None, source.send(0, size)),
         Wanted::One(part) => {
             let range = Some([(header::CONTENT_RANGE, part.said(size))]);
@@ -108,33 +103,29 @@ fn respond(
 
 /// The same, of an upstream's repository. One that is on its way is sent as it comes, and so is a part of it.
 pub(crate) async fn get_through(
-    registry: &Registry,
+    store: &Store,
+    limits: &Limits,
     remote: &Remote,
     digest: &Digest,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, Error> {
-    let said = |mut response: Response, freshness: Freshness| {
-        remote.answered(&registry.metrics, "blob", freshness, &mut response);
-        response
-    };
-    remote.approve_blob(&registry.store, digest, registry.limits.manifest).await?;
-    if registry.store.catalog.blob(&remote.local, digest).await?.is_some() {
-        return Ok(said(get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
+    head: &Parts,
+) -> Result<(Response, Freshness), Error> {
+    remote.approve_blob(store, digest, limits.manifest).await?;
+    if store.catalog.blob(&remote.local, digest).await?.is_some() {
+        return Ok((get(store, &remote.local, digest, head).await?, Freshness::Hit));
     }
-    if method == Method::HEAD
-        && let Some(size) = remote.blob_size(&registry.store, digest).await?
+    if head.method == Method::HEAD
+        && let Some(size) = remote.blob_size(store, digest).await?
     {
-        return Ok(said(described(digest, size, headers)?, Freshness::Miss));
+        return Ok((described(digest, size, &head.headers)?, Freshness::Miss));
     }
-    let download = match remote.blob(&registry.store, digest, registry.limits.blob).await? {
+    let download = match remote.blob(store, digest, limits.blob).await? {
         Arriving::Here => {
-            return Ok(said(get(registry, &remote.local, digest, method, headers).await?, Freshness::Hit));
+            return Ok((get(store, &remote.local, digest, head).await?, Freshness::Hit));
         }
         Arriving::Coming(download) => download,
     };
     let size = download.size();
-    let first = match wanted(method, headers, digest, size) {
+    let first = match wanted(head, digest, size) {
         Wanted::One(part) => Some(part.first),
         Wanted::Several(parts) => parts.first().map(|part| part.first),
         Wanted::All | Wanted::Nothing => None,
@@ -143,7 +134,7 @@ pub(crate) async fn get_through(
     if let Some(first) = first {
         download.reach(first).await.map_err(|failure| remote.failed(failure))?;
     }
-    Ok(said(respond(Source::Coming(download), digest, size, method, headers)?, Freshness::Miss))
+    Ok((respond(Source::Coming(download), digest, size, head)?, Freshness::Miss))
 }
 
 /// The answer to a HEAD for what has so many bytes upstream: nothing of it is brought here for that.
@@ -162,25 +153,23 @@ fn described(digest: &Digest, size: u64, headers: &HeaderMap) -> Result<Response
 }
 
 /// A range is for a GET (RFC 9110, section 14.2), and only for the bytes that the client has the rest of.
-fn wanted(method: &Method, headers: &HeaderMap, digest: &Digest, size: u64) -> Wanted {
-    let text = |name| headers.get(name)?.to_str().ok();
+fn wanted(head: &Parts, digest: &Digest, size: u64) -> Wanted {
+    let text = |name| head.headers.get(name)?.to_str().ok();
     let same = text(header::IF_RANGE).is_none_or(|tag| tag == format!("\"{digest}\""));
-    if method == Method::GET && same { Wanted::of(text(header::RANGE), size) } else { Wanted::All }
+    if head.method == Method::GET && same { Wanted::of(text(header::RANGE), size) } else { Wanted::All }
 }
 
 pub(crate) async fn delete(
-    registry: &Registry,
+    catalog: &Catalog,
     name: &RepositoryName,
     digest: &Digest,
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
     // What is there under a digest is that digest, or nothing: then it is unknown, whatever was expected.
-    if !conditions::expected(headers).holds(Some(digest))
-        && registry.store.catalog.blob(name, digest).await?.is_some()
-    {
+    if !conditions::expected(headers).holds(Some(digest)) && catalog.blob(name, digest).await?.is_some() {
         return Err(Error::Precondition);
     }
-    if registry.store.catalog.unlink_blob(name, digest).await? {
+    if catalog.unlink_blob(name, digest).await? {
         Ok(empty(StatusCode::ACCEPTED, []))
     } else {
         Err(Error::BlobUnknown { repository: name.clone(), digest: digest.clone() })

@@ -1,5 +1,5 @@
-//! From a connection to a file. No more than a few batches are in memory, and no thread waits for a client: one is taken for
-//! each batch alone.
+//! From a connection to a file. No more than a few batches are in memory, and no thread waits for a client: one is
+//! taken for each batch alone.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use hab_store::{BlobWriter, Upload};
-use hab_turns::{Client, Turn};
+use hab_turns::{Client, Turn, Turns};
 use http_body::Body as _;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::Registry;
+use crate::access::Refusal;
 use crate::early::BodyError;
 use crate::error::Error;
+use crate::limits::Limits;
 
 /// Large enough that a thread's wake-up does not show, small enough for many clients at once.
 const BATCH: u64 = 512 * 1024;
@@ -137,28 +138,29 @@ pub(crate) const SMALL: usize = 128 << 10;
 const TURN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// A whole body that is kept in memory. A large one is read when the client has a turn to: so many of them take a bounded
-/// room, and none of the turns of others.
+/// A whole manifest, which is kept in memory. A large one is read when the client has a turn to: so many of them take a
+/// bounded room, and none of the turns of others.
 pub(crate) async fn read_in_turn(
     body: Body,
-    limit: usize,
-    registry: &Registry,
+    limits: &Limits,
+    large: &Turns,
     client: Client,
 ) -> Result<(Vec<u8>, Option<Turn>), Error> {
+    let limit = limits.manifest;
     // Who says that it is too large need not send it.
     if body.size_hint().lower() > limit as u64 {
         return Err(Error::ManifestTooLarge { limit });
     }
     let mut stream = body.into_data_stream();
     let (mut whole, mut turn) = (Vec::new(), None);
-    while let Some(bytes) = next(&mut stream, registry.limits.idle).await? {
+    while let Some(bytes) = next(&mut stream, limits.idle).await? {
         if whole.len() + bytes.len() > limit {
             return Err(Error::ManifestTooLarge { limit });
         }
         whole.extend_from_slice(&bytes);
         if whole.len() > SMALL && turn.is_none() {
-            let given = timeout(TURN, registry.large.take(client)).await;
-            turn = Some(given.map_err(|_| Error::TooMany { wait: AGAIN })?);
+            let given = timeout(TURN, large.take(client)).await;
+            turn = Some(given.map_err(|_| Refusal::TooMany { wait: AGAIN })?);
         }
     }
     Ok((whole, turn))

@@ -5,9 +5,10 @@ use axum::Json;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::RepositoryName;
+use hab_store::Catalog;
+use hab_upstream::Upstreams;
 use serde::Serialize;
 
-use crate::Registry;
 use crate::access::View;
 use crate::error::Error;
 use crate::list::{Page, next};
@@ -23,18 +24,23 @@ struct Answer<'a> {
 }
 
 /// Repositories that have something to pull, and that this caller may pull from. No name of any other is told.
-pub(crate) async fn list(registry: &Registry, view: &View<'_>, uri: &Uri) -> Result<Response, Error> {
+pub(crate) async fn list(
+    catalog: &Catalog,
+    upstreams: &Upstreams,
+    view: &View<'_>,
+    uri: &Uri,
+) -> Result<Response, Error> {
     let Page { n, last } = Page::of(uri, MOST)?;
     let wanted = n as usize;
     let mut names: Vec<RepositoryName> = Vec::new();
     let mut after = last.unwrap_or_default();
     // One more than asked for says whether there is a next page.
     while wanted > 0 && names.len() <= wanted {
-        let batch = registry.store.catalog.repository_page(&after, BATCH).await?;
+        let batch = catalog.repository_page(&after, BATCH).await?;
         let Some(end) = batch.last() else { break };
         end.as_str().clone_into(&mut after);
         let whole = batch.len() < BATCH as usize;
-        names.extend(batch.into_iter().filter(|name| is_served(registry, name) && view.shows(name)));
+        names.extend(batch.into_iter().filter(|name| is_served(upstreams, name) && view.shows(name)));
         if whole {
             break;
         }
@@ -47,6 +53,6 @@ pub(crate) async fn list(registry: &Registry, view: &View<'_>, uri: &Uri) -> Res
 }
 
 /// Whether it may be pulled by this name: of an upstream, the operator says what may be.
-fn is_served(registry: &Registry, name: &RepositoryName) -> bool {
-    registry.upstreams.find(name, None).is_ok_and(|remote| remote.is_none_or(|remote| remote.local == *name))
+fn is_served(upstreams: &Upstreams, name: &RepositoryName) -> bool {
+    upstreams.find(name, None).is_ok_and(|remote| remote.is_none_or(|remote| remote.local == *name))
 }

@@ -1,9 +1,9 @@
 //! A file's bytes on their way to a connection.
 //!
 //! What the page cache holds is sent from there where the connection can do that ([`Parts`]), else it is read where it
-//! is asked for: a thread's wake-up would cost more than the copy. What has to come from the disk is read by a thread of
-//! its own. Chunks go back to a pool, the last one first, so that few of them
-//! are in use, and those are in the processor's cache.
+//! is asked for: a thread's wake-up would cost more than the copy. What has to come from the disk is read by a thread
+//! of its own. Chunks go back to a pool, the last one first, so that few of them are in use, and those are in the
+//! processor's cache.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};

@@ -9,7 +9,7 @@ use hab_oci::Digest;
 use hab_store::{Expected, Named};
 
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty};
+use crate::http::{CONTENT_DIGEST, empty};
 
 /// What a request expects.
 pub(crate) fn expected(headers: &HeaderMap) -> Expected {

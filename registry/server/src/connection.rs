@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::access::Peer;
-use crate::error::chain;
+use crate::chain::chain;
 use crate::introduced::Introduced;
 use crate::slot::{Phase, Slot};
 use crate::tls::{HTTP2, Tls};

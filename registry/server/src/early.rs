@@ -1,8 +1,8 @@
 //! Answers that are given before the request's body has come to its end, and bodies that come too slowly.
 //!
-//! RFC 9110, section 10.1.1: who answers early says whether it closes the connection, or goes on reading and throws away
-//! what comes. The rest is thrown away where it is small, and the connection is kept; otherwise it is closed, with the care
-//! that [`Wire`](crate::wire::Wire) takes.
+//! RFC 9110, section 10.1.1: who answers early says whether it closes the connection, or goes on reading and throws
+//! away what comes. The rest is thrown away where it is small, and the connection is kept; otherwise it is closed, with
+//! the care that [`Wire`](crate::wire::Wire) takes.
 
 use std::error::Error as StdError;
 use std::pin::Pin;

@@ -1,16 +1,16 @@
 //! Everything that can go wrong with a request, and the one place where it becomes a status and a body.
 
 use std::error::Error as StdError;
-use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, DigestError, OutlineError, ReferenceError, RepositoryName};
 use hab_store::Error as StoreError;
+use hab_upstream::Error as UpstreamError;
 use serde::Serialize;
 
-use crate::access::{AccessError, Action, Problem};
-use crate::upstream::UpstreamFailure;
+use crate::access::{Refusal, seconds};
+use crate::chain::chain;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -65,26 +65,14 @@ pub(crate) enum Error {
     BodyBroken(#[source] axum::Error),
     #[error("the client sent nothing, or too little, for too long")]
     Stalled,
-    #[error("{0} may not be pulled through this registry")]
-    NotAllowed(RepositoryName),
-    #[error("{0} may be pulled by digest only")]
-    DigestOnly(RepositoryName),
-    #[error("{repository} is served only with signatures, and {digest} has not enough: {missing}")]
-    NotSigned { repository: RepositoryName, digest: Digest, missing: String },
-    #[error("upstream {name} could not give it")]
-    Upstream { name: String, failure: UpstreamFailure },
-    #[error("{problem}")]
-    Unauthorized { challenge: String, problem: Problem },
-    #[error("this account may not {} in {repository}", action.word())]
-    Denied { repository: RepositoryName, action: Action },
-    #[error("too many requests; the next may come in {} s", seconds(*wait))]
-    TooMany { wait: Duration },
+    #[error(transparent)]
+    Upstream(UpstreamError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("a form may have at most {limit} bytes")]
     FormTooLarge { limit: usize },
     #[error("grant_type has to be password or refresh_token")]
     GrantType,
-    #[error(transparent)]
-    Access(AccessError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a worker of the registry ended early")]
@@ -144,15 +132,36 @@ impl Error {
             Self::UploadOrder { .. } => (S::RANGE_NOT_SATISFIABLE, code::BLOB_UPLOAD_INVALID),
             Self::SizeMismatch { .. } | Self::BodyBroken(_) => (S::BAD_REQUEST, code::SIZE_INVALID),
             Self::Stalled => (S::REQUEST_TIMEOUT, code::BLOB_UPLOAD_INVALID),
-            Self::NotAllowed(_) | Self::DigestOnly(_) | Self::NotSigned { .. } | Self::Denied { .. } => {
-                (S::FORBIDDEN, code::DENIED)
-            }
-            Self::Upstream { .. } => (S::BAD_GATEWAY, code::UNKNOWN),
-            Self::Unauthorized { .. } => (S::UNAUTHORIZED, code::UNAUTHORIZED),
-            Self::TooMany { .. } => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS),
+            Self::Upstream(error) => Self::of_upstream(error),
+            Self::Refused(refusal) => Self::of_refusal(refusal),
             Self::FormTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::UNSUPPORTED),
             Self::Store(error) => Self::of_store(error),
-            Self::Access(_) | Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+            Self::Worker(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+        }
+    }
+
+    fn of_refusal(refusal: &Refusal) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match refusal {
+            Refusal::Unauthorized { .. } => (S::UNAUTHORIZED, code::UNAUTHORIZED),
+            Refusal::Denied { .. } => (S::FORBIDDEN, code::DENIED),
+            Refusal::TooMany { .. } => (S::TOO_MANY_REQUESTS, code::TOOMANYREQUESTS),
+            Refusal::Access(_) => (S::INTERNAL_SERVER_ERROR, code::UNKNOWN),
+        }
+    }
+
+    fn of_upstream(error: &UpstreamError) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match error {
+            UpstreamError::Name(_) => (S::BAD_REQUEST, code::NAME_INVALID),
+            UpstreamError::NameUnknown(_) => (S::NOT_FOUND, code::NAME_UNKNOWN),
+            UpstreamError::ManifestUnknown { .. } => (S::NOT_FOUND, code::MANIFEST_UNKNOWN),
+            UpstreamError::BlobUnknown { .. } => (S::NOT_FOUND, code::BLOB_UNKNOWN),
+            UpstreamError::NotAllowed(_) | UpstreamError::DigestOnly(_) | UpstreamError::NotSigned { .. } => {
+                (S::FORBIDDEN, code::DENIED)
+            }
+            UpstreamError::Failed { .. } => (S::BAD_GATEWAY, code::UNKNOWN),
+            UpstreamError::Store(error) => Self::of_store(error),
         }
     }
 
@@ -178,7 +187,8 @@ impl Error {
                 (S::BAD_REQUEST, code::MANIFEST_INVALID)
             }
             StoreError::InUse { .. } => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
-            // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at once.
+            // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at
+            // once.
             StoreError::Immutable { .. } => (S::CONFLICT, code::DENIED),
             StoreError::Unexpected { .. } => (S::PRECONDITION_FAILED, code::PRECONDITION_FAILED),
             StoreError::NeverThere { .. } | StoreError::NotHeld { .. } => {
@@ -210,7 +220,7 @@ impl Error {
         if status == StatusCode::INSUFFICIENT_STORAGE {
             return ("the registry's disk is full".to_owned(), None);
         }
-        if let Self::Upstream { failure, .. } = self {
+        if let Self::Upstream(UpstreamError::Failed { failure, .. }) = self {
             return (format!("{self}: {}", failure.outside()), None);
         }
         if status.is_server_error() {
@@ -243,7 +253,8 @@ impl IntoResponse for Error {
         let mut response =
             (status, axum::Json(Answer { errors: [Entry { code, message, detail }] })).into_response();
         let headers = response.headers_mut();
-        // All of these are made of digits, names, addresses that were looked at and fixed words, so they are header values.
+        // All of these are made of digits, names, addresses that were looked at and fixed words, so they are header
+        // values.
         let mut put =
             |name, text: String| HeaderValue::try_from(text).map(|value| headers.insert(name, value));
         let _ = match self {
@@ -251,8 +262,10 @@ impl IntoResponse for Error {
             Self::ReadOnly | Self::Store(StoreError::InUse { .. }) => {
                 put(header::ALLOW, "GET, HEAD".to_owned())
             }
-            Self::Unauthorized { challenge, .. } => put(header::WWW_AUTHENTICATE, challenge),
-            Self::TooMany { wait } => put(header::RETRY_AFTER, seconds(wait).to_string()),
+            Self::Refused(Refusal::Unauthorized { challenge, .. }) => {
+                put(header::WWW_AUTHENTICATE, challenge)
+            }
+            Self::Refused(Refusal::TooMany { wait }) => put(header::RETRY_AFTER, seconds(wait).to_string()),
             Self::RangeNotSatisfiable { size } => put(header::CONTENT_RANGE, format!("bytes */{size}")),
             Self::UploadOrder { location, size } => {
                 put(header::LOCATION, location).and_then(|_| put(header::RANGE, crate::range::held(size)))
@@ -263,30 +276,22 @@ impl IntoResponse for Error {
     }
 }
 
-/// Whole seconds, at least one.
-fn seconds(wait: Duration) -> u64 {
-    wait.as_secs() + 1
-}
-
-impl Error {
-    /// All of it on one line, for the log or for the operator.
-    pub(crate) fn sentence(&self) -> String {
-        match self {
-            // Its failure is no source of it, because clients are told it with every answer.
-            Self::Upstream { failure, .. } => format!("{self}: {failure}"),
-            other => chain(other),
+/// The store's own errors are the same ones, whichever way they came.
+impl From<UpstreamError> for Error {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Store(error) => Self::Store(error),
+            other => Self::Upstream(other),
         }
     }
 }
 
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
+impl Error {
+    /// All of it on one line, for the log.
+    fn sentence(&self) -> String {
+        match self {
+            Self::Upstream(error) => error.sentence(),
+            other => chain(other),
+        }
     }
-    text
 }

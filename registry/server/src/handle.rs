@@ -3,30 +3,31 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use hab_upstream::Remote;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH, exchange};
+use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH};
 use crate::error::Error;
-use crate::observe::Exchange;
+use crate::http::{CACHE, query};
 use crate::route::{Endpoint, Route};
-use crate::upstream::Remote;
-use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, uploads};
+use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, token, uploads};
 
-/// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with others.
+/// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with
+/// others.
 pub fn router(registry: Registry) -> Router {
-    registry.upstreams.count_in(&registry.metrics);
-    let registry = Arc::new(registry);
+    let metrics = registry.observer.metrics.clone();
+    registry.upstreams.count_in(&metrics.of_upstreams());
+    let readiness = registry.readiness.clone();
     Router::new()
         .route("/v2", any(handle))
         .route("/v2/", any(handle))
         .route("/v2/{*path}", any(handle))
-        .with_state(registry.clone())
-        .merge(observe::router(registry))
+        .with_state(Arc::new(registry))
+        .merge(observe::router(metrics, readiness))
 }
 
 async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Response {
@@ -40,11 +41,10 @@ async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Resp
         Err(_) => "none",
     };
     let named = (name, route.as_ref().ok());
-    let (exchange, request) =
-        Exchange::begin(&registry.metrics, registry.log.as_ref(), peer.address, named, request);
+    let (exchange, request) = registry.observer.begin(peer.address, named, request);
     let answered = dispatch(&registry, route, request, &peer, &mut client).await;
     if let Err(Error::Store(error)) = &answered {
-        registry.readiness.saw(error, registry.store.catalog.path());
+        registry.readiness.saw(error);
     }
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     let version = HeaderName::from_static("docker-distribution-api-version");
@@ -59,26 +59,29 @@ async fn dispatch(
     peer: &Peer,
     client: &mut Client,
 ) -> Result<Response, Error> {
+    let gate = &registry.gate;
     if request.uri().path() == TOKEN_PATH {
-        return exchange(registry, request, client).await;
+        return token::exchange(gate, registry.limits.idle, request, client).await;
     }
     let method = request.method().clone();
     let scene = Scene { headers: request.headers(), peer };
-    let caller = registry.identify(&scene).await?;
+    let caller = gate.identify(&scene).await?;
     client.name = caller.name().cloned();
-    registry.permit(&method)?;
+    if !gate.access.permits(&method) {
+        return Err(Error::ReadOnly);
+    }
     match route? {
         Route::Base => match method {
             Method::GET | Method::HEAD => {
-                registry.greet(&caller, &scene)?;
+                gate.greet(&caller, &scene)?;
                 Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response())
             }
             _ => Err(Error::Method("GET, HEAD")),
         },
         Route::Catalog => match method {
             Method::GET | Method::HEAD => {
-                let view = registry.view(&caller, &scene)?;
-                catalog::list(registry, &view, request.uri()).await
+                let view = gate.view(&caller, &scene)?;
+                catalog::list(&registry.store.catalog, &registry.upstreams, &view, request.uri()).await
             }
             _ => Err(Error::Method("GET, HEAD")),
         },
@@ -89,18 +92,18 @@ async fn dispatch(
                 Ok(remote) => remote,
                 Err(error) => {
                     // What is wrong with a name says something of what is here.
-                    registry.authorise(&caller, &name, action, &scene)?;
-                    return Err(error);
+                    gate.authorise(&caller, &name, action, &scene)?;
+                    return Err(error.into());
                 }
             };
             let local = remote.as_ref().map_or(&name, |remote| &remote.local);
-            let permit = registry.authorise(&caller, local, action, &scene)?;
+            let permit = gate.authorise(&caller, local, action, &scene)?;
             match &remote {
                 Some(remote) => {
-                    let response = through(registry, &method, remote, &permit, endpoint, request).await?;
+                    let response = through(registry, remote, &permit, endpoint, request).await?;
                     Ok(of_origin(response, ns.as_deref()))
                 }
-                None => at(registry, &method, &permit, endpoint, request).await,
+                None => at(registry, &permit, endpoint, request).await,
             }
         }
     }
@@ -135,91 +138,92 @@ fn of_origin(mut response: Response, ns: Option<&str>) -> Response {
     response
 }
 
-/// A repository of an upstream: it is pulled, and nothing else.
+/// A repository of an upstream: it is pulled, and nothing else. Where the answer came from is said to the client and to
+/// who watches.
 async fn through(
     registry: &Registry,
-    method: &Method,
     remote: &Remote,
     permit: &Permit<'_>,
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Error> {
-    match (endpoint, method) {
-        (_, method) if !method.is_safe() => Err(Error::ReadOnly),
-        (Endpoint::Manifest(reference), &(Method::GET | Method::HEAD)) => {
-            manifests::get_through(registry, remote, &reference, method, request.headers()).await
-        }
-        (Endpoint::Blob(digest), &(Method::GET | Method::HEAD)) => {
-            blobs::get_through(registry, remote, &digest, method, request.headers()).await
-        }
-        (Endpoint::Referrers(digest), &(Method::GET | Method::HEAD)) => {
-            referrers::list_through(registry, remote, &digest, request.uri()).await
-        }
-        (Endpoint::Tags, &(Method::GET | Method::HEAD)) => {
-            tags::list_through(registry, remote, request.uri()).await
-        }
-        (endpoint, method) => at(registry, method, permit, endpoint, request).await,
+    if !request.method().is_safe() {
+        return Err(Error::ReadOnly);
     }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return at(registry, permit, endpoint, request).await;
+    }
+    let Registry { store, limits, pulls, .. } = registry;
+    let (head, body) = request.into_parts();
+    let (kind, (mut response, freshness)) = match endpoint {
+        Endpoint::Manifest(reference) => {
+            let limit = limits.manifest;
+            ("manifest", manifests::get_through(store, pulls, limit, remote, &reference, &head).await?)
+        }
+        Endpoint::Blob(digest) => ("blob", blobs::get_through(store, limits, remote, &digest, &head).await?),
+        Endpoint::Referrers(digest) => {
+            let limit = limits.manifest;
+            ("referrers", referrers::list_through(store, limit, remote, &digest, &head.uri).await?)
+        }
+        Endpoint::Tags => ("tags", tags::list_through(store, remote, &head.uri).await?),
+        Endpoint::Uploads | Endpoint::Upload(_) => {
+            return at(registry, permit, endpoint, Request::from_parts(head, body)).await;
+        }
+    };
+    response.headers_mut().insert(CACHE, HeaderValue::from_static(freshness.word()));
+    registry.observer.metrics.pulled(remote.upstream_name(), kind, freshness);
+    Ok(response)
 }
 
 async fn at(
     registry: &Registry,
-    method: &Method,
     permit: &Permit<'_>,
     endpoint: Endpoint,
     request: Request,
 ) -> Result<Response, Error> {
-    let name = permit.repository();
+    let Registry { store, limits, .. } = registry;
+    let catalog = &store.catalog;
+    let (name, method) = (permit.repository(), request.method().clone());
+    let (head, body) = request.into_parts();
     match endpoint {
-        Endpoint::Manifest(reference) => match *method {
+        Endpoint::Manifest(reference) => match method {
             Method::GET | Method::HEAD => {
-                manifests::get(registry, name, &reference, method, request.headers()).await
+                manifests::get(store, &registry.kept, &registry.pulls, name, &reference, &head).await
             }
-            Method::PUT => manifests::put(registry, name, &reference, request).await,
-            Method::DELETE => manifests::delete(registry, name, &reference, request.headers()).await,
+            Method::PUT => {
+                let (rules, large) = (&registry.rules, &registry.large);
+                let request = Request::from_parts(head, body);
+                manifests::put(store, limits, rules, large, name, &reference, request).await
+            }
+            Method::DELETE => manifests::delete(catalog, name, &reference, &head.headers).await,
             _ => Err(Error::Method("GET, HEAD, PUT, DELETE")),
         },
-        Endpoint::Blob(digest) => match *method {
-            Method::GET | Method::HEAD => {
-                blobs::get(registry, name, &digest, method, request.headers()).await
-            }
-            Method::DELETE => blobs::delete(registry, name, &digest, request.headers()).await,
+        Endpoint::Blob(digest) => match method {
+            Method::GET | Method::HEAD => blobs::get(store, name, &digest, &head).await,
+            Method::DELETE => blobs::delete(catalog, name, &digest, &head.headers).await,
             _ => Err(Error::Method("GET, HEAD, DELETE")),
         },
-        Endpoint::Uploads => match *method {
-            Method::POST => uploads::start(registry, permit, request).await,
+        Endpoint::Uploads => match method {
+            Method::POST => {
+                let request = Request::from_parts(head, body);
+                uploads::start(store, &registry.upstreams, limits, permit, request).await
+            }
             _ => Err(Error::Method("POST")),
         },
-        Endpoint::Upload(id) => match *method {
-            Method::GET => uploads::status(registry, name, &id).await,
-            Method::PATCH => uploads::append(registry, name, &id, request).await,
-            Method::PUT => uploads::finish(registry, name, &id, request).await,
-            Method::DELETE => uploads::cancel(registry, name, &id).await,
+        Endpoint::Upload(id) => match method {
+            Method::GET => uploads::status(store, name, &id).await,
+            Method::PATCH => uploads::append(store, limits, name, &id, Request::from_parts(head, body)).await,
+            Method::PUT => uploads::finish(store, limits, name, &id, Request::from_parts(head, body)).await,
+            Method::DELETE => uploads::cancel(store, name, &id).await,
             _ => Err(Error::Method("GET, PATCH, PUT, DELETE")),
         },
-        Endpoint::Tags => match *method {
-            Method::GET | Method::HEAD => tags::list(registry, name, request.uri()).await,
+        Endpoint::Tags => match method {
+            Method::GET | Method::HEAD => tags::list(catalog, name, &head.uri).await,
             _ => Err(Error::Method("GET, HEAD")),
         },
-        Endpoint::Referrers(digest) => match *method {
-            Method::GET | Method::HEAD => referrers::list(registry, name, &digest, request.uri()).await,
+        Endpoint::Referrers(digest) => match method {
+            Method::GET | Method::HEAD => referrers::list(catalog, name, &digest, &head.uri).await,
             _ => Err(Error::Method("GET, HEAD")),
         },
     }
 }
-
-/// The query of a request, percent-decoded.
-pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Error> {
-    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|_| Error::Query)
-}
-
-/// A response without a body.
-pub(crate) fn empty<const N: usize>(status: StatusCode, headers: [(HeaderName, String); N]) -> Response {
-    (status, headers, ()).into_response()
-}
-
-/// `Docker-Content-Digest`.
-pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// Where an answer that was pulled through came from: `hit`, `miss` or `stale`.
-pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-hab-cache");

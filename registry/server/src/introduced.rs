@@ -20,7 +20,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::timeout;
 
-use crate::access::{Peer, Problem, basic};
+use crate::access::{Peer, Problem, Refusal, basic};
 use crate::connection::Shared;
 use crate::early::{Lent, Owner};
 use crate::error::Error;
@@ -111,7 +111,7 @@ impl Introduced {
         let client = Client::of(client);
         Box::pin(async move {
             let (response, turn) = match timeout(TURN, streams.take(client)).await {
-                Err(_) => (Error::TooMany { wait: AGAIN }.into_response(), None),
+                Err(_) => (Error::from(Refusal::TooMany { wait: AGAIN }).into_response(), None),
                 Ok(turn) if !one_host => (no_host(), Some(turn)),
                 Ok(turn) if believed => {
                     (service.call(hyper::Request::from_parts(head, body)).await?, Some(turn))
@@ -167,11 +167,11 @@ impl Service<hyper::Request<Incoming>> for Introduced {
     }
 }
 
-/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and whoever
-/// the request says that it comes from.
+/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and
+/// whoever the request says that it comes from.
 fn no_more() -> Response {
-    let error = Error::Unauthorized { challenge: basic(), problem: Problem::Certificate };
-    let mut response = error.into_response();
+    let refusal = Refusal::Unauthorized { challenge: basic(), problem: Problem::Certificate };
+    let mut response = Error::from(refusal).into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

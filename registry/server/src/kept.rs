@@ -1,8 +1,8 @@
 //! Answers that are given again for as long as the catalog is what it was.
 //!
-//! A cluster asks for the same few manifests all the time. Whether anything was committed since, by whichever process, is
-//! asked of the catalog for each answer (one look serves all who wait for it), so nothing is ever served that a moment
-//! before was not true.
+//! A cluster asks for the same few manifests all the time. Whether anything was committed since, by whichever process,
+//! is asked of the catalog for each answer (one look serves all who wait for it), so nothing is ever served that a
+//! moment before was not true.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,12 +1,14 @@
 //! The OCI distribution API, `/v2`, over the store.
 //!
-//! Layer: above `hab-store`; the program listens and this crate answers. It holds no state of its own: everything
-//! that it serves is in the catalog, and every byte that it serves was hashed by the store when it came in.
+//! Layer: above `hab-store`, and above `hab-upstream`, through which other registries are pulled; the program listens
+//! and this crate answers. It holds no state of its own: everything that it serves is in the catalog, and every byte
+//! that it serves was hashed by the store when it came in.
 //!
 //! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle`
 //! finds out who asks and the endpoint in its path (`route`), asks whether the caller may ([`Access`], [`Guard`]),
 //! and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`, `referrers`,
-//! `catalog`). Whatever goes wrong becomes one `Error`, which `error` alone turns into a status and a body.
+//! `catalog`, `token`), with as much of the [`Registry`] as that uses. Whatever goes wrong becomes one `Error`, also
+//! what access control and upstreams say, and `error` alone turns it into a status and a body.
 //!
 //! Start reading at [`router`].
 
@@ -15,7 +17,9 @@ mod beside;
 mod blobs;
 mod body;
 mod catalog;
+mod chain;
 mod chunks;
+mod clock;
 mod conditions;
 mod connection;
 mod early;
@@ -24,8 +28,10 @@ mod files;
 mod flow;
 mod forwarded;
 mod handle;
+mod http;
 mod introduced;
 mod kept;
+mod limits;
 mod list;
 mod manifests;
 mod multipart;
@@ -43,23 +49,24 @@ mod slot;
 mod slots;
 mod tags;
 mod tls;
+mod token;
 mod uploads;
-mod upstream;
 mod wire;
 
 pub use access::{
-    AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue, Issued,
-    LineError, NewToken, Rate, Who, issue, revoke,
+    Access, AccessConfig, AccessError, AccessRule, Account, AccountError, Action, Grant, Guard, Issue,
+    Issued, LineError, NewToken, Rate, Who, issue, revoke,
 };
 pub use files::FewFiles;
 pub use forwarded::Front;
-pub use handle::router;
-pub use network::{Network, NetworkError};
-pub use observe::{AccessLog, Metrics};
-pub use registry::{Access, Limits, Registry, Rules};
-pub use serve::serve;
-pub use tls::{ClientCertificates, Tls, TlsConfig};
-pub use upstream::{
+pub use hab_upstream::{
     Change, Judge, Patience, PlatformName, Revalidate, Selection, SelectionError, Signature, Signed,
     SyncError, SyncRule, Synced, UpstreamConfig, Upstreams,
 };
+pub use handle::router;
+pub use limits::{Limits, Rules};
+pub use network::{Network, NetworkError};
+pub use observe::{AccessLog, Metrics};
+pub use registry::Registry;
+pub use serve::serve;
+pub use tls::{ClientCertificates, Tls, TlsConfig};

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, Uri};
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::handle::query;
+use crate::http::query;
 
 /// Which part of a list is asked for.
 pub(crate) struct Page {

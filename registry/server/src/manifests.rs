@@ -1,77 +1,79 @@
 //! Manifests: distribution specification, "Pulling manifests", "Pushing Manifests", "Deleting Manifests".
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use hab_blobs::Error as BlobError;
 use hab_oci::{Digest, Outline, RepositoryName, Tag, TagOrDigest};
-use hab_store::{ManifestRecord, NewManifest, Publication};
-use hab_turns::Client;
+use hab_store::{Blobs, Catalog, ManifestRecord, NewManifest, Publication, Pulls, Store};
+use hab_turns::{Client, Turns};
+use hab_upstream::{Freshness, Remote};
 
-use crate::Registry;
 use crate::access::Peer;
 use crate::body::{self, blocking};
+use crate::clock::now;
 use crate::conditions;
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty, query};
-use crate::kept::Answer;
-use crate::registry::now;
-use crate::upstream::Remote;
+use crate::http::{CONTENT_DIGEST, empty, query};
+use crate::kept::{Answer, Kept};
+use crate::limits::{Limits, Rules};
 
 /// Tags that one push by digest may give; the specification asks for at least ten.
 const MOST_TAGS: usize = 100;
 
 pub(crate) async fn get(
-    registry: &Registry,
+    store: &Store,
+    kept: &Kept,
+    pulls: &Pulls,
     name: &RepositoryName,
     reference: &str,
-    method: &Method,
-    headers: &HeaderMap,
+    head: &Parts,
 ) -> Result<Response, Error> {
-    let version = registry.store.catalog.version().await?;
+    let version = store.catalog.version().await?;
     let asked = format!("{name} {reference}");
-    let answer = if let Some(answer) = registry.kept.get(version, &asked) {
+    let answer = if let Some(answer) = kept.get(version, &asked) {
         answer
     } else {
         let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
         let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
-        let found = registry.store.catalog.manifest(name, &key).await?.ok_or_else(unknown)?;
-        let answer = read(registry, found).await?;
-        registry.kept.put(version, asked, answer.clone());
+        let found = store.catalog.manifest(name, &key).await?.ok_or_else(unknown)?;
+        let answer = read(&store.blobs, found).await?;
+        kept.put(version, asked, answer.clone());
         answer
     };
     // Also for HEAD: who has the image already asks no more than whether its tag has moved.
-    registry.pulls.saw(name, &answer.digest, now());
-    match conditions::instead(headers, &answer.digest)? {
+    pulls.saw(name, &answer.digest, now());
+    match conditions::instead(&head.headers, &answer.digest)? {
         Some(instead) => Ok(instead),
-        None => Ok(answer.to(method)),
+        None => Ok(answer.to(&head.method)),
     }
 }
 
-/// The same, of an upstream's repository.
+/// The same, of an upstream's repository. `limit`: bytes of a manifest.
 pub(crate) async fn get_through(
-    registry: &Registry,
+    store: &Store,
+    pulls: &Pulls,
+    limit: usize,
     remote: &Remote,
     reference: &str,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, Error> {
+    head: &Parts,
+) -> Result<(Response, Freshness), Error> {
     let unknown =
         || Error::ManifestUnknown { repository: remote.local.clone(), reference: reference.to_owned() };
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
-    let (found, freshness) = remote.manifest(&registry.store, &key, registry.limits.manifest).await?;
-    registry.pulls.saw(&remote.local, &found.digest, now());
-    let mut response = match conditions::instead(headers, &found.digest)? {
+    let (found, freshness) = remote.manifest(store, &key, limit).await?;
+    pulls.saw(&remote.local, &found.digest, now());
+    let response = match conditions::instead(&head.headers, &found.digest)? {
         Some(instead) => instead,
-        None => read(registry, found).await?.to(method),
+        None => read(&store.blobs, found).await?.to(&head.method),
     };
-    remote.answered(&registry.metrics, "manifest", freshness, &mut response);
-    Ok(response)
+    Ok((response, freshness))
 }
 
 /// Its bytes, checked.
-async fn read(registry: &Registry, found: ManifestRecord) -> Result<Answer, Error> {
-    let (blobs, digest, size) = (registry.store.blobs.clone(), found.digest.clone(), found.size);
+async fn read(blobs: &Blobs, found: ManifestRecord) -> Result<Answer, Error> {
+    let (blobs, digest, size) = (blobs.clone(), found.digest.clone(), found.size);
     // What the catalog says: a file of another size is damaged.
     let bytes = blocking(move || match blobs.read(&digest, size) {
         Ok(Some(bytes)) => Ok(bytes),
@@ -94,7 +96,10 @@ async fn read(registry: &Registry, found: ManifestRecord) -> Result<Answer, Erro
 }
 
 pub(crate) async fn put(
-    registry: &Registry,
+    store: &Store,
+    limits: &Limits,
+    rules: &Rules,
+    large: &Turns,
     name: &RepositoryName,
     reference: &str,
     request: Request,
@@ -111,9 +116,8 @@ pub(crate) async fn put(
     };
     let client = Client::of(Peer::of(request.extensions()).address);
     let expected = conditions::expected(request.headers());
-    let limit = registry.limits.manifest;
     // A large one has its turn until it is published.
-    let (bytes, _turn) = body::read_in_turn(request.into_body(), limit, registry, client).await?;
+    let (bytes, _turn) = body::read_in_turn(request.into_body(), limits, large, client).await?;
     let Sent { bytes, media_type, digest, subject } = if bytes.len() > body::SMALL {
         blocking(move || Ok::<_, Error>(Sent::of(bytes, said))).await?
     } else {
@@ -130,10 +134,10 @@ pub(crate) async fn put(
         manifests: vec![NewManifest { digest: digest.clone(), media_type, bytes }],
         tags: tags.clone(),
         root: digest.clone(),
-        gaps: registry.rules.gaps,
+        gaps: rules.gaps,
         at: now(),
     };
-    registry.store.publish_if(publication, &key, &expected).await?;
+    store.publish_if(publication, &key, &expected).await?;
     let location = format!("/v2/{name}/manifests/{digest}");
     let headers = [(header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())];
     let mut response = empty(StatusCode::CREATED, headers);
@@ -180,13 +184,13 @@ pub(crate) fn tags_of(uri: &Uri) -> Result<Vec<Tag>, Error> {
 }
 
 pub(crate) async fn delete(
-    registry: &Registry,
+    catalog: &Catalog,
     name: &RepositoryName,
     reference: &str,
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
     let unknown = || Error::ManifestUnknown { repository: name.clone(), reference: reference.to_owned() };
-    let (catalog, expected) = (&registry.store.catalog, conditions::expected(headers));
+    let expected = conditions::expected(headers);
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let removed = match &key {
         TagOrDigest::Tag(tag) => catalog.delete_tag_if(name, tag, &expected, now()).await?,

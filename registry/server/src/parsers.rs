@@ -1,8 +1,7 @@
-//! What reads texts of clients and upstreams, for the fuzz targets of `registry/fuzz` alone.
+//! What reads texts of clients, for the fuzz targets of `registry/fuzz` alone.
 
 use axum::http::Uri;
 use hab_oci::{Digest, Tag};
-use hab_outbound::Offer;
 use hab_store::Named;
 
 use crate::range::{Piece, Wanted};
@@ -31,18 +30,6 @@ pub fn condition(header: &str) -> Vec<Digest> {
 /// Where a piece of an upload begins, and how long it is.
 pub fn piece(header: &str) -> Option<(u64, u64)> {
     Piece::of(header).map(|piece| (piece.first, piece.length))
-}
-
-/// Realms and services of the challenges in a header.
-pub fn challenge(header: &str) -> Vec<String> {
-    let Ok(value) = header.parse() else { return Vec::new() };
-    let headers =
-        hab_outbound::header::HeaderMap::from_iter([(hab_outbound::header::WWW_AUTHENTICATE, value)]);
-    let said = hab_outbound::offers(&headers).into_iter().flat_map(|offer| match offer {
-        Offer::Basic => [None, None],
-        Offer::Bearer { realm, service } => [Some(realm), service],
-    });
-    said.flatten().collect()
 }
 
 /// A repository, and what is asked of it, as a path says it.

@@ -7,14 +7,13 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{Digest, RepositoryName, media_type};
-use hab_store::Referrer;
+use hab_store::{Catalog, Referrer, Store};
+use hab_upstream::{Freshness, Remote};
 use serde::{Deserialize, Serialize};
 
-use crate::Registry;
 use crate::error::Error;
-use crate::handle::query;
+use crate::http::query;
 use crate::list::next;
-use crate::upstream::Remote;
 
 /// The most bytes of an answer, whatever a manifest may have here: clients read a list as they read a manifest, and no
 /// further than 4 MiB.
@@ -40,25 +39,19 @@ struct Answer {
 }
 
 /// A descriptor of a referrer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Entry {
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) artifact_type: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub(crate) annotations: BTreeMap<String, String>,
+struct Entry {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
 }
 
 impl Entry {
-    /// Bytes that it takes in memory, about.
-    pub(crate) fn weight(&self) -> usize {
-        let notes = self.annotations.iter().map(|(name, text)| 96 + name.len() + text.len()).sum::<usize>();
-        256 + self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + notes
-    }
-
     /// Bytes that it takes in an answer, with the comma behind it.
     fn length(&self) -> usize {
         let mut count = Count(1);
@@ -91,37 +84,35 @@ impl From<Referrer> for Entry {
 
 /// A subject that nobody has heard of has no referrers; that is not an error. A long list comes in pages.
 pub(crate) async fn list(
-    registry: &Registry,
+    catalog: &Catalog,
     name: &RepositoryName,
     subject: &Digest,
     uri: &Uri,
 ) -> Result<Response, Error> {
     let Filter { artifact_type, last } = query(uri)?;
     let last = last.map(|last| last.parse::<Digest>()).transpose()?;
-    let catalog = &registry.store.catalog;
     let (page, more) =
         catalog.referrers_page(name, subject, artifact_type.as_deref(), last.as_ref(), PAGE).await?;
     Ok(answer(page.into_iter().map(Entry::from).collect(), more, artifact_type.is_some(), uri))
 }
 
-/// The same, of an upstream's repository: what is there and what is here.
+/// The same, of an upstream's repository: what is there and what is here. `limit`: bytes of a manifest.
 pub(crate) async fn list_through(
-    registry: &Registry,
+    store: &Store,
+    limit: usize,
     remote: &Remote,
     subject: &Digest,
     uri: &Uri,
-) -> Result<Response, Error> {
+) -> Result<(Response, Freshness), Error> {
     let Filter { artifact_type, last } = query(uri)?;
     let last = last.map(|last| last.parse::<Digest>()).transpose()?;
-    let (all, freshness) = remote.referrers(&registry.store, subject, registry.limits.manifest).await?;
+    let (all, freshness) = remote.referrers(store, subject, limit).await?;
     let wanted = |entry: &Entry| {
         (artifact_type.is_none() || entry.artifact_type == artifact_type)
             && last.as_ref().is_none_or(|last| entry.digest > *last)
     };
-    let all = all.into_iter().filter(wanted).collect();
-    let mut response = answer(all, false, artifact_type.is_some(), uri);
-    remote.answered(&registry.metrics, "referrers", freshness, &mut response);
-    Ok(response)
+    let all = all.into_iter().map(Entry::from).filter(wanted).collect();
+    Ok((answer(all, false, artifact_type.is_some(), uri), freshness))
 }
 
 /// As many of these as fit, which are in the order of their digests, and where the next ones are.

@@ -1,10 +1,10 @@
 //! A file's bytes that go from the page cache to a socket without a copy in between: sendfile(2), over plain HTTP/1.1,
 //! where nothing but the socket looks at them.
 //!
-//! An answer's body gives bytes, and the layers above the socket pass them on unread. So the body gives [`Parts::place`]
-//! instead, which has the length of the part, and the socket's side ([`Wire`](crate::wire::Wire)) knows it by where it
-//! lies in memory and sends the part. Both keep one order, that of the connection. Should a place ever be sent as it is,
-//! the client gets zeros, which its digest refuses.
+//! An answer's body gives bytes, and the layers above the socket pass them on unread. So the body gives
+//! [`Parts::place`] instead, which has the length of the part, and the socket's side ([`Wire`](crate::wire::Wire))
+//! knows it by where it lies in memory and sends the part. Both keep one order, that of the connection. Should a place
+//! ever be sent as it is, the client gets zeros, which its digest refuses.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

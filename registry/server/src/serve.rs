@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hab_store::{Catalog, Pulls, Store};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 
+use crate::chain::chain;
+use crate::clock::now;
 use crate::connection::Shared;
-use crate::error::chain;
-use crate::observe::Storage;
-use crate::registry::now;
+use crate::observe::{Metrics, Storage};
 use crate::slots::{Admission, Slots, Ticket};
 use crate::{Front, Guard, Limits, Registry, Tls, beside, connection, router};
 
@@ -29,8 +30,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often is counted how much there is.
 const MEASURE: Duration = Duration::from_secs(5 * 60);
 
-/// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open requests have [`Limits::drain`] to
-/// end.
+/// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open
+/// requests have [`Limits::drain`] to end.
 ///
 /// HTTP/1.1 and HTTP/2, over TLS if the registry has that. Fails only if the listener does.
 pub async fn serve(
@@ -42,20 +43,21 @@ pub async fn serve(
     let limits = registry.limits.clone();
     let janitors = async {
         tokio::join!(
-            expire_uploads(registry.clone()),
-            record_pulls(registry.clone()),
-            measure(registry.clone()),
-            refresh(registry.guard.clone(), registry.tls.clone())
+            expire_uploads(registry.store.clone(), limits.upload),
+            record_pulls(registry.pulls.clone(), registry.store.catalog.clone()),
+            measure(registry.store.clone(), registry.observer.metrics.clone()),
+            refresh(registry.gate.guard.clone(), registry.tls.clone())
         )
     };
-    let router = router(registry.clone()).merge(beside::counted(more, registry.clone()));
+    let beside = beside::counted(more, registry.observer.clone(), registry.gate.clone());
+    let router = router(registry.clone()).merge(beside);
     let of = (registry.tls.clone(), registry.front.clone());
-    let serving = accept(listener, router, limits, of, shutdown);
+    let serving = accept(listener, router, limits.clone(), of, shutdown);
     let served = tokio::select! {
         result = serving => result,
         _ = janitors => Ok(()),
     };
-    record(&registry).await;
+    record(&registry.pulls, &registry.store.catalog).await;
     served
 }
 
@@ -141,12 +143,12 @@ async fn admitted(
 }
 
 /// Never ends.
-async fn expire_uploads(registry: Registry) {
-    let age = i64::try_from(registry.limits.upload.as_secs()).unwrap_or(i64::MAX);
+async fn expire_uploads(store: Store, after: Duration) {
+    let age = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
     let mut hourly = interval(Duration::from_secs(60 * 60));
     loop {
         hourly.tick().await;
-        match registry.store.expire_uploads(now().saturating_sub(age)).await {
+        match store.expire_uploads(now().saturating_sub(age)).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "unfinished uploads were given up"),
             Err(error) => tracing::error!(error = chain(&error), "unfinished uploads could not be given up"),
@@ -155,28 +157,28 @@ async fn expire_uploads(registry: Registry) {
 }
 
 /// Never ends.
-async fn record_pulls(registry: Registry) {
+async fn record_pulls(pulls: Pulls, catalog: Catalog) {
     let mut often = interval(Duration::from_secs(60));
     loop {
         often.tick().await;
-        record(&registry).await;
+        record(&pulls, &catalog).await;
     }
 }
 
 /// Never ends.
-async fn measure(registry: Registry) {
+async fn measure(store: Store, metrics: Metrics) {
     let mut often = interval(MEASURE);
     loop {
         often.tick().await;
-        match Storage::of(&registry.store).await {
-            Ok(storage) => registry.metrics.stored(storage),
+        match Storage::of(&store).await {
+            Ok(storage) => metrics.stored(storage),
             Err(error) => tracing::error!(error = chain(&error), "what is kept could not be counted"),
         }
     }
 }
 
-async fn record(registry: &Registry) {
-    if let Err(error) = registry.pulls.record(&registry.store.catalog).await {
+async fn record(pulls: &Pulls, catalog: &Catalog) {
+    if let Err(error) = pulls.record(catalog).await {
         tracing::error!(error = chain(&error), "pulls could not be recorded");
     }
 }

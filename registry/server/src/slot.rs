@@ -1,5 +1,5 @@
-//! What a connection is doing, said by itself and read by [`Slots`](crate::slots::Slots). Every request writes here, so it
-//! is made of numbers that nobody else writes: no lock, no timer.
+//! What a connection is doing, said by itself and read by [`Slots`](crate::slots::Slots). Every request writes here, so
+//! it is made of numbers that nobody else writes: no lock, no timer.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

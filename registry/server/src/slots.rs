@@ -1,7 +1,7 @@
 //! Which connections are open, whose they are, and which one goes when there is no room for another.
 //!
-//! A client that opens many connections and says nothing on them loses its own oldest ones; nobody else waits. A connection
-//! that is being answered is left alone for as long as its client keeps up the least speed.
+//! A client that opens many connections and says nothing on them loses its own oldest ones; nobody else waits. A
+//! connection that is being answered is left alone for as long as its client keeps up the least speed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::Limits;
 use crate::slot::{Phase, Slot};
 
-/// Where all slots are taken by clients that are being answered, one that is waited for goes if it was slower than this on
-/// average, in bytes a second…
+/// Where all slots are taken by clients that are being answered, one that is waited for goes if it was slower than this
+/// on average, in bytes a second…
 const SLOW: u64 = 32 << 10;
 /// …for at least so long.
 const SLOW_FOR: Duration = Duration::from_secs(10);
@@ -110,7 +110,8 @@ impl Slots {
         Admission::Room(Ticket { slots: self.clone(), id, slot })
     }
 
-    /// Ends a connection that waits, of the client that has most; `false` if none does. For when the system has no room.
+    /// Ends a connection that waits, of the client that has most; `false` if none does. For when the system has no
+    /// room.
     pub(crate) fn make_room(&self) -> bool {
         let mut open = self.open();
         let longest = open.longest_waiting(|_| true, |_| true);
@@ -160,8 +161,8 @@ impl Slots {
 }
 
 impl Open {
-    /// Of the clients that have a connection which waits, the one with most connections; of its connections that wait, the
-    /// one that does so for longest. Of heads, only those that began long enough ago.
+    /// Of the clients that have a connection which waits, the one with most connections; of its connections that wait,
+    /// the one that does so for longest. Of heads, only those that began long enough ago.
     fn longest_waiting(
         &self,
         long_ago: impl Fn(&Entry) -> bool,

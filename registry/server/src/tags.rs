@@ -4,12 +4,12 @@ use axum::Json;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use hab_oci::{RepositoryName, Tag};
+use hab_store::{Catalog, Store};
+use hab_upstream::{Freshness, Remote};
 use serde::Serialize;
 
-use crate::Registry;
 use crate::error::Error;
 use crate::list::{Page, next};
-use crate::upstream::Remote;
 
 /// So that no answer is without bound; a client that wants more follows the Link.
 const MOST: u32 = 10_000;
@@ -20,25 +20,27 @@ struct Answer<'a> {
     tags: &'a [Tag],
 }
 
-pub(crate) async fn list(registry: &Registry, name: &RepositoryName, uri: &Uri) -> Result<Response, Error> {
+pub(crate) async fn list(catalog: &Catalog, name: &RepositoryName, uri: &Uri) -> Result<Response, Error> {
     let Page { n, last } = Page::of(uri, MOST)?;
-    if !registry.store.catalog.has_repository(name).await? {
+    if !catalog.has_repository(name).await? {
         return Err(Error::NameUnknown(name.clone()));
     }
     // One more than asked for says whether there is a next page.
-    let tags = registry.store.catalog.tags(name, last.as_deref(), n + 1).await?;
+    let tags = catalog.tags(name, last.as_deref(), n + 1).await?;
     Ok(answer(name.as_str(), tags, n, uri))
 }
 
 /// The same, of an upstream's repository: the tags that are there, and those that are here.
-pub(crate) async fn list_through(registry: &Registry, remote: &Remote, uri: &Uri) -> Result<Response, Error> {
+pub(crate) async fn list_through(
+    store: &Store,
+    remote: &Remote,
+    uri: &Uri,
+) -> Result<(Response, Freshness), Error> {
     let Page { n, last } = Page::of(uri, MOST)?;
-    let (all, freshness) = remote.tags(&registry.store).await?;
+    let (all, freshness) = remote.tags(store).await?;
     let after = last.as_deref().unwrap_or_default();
     let behind = all.into_iter().skip_while(|tag| tag.as_str() <= after).take(n as usize + 1).collect();
-    let mut response = answer(remote.local.as_str(), behind, n, uri);
-    remote.answered(&registry.metrics, "tags", freshness, &mut response);
-    Ok(response)
+    Ok((answer(remote.local.as_str(), behind, n, uri), freshness))
 }
 
 /// A page of `n` tags; one more says that there is a next one.

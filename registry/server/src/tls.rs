@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::{AccessError, Certificate, CertificateId, Watched, read};
+use crate::access::{AccessError, Authorities, Certificate, CertificateId, Watched, read};
 use clients::Clients;
 pub(crate) use clients::Shown;
 
@@ -42,8 +42,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// Certificates in PEM of those who vouch for clients; without, clients have none.
     pub client_ca: Option<PathBuf>,
-    /// Lists of those that these authorities revoked: in PEM, any number in a file, or one in DER. Where there is any, there has
-    /// to be one of every authority: a certificate whose authority says nothing is not believed.
+    /// Lists of those that these authorities revoked: in PEM, any number in a file, or one in DER. Where there is any,
+    /// there has to be one of every authority: a certificate whose authority says nothing is not believed.
     pub client_crl: Vec<PathBuf>,
     /// Whether clients must have one.
     pub client: ClientCertificates,
@@ -96,21 +96,21 @@ impl Tls {
         Some(Shown::new(chain, certificate))
     }
 
-    /// Whether what a client showed when it came would still be believed: authorities may have gone, or revoked it, or its
-    /// time may be over. Asked for every request, found out when something changed, and every minute.
+    /// Whether what a client showed when it came would still be believed: authorities may have gone, or revoked it, or
+    /// its time may be over. Asked for every request, found out when something changed, and every minute.
     pub(crate) fn believes(&self, shown: &Shown) -> bool {
         shown.is_good(&self.files.get(), |loaded| {
             loaded.clients.as_ref().is_some_and(|clients| clients.believe(shown))
         })
     }
+}
 
-    /// The authorities that are believed about clients, hashed.
-    pub(crate) fn authorities(&self) -> Option<[u8; 32]> {
+impl Authorities for Tls {
+    fn authorities(&self) -> Option<[u8; 32]> {
         self.files.get().clients.as_ref().map(Clients::authorities)
     }
 
-    /// Whether a list says that a certificate is revoked.
-    pub(crate) fn is_revoked(&self, id: &CertificateId) -> bool {
+    fn is_revoked(&self, id: &CertificateId) -> bool {
         self.files.get().clients.as_ref().is_some_and(|clients| clients.is_revoked(id))
     }
 }

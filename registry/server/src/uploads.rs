@@ -4,16 +4,17 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;
 use hab_oci::{Digest, RepositoryName};
-use hab_store::{Upload, UploadId};
+use hab_store::{Catalog, Store, Upload, UploadId};
+use hab_upstream::Upstreams;
 use serde::Deserialize;
 
-use crate::Registry;
 use crate::access::Permit;
 use crate::body::{blocking, receive};
+use crate::clock::now;
 use crate::error::Error;
-use crate::handle::{CONTENT_DIGEST, empty, query};
+use crate::http::{CONTENT_DIGEST, empty, query};
+use crate::limits::Limits;
 use crate::range::{Piece, held};
-use crate::registry::now;
 
 /// Repositories that are looked through for one that a blob may be mounted from.
 const HOLDERS: u32 = 1000;
@@ -34,7 +35,9 @@ struct Finish {
 
 /// POST: mounts, takes a whole blob, or starts an upload (end-4a, end-4b, end-11).
 pub(crate) async fn start(
-    registry: &Registry,
+    store: &Store,
+    upstreams: &Upstreams,
+    limits: &Limits,
     permit: &Permit<'_>,
     request: Request,
 ) -> Result<Response, Error> {
@@ -43,48 +46,51 @@ pub(crate) async fn start(
     if let Some(digest) = mount {
         let digest: Digest = digest.parse()?;
         let from: Option<RepositoryName> = from.map(|from| from.parse().map_err(Error::Name)).transpose()?;
-        if mounted(registry, permit, from, &digest).await? {
+        if mounted(store, upstreams, permit, from, &digest).await? {
             return Ok(created(name, &digest));
         }
     }
     match digest {
-        Some(digest) => whole(registry, name, &digest.parse()?, request).await,
-        None => begin(registry, name).await,
+        Some(digest) => whole(store, limits, name, &digest.parse()?, request).await,
+        None => begin(store, name).await,
     }
 }
 
-/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller could not read where it is.
+/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller could not read where it
+/// is.
 async fn mounted(
-    registry: &Registry,
+    store: &Store,
+    upstreams: &Upstreams,
     permit: &Permit<'_>,
     from: Option<RepositoryName>,
     digest: &Digest,
 ) -> Result<bool, Error> {
-    let catalog = &registry.store.catalog;
+    let catalog = &store.catalog;
     let holders = match from {
         Some(from) => vec![from],
         None => catalog.holders(digest, HOLDERS).await?,
     };
     let mut readable = None;
     for holder in holders {
-        if can_be_read(registry, permit, &holder, digest).await? {
+        if can_be_read(store, upstreams, permit, &holder, digest).await? {
             readable = Some(holder);
             break;
         }
     }
     let Some(from) = readable else { return Ok(false) };
     let Some(size) = catalog.blob(&from, digest).await? else { return Ok(false) };
-    let (blobs, key) = (registry.store.blobs.clone(), digest.clone());
+    let (blobs, key) = (store.blobs.clone(), digest.clone());
     if blocking(move || blobs.get(&key)).await? != Some(size) {
         return Ok(false);
     }
     Ok(catalog.mount_blob(&from, permit.repository(), digest, now()).await?)
 }
 
-/// Whether a GET of the blob by the same caller would be answered there, if the repository holds it: by the rules, and where
-/// it is an upstream's by what may be pulled from that and has to be signed. Nobody upstream is asked.
+/// Whether a GET of the blob by the same caller would be answered there, if the repository holds it: by the rules, and
+/// where it is an upstream's by what may be pulled from that and has to be signed. Nobody upstream is asked.
 async fn can_be_read(
-    registry: &Registry,
+    store: &Store,
+    upstreams: &Upstreams,
     permit: &Permit<'_>,
     holder: &RepositoryName,
     digest: &Digest,
@@ -92,50 +98,52 @@ async fn can_be_read(
     if !permit.may_pull(holder) {
         return Ok(false);
     }
-    match registry.upstreams.find(holder, None) {
+    match upstreams.find(holder, None) {
         Ok(None) => Ok(true),
-        Ok(Some(remote)) => remote.is_approved_blob(&registry.store, digest).await,
+        Ok(Some(remote)) => Ok(remote.is_approved_blob(store, digest).await?),
         Err(_) => Ok(false),
     }
 }
 
 async fn whole(
-    registry: &Registry,
+    store: &Store,
+    limits: &Limits,
     name: &RepositoryName,
     digest: &Digest,
     request: Request,
 ) -> Result<Response, Error> {
-    let (blobs, expected) = (registry.store.blobs.clone(), digest.clone());
+    let (blobs, expected) = (store.blobs.clone(), digest.clone());
     let writer = blocking(move || blobs.writer_with(expected.algorithm())).await?;
-    let writer = receive(request.into_body(), writer, registry.limits.blob, registry.limits.idle).await?;
-    registry.store.keep_blob(name, writer, digest, now()).await?;
+    let writer = receive(request.into_body(), writer, limits.blob, limits.idle).await?;
+    store.keep_blob(name, writer, digest, now()).await?;
     Ok(created(name, digest))
 }
 
-async fn begin(registry: &Registry, name: &RepositoryName) -> Result<Response, Error> {
-    let blobs = registry.store.blobs.clone();
+async fn begin(store: &Store, name: &RepositoryName) -> Result<Response, Error> {
+    let blobs = store.blobs.clone();
     let id = blocking(move || blobs.begin_upload()).await?;
-    registry.store.catalog.add_upload(&id, name, now()).await?;
+    store.catalog.add_upload(&id, name, now()).await?;
     Ok(progress(StatusCode::ACCEPTED, name, &id, 0))
 }
 
 /// GET: how far an upload is (end-13).
-pub(crate) async fn status(registry: &Registry, name: &RepositoryName, id: &str) -> Result<Response, Error> {
-    let id = known(registry, name, id).await?;
-    let (blobs, key) = (registry.store.blobs.clone(), id.clone());
+pub(crate) async fn status(store: &Store, name: &RepositoryName, id: &str) -> Result<Response, Error> {
+    let id = known(&store.catalog, name, id).await?;
+    let (blobs, key) = (store.blobs.clone(), id.clone());
     let size = blocking(move || blobs.upload_size(&key)).await?;
     Ok(progress(StatusCode::NO_CONTENT, name, &id, size))
 }
 
 /// PATCH: the next piece (end-5).
 pub(crate) async fn append(
-    registry: &Registry,
+    store: &Store,
+    limits: &Limits,
     name: &RepositoryName,
     id: &str,
     request: Request,
 ) -> Result<Response, Error> {
-    let id = known(registry, name, id).await?;
-    let upload = take(registry, name, &id, request).await?;
+    let id = known(&store.catalog, name, id).await?;
+    let upload = take(store, limits, name, &id, request).await?;
     let size = upload.size();
     // Its lock is released before the client hears that the next piece may come.
     blocking(move || upload.put_back()).await?;
@@ -144,50 +152,52 @@ pub(crate) async fn append(
 
 /// PUT: the last piece, which may be empty, and the digest of the whole (end-6).
 pub(crate) async fn finish(
-    registry: &Registry,
+    store: &Store,
+    limits: &Limits,
     name: &RepositoryName,
     id: &str,
     request: Request,
 ) -> Result<Response, Error> {
     let digest: Digest = query::<Finish>(request.uri())?.digest.ok_or(Error::NoDigest)?.parse()?;
-    let id = known(registry, name, id).await?;
-    let upload = take(registry, name, &id, request).await?;
-    registry.store.finish_upload(&id, upload, name, &digest, now()).await?;
+    let id = known(&store.catalog, name, id).await?;
+    let upload = take(store, limits, name, &id, request).await?;
+    store.finish_upload(&id, upload, name, &digest, now()).await?;
     Ok(created(name, &digest))
 }
 
 /// DELETE: gives an upload up (end-14).
-pub(crate) async fn cancel(registry: &Registry, name: &RepositoryName, id: &str) -> Result<Response, Error> {
-    let id = known(registry, name, id).await?;
-    let (blobs, key) = (registry.store.blobs.clone(), id.clone());
+pub(crate) async fn cancel(store: &Store, name: &RepositoryName, id: &str) -> Result<Response, Error> {
+    let id = known(&store.catalog, name, id).await?;
+    let (blobs, key) = (store.blobs.clone(), id.clone());
     blocking(move || blobs.upload(&key)?.cancel()).await?;
-    registry.store.catalog.end_upload(&id).await?;
+    store.catalog.end_upload(&id).await?;
     Ok(empty(StatusCode::NO_CONTENT, []))
 }
 
 /// An upload is reached through its own repository alone.
-async fn known(registry: &Registry, name: &RepositoryName, id: &str) -> Result<UploadId, Error> {
+async fn known(catalog: &Catalog, name: &RepositoryName, id: &str) -> Result<UploadId, Error> {
     let id = id.parse().map_err(|_| Error::UploadUnknown)?;
-    if registry.store.catalog.has_upload(&id, name).await? { Ok(id) } else { Err(Error::UploadUnknown) }
+    if catalog.has_upload(&id, name).await? { Ok(id) } else { Err(Error::UploadUnknown) }
 }
 
 /// Adds a request's body to an upload. With a Content-Range the body has to be exactly that piece, and the next one;
 /// otherwise the upload is left as it was.
 async fn take(
-    registry: &Registry,
+    store: &Store,
+    limits: &Limits,
     name: &RepositoryName,
     id: &UploadId,
     request: Request,
 ) -> Result<Upload, Error> {
     let piece = piece(request.headers())?;
-    let (blobs, key) = (registry.store.blobs.clone(), id.clone());
+    let (blobs, key) = (store.blobs.clone(), id.clone());
     let upload = blocking(move || blobs.upload(&key)).await?;
     let size = upload.size();
     if piece.is_some_and(|piece| piece.first != size) {
         return Err(Error::UploadOrder { location: location(name, id), size });
     }
     let mark = upload.mark();
-    let mut upload = receive(request.into_body(), upload, registry.limits.blob, registry.limits.idle).await?;
+    let mut upload = receive(request.into_body(), upload, limits.blob, limits.idle).await?;
     let came = upload.size() - size;
     match piece {
         Some(Piece { length: said, .. }) if said != came => {

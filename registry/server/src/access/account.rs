@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of an account: 1 to 128 letters, digits and `. _ - @ +`, and none of the words that rules have for everybody.
+/// The name of an account: 1 to 128 letters, digits and `. _ - @ +`, and none of the words that rules have for
+/// everybody.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Account(Arc<str>);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Guard;
 use super::account::Account;
-use super::certificate::{Certificate, CertificateId};
+use super::certificate::{Authorities, Certificate, CertificateId};
 use super::challenge::Problem;
 use super::credentials::Credentials;
+use super::guard::Guard;
 use super::issued::{Claims, Shown};
 use super::limit::Who;
 use super::passwords::Verdict;
@@ -15,7 +15,6 @@ use super::rules::{Action, Rules};
 use super::tokens::Tokens;
 use super::version::Version;
 use super::watched::Watched;
-use crate::tls::Tls;
 
 /// Whoever a request comes from. Only [`Guard::identify`] finds out.
 #[derive(Clone, Debug)]
@@ -140,7 +139,7 @@ impl Guard {
         &self,
         shown: Credentials,
         peer: &Peer,
-        tls: Option<&Tls>,
+        tls: Option<&dyn Authorities>,
         now: i64,
     ) -> Result<Caller, Refused> {
         match shown {
@@ -155,9 +154,10 @@ impl Guard {
     }
 
     /// That the certificate counts was asked for this very request, where its connection is.
-    fn certified(&self, certificate: &Certificate, tls: Option<&Tls>) -> Caller {
+    fn certified(&self, certificate: &Certificate, tls: Option<&dyn Authorities>) -> Caller {
         let Certificate { account, id, until } = certificate;
-        let version = tls.and_then(Tls::authorities).map(|all| self.version_of_authorities(account, &all));
+        let version =
+            tls.and_then(Authorities::authorities).map(|all| self.version_of_authorities(account, &all));
         let proof = Proof { version, certificate: Some(*id), until: Some(*until) };
         Caller::account(account.clone(), Shown::Certificate, proof)
     }
@@ -166,7 +166,7 @@ impl Guard {
         Version::of(&self.key, "certificate", name, authorities)
     }
 
-    fn bearer(&self, token: &str, tls: Option<&Tls>, now: i64) -> Option<Caller> {
+    fn bearer(&self, token: &str, tls: Option<&dyn Authorities>, now: i64) -> Option<Caller> {
         if !Claims::looks_like(token) {
             let name = self.tokens.as_ref()?.get().owner(token)?.clone();
             let version = Some(Tokens::version(&self.key, &name, token));
@@ -184,7 +184,13 @@ impl Guard {
     }
 
     /// Whether what somebody got a token for would still get one.
-    fn is_still_shown(&self, shown: Shown, name: &Account, proof: &Proof, tls: Option<&Tls>) -> bool {
+    fn is_still_shown(
+        &self,
+        shown: Shown,
+        name: &Account,
+        proof: &Proof,
+        tls: Option<&dyn Authorities>,
+    ) -> bool {
         let Some(version) = &proof.version else { return false };
         match shown {
             Shown::Password => {
@@ -209,7 +215,7 @@ impl Guard {
         name: &str,
         password: &str,
         peer: &Peer,
-        tls: Option<&Tls>,
+        tls: Option<&dyn Authorities>,
         now: i64,
     ) -> Result<Caller, Refused> {
         let wrong = Refused::Show(Problem::Wrong);

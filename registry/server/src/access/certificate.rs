@@ -44,6 +44,15 @@ impl From<CertificateId> for String {
     }
 }
 
+/// Who vouches for clients, as far as a token hangs on it.
+pub(crate) trait Authorities: fmt::Debug + Send + Sync {
+    /// The authorities that are believed about clients, hashed.
+    fn authorities(&self) -> Option<[u8; 32]>;
+
+    /// Whether a list says that a certificate is revoked.
+    fn is_revoked(&self, id: &CertificateId) -> bool;
+}
+
 /// A client's certificate that an authority of ours vouched for in the handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {

@@ -3,8 +3,11 @@
 use axum::http::HeaderMap;
 
 use super::error::AccessError;
-use super::exchange::PATH;
 use super::peer::{Peer, origin};
+
+/// Where tokens are given. Below `/v2/`, so that whatever stands before this service and lets the registry through lets
+/// this through.
+pub(crate) const TOKEN_PATH: &str = "/v2/token";
 
 /// The name of this service in the token protocol. Tokens of another service have another key, so nothing hangs on it.
 const SERVICE: &str = "hab-build";
@@ -46,7 +49,7 @@ pub(crate) fn bearer(
     let Some(origin) = url.map(str::to_owned).or_else(|| origin(headers, peer)) else {
         return basic();
     };
-    let mut text = format!("Bearer realm=\"{origin}{PATH}\",service=\"{SERVICE}\"");
+    let mut text = format!("Bearer realm=\"{origin}{TOKEN_PATH}\",service=\"{SERVICE}\"");
     for (name, value) in [("scope", scope), ("error", problem.word())] {
         if let Some(value) = value {
             text.push_str(&format!(",{name}=\"{value}\""));

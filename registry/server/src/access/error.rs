@@ -10,7 +10,8 @@ use super::account::AccountError;
 /// A file or a setting cannot be used. Each is one sentence: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// A file is not there, may not be read, or must not be believed: others could have written it, or read what is secret.
+    /// A file is not there, may not be read, or must not be believed: others could have written it, or read what is
+    /// secret.
     #[error(transparent)]
     File(#[from] hab_trusted_file::Error),
     /// A file could not be made.

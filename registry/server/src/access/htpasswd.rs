@@ -1,4 +1,5 @@
-//! A file of passwords, `name:hash` a line, with hashes that take long to guess: bcrypt, or argon2 in the PHC string format.
+//! A file of passwords, `name:hash` a line, with hashes that take long to guess: bcrypt, or argon2 in the PHC string
+//! format.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -119,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::chain;
+    use crate::chain::chain;
 
     fn load(text: &[u8]) -> Result<Htpasswd, String> {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! How often one client may ask: so many requests a second, and a burst of them at once (the generic cell rate algorithm).
+//! How often one client may ask: so many requests a second, and a burst of them at once (the generic cell rate
+//! algorithm).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,8 +25,8 @@ const SHARDS: usize = 32;
 /// Clients of one generation of a shard; with the one before, twice as many are remembered.
 const MOST: usize = 4096;
 
-/// Two generations of clients: when the younger is full it becomes the older, and the older is forgotten. Whoever asks is
-/// young again, so that those are forgotten who have not asked for longest.
+/// Two generations of clients: when the younger is full it becomes the older, and the older is forgotten. Whoever asks
+/// is young again, so that those are forgotten who have not asked for longest.
 #[derive(Default)]
 struct Shard {
     young: HashMap<u64, u64>,

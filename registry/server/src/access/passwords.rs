@@ -22,8 +22,8 @@ const MOST: usize = 10_000;
 /// How long a password waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Verifications that run at the same time, whatever file they are of: one for every two processors, so that logins never
-/// take all of them, and by turns between clients, so that one who guesses keeps nobody else from logging in.
+/// Verifications that run at the same time, whatever file they are of: one for every two processors, so that logins
+/// never take all of them, and by turns between clients, so that one who guesses keeps nobody else from logging in.
 pub(crate) fn turns() -> Turns {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let total = (processors / 2).max(1);
@@ -68,8 +68,8 @@ impl Passwords {
         right.get(&mark).is_some_and(|at| at.elapsed() < REMEMBERED)
     }
 
-    /// A name that is not there takes as long as one that is. `try_once` says whether the client may try at all; it is asked
-    /// when the work would begin, so that many who show one right password at once are one try.
+    /// A name that is not there takes as long as one that is. `try_once` says whether the client may try at all; it is
+    /// asked when the work would begin, so that many who show one right password at once are one try.
     pub(crate) async fn verify(
         &self,
         (turns, client): (&Turns, Client),
@@ -95,8 +95,8 @@ impl Passwords {
             return Verdict::TooOften(wait);
         }
         let bytes = password.to_owned().into_bytes();
-        // The turn goes along, so that it is not given back before the work is done, even if nobody waits for that any more,
-        // and is kept until what came of it is remembered.
+        // The turn goes along, so that it is not given back before the work is done, even if nobody waits for that any
+        // more, and is kept until what came of it is remembered.
         let work = spawn_blocking(move || (hash.is_of(&bytes), turn));
         let (is_right, _turn) = work.await.map_or((false, None), |(is_right, turn)| (is_right, Some(turn)));
         if !is_right || known.is_none() {

@@ -33,8 +33,8 @@ pub(crate) struct Client {
     pub(crate) name: Option<Account>,
 }
 
-/// The address that a client knows this service by, without a slash at its end: `https://farm.example:5000`. `None` where it
-/// does not say one that could be told back to it.
+/// The address that a client knows this service by, without a slash at its end: `https://farm.example:5000`. `None`
+/// where it does not say one that could be told back to it.
 pub(crate) fn origin(headers: &HeaderMap, peer: &Peer) -> Option<String> {
     let host = headers.get(header::HOST)?.to_str().ok()?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);

@@ -1,21 +1,55 @@
 //! The one place where a request is let through to a repository.
 
-use axum::http::HeaderMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, Method};
 use hab_oci::RepositoryName;
 
-use super::Guard;
 use super::caller::{Answer, Caller, Refused};
+use super::certificate::Authorities;
 use super::challenge::{self, Problem};
 use super::credentials::Credentials;
-use super::limit::Who;
+use super::guard::Guard;
+use super::limit::{Limiter, Who};
 use super::peer::Peer;
+use super::refusal::Refusal;
 use super::rules::Action;
 use super::scope::{CATALOG, Scope};
-use crate::Registry;
-use crate::error::Error;
-use crate::registry::now;
+use crate::clock::now;
 
-/// That a caller may do what they ask for in this repository. Only [`Registry::authorise`] makes one.
+/// What anybody may do at all; a [`Guard`] says who of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Nobody may push or delete.
+    #[default]
+    ReadOnly,
+    /// Without a guard, everybody who can reach the listener may push and delete.
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether a request of this method may be answered at all.
+    pub(crate) fn permits(self, method: &Method) -> bool {
+        match self {
+            Self::ReadWrite => true,
+            Self::ReadOnly => method.is_safe(),
+        }
+    }
+}
+
+/// All that a request has to pass before it reaches a repository.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    pub(crate) access: Access,
+    /// Without one, everybody may do what `access` lets anybody do.
+    pub(crate) guard: Option<Arc<Guard>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    /// Whose certificates count, where clients may have some.
+    pub(crate) authorities: Option<Arc<dyn Authorities>>,
+}
+
+/// That a caller may do what they ask for in this repository. Only [`Gate::authorise`] makes one.
 pub(crate) struct Permit<'a> {
     repository: &'a RepositoryName,
     guard: Option<&'a Guard>,
@@ -35,7 +69,7 @@ impl Permit<'_> {
     }
 }
 
-/// What a caller may see of the list of repositories. Only [`Registry::view`] makes one.
+/// What a caller may see of the list of repositories. Only [`Gate::view`] makes one.
 pub(crate) struct View<'a> {
     guard: Option<&'a Guard>,
     caller: &'a Caller,
@@ -54,30 +88,46 @@ pub(crate) struct Scene<'a> {
     pub(crate) peer: &'a Peer,
 }
 
-impl Registry {
+impl Gate {
+    /// One that knows no accounts.
+    pub(crate) fn new(access: Access) -> Self {
+        Self { access, guard: None, limiter: None, authorities: None }
+    }
+
     /// Finds out who asks, and counts them.
-    pub(crate) async fn identify(&self, scene: &Scene<'_>) -> Result<Caller, Error> {
+    pub(crate) async fn identify(&self, scene: &Scene<'_>) -> Result<Caller, Refusal> {
         let found = match &self.guard {
-            Some(guard) => {
-                guard.identify(Credentials::of(scene.headers), scene.peer, self.tls.as_deref(), now()).await
-            }
+            Some(guard) => self.ask(guard, Credentials::of(scene.headers), scene.peer).await,
             None => Ok(Caller::nobody()),
         };
-        if let Some(limiter) = &self.limiter {
-            let who = match found.as_ref().ok().and_then(Caller::name) {
-                Some(name) => Who::Account(name),
-                None => Who::at(scene.peer.address),
-            };
-            limiter.take(&who).map_err(|wait| Error::TooMany { wait })?;
-        }
+        self.count(&found, scene.peer.address)?;
         found.map_err(|refused| match refused {
             Refused::Show(problem) => self.challenged(scene, None, problem),
-            Refused::Wait(wait) => Error::TooMany { wait },
+            Refused::Wait(wait) => Refusal::TooMany { wait },
         })
     }
 
-    /// The base endpoint, by which clients find out how to log in: whoever showed nothing is told, although they may pull.
-    pub(crate) fn greet(&self, caller: &Caller, scene: &Scene<'_>) -> Result<(), Error> {
+    /// Has a guard find out who asks.
+    pub(super) async fn ask(
+        &self,
+        guard: &Guard,
+        shown: Credentials,
+        peer: &Peer,
+    ) -> Result<Caller, Refused> {
+        guard.identify(shown, peer, self.authorities.as_deref(), now()).await
+    }
+
+    /// Counts a request: of the account that was found, or else of the address.
+    pub(super) fn count(&self, found: &Result<Caller, Refused>, address: IpAddr) -> Result<(), Refusal> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let name = found.as_ref().ok().and_then(Caller::name);
+        let who = name.map_or_else(|| Who::at(address), Who::Account);
+        limiter.take(&who).map_err(|wait| Refusal::TooMany { wait })
+    }
+
+    /// The base endpoint, by which clients find out how to log in: whoever showed nothing is told, although they may
+    /// pull.
+    pub(crate) fn greet(&self, caller: &Caller, scene: &Scene<'_>) -> Result<(), Refusal> {
         if self.guard.is_none() || caller.showed_something() {
             return Ok(());
         }
@@ -91,7 +141,7 @@ impl Registry {
         repository: &'a RepositoryName,
         action: Action,
         scene: &Scene<'_>,
-    ) -> Result<Permit<'a>, Error> {
+    ) -> Result<Permit<'a>, Refusal> {
         let answer = match &self.guard {
             Some(guard) => caller.may(&guard.rules, repository.as_str(), action),
             None => Answer::Yes,
@@ -101,12 +151,12 @@ impl Registry {
             Answer::Show(problem) => {
                 Err(self.challenged(scene, Some(&Scope::said(repository, action)), problem))
             }
-            Answer::No => Err(Error::Denied { repository: repository.clone(), action }),
+            Answer::No => Err(Refusal::Denied { repository: repository.clone(), action }),
         }
     }
 
     /// Whether the caller may ask for the list of repositories.
-    pub(crate) fn view<'a>(&'a self, caller: &'a Caller, scene: &Scene<'_>) -> Result<View<'a>, Error> {
+    pub(crate) fn view<'a>(&'a self, caller: &'a Caller, scene: &Scene<'_>) -> Result<View<'a>, Refusal> {
         let guard = self.guard.as_deref();
         match guard.map_or(Answer::Yes, |_| caller.may_list()) {
             Answer::Show(problem) => Err(self.challenged(scene, Some(CATALOG), problem)),
@@ -114,9 +164,9 @@ impl Registry {
         }
     }
 
-    fn challenged(&self, scene: &Scene<'_>, scope: Option<&str>, problem: Problem) -> Error {
+    fn challenged(&self, scene: &Scene<'_>, scope: Option<&str>, problem: Problem) -> Refusal {
         let url = self.guard.as_ref().and_then(|guard| guard.url.as_deref());
         let challenge = challenge::bearer(url, scene.headers, scene.peer, scope, problem);
-        Error::Unauthorized { challenge, problem }
+        Refusal::Unauthorized { challenge, problem }
     }
 }

@@ -1,4 +1,5 @@
-//! What an account showed, in a form that an issued token can carry: another one as soon as the account shows something else.
+//! What an account showed, in a form that an issued token can carry: another one as soon as the account shows something
+//! else.
 
 use std::fmt;
 
@@ -12,8 +13,8 @@ use super::key::Key;
 /// Bytes of one: nobody finds another password whose hash has the same, and nobody needs to.
 const LENGTH: usize = 16;
 
-/// Of a password's hash, a token's digest, or who vouches for certificates. Made with the key of issued tokens, so that who
-/// reads a token learns nothing that a password could be guessed by.
+/// Of a password's hash, a token's digest, or who vouches for certificates. Made with the key of issued tokens, so that
+/// who reads a token learns nothing that a password could be guessed by.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Version(String);

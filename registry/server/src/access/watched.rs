@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::error::AccessError;
-use crate::error::chain;
+use crate::chain::chain;
 
-/// Whether a file is still the one that was read, and whoever may write it still the same: its number, size and last change,
-/// of what is in it or of who may do what with it. That last time, unlike the other one, nobody can set back.
+/// Whether a file is still the one that was read, and whoever may write it still the same: its number, size and last
+/// change, of what is in it or of who may do what with it. That last time, unlike the other one, nobody can set back.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 type Load<T> = Box<dyn Fn() -> Result<T, AccessError> + Send + Sync>;

@@ -2,14 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use super::entries::Line;
 
 /// Lines that may wait for the disk; more of them are lost, rather than that a request waits.
 const WAITING: usize = 16 * 1024;
@@ -20,34 +19,6 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     lines: SyncSender<Vec<u8>>,
-}
-
-/// One request. Times are in UTC and seconds, sizes in bytes of the bodies.
-#[derive(Debug, Serialize)]
-pub(crate) struct Line<'a> {
-    /// RFC 3339, to the millisecond.
-    pub(crate) time: String,
-    pub(crate) client: IpAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) account: Option<&'a str>,
-    pub(crate) method: &'static str,
-    pub(crate) route: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) repository: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reference: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) digest: Option<&'a str>,
-    pub(crate) status: u16,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    /// The client took all of the answer.
-    pub(crate) whole: bool,
-    pub(crate) seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cache: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) agent: Option<&'a str>,
 }
 
 impl AccessLog {

@@ -1,6 +1,5 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,12 +9,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hab_store::Error as StoreError;
+use hab_store::{Error as StoreError, Store};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::Registry;
-use crate::error::chain;
+use super::metrics::Metrics;
+use crate::chain::chain;
 
 /// OpenMetrics, which Prometheus asks for.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,8 +27,9 @@ const SOON: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether it is ready, and what is known of that.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Readiness {
+    store: Store,
     /// What was found, and when. Held while it is found out, so that many who ask cost no more than one.
     known: Mutex<Option<(Instant, Result<(), &'static str>)>>,
     /// The catalog's file was found to be damaged. It does not heal by itself.
@@ -37,40 +37,60 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// A request failed. Once the catalog is known to be damaged, nothing is ready any more, whatever else can still be read.
-    pub(crate) fn saw(&self, error: &StoreError, catalog: &Path) {
+    pub(crate) fn of(store: Store) -> Self {
+        Self { store, known: Mutex::default(), damaged: AtomicBool::new(false) }
+    }
+
+    /// A request failed. Once the catalog is known to be damaged, nothing is ready any more, whatever else can still be
+    /// read.
+    pub(crate) fn saw(&self, error: &StoreError) {
         if error.is_catalog_damage() && !self.damaged.swap(true, Ordering::Relaxed) {
-            let hint = error.hint().unwrap_or_default();
-            tracing::error!(catalog = %catalog.display(), error = chain(error), hint, "the catalog is damaged");
+            let (catalog, hint) = (self.store.catalog.path().display(), error.hint().unwrap_or_default());
+            tracing::error!(%catalog, error = chain(error), hint, "the catalog is damaged");
+        }
+    }
+
+    async fn look(&self) -> Result<(), &'static str> {
+        match timeout(SOON, self.store.is_ready()).await {
+            Ok(Ok(())) if self.damaged.load(Ordering::Relaxed) => Err(DAMAGED),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.saw(&error);
+                if error.is_catalog_damage() {
+                    return Err(DAMAGED);
+                }
+                tracing::error!(error = chain(&error), "not ready");
+                Err("not ready: the data folder cannot be used; the log says why\n")
+            }
+            Err(_) => Err("not ready: the catalog does not answer in time\n"),
         }
     }
 }
 
 /// What watches the service asks these; they tell nothing of what is kept, so nobody has to say who they are.
-pub(crate) fn router(registry: Arc<Registry>) -> Router {
+pub(crate) fn router(metrics: Metrics, readiness: Arc<Readiness>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(text).with_state(metrics))
         // It answers, so it is alive.
         .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(ready))
-        .with_state(registry)
+        .route("/readyz", get(ready).with_state(readiness))
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
-    match registry.metrics.text() {
+async fn text(State(metrics): State<Metrics>) -> Response {
+    match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-/// Ready is who can answer from the catalog, and keep what is pushed. That upstreams are away does not count: what is here
-/// is served.
-async fn ready(State(registry): State<Arc<Registry>>) -> Response {
-    let mut known = registry.readiness.known.lock().await;
+/// Ready is who can answer from the catalog, and keep what is pushed. That upstreams are away does not count: what is
+/// here is served.
+async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
+    let mut known = readiness.known.lock().await;
     let found = match *known {
         Some((at, found)) if at.elapsed() < AGAIN => found,
         _ => {
-            let found = look(&registry).await;
+            let found = readiness.look().await;
             *known = Some((Instant::now(), found));
             found
         }
@@ -78,21 +98,5 @@ async fn ready(State(registry): State<Arc<Registry>>) -> Response {
     match found {
         Ok(()) => "ready\n".into_response(),
         Err(sentence) => (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response(),
-    }
-}
-
-async fn look(registry: &Registry) -> Result<(), &'static str> {
-    match timeout(SOON, registry.store.is_ready()).await {
-        Ok(Ok(())) if registry.readiness.damaged.load(Ordering::Relaxed) => Err(DAMAGED),
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => {
-            registry.readiness.saw(&error, registry.store.catalog.path());
-            if error.is_catalog_damage() {
-                return Err(DAMAGED);
-            }
-            tracing::error!(error = chain(&error), "not ready");
-            Err("not ready: the data folder cannot be used; the log says why\n")
-        }
-        Err(_) => Err("not ready: the catalog does not answer in time\n"),
     }
 }

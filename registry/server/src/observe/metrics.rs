@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hab_store::{Collected, Scrubbed, Store, Totals};
+use hab_upstream::{Count, Freshness};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -12,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::upstream::Freshness;
+use super::entries::Answered;
 
 /// Everything that is counted. A clone is another handle on the same numbers.
 #[derive(Clone)]
@@ -21,25 +22,45 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     /// Guards what is registered; held while it is written out.
     registry: Mutex<Registry>,
-    requests: Family<Asked, Counter>,
+    requests: Requests,
+    pulls: Pulls,
+    upkeep: Upkeep,
+    stock: Stock,
+    lines_lost: Counter,
+    /// Guards who is asked for further numbers; held while they are asked.
+    more: Mutex<Vec<More>>,
+}
+
+/// Of requests here.
+struct Requests {
+    count: Family<Asked, Counter>,
     seconds: Family<Route, Histogram>,
     received: Family<Route, Counter>,
     sent: Family<Route, Counter>,
     cut: Family<Route, Counter>,
     open: Gauge,
+}
+
+/// Of what is pulled through.
+struct Pulls {
     upstream: Family<Upstream, Counter>,
-    pulled: Family<Pulled, Counter>,
+    answered: Family<Pulled, Counter>,
+}
+
+/// Of collections and scrubs.
+struct Upkeep {
     collections: Family<Outcome, Counter>,
     collected: Family<What, Counter>,
     collected_bytes: Counter,
     scrubbed: Family<What, Counter>,
     scrubbed_bytes: Counter,
-    stored: Family<What, Gauge>,
-    stored_bytes: Gauge,
-    free_bytes: Gauge,
-    lines_lost: Counter,
-    /// Guards who is asked for further numbers; held while they are asked.
-    more: Mutex<Vec<More>>,
+}
+
+/// Of what is kept.
+struct Stock {
+    kept: Family<What, Gauge>,
+    bytes: Gauge,
+    free: Gauge,
 }
 
 /// Further families, as OpenMetrics text without its end.
@@ -97,50 +118,21 @@ impl Storage {
     }
 }
 
-/// One request that is over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Answered {
-    pub(crate) route: &'static str,
-    pub(crate) method: &'static str,
-    pub(crate) status: u16,
-    pub(crate) seconds: f64,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    /// All of the answer went out.
-    pub(crate) whole: bool,
-}
-
 impl Metrics {
     /// Nothing counted yet.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("hab_registry");
         let inner = Inner {
-            requests: of(&mut registry, "requests", "Requests that were answered"),
-            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            received: of(&mut registry, "received_bytes", "Bytes of requests' bodies"),
-            sent: of(&mut registry, "sent_bytes", "Bytes of answers' bodies"),
-            cut: of(&mut registry, "cut", "Answers that their client did not take to the end"),
-            open: of(&mut registry, "open_requests", "Requests that are being answered"),
-            upstream: of(&mut registry, "upstream_requests", "Requests to upstreams by what came of them"),
-            pulled: of(
-                &mut registry,
-                "cache",
-                "Pulls of upstreams' repositories by where the answer came from",
-            ),
-            collections: of(&mut registry, "collections", "Collections by their outcome"),
-            collected: of(&mut registry, "collected", "What collections removed"),
-            collected_bytes: of(&mut registry, "collected_bytes", "Bytes of files that collections removed"),
-            scrubbed: of(&mut registry, "scrubbed", "What the scrub saw"),
-            scrubbed_bytes: of(&mut registry, "scrubbed_bytes", "Bytes that the scrub hashed"),
-            stored: of(&mut registry, "stored", "What is kept, as of a few minutes ago"),
-            stored_bytes: of(&mut registry, "stored_bytes", "Bytes of all blobs, as of a few minutes ago"),
-            free_bytes: of(&mut registry, "free_bytes", "Bytes that the file system still has for us"),
+            requests: Requests::of(&mut registry),
+            pulls: Pulls::of(&mut registry),
+            upkeep: Upkeep::of(&mut registry),
+            stock: Stock::of(&mut registry),
             lines_lost: of(&mut registry, "access_log_lost", "Lines that the access log could not take"),
             registry: Mutex::default(),
             more: Mutex::default(),
         };
         let about = "Time from a request's head to the last byte of its answer";
-        registry.register_with_unit("request", about, Unit::Seconds, inner.seconds.clone());
+        registry.register_with_unit("request", about, Unit::Seconds, inner.requests.seconds.clone());
         *inner.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
         Self(Arc::new(inner))
     }
@@ -166,15 +158,15 @@ impl Metrics {
 
     /// A request has come.
     pub(crate) fn asked(&self) {
-        self.0.open.inc();
+        self.0.requests.open.inc();
     }
 
     /// It is over.
     pub(crate) fn answered(&self, answered: &Answered) {
         let Answered { route, method, status, seconds, received, sent, whole } = *answered;
-        let all = &*self.0;
+        let all = &self.0.requests;
         all.open.dec();
-        all.requests.get_or_create(&Asked { route, method, status }).inc();
+        all.count.get_or_create(&Asked { route, method, status }).inc();
         let route = Route { route };
         all.seconds.get_or_create(&route).observe(seconds);
         all.sent.get_or_create(&route).inc_by(sent);
@@ -186,21 +178,20 @@ impl Metrics {
         }
     }
 
-    /// An upstream was asked; `result`: `ok`, `absent`, `limited` (it limits how often it is asked, or errs), `away` or
-    /// `wrong` (what it sent was refused).
-    pub(crate) fn upstream(&self, upstream: &str, result: &'static str) {
-        self.0.upstream.get_or_create(&Upstream { upstream: upstream.to_owned(), result }).inc();
+    /// Who counts requests to upstreams.
+    pub(crate) fn of_upstreams(&self) -> Arc<dyn Count> {
+        Arc::new(self.clone())
     }
 
     /// Something of an upstream's repository was answered; `kind`: `manifest`, `blob`, `referrers` or `tags`.
     pub(crate) fn pulled(&self, upstream: &str, kind: &'static str, from: Freshness) {
         let labels = Pulled { upstream: upstream.to_owned(), kind, cache: from.word() };
-        self.0.pulled.get_or_create(&labels).inc();
+        self.0.pulls.answered.get_or_create(&labels).inc();
     }
 
     /// A collection is over; `None` if it failed.
     pub fn collected(&self, gone: Option<&Collected>) {
-        let all = &*self.0;
+        let all = &self.0.upkeep;
         let outcome = if gone.is_some() { "done" } else { "failed" };
         all.collections.get_or_create(&Outcome { outcome }).inc();
         if let Some(gone) = gone {
@@ -215,7 +206,7 @@ impl Metrics {
 
     /// A scrub has seen another part.
     pub fn scrubbed(&self, part: &Scrubbed) {
-        let all = &*self.0;
+        let all = &self.0.upkeep;
         for (what, count) in [
             ("files", part.files),
             ("damaged", part.damaged.len() as u64),
@@ -229,7 +220,7 @@ impl Metrics {
     }
 
     pub(crate) fn stored(&self, Storage { totals, free }: Storage) {
-        let all = &*self.0;
+        let all = &self.0.stock;
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         for (what, count) in [
             ("repositories", totals.repositories),
@@ -237,14 +228,65 @@ impl Metrics {
             ("manifests", totals.manifests),
             ("blobs", totals.blobs),
         ] {
-            all.stored.get_or_create(&What { what }).set(gauge(count));
+            all.kept.get_or_create(&What { what }).set(gauge(count));
         }
-        all.stored_bytes.set(gauge(totals.bytes));
-        all.free_bytes.set(gauge(free));
+        all.bytes.set(gauge(totals.bytes));
+        all.free.set(gauge(free));
     }
 
     pub(crate) fn lines_lost(&self, count: u64) {
         self.0.lines_lost.inc_by(count);
+    }
+}
+
+impl Count for Metrics {
+    fn asked(&self, upstream: &str, result: &'static str) {
+        self.0.pulls.upstream.get_or_create(&Upstream { upstream: upstream.to_owned(), result }).inc();
+    }
+}
+
+impl Requests {
+    fn of(registry: &mut Registry) -> Self {
+        Self {
+            count: of(registry, "requests", "Requests that were answered"),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            received: of(registry, "received_bytes", "Bytes of requests' bodies"),
+            sent: of(registry, "sent_bytes", "Bytes of answers' bodies"),
+            cut: of(registry, "cut", "Answers that their client did not take to the end"),
+            open: of(registry, "open_requests", "Requests that are being answered"),
+        }
+    }
+}
+
+impl Pulls {
+    fn of(registry: &mut Registry) -> Self {
+        let answered = "Pulls of upstreams' repositories by where the answer came from";
+        Self {
+            upstream: of(registry, "upstream_requests", "Requests to upstreams by what came of them"),
+            answered: of(registry, "cache", answered),
+        }
+    }
+}
+
+impl Upkeep {
+    fn of(registry: &mut Registry) -> Self {
+        Self {
+            collections: of(registry, "collections", "Collections by their outcome"),
+            collected: of(registry, "collected", "What collections removed"),
+            collected_bytes: of(registry, "collected_bytes", "Bytes of files that collections removed"),
+            scrubbed: of(registry, "scrubbed", "What the scrub saw"),
+            scrubbed_bytes: of(registry, "scrubbed_bytes", "Bytes that the scrub hashed"),
+        }
+    }
+}
+
+impl Stock {
+    fn of(registry: &mut Registry) -> Self {
+        Self {
+            kept: of(registry, "stored", "What is kept, as of a few minutes ago"),
+            bytes: of(registry, "stored_bytes", "Bytes of all blobs, as of a few minutes ago"),
+            free: of(registry, "free_bytes", "Bytes that the file system still has for us"),
+        }
     }
 }
 

@@ -9,11 +9,12 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::Response;
 
-use super::access_log::{AccessLog, Line};
+use super::access_log::AccessLog;
 use super::counted::Counted;
-use super::metrics::{Answered, Metrics};
+use super::entries::{Answered, Line};
+use super::metrics::Metrics;
 use crate::access::Client;
-use crate::handle::{CACHE, CONTENT_DIGEST};
+use crate::http::{CACHE, CONTENT_DIGEST};
 use crate::route::Route;
 
 /// What is written of a request whose client went before it was answered.
@@ -48,17 +49,23 @@ struct Logged {
     agent: Option<String>,
 }
 
-impl Exchange {
+/// Who counts requests, and who logs them.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer {
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Option<AccessLog>,
+}
+
+impl Observer {
     /// A request has come; its body counts from now on.
     pub(crate) fn begin(
-        metrics: &Metrics,
-        log: Option<&AccessLog>,
+        &self,
         address: IpAddr,
         (name, route): (&'static str, Option<&Route>),
         request: Request,
-    ) -> (Self, Request) {
-        metrics.asked();
-        let logged = log.map(|log| {
+    ) -> (Exchange, Request) {
+        self.metrics.asked();
+        let logged = self.log.as_ref().map(|log| {
             Box::new(Logged {
                 log: log.clone(),
                 at: SystemTime::now(),
@@ -72,8 +79,8 @@ impl Exchange {
             })
         });
         let received = Arc::new(AtomicU64::new(0));
-        let exchange = Self {
-            metrics: metrics.clone(),
+        let exchange = Exchange {
+            metrics: self.metrics.clone(),
             start: Instant::now(),
             method: known(request.method()),
             route: name,
@@ -87,7 +94,9 @@ impl Exchange {
         let request = if safe { request } else { request.map(|body| Counted::wrap(body, received, ())) };
         (exchange, request)
     }
+}
 
+impl Exchange {
     /// What it asks for, where that is nothing of the registry's.
     pub(crate) fn asks(mut self, path: &str) -> Self {
         if let Some(logged) = &mut self.logged {

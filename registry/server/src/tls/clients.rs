@@ -1,9 +1,9 @@
 //! Clients' certificates: which authorities are believed about them, and what these have revoked since.
 //!
-//! A revocation list is checked by rustls as it does by default: the whole chain up to the authority, each certificate by a
-//! list of whoever issued it, whose signature has to be right; where an issuer has no list, its certificates are refused. A
-//! list whose time is over still counts, because to believe nobody any more would let whoever can hold back a file shut
-//! everybody out; that it is over is told.
+//! A revocation list is checked by rustls as it does by default: the whole chain up to the authority, each certificate
+//! by a list of whoever issued it, whose signature has to be right; where an issuer has no list, its certificates are
+//! refused. A list whose time is over still counts, because to believe nobody any more would let whoever can hold back
+//! a file shut everybody out; that it is over is told.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

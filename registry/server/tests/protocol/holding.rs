@@ -53,7 +53,7 @@ fn naming(bytes: &[u8]) -> Say {
 }
 
 /// What is asked for of a blob: all of it, or `bytes=N-`.
-fn part(asked: &Asked, bytes: &[u8]) -> Say {
+pub fn part(asked: &Asked, bytes: &[u8]) -> Say {
     let first: Option<usize> =
         asked.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     match first {

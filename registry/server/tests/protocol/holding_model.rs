@@ -9,10 +9,11 @@ use hab_registry::{Access, Limits, Rate, UpstreamConfig, Upstreams};
 use hab_store::{Collection, Span, Store};
 use proptest::prelude::*;
 
-use crate::harness::fake::{Asked, Fake, Say};
+use crate::harness::fake::{Fake, Say};
 use crate::harness::secure::{Files, basic};
 use crate::harness::upstream::config;
 use crate::harness::{Server, Setup, manifest};
+use crate::holding::part;
 
 /// Two that are pushed to, two of an honest upstream, two of one that says that it has everything.
 const REPOSITORIES: [&str; 6] =
@@ -144,15 +145,6 @@ fn upstream(there: &There, host: &'static str, lies: bool) -> Fake {
             (false, false) => Say::status(404),
         }
     })
-}
-
-fn part(asked: &Asked, all: &[u8]) -> Say {
-    let range = asked.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
-    match range.map(|first| first.parse::<usize>().unwrap()) {
-        None => Say::ok("application/octet-stream", all),
-        Some(first) => Say { status: 206, ..Say::ok("application/octet-stream", &all[first..]) }
-            .with("Content-Range", &format!("bytes {first}-{}/{}", all.len() - 1, all.len())),
-    }
 }
 
 fn image(blob: usize) -> Vec<u8> {

@@ -1,0 +1,92 @@
+//! What decides about requests: accounts, their tokens and the rules, read from files that may change.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use hab_turns::Turns;
+
+use super::challenge;
+use super::error::AccessError;
+use super::htpasswd::Htpasswd;
+use super::key::{self, Key};
+use super::limit::{Limiter, Rate};
+use super::passwords::{self, Passwords};
+use super::rules::{AccessRule, Rules};
+use super::tokens::{Revoked, Tokens};
+use super::watched::Watched;
+
+/// How accounts are known and what they may do. Plain data.
+#[derive(Clone, Debug, Default)]
+pub struct AccessConfig {
+    /// The data folder, where the key of issued tokens is kept.
+    pub data: PathBuf,
+    /// The file of passwords: `name:hash`, bcrypt or argon2.
+    pub htpasswd: Option<PathBuf>,
+    /// The file of tokens: a name and the token's sha256.
+    pub tokens: Option<PathBuf>,
+    /// Who may do what. Without any, everybody may pull and every account may do everything.
+    pub rules: Vec<AccessRule>,
+    /// The address that clients are told to get tokens from; without one, the one that they came by.
+    pub url: Option<String>,
+}
+
+/// Password verifications that one address may ask for: guesses. A password that is remembered is none.
+const GUESSES: Rate = Rate { requests: 1, burst: 60 };
+
+/// Everything that decides about requests.
+pub struct Guard {
+    pub(super) rules: Rules,
+    pub(super) passwords: Option<Watched<Passwords>>,
+    pub(super) tokens: Option<Watched<Tokens>>,
+    pub(super) revoked: Watched<Revoked>,
+    pub(super) key: Key,
+    pub(super) url: Option<String>,
+    pub(super) turns: Turns,
+    pub(super) guesses: Limiter,
+}
+
+impl Guard {
+    /// Reads the files and makes the key if there is none yet.
+    pub fn open(config: AccessConfig) -> Result<Self, AccessError> {
+        let AccessConfig { data, htpasswd, tokens, rules, url } = config;
+        let url = url.as_deref().map(challenge::checked).transpose()?;
+        let key = Key::open(&data)?;
+        let passwords = htpasswd.map(|path| {
+            let file = path.clone();
+            Watched::open(vec![path], move || Passwords::new(Htpasswd::load(&file)?))
+        });
+        let tokens = tokens.map(|path| {
+            let file = path.clone();
+            Watched::open(vec![path], move || Tokens::load(&file))
+        });
+        let file = key::revoked_in(&data);
+        Ok(Self {
+            rules: Rules::new(rules)?,
+            passwords: passwords.transpose()?,
+            tokens: tokens.transpose()?,
+            revoked: Watched::open(vec![file.clone()], move || Revoked::load(&file))?,
+            key,
+            url,
+            turns: passwords::turns(),
+            guesses: Limiter::new(GUESSES)?,
+        })
+    }
+
+    /// Reads files again that changed, or all of them; takes a while.
+    pub(crate) fn refresh(&self, always: bool) {
+        if let Some(passwords) = &self.passwords {
+            passwords.refresh(always);
+        }
+        if let Some(tokens) = &self.tokens {
+            tokens.refresh(always);
+        }
+        self.revoked.refresh(always);
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Everything else is secret, or made from secrets.
+        f.debug_struct("Guard").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}

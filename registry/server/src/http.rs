@@ -1,0 +1,24 @@
+//! What several endpoints read of a request and say in an answer.
+
+use axum::extract::Query;
+use axum::http::{HeaderName, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+/// `Docker-Content-Digest`.
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Where an answer that was pulled through came from: `hit`, `miss` or `stale`.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-hab-cache");
+
+/// The query of a request, percent-decoded.
+pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Error> {
+    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|_| Error::Query)
+}
+
+/// A response without a body.
+pub(crate) fn empty<const N: usize>(status: StatusCode, headers: [(HeaderName, String); N]) -> Response {
+    (status, headers, ()).into_response()
+}

@@ -1,0 +1,75 @@
+//! `/v2/token`: who shows an account gets a token for what they ask and may (the distribution project's token
+//! specification, and its OAuth2 form for clients that post).
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::http::{Method, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::access::{Asked, Client, Credentials, Gate, Granted, Peer};
+use crate::body;
+use crate::error::Error;
+
+/// Bytes of a posted form.
+const FORM: usize = 64 * 1024;
+
+#[derive(Serialize)]
+struct Answer {
+    token: String,
+    access_token: String,
+    expires_in: i64,
+    issued_at: String,
+}
+
+/// `idle`: how long a client may take to post a form.
+pub(crate) async fn exchange(
+    gate: &Gate,
+    idle: Duration,
+    request: Request,
+    client: &mut Client,
+) -> Result<Response, Error> {
+    let Some(issuer) = gate.issuer() else { return Err(Error::NoEndpoint) };
+    let peer = Peer::of(request.extensions());
+    let asked = match *request.method() {
+        Method::GET | Method::HEAD => {
+            let query = request.uri().query().unwrap_or_default().as_bytes();
+            Asked::of(Credentials::of(request.headers()), query)
+        }
+        // As a whole, so that nobody who is not known yet can send it byte by byte.
+        Method::POST => match timeout(idle, posted(request, idle)).await {
+            Ok(posted) => posted?,
+            Err(_) => return Err(Error::Stalled),
+        },
+        _ => return Err(Error::Method("GET, HEAD, POST")),
+    };
+    let Granted { token, issued, expires } = issuer.exchange(asked, &peer, client).await?;
+    let issued_at = jiff::Timestamp::from_second(issued).unwrap_or_default().to_string();
+    let answer = Answer { access_token: token.clone(), token, expires_in: expires - issued, issued_at };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+async fn posted(request: Request, idle: Duration) -> Result<Asked, Error> {
+    let bytes = body::read(request.into_body(), FORM, idle).await;
+    let bytes = bytes.map_err(|error| match error {
+        Error::ManifestTooLarge { limit } => Error::FormTooLarge { limit },
+        other => other,
+    })?;
+    let value = |wanted: &str| {
+        let mut pairs = form_urlencoded::parse(&bytes);
+        pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    };
+    let shown = match value("grant_type").as_deref() {
+        Some("password") => Credentials::Basic {
+            name: value("username").unwrap_or_default(),
+            password: value("password").unwrap_or_default(),
+        },
+        // Clients that were given a token instead of a password send it so.
+        Some("refresh_token") => Credentials::Bearer(value("refresh_token").unwrap_or_default()),
+        _ => return Err(Error::GrantType),
+    };
+    Ok(Asked::of(shown, &bytes))
+}

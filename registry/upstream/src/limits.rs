@@ -1,0 +1,16 @@
+//! How much an upstream may send.
+
+/// The most bytes of what an upstream may send where nobody says another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a manifest; the distribution specification asks for at least 4 MiB.
+    pub manifest: usize,
+    /// Bytes of a blob.
+    pub blob: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { manifest: 4 << 20, blob: 64 << 30 }
+    }
+}

@@ -1,0 +1,20 @@
+//! What is under way and what is remembered of an upstream. All of it is bounded, and lost with the process.
+
+mod absent;
+mod downloads;
+mod look_ups;
+mod referrers;
+mod sizes;
+mod tags;
+
+pub(crate) use absent::Absent;
+pub(crate) use downloads::Downloads;
+pub(crate) use look_ups::{LookUps, Looking};
+pub(crate) use referrers::Known;
+pub(crate) use sizes::Sizes;
+pub(crate) use tags::TagLists;
+
+/// No panic while one of these is held leaves half a map operation behind.
+pub(crate) fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,122 @@
+//! Whole images brought here before anybody asks: every tag that a rule selects, with all that it needs and all that is
+//! said about it.
+//!
+//! A tag is moved here only when all of that is here and was checked, so there is never half an image. What is here
+//! already is not asked for again: a sync that was cut short goes on where it was.
+
+mod change;
+mod copy;
+mod platform;
+mod rule;
+mod selection;
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hab_oci::{Tag, TagOrDigest};
+use hab_store::Store;
+
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::limits::Limits;
+use crate::remote::Remote;
+use crate::upstreams::Upstreams;
+use change::changed;
+pub use change::{Change, SyncError, Synced};
+use copy::Copy;
+pub use platform::PlatformName;
+pub use rule::SyncRule;
+pub(crate) use selection::is_beside;
+pub use selection::{Selection, SelectionError};
+
+/// For how long a sync waits for an upstream that wants to be left alone.
+const PATIENCE: Duration = Duration::from_secs(2 * 60);
+/// How often it waits for that, and for one that cannot be reached.
+const WAITS: [usize; 2] = [3, 1];
+
+impl Upstreams {
+    /// Brings here what a rule selects of an upstream, once; with `dry_run` says only what that would be. `told` hears
+    /// of every tag when it is decided.
+    pub async fn sync(
+        &self,
+        store: &Store,
+        upstream: &str,
+        rule: &SyncRule,
+        dry_run: bool,
+        told: impl Fn(&Tag, &Change),
+    ) -> Result<Synced, SyncError> {
+        let name = format!("{upstream}/{}", rule.repository);
+        let remote = name.parse().map_err(Error::Name).and_then(|name| {
+            let unknown = || Error::NameUnknown(rule.repository.clone());
+            self.find(&name, None)?.ok_or_else(unknown)
+        });
+        let remote = remote.map_err(SyncError)?;
+        let listed = patiently(&remote, || async {
+            remote.client().tags(&remote.name).await.map_err(|failure| match failure {
+                Failure::Absent => Error::NameUnknown(remote.local.clone()),
+                other => remote.failed(other),
+            })
+        });
+        let listed = listed.await.map_err(SyncError)?;
+        let there: HashSet<Tag> = listed.iter().cloned().collect();
+        let copy = Copy::new(&remote, store, rule, &there, Limits::default());
+        let mut tags: Vec<(Tag, Change)> = Vec::new();
+        let mut away = None;
+        for tag in rule.tags.of(&listed) {
+            let changed = match &away {
+                // One that did not answer for minutes is not waited for again for each tag.
+                Some(failure) => Err(remote.failed(Failure::clone(failure))),
+                None if dry_run => patiently(&remote, || would_change(&remote, store, &tag)).await,
+                None => patiently(&remote, || copy.image(&tag)).await,
+            };
+            if let Err(Error::Failed { failure: failure @ Failure::Away(_), .. }) = &changed {
+                away = Some(failure.clone());
+            }
+            let change = changed.unwrap_or_else(|error| Change::Failed(SyncError(error)));
+            told(&tag, &change);
+            tags.push((tag, change));
+        }
+        let bytes = copy.bytes.load(Ordering::Relaxed);
+        Ok(Synced { repository: remote.local.clone(), listed: listed.len(), tags, bytes })
+    }
+}
+
+/// Does something, and again while the upstream wants to be left alone for a moment.
+async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    remote: &Remote,
+    work: impl Fn() -> F,
+) -> Result<T, Error> {
+    let mut waited = 0;
+    loop {
+        match (work().await, remote.client().rest_left()) {
+            (Err(Error::Failed { failure: Failure::Away(_), .. }), Some((left, asked)))
+                if left <= PATIENCE && waited < WAITS[usize::from(!asked)] =>
+            {
+                waited += 1;
+                tokio::time::sleep(left).await;
+            }
+            (other, _) => return other,
+        }
+    }
+}
+
+async fn would_change(remote: &Remote, store: &Store, tag: &Tag) -> Result<Change, Error> {
+    let here = store.catalog.manifest(&remote.local, &TagOrDigest::Tag(tag.clone())).await?;
+    if let Some(here) = here.as_ref().filter(|_| remote.is_fixed(tag)) {
+        return Ok(Change::Same(here.digest.clone()));
+    }
+    let asked = || Error::ManifestUnknown { repository: remote.local.clone(), reference: tag.to_string() };
+    let there = remote.client().head(&remote.name, tag.as_str()).await.map_err(|failure| match failure {
+        Failure::Absent => asked(),
+        other => remote.failed(other),
+    })?;
+    let there = if let Some(digest) = there {
+        digest
+    } else {
+        // Some say no digest unless they send the manifest.
+        let reference = TagOrDigest::Tag(tag.clone());
+        remote.receive_manifest(&reference, Limits::default().manifest).await?.digest
+    };
+    Ok(changed(here.map(|here| here.digest), there))
+}
