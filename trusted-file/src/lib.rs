@@ -30,8 +30,8 @@ pub use error::{Error, Wrong};
 pub enum Readers {
     /// Everybody: for a certificate, or a configuration without secrets.
     Everybody,
-    /// Only the file's group, if root owns the file and so chose the group: for a password file that is `root:hab 0640`,
-    /// or a secret that Kubernetes mounts for a group.
+    /// Only the file's group, if root owns the file and so chose the group: for a password file that is
+    /// `root:hab 0640`, or a secret that Kubernetes mounts for a group.
     GroupOfRoot,
     /// Nobody: for a key that this program made for itself.
     Nobody,

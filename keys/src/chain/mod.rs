@@ -1,6 +1,6 @@
 //! Judges a history of signed commits by the rules of Bitcoin Core's own checker. Along first parents from a tip to a
-//! trusted root, a key that may sign must have signed every commit, and every signed message must contain the SHA-512 of
-//! its tree. The SHA-512 is recomputed, and every merge is repeated.
+//! trusted root, a key that may sign must have signed every commit, and every signed message must contain the SHA-512
+//! of its tree. The SHA-512 is recomputed, and every merge is repeated.
 //!
 //! Judges the oldest commit first. So the verified part is always a whole chain from the root, and a later run can
 //! continue from where an earlier one ended.
