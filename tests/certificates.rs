@@ -74,7 +74,7 @@ fn a_missing_certificate_is_found_at_a_key_server_without_being_asked_for() {
     let found = verify(&world, &[]).good();
     let told = format!("certificates of signer were found at {}", world.server.address());
     assert!(found.stderr.contains(&told), "{}", found.stderr);
-    assert!(found.stderr.contains(&format!("{} was asked for certificates in vain", away.address())));
+    assert!(found.stderr.contains(&format!("cannot get certificates from {}", away.address())));
     // The certificate is stored, so nobody is asked again.
     let before = world.server.requests().0;
     verify(&world, &[]).good();
@@ -119,7 +119,7 @@ fn nobody_is_asked_offline_or_where_the_operator_does_not_want_it_or_twice_a_day
     assert_eq!(asked(), start);
     let refused = verify(&world, &[]);
     assert_eq!(refused.code, Some(3));
-    assert!(refused.stderr.contains("were found nowhere: of signer"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("were not found: those of signer"), "{}", refused.stderr);
     assert!(
         refused.stderr.contains("hint: `hab-build keys refresh p` looks for them again"),
         "{}",
@@ -160,7 +160,7 @@ fn an_answer_that_is_too_large_is_not_taken() {
     world.server.put(&asked_for(&key), [export(&key), vec![0; 5 << 20]].concat());
     let refused = verify(&world, &[]);
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
-    assert!(refused.stderr.contains("was asked for certificates in vain"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("cannot get certificates from "), "{}", refused.stderr);
     assert!(harness::files_below(&world.path("data/certificates")).is_empty());
 }
 
@@ -231,12 +231,12 @@ fn who_does_not_answer_is_named_with_the_cause_and_where_nobody_does_it_is_exit_
     let away = Server::start();
     away.stop();
     let place = "the key directory of keys.example";
-    let said = format!("{place} was asked for certificates in vain: it refuses connections");
+    let said = format!("cannot get certificates from {place}: it refuses connections");
     configure(&world, &format!("servers = []\n{}", directory_at(&away.address())));
     let refreshed = run(&world, &["keys", "refresh", "p"]);
     assert_eq!(refreshed.code, Some(4), "{}", refreshed.stderr);
     assert!(refreshed.stderr.contains(&said), "{}", refreshed.stderr);
-    let sentence = "error: nobody who was asked for 1 of 1 certificates answered";
+    let sentence = "error: no key server or key directory answered for 1 of 1 certificates";
     assert!(refreshed.stderr.contains(sentence), "{}", refreshed.stderr);
     assert!(refreshed.json["silent"][place].as_str().unwrap().starts_with("it refuses connections"));
     assert_eq!(refreshed.json["keys"][0]["unanswered"], true);

@@ -182,7 +182,7 @@ fn an_image_that_was_pulled_through_in_part_is_not_exported_and_one_that_is_here
     let manifest: serde_json::Value = serde_json::from_slice(&get("manifests/v1")).unwrap();
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     get(&format!("blobs/{}", manifest["config"]["digest"].as_str().unwrap()));
-    export("part").refused(2, &["is not all here", layer, "pull the image first"]);
+    export("part").refused(2, &["cannot export", layer, "pull the image first"]);
     assert!(!cluster.world.path("part").exists());
     get(&format!("blobs/{layer}"));
     assert_eq!(export("whole").good().json["blobs"], 2);

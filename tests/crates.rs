@@ -139,7 +139,7 @@ fn an_index_line_with_another_checksum_is_refused() {
     world.server.put(&entry("abc"), text.into_bytes());
     mirror(&world, &lock).refused(
         3,
-        &["1 of 3 that locks name are not kept", "the index entry of crate abc 3.1.4", other.hex()],
+        &["1 of 3 files that locks name are not kept", "the index entry of crate abc 3.1.4", other.hex()],
     );
     let serving = Serving::start(&world);
     assert_eq!(serving.get("/crates/3/a/abc").0, 404);

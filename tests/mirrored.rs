@@ -171,7 +171,7 @@ fn removing_a_mirror_asks_says_what_goes_and_keeps_the_journal() {
     // `node` is still a project. A new mirror begins with a new journal, and reports what changed since the removal.
     let again = mirror(&world, &["sync", "node"]).good();
     assert!(
-        again.stderr.contains("not as it was before it was removed: refs/tags/v1.0 was "),
+        again.stderr.contains("refs changed since the project was removed: refs/tags/v1.0 was "),
         "{}",
         again.stderr
     );

@@ -136,7 +136,7 @@ fn a_packages_index_that_changed_after_its_inrelease_is_refused_and_the_old_suit
     world.run("data", &["mirror", "packages", "--json"]).refused(
         3,
         &[
-            "1 of 6 that locks name are not kept",
+            "1 of 6 files that locks name are not kept",
             "binary-amd64/Packages.xz of stable",
             "not what the lock says",
         ],
@@ -190,7 +190,7 @@ fn offline_only_says_what_is_missing() {
     let world = World::new();
     world.run("data", &["mirror", "packages", "--offline", "--json"]).refused(
         4,
-        &["6 of 6 that locks name are not kept", "is not mirrored here, and nothing is fetched offline"],
+        &["6 of 6 files that locks name", "is not mirrored here, and nothing is fetched offline"],
     );
     assert_eq!(world.server.requests().0, 0);
     world.run("data", &["mirror", "packages"]).good();

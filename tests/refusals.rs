@@ -244,7 +244,7 @@ fn a_build_cannot_put_the_host_into_its_image() {
         let world = World::new();
         let script = if name == "out" { link.to_owned() } else { format!("{GOOD}{link}") };
         world.recipe("hello", &script);
-        world.build("data", "hello").refused(3, &[name, "something else was put in the folder's place"]);
+        world.build("data", "hello").refused(3, &[name, "the folder was replaced by something else"]);
         nothing_is_tagged(&world);
     }
 }

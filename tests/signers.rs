@@ -179,7 +179,7 @@ fn all_tags_of_a_repository_are_looked_at_and_counted() {
         "v1  ",
         "good, but outside group maintainers",
         "v3  unsigned",
-        "not signed: it is only a name for a commit",
+        "not signed: it is a lightweight tag",
         "it was signed for another tag",
         "1 of 5 tags are signed as the policy demands",
     ] {

@@ -219,7 +219,7 @@ fn a_repository_is_synced_by_hand_and_on_schedule_and_served_without_upstream() 
         alone.env(name, "http://127.0.0.1:9");
     }
     Outcome::of(&alone.output().unwrap()).good();
-    sync(&world, &["other.example"]).refused(2, &["nothing of other.example is to be synced", "hab.toml"]);
+    sync(&world, &["other.example"]).refused(2, &["there is no sync rule for other.example", "hab.toml"]);
     sync(&world, &["--offline"]).refused(2, &["--offline syncs nothing"]);
     // Another farm, which nobody told to sync.
     let third = Serving::start_with(&world, "third", &[]);

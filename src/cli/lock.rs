@@ -30,7 +30,7 @@ enum What {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let mut global = global.clone();
     let folder = folder(&global, &args.what)?;
-    // A lock is written beside its recipe, so that the recipe must be the one of that folder.
+    // A lock is written beside its recipe, so the recipe must be the one in that folder.
     global.recipes = Some(folder.clone());
     let farm = global.farm()?;
     let locked = match &args.what {
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if global.json { print_json(&locked) } else { Ok(()) }
 }
 
-/// The folder that has what is to be locked: the one that is named, or `recipes` here, or one that hab.toml names.
+/// The folder with the recipe or toolchain to lock: that of --recipes, or `recipes` here, or one that hab.toml names.
 fn folder(global: &Global, what: &What) -> anyhow::Result<PathBuf> {
     let file = match what {
         What::Toolchain { name } => format!("toolchains/{name}.toml"),

@@ -245,7 +245,7 @@ fn an_import_tells_what_it_did_in_whole_sentences() {
     assert!(again.contains("node: 0 changes"), "{again}");
     // With --offline the message mentions it, also in one line.
     let packages = world.run("third", &["mirror", "packages", "--offline"]);
-    assert_eq!(packages.stderr.matches("others are not here either").count(), 1, "{}", packages.stderr);
+    assert_eq!(packages.stderr.matches("other files are not here either").count(), 1, "{}", packages.stderr);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Judging a repository's history, from where an earlier check under the same policy and certificates ended.
+//! Judges a repository's history, from where an earlier check under the same policy and certificates ended.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -13,59 +13,59 @@ use crate::facts::{Fact, Facts, JudgedBy};
 use crate::progress::Progress;
 use crate::trust::memory::Memory;
 
-/// The longest id of a commit, in bytes.
+/// The longest commit id, in bytes.
 const COMMIT: u64 = 64;
 
-/// Judges histories, and remembers how far they were good.
+/// Judges histories, and remembers up to which commit they were good.
 #[derive(Clone, Copy)]
 pub struct Histories<'a> {
-    /// Where it is remembered.
+    /// Remembers the last good commits.
     pub facts: Facts<'a>,
-    /// Where the ids of commits are kept that facts name.
+    /// Stores the ids of commits that facts name.
     pub blobs: &'a Blobs,
-    /// Where signatures are remembered.
+    /// Remembers signatures.
     pub memory: Memory<'a>,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
-/// A project and where its repository is.
+/// A project, and the path of its repository.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// The project's name.
     pub project: &'a str,
-    /// The repository.
+    /// The path of the repository.
     pub repository: &'a Path,
 }
 
-/// By whom a history is judged.
+/// The policy and certificates by which a history is judged.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
-    /// What is demanded.
+    /// The policy.
     pub policy: &'a Policy,
-    /// With which certificates.
+    /// The certificates of its keys.
     pub certificates: &'a Certificates,
 }
 
-/// How much of a history is looked at.
+/// How much of a history to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// The first bad commit ends it.
+    /// Up to the first bad commit.
     FirstFailure,
-    /// All of it, so that every bad commit is found.
+    /// All of it, to find every bad commit.
     End,
 }
 
-/// What came of a history, and up to where it had been verified before.
+/// The result of judging a history, and where the judging began.
 pub struct Surveyed {
-    /// The history that is good, or what is bad in it.
+    /// The verified history, or what is bad in it.
     pub answer: Result<VerifiedChain, Box<RefusedChain>>,
-    /// Up to which commit it had been verified before.
+    /// The commit up to which it had been verified before.
     pub resumed: Option<String>,
 }
 
 impl Histories<'_> {
-    /// A judge who remembers what this farm has seen.
+    /// A judge that remembers what this farm has seen.
     pub fn judge<'b>(&'b self, bench: Bench<'b>) -> Judge<'b> {
         self.memory.judge(bench.policy, bench.certificates)
     }
@@ -76,7 +76,7 @@ impl Histories<'_> {
         Ok(surveyed.answer.map_err(|refused| refused.refusal)?)
     }
 
-    /// The same, and what exactly is bad in it.
+    /// Like [`Histories::verify`], and says what exactly is bad.
     pub fn survey(
         &self,
         bench: Bench<'_>,
@@ -103,7 +103,7 @@ impl Histories<'_> {
         Ok(Surveyed { answer, resumed })
     }
 
-    /// Judges what else a policy demands of a tag's history, where the tag alone is not enough.
+    /// Judges the tag's history too, if the tag alone does not satisfy the policy and the policy asks for a history.
     pub fn complete(
         &self,
         bench: Bench<'_>,
@@ -128,7 +128,7 @@ impl Histories<'_> {
     }
 }
 
-/// Tells the person how far a decision that is made again has come, and remembers nothing.
+/// Reports the progress of a decision that is made again, and remembers nothing.
 pub struct Telling<'a>(pub &'a dyn Progress);
 
 impl ChainObserver for Telling<'_> {
@@ -141,7 +141,7 @@ impl ChainObserver for Telling<'_> {
     }
 }
 
-/// Tells the person and remembers for the next run.
+/// Reports progress, and remembers the last good commit for the next run.
 struct Watch<'a> {
     histories: &'a Histories<'a>,
     fact: Fact<'a>,
@@ -153,7 +153,7 @@ impl ChainObserver for Watch<'_> {
         let Histories { facts, blobs, progress, .. } = self.histories;
         progress.count("judged", done as u64, total as u64, &format!("commits of {}", self.project));
         let Some(tip) = good else { return };
-        // What is not remembered is verified once more; nothing else is lost.
+        // A commit that is not remembered is verified again; nothing else is lost.
         if let Ok(digest) = blobs.put(tip.as_bytes()) {
             let _ = facts.remember(&self.fact, &digest, tip.len() as u64);
         }

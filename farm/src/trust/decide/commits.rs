@@ -10,8 +10,8 @@ use crate::error::FarmError;
 use crate::trust::history::{Bench, Place, Surveyed, Until};
 
 impl Decisions<'_> {
-    /// Judges the history of `reference` in the repository at `path`; what was verified before under the same policy is
-    /// not judged again. All of it is looked at, unless the first bad commit shall end it.
+    /// Judges the history of `reference` in the repository at `path`. Skips what was verified before under the same
+    /// policy. Looks at everything else, or with `first_failure` ends at the first bad commit.
     pub fn verify_commits(
         &self,
         by: &By,
@@ -41,7 +41,7 @@ impl Decisions<'_> {
                 failures = BadCommits { failed, failures: count, looked_at };
                 (Err(refusal), Some(summary).filter(|_| looked_at > 0), resumed)
             }
-            // Of a mirror it is damage; a person's own clone is what that person wanted it to be.
+            // A missing object is damage in a mirror, but a person may have cloned only a part on purpose.
             Surveyed { answer: Err(refused), .. }
                 if matches!(refused.refusal, Refusal::Missing { .. }) && repository.is_partial() =>
             {
@@ -68,13 +68,13 @@ impl Decisions<'_> {
 /// The bad commits of a history.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct BadCommits {
-    /// Which and why, oldest first; of very many, the first.
+    /// Each bad commit and why it is bad, oldest first. Only the first ones if there are very many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(String, String)>,
-    /// How many.
+    /// The number of bad commits.
     #[serde(skip_serializing_if = "is_zero")]
     pub failures: usize,
-    /// How many commits were looked at, good ones too.
+    /// The number of commits that were looked at, including good ones.
     #[serde(skip_serializing_if = "is_zero")]
     pub looked_at: usize,
 }
@@ -90,13 +90,13 @@ pub struct ChainDecided {
     /// The decision.
     #[serde(flatten)]
     pub decided: Decided,
-    /// Up to which commit it had been verified before.
+    /// The commit up to which the history had been verified before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed: Option<String>,
-    /// What was found of the commits that are good.
+    /// What was found about the good commits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// The commits that are not.
+    /// The bad commits.
     #[serde(flatten)]
     pub failures: BadCommits,
 }
