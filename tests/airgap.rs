@@ -169,16 +169,16 @@ fn a_file_that_was_changed_on_the_way_is_refused_and_nothing_of_it_is_served() {
     refuse("object", &["is neither in it nor here"], &|m| {
         m["projects"][0]["refs"]["refs/tags/v1.0"] = other.clone().into();
     });
-    refuse("refs", &["do not say the same about refs/tags/v1.0"], &|m| {
+    refuse("refs", &["differ about refs/tags/v1.0"], &|m| {
         let head = m["projects"][0]["refs"]["refs/heads/main"].clone();
         m["projects"][0]["refs"]["refs/tags/v1.0"] = head;
     });
     refuse("name", &["is not a project's name"], &|m| m["projects"][0]["name"] = "../../x".into());
     refuse("size", &["bytes, not"], &|m| m["blobs"][0][1] = 1.into());
-    refuse("huge", &["more than the 4294967296 that are taken"], &|m| {
+    refuse("huge", &["more than the 4294967296 allowed"], &|m| {
         m["blobs"][0][1] = (1_u64 << 40).into();
     });
-    refuse("digest", &["where blobs/"], &|m| m["blobs"][0][0] = format!("sha256:{}", "0".repeat(64)).into());
+    refuse("digest", &["found blobs/"], &|m| m["blobs"][0][0] = format!("sha256:{}", "0".repeat(64)).into());
     refuse("format", &["it is of format 9"], &|m| m["format"] = 9.into());
     // This farm judges by itself what the other farm accepted.
     import(&world, "names", "all.tar.zst").good();

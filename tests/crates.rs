@@ -176,8 +176,8 @@ fn a_lock_that_names_no_crate_as_it_should_is_refused_before_anything_is_fetched
     let good = fs::read_to_string(&lock).unwrap();
     let before = world.server.requests();
     for (from, to, words) in [
-        ("name = \"abc\"", "name = \"../abc\"", "crate \"../abc\" does not read as a crate's name"),
-        ("version = \"3.1.4\"", "version = \"3.1.4/../..\"", "does not read as a version"),
+        ("name = \"abc\"", "name = \"../abc\"", "crate \"../abc\" is not a crate's name"),
+        ("version = \"3.1.4\"", "version = \"3.1.4/../..\"", "is not a version"),
         ("checksum = \"", "checksum = \"zz", "the checksum of"),
         ("version = 4", "version = 99", "version 99 is not read"),
     ] {

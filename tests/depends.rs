@@ -216,7 +216,7 @@ fn what_a_makefile_names_leads_to_no_inner_host_and_to_no_file() {
     assert_eq!(world.server.requests().0, 0, "nobody was asked");
     let world = self::world(|world| format!("file://{}", world.path("files").display()));
     world.file("files/alpha/1.0/v1.0.tar.gz", source(FILES[0]));
-    named(&world, "no file of this machine is read");
+    named(&world, "must not name files of this machine");
     let kept = files_below(&world.path("data/blobs/sha256"));
     assert!(!kept.values().any(|bytes| *bytes == source(FILES[0])));
 }

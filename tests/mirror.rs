@@ -159,8 +159,8 @@ fn an_upstream_that_rewrites_leaves_what_is_served_where_it_was_until_a_person_d
     let run =
         |words: &[&str]| world.run("data", &[&["mirror", "accept", "node"], words, &["--json"]].concat());
     run(&["v9"]).refused(2, &["v9 of node cannot be accepted", "refs/heads/main, refs/tags/v1.0"]);
-    run(&["main", "abc"]).refused(2, &["it was seen to be"]);
-    run(&["main", &"0".repeat(40)]).refused(2, &["it was seen to be", &more.to_string()]);
+    run(&["main", "abc"]).refused(2, &["its values were"]);
+    run(&["main", &"0".repeat(40)]).refused(2, &["its values were", &more.to_string()]);
     let accepted = run(&["main"]).good().json;
     assert_eq!(
         (accepted["old"].as_str(), accepted["new"].as_str()),
@@ -173,7 +173,7 @@ fn an_upstream_that_rewrites_leaves_what_is_served_where_it_was_until_a_person_d
     assert_eq!(served("refs/tags/v1.0"), tag);
     let after = sync(&world);
     assert_eq!((after["frozen"].as_array().unwrap().len(), after["changes"].as_u64()), (0, Some(0)));
-    run(&["main"]).refused(2, &["nothing of this project waits"]);
+    run(&["main"]).refused(2, &["no ref of this project is frozen"]);
     let upstream_goes_on = upstream.commit("five\n");
     sync(&world);
     assert_eq!(served("refs/heads/main"), upstream_goes_on.to_string());
@@ -429,7 +429,7 @@ fn what_cannot_be_added_or_synced_is_said_in_a_sentence() {
     let run = |words: &[&str]| world.run("data", &[&["mirror"], words, &["--json"]].concat());
     run(&["add", "node", "https://h.invalid/x"]).refused(2, &["there is a project node already"]);
     run(&["add", "../x", "https://h.invalid/x"]).refused(2, &["a project's name"]);
-    run(&["add", "x", "ext::sh -c true"]).refused(2, &["nothing is fetched from ext::sh -c true"]);
+    run(&["add", "x", "ext::sh -c true"]).refused(2, &["cannot fetch from ext::sh -c true"]);
     run(&["add", "x", "https://h.invalid/x", "--ref", "main"]).refused(2, &["not a ref's full name"]);
     run(&["add", "x", "https://h.invalid/x", "--interval", "1s"]).refused(2, &["at least a minute"]);
     run(&["add", "x", "https://h.invalid/x", "--policy", "nobody"]).refused(2, &["no policy nobody"]);

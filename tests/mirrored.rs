@@ -562,7 +562,7 @@ fn what_a_shallow_or_partial_clone_lacks_is_no_verdict() {
     world.policy("maintainers", &text, &[("m", &world.maintainer)]);
     for (filter, clone) in [("--filter=blob:none", "blobless"), ("--filter=tree:0", "treeless2")] {
         git(world.folder.path(), &["clone", "-q", "--bare", filter, &url, clone]);
-        judge(clone).refused(2, &["needs what is not in the repository", "--refetch"]);
+        judge(clone).refused(2, &["needs something that the repository lacks", "--refetch"]);
     }
     assert_eq!(decisions(), before, "nothing was decided, so nothing is recorded");
     // In a whole clone the missing Tree-SHA512 is a refusal, and the decision is recorded.

@@ -120,7 +120,7 @@ fn a_suite_is_as_old_as_its_inrelease_says() {
         assert_eq!(serving.ask(path, &stale).0, 200, "an entity tag says more than a date");
     }
     let (status, body) = serving.get("/debian/dists/trixie/InRelease");
-    assert_eq!((status, text(body)), (404, "that suite is not kept here; kept are: stable\n".to_owned()));
+    assert_eq!((status, text(body)), (404, "this suite is not mirrored; these are: stable\n".to_owned()));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn an_inrelease_that_was_only_seen_is_not_served_but_the_packages_of_the_locks_a
     world.run("data", &["mirror", "packages", "--json"]).refused(3, &["1 of 6", "InRelease of stable"]);
     let serving = Serving::start(&world);
     let (status, body) = serving.get(IN_RELEASE);
-    assert_eq!((status, text(body).contains("not kept here")), (404, true));
+    assert_eq!((status, text(body).contains("not mirrored")), (404, true));
     let seen = Digest::of(&world.server.get("dists/stable/InRelease").unwrap());
     assert_eq!(serving.get(&format!("/debian/dists/stable/by-hash/SHA256/{}", seen.hex())).0, 404);
     assert_eq!(serving.get("/debian/pool/tools.deb"), (200, world.server.get("pool/tools.deb").unwrap()));

@@ -63,7 +63,7 @@ fn a_decision_that_was_changed_or_whose_bytes_are_gone_is_refused() {
         forged[field] = value;
         again(&forged).refused(3, &["was not made by this farm"]);
     }
-    again(&"{}".into()).refused(3, &["does not read"]);
+    again(&"{}".into()).refused(3, &["cannot read the decision"]);
     let huge = world.file("huge.json", vec![b' '; 17 << 20]);
     run(&world, &["verify", "--evidence", &huge]).refused(3, &["more than 16777216 bytes"]);
     run(&world, &["verify", "--evidence", "nowhere.json"]).refused(2, &["nowhere.json does not exist"]);

@@ -200,8 +200,8 @@ fn a_password_file_that_is_for_nobody_or_that_others_read_is_refused() {
         watched.configure(urls, &file);
         watched.run(&["mirror", "sync", "p"]).refused(2, words);
     };
-    refuse(&[&format!("http://{host}/p.git")], &["no address says whom it is for", "https://USER@host"]);
-    refuse(&[&format!("http://a@{host}/p.git"), "https://b@h.invalid/p.git"], &["one of them only"]);
+    refuse(&[&format!("http://{host}/p.git")], &["no address names its user", "https://USER@host"]);
+    refuse(&[&format!("http://a@{host}/p.git"), "https://b@h.invalid/p.git"], &["only one of them"]);
     // Addresses from other files do not decide who gets the password.
     refuse(&[], &["[git.p] names a password-file and no urls"]);
     let path = watched.world.path("password");
@@ -229,7 +229,7 @@ fn a_password_where_every_user_would_see_it_is_refused_and_not_told() {
             "{}",
             outcome.stderr
         );
-        outcome.refused(2, &["nothing is fetched from", "h.invalid"]);
+        outcome.refused(2, &["cannot fetch from", "h.invalid"]);
         assert!(!watched.log().contains("s3cret"));
     }
 }

@@ -1,4 +1,4 @@
-//! A view: a repository without objects of its own that shows some of a mirror's refs.
+//! Writes views: repositories without objects of their own that show some of a mirror's refs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,9 +13,9 @@ use super::packed::write_packed;
 use super::{ALTERNATES, GRAPH, GitMirror};
 use crate::MirrorError;
 
-/// Where a repository says why it has nothing to check out.
+/// The file that says why a repository has nothing to check out.
 const NOTE: &str = "clone-note";
-/// The most that is read of that, in bytes.
+/// The most bytes of that file that are read.
 const NOTE_LIMIT: u64 = 16 << 10;
 
 impl GitMirror {
@@ -26,9 +26,9 @@ impl GitMirror {
         Ok(refs.into_iter().map(|(name, id)| (name, id.to_string())).collect())
     }
 
-    /// Makes the repository at `path` show exactly `refs`, all of them at once. Its HEAD is the mirror's where that
-    /// branch is shown, or the only branch that is; where it names none, or there is no ref at all, `why` is what a
-    /// clone is told.
+    /// Makes the repository at `path` show exactly `refs`, all at once. Its HEAD names the mirror's branch if that is
+    /// shown, or else the only branch, if there is just one. If HEAD then names no branch that is shown, a clone gets
+    /// `why` as a message.
     pub fn show(&self, path: &Path, refs: &BTreeMap<String, String>, why: &str) -> Result<(), MirrorError> {
         let broken = |source| MirrorError::Repository { path: path.to_owned(), source };
         if !path.join("HEAD").exists() {
@@ -54,10 +54,10 @@ impl GitMirror {
     }
 }
 
-/// Lets whoever clones the repository at `path` be told something, or nothing any more.
+/// Sets or removes the message for clients that clone the repository at `path`.
 pub(super) fn tell_clones(path: &Path, note: Option<&Note>) -> Result<(), MirrorError> {
     match note {
-        // Only a map with keys that are not strings could fail.
+        // Serialising fails only for maps whose keys are not strings.
         Some(note) => replace(path, NOTE, &serde_json::to_vec(note).unwrap_or_default()),
         None => match fs::remove_file(path.join(NOTE)) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(MirrorError::io(path.join(NOTE))(e)),
@@ -66,12 +66,12 @@ pub(super) fn tell_clones(path: &Path, note: Option<&Note>) -> Result<(), Mirror
     }
 }
 
-/// What whoever clones a mirror or a view is told, where it has nothing to check out.
+/// The message for clients that clone a mirror or a view with nothing to check out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// Whether it shows no ref at all.
+    /// Whether the repository shows no ref at all.
     pub empty: bool,
-    /// Why, in one sentence.
+    /// The reason, in one sentence.
     pub text: String,
 }
 
