@@ -342,6 +342,13 @@ fn cut_off(partial: bool) -> &'static str {
     }
 }
 
+impl From<hab_file::Error> for MirrorError {
+    fn from(error: hab_file::Error) -> Self {
+        let (path, source) = error.into_io();
+        Self::Io { path, source }
+    }
+}
+
 impl MirrorError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {

@@ -120,7 +120,7 @@ impl ReleaseTable {
 
     /// Whether a listed file is to be mirrored.
     pub fn wants(&self, file: &str) -> bool {
-        self.files.is_empty() || self.files.iter().any(|glob| fits(glob, file))
+        self.files.is_empty() || self.files.iter().any(|glob| hab_glob::matches(glob, file))
     }
 
     /// A file in an accepted list, ready to be fetched. Its name becomes part of the addresses where it is fetched and
@@ -193,20 +193,6 @@ fn is_version(version: &str) -> bool {
 fn is_address(url: &str) -> bool {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty()) && !url.contains(|c: char| c.is_control() || c.is_whitespace())
-}
-
-/// Whether a name matches `glob`, in which `*` stands for any text.
-fn fits(glob: &str, name: &str) -> bool {
-    let Some((start, rest)) = glob.split_once('*') else { return glob == name };
-    let Some(name) = name.strip_prefix(start) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let end = parts.pop().unwrap_or_default();
-    let Some(mut name) = name.strip_suffix(end) else { return false };
-    for part in parts {
-        let Some(at) = name.find(part) else { return false };
-        name = &name[at + part.len()..];
-    }
-    true
 }
 
 fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
@@ -290,7 +276,7 @@ mod tests {
             ("*", "anything", true),
             ("*b*b", "ab", false),
         ] {
-            assert_eq!(fits(glob, name), expected, "{glob} {name}");
+            assert_eq!(hab_glob::matches(glob, name), expected, "{glob} {name}");
         }
     }
 

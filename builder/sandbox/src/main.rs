@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match Options::parse().and_then(|options| options.execute()) {
         Ok(report) => ExitCode::from(status(report.outcome)),
         Err(error) => {
-            eprintln!("hab-sandbox: {}", hab_chain::chain(&error));
+            eprintln!("hab-sandbox: {}", hab_chain::chain(error.as_ref()));
             ExitCode::from(125)
         }
     }

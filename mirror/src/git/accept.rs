@@ -6,10 +6,10 @@ use hab_oci::{few, shown};
 use super::journal::{Change, Seen};
 use super::program::{Git, RefUpdate};
 use super::room::beside;
-use super::sync::now;
 use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
+use hab_clock::now;
 
 /// The most refs, or values of a ref, that a sentence names: upstreams choose how many there are.
 const NAMED: usize = 20;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use git2::Oid;
@@ -159,12 +159,7 @@ impl GitMirror {
     fn take_over(&self, journal: &Path) -> Result<(), MirrorError> {
         let own = self.path.with_extension("journal");
         let text = fs::read(journal).map_err(MirrorError::io(journal))?;
-        let folder = own.parent().unwrap_or(&own);
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
-        file.write_all(&text).map_err(MirrorError::io(&own))?;
-        file.as_file().sync_all().map_err(MirrorError::io(&own))?;
-        file.persist(&own).map_err(|e| MirrorError::io(&own)(e.error))?;
-        File::open(folder).and_then(|f| f.sync_all()).map_err(MirrorError::io(folder))
+        Ok(hab_file::replace_with(&own, 0o600, &text)?)
     }
 
     fn local<'a>(&'a self, observer: &'a dyn Observer) -> Git<'a> {

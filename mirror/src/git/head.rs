@@ -3,9 +3,9 @@
 use super::GitMirror;
 use super::journal::{Change, Journal, Seen};
 use super::program::Head;
-use super::sync::now;
 use super::view::{Note, tell_clones};
 use crate::{MirrorError, Observer};
+use hab_clock::now;
 
 impl GitMirror {
     /// The branch that HEAD names, if that branch is here.

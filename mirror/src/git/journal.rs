@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
@@ -135,22 +135,19 @@ pub struct Journal {
 impl Journal {
     /// Reads a journal and checks its chain; a missing file is an empty journal.
     pub fn open(path: &Path) -> Result<Self, MirrorError> {
-        let mut text = Vec::new();
-        match File::open(path) {
-            Ok(file) => {
-                file.take(LIMIT + 1).read_to_end(&mut text).map_err(MirrorError::io(path))?;
-                // The first half of it would look like a journal whose last line is incomplete.
-                if text.len() as u64 > LIMIT {
-                    return Err(MirrorError::Malformed {
-                        what: path.display().to_string(),
-                        expected: "a ref journal",
-                        detail: format!("it has more than {LIMIT} bytes"),
-                    });
-                }
+        let text = match hab_file::read(path, LIMIT) {
+            Ok(text) => text,
+            // Half of it would look like a journal whose end was being written.
+            Err(hab_file::Error::TooLarge { .. }) => {
+                return Err(MirrorError::Malformed {
+                    what: path.display().to_string(),
+                    expected: "a ref journal",
+                    detail: format!("it has more than {LIMIT} bytes"),
+                });
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(MirrorError::io(path)(e)),
-        }
+            Err(hab_file::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
         let mut this = Self {
             path: path.to_owned(),
             entries: Vec::new(),

@@ -35,9 +35,8 @@ mod view;
 mod whole;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use git2::{ErrorClass, ErrorCode, ObjectType, Oid, Repository};
@@ -207,14 +206,7 @@ impl GitMirror {
 
     fn lock(&self, observer: &dyn Observer) -> Result<File, MirrorError> {
         let path = self.path.with_extension("lock");
-        let file = File::create(&path).map_err(MirrorError::io(&path))?;
-        while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if observer.cancelled() {
-                return Err(blame::stopped(&self.project));
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(file)
+        hab_file::lock(&path, || !observer.cancelled())?.ok_or_else(|| blame::stopped(&self.project))
     }
 
     /// The journal of every change that a sync of this project saw.

@@ -98,12 +98,7 @@ impl GitMirror {
 
 /// Writes all refs of a repository that has none yet, at once.
 pub(super) fn write_packed(path: &Path, refs: &BTreeMap<String, Oid>) -> Result<(), MirrorError> {
-    let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
-    file.write_all(text(refs).as_bytes()).map_err(MirrorError::io(path))?;
-    file.as_file().sync_all().map_err(MirrorError::io(path))?;
-    fs::set_permissions(file.path(), Permissions::from_mode(0o644)).map_err(MirrorError::io(path))?;
-    file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(MirrorError::io(path))
+    Ok(hab_file::replace_with(&path.join("packed-refs"), 0o644, text(refs).as_bytes())?)
 }
 
 /// The text of a packed-refs file. Its header does not claim "peeled", so git peels tags itself.

@@ -1,7 +1,6 @@
 //! How the last syncs of a project went: a small file beside the repository, for lists and schedules.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -47,12 +46,8 @@ impl State {
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), MirrorError> {
-        let folder = path.parent().unwrap_or(path);
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
-        // Serialising fails only for maps whose keys are not strings.
+        // Only a map with keys that are not strings could fail.
         let text = serde_json::to_string(self).unwrap_or_default();
-        file.write_all(text.as_bytes()).map_err(MirrorError::io(path))?;
-        file.persist(path).map_err(|e| MirrorError::io(path)(e.error))?;
-        Ok(())
+        Ok(hab_file::replace_unsynced(path, 0o600, text.as_bytes())?)
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use git2::Oid;
 use hab_oci::shown;
@@ -104,7 +103,7 @@ impl GitMirror {
         for wiped in &asked.wiped {
             let steps = Here { refs: &refs, journal: &journal, contains: &|_, _| false }.gone(wiped);
             let seen: Vec<_> = steps.into_iter().map(|step| step.seen).collect();
-            journal.append(now(), &seen)?;
+            journal.append(hab_clock::now(), &seen)?;
         }
         let quarantine = self.bring(&git, wish, &here, &mut asked);
         if quarantine.is_err() {
@@ -148,7 +147,7 @@ impl GitMirror {
         }
         let Fitting { steps, left_out } = self.fitting(here, journal, answers, steps, git.observer)?;
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
-        let changes = journal.append(now(), &seen)?;
+        let changes = journal.append(hab_clock::now(), &seen)?;
         let moved = self.act(git, here, &steps)?;
         let mut waits = Few::new(git.observer, &self.project);
         for step in steps.iter().filter(|step| step.seen.kind.freezes()) {
@@ -212,9 +211,4 @@ impl GitMirror {
         }
         Ok(known)
     }
-}
-
-pub(super) fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    i64::try_from(now).unwrap_or(i64::MAX)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -48,7 +48,7 @@ impl GitMirror {
         let mut branches = refs.keys().filter(|name| name.starts_with("refs/heads/"));
         let only = branches.next().filter(|_| branches.next().is_none());
         let head = only.filter(|_| !refs.contains_key(&ours)).unwrap_or(&ours);
-        replace(path, "HEAD", format!("ref: {head}\n").as_bytes())?;
+        hab_file::replace_unsynced(&path.join("HEAD"), 0o600, format!("ref: {head}\n").as_bytes())?;
         let note = Note { empty: refs.is_empty(), text: why.to_owned() };
         tell_clones(path, Some(&note).filter(|_| !refs.contains_key(head)))
     }
@@ -58,7 +58,11 @@ impl GitMirror {
 pub(super) fn tell_clones(path: &Path, note: Option<&Note>) -> Result<(), MirrorError> {
     match note {
         // Serialising fails only for maps whose keys are not strings.
-        Some(note) => replace(path, NOTE, &serde_json::to_vec(note).unwrap_or_default()),
+        Some(note) => Ok(hab_file::replace_unsynced(
+            &path.join(NOTE),
+            0o600,
+            &serde_json::to_vec(note).unwrap_or_default(),
+        )?),
         None => match fs::remove_file(path.join(NOTE)) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(MirrorError::io(path.join(NOTE))(e)),
             _ => Ok(()),
@@ -80,11 +84,4 @@ pub fn note(path: &Path) -> Option<Note> {
     let mut text = Vec::new();
     File::open(path.join(NOTE)).ok()?.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
-}
-
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), MirrorError> {
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
-    file.write_all(bytes).map_err(MirrorError::io(folder))?;
-    file.persist(folder.join(name)).map_err(|e| MirrorError::io(folder)(e.error))?;
-    Ok(())
 }
