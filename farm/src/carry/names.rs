@@ -105,8 +105,8 @@ impl Importer<'_> {
         }
         let suite = self.debian.suite(&named.name)?;
         let bytes = self.came(&named.digest)?.unwrap_or_default();
-        let court = self.debian.trust.court(&policy, &[])?;
-        let judge = self.debian.trust.judge(&court);
+        let loaded = self.debian.trust.load(&policy, &[])?;
+        let judge = self.debian.trust.judge(&loaded);
         let verify = |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &judge);
         let release = verify(&bytes)?;
         self.packages

@@ -14,9 +14,10 @@ use crate::facts::{Fact, Facts, JudgedBy};
 use crate::mirrors::projects::ProjectFiles;
 use crate::mirrors::repositories::Repositories;
 use crate::progress::Progress;
+use crate::trust::Trust;
 use crate::trust::history::Place;
+use crate::trust::loaded::LoadedPolicy;
 use crate::trust::tag::claimed;
-use crate::trust::{Court, Trust};
 
 /// The most branches that one sentence names.
 const NAMED: usize = 5;
@@ -37,10 +38,10 @@ pub struct Standing {
 }
 
 /// The policy, certificates and judge by which refs are judged.
-struct Bench<'a> {
-    court: &'a Court,
+struct RefJudge<'a> {
+    loaded: &'a LoadedPolicy,
     judge: Judge<'a>,
-    by: JudgedBy,
+    judged: JudgedBy,
 }
 
 /// Verified views of mirrors.
@@ -65,8 +66,8 @@ impl Views<'_> {
     pub fn show_accepted(&self, mirror: &GitMirror, policy: &str, branches: bool) -> Result<(), FarmError> {
         let view = self.repositories.view(mirror.project());
         let policy = self.trust.policies.get(policy)?;
-        let court = match self.trust.keyring.certificates(&policy, &[]) {
-            Ok(certificates) => Court { policy, certificates },
+        let loaded = match self.trust.keyring.certificates(&policy, &[]) {
+            Ok(certificates) => LoadedPolicy { policy, certificates },
             Err(FarmError::Refused(e)) => {
                 // Mirroring goes on without keys, but nothing is accepted until they are here.
                 self.progress.note(&format!("no ref of {} is accepted yet: {e}", mirror.project()));
@@ -74,29 +75,29 @@ impl Views<'_> {
             }
             Err(e) => return Err(e),
         };
-        let bench = self.bench(&court)?;
+        let by = self.ref_judge(&loaded)?;
         let mut shown = BTreeMap::new();
-        let judged = self.accepted_refs(mirror, &bench, branches, &mut shown);
+        let judged = self.accepted_refs(mirror, &by, branches, &mut shown);
         // Update the view even after an error: what an earlier policy accepted must not stay visible.
-        mirror.show(&view, &shown, &why_no_branch(mirror, &court.policy, &shown))?;
+        mirror.show(&view, &shown, &why_no_branch(mirror, &loaded.policy, &shown))?;
         judged
     }
 
-    fn bench<'b>(&'b self, court: &'b Court) -> Result<Bench<'b>, FarmError> {
-        let by = JudgedBy::new(court.policy.reference().digest, court.certificates.digest()?);
-        Ok(Bench { court, judge: self.trust.judge(court), by })
+    fn ref_judge<'b>(&'b self, loaded: &'b LoadedPolicy) -> Result<RefJudge<'b>, FarmError> {
+        let judged = JudgedBy::new(loaded.policy.reference().digest, loaded.certificates.digest()?);
+        Ok(RefJudge { loaded, judge: self.trust.judge(loaded), judged })
     }
 
     fn accepted_refs(
         &self,
         mirror: &GitMirror,
-        bench: &Bench<'_>,
+        by: &RefJudge<'_>,
         branches: bool,
         shown: &mut BTreeMap<String, String>,
     ) -> Result<(), FarmError> {
         let refs = mirror.refs()?;
         // Read once for all refs, because reading one ref at a time would take hours for many refs.
-        let facts = self.facts.accepted_refs(mirror.project(), &bench.by)?;
+        let facts = self.facts.accepted_refs(mirror.project(), &by.judged)?;
         let view = self.shown_refs(mirror.project());
         let total = refs.len() as u64;
         for (at, (name, id)) in refs.into_iter().enumerate() {
@@ -106,14 +107,14 @@ impl Views<'_> {
             if self.progress.cancel().load(Ordering::Relaxed) {
                 return Err(stopped(mirror.project()).into());
             }
-            let fact = Fact::AcceptedRef { project: mirror.project(), reference: &name, judged: &bench.by };
+            let fact = Fact::AcceptedRef { project: mirror.project(), reference: &name, judged: &by.judged };
             let digest = Digest::of(id.as_bytes());
             let known = facts.get(&fact.name());
             if known == Some(&digest) {
                 shown.insert(name, id);
                 continue;
             }
-            let Some(judged) = self.judged(mirror, bench, &name, &id, branches) else {
+            let Some(judged) = self.judged(mirror, by, &name, &id, branches) else {
                 // The value that was last accepted is still accepted.
                 let before = view.get(&name).filter(|id| known == Some(&Digest::of(id.as_bytes())));
                 if let Some(before) = before {
@@ -145,21 +146,21 @@ impl Views<'_> {
     fn judged(
         &self,
         mirror: &GitMirror,
-        bench: &Bench<'_>,
+        by: &RefJudge<'_>,
         name: &str,
         id: &str,
         branches: bool,
     ) -> Option<Result<(), FarmError>> {
         let place = Place { project: mirror.project(), repository: mirror.path() };
         let Some(tag) = name.strip_prefix("refs/tags/") else {
-            let can = branches && bench.court.policy.requirement(RuleKind::CommitChain).is_some();
-            return can.then(|| self.trust.histories.verify(bench.court.bench(), place, id).map(drop));
+            let can = branches && by.loaded.policy.requirement(RuleKind::CommitChain).is_some();
+            return can.then(|| self.trust.histories.verify(by.loaded, place, id).map(drop));
         };
         // Judge the tag's value that is served. Other values that upstream gave the tag do not matter here.
         let judged = mirror.tag_at(tag, id).map_err(FarmError::from).and_then(|tag| {
             let claimed = claimed(mirror.project(), &tag);
-            let verified = VerifiedTag::verify(claimed, &bench.judge).map_err(FarmError::from)?;
-            let verified = self.trust.histories.complete(bench.court.bench(), place, verified)?;
+            let verified = VerifiedTag::verify(claimed, &by.judge).map_err(FarmError::from)?;
+            let verified = self.trust.histories.complete(by.loaded, place, verified)?;
             // Ignore an error: a signature that is not remembered is judged by its own date the next time, too.
             let _ = self.trust.memory.saw(&verified.evidence().signatures);
             Ok(())
@@ -190,20 +191,20 @@ impl Views<'_> {
             }
         }
         let shown = self.shown_refs(project);
-        let court = match self.trust.keyring.certificates(&policy, &[]) {
-            Ok(certificates) => Ok(Court { policy, certificates }),
+        let loaded = match self.trust.keyring.certificates(&policy, &[]) {
+            Ok(certificates) => Ok(LoadedPolicy { policy, certificates }),
             Err(FarmError::Refused(e)) => Err(e.to_string()),
             Err(e) => return Err(e),
         };
-        let bench = court.as_ref().ok().map(|court| self.bench(court)).transpose()?;
+        let by = loaded.as_ref().ok().map(|loaded| self.ref_judge(loaded)).transpose()?;
         let mut standings = Vec::new();
         for (reference, id) in refs {
             let seen = shown.get(&reference).cloned();
-            let why = match (&bench, &court) {
+            let why = match (&by, &loaded) {
                 _ if seen.as_ref() == Some(&id) => None,
-                (Some(bench), _) => {
-                    let judged = self.judged(&mirror, bench, &reference, &id, !names.is_empty());
-                    Some(why_hidden(project, bench, judged)?)
+                (Some(by), _) => {
+                    let judged = self.judged(&mirror, by, &reference, &id, !names.is_empty());
+                    Some(why_hidden(project, by, judged)?)
                 }
                 (None, Err(why)) => Some(why.clone()),
                 (None, Ok(_)) => None,
@@ -223,17 +224,17 @@ impl Views<'_> {
 /// Why the view does not show a ref, given the judgement made now.
 fn why_hidden(
     project: &str,
-    bench: &Bench<'_>,
+    by: &RefJudge<'_>,
     judged: Option<Result<(), FarmError>>,
 ) -> Result<String, FarmError> {
-    let name = &bench.court.policy.reference().name;
+    let name = &by.loaded.policy.reference().name;
     Ok(match judged {
         Some(Ok(())) => {
             format!("it is accepted now: the next sync or `hab-build mirror upkeep {project}` shows it")
         }
         Some(Err(e @ (FarmError::Refused(_) | FarmError::Mirror(_)))) => e.to_string(),
         Some(Err(e)) => return Err(e),
-        None if bench.court.policy.requirement(RuleKind::CommitChain).is_none() => {
+        None if by.loaded.policy.requirement(RuleKind::CommitChain).is_none() => {
             format!("policy {name} judges tags only: it has no requirement for a branch's history")
         }
         None => format!(

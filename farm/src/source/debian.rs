@@ -59,8 +59,8 @@ impl Debian<'_> {
         suite: &Suite,
         policy: &str,
     ) -> Result<VerifiedRelease, FarmError> {
-        let court = self.trust.court(policy, &[])?;
-        let judge = self.trust.judge(&court);
+        let loaded = self.trust.load(policy, &[])?;
+        let judge = self.trust.judge(&loaded);
         let verify = |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &judge);
         let (mut refused, mut away) = (None, None);
         for bytes in suite.in_releases(fetcher)? {

@@ -143,8 +143,8 @@ impl Releases<'_> {
     /// Judges a list by its signatures. Keeps the decision, whether it accepts or refuses.
     pub fn judge(&self, release: Version<'_>, list: &List) -> Result<(HashList, Digest), FarmError> {
         let Version { project, table, version } = release;
-        let court = self.decisions.trust.court(&table.policy, &[])?;
-        let judge = self.decisions.trust.judge(&court);
+        let loaded = self.decisions.trust.load(&table.policy, &[])?;
+        let judge = self.decisions.trust.judge(&loaded);
         let name = release_name(project, version, &list.sums.0);
         let signatures: Vec<_> = list.signatures.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
         let verified = VerifiedSums::verify(&name, &list.sums.1, &signatures, &judge);

@@ -13,9 +13,10 @@ use crate::error::FarmError;
 use crate::facts::{Fact, Facts};
 use crate::mirrors::Mirrors;
 use crate::progress::{MirrorView, Progress};
+use crate::trust::Trust;
 use crate::trust::history::Place;
+use crate::trust::loaded::LoadedPolicy;
 use crate::trust::tag::claimed;
-use crate::trust::{Court, Trust};
 
 /// Tags as sources of builds.
 #[derive(Clone, Copy)]
@@ -44,9 +45,9 @@ impl Tags<'_> {
         (version, unsigned): (&str, bool),
     ) -> Result<VerifiedTag, FarmError> {
         self.progress.stage(&format!("verify tag {version} of {project}"));
-        let court = self.trust.court(policy, &[])?;
+        let loaded = self.trust.load(policy, &[])?;
         let (mirror, fresh) = self.mirror_of(project, version)?;
-        let unsigned = unsigned && court.policy.requirement(RuleKind::Unsigned).is_some();
+        let unsigned = unsigned && loaded.policy.requirement(RuleKind::Unsigned).is_some();
         let fact = if unsigned {
             Fact::UnsignedTag { project, tag: version }
         } else {
@@ -55,7 +56,7 @@ impl Tags<'_> {
         let accepted = self.facts.latest(&fact)?;
         if accepted.is_none() && !self.offline {
             let known = mirror.tag(version)?;
-            let judged = self.first_good(project, &known, &court, unsigned);
+            let judged = self.first_good(project, &known, &loaded, unsigned);
             if !fresh && !matches!(judged, Some(Ok(_))) {
                 // No value here is good. Ask upstream: a bad value that was seen first must not block a good one.
                 self.mirrors.sync(&self.mirrors.projects.get(project)?)?;
@@ -76,12 +77,12 @@ impl Tags<'_> {
             }
             .into());
         }
-        let judged = self.first_good(project, &seen, &court, unsigned);
+        let judged = self.first_good(project, &seen, &loaded, unsigned);
         let unknown =
             || FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream"));
         let verified = judged.ok_or_else(unknown)??;
         let place = Place { project, repository: mirror.path() };
-        let verified = self.trust.histories.complete(court.bench(), place, verified)?;
+        let verified = self.trust.histories.complete(&loaded, place, verified)?;
         self.facts.remember(&fact, verified.object_digest(), 0)?;
         self.trust.memory.saw(&verified.evidence().signatures)?;
         Ok(verified)
@@ -92,10 +93,10 @@ impl Tags<'_> {
         &self,
         project: &str,
         seen: &[TagBytes],
-        court: &Court,
+        loaded: &LoadedPolicy,
         unsigned: bool,
     ) -> Option<Result<VerifiedTag, Refusal>> {
-        let judge = self.trust.judge(court);
+        let judge = self.trust.judge(loaded);
         let mut refused = None;
         for tag in seen {
             let claimed = claimed(project, tag);

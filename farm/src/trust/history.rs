@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use hab_keys::chain::{self, RefusedChain};
 use hab_keys::tag::VerifiedTag;
-use hab_keys::{Certificates, Chain, ChainObserver, Judge, Policy, RuleKind, VerifiedChain};
+use hab_keys::{Chain, ChainObserver, Judge, RuleKind, VerifiedChain};
 use hab_store::Blobs;
 
 use crate::error::FarmError;
 use crate::facts::{Fact, Facts, JudgedBy};
 use crate::progress::Progress;
+use crate::trust::loaded::LoadedPolicy;
 use crate::trust::memory::Memory;
 
 /// The longest commit id, in bytes.
@@ -38,15 +39,6 @@ pub struct Place<'a> {
     pub repository: &'a Path,
 }
 
-/// The policy and certificates by which a history is judged.
-#[derive(Clone, Copy)]
-pub struct Bench<'a> {
-    /// The policy.
-    pub policy: &'a Policy,
-    /// The certificates of its keys.
-    pub certificates: &'a Certificates,
-}
-
 /// How much of a history to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -66,28 +58,33 @@ pub struct Surveyed {
 
 impl Histories<'_> {
     /// A judge that remembers what this farm has seen.
-    pub fn judge<'b>(&'b self, bench: Bench<'b>) -> Judge<'b> {
-        self.memory.judge(bench.policy, bench.certificates)
+    pub fn judge<'b>(&'b self, loaded: &'b LoadedPolicy) -> Judge<'b> {
+        self.memory.judge(&loaded.policy, &loaded.certificates)
     }
 
     /// Judges the history up to `tip`, from where an earlier check ended.
-    pub fn verify(&self, bench: Bench<'_>, place: Place<'_>, tip: &str) -> Result<VerifiedChain, FarmError> {
-        let surveyed = self.survey(bench, place, tip, Until::FirstFailure)?;
+    pub fn verify(
+        &self,
+        loaded: &LoadedPolicy,
+        place: Place<'_>,
+        tip: &str,
+    ) -> Result<VerifiedChain, FarmError> {
+        let surveyed = self.survey(loaded, place, tip, Until::FirstFailure)?;
         Ok(surveyed.answer.map_err(|refused| refused.refusal)?)
     }
 
     /// Like [`Histories::verify`], and says what exactly is bad.
     pub fn survey(
         &self,
-        bench: Bench<'_>,
+        loaded: &LoadedPolicy,
         place: Place<'_>,
         tip: &str,
         until: Until,
     ) -> Result<Surveyed, FarmError> {
-        let judged = JudgedBy::new(bench.policy.reference().digest, bench.certificates.digest()?);
+        let judged = JudgedBy::new(loaded.policy.reference().digest, loaded.certificates.digest()?);
         let fact = Fact::VerifiedHistory { judged: &judged, project: place.project };
         let resumed = self.verified_before(&fact)?;
-        let judge = self.judge(bench);
+        let judge = self.judge(loaded);
         let watch = Watch { histories: self, fact, project: place.project };
         let chain = Chain {
             project: place.project,
@@ -106,17 +103,17 @@ impl Histories<'_> {
     /// Judges the tag's history too, if the tag alone does not satisfy the policy and the policy asks for a history.
     pub fn complete(
         &self,
-        bench: Bench<'_>,
+        loaded: &LoadedPolicy,
         place: Place<'_>,
         tag: VerifiedTag,
     ) -> Result<VerifiedTag, FarmError> {
-        let needs_history = bench.policy.requirement(RuleKind::CommitChain).is_some();
+        let needs_history = loaded.policy.requirement(RuleKind::CommitChain).is_some();
         if tag.settle().is_ok() || !needs_history {
             tag.settle()?;
             return Ok(tag);
         }
         self.progress.stage(&format!("verify the history of {}", place.project));
-        let chain = self.verify(bench, place, tag.commit())?;
+        let chain = self.verify(loaded, place, tag.commit())?;
         let tag = tag.with_chain(&chain);
         tag.settle()?;
         Ok(tag)

@@ -3,17 +3,19 @@
 pub mod decide;
 pub mod history;
 pub mod keyring;
+pub mod loaded;
 pub mod memory;
 pub mod policies;
 pub mod tag;
 
 use std::path::PathBuf;
 
-use hab_keys::{Certificates, Judge, Policy};
+use hab_keys::Judge;
 
 use crate::error::FarmError;
-use history::{Bench, Histories};
+use history::Histories;
 use keyring::Keyring;
+use loaded::LoadedPolicy;
 use memory::Memory;
 use policies::Policies;
 
@@ -30,31 +32,16 @@ pub struct Trust<'a> {
     pub histories: Histories<'a>,
 }
 
-/// A policy with the certificates of its keys.
-pub struct Court {
-    /// The policy.
-    pub policy: Policy,
-    /// The certificates of its keys.
-    pub certificates: Certificates,
-}
-
 impl Trust<'_> {
     /// The policy of that name, with the certificates that are here or can be found, and those in `more`.
-    pub fn court(&self, policy: &str, more: &[PathBuf]) -> Result<Court, FarmError> {
+    pub fn load(&self, policy: &str, more: &[PathBuf]) -> Result<LoadedPolicy, FarmError> {
         let policy = self.policies.get(policy)?;
         let certificates = self.keyring.certificates(&policy, more)?;
-        Ok(Court { policy, certificates })
+        Ok(LoadedPolicy { policy, certificates })
     }
 
     /// A judge for this court that remembers what this farm has seen.
-    pub fn judge<'b>(&'b self, court: &'b Court) -> Judge<'b> {
-        self.memory.judge(&court.policy, &court.certificates)
-    }
-}
-
-impl Court {
-    /// The policy and certificates, for judging histories.
-    pub fn bench(&self) -> Bench<'_> {
-        Bench { policy: &self.policy, certificates: &self.certificates }
+    pub fn judge<'b>(&'b self, loaded: &'b LoadedPolicy) -> Judge<'b> {
+        self.memory.judge(&loaded.policy, &loaded.certificates)
     }
 }

@@ -7,7 +7,7 @@ use hab_keys::{Decision, Question, Refusal};
 
 use super::{By, Decided, Decisions};
 use crate::error::FarmError;
-use crate::trust::history::{Bench, Place, Surveyed, Until};
+use crate::trust::history::{Place, Surveyed, Until};
 
 impl Decisions<'_> {
     /// Judges the history of `reference` in the repository at `path`. Skips what was verified before under the same
@@ -19,9 +19,7 @@ impl Decisions<'_> {
         reference: &str,
         first_failure: bool,
     ) -> Result<ChainDecided, FarmError> {
-        let policy = self.trust.policies.get(&by.policy)?;
-        let certificates = self.trust.keyring.certificates(&policy, &by.certificates)?;
-        let bench = Bench { policy: &policy, certificates: &certificates };
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
         let repository = self.repositories.named(path)?;
         let tip = repository.commit_id(reference);
         let tip =
@@ -32,7 +30,7 @@ impl Decisions<'_> {
         self.progress.stage(&format!("verify the history of {project}"));
         let until = if first_failure { Until::FirstFailure } else { Until::End };
         let at = Place { project: &project, repository: &place };
-        let surveyed = self.trust.histories.survey(bench, at, &tip, until)?;
+        let surveyed = self.trust.histories.survey(&loaded, at, &tip, until)?;
         let mut failures = BadCommits::default();
         let (answer, summary, resumed) = match surveyed {
             Surveyed { answer: Ok(verified), resumed } => (Ok(()), Some(verified.summary().clone()), resumed),
@@ -54,12 +52,15 @@ impl Decisions<'_> {
             }
             Surveyed { answer: Err(refused), .. } => return Err(refused.refusal.into()),
         };
-        let judge = self.trust.histories.judge(bench);
+        let judge = self.trust.histories.judge(&loaded);
         let question = Question::Commits { project, repository: place, tip };
         let (decision, bytes) = Decision::record(question, &[bytes], &judge, answer)?;
         let document = self.keep_decision(&decision, &bytes)?;
-        let advice =
-            failures.failed.iter().any(|(_, why)| why.contains("certificate")).then(|| policy.how_to_find());
+        let advice = failures
+            .failed
+            .iter()
+            .any(|(_, why)| why.contains("certificate"))
+            .then(|| loaded.policy.how_to_find());
         let decided = Decided { decision, document, attestations: None, list: None, advice };
         Ok(ChainDecided { decided, resumed, summary, failures })
     }

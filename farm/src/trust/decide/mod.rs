@@ -78,8 +78,8 @@ pub struct Decisions<'a> {
 impl Decisions<'_> {
     /// Decides a question, keeps everything that the decision rests on, and remembers the good signatures.
     pub fn decide(&self, by: &By, question: Question, documents: &[Vec<u8>]) -> Result<Decided, FarmError> {
-        let court = self.trust.court(&by.policy, &by.certificates)?;
-        let judge = self.trust.judge(&court);
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
+        let judge = self.trust.judge(&loaded);
         let attestations = match &question {
             Question::Attestations { version, .. } => {
                 Some(Attestations::judge(version, &question.submitted(documents), &judge)?)
@@ -100,7 +100,7 @@ impl Decisions<'_> {
         let (decision, bytes) = Decision::make(question, documents, &judge)?;
         let document = self.keep_decision(&decision, &bytes)?;
         let lacks = decision.evidence.signatures.iter().any(SignatureSeen::lacks_certificate);
-        let advice = lacks.then(|| court.policy.how_to_find());
+        let advice = lacks.then(|| loaded.policy.how_to_find());
         Ok(Decided { decision, document, attestations, list, advice })
     }
 

@@ -12,9 +12,9 @@ use crate::error::FarmError;
 impl Decisions<'_> {
     /// Judges every object in a folder of raw tags or commits, each named by its id.
     pub fn examine(&self, by: &By, folder: &Path, kind: ObjectKind) -> Result<Vec<Looked>, FarmError> {
-        let court = self.trust.court(&by.policy, &by.certificates)?;
-        let judge = self.trust.judge(&court);
-        let group = court.policy.requirement(match kind {
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
+        let judge = self.trust.judge(&loaded);
+        let group = loaded.policy.requirement(match kind {
             ObjectKind::Tag => RuleKind::Tag,
             ObjectKind::Commit => RuleKind::CommitChain,
         });

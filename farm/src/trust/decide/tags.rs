@@ -9,13 +9,13 @@ use hab_mirror::git::{GitMirror, TagBytes};
 
 use super::{By, Decisions, Looked};
 use crate::error::FarmError;
-use crate::trust::Court;
+use crate::trust::loaded::LoadedPolicy;
 use crate::words::counted;
 
 impl Decisions<'_> {
     /// Judges every tag of the repository at `path`, in the order of their names. Keeps no decision about each.
     pub fn verify_tags(&self, by: &By, path: &Path) -> Result<Vec<Looked>, FarmError> {
-        let court = self.trust.court(&by.policy, &by.certificates)?;
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
         let repository = self.repositories.named(path)?;
         let refs = repository.refs()?;
         let names: Vec<&str> = refs.keys().filter_map(|name| name.strip_prefix("refs/tags/")).collect();
@@ -29,13 +29,18 @@ impl Decisions<'_> {
             if self.progress.cancel().load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(Refusal::Cancelled { what: format!("the tags of {project}") }.into());
             }
-            looked.push(self.look_at_tag(&court, &repository, name)?);
+            looked.push(self.look_at_tag(&loaded, &repository, name)?);
             self.progress.count("judged", at as u64 + 1, names.len() as u64, "tags");
         }
         Ok(looked)
     }
 
-    fn look_at_tag(&self, court: &Court, repository: &GitMirror, name: &str) -> Result<Looked, FarmError> {
+    fn look_at_tag(
+        &self,
+        loaded: &LoadedPolicy,
+        repository: &GitMirror,
+        name: &str,
+    ) -> Result<Looked, FarmError> {
         let refused = |id: &str, why: String| Looked {
             id: id.to_owned(),
             name: name.to_owned(),
@@ -55,9 +60,9 @@ impl Decisions<'_> {
         let Some(object) = object else {
             return Ok(refused(id, "not signed: it is a lightweight tag".to_owned()));
         };
-        let judge = self.trust.judge(court);
+        let judge = self.trust.judge(loaded);
         let mut signatures = Examined::tag(id, object, &judge).map(|e| e.signatures).unwrap_or_default();
-        if let Some(quorum) = court.policy.requirement(RuleKind::Tag).and_then(|r| r.rule.quorum()) {
+        if let Some(quorum) = loaded.policy.requirement(RuleKind::Tag).and_then(|r| r.rule.quorum()) {
             judge.set_aside(quorum, &mut signatures);
         }
         self.trust.memory.saw(&signatures)?;
