@@ -40,7 +40,7 @@ impl Trust<'_> {
         Ok(LoadedPolicy { policy, certificates })
     }
 
-    /// A judge for this court that remembers what this farm has seen.
+    /// A judge by this policy that remembers what this farm has seen.
     pub fn judge<'b>(&'b self, loaded: &'b LoadedPolicy) -> Judge<'b> {
         self.memory.judge(&loaded.policy, &loaded.certificates)
     }

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use hab_oci::{Digest, RepositoryName, Tag};
 
+use crate::blocking::blocking;
 use crate::catalog::Sweep;
-use crate::store::blocking;
 use crate::{Result, Retain, Span, Store, UploadId};
 
 /// An upload without new bytes for this long is abandoned. A client that continues it later may have to push other

@@ -8,8 +8,8 @@ use hab_blobs::Error as BlobError;
 use hab_oci::shapes::{LARGEST_CONFIG, check_image_config};
 use hab_oci::{Descriptor, Digest, RepositoryName};
 
+use crate::blocking::blocking;
 use crate::catalog::Reading;
-use crate::store::blocking;
 use crate::{Blobs, Error, Result, Store};
 
 impl Store {

@@ -10,6 +10,9 @@ use hab_blobs::{Error as BlobError, Fault, UploadId};
 
 use crate::Mismatch;
 
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -10,6 +10,7 @@
 //! Start reading at [`Store`], then [`Blobs`] and [`Catalog`].
 
 mod batch;
+mod blocking;
 mod catalog;
 mod collect;
 mod configurations;
@@ -19,29 +20,30 @@ mod halves;
 mod journal;
 mod open;
 mod pattern;
+mod publication;
 mod pulls;
 mod rebuild;
 mod rules;
 mod scrub;
 mod store;
 mod strays;
+mod tags;
 mod units;
 
 pub use catalog::{
     Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow, Totals, Version,
 };
 pub use collect::{Collected, Collection};
-pub use error::Error;
+pub use error::{Error, Result};
 pub use expected::{Expected, Named};
 pub use hab_blobs::{Blob, BlobWriter, Blobs, Fault, Mark, Stray, Upload, UploadId, UploadIdError};
 pub use halves::Mismatch;
 pub use pattern::{Pattern, PatternError};
+pub use publication::{Gaps, NewManifest, Publication};
 pub use pulls::Pulls;
 pub use rebuild::{Accepted, Rebuild, Rebuilt, Status, accept};
-pub use rules::{Retain, Tags};
+pub use rules::Retain;
 pub use scrub::{Mender, Mending, Scrub, Scrubbed};
-pub use store::{Gaps, NewManifest, Publication, Store};
+pub use store::Store;
+pub use tags::Tags;
 pub use units::{AmountError, Bytes, Span};
-
-/// A result of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;

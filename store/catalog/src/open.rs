@@ -4,11 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blocking::blocking;
 use crate::catalog::newest;
 use crate::halves::{CatalogHalf, Mismatch, Verdict, judge};
 use crate::journal::Journal;
 use crate::rebuild::{blobs_half, older_blobs};
-use crate::store::blocking;
 use crate::{Blobs, Catalog, Error, Result, Store};
 
 impl Store {

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
 
+use crate::blocking::blocking;
 use crate::catalog::{examine, newest};
 use crate::halves::{BlobsHalf, CatalogHalf, Mismatch, Verdict, judge};
 use crate::journal::Journal;
 use crate::open::{CATALOG, IN_USE, catalog_journal, lock_opening};
-use crate::store::blocking;
 use crate::{Blobs, Catalog, Error, Result, Store};
 
 /// How many copies of the catalog are kept.

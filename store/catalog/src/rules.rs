@@ -3,32 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use hab_oci::{RepositoryName, Tag};
+use hab_oci::RepositoryName;
 use serde::Deserialize;
 
+use crate::tags::Tags;
 use crate::{Pattern, Span, TagRow};
-
-/// A set of tags, chosen by patterns.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tags {
-    /// The pattern of the repositories; all of them if it is not given.
-    #[serde(default = "Pattern::all")]
-    pub repository: Pattern,
-    /// The pattern of the tags.
-    pub tag: Pattern,
-}
-
-impl Tags {
-    /// Whether this tag is in the set.
-    pub fn matches(&self, repository: &RepositoryName, tag: &str) -> bool {
-        self.repository.matches(repository.as_str()) && self.tag.matches(tag)
-    }
-
-    pub(crate) fn any(rules: &[Self], repository: &RepositoryName, tag: &Tag) -> bool {
-        rules.iter().any(|rule| rule.matches(repository, tag.as_str()))
-    }
-}
 
 /// A rule for tags that a collection deletes. A tag is deleted when all conditions of the rule hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -14,8 +14,8 @@ use std::time::Duration;
 use hab_oci::{Digest, Hasher};
 use tokio::time::{Instant, sleep_until};
 
+use crate::blocking::blocking;
 use crate::error::Error;
-use crate::store::blocking;
 use crate::{Bytes, Result, Store};
 use hab_blobs::{Stripe, Suspect};
 

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::sync::Arc;
 
 use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
-use tokio::task::spawn_blocking;
 
+use crate::blocking::blocking;
 use crate::catalog::{Facts, Reading};
 use crate::configurations::readable;
+use crate::publication::{Gaps, NewManifest, Publication};
 use crate::{BlobWriter, Blobs, Catalog, Error, Expected, Result, Tags, Upload, UploadId};
 use hab_blobs::Keeping;
 
@@ -23,56 +24,6 @@ pub struct Store {
     /// exclusively.
     #[allow(dead_code, reason = "it is held, not read")]
     pub(crate) in_use: Option<Arc<File>>,
-}
-
-/// What [`Store::publish`] makes visible.
-#[derive(Clone, Debug)]
-pub struct Publication {
-    /// The repository to publish in.
-    pub repository: RepositoryName,
-    /// Layers and configurations whose bytes were committed to [`Store::blobs`] before. Members of the repository need
-    /// not be listed.
-    pub blobs: Vec<Descriptor>,
-    /// Manifests and indexes, in any order.
-    pub manifests: Vec<NewManifest>,
-    /// Tags that point at the root afterwards.
-    pub tags: Vec<Tag>,
-    /// The digest of one of `manifests`.
-    pub root: Digest,
-    /// Which content the manifests may name although the repository does not hold it.
-    pub gaps: Gaps,
-    /// Now, in unix seconds.
-    pub at: i64,
-}
-
-/// Which content a manifest may name although its repository does not hold it; a subject may always be missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Gaps {
-    /// No gaps: the repository must hold everything.
-    #[default]
-    None,
-    /// Manifests that an index lists, as in a copy of some platforms only.
-    Indexes,
-    /// Layers and configurations as well.
-    All,
-}
-
-/// A manifest to be published.
-#[derive(Clone, Debug)]
-pub struct NewManifest {
-    /// The digest of `bytes`.
-    pub digest: Digest,
-    /// The media type with which it was sent and will be served.
-    pub media_type: String,
-    /// Stored unchanged.
-    pub bytes: Vec<u8>,
-}
-
-impl NewManifest {
-    /// A manifest named by its sha256.
-    pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
-        Self { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
-    }
 }
 
 impl Store {
@@ -348,13 +299,4 @@ fn whole(files: &Blobs, repository: &RepositoryName, manifest: &Reading) -> Resu
 /// does not count: it may be left out, and it may be a manifest here, so the transaction looks for it.
 fn is_needed_blob(edge: &Edge) -> bool {
     matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer) && !edge.elsewhere && !edge.listed
-}
-
-pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T>
-where
-    T: Send + 'static,
-    E: Send + 'static,
-    Error: From<E>,
-{
-    Ok(spawn_blocking(work).await.map_err(Error::Worker)??)
 }

@@ -7,7 +7,7 @@
 use hab_blobs::{Stray, Suspect};
 use hab_oci::Digest;
 
-use crate::store::blocking;
+use crate::blocking::blocking;
 use crate::{Result, Span, Store};
 
 impl Store {

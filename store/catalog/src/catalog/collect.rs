@@ -7,8 +7,9 @@ use std::ops::DerefMut;
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_as, query_scalar};
 
+use super::engine::Connection;
 use super::needed::{dead_manifests, delete, is_listed, is_needed, lists};
-use super::{Catalog, Connection, Tx, digest, listing, manifests, repositories, tags};
+use super::{Catalog, Tx, digest, listing, manifests, repositories, tags};
 use crate::collect::{BATCH, behind};
 use crate::journal::Change;
 use crate::{Error, Result, Retain, UploadId};

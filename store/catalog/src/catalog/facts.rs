@@ -3,7 +3,8 @@
 use hab_oci::Digest;
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, digest, size, stored};
+use super::engine::Connection;
+use super::{Catalog, digest, size, stored};
 use crate::journal::Change;
 use crate::{Error, Result};
 

@@ -3,8 +3,9 @@
 use hab_oci::{Digest, Edge, RepositoryName};
 use sqlx::{query, query_scalar};
 
+use super::Catalog;
+use super::engine::Connection;
 use super::repositories::{ensure_blob, ensure_repository, holds, join, members};
-use super::{Catalog, Connection};
 use crate::journal::Change;
 use crate::{Error, Result};
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, query, query_as, query_scalar};
 
-use super::{Catalog, Connection, size, stored};
+use super::engine::Connection;
+use super::{Catalog, size, stored};
 use crate::halves::CatalogHalf;
 use crate::{Error, Result};
 

@@ -3,7 +3,8 @@
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query_as, query_scalar};
 
-use super::{Catalog, Connection, digest, size, tags};
+use super::engine::Connection;
+use super::{Catalog, digest, size, tags};
 use crate::{Error, Result};
 
 /// A repository with the amount of its content.

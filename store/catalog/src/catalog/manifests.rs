@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use sqlx::{QueryBuilder, query, query_as, query_scalar};
 
-use super::{Catalog, Connection, Engine, ROWS, digest, repositories, size, stored, tags};
+use super::engine::{Connection, Engine};
+use super::{Catalog, ROWS, digest, repositories, size, stored, tags};
 use crate::journal::Change;
 use crate::{Error, Expected, Gaps, Result};
 

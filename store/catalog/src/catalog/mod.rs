@@ -6,6 +6,7 @@
 
 mod collect;
 mod damage;
+mod engine;
 mod facts;
 mod holding;
 mod identity;
@@ -30,11 +31,12 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Execute, Executor as _, QueryBuilder, Sqlite};
+use sqlx::{ConnectOptions as _, Execute, Executor as _, QueryBuilder};
 
 use crate::journal::{Change, Journal};
 use crate::{Error, Result, Tags};
 pub(crate) use collect::Sweep;
+use engine::{Connection, Engine};
 pub use facts::Mirrored;
 pub(crate) use identity::{examine, newest};
 pub use listing::{RepositoryRow, TagRow, Totals};
@@ -65,10 +67,6 @@ pub struct Catalog {
     /// Tags that must not move or be deleted.
     immutable: Arc<[Tags]>,
 }
-
-/// The database engine. Only this line names it.
-type Engine = Sqlite;
-type Connection = <Engine as sqlx::Database>::Connection;
 
 impl Catalog {
     /// Opens the catalog; creates it or migrates it to this version's schema if needed. Does not check its farm:

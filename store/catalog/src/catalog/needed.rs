@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use hab_oci::RepositoryName;
 use sqlx::{query, query_scalar};
 
-use super::Connection;
+use super::engine::Connection;
 use crate::{Error, Result};
 
 /// Finds the manifests that nothing needs, by a walk down from tags and from manifests younger than `since`. Runs on a

@@ -4,7 +4,8 @@ use hab_blobs::Error as BlobError;
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_scalar};
 
-use super::{Catalog, Connection, Tx, facts, holding, manifests, repositories, size, stored, tags};
+use super::engine::Connection;
+use super::{Catalog, Tx, facts, holding, manifests, repositories, size, stored, tags};
 use crate::journal::{Change, Entry};
 use crate::store::manifest_of;
 use crate::{Blobs, Error, Gaps, NewManifest, Result};

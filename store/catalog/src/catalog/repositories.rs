@@ -6,7 +6,8 @@ use hab_oci::{Digest, RepositoryName};
 use sqlx::query;
 use sqlx::query_scalar;
 
-use super::{Catalog, Connection, size, stored};
+use super::engine::Connection;
+use super::{Catalog, size, stored};
 use crate::journal::Change;
 use crate::{Error, Result};
 

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, digest, manifests};
+use super::engine::Connection;
+use super::{Catalog, digest, manifests};
 use crate::journal::Change;
 use crate::{Error, Expected, Result, Tags};
 

@@ -3,7 +3,8 @@
 use hab_oci::{Digest, RepositoryName};
 use sqlx::{query, query_scalar};
 
-use super::{Catalog, Connection, repositories};
+use super::engine::Connection;
+use super::{Catalog, repositories};
 use crate::{Error, Result, UploadId};
 
 impl Catalog {

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, query};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::Connection;
+use super::engine::Connection;
 use crate::{Error, Result};
 
 /// The connection and the turn to use it, first come first served.
