@@ -10,6 +10,7 @@ use super::{ConfigError, RegistryConfig};
 /// Accounts, and what they may do. If the table exists, even empty, only accounts may write, and tokens of `hab-build
 /// registry token issue` are good.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessTable {
     /// A file of passwords with one `name:hash` a line, as `htpasswd -B` makes them: bcrypt, or argon2.
@@ -20,11 +21,13 @@ pub struct AccessTable {
     pub url: Option<String>,
     /// Which accounts may do what in which repositories. Without any rule, everybody may pull and accounts may do
     /// everything.
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::AccessRule>"))]
     pub rule: Vec<AccessRule>,
 }
 
 /// TLS.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TlsTable {
     /// The certificate in PEM, followed by the certificates of its authorities.
@@ -45,6 +48,7 @@ pub struct TlsTable {
 
 /// One file, or several.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Files {
     /// `"/etc/hab/clients.crl"`
@@ -61,6 +65,7 @@ impl Default for Files {
 
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientTable {
     /// A client may have one.
@@ -72,6 +77,7 @@ pub enum ClientTable {
 
 /// The rate limit for each client.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitTable {
     /// Requests per second.

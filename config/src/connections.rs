@@ -10,6 +10,7 @@ const TABLE: &str = "registry.connections";
 
 /// How many connections there may be at the same time.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionsTable {
     /// Connections of all clients together, 4 to 65,536; 1024 by default. The service allows fewer, and says so, if the

@@ -14,16 +14,19 @@ const SHOWN: usize = 100;
 
 /// Where to search for certificates that are not here.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct KeysConfig {
     /// Whether to search for missing certificates unasked, once a day. `keys refresh` always searches.
     pub search: bool,
     /// Key servers, asked in order by fingerprint (HKP): `https://…` or `hkps://…`. If the list is empty, none is
     /// asked.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub servers: Vec<Server>,
     /// Whether to ask the Web Key Directories of email addresses: those in policies, and those in certificates.
     pub directories: bool,
     /// The addresses of Web Key Directories that are not where their domain says: `"example.org" = "http://10.0.0.7"`.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
     pub domains: Directories,
 }
 

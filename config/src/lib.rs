@@ -7,6 +7,8 @@ mod access;
 mod connections;
 mod error;
 mod keys;
+#[cfg(test)]
+mod schema;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// The operator's configuration: plain data; nothing is opened here.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Folders of recipes that override the built-in ones; each overrides those before it. A relative path is below the
@@ -55,17 +58,23 @@ pub struct Config {
 
 /// How images are kept.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryConfig {
     /// Tags that stay where they are once they exist. Nothing moves or deletes them, not even a rollback.
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Tags>"))]
     pub immutable: Vec<Tags>,
     /// Tags that a collection may delete.
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Retain>"))]
     pub retain: Vec<Retain>,
     /// How long something stays that nothing needs any more, for pushes in progress and for rollbacks.
+    #[cfg_attr(test, schemars(with = "crate::schema::Span"))]
     pub grace: Span,
     /// How often `serve` collects; 0s means never.
+    #[cfg_attr(test, schemars(with = "crate::schema::Span"))]
     pub collect: Span,
     /// How many bytes a second `serve` hashes again, to find damage of the disk; 0 means none.
+    #[cfg_attr(test, schemars(with = "crate::schema::Bytes"))]
     pub scrub: Bytes,
     /// Other registries that are pulled through this one, by the name in their images' names: `docker.io`.
     pub upstream: BTreeMap<String, UpstreamTable>,
@@ -106,6 +115,7 @@ impl Default for RegistryConfig {
 
 /// Where Debian packages come from.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DebianConfig {
     /// Base addresses (the folder that holds `dists` and `pool`), asked in order. If the list is empty, those that the
@@ -123,6 +133,7 @@ impl Default for DebianConfig {
 
 /// Where crates come from.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CratesConfig {
     /// The address of a sparse index. Without it, the index that the host's cargo is configured to use.
@@ -131,6 +142,7 @@ pub struct CratesConfig {
 
 /// What may be mirrored.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MirrorConfig {
     /// Whether repositories may be fetched from this machine, by path or `file://`.
@@ -149,6 +161,7 @@ pub struct MirrorConfig {
 
 /// Where a git project comes from.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct GitConfig {
     /// Upstreams, asked in order, that replace the project's own.

@@ -10,6 +10,7 @@ use super::RegistryConfig;
 
 /// Another registry that is pulled through this one.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct UpstreamTable {
     /// Its address: `https://registry.example`.
@@ -35,6 +36,7 @@ pub struct UpstreamTable {
     pub inner: Vec<String>,
     /// Which repositories may be pulled, with `*` for any text. Without any, all may.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub repositories: Vec<Pattern>,
     /// Whether pulling by tag is forbidden.
     #[serde(default)]
@@ -53,17 +55,20 @@ pub struct UpstreamTable {
     pub absent: String,
     /// Tags that never change after they are first pulled, with `*` for any text.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub fixed: Vec<Pattern>,
     /// Whose signatures the served images must have.
     #[serde(default)]
     pub signed: Vec<SignedTable>,
     /// Images that are synced without being asked for.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::SyncRule>"))]
     pub sync: Vec<SyncRule>,
 }
 
 /// When a tag is looked up again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Revalidation {
     /// Behind the answer: no pull waits, and the next pull gets the newer image.
@@ -75,10 +80,12 @@ pub enum Revalidation {
 
 /// Repositories that are served only with signatures.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignedTable {
     /// Which repositories, with `*` for any text. Without any, all.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub repositories: Vec<Pattern>,
     /// Files of public keys in PEM.
     pub keys: Vec<PathBuf>,
@@ -87,6 +94,7 @@ pub struct SignedTable {
     pub threshold: usize,
     /// The names that a signature may give the image, without its tag. Without any, every name is allowed.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub identity: Vec<Pattern>,
 }
 

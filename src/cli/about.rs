@@ -22,9 +22,17 @@ pub fn version(global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> anyhow::Result<()> {
+/// The variable by which a shell asks this program to complete a word.
+pub const COMPLETE: &str = "HAB_COMPLETE";
+
+/// Prints a script by which a shell asks this program for completions, names of the farm among them.
+pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let known = clap_complete::env::Shells::builtins();
+    let name = shell.to_string();
+    let completer = known.completer(&name).with_context(|| format!("{name} cannot be completed for"))?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "hab-build", &mut script);
+    let program = "hab-build";
+    completer.write_registration(COMPLETE, program, program, program, &mut script)?;
     to_stdout(&script)
 }
 

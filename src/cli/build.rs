@@ -4,14 +4,14 @@ use hab_builder::Trials;
 use hab_oci::Platform;
 use hab_sandbox::{Varied, Vary};
 
-use super::{Global, Session, print_json, terminal};
+use super::{Global, Session, complete, print_json, terminal};
 use hab_farm::build::order::Request;
 use hab_farm::build::report::BuildReport;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The recipe's name; `hab-build recipes` lists them
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::recipes())]
     pub recipe: String,
     /// The version: a git tag, or the version of a crate or Debian package [default: the newest in the lock]
     pub version: Option<String>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hab_keys::KeyId;
 
-use super::{Global, Said, print_json, terminal, usage};
+use super::{Global, Said, complete, print_json, terminal, usage};
 use hab_farm::Farm;
 use hab_farm::trust::keyring::{Refreshed, RefreshedKey};
 
@@ -20,6 +20,7 @@ enum What {
     /// List the pinned keys, until when they are good, and when they last signed something new
     List {
         /// Only this policy's keys
+        #[arg(add = complete::policies())]
         policy: Option<String>,
     },
     /// Import certificates into the data folder; they add to those there, and nothing is lost
@@ -36,12 +37,14 @@ enum What {
     /// Search for missing and for newer certificates: in mirrored folders, in key directories and at key servers
     Refresh {
         /// Only this policy's keys
+        #[arg(add = complete::policies())]
         policy: Option<String>,
     },
     /// List keys that expire within 90 days or are not good any more, and those that have only a pin or only a
     /// certificate
     Audit {
         /// Only this policy's keys
+        #[arg(add = complete::policies())]
         policy: Option<String>,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Global, print_json, terminal};
+use super::{Global, complete, print_json, terminal};
 use hab_farm::{FarmError, counted};
 
 #[derive(Debug, clap::Args)]
@@ -16,11 +16,13 @@ enum What {
     /// Resolve a toolchain's packages with apt and check the archive's signature chain
     Toolchain {
         /// The toolchain's name, as in recipes/toolchains
+        #[arg(add = complete::toolchains())]
         name: String,
     },
     /// Resolve a recipe's sources
     Recipe {
         /// The recipe's name
+        #[arg(add = complete::recipes())]
         name: String,
         /// A version to add [default: those that are locked, or the newest]
         version: Option<String>,

@@ -3,6 +3,7 @@
 mod about;
 mod build;
 mod cluster;
+mod complete;
 mod failure;
 mod keys;
 mod lock;
@@ -114,6 +115,8 @@ enum Command {
 
 /// Parses the arguments, runs the subcommand and turns its result into an exit code.
 pub fn run() -> ExitCode {
+    // A shell that completes a word asks by a variable; then nothing else is done.
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(about::COMPLETE).complete();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match parse(&arguments) {
         Ok(cli) => cli,
@@ -168,7 +171,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Store(args) => store::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         Command::Version => about::version(&cli.global),
-        Command::Completions { shell } => about::completions(shell, Cli::command()),
+        Command::Completions { shell } => about::completions(shell),
         Command::Man { folder } => about::man(folder.as_deref(), Cli::command()),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),

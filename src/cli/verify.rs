@@ -7,7 +7,7 @@ use hab_keys::attestations::Outcome;
 use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
 
-use super::{Global, print_json, terminal, usage};
+use super::{Global, complete, print_json, terminal, usage};
 use hab_farm::trust::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
 use hab_farm::{Farm, FarmError, counted};
 
@@ -27,7 +27,7 @@ const WIDTH: usize = 40;
 #[derive(Debug, clap::Args)]
 struct With {
     /// The policy's name, as in keys/trust
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::policies())]
     policy: String,
     /// Certificates besides those that were imported: a file, or a folder of files
     #[arg(long, value_name = "PATH")]

@@ -118,6 +118,11 @@ pub struct OperatorsPlaces<'a> {
 }
 
 impl Keyring<'_> {
+    /// The names of all policies.
+    pub fn policy_names(&self) -> Result<Vec<String>, FarmError> {
+        self.policies.names()
+    }
+
     /// The certificates of the keys that `policy` pins: from `more`, the operator's files, the data folder and the
     /// host's keyrings. Searches for those that are missing there.
     pub fn certificates(&self, policy: &Policy, more: &[PathBuf]) -> Result<Certificates, FarmError> {

@@ -3,13 +3,14 @@
 use hab_oci::shown;
 
 use super::refs::stamp;
-use crate::cli::{Global, print_json, terminal, usage};
+use crate::cli::{Global, complete, print_json, terminal, usage};
 use hab_farm::Farm;
 use hab_farm::mirrors::Waiting;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The project
+    #[arg(add = complete::projects())]
     project: String,
     /// The tag or branch, or its full name: v1.0, refs/heads/master; without one, list the refs that wait
     #[arg(conflicts_with = "all")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hab_mirror::depends::{Selection, Triplet};
 
-use crate::cli::{Global, print_json, terminal, usage};
+use crate::cli::{Global, complete, print_json, terminal, usage};
 use hab_farm::{Farm, FarmError, counted};
 
 pub const PINNED: &str = "\
@@ -28,6 +28,7 @@ struct Selected {
 #[derive(Debug, clap::Args)]
 pub struct Fetch {
     /// The mirrored project
+    #[arg(add = complete::projects())]
     project: String,
     /// Its tag or commit
     revision: String,
@@ -46,7 +47,7 @@ pub struct Export {
     /// The project's tag or commit
     revision: String,
     /// The mirrored project
-    #[arg(long, default_value = "bitcoin")]
+    #[arg(long, default_value = "bitcoin", add = complete::projects())]
     project: String,
     #[command(flatten)]
     selected: Selected,

@@ -12,7 +12,7 @@ mod view;
 
 use std::path::PathBuf;
 
-use super::Global;
+use super::{Global, complete};
 use hab_farm::carry::import::Wanted;
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,7 @@ enum What {
     /// Bring projects up to date with their upstreams
     Sync {
         /// The projects; without names, those that are mirrored already
+        #[arg(add = complete::projects())]
         projects: Vec<String>,
         /// All known projects
         #[arg(long, conflicts_with = "projects")]
@@ -42,6 +43,7 @@ enum What {
     /// List every change of a project's refs that was ever seen
     Log {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
     },
     /// Decide about a tag that moved or a branch that was rewritten: which value it has from now on
@@ -49,6 +51,7 @@ enum What {
     /// Show which refs of a project are in its verified view, and why the others are missing there
     View {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
         /// Only these tags and branches; the history of a branch is judged only if it is named
         references: Vec<String>,
@@ -56,6 +59,7 @@ enum What {
     /// Remove a project's mirror; its journal, its file and everything that was built of it stay
     Remove {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
         /// Remove it; without this, only say what would be removed
         #[arg(long)]
@@ -64,6 +68,7 @@ enum What {
     /// Check a project's ref journal, and that every object it names is still here and whole
     Verify {
         /// The project; without one, all
+        #[arg(add = complete::projects())]
         project: Option<String>,
         /// Check only the journal and the objects that it names, not everything that they reach
         #[arg(long)]
@@ -72,6 +77,7 @@ enum What {
     /// Pack mirrors so that they are served fast, and judge the branches of projects whose policy can
     Upkeep {
         /// The projects; without names, all
+        #[arg(add = complete::projects())]
         projects: Vec<String>,
     },
     /// Remove what killed runs left; nothing that a journal ever named is removed
@@ -85,6 +91,7 @@ enum What {
         /// The file: a zstd-compressed tar
         file: PathBuf,
         /// Only these git projects; without names, all
+        #[arg(add = complete::projects())]
         projects: Vec<String>,
         /// An earlier export; leave out what it holds
         #[arg(long, value_name = "FILE")]
@@ -115,6 +122,7 @@ enum What {
     /// Keep and serve a project's releases: their signed lists of hashes, and the files that those name
     Release {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
         /// The versions; without any, those that the project names
         versions: Vec<String>,
@@ -122,6 +130,7 @@ enum What {
     /// Keep and serve the plain files that a project pins
     Files {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
     },
     /// Keep and serve the sources that a revision's depends folder names

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use hab_oci::{RepositoryName, Tag};
 use hab_store::{Back, Bytes};
 
-use super::Global;
+use super::{Global, complete};
 use hab_farm::Farm;
 
 #[derive(Debug, clap::Args)]
@@ -26,18 +26,19 @@ enum What {
     /// List the repositories and how much is in them, or the tags of one
     List {
         /// The repository whose tags to list
+        #[arg(add = complete::repositories())]
         repository: Option<RepositoryName>,
     },
     /// List every value that a tag ever had
     History {
         /// The tag
-        #[arg(value_name = "REPO:TAG")]
+        #[arg(value_name = "REPO:TAG", add = complete::tags())]
         tag: Named,
     },
     /// Move a tag, even a deleted one, back to where it was; this is recorded like any other move
     Rollback {
         /// The tag
-        #[arg(value_name = "REPO:TAG")]
+        #[arg(value_name = "REPO:TAG", add = complete::tags())]
         tag: Named,
         /// The digest where it was, or how many values to go back
         #[arg(value_name = "DIGEST|STEPS", default_value = "1")]
@@ -46,7 +47,7 @@ enum What {
     /// Delete a tag, or all tags of a repository; a later collection removes what they point at
     Delete {
         /// The tag, or the repository with all its tags
-        #[arg(value_name = "REPO[:TAG]")]
+        #[arg(value_name = "REPO[:TAG]", add = complete::tags())]
         place: carry::Place,
         /// Do not ask
         #[arg(long)]
@@ -78,7 +79,7 @@ enum What {
     /// Write images as an OCI layout: a folder, or an oci-archive if its name ends in .tar
     Export {
         /// Images of one repository; without a tag or digest, all that have a tag
-        #[arg(value_name = "REPO[:TAG|@DIGEST]", required = true)]
+        #[arg(value_name = "REPO[:TAG|@DIGEST]", required = true, add = complete::tags())]
         images: Vec<carry::Image>,
         /// The folder or the file to write, which must not exist yet
         #[arg(value_name = "FOLDER|FILE.tar", required = true)]
@@ -93,7 +94,7 @@ enum What {
         #[arg(value_name = "FOLDER|FILE.tar")]
         from: PathBuf,
         /// Where to publish; with a tag, only the image that has it in the layout, or the layout's only one
-        #[arg(value_name = "REPO[:TAG]")]
+        #[arg(value_name = "REPO[:TAG]", add = complete::tags())]
         place: carry::Place,
     },
 }
