@@ -4,6 +4,7 @@
 mod harness;
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hab_oci::Digest;
@@ -226,6 +227,41 @@ fn an_empty_list_says_so_and_the_program_says_which_it_is() {
     }
 }
 
+/// What bash is told for the last of `words`, in the farm of the data folder `data`.
+fn completed(world: &World, data: &str, words: &[&str]) -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_hab-build"))
+        .current_dir(world.path("."))
+        .env("HAB_COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+        .env("_CLAP_IFS", "\n")
+        .envs([("HAB_DATA", world.path(data)), ("HAB_CONFIG", world.path("hab.toml"))])
+        .envs([("HAB_RECIPES", world.path("recipes")), ("HAB_TRUST", world.path("trust"))])
+        .args(["--", "hab-build"])
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shell_completes_names_of_the_farm_and_makes_none() {
+    let world = World::new();
+    assert!(!completed(&world, "data", &["build", "hel"]).contains(&"hello".to_owned()));
+    assert!(!world.path("data").exists());
+    world.build("data", "hello").good();
+    for (words, name) in [
+        (&["build", "hel"][..], "hello"),
+        (&["lock", "recipe", "hel"], "hello"),
+        (&["lock", "toolchain", "ti"], "tiny"),
+        (&["registry", "history", "test/hello:1"], TAG),
+        (&["mirror", "sync", "--offline", "bitc"], "bitcoin"),
+    ] {
+        assert!(completed(&world, "data", words).iter().any(|found| found == name), "{words:?}");
+    }
+    assert_eq!(completed(&world, "data", &["build", "no-recipe"]), Vec::<String>::new());
+}
+
 #[test]
 fn a_recipe_laid_over_a_built_in_one_is_said_aloud_and_the_others_stay() {
     let world = World::new();
@@ -274,7 +310,7 @@ fn recipes_and_policies_that_others_could_have_written_are_refused() {
     world.run("data", &["plan", "hello"]).good();
     // A pipe in place of a file is not waited for.
     fs::remove_file(world.path("trust/maintainers/policy.toml")).unwrap();
-    let made = std::process::Command::new("mkfifo")
+    let made = Command::new("mkfifo")
         .arg(world.path("trust/maintainers/policy.toml"))
         .status()
         .unwrap();
