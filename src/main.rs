@@ -1,6 +1,6 @@
 //! `hab-build`: mirror, verify, build twice, compare, serve. This file only dispatches.
 
-// What people read goes through src/cli/terminal.rs, which escapes what strangers wrote.
+// Text for people goes through src/cli/terminal.rs, which escapes what strangers wrote.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
@@ -10,7 +10,8 @@ mod given;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The sandbox re-executes this program; that process must become it, or what runs in it, before anything else.
+    // The sandbox executes this program again. That process must become the sandbox's helper, or a worker in it, before
+    // anything else.
     hab_sandbox::init_if_requested_with(hab_builder::worker);
     match given::settle() {
         Ok(()) => cli::run(),

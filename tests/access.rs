@@ -13,14 +13,14 @@ use harness::{Serving, World};
 const ALICE: &str = "alice:$2y$05$Jw/cgHmtLymPTPGQMyTT6uA3qSeskq3I51sJecJsPg05BdCsBOEXi\n";
 const BASIC: &str = "Authorization: Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==\r\n";
 
-/// The world's configuration with more at its end.
+/// Appends `more` to the world's configuration.
 fn configure(world: &World, more: &str) {
     world.write_config_with(&[]);
     let config = fs::read_to_string(world.path("hab.toml")).unwrap();
     world.file("hab.toml", format!("{config}\n{more}"));
 }
 
-/// Waits until something is so, which a server may need a few seconds for.
+/// Waits until `so` holds, for which a server may need a few seconds.
 fn eventually(what: &str, so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !so() {
@@ -29,7 +29,7 @@ fn eventually(what: &str, so: impl Fn() -> bool) {
     }
 }
 
-/// A file that only its owner reads.
+/// Writes a file that only its owner may read.
 fn secret(world: &World, name: &str, text: &str) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     let path = world.file(name, text);
@@ -126,7 +126,7 @@ fn tokens_are_issued_made_and_revoked_by_the_program() {
         let shown = format!("Host: h\r\nAuthorization: Bearer {}\r\n", token["token"].as_str().unwrap());
         serving.ask(&format!("/v2/{name}/blobs/uploads/00"), &shown).0
     };
-    // Asking how far an upload is, is for who pushes.
+    // The status of an upload is only for accounts that may push.
     assert_eq!((status(&issued, "hab/x"), status(&issued, "other")), (404, 403));
     assert_eq!((status(&made, "hab/x"), status(&made, "other")), (404, 404));
     token(&["revoke", issued["id"].as_str().unwrap()]).good();
@@ -139,7 +139,7 @@ fn tokens_are_issued_made_and_revoked_by_the_program() {
     token(&[&issue[..], &["9999d"]].concat()).refused(2, &["at most 3650d"]);
 }
 
-/// What docs/OPERATE.md shows, on this machine.
+/// The example of docs/OPERATE.md, on this machine.
 #[test]
 fn a_farm_is_served_over_tls_to_accounts_as_the_manual_says() {
     let world = World::new();
@@ -202,10 +202,10 @@ fn a_farm_is_served_over_tls_to_accounts_as_the_manual_says() {
     assert!(curl("/v2/a/tags/list", &[]).ends_with("\n401"));
     let own = [node.display().to_string(), node_key.display().to_string()];
     assert!(curl("/v2/a/tags/list", &["--cert", &own[0], "--key", &own[1]]).ends_with("\n404"));
-    // What is served beside the registry is, over TLS, too, and for everybody.
+    // Paths beside the registry are also served over TLS, and for everybody.
     assert!(curl("/crates/config.json", &[]).starts_with("{\"dl\":\"https://127.0.0.1:"));
     assert_eq!(serving.ask("/v2/", &format!("Host: h\r\n{BASIC}")).0, 400, "plain http");
-    // A new certificate, for who comes from now on.
+    // New connections get the new certificate.
     make();
     eventually("the new certificate", || curl("/v2/", &alice).ends_with("200"));
 

@@ -1,4 +1,4 @@
-//! `hab-build mirror export` and `import`: a mirror carried by hand.
+//! `hab-build mirror export` and `import`: a mirror in one file, carried by hand.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -46,7 +46,7 @@ fn import(world: &World, data: &str, file: &str) -> Outcome {
     world.run(data, &["mirror", "import", &world.path(file).display().to_string(), "--json"])
 }
 
-/// Writes the export `from` as `to` with its manifest changed.
+/// Copies the export `from` to `to`, with its manifest changed.
 fn doctor(world: &World, from: &str, to: &str, change: impl Fn(&mut Value)) {
     let mut tar = tar::Archive::new(zstd::Decoder::new(File::open(world.path(from)).unwrap()).unwrap());
     let mut out = tar::Builder::new(zstd::Encoder::new(File::create(world.path(to)).unwrap(), 1).unwrap());
@@ -73,18 +73,18 @@ fn what_was_exported_builds_the_same_images_without_a_network() {
     let (world, _upstream, indexes) = built();
     let exported = export(&world, "all.tar.zst", &[]);
     assert_eq!(exported["projects"], 1);
-    // Everything is gone, here and upstream.
+    // Both this farm's data and the upstreams are gone.
     fs::rename(world.path("data"), world.path("gone")).unwrap();
     fs::remove_dir_all(world.path("upstream.git")).unwrap();
     world.server.stop();
     let imported = import(&world, "data", "all.tar.zst").good();
     assert_eq!(imported.json["projects"]["node"]["frozen"], Value::Array(Vec::new()));
     assert_eq!(builds(&world, "data", &["--offline"]), indexes);
-    // The journal came along, whole.
+    // The import has the whole journal.
     let log = |data: &str| world.run(data, &["mirror", "log", "node", "--json"]).good().json;
     assert_eq!(log("data"), log("gone"));
     world.run("data", &["mirror", "verify", "--json"]).good();
-    // Once more changes nothing.
+    // A second import changes nothing.
     let again = import(&world, "data", "all.tar.zst").good();
     assert_eq!(
         (again.json["names"].as_u64(), again.json["projects"]["node"]["changes"].as_u64()),
@@ -110,7 +110,7 @@ fn an_increment_holds_what_is_new_and_needs_what_it_continues() {
     let plan = ["plan", "node", "v1.1", "--platform", "linux/amd64", "--offline", "--json"];
     let planned = world.run("other", &plan).good();
     assert!(planned.json.to_string().contains(&next.to_string()));
-    // Nothing new: an increment without a bundle.
+    // Nothing is new, so the increment has no bundle.
     let third = world.path("second.tar.zst").display().to_string();
     export(&world, "third.tar.zst", &["--since", &third]);
     let synced = import(&world, "other", "third.tar.zst").good().json["projects"]["node"].clone();
@@ -125,7 +125,7 @@ fn a_tag_that_moved_where_it_was_exported_is_frozen_where_it_is_imported() {
     let moved = upstream.commit("moved\n");
     upstream.tag("v1.0", moved, Some(&world.maintainer));
     world.run("data", &["mirror", "sync", "node"]).good();
-    // There a person accepted it; here nobody has yet.
+    // At the exporting farm a person accepted the ref; at this one nobody has.
     world.run("data", &["mirror", "accept", "node", "v1.0"]).good();
     export(&world, "second.tar.zst", &[]);
     let imported = import(&world, "other", "second.tar.zst").good();
@@ -169,18 +169,18 @@ fn a_file_that_was_changed_on_the_way_is_refused_and_nothing_of_it_is_served() {
     refuse("object", &["is neither in it nor here"], &|m| {
         m["projects"][0]["refs"]["refs/tags/v1.0"] = other.clone().into();
     });
-    refuse("refs", &["do not say the same about refs/tags/v1.0"], &|m| {
+    refuse("refs", &["differ about refs/tags/v1.0"], &|m| {
         let head = m["projects"][0]["refs"]["refs/heads/main"].clone();
         m["projects"][0]["refs"]["refs/tags/v1.0"] = head;
     });
     refuse("name", &["is not a project's name"], &|m| m["projects"][0]["name"] = "../../x".into());
     refuse("size", &["bytes, not"], &|m| m["blobs"][0][1] = 1.into());
-    refuse("huge", &["more than the 4294967296 that are taken"], &|m| {
+    refuse("huge", &["more than the 4294967296 allowed"], &|m| {
         m["blobs"][0][1] = (1_u64 << 40).into();
     });
-    refuse("digest", &["where blobs/"], &|m| m["blobs"][0][0] = format!("sha256:{}", "0".repeat(64)).into());
+    refuse("digest", &["found blobs/"], &|m| m["blobs"][0][0] = format!("sha256:{}", "0".repeat(64)).into());
     refuse("format", &["it is of format 9"], &|m| m["format"] = 9.into());
-    // What the other farm accepted is judged here.
+    // This farm judges by itself what the other farm accepted.
     import(&world, "names", "all.tar.zst").good();
     doctor(&world, "all.tar.zst", "names.tar.zst", |m| {
         let digest = m["blobs"][0][0].clone();

@@ -1,4 +1,4 @@
-//! Who builds, and from what shell, changes nothing of what is built.
+//! The user who builds, and the user's shell, do not change the outputs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -25,7 +25,7 @@ fn from_shell(world: &World, before: &str, words: &[&str]) -> Outcome {
 fn a_builds_files_have_modes_that_do_not_come_from_the_callers_umask() {
     let world = World::new();
     world.recipe("hello", &format!("{GOOD}cd /; ls -lR --time-style=+ /build /sysroot /etc /tmp >$WORK/list; cp $WORK/list $OUT/etc/list\n"));
-    // Only the order is changed, or the second run's umask would be in the list.
+    // Vary only the order: otherwise the list would contain the second run's umask.
     let digest = |before: &str| {
         let built = from_shell(&world, before, &["--vary", "order"]).good();
         let outputs = built.json["platforms"][0]["outputs"].as_array().unwrap().clone();
@@ -35,7 +35,7 @@ fn a_builds_files_have_modes_that_do_not_come_from_the_callers_umask() {
     for mask in ["umask 777", "umask 000", "umask 022"] {
         assert_eq!(digest(mask), first, "{mask}");
     }
-    // The toolchain's folders were made under the first of them.
+    // The toolchain's folders were made under the first umask; unpack them again under another.
     fs::rename(world.path("data/roots"), world.path("data/roots-before")).unwrap();
     assert_eq!(digest("umask 022"), first);
 }
@@ -65,7 +65,7 @@ fn a_data_folder_that_a_user_and_root_use_in_turn_builds_the_same_for_both() {
     let world = World::new();
     let first = world.build_as_user("data", "hello").good();
     for (number, as_root) in [("1", true), ("2", false), ("3", true)] {
-        // Another script with the same outputs is another plan.
+        // A changed script makes another plan, even with the same outputs.
         world.recipe("hello", &format!("{GOOD}echo {number}\n"));
         let built = if as_root { world.build("data", "hello") } else { world.build_as_user("data", "hello") };
         let built = built.good();

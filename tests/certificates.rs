@@ -1,4 +1,4 @@
-//! Certificates that are missing: found by their pinned fingerprints, wherever they are, and never believed for that.
+//! Missing certificates are found by their pinned fingerprints; the place where one is found is never trusted.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -15,7 +15,7 @@ use sequoia_openpgp::types::{KeyFlags, ReasonForRevocation};
 
 const FILE: &str = "[require.it]\nkind = \"archive-signature\"\nthreshold = 1";
 
-/// A world in which policy `p` pins `key`, whose certificate is nowhere, and something that it signed.
+/// A world in which policy `p` pins `key`, whose certificate is nowhere, with a file that the key signed.
 fn world(key: &Cert) -> World {
     let world = World::new();
     world.policy("p", FILE, &[("signer", key)]);
@@ -24,7 +24,7 @@ fn world(key: &Cert) -> World {
     world
 }
 
-/// Lets `[keys]` be this.
+/// Replaces the table `[keys]` of the configuration.
 fn configure(world: &World, keys: &str) {
     let text = std::fs::read_to_string(world.path("hab.toml")).unwrap();
     let (before, after) = text.split_once("[keys]\n").unwrap();
@@ -65,7 +65,7 @@ fn revoked(cert: &Cert) -> Cert {
 fn a_missing_certificate_is_found_at_a_key_server_without_being_asked_for() {
     let key = cert("signer");
     let world = world(&key);
-    // One server is away, the next does not know it, the third does.
+    // One server is away, the next does not know the key, and the third does.
     let [away, ignorant] = [Server::start(), Server::start()];
     away.stop();
     let servers = [away.address(), ignorant.address(), world.server.address()];
@@ -74,8 +74,8 @@ fn a_missing_certificate_is_found_at_a_key_server_without_being_asked_for() {
     let found = verify(&world, &[]).good();
     let told = format!("certificates of signer were found at {}", world.server.address());
     assert!(found.stderr.contains(&told), "{}", found.stderr);
-    assert!(found.stderr.contains(&format!("{} was asked for certificates in vain", away.address())));
-    // It is kept: nobody is asked again.
+    assert!(found.stderr.contains(&format!("cannot get certificates from {}", away.address())));
+    // The certificate is stored, so nobody is asked again.
     let before = world.server.requests().0;
     verify(&world, &[]).good();
     assert_eq!(world.server.requests().0, before);
@@ -93,7 +93,7 @@ fn a_build_whose_maintainers_certificate_is_missing_finds_it() {
         |more: &[&str]| run(&world, &[&["plan", "node", "v1", "--platform", "linux/amd64"], more].concat());
     let refused = plan(&[]);
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
-    // This world's configuration names nobody who could be asked.
+    // This world's configuration names no place to ask.
     assert!(!refused.stderr.contains("look for"), "{}", refused.stderr);
     let hint = refused.json["hint"].as_str().unwrap();
     assert!(
@@ -119,7 +119,7 @@ fn nobody_is_asked_offline_or_where_the_operator_does_not_want_it_or_twice_a_day
     assert_eq!(asked(), start);
     let refused = verify(&world, &[]);
     assert_eq!(refused.code, Some(3));
-    assert!(refused.stderr.contains("were found nowhere: of signer"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("were not found: those of signer"), "{}", refused.stderr);
     assert!(
         refused.stderr.contains("hint: `hab-build keys refresh p` looks for them again"),
         "{}",
@@ -128,7 +128,7 @@ fn nobody_is_asked_offline_or_where_the_operator_does_not_want_it_or_twice_a_day
     assert_eq!(asked(), start + 1);
     verify(&world, &[]).refused(3, &["no certificate"]);
     assert_eq!(asked(), start + 1);
-    // Who asks for it gets it.
+    // `keys refresh` looks again, but not with --offline.
     world.server.put(&asked_for(&key), export(&key));
     run(&world, &["keys", "refresh", "p", "--offline"]).good();
     assert_eq!(asked(), start + 1);
@@ -160,7 +160,7 @@ fn an_answer_that_is_too_large_is_not_taken() {
     world.server.put(&asked_for(&key), [export(&key), vec![0; 5 << 20]].concat());
     let refused = verify(&world, &[]);
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
-    assert!(refused.stderr.contains("was asked for certificates in vain"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("cannot get certificates from "), "{}", refused.stderr);
     assert!(harness::files_below(&world.path("data/certificates")).is_empty());
 }
 
@@ -178,7 +178,7 @@ fn a_certificate_with_a_hostile_user_id_neither_moves_the_cursor_nor_leads_in() 
     configure(&world, &format!("servers = [{:?}]\ndirectories = true", world.server.address()));
     world.server.put(&asked_for(&key), export(&key));
     verify(&world, &[]).good();
-    // The address leads to this machine, and is the stranger's choice.
+    // The address leads to this machine, and a stranger chose it.
     let refreshed = run(&world, &["keys", "refresh", "p"]).good();
     let silent = refreshed.json["silent"].as_object().unwrap();
     assert!(
@@ -231,23 +231,23 @@ fn who_does_not_answer_is_named_with_the_cause_and_where_nobody_does_it_is_exit_
     let away = Server::start();
     away.stop();
     let place = "the key directory of keys.example";
-    let said = format!("{place} was asked for certificates in vain: it refuses connections");
+    let said = format!("cannot get certificates from {place}: it refuses connections");
     configure(&world, &format!("servers = []\n{}", directory_at(&away.address())));
     let refreshed = run(&world, &["keys", "refresh", "p"]);
     assert_eq!(refreshed.code, Some(4), "{}", refreshed.stderr);
     assert!(refreshed.stderr.contains(&said), "{}", refreshed.stderr);
-    let sentence = "error: nobody who was asked for 1 of 1 certificates answered";
+    let sentence = "error: no key server or key directory answered for 1 of 1 certificates";
     assert!(refreshed.stderr.contains(sentence), "{}", refreshed.stderr);
     assert!(refreshed.json["silent"][place].as_str().unwrap().starts_with("it refuses connections"));
     assert_eq!(refreshed.json["keys"][0]["unanswered"], true);
-    // Who answers that there is none is no failure, and the other one is named all the same.
+    // An answer without a certificate is no failure, and the silent place is still named.
     let server = world.server.address();
     configure(&world, &format!("servers = [{server:?}]\n{}", directory_at(&away.address())));
     let refreshed = run(&world, &["keys", "refresh", "p"]).good();
     assert!(refreshed.stderr.contains(&said), "{}", refreshed.stderr);
     assert!(refreshed.json["silent"][place].as_str().unwrap().starts_with("it refuses connections"));
     assert_eq!(refreshed.json["keys"][0]["unanswered"], false);
-    // Also where nobody asked for it.
+    // `verify` names the silent place too.
     let refused = verify(&world, &[]);
     assert_eq!(refused.code, Some(3));
     assert!(refused.stderr.contains(&said), "{}", refused.stderr);
@@ -288,7 +288,7 @@ fn a_certificate_that_is_too_large_hides_no_other() {
     assert!(why.contains("more than the 4194304 bytes"), "{why}");
 }
 
-/// A server that sends a byte now and then.
+/// A server that sends one byte now and then.
 fn dripping() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -378,7 +378,7 @@ fn a_certificate_is_found_in_a_folder_of_a_mirrored_project() {
         "{}",
         found.stderr
     );
-    // Only what is pinned is taken from there.
+    // Only pinned certificates are imported from the folder.
     assert_eq!(harness::files_below(&world.path("data/certificates")).len(), 1);
     assert_eq!(standing(&world), "alive");
 }
@@ -395,7 +395,7 @@ fn a_revocation_that_was_found_once_stays() {
     assert_eq!(refreshed.json["keys"][0]["before"]["state"], "alive");
     assert_eq!(refreshed.json["keys"][0]["after"]["state"], "revoked");
     verify(&world, &[]).refused(3, &["revoked"]);
-    // A server that forgets it, or is made to.
+    // A server forgets the revocation, or an attacker makes it.
     world.server.put(&asked_for(&key), export(&key));
     let refreshed = run(&world, &["keys", "refresh", "p"]).good();
     assert_eq!(refreshed.json["keys"][0]["learned"], false);

@@ -1,5 +1,5 @@
-//! What `hab-build cluster config` writes, given to the programs that it is for: what the farm has is pulled, and nobody
-//! else is asked for what it has not. A proxy that every request to another host would go through sees to that.
+//! Real container programs with the files of `hab-build cluster config`. They pull what the farm has, and ask nobody
+//! else for what it lacks. A proxy through which every request to another host would go checks that.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -15,7 +15,7 @@ use hab_oci::{Digest, media_type};
 use harness::{Serving, World, is_root};
 use serde_json::json;
 
-/// Who asks it wanted to leave this machine.
+/// A proxy that records requests: each one was meant to leave this machine.
 struct Trap {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -27,7 +27,7 @@ impl Trap {
         let address = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = asked.clone();
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let mut head = [0; 512];
@@ -46,7 +46,7 @@ impl Trap {
     }
 }
 
-/// A farm through which another one is pulled as docker.io, and that one with `library/hello` at v1 and v2.
+/// A farm that pulls another farm through as docker.io; the other one has `library/hello` at v1 and v2.
 struct Cluster {
     world: World,
     trap: Trap,
@@ -82,7 +82,8 @@ impl Cluster {
         self.world.path(name).display().to_string()
     }
 
-    /// A program that finds no settings of the person who runs the test, and the trap wherever it leaves this machine.
+    /// A command that finds no settings of the user who runs the test, and meets the trap wherever it leaves this
+    /// machine.
     fn command(&self, program: &str) -> Command {
         let home = self.world.path("home");
         fs::create_dir_all(&home).unwrap();
@@ -96,7 +97,7 @@ impl Cluster {
     }
 }
 
-/// Puts an image of one layer into the upstream as `library/hello:TAG`.
+/// Imports an image of one layer into the upstream as `library/hello:TAG`.
 fn import(world: &World, tag: &str) -> String {
     let folder = world.path(&format!("layout-{tag}"));
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
@@ -137,7 +138,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// What the farm has is pulled by tag and by digest, its upstream there or not; what it has not fails, and nobody is asked.
+/// Images that the farm has are pulled by tag and by digest, with and without the upstream. Pulls of other images fail,
+/// and nobody else is asked.
 fn nobody_else_is_asked(cluster: &mut Cluster, pull: impl Fn(&Cluster, &str, usize) -> Output) {
     let [here, never] = cluster.digests.clone();
     let mut round = 0;
@@ -180,7 +182,7 @@ fn an_image_that_was_pulled_through_in_part_is_not_exported_and_one_that_is_here
     let manifest: serde_json::Value = serde_json::from_slice(&get("manifests/v1")).unwrap();
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     get(&format!("blobs/{}", manifest["config"]["digest"].as_str().unwrap()));
-    export("part").refused(2, &["is not all here", layer, "pull the image first"]);
+    export("part").refused(2, &["cannot export", layer, "pull the image first"]);
     assert!(!cluster.world.path("part").exists());
     get(&format!("blobs/{layer}"));
     assert_eq!(export("whole").good().json["blobs"], 2);
@@ -222,7 +224,7 @@ fn podman_pulls_what_the_farm_has_and_asks_nobody_else() {
     assert!(cluster.trap.asked()[0].contains("docker.io"));
 }
 
-/// Ended by its own handle when the test is over, however it ends.
+/// A daemon that is killed when the test ends, also after a panic.
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -266,7 +268,7 @@ fn containerd_pulls_what_the_farm_has_and_asks_nobody_else() {
         let hosts = cluster.path("host/etc/containerd/certs.d");
         pull.args(["images", "pull", "--hosts-dir", &hosts, "--snapshotter", "native", name]);
         let output = pull.output().unwrap();
-        // The next one asks again.
+        // Remove the image, so that the next pull asks again.
         let _ = ctr(cluster).args(["images", "rm", "--sync", name]).output().unwrap();
         output
     };

@@ -1,4 +1,4 @@
-//! The crates that a Cargo.lock names are kept, and served to cargo.
+//! The crates that a Cargo.lock names are mirrored and served to cargo.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -11,9 +11,9 @@ use hab_oci::Digest;
 use harness::{Serving, World};
 use serde_json::Value;
 
-/// Name, version, and what its index line and manifest say beside.
+/// Name, version, and further fields of the index line and the manifest.
 const CRATES: &[(&str, &str, &str, &str)] = &[
-    // Its prefix is `dl`, as the folder of the files.
+    // Its index prefix is `dl`, which is also the name of the folder of files.
     ("dlib", "0.5.2+x.1", "\"links\":\"dl\",\"yanked\":true", "links = \"dl\"\n"),
     ("Under_Score", "1.0.0-rc.1", "\"yanked\":false,\"v\":2,\"features2\":{\"deep\":[]}", ""),
     ("abc", "3.1.4", "\"yanked\":false,\"rust_version\":\"1.60\"", ""),
@@ -26,7 +26,7 @@ fn project(world: &World) -> PathBuf {
     for (name, version, says, manifest) in CRATES {
         let bytes = packed(name, version, manifest);
         let line = line(name, version, &Digest::of(&bytes), &says.replace("true", "false"));
-        // Other versions are nobody's business, nor is a line that nobody understands.
+        // Other versions and lines of an unknown format must be ignored.
         let older = line.replacen(version, "0.0.1", 1);
         server.put(&entry(name), format!("{older}\n{{\"new\":\"format\"}}\n{line}\n").into_bytes());
         server.put(&format!("files/{name}/{version}/download"), bytes);
@@ -41,7 +41,7 @@ fn project(world: &World) -> PathBuf {
     for (name, version, says, _) in CRATES {
         let bytes = server.get(&format!("files/{name}/{version}/download")).unwrap();
         let old = String::from_utf8(server.get(&entry(name)).unwrap()).unwrap();
-        // What was yanked since is still what the lock names.
+        // A version that was yanked after the lock is still the one that the lock names.
         let (rest, _) = old.trim_end().rsplit_once('\n').unwrap();
         let line = line(name, version, &Digest::of(&bytes), says);
         server.put(&entry(name), format!("{rest}\n{line}\n").into_bytes());
@@ -121,10 +121,10 @@ fn cargo_fetches_what_a_lock_names_when_the_registry_is_gone() {
     cargo(&world, "home", &index, "fetch --locked").good();
     let got = harness::files_below(&world.path("home/registry/cache"));
     assert_eq!(got.len(), CRATES.len());
-    // What upstream says of the version, and of no other, to the byte.
+    // The served line is upstream's line of this version to the byte, and there is no other.
     let served = String::from_utf8(serving.get("/crates/dl/ib/dlib").1).unwrap();
     assert_eq!(served.lines().collect::<Vec<_>>(), [upstream.lines().last().unwrap()]);
-    // What is kept is asked for no more.
+    // Mirrored crates are not asked for again.
     mirror(&world, &lock).good();
     let offline = ["mirror", "crates", lock.to_str().unwrap(), "--offline"];
     world.run("data", &offline).good();
@@ -139,7 +139,7 @@ fn an_index_line_with_another_checksum_is_refused() {
     world.server.put(&entry("abc"), text.into_bytes());
     mirror(&world, &lock).refused(
         3,
-        &["1 of 3 that locks name are not kept", "the index entry of crate abc 3.1.4", other.hex()],
+        &["1 of 3 files that locks name are not kept", "the index entry of crate abc 3.1.4", other.hex()],
     );
     let serving = Serving::start(&world);
     assert_eq!(serving.get("/crates/3/a/abc").0, 404);
@@ -176,8 +176,8 @@ fn a_lock_that_names_no_crate_as_it_should_is_refused_before_anything_is_fetched
     let good = fs::read_to_string(&lock).unwrap();
     let before = world.server.requests();
     for (from, to, words) in [
-        ("name = \"abc\"", "name = \"../abc\"", "crate \"../abc\" does not read as a crate's name"),
-        ("version = \"3.1.4\"", "version = \"3.1.4/../..\"", "does not read as a version"),
+        ("name = \"abc\"", "name = \"../abc\"", "crate \"../abc\" is not a crate's name"),
+        ("version = \"3.1.4\"", "version = \"3.1.4/../..\"", "is not a version"),
         ("checksum = \"", "checksum = \"zz", "the checksum of"),
         ("version = 4", "version = 99", "version 99 is not read"),
     ] {
@@ -199,7 +199,7 @@ fn two_locks_that_name_one_version_differently_cannot_both_be_right() {
     let [abc, dlib] = [("abc", "3.1.4"), ("dlib", "0.5.2+x.1")].map(|(name, version)| {
         Digest::of(&world.server.get(&format!("files/{name}/{version}/download")).unwrap())
     });
-    // The other digest is kept too, as another crate.
+    // The other digest is stored too, but as another crate's.
     fs::write(&lock, good.replace(abc.hex(), dlib.hex())).unwrap();
     mirror(&world, &lock).refused(3, &["the index entry of crate abc 3.1.4", "not what the lock says"]);
     let serving = Serving::start(&world);

@@ -1,4 +1,5 @@
-//! Sources of depends packages: mirrored, served to a checkout's make, and written out for one without a network.
+//! Sources of depends packages are mirrored, served to a checkout's make, and written to a folder for a machine without
+//! a network.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -17,12 +18,12 @@ const HOST: &str = "aarch64-linux-gnu";
 const FILES: [&str; 5] =
     ["alpha-1.0.tar.gz", "beta-2.1.tar.xz", "beta-docs-2.1.tar.xz", "extra.txt-2.1", "tool-x86.tar.gz"];
 
-/// What lies in the file of that name, as the tree in testdata pins it.
+/// The content of the source file with this name, as the tree in testdata pins it.
 fn source(name: &str) -> Vec<u8> {
     format!("{name} is a source\n").into_bytes()
 }
 
-/// The tree in testdata, each package's address below `base`.
+/// The tree in testdata, with every package's address below `base`.
 fn tree(base: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("mirror/testdata/depends");
     let files = files_below(&root).into_iter().map(|(path, bytes)| {
@@ -35,7 +36,7 @@ fn tree(base: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     files.collect()
 }
 
-/// A world in which project `bitcoin` is mirrored, with its sources below `base`, and tag `v1` says so.
+/// A world in which project `bitcoin` is mirrored, with a tag `v1` whose packages have their sources below `base`.
 fn world(base: impl Fn(&World) -> String) -> World {
     let world = World::new();
     let base = base(&world);
@@ -69,10 +70,10 @@ fn world(base: impl Fn(&World) -> String) -> World {
     world
 }
 
-/// A world whose server has every source where its package says.
+/// A world whose server has every source at the address in its package.
 fn published() -> World {
     let world = world(|world| world.server.address());
-    // Its makefiles may name addresses outside alone; this one is on loopback.
+    // Makefiles may only name addresses outside; allow this one, which is on loopback.
     let config = fs::read_to_string(world.path("hab.toml")).unwrap();
     let inner = format!("[mirror]\ninner = [\"{}\"]\n", world.server.address());
     world.file("hab.toml", config.replace("[mirror]\n", &inner));
@@ -92,7 +93,7 @@ fn published() -> World {
 const MIRROR: [&str; 8] =
     ["mirror", "depends", "bitcoin", "v1", "--host", HOST, "--build", "x86_64-pc-linux-gnu"];
 
-/// A checkout whose packages' own addresses nobody answers at.
+/// A checkout whose packages name addresses at which nobody answers.
 fn checkout(world: &World) -> PathBuf {
     let folder = world.path("checkout/depends");
     for (path, bytes) in tree("http://127.0.0.1:1") {
@@ -118,7 +119,7 @@ impl Serving {
         let mut child = world.start("data", &["serve", "--listen", "127.0.0.1:0", "--json"]);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut text = String::new();
-        // To its end: a closed pipe would end the program.
+        // Read the output to its end: a closed pipe would end the program.
         for line in lines {
             text.push_str(&line);
             if line == "}" {
@@ -170,7 +171,7 @@ fn make_takes_what_was_exported_without_fetching_anything() {
     let made = make(&checkout, &sources, &["build_DOWNLOAD=false"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     assert!(!String::from_utf8_lossy(&made.stdout).contains("Fetching"));
-    // That it would have noticed.
+    // make would have noticed a wrong file.
     fs::write(sources.join(FILES[0]), "other").unwrap();
     assert!(!make(&checkout, &sources, &["build_DOWNLOAD=false"]).status.success());
 }
@@ -215,7 +216,7 @@ fn what_a_makefile_names_leads_to_no_inner_host_and_to_no_file() {
     assert_eq!(world.server.requests().0, 0, "nobody was asked");
     let world = self::world(|world| format!("file://{}", world.path("files").display()));
     world.file("files/alpha/1.0/v1.0.tar.gz", source(FILES[0]));
-    named(&world, "no file of this machine is read");
+    named(&world, "must not name files of this machine");
     let kept = files_below(&world.path("data/blobs/sha256"));
     assert!(!kept.values().any(|bytes| *bytes == source(FILES[0])));
 }

@@ -1,4 +1,4 @@
-//! What stands before the service, and what a stranger sees of it.
+//! Proxies before the service, and what a stranger sees of the service.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -17,7 +17,7 @@ fn configured(more: &str) -> World {
     world
 }
 
-/// The access log, once it has so many lines.
+/// Waits until the access log has `count` lines, and returns them.
 fn logged(log: &Path, count: usize) -> Vec<Value> {
     let begun = Instant::now();
     loop {
@@ -35,7 +35,7 @@ fn text(body: Vec<u8>) -> String {
     String::from_utf8(body).unwrap()
 }
 
-/// Where cargo is sent for crates.
+/// The address to which cargo is sent for crates.
 fn crates(serving: &Serving, headers: &str) -> String {
     let (status, _, body) = serving.ask("/crates/config.json", headers);
     assert_eq!(status, 200);
@@ -83,7 +83,7 @@ fn the_access_log_has_every_request_but_those_that_watch_the_service() {
         serving.get(path);
         let lines = logged(&log, at + 1);
         assert_eq!((lines.len(), &lines[at]["route"]), (at + 1, &route.into()), "{path}: {lines:?}");
-        // Of the registry's own requests there is what they name.
+        // For requests of the registry's API the log has the reference.
         let named = if route == "base" { Value::Null } else { path.into() };
         assert_eq!(lines[at]["reference"], named);
     }

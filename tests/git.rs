@@ -1,4 +1,4 @@
-//! `hab-build NAME TAG`: from a git upstream and its signed tag.
+//! `hab-build NAME TAG`: builds from a signed tag of a git upstream.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -23,7 +23,7 @@ fn a_signed_tag_is_mirrored_verified_and_built() {
     assert_eq!(built.json["source"]["evidence"]["signatures"][0]["verdict"], "good");
     assert_eq!(built.json["index"]["tags"][0], "v1.0");
 
-    // The mirror is enough from here on.
+    // From here on only the mirror is left.
     std::fs::remove_dir_all(world.path("upstream.git")).unwrap();
     let again = build(&world, &["node", "v1.0"]).good();
     assert_eq!((again.json["cached"].as_bool(), again.index()), (Some(true), built.index()));
@@ -56,7 +56,7 @@ fn a_tag_that_upstream_moved_is_refused_even_when_it_is_signed() {
     build(&world, &["node", "v1.0"]).good();
     upstream.tag("v1.0", upstream.commit("two\n"), Some(&world.maintainer));
     upstream.tag("v1.1", upstream.commit("three\n"), Some(&world.maintainer));
-    // Asking for a tag that is not mirrored yet brings the moved one in too.
+    // A request for a tag that is not mirrored yet also brings in the moved tag.
     build(&world, &["node", "v1.1"]).good();
     build(&world, &["node", "v1.0"]).refused(3, &["tag v1.0", "was", "upstream now says"]);
 }
@@ -108,7 +108,7 @@ fn every_change_of_a_tag_is_in_the_journal_for_ever() {
             |e: &serde_json::Value| format!("{} {}", e["kind"].as_str().unwrap(), e["ref"].as_str().unwrap());
         log.json.as_array().unwrap().iter().map(entry).collect::<Vec<_>>()
     };
-    // Asking for a tag that is not mirrored yet is what makes the mirror look.
+    // A request for a tag that is not mirrored yet makes the mirror sync.
     let sync = |tag: &str| {
         upstream.tag(tag, upstream.commit(tag), Some(&world.maintainer));
         world.run("data", &["plan", "node", tag, "--platform", "linux/amd64", "--json"]).good();
@@ -127,14 +127,14 @@ fn every_change_of_a_tag_is_in_the_journal_for_ever() {
         tags()[3..],
         ["tag-moved refs/tags/v1.0", "new refs/tags/v1.2", "deleted refs/tags/v0.9", "new refs/tags/v1.3"]
     );
-    // Back where it was, on both counts.
+    // The tag moves back to its first value.
     let first = world.run("data", &["mirror", "log", "node", "--json"]).good().json[2]["new"].clone();
     upstream.point("v1.0", first.as_str().unwrap());
     sync("v1.4");
     assert_eq!(tags()[7..], ["restored refs/tags/v1.0", "new refs/tags/v1.4"]);
     let verified = world.run("data", &["mirror", "verify", "--json"]).good();
     assert_eq!(verified.json[0]["entries"], 13);
-    // Somebody takes the last day back.
+    // Somebody cuts the newest entry off the journal.
     let path = world.path("data/git/node.journal");
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();

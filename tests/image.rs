@@ -1,4 +1,4 @@
-//! What those who run an image expect of it, Kubernetes above all.
+//! Properties that people who run images expect, above all with Kubernetes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -65,7 +65,7 @@ fn it_is_what_kubernetes_users_expect() {
     world.edit_recipe("hello", "[image]\n", image_table);
     let Image { config, files } = image(&world);
     let settings = &config["config"];
-    // runAsNonRoot looks for a number.
+    // Kubernetes' runAsNonRoot demands a numeric user.
     let user = settings["User"].as_str().unwrap();
     let (uid, gid) = user.split_once(':').unwrap();
     assert!(uid.parse::<u32>().unwrap() >= 1000 && gid.parse::<u32>().unwrap() >= 1000, "{user}");
@@ -80,14 +80,14 @@ fn it_is_what_kubernetes_users_expect() {
         let label = format!("org.opencontainers.image.{label}");
         assert!(settings["Labels"][&label].is_string(), "{label}");
     }
-    // Nothing to log in with, and nothing that makes somebody else of a user.
+    // No shell, and no program that changes the user.
     for shell in ["sh", "bash", "dash", "busybox", "su", "sudo"] {
         assert!(!files.keys().any(|path| path.rsplit('/').next() == Some(shell)), "{shell}");
     }
     assert!(files.values().all(|file| file.mode & 0o6000 == 0));
     let passwd = String::from_utf8(files["etc/passwd"].content.clone()).unwrap();
     assert_eq!(passwd, format!("hello:x:{uid}:{gid}:hello:/home/hello:/nonexistent\n"));
-    // A read-only root: what is written to is a volume, or a place for one.
+    // The root can be read-only: only volumes, and folders for volumes, are writable.
     let writable: Vec<_> = files
         .iter()
         .filter(|(_, file)| file.owner != (0, 0) || file.mode & 0o022 != 0)
@@ -95,7 +95,7 @@ fn it_is_what_kubernetes_users_expect() {
         .map(|(path, file)| (path.as_str(), file.mode, file.owner))
         .collect();
     let number = uid.parse().unwrap();
-    // Any user, if it has group 0, may write to its home: OpenShift gives out such users.
+    // Any user with group 0 may write to the home folder: OpenShift assigns such users.
     assert_eq!(writable, [("home/hello", 0o770, (number, 0)), ("tmp", 0o1777, (0, 0))]);
     assert!(!files.keys().any(|path| path.starts_with("tmp/") || path.starts_with("home/hello/")));
 }
@@ -134,9 +134,9 @@ fn a_file_with_several_names_has_them_in_the_image_too() {
             "{path}"
         );
     }
-    // Its other name is no part of the image.
+    // The other name of this file is not in the image, so it is a plain file and no hard link.
     assert_eq!(files["etc/y"].kind, tar::EntryType::Regular);
-    // Made by one run and copied by the other, it is another image.
+    // One run makes a hard link and the other a copy: the outputs differ.
     let odd = "cd $OUT; echo x >etc/b; if [ \"$(uname -r)\" = 5.11.0 ]; then ln etc/b etc/c; else cp etc/b etc/c; fi\n";
     world.recipe("hello", &format!("{GOOD}{odd}"));
     world.build("data", "hello").refused(5, &["etc/c: a hard link in the first run, a file in the second"]);
@@ -159,7 +159,7 @@ fn outputs_in_the_place_of_what_every_image_has_are_the_recipes_fault_and_the_wa
     }
 }
 
-/// A program that needs libgcc_s, which nothing in it names.
+/// A program that needs libgcc_s at run time, though its ELF file does not name it.
 const EXITS: &str = "#include <pthread.h>\n#include <stdio.h>\n\
     static void *leave(void *x) { pthread_exit(x); }\n\
     int main(void) { pthread_t t; void *r; int x = 7; pthread_create(&t, 0, leave, &x); pthread_join(t, &r);\n\

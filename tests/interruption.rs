@@ -1,4 +1,4 @@
-//! Ctrl-C, kill -9 and a full disk: nothing mounted, nothing half-written, and the next run goes on.
+//! After Ctrl-C, kill -9 or a full disk nothing stays mounted or half-written, and the next run continues.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use harness::{GOOD, Outcome, World};
 
-/// A length of sleep that no other process of this machine has on its command line: of this world's folder alone.
+/// A length of sleep that marks this world's processes: no other command line on this machine has it.
 fn mark(world: &World) -> String {
     let folder = world.path("data").display().to_string();
     let number = folder.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     format!("86399.{number:010}")
 }
 
-/// Starts a build that sleeps, and waits until it does.
+/// Starts a build that sleeps, and waits until it sleeps.
 fn sleeping(world: &World) -> Child {
     world.recipe("hello", &format!("{GOOD}sleep {}\n", mark(world)));
     let child = world.start("data", &["hello", "--platform", "linux/amd64"]);
@@ -24,7 +24,7 @@ fn sleeping(world: &World) -> Child {
     child
 }
 
-/// Processes of this world's build.
+/// The number of processes of this world's build.
 fn sleepers(world: &World) -> usize {
     let mark = mark(world);
     fs::read_dir("/proc")
@@ -72,7 +72,7 @@ fn ctrl_c_stops_cleanly_and_the_next_run_goes_on() {
     world.recipe("hello", GOOD);
     let before = world.server.requests().0;
     world.build("data", "hello").good();
-    // InRelease is asked for again, packages are not.
+    // Only InRelease is fetched again, packages are not.
     assert!(world.server.requests().0 - before <= 1);
 }
 
@@ -129,7 +129,7 @@ fn a_full_disk_is_a_sentence_and_the_next_run_goes_on() {
     };
     mount("size=3m");
     let outcome = world.build("data", "hello");
-    // Room again: what was kept is used, what was not is fetched.
+    // With room again, stored files are used and the others are fetched.
     mount("remount,size=500m");
     let again = world.build("data", "hello");
     let status = Command::new("umount").arg(&data).status().unwrap();

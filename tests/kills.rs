@@ -1,5 +1,5 @@
-//! The service, killed at any point while clients push and a collection runs: nothing that was acknowledged is lost, and
-//! nothing partial is served. HAB_TEST_KILLS says how often (6).
+//! The service is killed at any point while clients push and a collection runs: nothing acknowledged is lost, and
+//! nothing partial is served. HAB_TEST_KILLS is the number of kills (default 6).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -17,7 +17,7 @@ use harness::{Serving, World};
 
 const NAME: &str = "/v2/test/killed";
 
-/// Where tags are, as far as clients know: one place where it was acknowledged, several while it is not.
+/// Where each tag may be, as far as clients know: one place after an acknowledgement, several before it.
 type Places = BTreeMap<String, BTreeSet<Option<Digest>>>;
 
 struct Reply {
@@ -26,7 +26,7 @@ struct Reply {
     body: Vec<u8>,
 }
 
-/// One request on a connection of its own; whoever is killed does not answer.
+/// Sends one request on its own connection; a killed server does not answer.
 fn ask(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<Reply> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -52,7 +52,7 @@ fn ask(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> i
     Ok(Reply { status: head[9..12].parse().unwrap(), location, body })
 }
 
-/// Some bytes that follow from a number; few different ones, so that pushers share and lose each other's layers.
+/// Bytes that depend only on `n`. There are few different layers, so pushers share and lose each other's.
 fn layer(n: u64) -> Vec<u8> {
     let length = if n.is_multiple_of(4) { 5 << 20 } else { 40_000 };
     (0..length)
@@ -92,7 +92,7 @@ fn push(address: &str, who: u64, rounds: &AtomicU64, places: &Mutex<Places>) -> 
             describe(Descriptor::of(media_type::LAYER_GZIP, &layer)),
         );
         let (tag, digest) = (format!("t{who}-{}", round % 3), Digest::of(manifest.as_bytes()));
-        // Said before: from now on it may be there, or still where it was.
+        // Recorded before the push: from now on the tag may be at the new place or still at the old one.
         let known = places
             .lock()
             .unwrap()
@@ -108,7 +108,7 @@ fn push(address: &str, who: u64, rounds: &AtomicU64, places: &Mutex<Places>) -> 
             let put = ask(address, "PUT", &format!("{NAME}/manifests/{tag}"), &kind, manifest.as_bytes())?;
             match put.status {
                 201 => break,
-                // Collected in between, and told so: a client begins again.
+                // A collection removed a blob in between, and the client was told so: it begins again.
                 400 if String::from_utf8_lossy(&put.body).contains("MANIFEST_BLOB_UNKNOWN") => {}
                 other => panic!("{other}: {}", String::from_utf8_lossy(&put.body)),
             }
@@ -148,7 +148,7 @@ fn whenever_the_service_is_killed_everything_acknowledged_is_pulled_whole() {
     let kills = std::env::var("HAB_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6_u64);
     let world = World::new();
     let text = fs::read_to_string(world.path("hab.toml")).unwrap();
-    // Nothing is young, so that whatever no tag holds goes at once.
+    // Without grace, so that everything that no tag holds is removed at once.
     world.file("hab.toml", format!("{text}[registry]\ngrace = \"0s\"\ncollect = \"1s\"\n"));
     let (rounds, places) = (AtomicU64::new(0), Mutex::new(Places::new()));
     let mut acknowledged = 0;
@@ -158,7 +158,7 @@ fn whenever_the_service_is_killed_everything_acknowledged_is_pulled_whole() {
         std::thread::scope(|scope| {
             for who in 0..3 {
                 let (address, rounds, places) = (&address, &rounds, &places);
-                // It ends with the service; what it panics with is the test's.
+                // The thread ends with the service. A panic in it fails the test.
                 scope.spawn(move || push(address, who, rounds, places));
             }
             let (world, stop) = (&world, &killed);

@@ -1,4 +1,4 @@
-//! Images to folders and files, and in from there: `hab-build registry export` and `import`.
+//! Images are exported to folders and files, and imported from them: `hab-build registry export` and `import`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -15,8 +15,8 @@ fn registry(world: &World, data: &str, words: &[&str]) -> Outcome {
     world.run(data, &[&["registry"], words, &["--json"]].concat())
 }
 
-/// A layout of everything that there is: an index of two platforms, of which one is not there, a Docker manifest with a
-/// layer that sha512 names, and something that is said about the index.
+/// Writes a layout with one of everything: an index of two platforms, one of them missing; a Docker manifest with a
+/// layer by its sha512; and a referrer of the index.
 fn write_layout(folder: &Path) -> [String; 3] {
     for name in ["blobs/sha256", "blobs/sha512"] {
         fs::create_dir_all(folder.join(name)).unwrap();
@@ -124,7 +124,7 @@ fn what_was_imported_is_served_and_comes_out_again_byte_for_byte() {
         registry(&world, "data", &["export", "test/all", &path(&world, name)]).good();
     }
     assert_eq!(fs::read(world.path("one.tar")).unwrap(), fs::read(world.path("two.tar")).unwrap());
-    // From a folder or a file, as one or as all of them, into another farm.
+    // Import a folder with all images and an archive with one into other farms.
     for (from, data) in [("out", "second"), ("one.tar", "third")] {
         let said = registry(&world, data, &["import", &path(&world, from), "mine"]).good().json;
         assert_eq!(said["tags"], json!({"v1": index, "v2": docker}));
@@ -146,7 +146,7 @@ fn a_cache_that_lists_layers_comes_in_stays_and_goes_out_whole() {
         fs::write(folder.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
         json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
     };
-    // As BuildKit writes it, beside a layer that is called an image.
+    // A cache as BuildKit writes it, and a layer that is listed as an image.
     let members = [
         blob(media_type::LAYER_GZIP, b"\x1f\x8b a layer"),
         blob("application/vnd.buildkit.cacheconfig.v0", b"{\"layers\":[]}"),
@@ -268,11 +268,11 @@ fn an_immutable_tag_keeps_a_whole_layout_out() {
     world.file("layout/index.json", index.to_string());
     registry(&world, "data", &["import", &path(&world, "layout"), "test/all"])
         .refused(3, &["v1 is immutable"]);
-    // Neither tag has moved, though the other one may.
+    // Neither tag has moved, although only one is immutable.
     assert_eq!(registry(&world, "data", &["list", "test/all"]).good().json[1]["digest"], docker.as_str());
 }
 
-/// kill -9 at any point: both tags or neither, and the next import and collection find their way on.
+/// After kill -9 at any point both tags exist or neither, and the next import and collection work.
 #[test]
 fn a_killed_import_is_there_as_a_whole_or_not_at_all() {
     let world = World::new();
@@ -311,7 +311,7 @@ fn has(program: &str) -> bool {
     found
 }
 
-/// Runs a program that finds nothing of the person who runs the test.
+/// Runs a program that finds no settings of the user who runs the test.
 fn client(world: &World, words: &[&str]) -> String {
     let home = world.path("home");
     fs::create_dir_all(&home).unwrap();
@@ -334,7 +334,7 @@ fn skopeo_reads_what_is_exported_and_writes_what_is_imported() {
         return;
     }
     let (world, _) = imported();
-    // skopeo copies all platforms, or one of them: here is one.
+    // skopeo copies all platforms or one of them; this image has one.
     let out = |name: &str| path(&world, name);
     registry(&world, "data", &["export", "test/all:v1", &out("out")]).good();
     registry(&world, "data", &["export", "test/all:v1", &out("out.tar")]).good();
@@ -353,7 +353,7 @@ fn skopeo_reads_what_is_exported_and_writes_what_is_imported() {
     }
 }
 
-/// What the image's manifest and configuration here say of its layer.
+/// The image's layer: its descriptor in the manifest, and the configuration.
 fn layer_of(world: &World, data: &str, repository: &str) -> (Value, Value) {
     let serving = Serving::start_with(world, data, &[]);
     let json = |path: &str| -> Value { serde_json::from_slice(&serving.get(path).1).unwrap() };
@@ -378,7 +378,7 @@ fn what_skopeo_writes_for_docker_is_imported() {
     assert_eq!((&said["blobs"], &said["manifests"]), (&json!(2), &json!(1)));
     let plain = json!(Digest::of(&layer().0));
     assert_eq!(layer_of(&world, "second", "from/skopeo"), (plain.clone(), plain));
-    // Once more makes the same manifest, in another farm and under another name.
+    // Another import makes the same manifest, in another farm and under another name.
     let again = registry(&world, "third", &["import", &path(&world, "saved.tar"), "mine:v1"]).good().json;
     assert_eq!(again["tags"]["v1"], said["tags"]["v1"]);
     // And skopeo reads it back.
@@ -410,9 +410,9 @@ fn podman_loads_what_is_exported_and_saves_what_is_imported() {
     let json = |path: &str| -> Value { serde_json::from_slice(&serving.get(path).1).unwrap() };
     let manifest = json("/v2/from/podman/manifests/v1");
     let config = json(&format!("/v2/from/podman/blobs/{}", manifest["config"]["digest"].as_str().unwrap()));
-    // podman compresses anew, so that only the layer's content is the same.
+    // podman compresses the layer again, so only its uncompressed content is the same.
     assert_eq!(config["rootfs"]["diff_ids"][0], Digest::of(&layer().0).to_string());
-    // As docker would save it: several names, and links to layers.
+    // An archive as docker saves it: with several names, and links to layers.
     let saved = path(&world, "docker.tar");
     client(&world, &[&podman[..], &["tag", &name, "localhost/other/name:v2"]].concat());
     let names = [name.as_str(), "localhost/other/name:v2"];

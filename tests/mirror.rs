@@ -1,4 +1,4 @@
-//! `hab-build mirror` and what is served of it, with stock git as the client.
+//! `hab-build mirror` and the served mirrors, with stock git as the client.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -28,7 +28,7 @@ fn sync(world: &World) -> serde_json::Value {
     world.run("data", &["mirror", "sync", "node", "--json"]).good().json[0].clone()
 }
 
-/// git as a stranger has it; its standard output.
+/// Runs git as a stranger has it, and returns its standard output.
 #[track_caller]
 fn git(folder: &Path, words: &[&str]) -> String {
     let output = Command::new("git")
@@ -84,7 +84,7 @@ fn a_stock_git_clones_in_every_way_and_fetches_what_came_later() {
     sync(&world);
     git(&folder.join("whole-2"), &["fetch", "-q"]);
     assert_eq!(git(&folder.join("whole-2"), &["rev-parse", "origin/main"]), second.to_string());
-    // With packs in order, a bitmap, a commit-graph and a bundle it is the same.
+    // The clone is the same after upkeep, with a bitmap, a commit-graph and a bundle.
     world.run("data", &["mirror", "upkeep"]).good();
     git(&folder, &["clone", "-q", "--bare", &url, "kept-up"]);
     let bundle = format!("--bundle-uri={}", serving.url("/git/node.git/clone.bundle"));
@@ -145,22 +145,22 @@ fn an_upstream_that_rewrites_leaves_what_is_served_where_it_was_until_a_person_d
     assert_eq!((served("refs/heads/main"), served("refs/tags/v1.0")), (two.to_string(), tag.clone()));
     let row = world.run("data", &["mirror", "list", "--json"]).good().json[0].clone();
     assert_eq!(row["frozen"].as_array().unwrap().len(), 2);
-    // Both histories can be fetched, the one that upstream took back and the one that waits.
+    // Both histories can be fetched: the one that upstream rewrote, and the new one that waits for a person.
     git(folder, &["clone", "-q", &url, "clone"]);
     git(&folder.join("clone"), &["cat-file", "-e", &two.to_string()]);
     git(&folder.join("clone"), &["fetch", "-q", "origin", &other.to_string()]);
     let beside = format!("refs/history/heads/main/{other}");
     assert_eq!(served(&beside), other.to_string());
 
-    // What goes on from the other history waits too.
+    // A new commit on the other history waits too.
     let more = upstream.commit("four\n");
     sync(&world);
     assert_eq!(served("refs/heads/main"), two.to_string());
     let run =
         |words: &[&str]| world.run("data", &[&["mirror", "accept", "node"], words, &["--json"]].concat());
     run(&["v9"]).refused(2, &["v9 of node cannot be accepted", "refs/heads/main, refs/tags/v1.0"]);
-    run(&["main", "abc"]).refused(2, &["it was seen to be"]);
-    run(&["main", &"0".repeat(40)]).refused(2, &["it was seen to be", &more.to_string()]);
+    run(&["main", "abc"]).refused(2, &["its values were"]);
+    run(&["main", &"0".repeat(40)]).refused(2, &["its values were", &more.to_string()]);
     let accepted = run(&["main"]).good().json;
     assert_eq!(
         (accepted["old"].as_str(), accepted["new"].as_str()),
@@ -168,12 +168,12 @@ fn an_upstream_that_rewrites_leaves_what_is_served_where_it_was_until_a_person_d
     );
     assert_eq!(served("refs/heads/main"), more.to_string());
     assert_eq!(served(&format!("refs/history/heads/main/{two}")), two.to_string());
-    // A person may also stay with what there was.
+    // A person may also keep the old value.
     run(&["refs/tags/v1.0", &tag[..10]]).good();
     assert_eq!(served("refs/tags/v1.0"), tag);
     let after = sync(&world);
     assert_eq!((after["frozen"].as_array().unwrap().len(), after["changes"].as_u64()), (0, Some(0)));
-    run(&["main"]).refused(2, &["nothing of this project waits"]);
+    run(&["main"]).refused(2, &["no ref of this project is frozen"]);
     let upstream_goes_on = upstream.commit("five\n");
     sync(&world);
     assert_eq!(served("refs/heads/main"), upstream_goes_on.to_string());
@@ -239,7 +239,7 @@ fn a_branch_is_verified_when_its_history_is_judged() {
     assert!(main().is_empty());
     world.run("data", &["mirror", "upkeep", "node"]).good();
     assert!(main().starts_with(&good.to_string()));
-    // What nobody signed is mirrored, and the view stays where it was.
+    // An unsigned commit is mirrored, but the view does not move.
     upstream.commit("unsigned\n");
     sync(&world);
     assert!(main().starts_with(&good.to_string()));
@@ -270,7 +270,7 @@ fn forks_keep_their_objects_together() {
     git(world.folder.path(), &["clone", "-q", "--bare", &serving.url("/git/fork.git"), "clone"]);
     assert_eq!(git(&world.path("clone"), &["rev-parse", "main"]), only.to_string());
     git(&world.path("clone"), &["fsck", "--full", "--strict"]);
-    // Only what is new in it was sent: a commit, a tree and a blob.
+    // Only the new objects were sent: a commit, a tree and a blob.
     let second = fork.commit("more\n");
     let before = packs("node");
     world.run("data", &["mirror", "sync", "fork"]).good();
@@ -286,7 +286,7 @@ fn forks_keep_their_objects_together() {
 fn a_service_brings_what_it_follows_up_to_date_by_itself() {
     let (world, upstream) = world();
     sync(&world);
-    // Due since it was last tried a minute ago.
+    // Pretend that the last try was two hours ago, so that a sync is due.
     let state = world.path("data/git/node.state");
     let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
     text["tried"] = (text["tried"].as_i64().unwrap() - 7200).into();
@@ -318,7 +318,7 @@ fn a_mirror_killed_at_any_point_keeps_every_ref_and_goes_on() {
         world.run("data", &["mirror", "verify", "node", "--quick", "--json"]).good();
     };
     let mut known = refs();
-    // From the first milliseconds to well beyond a whole sync.
+    // Kill from the first milliseconds to well after a whole sync.
     for (round, pause) in
         [1, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 130, 160, 200].into_iter().enumerate()
     {
@@ -397,7 +397,7 @@ fn a_clone_that_its_client_gives_up_ends_the_process_that_served_it() {
             })
             .count()
     };
-    // A client that asks for everything and then reads nothing.
+    // A client asks for everything and then reads nothing.
     let want = upstream.commit("last\n");
     sync(&world);
     let body = format!("0098want {want} ofs-delta side-band-64k agent=a/{}\n00000009done\n", "x".repeat(63));
@@ -429,7 +429,7 @@ fn what_cannot_be_added_or_synced_is_said_in_a_sentence() {
     let run = |words: &[&str]| world.run("data", &[&["mirror"], words, &["--json"]].concat());
     run(&["add", "node", "https://h.invalid/x"]).refused(2, &["there is a project node already"]);
     run(&["add", "../x", "https://h.invalid/x"]).refused(2, &["a project's name"]);
-    run(&["add", "x", "ext::sh -c true"]).refused(2, &["nothing is fetched from ext::sh -c true"]);
+    run(&["add", "x", "ext::sh -c true"]).refused(2, &["cannot fetch from ext::sh -c true"]);
     run(&["add", "x", "https://h.invalid/x", "--ref", "main"]).refused(2, &["not a ref's full name"]);
     run(&["add", "x", "https://h.invalid/x", "--interval", "1s"]).refused(2, &["at least a minute"]);
     run(&["add", "x", "https://h.invalid/x", "--policy", "nobody"]).refused(2, &["no policy nobody"]);
@@ -440,6 +440,6 @@ fn what_cannot_be_added_or_synced_is_said_in_a_sentence() {
     run(&["sync", "node"]).refused(4, &["git ls-remote failed", &upstream.url()]);
     let row = run(&["list"]).good().json[0].clone();
     assert_eq!((row["state"]["failures"].as_u64(), row["refs"].as_u64()), (Some(1), Some(0)));
-    // All that are shipped can be read.
+    // All shipped project files can be read.
     assert!(run(&["list", "--all"]).good().json.as_array().unwrap().len() > 20);
 }

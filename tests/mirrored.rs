@@ -1,4 +1,4 @@
-//! What is said of mirrors, to the operator and to clients, where something is not as it should be; and removing one.
+//! Messages to the operator and to clients when something is wrong with a mirror; and removing a mirror.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -29,7 +29,7 @@ fn row(world: &World) -> serde_json::Value {
     mirror(world, &["list"]).good().json[0].clone()
 }
 
-/// git as a stranger has it.
+/// Runs git as a stranger has it.
 fn stock(folder: &Path, words: &[&str]) -> Output {
     Command::new("git")
         .args(words)
@@ -53,7 +53,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A policy by which a branch's history counts from `root` on, and tags as before.
+/// Writes a policy that accepts histories from `root` on, and tags as before.
 fn judge_histories(world: &World, root: git2::Oid) {
     let text = format!(
         "accept = {{ any = [\"tag\", \"history\"] }}\n[require.tag]\nkind = \"tag\"\nthreshold = 1\n\
@@ -74,7 +74,7 @@ fn a_project_that_was_never_synced_is_not_served_as_an_empty_repository() {
     let cloned = stock(world.folder.path(), &["clone", &serving.url("/git/node.git"), "clone"]);
     assert!(!cloned.status.success());
     assert!(said(&cloned).contains("remote: node was never synced"), "{}", said(&cloned));
-    // Once it is, even an empty upstream is an empty repository.
+    // After a sync, an empty upstream is served as an empty repository.
     fs::rename(world.path("away.git"), world.path("upstream.git")).unwrap();
     mirror(&world, &["sync", "node"]).good();
     git(world.folder.path(), &["clone", "-q", &serving.url("/git/node.git"), "clone"]);
@@ -93,7 +93,7 @@ fn the_list_shows_the_last_error_what_waits_and_what_upstream_deleted() {
     for name in ["refs/heads/main", "refs/tags/v1.0"] {
         repository.find_reference(name).unwrap().delete().unwrap();
     }
-    // Everything is gone there.
+    // The upstream has lost all its refs.
     let wiped = mirror(&world, &["sync", "node"]);
     assert!(wiped.stderr.contains("hint: `hab-build mirror log node`"), "{}", wiped.stderr);
     wiped.refused(3, &["none of the refs of node any more", "the 3 that are mirrored here stay"]);
@@ -128,7 +128,7 @@ fn a_broken_journal_is_named_in_the_list_with_what_to_do() {
     let synced = mirror(&world, &["sync", "node"]);
     assert!(synced.stderr.contains("hint: put "), "{}", synced.stderr);
     synced.refused(3, &["line 2 of", "ref journal"]);
-    // What the hint says works.
+    // The commands of the hint work.
     mirror(&world, &["remove", "node", "--yes"]).good();
     mirror(&world, &["sync", "node"]).good();
     mirror(&world, &["verify", "node"]).good();
@@ -168,10 +168,10 @@ fn removing_a_mirror_asks_says_what_goes_and_keeps_the_journal() {
         assert!(!world.path(path).exists(), "{path}");
     }
     assert!(mirror(&world, &["list"]).good().json.as_array().unwrap().is_empty());
-    // It is still a project, and a second life begins with a journal of its own; what changed meanwhile is said.
+    // `node` is still a project. A new mirror begins with a new journal, and reports what changed since the removal.
     let again = mirror(&world, &["sync", "node"]).good();
     assert!(
-        again.stderr.contains("not as it was before it was removed: refs/tags/v1.0 was "),
+        again.stderr.contains("refs changed since the project was removed: refs/tags/v1.0 was "),
         "{}",
         again.stderr
     );
@@ -218,7 +218,7 @@ fn mirror_view_says_why_a_ref_is_missing_from_the_verified_view() {
     mirror(&world, &["sync", "node"]).good();
     assert!(why(&["main"], "refs/heads/main").1.contains("it is accepted now"));
     mirror(&world, &["view", "node", "v9"]).refused(2, &["node has no ref v9"]);
-    // Without a certificate nothing is accepted, and that is why.
+    // Without a certificate nothing is accepted, and the reason says so.
     fs::remove_file(world.path("certificates/maintainer.gpg")).unwrap();
     mirror(&world, &["sync", "node"]).good();
     assert!(why(&[], "refs/tags/v1.0").1.contains("no certificate"));
@@ -265,7 +265,7 @@ fn a_clone_of_the_verified_view_checks_a_branch_out_or_says_why_there_is_none() 
     mirror(&world, &["sync", "node"]).good();
     let serving = Serving::start_with(&world, "data", &["--no-sync"]);
     let view = serving.url("/git/verified/node.git");
-    // Tags only: there is something to fetch, and nothing to check out.
+    // The view has only tags: there is something to fetch and nothing to check out.
     for (at, version) in ["protocol.version=0", "protocol.version=1", "protocol.version=2"].iter().enumerate()
     {
         let cloned = stock(world.folder.path(), &["-c", version, "clone", &view, &format!("tags{at}")]);
@@ -276,7 +276,7 @@ fn a_clone_of_the_verified_view_checks_a_branch_out_or_says_why_there_is_none() 
         assert!(said(&cloned).contains("check out a tag"), "{}", said(&cloned));
         git(&world.path(&format!("tags{at}")), &["checkout", "-q", "v1.0"]);
     }
-    // One branch is accepted, though not the one that HEAD names.
+    // One branch is accepted, but not the one that HEAD names.
     judge_histories(&world, root);
     mirror(&world, &["upkeep", "node"]).good();
     let cloned = stock(world.folder.path(), &["clone", &view, "old"]);
@@ -286,13 +286,13 @@ fn a_clone_of_the_verified_view_checks_a_branch_out_or_says_why_there_is_none() 
         said(&cloned)
     );
     assert_eq!(git(&world.path("old"), &["branch", "--show-current"]), "old");
-    // The one that HEAD names.
+    // Now the branch that HEAD names is accepted.
     let main = repository.find_reference("refs/heads/main").unwrap().target().unwrap();
     judge_histories(&world, main);
     mirror(&world, &["upkeep", "node"]).good();
     git(world.folder.path(), &["clone", "-q", &view, "main"]);
     assert_eq!(git(&world.path("main"), &["branch", "--show-current"]), "main");
-    // Nothing at all is no empty repository.
+    // A view without refs is an error for the client, not an empty repository.
     fs::remove_file(world.path("certificates/maintainer.gpg")).unwrap();
     mirror(&world, &["sync", "node"]).good();
     let cloned = stock(world.folder.path(), &["clone", &view, "nothing"]);
@@ -327,7 +327,7 @@ fn a_failed_build_leaves_no_empty_mirror_behind() {
     build(&["--offline"]).refused(4, &["tag v1.0 of gone is not mirrored here"]);
     assert!(!world.path("data/git/gone.git").exists() && !world.path("data/git/gone.state").exists());
     assert!(mirror(&world, &["list"]).good().json.as_array().unwrap().is_empty());
-    // Of one that was mirrored before, nothing goes.
+    // A mirror that existed before loses nothing.
     let upstream = Upstream::new(&world.path("nothing.git"));
     upstream.tag("v0.9", upstream.commit("one\n"), None);
     build(&[]).refused(2, &["gone has no tag v1.0"]);
@@ -354,7 +354,7 @@ fn every_version_of_the_protocol_gives_what_is_advertised() {
             let filter = format!("--filter={filter}");
             let words = ["clone", "-q", &filter, &url, &name, depth];
             run(&folder, &words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>());
-            // What was left out is fetched by its id, which is no tip's.
+            // git fetches omitted objects by their ids, which are not ids of tips.
             let clone = folder.join(&name);
             assert_eq!(fs::read_to_string(clone.join("message")).unwrap(), "three\n");
             if depth.is_empty() {
@@ -362,7 +362,7 @@ fn every_version_of_the_protocol_gives_what_is_advertised() {
                 assert_eq!(run(&clone, &["show", &format!("{inner}:message")]), "two");
             }
         }
-        // A commit that no ref names.
+        // Fetch a commit that no ref names.
         let bare = format!("bare{number}");
         git(&folder, &["init", "-q", "--bare", &bare]);
         run(&folder.join(&bare), &["fetch", "-q", &url, &inner.to_string()]);
@@ -401,7 +401,7 @@ fn submodules_and_lfs_are_named_when_a_project_is_synced_and_in_the_list() {
     assert_eq!((lacking["lfs_files"].as_u64(), lacking["lfs_bytes"].as_u64()), (Some(1), Some(1000)));
 }
 
-/// What `/metrics` says of a family, by the whole name of its samples.
+/// The value of a sample in `/metrics`, by its whole name.
 fn figure(serving: &Serving, name: &str) -> Option<String> {
     let (status, body) = serving.get("/metrics");
     assert_eq!(status, 200);
@@ -436,7 +436,7 @@ fn metrics_tell_of_each_mirrored_project() {
     assert!(number("hab_mirror_size_bytes") > 1000);
     assert!(number("hab_mirror_last_sync_timestamp_seconds") > 1_700_000_000);
     assert!((0..600).contains(&number("hab_mirror_age_seconds")));
-    // What another process does is seen too.
+    // Changes by another process are seen too.
     upstream.tag("v1.0", upstream.commit("two\n"), None);
     mirror(&world, &["sync", "node"]).good();
     wait_until("a ref that waits", || is("hab_mirror_frozen_refs", "1"));
@@ -450,7 +450,7 @@ fn metrics_tell_of_each_mirrored_project() {
 #[test]
 fn a_sync_that_is_interrupted_does_not_say_that_it_will_resume() {
     let (world, _upstream) = world();
-    // Whoever connects here waits for ever.
+    // A client that connects here waits for ever.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/x.git", silent.local_addr().unwrap());
     mirror(&world, &["add", "slow", &url]).good();
@@ -527,7 +527,7 @@ fn objects_whose_headers_end_in_carriage_returns_are_refused_and_no_fault_of_our
     judge("tag", "odd").refused(3, &["odd"]);
     judge_histories(&world, commit);
     judge("commits", &odd.to_string()).refused(3, &[]);
-    // An upstream's own git does not give them to anybody.
+    // The upstream's own git does not send these objects to anybody.
     let synced = mirror(&world, &["sync", "node"]);
     assert!(synced.stderr.contains("cannot give all objects that its own refs need"), "{}", synced.stderr);
     synced.refused(4, &["git clone failed"]);
@@ -554,7 +554,7 @@ fn what_a_shallow_or_partial_clone_lacks_is_no_verdict() {
     };
     git(world.folder.path(), &["clone", "-q", "--bare", "--depth=1", &url, "shallow"]);
     judge("shallow").refused(2, &["is not in the repository", "shallow or partial clone", "--unshallow"]);
-    // Trees of commits are hashed only where the policy wants that.
+    // The trees of commits are hashed only if the policy demands it.
     git(world.folder.path(), &["clone", "-q", "--bare", "--filter=tree:0", &url, "treeless"]);
     judge("treeless").good();
     let before = decisions();
@@ -562,14 +562,14 @@ fn what_a_shallow_or_partial_clone_lacks_is_no_verdict() {
     world.policy("maintainers", &text, &[("m", &world.maintainer)]);
     for (filter, clone) in [("--filter=blob:none", "blobless"), ("--filter=tree:0", "treeless2")] {
         git(world.folder.path(), &["clone", "-q", "--bare", filter, &url, clone]);
-        judge(clone).refused(2, &["needs what is not in the repository", "--refetch"]);
+        judge(clone).refused(2, &["needs something that the repository lacks", "--refetch"]);
     }
     assert_eq!(decisions(), before, "nothing was decided, so nothing is recorded");
-    // Where all is here, it is a verdict, which is recorded.
+    // In a whole clone the missing Tree-SHA512 is a refusal, and the decision is recorded.
     git(world.folder.path(), &["clone", "-q", "--bare", &url, "whole"]);
     judge("whole").refused(3, &["names no Tree-SHA512"]);
     assert_eq!(decisions(), before + 1);
-    // Deep enough is good enough.
+    // A shallow clone that reaches the root is enough.
     judge_histories(&world, root);
     git(world.folder.path(), &["clone", "-q", "--bare", "--depth=2", &url, "deep"]);
     judge("deep").good();

@@ -1,4 +1,4 @@
-//! What locks name of a Debian archive is kept, and served to apt.
+//! The packages of a Debian archive that locks name are mirrored and served to apt.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -33,7 +33,8 @@ impl Apt {
         );
         fs::write(folder.join("etc/sources.list"), format!("deb {signed}deb-src {signed}")).unwrap();
         fs::write(folder.join("state/status"), "").unwrap();
-        // Read before the host's own configuration, which it leads away from. The world's folder is its owner's alone.
+        // apt reads this file before the host's configuration, from which it leads away. apt must not change its user,
+        // because only the owner may enter the world's folder.
         let conf = format!(
             "Dir::State \"{0}/state\"; Dir::State::status \"{0}/state/status\"; Dir::Cache \"{0}/cache\"; \
              Dir::Etc \"{0}/etc\"; APT::Sandbox::User \"root\"; APT::Architecture \"amd64\"; \
@@ -44,7 +45,7 @@ impl Apt {
         Self { folder }
     }
 
-    /// `None` where there is no apt.
+    /// Runs apt-get; `None` if it is not installed.
     fn run(&self, words: &[&str]) -> Option<Output> {
         let output = Command::new("apt-get")
             .args(words)
@@ -95,7 +96,7 @@ fn apt_has_from_the_mirror_what_locks_name_when_the_archive_is_gone() {
     assert_eq!(apt.got("tools_1_amd64.deb"), world.server.get("pool/tools.deb").unwrap());
     apt.good(&["source", "--download-only", "hello"]);
     assert_eq!(apt.got("hello_1.0-1.dsc"), world.server.get("pool/h/hello_1.0-1.dsc").unwrap());
-    // Nothing has changed: the index that apt has is the one that is served, and it is not sent again.
+    // Nothing has changed: apt has the served index already, and it is not sent again.
     let again = apt.run(&["update"]).unwrap();
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(again.status.success() && said.contains("Hit:") && !said.contains("Get:"), "{said}");
@@ -113,13 +114,13 @@ fn a_suite_is_as_old_as_its_inrelease_says() {
         assert!(head.contains(&format!("last-modified: {}", date.to_lowercase())), "{head}");
         let asked = |date: &str| serving.ask(path, &format!("Host: x\r\nIf-Modified-Since: {date}\r\n")).0;
         assert_eq!(asked(&date), 304);
-        // Another one, older or newer, is another one: a farm may have gone back.
+        // Any other date, older or newer, gets the whole file: a farm may have gone back.
         assert_eq!((asked(&LATER.replace("UTC", "GMT")), asked("yesterday")), (200, 200));
         let stale = format!("Host: x\r\nIf-None-Match: \"sha256:0\"\r\nIf-Modified-Since: {date}\r\n");
         assert_eq!(serving.ask(path, &stale).0, 200, "an entity tag says more than a date");
     }
     let (status, body) = serving.get("/debian/dists/trixie/InRelease");
-    assert_eq!((status, text(body)), (404, "that suite is not kept here; kept are: stable\n".to_owned()));
+    assert_eq!((status, text(body)), (404, "this suite is not mirrored; these are: stable\n".to_owned()));
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn a_packages_index_that_changed_after_its_inrelease_is_refused_and_the_old_suit
     world.run("data", &["mirror", "packages", "--json"]).refused(
         3,
         &[
-            "1 of 6 that locks name are not kept",
+            "1 of 6 files that locks name are not kept",
             "binary-amd64/Packages.xz of stable",
             "not what the lock says",
         ],
@@ -152,7 +153,7 @@ fn a_packages_index_that_changed_after_its_inrelease_is_refused_and_the_old_suit
     assert!(text(serving.get(IN_RELEASE).1).contains(LATER));
     assert_eq!(serving.get(&format!("/debian/{packages}")).1, new);
     Apt::new(&world, &serving).good(&["update"]);
-    // Whoever has the old InRelease still finds what it names.
+    // A client with the old InRelease still finds the files that it names.
     let by_hash = format!("/debian/dists/stable/main/binary-amd64/by-hash/SHA256/{}", Digest::of(&old).hex());
     assert_eq!(serving.get(&by_hash), (200, old));
 }
@@ -165,7 +166,7 @@ fn an_inrelease_that_was_only_seen_is_not_served_but_the_packages_of_the_locks_a
     world.run("data", &["mirror", "packages", "--json"]).refused(3, &["1 of 6", "InRelease of stable"]);
     let serving = Serving::start(&world);
     let (status, body) = serving.get(IN_RELEASE);
-    assert_eq!((status, text(body).contains("not kept here")), (404, true));
+    assert_eq!((status, text(body).contains("not mirrored")), (404, true));
     let seen = Digest::of(&world.server.get("dists/stable/InRelease").unwrap());
     assert_eq!(serving.get(&format!("/debian/dists/stable/by-hash/SHA256/{}", seen.hex())).0, 404);
     assert_eq!(serving.get("/debian/pool/tools.deb"), (200, world.server.get("pool/tools.deb").unwrap()));
@@ -189,7 +190,7 @@ fn offline_only_says_what_is_missing() {
     let world = World::new();
     world.run("data", &["mirror", "packages", "--offline", "--json"]).refused(
         4,
-        &["6 of 6 that locks name are not kept", "is not mirrored here, and nothing is fetched offline"],
+        &["6 of 6 files that locks name", "is not mirrored here, and nothing is fetched offline"],
     );
     assert_eq!(world.server.requests().0, 0);
     world.run("data", &["mirror", "packages"]).good();
@@ -228,7 +229,7 @@ fn a_path_that_leads_elsewhere_is_not_found() {
     ] {
         assert_eq!(serving.get(&format!("/debian/{path}")).0, 404, "{path}");
     }
-    // A package is no index, whatever asks for it by its digest.
+    // A package is not served as an index, even by its digest.
     let tools = Digest::of(&world.server.get("pool/tools.deb").unwrap());
     assert_eq!(serving.get(&format!("/debian/dists/stable/by-hash/SHA256/{}", tools.hex())).0, 404);
 }

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use hab_mirror::apt::AptConfig;
 use harness::Outcome;
 
-/// What recipe secp256k1 has come out as on every machine so far. It changes with the recipe, its locks, the toolchain
-/// and the way images are made, and with nothing else: if it changes without one of these, a build depends on the machine.
+/// The index digest of recipe secp256k1, the same on every machine so far. It changes with the recipe, its locks, the
+/// toolchain and the way images are made. If it changes without one of these, a build depends on the machine.
 const INDEX: &str = "sha256:b60d7f1dfc9b3d3ba6e29611bfb7d6b5b2e2fe192ab90a2ca0a888d88e3cfe73";
 
 #[test]

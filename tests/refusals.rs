@@ -1,4 +1,4 @@
-//! Bad input: one sentence, the right exit code, and nothing served.
+//! Bad input gets one sentence and the right exit code, and nothing is served.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -35,7 +35,7 @@ fn a_package_that_changes_in_the_store_is_refused() {
     for (path, mut bytes) in harness::files_below(&world.path("data/blobs")) {
         if bytes == package {
             bytes[100] ^= 1;
-            // What is kept may not be written to, by who is not root; a disk that rots does not ask.
+            // Stored files are read-only, so replace the file; a bad disk changes it without permission.
             fs::remove_file(&path).unwrap();
             fs::write(&path, bytes).unwrap();
         }
@@ -163,7 +163,7 @@ fn an_older_index_than_the_accepted_one_is_not_used() {
     let world = World::new();
     world.build("data", "hello").good();
     world.recipe("hello", &format!("{GOOD}echo > $OUT/etc/more\n"));
-    // Well signed, and of a day before: what an upstream that holds security fixes back would serve.
+    // A correctly signed InRelease of the day before, as from an upstream that holds back security fixes.
     world.publish_archive_of("Fri, 10 Jan 2025 10:05:31 UTC");
     let built = world.build("data", "hello").good();
     assert!(built.stderr.contains("older than the one of 2025-01-11"), "{}", built.stderr);
@@ -177,7 +177,7 @@ fn an_upstream_with_other_signatures_does_not_hide_the_next_one() {
     let (world, vendor) = (World::new(), World::new());
     world.write_config_with(&[vendor.server.address()]);
     world.build("data", "hello").good();
-    // Where nobody has a good one, the refusal says more than that somebody does not answer.
+    // If no upstream has a good one, the error is the refusal, not the upstream that does not answer.
     world.server.stop();
     fs::remove_dir_all(world.path("data")).unwrap();
     world.build("data", "hello").refused(3, &["0 of 1 required signatures"]);
@@ -244,7 +244,7 @@ fn a_build_cannot_put_the_host_into_its_image() {
         let world = World::new();
         let script = if name == "out" { link.to_owned() } else { format!("{GOOD}{link}") };
         world.recipe("hello", &script);
-        world.build("data", "hello").refused(3, &[name, "something else was put in the folder's place"]);
+        world.build("data", "hello").refused(3, &[name, "the folder was replaced by something else"]);
         nothing_is_tagged(&world);
     }
 }

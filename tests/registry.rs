@@ -1,4 +1,4 @@
-//! The registry's tags, and what may go.
+//! The registry's tags, and what a collection may remove.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -12,7 +12,7 @@ use harness::{GOOD, Outcome, Serving, World};
 
 const TAG: &str = "test/hello:1.0-1";
 
-/// A world whose configuration says this of the registry.
+/// A world with this text about the registry in its configuration.
 fn configured(registry: &str) -> World {
     let world = World::new();
     let text = fs::read_to_string(world.path("hab.toml")).unwrap();
@@ -24,7 +24,7 @@ fn registry(world: &World, words: &[&str]) -> Outcome {
     world.run("data", &[&["registry"], words, &["--json"]].concat())
 }
 
-/// Builds two images that are not the same under one tag; returns their digests.
+/// Builds two different images under one tag, and returns their digests.
 fn built_twice(world: &World) -> [String; 2] {
     let first = world.build("data", "hello").good().index().clone();
     world.recipe("hello", &format!("{GOOD}echo more > $OUT/etc/more\n"));
@@ -33,7 +33,7 @@ fn built_twice(world: &World) -> [String; 2] {
     [first, second]
 }
 
-/// Pushes a blob and waits with what would need it.
+/// Pushes a blob without a manifest that needs it.
 fn push_blob(world: &World, bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -102,7 +102,7 @@ fn a_tag_goes_back_to_where_it_was_and_is_served_there() {
 fn what_cannot_be_rolled_back_is_said() {
     let world = World::new();
     world.build("data", "hello").good();
-    registry(&world, &["rollback", TAG]).refused(2, &["was never anything before", "history"]);
+    registry(&world, &["rollback", TAG]).refused(2, &["never pointed at anything earlier", "history"]);
     registry(&world, &["rollback", TAG, "0"]).refused(2, &["number of steps"]);
     registry(&world, &["history", "test/hello:v9"]).refused(2, &["never had a tag v9"]);
     registry(&world, &["history", "test/hello"]).refused(2, &["REPO:TAG"]);
@@ -131,7 +131,7 @@ fn a_collection_removes_what_was_pushed_for_nothing_and_no_build_or_package() {
     assert_eq!(registry(&world, &["gc"]).good().json, dry);
     assert_eq!(kept(&world), before - 1);
     assert!(!blob(&world, b"for nothing").exists());
-    // Everything that a build needs to be answered from its record is still here.
+    // The build is still answered from its record, so everything that it needs is here.
     assert_eq!(world.build("data", "hello").good().index(), built.index());
 }
 
@@ -272,7 +272,7 @@ fn recipes_and_policies_that_others_could_have_written_are_refused() {
         fs::set_permissions(&path, before).unwrap();
     }
     world.run("data", &["plan", "hello"]).good();
-    // What is no file is not waited for.
+    // A pipe in place of a file is not waited for.
     fs::remove_file(world.path("trust/maintainers/policy.toml")).unwrap();
     let made = std::process::Command::new("mkfifo")
         .arg(world.path("trust/maintainers/policy.toml"))

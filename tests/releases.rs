@@ -1,4 +1,4 @@
-//! Releases with signed lists of hashes, and plain files: mirrored and served, or refused whole.
+//! Releases with signed lists of hashes, and plain files: mirrored and served, or refused as a whole.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -12,7 +12,7 @@ use sequoia_openpgp::Cert;
 const REQUIRE: &str = "[require.them]\nkind = \"signed-hashes\"\nthreshold = 2\n";
 const TAR: &[u8] = b"a release\n";
 
-/// A world whose project `tool` has releases at two upstreams that two of `keys` must sign, and a plain file.
+/// A world whose project `tool` has releases at two upstreams, which two of `keys` must sign, and a plain file.
 fn world() -> (World, [Cert; 2]) {
     let world = World::new();
     let keys = [cert("one"), cert("two")];
@@ -55,7 +55,7 @@ impl Serving {
         use std::io::{BufRead as _, BufReader};
         let mut child = world.start("data", &["serve", "--listen", "127.0.0.1:0", "--json"]);
         let mut text = String::new();
-        // To its end: a closed pipe would end the program.
+        // Read the output to its end: a closed pipe would end the program.
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
             text.push_str(&line);
             if line == "}" {
@@ -95,7 +95,7 @@ fn an_accepted_release_is_served_with_its_list_and_signatures() {
     assert_eq!(serving.get("releases/tool/1.0/SHA256SUMS").unwrap(), list.as_bytes());
     assert!(serving.get("releases/tool/1.0/more-1.0.asc").unwrap().starts_with(b"-----BEGIN PGP SIGNATURE"));
     assert_eq!(serving.get("releases/tool/1.0/tool.zip"), None);
-    // The decision can be made again from what is kept.
+    // The decision can be made again from the stored documents.
     let decision = released.json[0]["decision"].as_str().unwrap();
     world.run("data", &["verify", "--evidence", decision, "--offline"]).good();
 }
@@ -149,7 +149,7 @@ fn a_listed_path_is_refused_before_anything_is_fetched() {
     let (world, [one, two]) = world();
     for name in ["../tool.tar", "a/tool.tar", "/etc/tool.tar"] {
         publish(&world, "first", &line(name, TAR), &[&one, &two]);
-        world.run("data", &["mirror", "release", "tool"]).refused(3, &["a path leads elsewhere"]);
+        world.run("data", &["mirror", "release", "tool"]).refused(3, &["it must not be a path"]);
     }
     nothing_is_served(&world);
 }

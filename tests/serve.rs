@@ -1,4 +1,4 @@
-//! What was built is served, and nothing else.
+//! Built images are served, and nothing else.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;

@@ -37,7 +37,7 @@ fn downloaded_files_are_held_against_an_accepted_list() {
     let list = line("good.tar", b"good") + &line("dist/deep.tar", b"deep") + &line("bad.tar", b"right");
     let list = list + &line("twice.tar", b"one") + &line("twice.tar", b"two");
     let sums = world.file("SHA256SUMS", &list);
-    // A signature is known by how it begins, whatever its name is.
+    // A signature is recognised by its first bytes, not by its file name.
     let by_a = world.file("by-a", detached(&a, list.as_bytes()));
     let by_b = world.file("b.asc", detached(&b, list.as_bytes()));
     let verify = |files: &[&str]| {
@@ -61,7 +61,7 @@ fn downloaded_files_are_held_against_an_accepted_list() {
     assert!(some.stderr.contains("3 of 4 files do not match what the accepted list says"), "{}", some.stderr);
     assert_eq!(some.json["exit"], 3);
     verify(&["nowhere.tar"]).refused(2, &["nowhere.tar does not exist"]);
-    // Of a list that is not accepted, nothing is said.
+    // If the list is not accepted, no file is reported as matching.
     let one = run(&world, &["verify", "sums", &sums, &by_a, &good, "--policy", "p"]);
     assert_eq!(one.code, Some(3));
     assert!(one.stderr.contains("1 of 2 required") && !one.stderr.contains("matches"), "{}", one.stderr);
@@ -76,7 +76,7 @@ fn clearsigned_lists_in_one_file_are_judged_and_the_decision_can_be_made_again()
     let sums = world.file("SHA256SUMS.asc", text);
     let (x, y) = (world.file("x.tar", "x"), world.file("y.tar", "y"));
     let decided = run(&world, &["verify", "sums", &sums, &x, "--policy", "p"]).good();
-    // Only one signer names it.
+    // Only one signer names the file.
     let other = run(&world, &["verify", "sums", &sums, &x, &y, "--policy", "p"]);
     assert_eq!((other.code, &other.json["files"][1]["state"]), (Some(3), &"not-listed".into()));
     let document = decided.json["document"].as_str().unwrap();
@@ -179,7 +179,7 @@ fn all_tags_of_a_repository_are_looked_at_and_counted() {
         "v1  ",
         "good, but outside group maintainers",
         "v3  unsigned",
-        "not signed: it is only a name for a commit",
+        "not signed: it is a lightweight tag",
         "it was signed for another tag",
         "1 of 5 tags are signed as the policy demands",
     ] {
@@ -234,7 +234,7 @@ fn a_history_is_looked_at_to_its_end_and_its_bad_commits_are_counted() {
         "{}",
         one.stderr
     );
-    // A no that is made again is the same no.
+    // A refusal that is made again is the same refusal.
     run(&world, &["verify", "--evidence", all.json["document"].as_str().unwrap()])
         .refused(3, &["it is not signed"]);
 }

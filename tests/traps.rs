@@ -1,5 +1,6 @@
-//! What a recipe's output may depend on, one small recipe for each: two runs differ, or it cannot be seen, or two runs
-//! cannot tell. docs/RECIPES.md has this very table, so it claims no more than what is tried here.
+//! Things on which a recipe's output may depend, each with a small recipe. Either the two runs differ, or the thing
+//! looks the same everywhere, or two runs cannot find it. docs/RECIPES.md has the same table, so it claims only what is
+//! tested here.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -9,22 +10,22 @@ use std::path::Path;
 
 use harness::{GOOD, Outcome, World, is_root};
 
-/// What becomes of a recipe whose output depends on a thing.
+/// The result for a recipe whose output depends on something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// The two runs differ.
     Caught,
-    /// What can be read of it is the same on every machine.
+    /// It looks the same on every machine.
     Fixed,
-    /// It is refused by name.
+    /// The build is refused, and the error names it.
     Refused,
-    /// Two runs on one machine can agree all the same.
+    /// Two runs on one machine can agree although it matters.
     Missed,
 }
 
 use Verdict::{Caught, Fixed, Missed, Refused};
 
-/// What it depends on, an example, what becomes of it, and how or why not.
+/// The dependency, an example script, the expected result, and how it comes about.
 const TRAPS: &[(&str, &str, Verdict, &str)] = &[
     (
         "order of files made by the build",
@@ -139,7 +140,7 @@ const TRAPS: &[(&str, &str, Verdict, &str)] = &[
     ),
 ];
 
-/// Tries each row, and gives what went otherwise than the table says.
+/// Builds each row, and returns the rows that did not end as the table says.
 fn wrong(world: &World, build: impl Fn() -> Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     for (what, script, verdict, _) in TRAPS.iter().filter(|trap| trap.2 != Missed) {

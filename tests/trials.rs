@@ -1,4 +1,4 @@
-//! How often a plan is run, and with what changed: `--check-runs` and `--vary`.
+//! How often a plan is run, and which factors are changed: `--check-runs` and `--vary`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -99,7 +99,7 @@ fn a_script_that_met_a_full_disk_or_the_end_of_memory_has_that_in_the_error() {
         ("bash -c 'kill -9 $$'", ["was killed", "build.memory_mib is 2048", "first run"]),
     ] {
         world.recipe("hello", &format!("{GOOD}{script}\n"));
-        // More than there is for what is not below /build.
+        // Give the build more room than the files outside /build have.
         world.edit_recipe("hello", "memory_mib = 512\ndisk_mib = 256", "memory_mib = 2048\ndisk_mib = 2048");
         build(&world, &[]).refused(3, &words);
     }

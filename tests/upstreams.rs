@@ -1,4 +1,4 @@
-//! Another registry, pulled through by a policy of signatures, synced, and mended from.
+//! Another registry as an upstream: pulled through with a policy of signatures, synced, and used to mend blobs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hab_oci::{Descriptor, Digest, media_type};
 use harness::{Outcome, Serving, World};
 
-/// A public key of Ed25519, whose other half nobody has.
+/// An Ed25519 public key whose private key nobody has.
 const OTHER: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
 
 /// A world with a farm that has built an image and serves it to those who may push as well.
@@ -24,7 +24,7 @@ fn world() -> (World, Serving, String) {
     (world, first, built.index())
 }
 
-/// Says how another farm asks the first one; `more` is what else is in the upstream's table.
+/// Configures another farm with the first one as its upstream; `more` is further text of the upstream's table.
 fn configure(world: &World, first: &Serving, more: &str) {
     let path = world.path("hab.toml");
     let plain = world.path("plain.toml");
@@ -57,7 +57,7 @@ fn make_key(world: &World) -> Option<()> {
     Some(())
 }
 
-/// Signs an image as cosign does, with openssl's hand, and pushes that to where cosign pushes it.
+/// Signs an image as cosign does, but with openssl, and pushes the signature to where cosign pushes it.
 fn sign(world: &World, first: &Serving, index: &str) {
     let payload = format!(
         "{{\"critical\":{{\"identity\":{{\"docker-reference\":\"{}/test/hello\"}},\"image\":{{\"docker-manifest-digest\":\
@@ -104,7 +104,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// The status of an answer.
+/// Sends a request and returns the status of the answer.
 fn send(farm: &Serving, method: &str, path: &str, kind: &str, body: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(&farm.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -118,7 +118,7 @@ fn send(farm: &Serving, method: &str, path: &str, kind: &str, body: &[u8]) -> u1
     answer[9..12].parse().unwrap()
 }
 
-/// The answer to a GET, and what it says where it is an error.
+/// The status of a GET, and the digest of the body, or its text after an error.
 fn get(farm: &Serving, path: &str) -> (u16, String) {
     let (status, body) = farm.get(path);
     (status, if status == 200 { Digest::of(&body).to_string() } else { String::from_utf8(body).unwrap() })
@@ -160,7 +160,7 @@ fn an_image_is_served_when_it_is_signed_as_the_policy_wants_and_not_before() {
     }
     assert_eq!(get(&second, &manifest("1.0-1")), (200, index.clone()));
     drop(second);
-    // The same decision without the upstream; and another one by another policy.
+    // Without the upstream the decision is the same; with another policy it differs.
     let second = Serving::start_with(&world, "other", &["--offline"]);
     assert_eq!(get(&second, &manifest("1.0-1")), (200, index.clone()));
     drop(second);
@@ -213,15 +213,15 @@ fn a_repository_is_synced_by_hand_and_on_schedule_and_served_without_upstream() 
     assert_eq!((row(&done)["change"].as_str(), done.json[0]["listed"].as_u64()), (Some("new"), Some(1)));
     assert!(done.json[0]["bytes"].as_u64().unwrap() > 0);
     assert_eq!(row(&sync(&world, &[]).good())["change"], "same");
-    // Whatever a shell says of proxies: this one leads nowhere.
+    // The environment's proxies lead nowhere, and are not used.
     let mut alone = world.command("alone", &["registry", "sync"]);
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
         alone.env(name, "http://127.0.0.1:9");
     }
     Outcome::of(&alone.output().unwrap()).good();
-    sync(&world, &["other.example"]).refused(2, &["nothing of other.example is to be synced", "hab.toml"]);
+    sync(&world, &["other.example"]).refused(2, &["there is no sync rule for other.example", "hab.toml"]);
     sync(&world, &["--offline"]).refused(2, &["--offline syncs nothing"]);
-    // Another farm, that was never told by hand.
+    // Another farm, which nobody told to sync.
     let third = Serving::start_with(&world, "third", &[]);
     let start = Instant::now();
     while !world
@@ -295,7 +295,7 @@ fn a_damaged_blob_is_fetched_again_by_a_scrub() {
     let found = scrub(&["--offline"]);
     assert_eq!(found.code, Some(1), "{}", found.stderr);
     assert_eq!(found.json["mended"].as_array().map(Vec::len), Some(0));
-    // While the upstream is there, whoever asks for it mends it.
+    // While the upstream is there, a request for the blob mends it.
     let second = Serving::start_with(&world, "other", &["--no-sync"]);
     assert_eq!(get(&second, &format!("/v2/first.example/test/hello/blobs/{digest}")), (200, digest));
 }

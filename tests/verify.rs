@@ -1,4 +1,4 @@
-//! `hab-build verify` and `hab-build keys`: questions of people, answers that can be made again.
+//! `hab-build verify` and `hab-build keys`: questions of people, and decisions that can be made again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
@@ -55,15 +55,15 @@ fn a_decision_that_was_changed_or_whose_bytes_are_gone_is_refused() {
     let again = |decision: &serde_json::Value| {
         run(&world, &["verify", "--evidence", &world.file("decision.json", decision.to_string())])
     };
-    // A no, made again, is the same no.
+    // A refusal that is made again is the same refusal.
     assert_eq!(again(&refused.json["decision"]).code, Some(3));
-    // Somebody makes a yes of it, at a time of his choice.
+    // Somebody forges an acceptance, with a time of their choice.
     for (field, value) in [("refusal", serde_json::Value::Null), ("at", "2023-07-01T00:00:00Z".into())] {
         let mut forged = refused.json["decision"].clone();
         forged[field] = value;
         again(&forged).refused(3, &["was not made by this farm"]);
     }
-    again(&"{}".into()).refused(3, &["does not read"]);
+    again(&"{}".into()).refused(3, &["cannot read the decision"]);
     let huge = world.file("huge.json", vec![b' '; 17 << 20]);
     run(&world, &["verify", "--evidence", &huge]).refused(3, &["more than 16777216 bytes"]);
     run(&world, &["verify", "--evidence", "nowhere.json"]).refused(2, &["nowhere.json does not exist"]);
@@ -189,11 +189,11 @@ fn keys_are_imported_listed_and_audited() {
 fn an_import_loses_nothing_that_a_certificate_had() {
     let key = cert("key");
     let world = world(FILE, &[]);
-    // With its secret key, as a careless owner exports it.
+    // The certificate with its secret key, as a careless owner exports it.
     let whole =
         world.file("whole.pgp", sequoia_openpgp::serialize::SerializeInto::to_vec(&key.as_tsk()).unwrap());
     run(&world, &["keys", "import", &whole]).good();
-    // An export without the subkey: what a key server that strips would give.
+    // An export without the subkey, as from a key server that strips certificates.
     let packets: Vec<_> = key.clone().into_packets().collect();
     let cut = packets.iter().position(|p| matches!(p, sequoia_openpgp::Packet::PublicSubkey(_))).unwrap();
     let poor = Cert::from_packets(packets.into_iter().take(cut)).unwrap();
@@ -203,7 +203,7 @@ fn an_import_loses_nothing_that_a_certificate_had() {
     let kept = harness::files_below(&world.path("data/certificates"));
     let bytes = kept.values().next().unwrap();
     assert_eq!(Cert::from_bytes(bytes).unwrap().keys().count(), 2);
-    // What is kept are certificates: nobody's secret key.
+    // Only certificates are stored, never a secret key.
     assert!(!Cert::from_bytes(bytes).unwrap().is_tsk());
 }
 
@@ -223,9 +223,9 @@ fn unsigned_source_is_built_only_when_it_is_asked_for_and_is_labelled() {
     let built = run(&world, &[&words[..], &["--accept-unsigned"]].concat()).good();
     assert_eq!(built.json["source"]["evidence"]["kind"], "unsigned");
     assert_eq!(built.json["index"]["repository"], "unsigned/test/node");
-    // A yes once is not a yes for ever.
+    // The permission is needed at every run.
     run(&world, &words).refused(3, &["--accept-unsigned"]);
-    // A policy that knows signatures is not talked out of them.
+    // A policy that demands signatures ignores --accept-unsigned.
     world.policy("maintainers", "[require.it]\nkind = \"tag\"\nthreshold = 1", &[("m", &world.maintainer)]);
     run(&world, &[&words[..], &["--accept-unsigned"]].concat()).refused(3, &["carries no signature"]);
 }
@@ -255,7 +255,7 @@ fn a_history_is_judged_once_and_the_decision_can_be_made_again() {
     );
     let again = run(&world, &["verify", "--evidence", first.json["document"].as_str().unwrap()]).good();
     assert_eq!(again.json["decision"], first.json["decision"]);
-    // An unsigned commit on top.
+    // Add an unsigned commit on top.
     let bad = upstream.commit("two\n");
     let refused = verify(&["main"]);
     assert_eq!(refused.code, Some(3));
@@ -265,7 +265,7 @@ fn a_history_is_judged_once_and_the_decision_can_be_made_again() {
         refused.stderr
     );
     verify(&["nowhere"]).refused(2, &["has no commit nowhere"]);
-    // A history that does not begin where the policy says.
+    // The history does not begin at the policy's root.
     world.policy("p", &rule(&"1".repeat(40)), &[("maintainer", &key)]);
     assert_eq!(verify(&[&good.to_string()]).code, Some(3));
 }
@@ -309,7 +309,7 @@ fn a_lightweight_unsigned_tag_is_taken_as_often_as_it_is_asked_for() {
     let words = ["plan", "node", "v1", "--platform", "linux/amd64", "--accept-unsigned"];
     run(&world, &words).good();
     run(&world, &words).good();
-    // A signed tag of that name is not held against what was taken unsigned.
+    // A signed tag of the same name is not refused because the name was accepted unsigned before.
     world.policy("maintainers", "[require.it]\nkind = \"tag\"\nthreshold = 1", &[("m", &world.maintainer)]);
     upstream.tag("v1", commit, Some(&world.maintainer));
     run(&world, &["plan", "node", "v1", "--platform", "linux/amd64"]).good();

@@ -8,7 +8,7 @@ pub const HEADER: usize = 60;
 /// A member's header.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The name as written, without its padding; GNU's trailing `/` is kept.
+    /// The name as written, without its padding; GNU's trailing `/` stays.
     pub name: String,
     /// The length of the content, without the byte that pads it to an even offset.
     pub size: u64,
@@ -18,7 +18,7 @@ impl Member {
     /// Parses a header, or says what is wrong with it.
     pub fn parse(header: &[u8; HEADER]) -> Result<Self, &'static str> {
         if header[58..] != *b"`\n" {
-            return Err("a member's header does not end as it must");
+            return Err("a member's header does not end with a backquote and a newline");
         }
         let text = |range: std::ops::Range<usize>| str::from_utf8(&header[range]).map(str::trim_end);
         let name = text(0..16).map_err(|_| "a member's name is not text")?;
@@ -30,7 +30,7 @@ impl Member {
         Ok(Self { name: name.to_owned(), size })
     }
 
-    /// Where the next header begins, when this member's content begins at `content`.
+    /// The offset of the next header, if this member's content begins at `content`.
     pub fn next(&self, content: u64) -> u64 {
         content + self.size + self.size % 2
     }

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use crate::{Error, Exceeded, Limits, Measure, Source};
 
-/// Long enough to see the magic of a tar, which is in its first header.
+/// The first bytes that are looked at: a tar archive's magic is in its first header.
 const PEEK: usize = 512;
 
 /// How bytes are compressed.
@@ -21,7 +21,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// A word for errors.
+    /// The format's name, for errors.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "tar",
@@ -31,7 +31,8 @@ impl Compression {
         }
     }
 
-    /// Recognises a tar archive, compressed or not, from its first bytes (512 are enough), or says what it looks like.
+    /// Recognises a tar archive, compressed or not, from its first bytes (512 are enough). Otherwise says what they
+    /// look like.
     pub fn recognise(start: &[u8]) -> Result<Self, &'static str> {
         let old_tar = || {
             start.len() >= PEEK
@@ -48,14 +49,14 @@ impl Compression {
             [b'P', b'K', ..] => Err("zip, which is not supported"),
             [b'<', ..] => Err("a web page"),
             _ if start.get(257..262) == Some(b"ustar") || old_tar() => Ok(Self::None),
-            // Nothing but an end marker.
+            // An archive that is nothing but its end marker.
             _ if start.len() >= PEEK && start.iter().all(|b| *b == 0) => Ok(Self::None),
             _ => Err("something unknown"),
         }
     }
 }
 
-/// One of the decompressors, within limits. After an error it gives nothing but errors.
+/// One of the decompressors, within limits. After it fails once, every further read fails.
 pub struct Decoder<R: BufRead> {
     inner: Inner<Counted<R>>,
     given: u64,
@@ -71,21 +72,21 @@ enum Inner<R: BufRead> {
 }
 
 impl<R: BufRead> Decoder<R> {
-    /// A decompressor of `reader`, held to [`Limits::decoded`], [`Limits::ratio`] and [`Limits::memory`].
+    /// A decompressor of `reader` that keeps to [`Limits::decoded`], [`Limits::ratio`] and [`Limits::memory`].
     pub fn new(compression: Compression, reader: R, limits: &Limits) -> io::Result<Self> {
         let reader = Counted { inner: reader, taken: 0 };
         let inner = match compression {
             Compression::None => Inner::Plain(reader),
             Compression::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader))),
             Compression::Xz => {
-                // dpkg and tar accept concatenated streams, so does this.
+                // Accept concatenated streams, as dpkg and tar do.
                 let flags = liblzma::stream::CONCATENATED;
                 let stream = liblzma::stream::Stream::new_stream_decoder(limits.memory, flags)?;
                 Inner::Xz(Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream)))
             }
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-                // A window is a power of two; the format knows none below 1 KiB and none above 2 GiB.
+                // A window's size is a power of two; the format allows 1 KiB to 2 GiB.
                 decoder.window_log_max(limits.memory.checked_ilog2().unwrap_or(0).clamp(10, 31))?;
                 Inner::Zstd(Box::new(decoder))
             }
@@ -93,7 +94,7 @@ impl<R: BufRead> Decoder<R> {
         Ok(Self { inner, given: 0, limits: *limits, exceeded: None })
     }
 
-    /// Bytes that were given so far.
+    /// The number of decompressed bytes so far.
     pub fn given(&self) -> u64 {
         self.given
     }
@@ -131,7 +132,8 @@ impl<R: BufRead> Read for Decoder<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        // One byte more than is allowed, so that what ends exactly at the limit is told from what goes on.
+        // Read one byte more than is allowed, to distinguish data that ends exactly at the limit from data that goes
+        // on.
         let left = self.limits.decoded.saturating_sub(self.given).saturating_add(1);
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let read = match &mut self.inner {
@@ -160,15 +162,15 @@ impl<R: BufRead> Read for Decoder<R> {
 
 impl<R: BufRead> Source for Decoder<R> {}
 
-/// Whether a decompressor wants more memory than it may have.
+/// Whether a decompressor failed because it needs more memory than it may have.
 fn is_memory(error: &io::Error) -> bool {
     let xz = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
-    // zstd's errors are its own words; a test holds them.
+    // zstd reports this only in its message; a test checks the words.
     matches!(xz, Some(liblzma::stream::Error::MemLimit))
         || error.to_string().contains("requires too much memory")
 }
 
-/// Counts what is taken.
+/// Counts the bytes that are read through it.
 struct Counted<R> {
     inner: R,
     taken: u64,
@@ -192,7 +194,7 @@ impl<R: BufRead> BufRead for Counted<R> {
     }
 }
 
-/// All of a compressed document, which has at most `limit` bytes.
+/// Decompresses a whole document; an error if it has more than `limit` bytes.
 pub fn decompress(compression: Compression, bytes: &[u8], limit: u64) -> Result<Vec<u8>, Error> {
     let limits = Limits::document(limit);
     let failed = |e| Error::read(0, "its compressed data", e);

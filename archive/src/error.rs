@@ -6,24 +6,24 @@ use std::io;
 /// Why an archive was not read.
 #[derive(Debug)]
 pub struct Error {
-    /// The entry's name as the archive spells it, escaped for a person, where it is known.
+    /// The entry's name as the archive spells it, escaped for a person, if it is known.
     pub entry: Option<String>,
-    /// The byte in the uncompressed stream at which the entry's header, or what is wrong, begins.
+    /// The byte in the uncompressed stream at which the entry's header, or the fault, begins.
     pub offset: u64,
     /// What is wrong there.
     pub problem: Problem,
 }
 
-/// What is wrong.
+/// What is wrong with an archive.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// The stream ends inside this.
+    /// The stream ends inside the named part.
     #[error("it ends in the middle of {0}")]
     Truncated(&'static str),
-    /// The format does not allow it, or it can be understood in two ways.
+    /// The format does not allow this, or it can be read in two ways.
     #[error("{0}")]
     Malformed(&'static str),
-    /// A limit is passed.
+    /// The archive exceeds a limit.
     #[error("{0}")]
     Exceeded(Exceeded),
     /// The stream, or the decompressor below it, failed.
@@ -31,16 +31,16 @@ pub enum Problem {
     Read(#[source] io::Error),
 }
 
-/// A limit that was passed.
+/// A limit that an archive exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    /// Which.
+    /// What the limit is about.
     pub measure: Measure,
-    /// How much is allowed.
+    /// The largest amount that is allowed.
     pub limit: u64,
 }
 
-/// What a limit is about; the fields of [`crate::Limits`].
+/// What a limit is about; one for each field of [`crate::Limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Bytes of a name.
@@ -78,7 +78,7 @@ impl Error {
         Self::new(offset, Problem::Exceeded(Exceeded { measure, limit }))
     }
 
-    /// A failed read; a limit of the decompressor below is told apart from damage.
+    /// A failed read. Reports an exceeded limit of the decompressor below as a limit, not as damage.
     pub(crate) fn read(offset: u64, inside: &'static str, source: io::Error) -> Self {
         let problem = match source.get_ref().and_then(|inner| inner.downcast_ref::<Exceeded>()) {
             Some(exceeded) => Problem::Exceeded(*exceeded),
@@ -88,7 +88,7 @@ impl Error {
         Self::new(offset, problem)
     }
 
-    /// The limit that was passed, if that is what is wrong.
+    /// The limit that is exceeded, if that is what is wrong.
     pub fn exceeds(&self) -> Option<Exceeded> {
         match self.problem {
             Problem::Exceeded(exceeded) => Some(exceeded),
@@ -96,7 +96,7 @@ impl Error {
         }
     }
 
-    /// The whole sentence, with the words of what is below: for callers whose errors are text.
+    /// The whole sentence with its causes, for callers whose errors are text.
     pub fn words(&self) -> String {
         match &self.problem {
             Problem::Read(source) => format!("{self}: {source}"),
@@ -106,7 +106,7 @@ impl Error {
 }
 
 impl std::error::Error for Error {
-    /// The sentence has the problem's words already, so the chain goes on below it.
+    /// The problem's own words are in the sentence already, so the chain continues below it.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.problem {
             Problem::Read(source) => Some(source),
@@ -139,7 +139,7 @@ impl fmt::Display for Exceeded {
             Measure::Total => write!(f, "all entries together are larger than {limit} bytes"),
             Measure::Decoded => write!(f, "it decompresses to more than {limit} bytes"),
             Measure::Ratio => write!(f, "it decompresses to more than {limit} times its size"),
-            Measure::Memory => write!(f, "to decompress it takes more than {limit} bytes of memory"),
+            Measure::Memory => write!(f, "decompressing it takes more than {limit} bytes of memory"),
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The house's one reader of archives that strangers made.
+//! Reads archives that strangers made; the house's only archive reader.
 //!
 //! In scope: the headers of tar archives (POSIX.1-2017, "ustar Interchange Format" and "pax Interchange Format", and
 //! GNU's long names and base-256 numbers), of ar archives and of `.deb` files (deb(5)), and the decompressors gzip, xz
 //! and zstd. Everything has a limit ([`Limits`]), and no name is held in memory beyond its own.
 //!
-//! Out of scope: what becomes of an entry. This crate never opens, creates or resolves a path; it reads from
-//! [`std::io::Read`] and knows neither files nor async. Whether `..` or a leading `/` is acceptable is for the caller.
+//! Out of scope: what becomes of an entry. This crate never opens, creates or resolves a path. It reads from
+//! [`std::io::Read`] and knows neither files nor async. The caller decides whether it accepts `..` or a leading `/`.
 //!
-//! The reader is strict: whatever two programs could understand in two ways is an error that names the entry, the byte
-//! and what is wrong. So a digest over an archive means the same tree to everyone who reads it.
+//! The reader is strict: anything that two programs could read differently is an error that names the entry, the byte
+//! and the fault. So a digest over an archive means the same tree to everyone who reads it.
 //!
 //! Start reading at [`Tar`], then [`Decoder`].
 

@@ -1,6 +1,6 @@
 //! How much a stranger's archive may ask for.
 
-/// Limits of one archive. Every one of them is checked before memory is taken or bytes are handed on.
+/// Limits of one archive. Each is checked before memory is allocated or bytes are returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of an entry's path.
@@ -9,7 +9,7 @@ pub struct Limits {
     pub link: u64,
     /// Components of a path.
     pub depth: u64,
-    /// Bytes of one pax header. GNU's long names are held to `name` and `link`.
+    /// Bytes of one pax header. For GNU's long names, `name` and `link` are the limits.
     pub extension: u64,
     /// How many entries there may be; global pax headers count too.
     pub entries: u64,
@@ -17,21 +17,21 @@ pub struct Limits {
     pub entry: u64,
     /// Bytes of all entries together, as their headers declare them.
     pub total: u64,
-    /// Bytes that a decompressor may give: headers, padding and the end included.
+    /// Bytes that a decompressor may return, with headers, padding and end marker.
     pub decoded: u64,
-    /// Bytes that a decompressor may give for each byte that it took. Only held once 64 MiB were given, because a small
-    /// file of zeros is nobody's attack.
+    /// Bytes that a decompressor may return for each byte that it read. Checked only after 64 MiB, because a small file
+    /// of zeros is no attack.
     pub ratio: Option<u64>,
     /// Bytes of a decompressor's own memory: xz's dictionary, zstd's window.
     pub memory: u64,
 }
 
 impl Limits {
-    /// What a decompressor may give before its ratio is looked at.
+    /// Bytes that a decompressor may return before the ratio is checked.
     pub(crate) const FREE: u64 = 64 << 20;
 
-    /// Room for every archive of a source or a package that was seen: paths of Linux's own length, a million entries,
-    /// 16 GiB. xz -9 asks for 65 MiB, and zstd below `--ultra` for 8 MiB.
+    /// Room for every source or package archive seen so far: paths as long as Linux allows, a million entries, 16 GiB.
+    /// xz -9 needs 65 MiB, and zstd below `--ultra` 8 MiB.
     pub const ORDINARY: Self = Self {
         name: 4096,
         link: 4096,
@@ -45,7 +45,7 @@ impl Limits {
         memory: 128 << 20,
     };
 
-    /// For one document that is compressed by itself.
+    /// Limits for a single compressed document of at most `bytes` bytes.
     #[must_use]
     pub const fn document(bytes: u64) -> Self {
         Self { decoded: bytes, ..Self::ORDINARY }

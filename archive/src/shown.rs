@@ -1,9 +1,9 @@
-//! A stranger's name, for a person.
+//! Makes a stranger's file name safe to show to a person.
 
-/// How much of a name is shown.
+/// The most characters of a name that are shown.
 const LONGEST: usize = 200;
 
-/// A name with everything escaped that could move a cursor or reverse the text around it, and cut where it is long.
+/// Escapes every character that could move a cursor or reverse the text around it, and cuts a long name.
 pub fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     for (at, c) in String::from_utf8_lossy(&name[..name.len().min(4 * LONGEST)]).chars().enumerate() {
@@ -20,7 +20,7 @@ pub fn shown(name: &[u8]) -> String {
     text
 }
 
-/// Marks of direction, and characters that take no room.
+/// Marks of text direction, and characters of no width.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

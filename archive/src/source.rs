@@ -2,11 +2,11 @@
 
 use std::io::{self, Read};
 
-/// Bytes that are read one after the other, and may be passed over.
+/// Bytes that are read in order, and may be skipped.
 pub trait Source: Read {
-    /// Passes over `bytes` bytes. Fewer are [`io::ErrorKind::UnexpectedEof`].
+    /// Skips `bytes` bytes; an [`io::ErrorKind::UnexpectedEof`] error if there are fewer.
     ///
-    /// A source that can be read anywhere does so without reading; this reads and forgets.
+    /// This default reads the bytes and throws them away; a source that can seek should do better.
     fn skip(&mut self, mut bytes: u64) -> io::Result<()> {
         let mut waste = [0; 4096];
         while bytes > 0 {

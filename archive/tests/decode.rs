@@ -104,7 +104,7 @@ fn a_dictionary_or_a_window_takes_no_more_memory_than_it_may() {
     {
         assert_eq!(read(compression, &small).unwrap(), 1000);
         let error = read(compression, &large).unwrap_err();
-        assert_eq!(error.to_string(), "to decompress it takes more than 16777216 bytes of memory");
+        assert_eq!(error.to_string(), "decompressing it takes more than 16777216 bytes of memory");
     }
 }
 

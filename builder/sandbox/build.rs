@@ -1,17 +1,18 @@
-//! Compiles `preload/preload.c` into a library for the sandboxes' programs, which `src/preload.rs` includes. It is for
-//! the machine that builds run on, as this program is.
+//! Compiles `preload/preload.c` into a library for the sandboxes' programs, which `src/preload.rs` includes. The
+//! library is for the machine that runs builds, as this program is.
 
 use std::path::Path;
 use std::process::exit;
 
-/// It has no C library below it, no writable page more than it needs and nothing that depends on where it was made.
+/// The library links without a C library, has no more writable pages than it needs, and does not depend on where it was
+/// made.
 const FLAGS: &[&str] = &[
     "-shared",
     "-nostdlib",
     "-ffreestanding",
     "-fvisibility=hidden",
     "-fno-stack-protector",
-    // A thread that is cancelled in a wait is unwound through it.
+    // A thread that is cancelled while it waits is unwound through this library.
     "-funwind-tables",
     "-fno-builtin",
     "-Wl,--build-id=none,--hash-style=gnu,-soname,hab-preload.so",

@@ -16,8 +16,8 @@ impl Registry {
         self.url.trim_end_matches('/')
     }
 
-    /// Whether an address is the farm's. One that a program could read otherwise than this one does (a user, a query,
-    /// an escape) is not.
+    /// Whether an address is the farm's. Says no to an address that another program could read differently: one with a
+    /// user, a query or an escape.
     pub(crate) fn is_here(&self, address: &str) -> bool {
         let address = address.trim_end_matches('/');
         let (scheme, rest) = match address.split_once("://") {
@@ -34,7 +34,7 @@ impl Registry {
         let here = self.host();
         let literally = host.eq_ignore_ascii_case(here);
         match scheme {
-            // Without a port the scheme decides, and another port may be another registry.
+            // Without a port the scheme decides the port, and another port may be another registry.
             Some(scheme) => {
                 let ours = if self.insecure() { "http" } else { "https" };
                 with_port(host, &scheme) == with_port(here, ours)
@@ -46,7 +46,7 @@ impl Registry {
 
 fn with_port(host: &str, scheme: &str) -> String {
     let host = host.to_ascii_lowercase();
-    // `[::1]:5000`: what stands in brackets has colons of its own.
+    // `[::1]:5000`: the text in brackets has colons too.
     let has_port = host.rsplit_once(':').is_some_and(|(before, port)| {
         port.bytes().all(|b| b.is_ascii_digit()) && (!before.contains(':') || before.ends_with(']'))
     });

@@ -1,10 +1,10 @@
-//! Where a host keeps who vouches for a registry.
+//! Where a host keeps the certificate of a registry's authority.
 
 use crate::host::Host;
 use crate::{Registry, Runtime};
 
 impl Registry {
-    /// Where a runtime looks for who vouches for the registry, or is told to look.
+    /// The path where a runtime looks for the certificate of the registry's authority, or is told to look.
     pub(crate) fn authority_path(&self, runtime: Runtime) -> String {
         match (folder(runtime), runtime) {
             (Some(folder), _) => below(folder, self.host()),
@@ -14,7 +14,7 @@ impl Registry {
     }
 }
 
-/// The folder with a folder for each registry; none where settings name one file.
+/// The folder that has a folder for each registry, or `None` where settings name one file.
 fn folder(runtime: Runtime) -> Option<&'static str> {
     match runtime {
         Runtime::Containerd => Some("etc/containerd/certs.d"),
@@ -28,7 +28,7 @@ fn below(folder: &str, registry: &str) -> String {
     format!("{folder}/{registry}/ca.crt")
 }
 
-/// Where the host has folders for such a certificate: the registry's name, and the certificate's path.
+/// Every registry that has a folder for such a certificate: its name, and the certificate's path.
 pub(crate) fn of_each(host: &mut Host<'_>, runtime: Runtime) -> Vec<(String, String)> {
     let Some(folder) = folder(runtime) else { return Vec::new() };
     let names = host.names(folder).into_iter();

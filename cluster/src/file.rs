@@ -1,7 +1,7 @@
-//! A file that is written over or put back: it has to be one, and nobody else's.
+//! A file that is written over or put back. It must be a regular file, and nobody else's.
 //!
-//! Root follows what these names say, so somebody else must not have made them: a link that another user planted in a
-//! folder of settings would have /etc/shadow written over. What is judged is the opened file. It is opened without
+//! Root follows these names, so somebody else must not have made them: a link that another user planted in a folder of
+//! settings would lead root to write over /etc/shadow. The opened file is judged, not its name. It is opened without
 //! following a link and without waiting for the other end of a pipe.
 
 use std::fs::{self, File, Metadata};
@@ -11,31 +11,31 @@ use std::path::{Path, PathBuf};
 
 use crate::host::{self, open};
 
-/// The permissions to write that are not the owner's.
+/// The permissions to write of everybody but the owner.
 const WRITE: u32 = 0o022;
 
-/// A file of the host that is neither written over nor put back.
+/// A file of the host cannot be, or must not be, written over or put back.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system says no.
+    /// The system refuses.
     #[error("cannot {doing} {}", path.display())]
     Io {
         /// What was tried: `write`.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It may be somebody else's.
+    /// The file may be somebody else's.
     #[error("refuse to {doing} {}: {wrong}", path.display())]
     Refused {
-        /// What was to be done: `put back`.
+        /// What this program wanted to do: `put back`.
         doing: &'static str,
         /// The file, or the link that leads to it.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         wrong: Wrong,
     },
 }
@@ -49,28 +49,28 @@ pub enum Wrong {
     /// It is a folder, a device, a socket or a pipe.
     #[error("it is not a regular file")]
     Kind,
-    /// It belongs to somebody who could change it at any time.
+    /// Its owner is somebody who could change it at any time.
     #[error("it belongs to user {owner}, neither to root nor to the user of this program ({us})")]
     Owner {
-        /// Who that is.
+        /// The owner's user id.
         owner: u32,
-        /// Whom this program runs as.
+        /// The user id of this program.
         us: u32,
     },
-    /// Somebody may write it who may not write the file in whose place it comes.
-    #[error("{} may write it (mode {mode:04o}), but not the file in whose place it comes", who(*excess))]
+    /// Somebody may write it who may not write the file that it replaces.
+    #[error("{} may write it (mode {mode:04o}), but not the file that it replaces", who(*excess))]
     Mode {
         /// Its permissions.
         mode: u32,
-        /// The bits among them that must not be there.
+        /// The bits of these that it must not have.
         excess: u32,
     },
-    /// It is a hard link: it may be any other file.
-    #[error("the same file has {names} names, and {beside} beside the one that it was kept for")]
+    /// It has more hard links than this program made, so it may be any other file.
+    #[error("it has {names} hard links, and this program made {beside} of them")]
     Names {
-        /// How many it has.
+        /// How many names it has.
         names: u64,
-        /// How many of them are of this program's making.
+        /// How many of these names this program made.
         beside: u64,
     },
 }
@@ -81,13 +81,13 @@ impl FileError {
         matches!(self, Self::Refused { .. })
     }
 
-    /// What a person can do about it.
+    /// What a person can do about the error.
     pub fn hint(&self) -> Option<String> {
         let Self::Refused { wrong, .. } = self else { return None };
         let what = match wrong {
             Wrong::Link | Wrong::Kind => "look where it comes from, and remove it or put a file in its place",
             Wrong::Owner { us: 0, .. } => "if it is what you expect, give it to root (`chown -h root`)",
-            Wrong::Owner { .. } => "if it is what you expect, run this as the user that it belongs to",
+            Wrong::Owner { .. } => "if it is what you expect, run this as the user who owns it",
             Wrong::Mode { .. } => "if it is what you expect, take that permission away (`chmod go-w`)",
             Wrong::Names { .. } => "if it is what you expect, put a copy in its place (`cp -p`, then `mv`)",
         };
@@ -104,7 +104,7 @@ fn refused(doing: &'static str, path: &Path, wrong: Wrong) -> FileError {
     FileError::Refused { doing, path: path.to_owned(), wrong }
 }
 
-/// Where a path of the host lies on this machine, if nobody else made a link on the way to it.
+/// Where a path of the host lies on this machine. Refuses a link on the way that somebody else made.
 pub(crate) fn find(root: &Path, path: &str) -> Result<PathBuf, FileError> {
     let (found, links) = host::follow(root, path).map_err(io_error("find", &root.join(path)))?;
     for link in links {
@@ -122,9 +122,9 @@ pub(crate) struct Regular {
 }
 
 impl Regular {
-    /// `None` where nothing is. `doing`: what is to be done with it.
+    /// Looks at the file; `None` if there is none. `doing` is what it is for, such as `put back`.
     pub(crate) fn new(doing: &'static str, path: &Path) -> Result<Option<Self>, FileError> {
-        // Looked at before it is opened, too: opening a device may set it going.
+        // Look at it before opening it, too, because opening a device may start it.
         let about = match fs::symlink_metadata(path) {
             Ok(about) => about,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -137,10 +137,10 @@ impl Regular {
         Ok(Some(Self { path: path.to_owned(), about }))
     }
 
-    /// Opens it to read it, if it is still the one that was looked at.
+    /// Opens the file for reading, if it is still the one that was judged.
     pub(crate) fn open(&self) -> io::Result<File> {
         let file = open(&self.path)?;
-        if self.is(&file.metadata()?) { Ok(file) } else { Err(io::Error::other("it is another file by now")) }
+        if self.is(&file.metadata()?) { Ok(file) } else { Err(io::Error::other("it is another file now")) }
     }
 
     /// Whether two names are of one file.
@@ -148,11 +148,11 @@ impl Regular {
         (self.about.dev(), self.about.ino()) == (other.dev(), other.ino())
     }
 
-    /// Refuses it where it would come in the place of a file that fewer people may write.
+    /// Refuses the file if more people may write it than the file that it replaces.
     pub(crate) fn not_looser(&self, doing: &'static str, than: Option<&Self>) -> Result<(), FileError> {
         let may = |about: &Metadata| about.mode() & WRITE;
         let mut kept = than.map_or(0, |than| may(&than.about));
-        // The same bit of another group is for other people.
+        // If the groups differ, the group's bit is about other people.
         if than.is_some_and(|than| than.about.gid() != self.about.gid()) {
             kept &= 0o002;
         }
@@ -161,7 +161,7 @@ impl Regular {
         if excess == 0 { Ok(()) } else { Err(refused(doing, &self.path, Wrong::Mode { mode, excess })) }
     }
 
-    /// Refuses it where it has names beside those of this program's making.
+    /// Refuses the file if it has names that this program did not make.
     pub(crate) fn not_elsewhere(&self, doing: &'static str, ours: &[PathBuf]) -> Result<(), FileError> {
         let names = self.about.nlink();
         if names == 1 {

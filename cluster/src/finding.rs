@@ -1,4 +1,4 @@
-//! What stands against "it pulls from here alone".
+//! Findings that contradict "it pulls from here alone".
 
 /// What a file lets happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -6,17 +6,17 @@
 pub enum Kind {
     /// A way past the farm.
     Way,
-    /// It cannot be told from the files whether there is one.
+    /// The files do not say whether there is a way past the farm.
     Unknown,
 }
 
-/// Something that stands against "it pulls from here alone".
+/// Something that contradicts "it pulls from here alone".
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// Whether it is a way past the farm.
     pub kind: Kind,
     /// The file, as the host names it.
     pub path: String,
-    /// What is wrong with it, and what follows.
+    /// What is wrong with it, and what follows from that.
     pub words: String,
 }

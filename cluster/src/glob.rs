@@ -1,6 +1,6 @@
-//! Patterns of paths, as Go's path/filepath has them: `*`, `?`, `[a-z]` and `\` within one part of a path.
+//! Path patterns of Go's path/filepath: `*`, `?`, `[a-z]` and `\` within one part of a path.
 
-/// Whether a name is one that a part of a pattern means; `None` for a pattern that Go refuses.
+/// Whether a part of a pattern matches a name; `None` for a pattern that Go refuses.
 pub(crate) fn fits(pattern: &str, name: &str) -> Option<bool> {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let parts = parse(&pattern)?;
@@ -57,7 +57,7 @@ fn parse(pattern: &[char]) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// The last star takes one more whenever the rest fails, so the work is at most the product of both lengths.
+/// Whenever the rest fails, the last star takes one more character, so the work is at most the product of both lengths.
 fn matches(parts: &[Part], name: &[char]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star = None;

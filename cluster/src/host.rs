@@ -14,20 +14,20 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{Finding, Kind, Registry, glob};
 
-/// What an image means that names no registry.
+/// The registry of an image's name without a registry.
 pub(crate) const UNNAMED: &str = "docker.io";
 
 /// The largest file of settings that is read, in bytes.
 const SETTINGS: u64 = 4 << 20;
-/// Links that lead from one name to a file.
+/// The most links that may lead from one name to a file.
 const LINKS: usize = 40;
-/// Entries of a folder that are looked at.
+/// The most entries of a folder that are read.
 const ENTRIES: usize = 10_000;
 
-/// A host that is looked at, and what was found.
+/// A host, and the findings about it.
 pub(crate) struct Host<'a> {
     pub(crate) registry: &'a Registry,
-    /// None for a host that has no files yet.
+    /// `None` for a host that has no files yet.
     root: Option<&'a Path>,
     /// Files as they would be, by their paths without a leading slash.
     planned: &'a BTreeMap<String, String>,
@@ -43,12 +43,12 @@ impl<'a> Host<'a> {
         Self { registry, root: root.into(), planned, found: Vec::new() }
     }
 
-    /// Says that a file lets the host pull past the farm.
+    /// Reports that a file lets the host pull past the farm.
     pub(crate) fn tell(&mut self, path: &str, words: impl Into<String>) {
         self.add(Kind::Way, path, words.into());
     }
 
-    /// Says that a file leaves open what the host does.
+    /// Reports that a file leaves open what the host does.
     pub(crate) fn wonder(&mut self, path: &str, words: impl Into<String>) {
         self.add(Kind::Unknown, path, words.into());
     }
@@ -60,13 +60,13 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Where a path of the host lies on this machine: links are followed within the root.
+    /// Where a path of the host lies on this machine. Links are followed within the root.
     pub(crate) fn place(&self, path: &str) -> io::Result<PathBuf> {
         let root = self.root.ok_or(io::ErrorKind::NotFound)?;
         Ok(follow(root, path)?.0)
     }
 
-    /// A file's text; `None` where there is none, and where it cannot be read, which is said.
+    /// A file's text. `None` if there is no file, or if it cannot be read, which is reported.
     pub(crate) fn text(&mut self, path: &str) -> Option<String> {
         if let Some(text) = self.planned.get(path) {
             return Some(text.clone());
@@ -87,14 +87,14 @@ impl<'a> Host<'a> {
         if text.len() as u64 > SETTINGS {
             return Err(io::Error::other(format!("it has more than {SETTINGS} bytes")));
         }
-        // Editors of other systems write one, and no reader counts it.
+        // Editors of other systems write a byte order mark, and no reader counts it as text.
         Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
     }
 
-    /// Opens a file to read it.
+    /// Opens a file for reading.
     pub(crate) fn open(&self, path: &str) -> io::Result<File> {
         let full = self.place(path)?;
-        // Looked at before it is opened, too: opening a device may set it going.
+        // Look at it before opening it, too, because opening a device may start it.
         let is_file = |about: fs::Metadata| {
             about.is_file().then_some(()).ok_or_else(|| io::Error::other("it is not a file"))
         };
@@ -104,7 +104,7 @@ impl<'a> Host<'a> {
         Ok(file)
     }
 
-    /// A file of TOML; `None` as for [`Host::text`], and where it is not TOML, which `follows` says the meaning of.
+    /// A TOML file. `None` as for [`Host::text`], or if it is not TOML; `follows` says what that leads to.
     pub(crate) fn toml(&mut self, path: &str, follows: &str) -> Option<toml::Table> {
         let text = self.text(path)?;
         match toml::from_str(&text) {
@@ -117,7 +117,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Whether there is such a file or folder; what cannot be looked at is said.
+    /// Whether there is such a file or folder. Reports a path that cannot be looked at.
     pub(crate) fn has(&mut self, path: &str) -> bool {
         let below = format!("{path}/");
         if self.planned.keys().any(|planned| planned == path || planned.starts_with(&below)) {
@@ -133,7 +133,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// The names in a folder, in byte order; a folder that cannot be read is said.
+    /// The names in a folder, in byte order. Reports a folder that cannot be read.
     pub(crate) fn names(&mut self, folder: &str) -> Vec<String> {
         let below = format!("{folder}/");
         let planned = self.planned.keys().filter_map(|path| path.strip_prefix(&below));
@@ -163,7 +163,8 @@ impl<'a> Host<'a> {
             || self.place(path).and_then(fs::metadata).is_ok_and(|about| about.is_dir())
     }
 
-    /// Files like `conf.d/*.toml`, as paths below the root, in the order in which Go's `filepath.Glob` names them.
+    /// The files that match a pattern such as `conf.d/*.toml`, as paths below the root, in the order of Go's
+    /// `filepath.Glob`.
     pub(crate) fn matching(&mut self, pattern: &str) -> Vec<String> {
         let mut found = vec![String::new()];
         for part in pattern.split('/').filter(|part| !part.is_empty()) {
@@ -194,12 +195,12 @@ impl<'a> Host<'a> {
         found
     }
 
-    /// When a file last changed; `None` where there is none.
+    /// When a file last changed; `None` if there is none.
     pub(crate) fn changed(&self, path: &str) -> Option<std::time::SystemTime> {
         fs::metadata(self.place(path).ok()?).ok()?.modified().ok()
     }
 
-    /// Registries that images surely name: what a sentence says of every registry is said of these by name.
+    /// Registries that images certainly name. A finding about every registry names these.
     pub(crate) fn named(&self) -> Vec<String> {
         let mut names = self.registry.upstreams.clone();
         names.push(UNNAMED.to_owned());
@@ -208,7 +209,7 @@ impl<'a> Host<'a> {
         names
     }
 
-    /// Where people keep settings of their own.
+    /// The home folders, where users keep settings of their own.
     pub(crate) fn homes(&mut self) -> Vec<String> {
         let mut homes = self.list("home");
         homes.push("root".to_owned());
@@ -217,7 +218,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Where a path below a root lies on this machine, and the links that lead there: they are followed within the root.
+/// Where a path below a root lies on this machine, and the links on the way. Links are followed within the root.
 pub(crate) fn follow(root: &Path, path: &str) -> io::Result<(PathBuf, Vec<PathBuf>)> {
     let parts = |path: &Path| -> VecDeque<OsString> {
         path.components()
@@ -248,20 +249,21 @@ pub(crate) fn follow(root: &Path, path: &str) -> io::Result<(PathBuf, Vec<PathBu
                 further.append(&mut waiting);
                 waiting = further;
             }
-            // It is no link, or is not there.
+            // It is not a link, or does not exist.
             Err(_) => done = next,
         }
     }
     Ok((root.join(done), links))
 }
 
-/// Opens what was a regular file when it was looked at: it follows no link and waits for nobody if it is none by now.
+/// Opens a file that was regular when it was looked at. If it is not regular by now, this follows no link and waits for
+/// nobody.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// Some registries, and all that nothing is said of, as the subject of a sentence.
+/// Some registries and all others, as the subject of a sentence.
 pub(crate) fn and_others(names: &[String]) -> String {
     if names.is_empty() { "all others".to_owned() } else { format!("{} and all others", names.join(", ")) }
 }

@@ -1,6 +1,6 @@
-//! The versions of a file that are kept beside it. `NAME.before-hab-build.1` is what was there before this program
-//! first wrote it, the next one is `.2`; where nothing was, an empty `NAME.before-hab-build.none` says so. What a
-//! restoration took away is `NAME.after-hab-build.1` and so on.
+//! The versions of a file that are kept beside it. `NAME.before-hab-build.1` has what was there before this program
+//! first wrote the file, `.2` what was there before the next write. If there was no file, an empty
+//! `NAME.before-hab-build.none` notes that. `NAME.after-hab-build.1` and so on have what a restoration took away.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,12 +9,12 @@ use std::{fs, io};
 
 use crate::file::{FileError, io_error};
 
-/// The last number of a version; with more, something writes in a loop.
+/// The last number of a version. More versions mean that something writes in a loop.
 pub(crate) const MOST: u32 = 1000;
-/// What stands for a number where nothing was there.
+/// The end of the note that there was no file, instead of a number.
 const NONE: &str = "none";
 
-/// When a version was there.
+/// Before which event a version was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     /// Before a write.
@@ -37,18 +37,18 @@ impl When {
 pub(crate) struct Versions {
     /// The file.
     path: PathBuf,
-    /// Whether a note says that nothing was there at first.
+    /// Whether a note says that there was no file at first.
     pub(crate) none: bool,
-    /// The numbers of those that were there before a write.
+    /// The numbers of versions from before a write.
     pub(crate) before: BTreeSet<u32>,
-    /// The numbers of those that were there before a restoration.
+    /// The numbers of versions from before a restoration.
     after: BTreeSet<u32>,
-    /// What has the name of an earlier version but for its end, which is no number that this program gives.
+    /// Files named like an earlier version, except that this program does not write such a number.
     pub(crate) strange: Vec<PathBuf>,
 }
 
 impl Versions {
-    /// Those that lie beside `path`, by their names alone.
+    /// The versions beside `path`, found by their names alone.
     pub(crate) fn of(path: &Path) -> Result<Self, FileError> {
         let mut versions = Self { path: path.to_owned(), ..Self::default() };
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(versions) };
@@ -91,7 +91,7 @@ impl Versions {
         self.beside(when, &number.to_string())
     }
 
-    /// The path of the note that nothing was there.
+    /// The path of the note that there was no file.
     pub(crate) fn note(&self) -> PathBuf {
         self.beside(When::Before, NONE)
     }
@@ -103,7 +103,7 @@ impl Versions {
         name.into()
     }
 
-    /// The numbers that are free, beginning after the last one, because numbers say what came first.
+    /// The free numbers after the last one, because numbers give the order.
     pub(crate) fn free(&self, when: When) -> impl Iterator<Item = u32> + use<> {
         let taken = match when {
             When::Before => &self.before,
@@ -112,7 +112,7 @@ impl Versions {
         taken.last().copied().unwrap_or(0) + 1..=MOST
     }
 
-    /// Every name that this program gave a version of the file, and the file's own.
+    /// All names that this program gave to versions of the file, and the file's own name.
     pub(crate) fn names(&self) -> Vec<PathBuf> {
         let before = self.before.iter().map(|number| self.path(When::Before, *number));
         let after = self.after.iter().map(|number| self.path(When::After, *number));
@@ -120,7 +120,7 @@ impl Versions {
     }
 }
 
-/// A number as this program writes it: from 1 on, without a sign or leading zeros.
+/// A number as this program writes it: from 1, without a sign or leading zeros.
 fn number(end: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(end).ok()?;
     let number: u32 = text.parse().ok()?;

@@ -1,13 +1,13 @@
-//! What a host must be told so that it pulls images from one registry and from nowhere else, and whether it does.
+//! The settings that make a host pull images from one registry and from nowhere else, and the check that it does.
 //!
 //! In scope: reading the settings of containerd, k3s, RKE2, podman, CRI-O and Docker as these programs read them
-//! ([`check()`]), planning what to change in them ([`Plan`]), and writing that without losing what was there ([`place`]).
-//! Out of scope: asking a running program, the network, proxies and firewalls.
+//! ([`check()`]), planning what to change in them ([`Plan`]), and writing that without losing what was there
+//! ([`place`]). Out of scope: asking a running program, the network, proxies and firewalls.
 //!
-//! A question that the files do not answer is a [`Finding`] of its own kind, [`Kind::Unknown`]: a host that cannot be
-//! judged is not one that pulls from here alone.
+//! A question that the files leave open is a [`Finding`] of its own kind, [`Kind::Unknown`]: a host that cannot be
+//! judged does not count as one that pulls from here alone.
 //!
-//! Synchronous; it reads and writes below one root folder and asks nobody. Start reading at [`check()`] and
+//! Synchronous; it reads and writes below one root folder and asks no server. Start reading at [`check()`] and
 //! [`Plan::new`].
 
 mod address;
@@ -30,7 +30,7 @@ pub use finding::{Finding, Kind};
 pub use used::{Use, upstream_tables};
 pub use write::{Change, Files, Plan, PlanError, files};
 
-/// What pulls images on a host.
+/// The program that pulls images on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
     /// K3s: registries.yaml
@@ -64,19 +64,19 @@ impl Runtime {
         }
     }
 
-    /// The one of that name.
+    /// The runtime of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|runtime| runtime.name() == name)
     }
 }
 
-/// Where the registry is, and whose images it has.
+/// The farm's registry: its address, and the upstreams whose images it has.
 #[derive(Clone, Debug)]
 pub struct Registry {
     /// `http://farm:5000` or `https://farm`.
     pub url: String,
     /// The names of the upstreams that are pulled through it.
     pub upstreams: Vec<String>,
-    /// The certificate, in PEM, of who vouches for the registry's; none where hosts know it already.
+    /// The certificate, in PEM, of the authority for the registry; `None` if hosts know it already.
     pub authority: Option<String>,
 }

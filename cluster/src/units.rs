@@ -1,8 +1,8 @@
-//! How a service is started: its command line and environment as systemd's files say it.
+//! How a service is started: its command line and environment, read from systemd's files.
 
 use crate::host::Host;
 
-/// Folders of units, the one that goes before the others first.
+/// Folders of units, in order of precedence.
 const FOLDERS: [&str; 5] = [
     "etc/systemd/system",
     "run/systemd/system",
@@ -11,20 +11,20 @@ const FOLDERS: [&str; 5] = [
     "lib/systemd/system",
 ];
 
-/// A service that a file starts.
+/// A service that a unit file starts.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// The file that says how.
+    /// The file that has its command line.
     pub(crate) path: String,
     /// The words of its command line.
     pub(crate) words: Vec<String>,
-    /// Variables, the last one of a name counts.
+    /// Its environment variables. The last one of a name counts.
     pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Service {
-    /// The value of `--name VALUE` or `--name=VALUE`, the last one, by any of its names. Empty where a flag
-    /// stands alone.
+    /// The last value of a flag that is given as `--name VALUE` or `--name=VALUE`, by any of its names. Empty if the
+    /// flag has no value.
     pub(crate) fn flag(&self, names: &[&str]) -> Option<String> {
         let mut found = None;
         let mut words = self.words.iter().peekable();
@@ -47,12 +47,12 @@ impl Service {
     }
 }
 
-/// The service of this name, if any file says how it is started. Words that only systemd can know are said.
+/// The service of this name, if any file says how it is started. Reports words that only systemd can expand.
 pub(crate) fn service(host: &mut Host<'_>, name: &str) -> Option<Service> {
     let unit = format!("{name}.service");
     let main = FOLDERS.iter().map(|folder| format!("{folder}/{unit}")).find(|path| host.has(path))?;
     let mut files = vec![main.clone()];
-    // Drop-ins of one name: those of the earlier folder count. Their order is that of their names.
+    // Of drop-ins with one name, the one in the earlier folder counts. Drop-ins are sorted by name.
     let mut drops: Vec<(String, String)> = Vec::new();
     for folder in FOLDERS {
         for file in host.names(&format!("{folder}/{unit}.d")) {
@@ -84,7 +84,7 @@ pub(crate) fn service(host: &mut Host<'_>, name: &str) -> Option<Service> {
             }
         }
     }
-    // Files of variables count more than variables of the unit.
+    // Variables in environment files override those in the unit.
     for path in from_files {
         let path = path.trim_start_matches('/').to_owned();
         let text = host.text(&path).unwrap_or_default();
@@ -99,13 +99,13 @@ pub(crate) fn service(host: &mut Host<'_>, name: &str) -> Option<Service> {
     Some(service)
 }
 
-/// Puts variables' values in the place of `$NAME` and `${NAME}`.
+/// Replaces `$NAME` and `${NAME}` by the variables' values.
 fn expand(host: &mut Host<'_>, service: &mut Service) {
     let mut expanded = Vec::new();
     for word in &service.words {
         let name = word.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
         match (name, word.strip_prefix('$')) {
-            // A word in braces is one word; without, its value's words.
+            // A variable in braces becomes one word; without braces, it becomes the words of its value.
             (Some(name), _) => expanded.push(service.variable(name).unwrap_or_default().to_owned()),
             (None, Some(name)) if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
                 expanded.extend(words(service.variable(name).unwrap_or_default()));
@@ -150,7 +150,7 @@ fn settings(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Words between white space; quotes join, and `\` takes what follows as it is.
+/// Splits a text into words at white space. Quotes join words, and `\` keeps the next character as it is.
 pub(crate) fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut begun, mut quote) = (Vec::new(), String::new(), false, None);
     let mut chars = text.chars();

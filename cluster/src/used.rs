@@ -1,8 +1,7 @@
-//! Which registries a host uses today, as far as its files show it: settings, manifests, and names of images that it
-//! has.
+//! Which registries a host uses today, as far as its files show: settings, manifests, and names of images that it has.
 //!
-//! This serves a warning, not a judgement: what is found is surely named somewhere, what is not found may still be
-//! used.
+//! This is for a warning, not a judgement: a registry that is found is certainly named somewhere, but one that is not
+//! found may still be used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -12,7 +11,7 @@ use crate::check::{Conf, Flags, containerd_folders, containerd_sandbox};
 use crate::host::{Host, UNNAMED};
 use crate::yaml::{self, Yaml};
 
-/// The most of a database of containerd's that is looked through, in bytes.
+/// The most bytes of containerd's database that are searched.
 const DATABASE: u64 = 64 << 20;
 /// The most manifests that are read.
 const MANIFESTS: usize = 200;
@@ -22,22 +21,22 @@ const MANIFESTS: usize = 200;
 pub struct Use {
     /// `docker.io`
     pub registry: String,
-    /// The file that shows it, as the host names it, and what in it.
+    /// The file that shows it, as the host names it, and the place in the file.
     pub seen: String,
 }
 
-/// The sections of hab.toml that would make upstreams of these registries.
+/// The sections of hab.toml that would make these registries upstreams.
 pub fn upstream_tables<'a>(registries: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = String::new();
     for name in registries {
-        // Docker Hub answers at another name than its images have.
+        // Docker Hub's address differs from the name in its images' names.
         let host = if name == UNNAMED { "registry-1.docker.io" } else { name };
         text.push_str(&format!("[registry.upstream.{name:?}]\nurl = \"https://{host}\"\n\n"));
     }
     text.trim_end().to_owned()
 }
 
-/// What was seen of each registry first.
+/// Each registry, and where it was seen first.
 struct Seen(BTreeMap<String, String>);
 
 impl Seen {
@@ -61,7 +60,7 @@ fn registry_of(image: &str) -> String {
     }
 }
 
-/// The registries that a host uses, without the farm.
+/// The registries that a host uses, except the farm.
 pub(crate) fn registries(host: &mut Host<'_>, runtime: Runtime) -> Vec<Use> {
     let mut seen = Seen(BTreeMap::new());
     match runtime {
@@ -106,7 +105,7 @@ fn k3s(host: &mut Host<'_>, runtime: Runtime, seen: &mut Seen) {
     let read = host.text(&path).and_then(|text| yaml::parse(&text).ok()).unwrap_or(Yaml::Null);
     let mirrors = read.get("mirrors").and_then(Yaml::entries).unwrap_or_default();
     let configs = read.get("configs").and_then(Yaml::entries).unwrap_or_default();
-    // Where mirrors are asked, images come from; what only has settings is where they are pushed, or a mirror.
+    // Images come from registries that have mirrors. A registry with settings only is one to push to, or a mirror.
     let endpoints: BTreeSet<String> = mirrors
         .iter()
         .flat_map(|(_, mirror)| mirror.get("endpoint").and_then(Yaml::elements).unwrap_or_default())
@@ -124,7 +123,7 @@ fn k3s(host: &mut Host<'_>, runtime: Runtime, seen: &mut Seen) {
         format!("usr/local/bin/{program}"),
     ];
     if installed.iter().any(|path| host.has(path)) {
-        // Its own images, the one of every pod's first container among them.
+        // The program's own images, among them that of every pod's first container.
         match (flags.last(&["pause-image"]), flags.last(&["system-default-registry"])) {
             (Some((image, path)), _) => seen.image(image, path),
             (None, Some((name, path))) => seen.registry(name, &format!("/{path}: system-default-registry")),
@@ -181,7 +180,7 @@ fn docker(host: &mut Host<'_>, seen: &mut Seen) {
     }
 }
 
-/// Images that manifests of Kubernetes name: their lines are looked at, because charts and templates are no plain YAML.
+/// Finds images in Kubernetes manifests, line by line, because charts and templates are not plain YAML.
 fn manifests(host: &mut Host<'_>, folder: &str, seen: &mut Seen) {
     let files = host.list(folder);
     let is_manifest = |path: &&String| [".yaml", ".yml", ".json"].iter().any(|end| path.ends_with(end));
@@ -197,11 +196,11 @@ fn manifests(host: &mut Host<'_>, folder: &str, seen: &mut Seen) {
     }
 }
 
-/// Images in containerd's database: a name with a registry and a tag or digest is one, wherever in the file it stands.
+/// Finds images in containerd's database: any text that is a name with a registry and a tag or digest.
 fn database(host: &mut Host<'_>, path: &str, seen: &mut Seen) {
     let Ok(file) = host.open(path) else { return };
     let mut bytes = Vec::new();
-    // One that cannot be read shows nothing.
+    // An unreadable database shows nothing.
     if file.take(DATABASE).read_to_end(&mut bytes).is_err() {
         return;
     }

@@ -1,17 +1,17 @@
 //! YAML as k3s reads it: one document of plain data.
 //!
 //! The events are saphyr-parser's, which passes YAML's own test suite, is pure Rust and brings two crates. The tree is
-//! made here, because what matters are the points in which readers differ: keys that stand twice, several documents,
-//! tags, and anchors that unfold without end are refused, so that what is judged is what k3s does. Scalars keep their
-//! text; `yes` and `on` are booleans as in YAML 1.1, which k3s' reader follows.
+//! made here, because readers differ in some points. Duplicate keys, several documents, tags, and aliases that expand
+//! without end are refused, so that what is judged is what k3s does. Scalars keep their text; `yes` and `on` are
+//! booleans as in YAML 1.1, which k3s' reader follows.
 
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
-/// Levels within each other.
+/// The most nested levels.
 const DEEP: usize = 64;
-/// Nodes, those that aliases repeat too.
+/// The most nodes, including those that aliases repeat.
 const MANY: usize = 100_000;
 
 /// A node.
@@ -19,11 +19,11 @@ const MANY: usize = 100_000;
 pub(crate) enum Yaml {
     /// Nothing, `~` or `null`.
     Null,
-    /// A scalar, and whether it stands without quotes.
+    /// A scalar, and whether it is written without quotes.
     Scalar { text: String, plain: bool },
     /// A list.
     List(Vec<Self>),
-    /// A mapping, in the file's order; no key stands twice.
+    /// A mapping, in the file's order. No key occurs twice.
     Map(Vec<(String, Self)>),
 }
 
@@ -33,7 +33,7 @@ impl Yaml {
         self.entries()?.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// A mapping's entries; none for nothing.
+    /// A mapping's entries; none if it is null.
     pub(crate) fn entries(&self) -> Option<&[(String, Self)]> {
         match self {
             Self::Map(entries) => Some(entries),
@@ -42,7 +42,7 @@ impl Yaml {
         }
     }
 
-    /// A list's elements; none for nothing.
+    /// A list's elements; none if it is null.
     pub(crate) fn elements(&self) -> Option<&[Self]> {
         match self {
             Self::List(elements) => Some(elements),
@@ -59,7 +59,7 @@ impl Yaml {
         }
     }
 
-    /// What a flag of the command line gets for it: booleans in any of YAML 1.1's words, all else as it stands.
+    /// The value as a flag on a command line: booleans in any word of YAML 1.1, everything else unchanged.
     pub(crate) fn flag(&self) -> Option<String> {
         match self {
             Self::Null => Some(String::new()),
@@ -76,20 +76,20 @@ impl Yaml {
     }
 }
 
-/// Reads one document; what this program and k3s could understand differently is an error in words.
+/// Reads one document. A document that k3s could understand differently is an error.
 pub(crate) fn parse(text: &str) -> Result<Yaml, String> {
     load(text).or_else(|e| indented(text).ok_or(e.clone()).and_then(|text| load(&text).map_err(|_| e)))
 }
 
-/// A text whose lines within brackets are all indented further. YAML's text asks for that, k3s' reader does not, and it
-/// changes no meaning; `None` for texts in which brackets cannot be told from other characters as easily as here.
+/// Indents all lines within brackets further. YAML requires that, k3s' reader does not, and it changes no meaning.
+/// Returns `None` if it is hard to tell brackets from other characters.
 fn indented(text: &str) -> Option<String> {
     let (mut out, mut depth, mut quote) = (String::new(), 0usize, None);
     for line in text.lines() {
         if depth > 0 {
             out.push_str(&" ".repeat(2 * DEEP));
         }
-        // What the last character before this one was, white space aside: a bracket in a word is no bracket.
+        // The character before this one: a bracket within a word is no bracket.
         let mut before = ' ';
         let mut chars = line.chars().peekable();
         while let Some(c) = chars.next() {
@@ -131,7 +131,7 @@ fn load(text: &str) -> Result<Yaml, String> {
     }
 }
 
-/// A document in block style, its words quoted as in JSON but for those that stood without quotes.
+/// Prints a document in block style. Words are quoted as in JSON, unless they were written without quotes.
 pub(crate) fn print(document: &Yaml) -> String {
     let mut out = String::new();
     write_node(&mut out, document, 0);
@@ -200,7 +200,7 @@ impl<'a> Loader<'a> {
         let (anchor, node) = match event {
             Event::Alias(id) => {
                 let node = self.anchors.get(&id).cloned().ok_or("an alias stands within its own anchor")?;
-                // Each alias may repeat others: the size of what it stands for counts, not the size of the text.
+                // Aliases may repeat other aliases, so the size of the expanded node counts, not the size of the text.
                 self.count(size(&node))?;
                 return Ok(node);
             }
@@ -254,7 +254,7 @@ impl<'a> Loader<'a> {
                 _ => return Err("a key is not a word".to_owned()),
             }
         }
-        // What stands in the mapping itself goes before what is merged into it, and earlier merges before later ones.
+        // A mapping's own entries override those merged into it, and earlier merges override later ones.
         for (name, value) in merged {
             if !entries.iter().any(|(known, _)| *known == name) {
                 entries.push((name, value));

@@ -1,4 +1,4 @@
-//! Who may do what in the registry, TLS, and how often one client may ask.
+//! Who may do what in the registry, TLS, and the rate limit for each client.
 
 use std::path::{Path, PathBuf};
 
@@ -7,33 +7,38 @@ use serde::Deserialize;
 
 use super::{ConfigError, RegistryConfig};
 
-/// Accounts, and what they may do. That the table is there, even empty, means that there are accounts: then only they may
-/// write, and tokens of `hab-build registry token issue` are good.
+/// Accounts, and what they may do. If the table exists, even empty, only accounts may write, and tokens of `hab-build
+/// registry token issue` are good.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessTable {
-    /// A file of passwords, `name:hash` a line, as `htpasswd -B` makes them: bcrypt, or argon2.
+    /// A file of passwords with one `name:hash` a line, as `htpasswd -B` makes them: bcrypt, or argon2.
     pub htpasswd: Option<PathBuf>,
-    /// A file of tokens, a name and the token's sha256 a line, as `hab-build registry token new` makes them.
+    /// A file of tokens with one name and the token's sha256 a line, as `hab-build registry token new` makes them.
     pub tokens: Option<PathBuf>,
-    /// The address that clients are told to get tokens from; without, the one that they came by.
+    /// The address where clients are told to get tokens. Without it, the address that the client used.
     pub url: Option<String>,
-    /// Who may do what, where; without any, everybody may pull and accounts may do everything.
+    /// Which accounts may do what in which repositories. Without any rule, everybody may pull and accounts may do
+    /// everything.
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::AccessRule>"))]
     pub rule: Vec<AccessRule>,
 }
 
 /// TLS.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TlsTable {
-    /// The certificate in PEM, and those that vouch for it after it.
+    /// The certificate in PEM, followed by the certificates of its authorities.
     pub certificate: PathBuf,
     /// Its private key in PEM.
     pub key: PathBuf,
-    /// Certificates in PEM of those who vouch for clients: the name in a client's certificate is its account's.
+    /// Certificates in PEM of the authorities for clients. The name in a client's certificate is that of its account.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
-    /// Lists of what these authorities revoked, in PEM or DER: a file, or several. With any, one of every authority is needed.
+    /// Revocation lists of these authorities, in PEM or DER: one file, or several. If there is any, every authority
+    /// must have one.
     #[serde(default)]
     pub client_crl: Files,
     /// Whether clients must have a certificate.
@@ -41,8 +46,9 @@ pub struct TlsTable {
     pub client: ClientTable,
 }
 
-/// One file or several.
+/// One file, or several.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Files {
     /// `"/etc/hab/clients.crl"`
@@ -59,33 +65,35 @@ impl Default for Files {
 
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientTable {
-    /// They may.
+    /// A client may have one.
     #[default]
     Optional,
-    /// Who has none is not talked to.
+    /// A client without one is refused.
     Required,
 }
 
-/// How often one client may ask.
+/// The rate limit for each client.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitTable {
-    /// Requests a second.
+    /// Requests per second.
     pub requests: u32,
-    /// Requests at once after a rest; without, five seconds' worth.
+    /// How many requests may come at once after a pause. Without it, as many as in five seconds.
     #[serde(default)]
     pub burst: Option<u32>,
 }
 
 impl RegistryConfig {
-    /// Whether there is any kind of account.
+    /// Whether there are accounts of any kind.
     pub fn has_accounts(&self) -> bool {
         self.access.is_some() || self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
     }
 
-    /// What decides about requests, where there are accounts.
+    /// Makes the guard that decides about requests, if there are accounts.
     pub fn guard(&self, data: &Path) -> Result<Option<Guard>, ConfigError> {
         if !self.has_accounts() {
             return Ok(None);
@@ -94,7 +102,7 @@ impl RegistryConfig {
         Ok(Some(Guard::open(AccessConfig { data: data.to_owned(), htpasswd, tokens, rules: rule, url })?))
     }
 
-    /// What TLS needs, where it is wanted.
+    /// Loads the certificates and the key, if TLS is configured.
     pub fn tls(&self) -> Result<Option<Tls>, ConfigError> {
         let Some(TlsTable { certificate, key, client_ca, client_crl, client }) = self.tls.clone() else {
             return Ok(None);
@@ -118,7 +126,7 @@ impl RegistryConfig {
         Ok(Some(Tls::open(TlsConfig { certificate, key, client_ca, client_crl, client })?))
     }
 
-    /// How often one client may ask, where that is limited.
+    /// The rate limit for each client, if there is one.
     pub fn rate(&self) -> Option<Rate> {
         self.limit.map(|LimitTable { requests, burst }| Rate {
             requests,

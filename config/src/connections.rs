@@ -1,32 +1,33 @@
-//! `[registry.connections]`: how many connections there may be, and whose.
+//! `[registry.connections]`: how many connections are allowed, in total and for each client.
 
 use hab_registry::{Front, Limits, Network};
 use serde::Deserialize;
 
 use super::{ConfigError, RegistryConfig};
 
-/// The table that these settings are in.
+/// The name of this table.
 const TABLE: &str = "registry.connections";
 
 /// How many connections there may be at the same time.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionsTable {
-    /// Of all clients, 4 to 65,536; without, 1024. Fewer where the system lets a process open fewer files, which is
-    /// said.
+    /// Connections of all clients together, 4 to 65,536; 1024 by default. The service allows fewer, and says so, if the
+    /// system lets a process open fewer files.
     pub all: Option<usize>,
-    /// Of one client, which is an IPv4 address or a /64 of IPv6: 1 to what all may have; without, 128.
+    /// Connections of one client, which is an IPv4 address or an IPv6 /64: 1 to `all`; 128 by default.
     pub each: Option<usize>,
-    /// Networks of proxies, or of many clients behind one address, such as "10.42.0.0/16": an address of them may have three
-    /// quarters of all, as an address of this machine may in any case.
+    /// Networks of proxies, or of many clients behind one address, such as "10.42.0.0/16". One address of these may
+    /// have three quarters of `all`, and so may any address of this machine.
     pub trusted: Vec<String>,
-    /// Networks of proxies that stand before this service, which are trusted like the ones above, and believed when they say
+    /// Networks of proxies in front of this service. They are trusted like the ones above, and believed when they say
     /// whose request it is and by which address it came (`X-Forwarded-For`, `-Host`, `-Proto`, `-Prefix`).
     pub proxies: Vec<String>,
 }
 
 impl RegistryConfig {
-    /// What one client, and all of them, may take.
+    /// The limits for one client, and for all clients together.
     pub fn limits(&self) -> Result<Limits, ConfigError> {
         let ConnectionsTable { all, each, trusted, proxies } = self.connections.clone().unwrap_or_default();
         let mut limits = Limits::default();
@@ -46,7 +47,7 @@ impl RegistryConfig {
         Ok(limits)
     }
 
-    /// What stands before this service.
+    /// The proxies in front of this service, and the address that clients know.
     pub fn front(&self) -> Result<Front, ConfigError> {
         let proxies = self.connections.iter().flat_map(|table| &table.proxies);
         let proxies = proxies.map(|network| network.parse()).collect::<Result<_, _>>()?;
@@ -81,7 +82,7 @@ mod tests {
             let error = limits(&format!("[registry.connections]\n{bad}")).unwrap_err();
             assert!(error.contains(sentence), "{error}");
         }
-        // One client's share is of all, where only that is said.
+        // If only `all` is set, one client's share follows from it.
         assert_eq!(limits("[registry.connections]\nall = 8").unwrap().connections, 8);
         let proxies = limits("[registry.connections]\nproxies = [\"192.0.2.1\"]").unwrap();
         assert_eq!(proxies.trusted.len(), 1);

@@ -2,16 +2,16 @@
 
 use hab_registry::{AccessError, NetworkError};
 
-/// A configuration cannot be used. Nothing of its values is repeated that may be a password.
+/// A configuration cannot be used. The error repeats no value, because a value may be a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read, or somebody else could have written it.
     #[error(transparent)]
     File(#[from] hab_trusted_file::Error),
-    /// The file is not TOML, or has a field or a value that means nothing: path, line, column and what is wrong.
+    /// The file is not TOML, or has a field or a value that is unknown: path, line, column and what is wrong.
     #[error("{0}")]
     Malformed(String),
-    /// Fields that do not fit each other, or a number out of its range.
+    /// Fields that contradict each other, or a number out of its range.
     #[error("[{table}] {problem}")]
     Setting {
         /// The table in hab.toml.
@@ -19,13 +19,13 @@ pub enum ConfigError {
         /// What is wrong in it.
         problem: String,
     },
-    /// Accounts, TLS or the service's own address.
+    /// Accounts, TLS or the service's own address cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// A network's name.
+    /// The name of a network cannot be read.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// No place for the data folder is known.
+    /// There is no known place for the data folder.
     #[error("neither XDG_DATA_HOME nor HOME is set; say where with --data DIR")]
     NoDataFolder,
 }

@@ -1,4 +1,4 @@
-//! `[keys]`: where certificates are looked for that are not here. A place is never trusted: fingerprints are pinned.
+//! `[keys]`: where to search for certificates that are not here. No place is trusted, because fingerprints are pinned.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,26 @@ use hab_mirror::Address;
 use hab_oci::shown;
 use serde::Deserialize;
 
-/// Key servers that answer anybody. The first gives user ids only where their owner agreed, the second all of them.
+/// Key servers that answer anybody. The first shows user ids only if their owner agreed; the second shows all of them.
 const SERVERS: [&str; 2] = ["https://keys.openpgp.org", "https://keyserver.ubuntu.com"];
-/// How much of a wrong value is shown, in bytes.
+/// How many bytes of a wrong value an error shows.
 const SHOWN: usize = 100;
 
-/// Where certificates are looked for that are not here.
+/// Where to search for certificates that are not here.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct KeysConfig {
-    /// Whether certificates that are missing are looked for without being asked, once a day. `keys refresh` looks
-    /// always.
+    /// Whether to search for missing certificates unasked, once a day. `keys refresh` always searches.
     pub search: bool,
-    /// Key servers, asked in order by fingerprint (HKP): `https://…` or `hkps://…`; empty: none is asked.
+    /// Key servers, asked in order by fingerprint (HKP): `https://…` or `hkps://…`. If the list is empty, none is
+    /// asked.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub servers: Vec<Server>,
-    /// Whether the Web Key Directories of addresses are asked: those that policies name, and those in certificates.
+    /// Whether to ask the Web Key Directories of email addresses: those in policies, and those in certificates.
     pub directories: bool,
-    /// Where the Web Key Directory of a domain is, where that is not what its name says: `"example.org" =
-    /// "http://10.0.0.7"`.
+    /// The addresses of Web Key Directories that are not where their domain says: `"example.org" = "http://10.0.0.7"`.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
     pub domains: Directories,
 }
 
@@ -46,7 +48,7 @@ impl Default for KeysConfig {
 pub struct Server {
     /// Its address, without a slash at the end.
     pub address: String,
-    /// Whether the program named it, and not the operator: then it must not be at an inner address.
+    /// Whether the program named it, and not the operator. Then it must not be at an inner address.
     pub shipped: bool,
 }
 
@@ -60,13 +62,13 @@ impl TryFrom<String> for Server {
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // What is behind the brackets of an address of IPv6, or behind a name.
+        // The part after the brackets of an IPv6 address, or after a name.
         let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
         let address = match scheme {
             "https" | "http" => text.clone(),
             "hkps" => format!("https://{rest}"),
             "hkp" if has_port => format!("http://{rest}"),
-            // The port of the protocol's own (draft-gallagher-openpgp-hkp).
+            // The default port of the protocol (draft-gallagher-openpgp-hkp).
             "hkp" => format!("http://{host}:11371{path}"),
             _ => return Err(bad()),
         };
@@ -75,13 +77,13 @@ impl TryFrom<String> for Server {
     }
 }
 
-/// Where the Web Key Directories of some domains are.
+/// The addresses of the Web Key Directories of some domains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Directories(BTreeMap<String, String>);
 
 impl Directories {
-    /// What the addresses of a domain's directory begin with, without a slash at the end; `domain` in lower case.
+    /// The beginning of all addresses in a domain's directory, without a slash at the end. `domain` is in lower case.
     pub fn of(&self, domain: &str) -> Option<&str> {
         self.0.get(domain).map(String::as_str)
     }
@@ -94,7 +96,7 @@ impl TryFrom<BTreeMap<String, String>> for Directories {
         let mut directories = BTreeMap::new();
         for (domain, address) in table {
             let said = told(&domain);
-            // As the domain of an address is read that is looked up.
+            // Read the domain as that of an email address is read later.
             let known = KeyDirectory::of(&format!("someone@{domain}"));
             let known = known.filter(|_| !domain.contains('@')).ok_or_else(|| {
                 format!("[keys] domains: {said} is not the name of a domain such as example.org")
@@ -111,8 +113,8 @@ impl TryFrom<BTreeMap<String, String>> for Directories {
     }
 }
 
-/// A wrong value, in a sentence: without what may be a user and a password, or a query. An error of the configuration
-/// leaves out what stands between double quotes.
+/// A wrong value, quoted for a sentence, without a possible user, password or query. An error of the configuration
+/// leaves out everything between double quotes, so it uses others.
 fn told(value: &str) -> String {
     let host = value.rsplit_once('@');
     let (mark, rest) = host.map_or(("", value), |(_, rest)| ("…@", rest));
@@ -194,7 +196,7 @@ mod tests {
         let twice =
             "domains = { \"a.example\" = \"https://k.example\", \"A.example\" = \"https://l.example\" }";
         assert!(toml::from_str::<KeysConfig>(twice).unwrap_err().to_string().contains("twice, but for case"));
-        // What it is instead of a table is not repeated: nobody looked at what it says.
+        // The error does not repeat a value that is no table, because nobody checked that it has no password.
         let error = toml::from_str::<KeysConfig>("domains = \"file:///etc\"").unwrap_err();
         assert!(error.message().contains("expected a map"), "{error}");
     }

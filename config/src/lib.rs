@@ -1,12 +1,14 @@
 //! `hab.toml`: what an operator may set. Everything has a default, so the file need not exist.
 //!
-//! In scope: the tables and fields, their defaults, and what of them cannot be. Out of scope: opening what they name, but
-//! for accounts and certificates, which are refused here with the table's name. Start at [`Config`].
+//! In scope: the tables and fields, their defaults, and which values are refused. Out of scope: opening the files that
+//! they name, except accounts and certificates, which are refused here with the table's name. Start at [`Config`].
 
 mod access;
 mod connections;
 mod error;
 mod keys;
+#[cfg(test)]
+mod schema;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -26,23 +28,25 @@ const LARGEST: u64 = 1 << 20;
 
 /// The operator's configuration: plain data; nothing is opened here.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Folders of recipes that are laid over the built-in ones, each over those before it. A relative path is below the
+    /// Folders of recipes that override the built-in ones; each overrides those before it. A relative path is below the
     /// folder of this file.
     pub recipes: Vec<PathBuf>,
-    /// Folders of policies that are laid over the built-in ones in the same way.
+    /// Folders of policies that override the built-in ones in the same way.
     pub trust: Vec<PathBuf>,
-    /// Leaves out the recipes and policies that the program was built with.
+    /// Whether to leave out the recipes and policies that are built into the program.
     #[serde(rename = "without-built-in")]
     pub without_built_in: bool,
     /// Debian archives.
     pub debian: DebianConfig,
     /// Crates.
     pub crates: CratesConfig,
-    /// Certificates: files, or folders of `.gpg`, `.pgp` and `.asc` files. Found by pinned fingerprint only.
+    /// Certificates: files, or folders of `.gpg`, `.pgp` and `.asc` files. Only pinned fingerprints are looked up in
+    /// them.
     pub certificates: Vec<PathBuf>,
-    /// Where certificates are looked for that are not here.
+    /// Where to search for certificates that are not here.
     pub keys: KeysConfig,
     /// What may be mirrored, and how.
     pub mirror: MirrorConfig,
@@ -54,31 +58,38 @@ pub struct Config {
 
 /// How images are kept.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryConfig {
-    /// Tags that stay where they are once they exist: nothing moves or deletes them, not even a rollback.
+    /// Tags that stay where they are once they exist. Nothing moves or deletes them, not even a rollback.
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Tags>"))]
     pub immutable: Vec<Tags>,
-    /// Tags that may go by themselves.
+    /// Tags that a collection may delete.
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Retain>"))]
     pub retain: Vec<Retain>,
-    /// How long what nothing needs any more stays: for pushes in progress and for rollbacks.
+    /// How long something stays that nothing needs any more, for pushes in progress and for rollbacks.
+    #[cfg_attr(test, schemars(with = "crate::schema::Span"))]
     pub grace: Span,
-    /// How often `serve` collects; 0s: never.
+    /// How often `serve` collects; 0s means never.
+    #[cfg_attr(test, schemars(with = "crate::schema::Span"))]
     pub collect: Span,
-    /// How many bytes a second `serve` hashes again, to find what the disk has damaged; 0: none.
+    /// How many bytes a second `serve` hashes again, to find damage of the disk; 0 means none.
+    #[cfg_attr(test, schemars(with = "crate::schema::Bytes"))]
     pub scrub: Bytes,
-    /// Other registries that are pulled through this one, by what their images are named by: `docker.io`.
+    /// Other registries that are pulled through this one, by the name in their images' names: `docker.io`.
     pub upstream: BTreeMap<String, UpstreamTable>,
-    /// Accounts and what they may do; without, there are none.
+    /// Accounts and what they may do. Without it, there are none.
     pub access: Option<AccessTable>,
-    /// TLS; without, plain http.
+    /// TLS. Without it, the service speaks plain http.
     pub tls: Option<TlsTable>,
-    /// How often one client may ask; without, as often as it can.
+    /// The rate limit for each client. Without it, there is none.
     pub limit: Option<LimitTable>,
-    /// The address that clients know this service by, where it is not the one that they say: `https://farm.example/mirror`.
+    /// The address that clients know this service by, if it is not the one that they send:
+    /// `https://farm.example/mirror`.
     pub url: Option<String>,
-    /// How many connections there may be, and whose.
+    /// How many connections are allowed, in total and for each client.
     pub connections: Option<ConnectionsTable>,
-    /// A file that gets a line of JSON for every request, but those for `/metrics`, `/healthz` and `/readyz`.
+    /// A file that gets a line of JSON for every request except those for `/metrics`, `/healthz` and `/readyz`.
     #[serde(rename = "access-log")]
     pub access_log: Option<PathBuf>,
 }
@@ -104,12 +115,13 @@ impl Default for RegistryConfig {
 
 /// Where Debian packages come from.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DebianConfig {
-    /// Base addresses (the folder that holds `dists` and `pool`), asked in order; empty: what the host's apt is
-    /// configured to use.
+    /// Base addresses (the folder that holds `dists` and `pool`), asked in order. If the list is empty, those that the
+    /// host's apt is configured to use.
     pub bases: Vec<String>,
-    /// The keyring files in which the archive's certificates are found by pinned fingerprint.
+    /// Keyring files with the archive's certificates, which are found by pinned fingerprint.
     pub keyrings: Vec<PathBuf>,
 }
 
@@ -121,43 +133,47 @@ impl Default for DebianConfig {
 
 /// Where crates come from.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CratesConfig {
-    /// The address of a sparse index; without one, the index that the host's cargo is configured to use.
+    /// The address of a sparse index. Without it, the index that the host's cargo is configured to use.
     pub index: Option<String>,
 }
 
 /// What may be mirrored.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MirrorConfig {
-    /// Repositories may be fetched from this machine, by path or `file://`.
+    /// Whether repositories may be fetched from this machine, by path or `file://`.
     pub file: bool,
-    /// Repositories may be fetched by unencrypted http.
+    /// Whether repositories may be fetched by unencrypted http.
     pub http: bool,
-    /// Folders of depends sources, such as another farm's `https://…/depends-sources`; asked, in order, after the address
-    /// that a package itself names.
+    /// Folders of depends sources, such as another farm's `https://…/depends-sources`. They are asked in order, after
+    /// the address that the package itself names.
     pub depends: Vec<String>,
-    /// A file of certificates in PEM of those who vouch for hosts of files, beside the machine's own.
+    /// A file of PEM certificates of authorities for hosts of files, in addition to the machine's own.
     pub ca: Option<PathBuf>,
-    /// Where redirects and addresses in documents may lead though only this machine or its network can reach it:
-    /// `http://10.0.0.6:9000`.
+    /// Addresses that only this machine or its network can reach and to which redirects and documents may nevertheless
+    /// lead: `http://10.0.0.6:9000`.
     pub inner: Vec<String>,
 }
 
 /// Where a git project comes from.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct GitConfig {
-    /// Upstreams, asked in order, instead of the project's own.
+    /// Upstreams, asked in order, that replace the project's own.
     pub urls: Vec<String>,
-    /// A file whose first line is the password of the user whom one of these addresses names: `https://USER@host/project`.
+    /// A file whose first line is the password of the user whom one of these addresses names:
+    /// `https://USER@host/project`.
     #[serde(rename = "password-file")]
     pub password_file: Option<PathBuf>,
 }
 
 impl Config {
-    /// Reads `file`, or `hab.toml` in the data folder where that exists.
+    /// Reads `file`, or else `hab.toml` in the data folder if that exists.
     pub fn load(file: Option<&Path>, data: &Path) -> Result<Self, ConfigError> {
         let default = data.join("hab.toml");
         let path = match file {
@@ -176,7 +192,7 @@ impl Config {
     }
 }
 
-/// What is wrong with a configuration, and where. The line itself is not repeated, nor is any value: either may hold a
+/// What is wrong with a configuration, and where. Repeats neither the line nor any value, because both may hold a
 /// password.
 fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> String {
     let place = error.span().and_then(|span| text.get(..span.start)).map(|before| {
@@ -188,8 +204,8 @@ fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> String {
     format!("{}{}: {message}", path.display(), place.unwrap_or_default())
 }
 
-/// A message of serde's without what stands between double quotes: the values of the file. Names of fields stand between
-/// backquotes.
+/// A message of serde's without the text between double quotes, which are values of the file. Names of fields stand
+/// between backquotes.
 fn without_values(message: &str) -> String {
     let (mut said, mut rest) = (String::new(), message);
     while let Some((before, after)) = rest.split_once('"') {
@@ -201,7 +217,7 @@ fn without_values(message: &str) -> String {
             escaped = c == '\\' && !escaped;
             end
         });
-        // A quotation without an end is one to the end.
+        // A quotation without an end lasts to the end of the text.
         rest = end.map_or("", |end| &after[end + 1..]);
     }
     said + rest
@@ -218,20 +234,16 @@ pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hab_chain::chain;
 
-    /// An error with its causes.
-    fn said(error: &dyn std::error::Error) -> String {
-        let causes = std::iter::successors(Some(error), |e| e.source());
-        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-    }
+    use super::*;
 
     #[test]
     fn an_unknown_field_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hab.toml");
         std::fs::write(&file, "[debian]\nbase = [\"http://x.invalid\"]\n").unwrap();
-        let error = said(&Config::load(Some(&file), dir.path()).unwrap_err());
+        let error = chain(&Config::load(Some(&file), dir.path()).unwrap_err());
         assert!(error.contains("line 2") && error.contains("`bases`"), "{error}");
     }
 
@@ -240,7 +252,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hab.toml");
         std::fs::write(&file, "[registry]\ngrace = \"2d\"\nretain = [{ tag = \"pr-*\" }]\n").unwrap();
-        let error = said(&Config::load(Some(&file), dir.path()).unwrap_err());
+        let error = chain(&Config::load(Some(&file), dir.path()).unwrap_err());
         assert!(error.contains("line 3") && error.contains("all of its tags would go"), "{error}");
         std::fs::write(&file, "[registry]\nretain = [{ tag = \"pr-*\", keep = 3, older = \"30d\" }]\n")
             .unwrap();
@@ -262,7 +274,7 @@ mod tests {
             ("signed = \"s3cret", "line 3"),
         ] {
             std::fs::write(&file, format!("{upstream}{line}\n")).unwrap();
-            let error = said(&Config::load(Some(&file), dir.path()).unwrap_err());
+            let error = chain(&Config::load(Some(&file), dir.path()).unwrap_err());
             assert!(!error.contains("s3cret"), "{line}: {error}");
             assert!(error.contains(named) && error.contains("hab.toml"), "{line}: {error}");
         }
@@ -279,13 +291,13 @@ mod tests {
             let loaded = Config::load(None, dir.path());
             assert_eq!(loaded.is_ok(), good, "{mode:o}");
             if let Err(error) = loaded {
-                let error = said(&error);
+                let error = chain(&error);
                 assert!(error.contains("hab.toml") && error.contains("chmod"), "{error}");
             }
         }
     }
 
-    /// The paragraphs of code in docs/OPERATE.md that are of hab.toml.
+    /// The code blocks in docs/OPERATE.md that are parts of hab.toml.
     fn examples() -> Vec<String> {
         let text = include_str!("../../docs/OPERATE.md");
         let code = |line: &str| line.strip_prefix("    ").map(str::to_owned);
@@ -310,7 +322,7 @@ mod tests {
         let examples = examples();
         assert!(examples.len() >= 8, "{}: the handbook's examples are not found", examples.len());
         for example in examples {
-            // A table below an upstream's is one of an upstream with an address.
+            // A table below an upstream's table needs an upstream with an address above it.
             let below = example.starts_with("[[registry.upstream.");
             let whole = "[registry.upstream.\"docker.io\"]\nurl = \"https://registry.example\"\n";
             let text = if below { format!("{whole}{example}") } else { example.clone() };

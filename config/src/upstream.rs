@@ -8,84 +8,93 @@ use serde::Deserialize;
 
 use super::RegistryConfig;
 
-/// Another registry.
+/// Another registry that is pulled through this one.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct UpstreamTable {
     /// Its address: `https://registry.example`.
     pub url: String,
-    /// For whom it answers.
+    /// The user name to log in with.
     #[serde(default)]
     pub username: Option<String>,
     /// A file whose first line is the password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
-    /// Through whom it is asked: `http://proxy.example:3128`. Variables of the environment do not count.
+    /// The proxy through which it is asked: `http://proxy.example:3128`. Environment variables do not count.
     #[serde(default)]
     pub proxy: Option<String>,
-    /// A file of certificates in PEM of those who vouch for it, beside the machine's own.
+    /// A file of PEM certificates of authorities for it, in addition to the machine's own.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// The one token service that is asked for it, `https://auth.example`; without, the one that it names first.
+    /// The only token service to ask for it, `https://auth.example`. Without it, the one that it names first.
     #[serde(default)]
     pub token_service: Option<String>,
-    /// Where its redirects may lead though only this machine or its network can reach it: `http://10.0.0.6:9000`.
+    /// Addresses that only this machine or its network can reach and to which it may nevertheless redirect:
+    /// `http://10.0.0.6:9000`.
     #[serde(default)]
     pub inner: Vec<String>,
-    /// Which repositories may be pulled, with `*` for anything; all without.
+    /// Which repositories may be pulled, with `*` for any text. Without any, all may.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub repositories: Vec<Pattern>,
-    /// Nothing may be pulled by tag.
+    /// Whether pulling by tag is forbidden.
     #[serde(default)]
     pub digest_only: bool,
-    /// For how long a tag is what it was: `5m`.
+    /// How long a tag is believed to be unchanged: `5m`.
     #[serde(default = "five_minutes")]
     pub ttl: String,
-    /// When a tag is looked up again that was looked up longer ago than that: `behind` the answer, or `before` it.
+    /// When to look up a tag that is older than that: `behind` the answer, or `before` it.
     #[serde(default)]
     pub revalidate: Revalidation,
-    /// For how long a pull waits for that, where it is `before`: `3s`. Then it gets what is here.
+    /// How long a pull waits for the lookup, if it is `before` the answer: `3s`. Then the pull gets what is here.
     #[serde(default = "three_seconds")]
     pub revalidate_within: String,
-    /// For how long what it does not have is not asked for again: `10s`.
+    /// How long the upstream is not asked again for something that it does not have: `10s`.
     #[serde(default = "ten_seconds")]
     pub absent: String,
-    /// Tags that stay what they were first, with `*` for anything.
+    /// Tags that never change after they are first pulled, with `*` for any text.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub fixed: Vec<Pattern>,
-    /// Who has to have signed what is served.
+    /// Whose signatures the served images must have.
     #[serde(default)]
     pub signed: Vec<SignedTable>,
-    /// What is brought here without being asked for.
+    /// Images that are synced without being asked for.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::SyncRule>"))]
     pub sync: Vec<SyncRule>,
 }
 
 /// When a tag is looked up again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Revalidation {
-    /// Behind the answer: no pull waits, and the next one gets what is newer.
+    /// Behind the answer: no pull waits, and the next pull gets the newer image.
     #[default]
     Behind,
-    /// Before the answer: a pull gets the newest, if the upstream answers in time.
+    /// Before the answer: a pull gets the newest image, if the upstream answers in time.
     Before,
 }
 
 /// Repositories that are served only with signatures.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignedTable {
-    /// Which, with `*` for anything; all without.
+    /// Which repositories, with `*` for any text. Without any, all.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub repositories: Vec<Pattern>,
     /// Files of public keys in PEM.
     pub keys: Vec<PathBuf>,
-    /// How many of these keys have to sign.
+    /// How many of these keys must have signed.
     #[serde(default = "one")]
     pub threshold: usize,
-    /// What name a signature may give the image, without its tag; any without.
+    /// The names that a signature may give the image, without its tag. Without any, every name is allowed.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<crate::schema::Pattern>"))]
     pub identity: Vec<Pattern>,
 }
 
@@ -106,7 +115,7 @@ fn ten_seconds() -> String {
 }
 
 impl RegistryConfig {
-    /// What is brought here without being asked for: upstreams' names, and their rules in the order of the file.
+    /// The sync rules, each with its upstream's name, in the order of the file.
     pub fn sync_rules(&self) -> impl Iterator<Item = (&str, &SyncRule)> {
         self.upstream
             .iter()

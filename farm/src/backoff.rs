@@ -1,12 +1,12 @@
-//! When to try again.
+//! How long to wait before the next try.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// The longest wait after failures, in seconds.
 const LONGEST: i64 = 24 * 3600;
 
-/// Seconds to wait after a try at `tried`: its interval, doubled for every failure since it last succeeded up to a day,
-/// and up to a tenth longer, by its name, so that not all come at once.
+/// Seconds to wait after a try at the time `tried`: `interval`, doubled for every failure since the last success, up to
+/// a day. Adds up to a tenth, chosen by `name` and `tried`, so that not all tries come at once.
 pub fn wait(name: &str, tried: i64, interval: i64, failures: u32) -> i64 {
     let wait = interval.saturating_mul(1 << failures.min(16)).min(LONGEST.max(interval));
     let mut hasher = DefaultHasher::new();

@@ -1,4 +1,4 @@
-//! The one way from synchronous code to the store's asynchronous calls. The runtime is the program's.
+//! The one way from synchronous code to the store's asynchronous calls. The program owns the runtime.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use tokio::task::JoinHandle;
 
 use crate::error::FarmError;
 
-/// How often is looked whether the person asked to stop.
+/// How often to check whether the person asked to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A handle on the program's runtime, which must outlive it.
+/// A handle on the program's runtime. The runtime must outlive the handle.
 #[derive(Clone, Debug)]
 pub struct Bridge(Handle);
 
 impl Bridge {
-    /// A bridge to this runtime, which must have more than one thread: one of them may wait here.
+    /// Makes a bridge to this runtime, which needs more than one thread, because one of them may wait here.
     pub fn new(runtime: &Handle) -> Self {
         Self(runtime.clone())
     }
 
-    /// Waits for asynchronous work. Not to be called from asynchronous code, whose thread it would block.
+    /// Waits for asynchronous work. Asynchronous code must not call it, because it would block its own thread.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.0.block_on(work)
     }
@@ -31,8 +31,8 @@ impl Bridge {
         self.0.spawn(work)
     }
 
-    /// Waits for work until it ends or `cancel` is set; `after` says what is then so. The work must not mind being
-    /// dropped.
+    /// Waits for work until it ends or `cancel` is set. The error after a cancellation says `after`, the state that is
+    /// left. It must be safe to drop the unfinished work.
     pub fn wait_unless<T, E: Into<FarmError>>(
         &self,
         cancel: &AtomicBool,

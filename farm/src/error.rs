@@ -1,4 +1,4 @@
-//! What can go wrong on the way, and whose fault it was.
+//! The errors of all rooms, and whose fault each error is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use hab_mirror::MirrorError;
 use crate::progress::Progress;
 use crate::words::near;
 
-/// Whose fault an error is. What is not written, because it is not a fault, is success.
+/// Whose fault an error is. Success has no variant, because it is no fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Ours: a full disk, a bug.
@@ -25,29 +25,29 @@ pub enum Fault {
     Cancelled,
 }
 
-/// Any room's error.
+/// The error of any room.
 #[derive(Debug, thiserror::Error)]
 pub enum FarmError {
-    /// A recipe, a toolchain or a lock.
+    /// An error about a recipe, a toolchain or a lock.
     #[error(transparent)]
     Recipe(#[from] hab_recipe::RecipeError),
-    /// A policy file.
+    /// An error about a policy file.
     #[error(transparent)]
     Policy(#[from] hab_keys::PolicyError),
     /// There is no such policy.
     #[error("there is no policy {name}; there are: {known}")]
     UnknownPolicy {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// The names of all policies.
         known: String,
     },
     /// There is no such repository in the registry.
     #[error("there is no repository {name}")]
     UnknownRepository {
-        /// What was asked for.
+        /// The name that was asked for.
         name: hab_oci::RepositoryName,
-        /// The one that may be meant.
+        /// A known name that may be meant.
         near: Option<String>,
     },
     /// The disk has less room than a build needs.
@@ -57,27 +57,27 @@ pub enum FarmError {
         path: PathBuf,
         /// The recipe.
         recipe: String,
-        /// What is free, for people.
+        /// The free space, for people.
         free: String,
-        /// What is needed, for people.
+        /// The needed space, for people.
         needed: String,
     },
     /// The person asked to stop.
     #[error("stopped; {0}")]
     Stopped(&'static str),
-    /// A fetch.
+    /// A fetch failed.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
-    /// A judgement.
+    /// A judgement that refuses.
     #[error(transparent)]
     Refused(#[from] hab_keys::Refusal),
     /// A decision that refuses; the decision itself was printed.
     #[error("{refusal}")]
     Decided {
-        /// Why.
+        /// Why it refuses.
         refusal: String,
     },
-    /// What was verified is not what the lock names.
+    /// The verified source is not the one that the lock names.
     #[error(
         "{what} is verified, but it is not the one in the lock: locked {locked}, verified {verified}; if the change is right, make the lock anew with `hab-build lock recipe {recipe}`"
     )]
@@ -86,77 +86,80 @@ pub enum FarmError {
         what: String,
         /// The recipe.
         recipe: String,
-        /// The lock's digest.
+        /// The digest in the lock.
         locked: hab_oci::Digest,
         /// The verified digest.
         verified: hab_oci::Digest,
     },
-    /// Files that locks name, of which some are not kept; each was told on its own, and the first is the source.
-    #[error("{missing} of {total} that locks name are not kept; this is why the first of them is not")]
+    /// Some files that locks name are not kept. A note reported each of them; the first one is the source.
+    #[error("{missing} of {total} files that locks name are not kept; the first one failed")]
     NotKept {
-        /// How many are not.
+        /// How many are not kept.
         missing: usize,
-        /// Of how many.
+        /// How many locks name.
         total: usize,
-        /// Why the first of them is not.
+        /// Why the first of them is not kept.
         #[source]
         first: Box<FarmError>,
     },
-    /// A build.
+    /// A build failed.
     #[error(transparent)]
     Build(#[from] hab_builder::BuildError),
-    /// What a scrub found; each was told on its own.
+    /// A scrub found this many damaged or lost blobs. A note reported each of them.
     #[error("{0} blobs are damaged or gone; they are not served until they are pushed or built again")]
     Damaged(usize),
-    /// Images of another registry, of which some are not here as they are there; each was told on its own.
+    /// Some images of another registry could not be synced. A note reported each of them.
     #[error("{failed} of {total} images are not synced")]
     NotSynced {
-        /// How many are not.
+        /// How many are not synced.
         failed: usize,
-        /// Of how many.
+        /// How many there are.
         total: usize,
-        /// Whose fault the first of them is.
+        /// Whose fault the first failure is.
         fault: Fault,
     },
-    /// Keys of which nobody who may have their certificates said anything; who did not answer was told on its own.
-    #[error("nobody who was asked for {unanswered} of {total} certificates answered")]
+    /// For some keys, nobody who was asked for a certificate answered. A note reported who did not answer.
+    #[error("no key server or key directory answered for {unanswered} of {total} certificates")]
     NotRefreshed {
-        /// Of how many keys.
+        /// For how many keys nobody answered.
         unanswered: usize,
-        /// Of how many.
+        /// How many keys there are.
         total: usize,
     },
-    /// An image that was to be exported, of which a part is not here.
+    /// Part of an image to export is not here.
     #[error(
-        "{repository}@{image} is not all here: {lacking} was never pulled through, or is damaged; pull the image first, or push \
-         it again"
+        "cannot export {repository}@{image}: its part {lacking} was never pulled through, or is damaged; pull the image first, \
+         or push it again"
     )]
     Incomplete {
-        /// Its repository.
+        /// The image's repository.
         repository: hab_oci::RepositoryName,
         /// The image.
         image: hab_oci::Digest,
-        /// The layer or configuration.
+        /// The missing layer or configuration.
         lacking: hab_oci::Digest,
     },
-    /// An OCI layout that is read or written.
+    /// An error about an OCI layout.
     #[error(transparent)]
     Layout(#[from] hab_layout::Error),
-    /// The store.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] hab_store::Error),
-    /// A version that makes no tag.
+    /// A version that cannot become a tag.
     #[error(transparent)]
     Reference(#[from] hab_oci::ReferenceError),
-    /// Something in the request.
+    /// A mistake in the request.
     #[error("{0}")]
     Usage(String),
-    /// A local file.
+    /// A file of this machine that is replaced, read whole or locked.
+    #[error(transparent)]
+    File(#[from] hab_file::Error),
+    /// A local file cannot be read or written.
     #[error("cannot read or write {}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -169,7 +172,7 @@ impl From<hab_blobs::Error> for FarmError {
 }
 
 impl FarmError {
-    /// Whose fault it is.
+    /// Whose fault this error is.
     pub fn fault(&self) -> Fault {
         use hab_builder::Fault as Build;
         use hab_layout::Fault as Layout;
@@ -185,6 +188,7 @@ impl FarmError {
             | Self::Damaged(_)
             | Self::NoRoom { .. }
             | Self::Store(_)
+            | Self::File(_)
             | Self::Io { .. } => Fault::Ours,
             Self::Recipe(_)
             | Self::Policy(_)
@@ -220,7 +224,7 @@ impl FarmError {
         }
     }
 
-    /// What a person can do about it, in a sentence of its own.
+    /// What a person can do about the error, as a sentence of its own.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
@@ -243,7 +247,7 @@ impl FarmError {
         }
     }
 
-    /// What a person names must be there; otherwise it is the request that is wrong.
+    /// The error for a path that a person named and that does not exist. It is the request's fault.
     pub(crate) fn missing(path: &Path) -> Self {
         Self::Usage(format!("{} does not exist", path.display()))
     }
@@ -254,21 +258,12 @@ impl FarmError {
     }
 }
 
-/// An error with all its causes, in one sentence. A cause that was said already is not said again.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let words = cause.to_string();
-        if text.contains(&words) { text } else { format!("{text}: {words}") }
-    })
-}
-
-/// Of several failures the one that says most, and how many there were.
+/// Returns the most telling of several failures as the error, and notes how many there were.
 pub(crate) fn worst(failures: Vec<MirrorError>, progress: &dyn Progress) -> Result<(), FarmError> {
     if failures.len() > 1 {
         progress.note(&format!("{} files could not be mirrored", failures.len()));
     }
-    // What was refused says more than who was away.
+    // A refusal says more than an upstream that did not answer.
     failures
         .into_iter()
         .min_by_key(|e| e.fault() == hab_mirror::Fault::Upstream)
@@ -282,6 +277,6 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_used_is_an_error_that_says_what_was_tried() {
         let error = FarmError::io("/x")(io::ErrorKind::PermissionDenied.into());
-        assert_eq!(chain(&error), "cannot read or write /x: permission denied");
+        assert_eq!(hab_chain::chain(&error), "cannot read or write /x: permission denied");
     }
 }

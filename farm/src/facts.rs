@@ -1,5 +1,5 @@
-//! What the catalog remembers for the farm, by type: each fact says its kind and its name, so that no two can be mixed up
-//! and every name is made in one place.
+//! What the catalog remembers for the farm, as types. Each fact makes its own kind and name, so that no two facts can
+//! be confused and every name is made in one place.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,29 @@ use hab_store::Mirrored;
 use crate::error::FarmError;
 use crate::keep::StoreKeep;
 
-/// The kind of [`Fact::AcceptedRelease`], which exports name.
+/// The kind of [`Fact::AcceptedRelease`], which exports also write.
 pub const ACCEPTED_RELEASE: &str = "debian-in-release-accepted";
 
-/// Something that is remembered: what is said of it is a digest, with the time at which it was first said.
+/// A name that is remembered. Each of its values is a digest, with the time at which it was first recorded.
 #[derive(Clone, Copy, Debug)]
 pub enum Fact<'a> {
-    /// The InRelease of a suite that its policy accepted.
+    /// A suite's InRelease that its policy accepted.
     AcceptedRelease { suite: &'a str },
     /// The object of a tag that a policy accepted.
     AcceptedTag { project: &'a str, tag: &'a str },
-    /// The object of a tag that a person took unsigned: it does not stand in the way of a signed one.
+    /// The object of a tag that a person accepted unsigned. It does not prevent a signed one later.
     UnsignedTag { project: &'a str, tag: &'a str },
-    /// The value of a ref that was accepted by a policy with certificates.
+    /// The value of a ref that a policy accepted with certain certificates.
     AcceptedRef { project: &'a str, reference: &'a str, judged: &'a JudgedBy },
-    /// Up to which commit a project's history was verified.
+    /// The commit up to which a project's history was verified.
     VerifiedHistory { judged: &'a JudgedBy, project: &'a str },
-    /// Where a project's ref journal ended.
+    /// The last line of a project's ref journal.
     RefJournal { project: &'a str },
     /// The ref journal of a project that was removed.
     RemovedJournal { project: &'a str },
-    /// The ref journal that came with an export: what its farm saw, not what was seen here.
+    /// The ref journal in an export: it says what the exporting farm saw, not what this farm saw.
     ImportedJournal { project: &'a str },
-    /// An export that was taken in.
+    /// An export that was imported.
     Import { manifest: &'a Digest },
     /// The archive of a commit's tree.
     ExportedTree { project: &'a str, commit: &'a str },
@@ -42,7 +42,7 @@ pub enum Fact<'a> {
     Signature(&'a Digest),
     /// What a key signed.
     SignedBy(&'a str),
-    /// On which day which keys of a policy were looked for.
+    /// The day on which certificates were searched for a policy's keys, and for which keys.
     CertificatesLookedFor { policy: &'a str },
     /// A file of a release.
     ReleaseFile { project: &'a str, version: &'a str, file: &'a str },
@@ -52,8 +52,8 @@ pub enum Fact<'a> {
     OfferedCrateLine { line: &'a str },
 }
 
-/// By which policy and with which certificates something was judged: another certificate, or another revision of one,
-/// may be a revocation.
+/// The policy and the certificates by which something was judged. Both matter, because another certificate, or another
+/// revision of one, may be a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgedBy {
     policy: Digest,
@@ -61,14 +61,14 @@ pub struct JudgedBy {
 }
 
 impl JudgedBy {
-    /// By the digests of both.
+    /// Made from the digests of both.
     pub fn new(policy: Digest, certificates: Digest) -> Self {
         Self { policy, certificates }
     }
 }
 
 impl Fact<'_> {
-    /// The kind under which the catalog has it.
+    /// The kind under which the catalog stores the fact.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AcceptedRelease { .. } => ACCEPTED_RELEASE,
@@ -91,7 +91,7 @@ impl Fact<'_> {
         }
     }
 
-    /// The name under which the catalog has it, unlike that of any other fact of its kind.
+    /// The name under which the catalog stores the fact, unique among facts of its kind.
     pub fn name(&self) -> String {
         match self {
             Self::AcceptedRelease { suite } => (*suite).to_owned(),
@@ -122,44 +122,45 @@ impl Fact<'_> {
     }
 }
 
-/// The farm's memory. Facts are only ever added, so that what was said once can be shown later.
+/// The farm's memory of facts. Facts are only ever added, so that an earlier value can be shown later.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     keep: &'a StoreKeep,
 }
 
 impl<'a> Facts<'a> {
-    /// What this store remembers.
+    /// The facts of this store.
     pub fn new(keep: &'a StoreKeep) -> Self {
         Self { keep }
     }
 
-    /// What was last said of it, unless that was withdrawn.
+    /// The newest value of a fact, unless it was withdrawn.
     pub fn latest(self, fact: &Fact<'_>) -> Result<Option<Digest>, FarmError> {
         let name = fact.name();
         self.keep.latest(fact.kind(), &name).map_err(|source| failed(name, source))
     }
 
-    /// Says it now, of so many bytes; 0 where it is not of bytes. Whether that is news.
+    /// Records a value now, with the size of its bytes, or 0 if it is not a digest of bytes. Returns whether the value
+    /// is new.
     pub fn remember(self, fact: &Fact<'_>, digest: &Digest, size: u64) -> Result<bool, FarmError> {
         let name = fact.name();
         self.keep.say(fact.kind(), &name, digest, size).map_err(|source| failed(name, source))
     }
 
-    /// Takes back what was last said of it, if anything was.
+    /// Withdraws the newest value of a fact, if it has one.
     pub fn withdraw(self, fact: &Fact<'_>) -> Result<(), FarmError> {
         let name = fact.name();
         self.keep.withdraw(fact.kind(), &name).map_err(|source| failed(name, source))
     }
 
-    /// All that was ever said of it, the first first.
+    /// All values that a fact ever had, oldest first.
     pub fn history(self, fact: &Fact<'_>) -> Result<Vec<Mirrored>, FarmError> {
         let name = fact.name();
         self.keep.history(fact.kind(), &name).map_err(|source| failed(name, source))
     }
 
-    /// Which values of a project's refs were accepted, by the names of [`Fact::AcceptedRef`]: read once for all refs,
-    /// because one by one many refs would take hours.
+    /// The accepted values of a project's refs, by the names of [`Fact::AcceptedRef`]. Reads them for all refs at once,
+    /// because reading one ref at a time would take hours for many refs.
     pub fn accepted_refs(
         self,
         project: &str,
@@ -186,17 +187,17 @@ fn failed(what: String, source: KeepError) -> FarmError {
     MirrorError::Keep { what, source }.into()
 }
 
-/// Something of which only the newest text counts, and which costs only time when it is lost.
+/// A name of which only the newest text counts. Losing the text costs only time.
 #[derive(Clone, Copy, Debug)]
 pub enum Position<'a> {
-    /// How many bytes of disk a build of a recipe needed; with a toolchain that has to be unpacked first it is more.
+    /// Bytes of disk that a build of a recipe needed. A build that first unpacks its toolchain needs more.
     DiskNeeded { recipe: &'a str, unpacked: bool },
-    /// When a rule of an upstream was last tried, and how that went.
+    /// When a sync rule of an upstream was last tried, and how that went.
     ImageSync { upstream: &'a str, repository: &'a str, rule: &'a str },
 }
 
 impl Position<'_> {
-    /// The name under which the catalog has it.
+    /// The name under which the catalog stores the text.
     pub fn name(&self) -> String {
         match self {
             Self::DiskNeeded { recipe, unpacked: true } => format!("room {recipe}"),
@@ -212,7 +213,8 @@ mod tests {
 
     use super::*;
 
-    /// Catalogs of earlier programs have these kinds and names; with others, what they remember would be forgotten.
+    /// Catalogs of earlier programs contain these kinds and names. With other names, the farm would forget what they
+    /// hold.
     #[test]
     fn facts_have_the_kinds_and_names_that_earlier_catalogs_have() {
         let (digest, other) = (Digest::of(b"a"), Digest::of(b"b"));

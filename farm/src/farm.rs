@@ -1,4 +1,4 @@
-//! A farm, opened: what every room is made of. Each room gets what it uses, and no more.
+//! An open farm: everything that the rooms are made of. Each room gets only what it uses.
 
 use std::fs;
 use std::io;
@@ -47,15 +47,15 @@ use crate::trust::keyring::{Keyring, Looked, OperatorsPlaces};
 use crate::trust::memory::Memory;
 use crate::trust::policies::Policies;
 
-/// How a farm is opened.
+/// Options for opening a farm.
 pub struct Options {
-    /// The data folder; made when it is missing.
+    /// The data folder; created if it is missing.
     pub data: PathBuf,
-    /// Folders of recipes over the built-in ones, each over those before it.
+    /// Folders of recipes that override the built-in ones; each overrides those before it.
     pub recipes: Vec<PathBuf>,
-    /// Folders of policies over the built-in ones, each over those before it.
+    /// Folders of policies that override the built-in ones; each overrides those before it.
     pub trust: Vec<PathBuf>,
-    /// Nothing may be fetched.
+    /// Whether fetching is forbidden.
     pub offline: bool,
     /// The operator's configuration.
     pub config: Config,
@@ -82,7 +82,7 @@ impl Farm {
     pub fn open(options: Options, bridge: Bridge, progress: Arc<dyn Progress>) -> Result<Self, FarmError> {
         let Options { data, recipes, trust, offline, config } = options;
         private(&data, progress.as_ref()).map_err(FarmError::io(&data))?;
-        // The sandbox changes folders, so no path may depend on where the program was started.
+        // The sandbox changes its working directory, so no path may depend on where the program was started.
         let data = DataFolder::new(fs::canonicalize(&data).map_err(FarmError::io(&data))?);
         let recipes = overlay::recipes(&recipes, !config.without_built_in, progress.as_ref())?;
         let policies = Policies::open(trust, !config.without_built_in, progress.as_ref())?;
@@ -112,7 +112,7 @@ impl Farm {
         &self.config
     }
 
-    /// The data folder, from the root.
+    /// The data folder, as an absolute path.
     pub fn data(&self) -> &Path {
         self.data.path()
     }
@@ -127,7 +127,7 @@ impl Farm {
         &self.recipes
     }
 
-    /// The pinned keys, and what is known of them.
+    /// The pinned keys, and what is known about them.
     pub fn keyring(&self) -> Keyring<'_> {
         Keyring {
             policies: &self.policies,
@@ -145,7 +145,7 @@ impl Farm {
         }
     }
 
-    /// Decisions about what was signed.
+    /// Makes decisions about signatures.
     pub fn decisions(&self) -> Decisions<'_> {
         Decisions {
             trust: self.trust(),
@@ -169,7 +169,7 @@ impl Farm {
         }
     }
 
-    /// Which projects there are.
+    /// The known projects.
     pub fn projects(&self) -> ProjectFiles<'_> {
         ProjectFiles {
             data: &self.data,
@@ -180,7 +180,7 @@ impl Farm {
         }
     }
 
-    /// What of the mirrored projects is accepted.
+    /// The verified views of mirrored projects.
     pub fn views(&self) -> Views<'_> {
         Views {
             projects: self.projects(),
@@ -213,7 +213,7 @@ impl Farm {
         }
     }
 
-    /// What locks name.
+    /// The packages that locks name.
     pub fn packages(&self) -> Packages<'_> {
         Packages {
             recipes: &self.recipes,
@@ -224,7 +224,7 @@ impl Farm {
         }
     }
 
-    /// Locks, written.
+    /// Writes locks.
     pub fn locks(&self) -> Locks<'_> {
         Locks {
             recipes: &self.recipes,
@@ -237,12 +237,12 @@ impl Farm {
         }
     }
 
-    /// Requests, resolved.
+    /// Resolves requests.
     pub fn orders(&self) -> Orders<'_> {
         Orders { recipes: &self.recipes, locked: self.locked(), tags: self.tags() }
     }
 
-    /// Builds.
+    /// Builds recipes.
     pub fn builds(&self) -> Builds<'_> {
         Builds {
             orders: self.orders(),
@@ -267,7 +267,7 @@ impl Farm {
         }
     }
 
-    /// Images of other registries, brought here.
+    /// Syncs images of other registries.
     pub fn image_syncs(&self) -> ImageSyncs {
         ImageSyncs {
             store: self.store.clone(),
@@ -279,17 +279,17 @@ impl Farm {
         }
     }
 
-    /// The other registries, ready to be asked, or never asked when nothing may be fetched.
+    /// The upstream registries. They are never asked when the farm is offline.
     pub fn upstreams(&self) -> Result<Upstreams, FarmError> {
         upstreams::open(&self.config.registry, self.offline, &self.data.token_services())
     }
 
-    /// The other registries, where they may be asked.
+    /// The upstream registries, or `None` when the farm is offline.
     pub fn reachable_upstreams(&self) -> Result<Option<Upstreams>, FarmError> {
         if self.offline { Ok(None) } else { self.upstreams().map(Some) }
     }
 
-    /// What is mirrored, written into one file.
+    /// Writes what is mirrored into one file.
     pub fn exporter(&self) -> Exporter<'_> {
         Exporter {
             mirrors: self.mirrors(),
@@ -299,8 +299,8 @@ impl Farm {
         }
     }
 
-    /// Takes in an export: blobs by their digests, git through quarantine and journal, an InRelease by its signature. What
-    /// is here already is not replaced, and what nothing here names is not kept.
+    /// Takes in an export: blobs by their digests, git through quarantine and journal, an InRelease by its signature.
+    /// Replaces nothing that is here, and keeps nothing that no document here names.
     pub fn import(&self, file: &Path, wanted: &Wanted) -> Result<Imported, FarmError> {
         let partial = self.data.partial();
         let aside = Arc::new(Aside::new(&partial).map_err(FarmError::io(&partial))?);
@@ -319,7 +319,7 @@ impl Farm {
         importer.run(file, wanted)
     }
 
-    /// What is served beside the registry.
+    /// The mirror that is served beside the registry.
     pub fn served(&self) -> hab_mirror_server::Mirror {
         let limits = hab_mirror_server::Limits::default();
         hab_mirror_server::Mirror::new(Arc::new(self.keep.clone()), self.data.git(), limits)
@@ -394,8 +394,8 @@ impl Farm {
     }
 }
 
-/// Makes the data folder for its owner alone. One that is there already, and ours, is closed to others; its group may go on
-/// reading it, if somebody wanted that.
+/// Creates the data folder for its owner alone. Closes an existing folder of ours to other users; its group may still
+/// read it, if somebody set that.
 fn private(data: &Path, progress: &dyn Progress) -> io::Result<()> {
     const NOT_OTHERS: u32 = 0o027;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
@@ -406,7 +406,7 @@ fn private(data: &Path, progress: &dyn Progress) -> io::Result<()> {
         fs::set_permissions(data, fs::Permissions::from_mode(closed))?;
         let was = if mode & 0o022 == 0 { "read" } else { "change" };
         progress.note(&format!(
-            "{}: others on this machine could {was} what is in it (mode {mode:03o}); it is {closed:03o} now",
+            "{}: other users of this machine could {was} the files in it; changed its mode from {mode:03o} to {closed:03o}",
             data.display()
         ));
     }

@@ -5,16 +5,16 @@ use hab_mirror::{Fetcher, Limits, Outside};
 use crate::keep::StoreKeep;
 use crate::progress::{MirrorView, Progress};
 
-/// What a fetch needs.
+/// Everything that a fetch uses.
 #[derive(Clone, Copy)]
 pub struct Fetching<'a> {
-    /// Where what comes is kept.
+    /// Stores what is fetched.
     pub keep: &'a StoreKeep,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
-    /// How hosts of files are asked.
+    /// How outside hosts are asked for files.
     pub outside: &'a Outside,
-    /// Whether nothing may be fetched.
+    /// Whether fetching is forbidden.
     pub offline: bool,
 }
 
@@ -24,7 +24,7 @@ impl Fetching<'_> {
         self.within(Limits::default(), work)
     }
 
-    /// The same, within other limits.
+    /// Runs `work` with a fetcher that has other limits.
     pub(crate) fn within<T>(
         &self,
         limits: Limits,

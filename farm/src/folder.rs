@@ -1,13 +1,13 @@
-//! Where what lies in the data folder, beside what the store keeps.
+//! The paths in the data folder, except those that belong to the store.
 
 use std::path::{Path, PathBuf};
 
-/// The data folder, from the root.
+/// The data folder, as an absolute path.
 #[derive(Clone, Debug)]
 pub struct DataFolder(PathBuf);
 
 impl DataFolder {
-    /// The data folder at this path, which must begin at the root: the sandbox changes folders.
+    /// Takes an absolute path, because the sandbox changes its working directory.
     pub fn new(path: PathBuf) -> Self {
         Self(path)
     }
@@ -17,12 +17,12 @@ impl DataFolder {
         &self.0
     }
 
-    /// Bare mirrors, `<project>.git`.
+    /// The folder of bare mirrors, `<project>.git`.
     pub fn git(&self) -> PathBuf {
         self.0.join("git")
     }
 
-    /// The verified view of a project: only what its policy accepts.
+    /// The verified view of a project, which shows only what its policy accepts.
     pub fn view(&self, project: &str) -> PathBuf {
         self.0.join("git/verified").join(format!("{project}.git"))
     }
@@ -32,12 +32,12 @@ impl DataFolder {
         self.0.join("projects")
     }
 
-    /// Imported and found certificates.
+    /// Certificates that were imported or found.
     pub fn certificates(&self) -> PathBuf {
         self.0.join("certificates")
     }
 
-    /// Which token service each registry first named.
+    /// The token service that each registry named first.
     pub fn token_services(&self) -> PathBuf {
         self.0.join("token-services")
     }
@@ -47,7 +47,7 @@ impl DataFolder {
         self.0.join("work")
     }
 
-    /// Files that are only fetched in part.
+    /// Files that are only partly fetched.
     pub fn partial(&self) -> PathBuf {
         self.0.join("work/partial")
     }

@@ -1,4 +1,4 @@
-//! The mirror's [`Keep`] over the store.
+//! Implements the mirror's [`Keep`] with the store.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,7 @@ use hab_store::{Mirrored, Store};
 
 use crate::bridge::Bridge;
 use crate::carry::aside::Aside;
-use crate::clock::now;
+use hab_clock::now;
 
 /// Keeps mirrored bytes in the blob store and facts in the catalog.
 #[derive(Clone)]
@@ -23,17 +23,18 @@ pub struct StoreKeep {
 }
 
 impl StoreKeep {
-    /// A keep in `store`; half-fetched files go to `partial`.
+    /// Makes a keep over `store`. Partly fetched files go to `partial`.
     pub fn new(store: Store, bridge: Bridge, partial: PathBuf) -> Self {
         Self { store, bridge, partial, aside: None }
     }
 
-    /// The same, that also finds what lies aside; what of that gets a name is in the store before the name is.
+    /// The same keep, which also finds the blobs in `aside`. A blob from there moves to the store before it gets a
+    /// name.
     pub fn beside(&self, aside: Arc<Aside>) -> Self {
         Self { aside: Some(aside), ..self.clone() }
     }
 
-    /// Moves to the store what lies aside, because something names it now.
+    /// Moves an imported blob to the store, because something names it now.
     pub fn adopt(&self, digest: &Digest) -> Result<(), KeepError> {
         let Some(aside) = &self.aside else { return Ok(()) };
         aside.name(digest, |path| {
@@ -41,25 +42,26 @@ impl StoreKeep {
                 Some(path) => Some(File::open(path).map_err(|e| KeepError::Store(Box::new(e)))?),
                 None => self.store.blobs.open_blob(digest).map_err(failed)?.map(|blob| blob.file),
             };
-            // It may have gone with a collection meanwhile; then nothing here finds it, as if it had not come.
+            // A collection may have removed the blob meanwhile. Then nothing here finds it, as if it had not been
+            // imported.
             found.map_or(Ok(()), |mut file| self.take(Some(digest), &mut file).map(drop))
         })
     }
 }
 
 impl StoreKeep {
-    /// As [`Keep::remember`]; whether that is news.
+    /// Like [`Keep::remember`], and returns whether the value is new.
     pub fn say(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<bool, KeepError> {
         self.adopt(digest)?;
         self.bridge.wait(self.store.catalog.remember(kind, name, digest, size, now())).map_err(failed)
     }
 
-    /// Takes back what was last said of a name.
+    /// Withdraws the newest value of a name.
     pub fn withdraw(&self, kind: &str, name: &str) -> Result<(), KeepError> {
         self.bridge.wait(self.store.catalog.withdraw(kind, name, now())).map_err(failed)
     }
 
-    /// All that a name ever was, the first first.
+    /// All values that a name ever had, oldest first.
     pub fn history(&self, kind: &str, name: &str) -> Result<Vec<Mirrored>, KeepError> {
         self.bridge.wait(self.store.catalog.history(kind, name)).map_err(failed)
     }

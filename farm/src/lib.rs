@@ -1,29 +1,28 @@
-//! The conductor: asks each room of the house in turn.
+//! The conductor: calls each room of the house in turn.
 //!
-//! Layer: above every room, below the program. In scope: what follows from what (a tag is mirrored, then judged, then
-//! built, then published), what is remembered between the steps, and what goes on by itself while the farm serves. Out of
-//! scope: words for a terminal, and every room's own work; who is believed is decided in `hab-keys`, and
-//! `hab_keys::precedent` has what an earlier decision says about a later one.
+//! Layer: above every room, below the program. In scope: the order of steps (a tag is mirrored, then judged, then
+//! built, then published), what is remembered between the steps, and what runs by itself while the farm serves. Out of
+//! scope: words for a terminal, and every room's own work. `hab-keys` decides who is believed, and
+//! `hab_keys::precedent` decides what an earlier decision means for a later one.
 //!
 //! A [`Farm`] is opened once and hands out rooms, each with what it uses:
 //!
 //! | room | for |
 //! |---|---|
 //! | [`trust`] | policies, certificates, decisions, what was accepted before |
-//! | [`mirrors`] | git projects: which there are, bringing them up to date, what of them is accepted |
+//! | [`mirrors`] | git projects: the list of them, their syncs, and views of what is accepted |
 //! | [`source`] | from a recipe's source to verified bytes: Debian, crates, tags, releases, depends, locks |
 //! | [`build`] | from a request to a published image |
 //! | [`images`] | the registry's images: tags, collection, scrub, layouts, other registries |
-//! | [`carry`] | what is mirrored, to a place without a network and in from there |
-//! | [`service`] | what goes on by itself while the farm serves |
+//! | [`carry`] | export of the mirror to a place without a network, and import there |
+//! | [`service`] | what runs by itself while the farm serves |
 //!
-//! Start at [`build`], which shows the whole way.
+//! Start at [`build`], which shows the whole flow.
 
 mod backoff;
 mod bridge;
 pub mod build;
 pub mod carry;
-mod clock;
 mod error;
 mod facts;
 mod farm;
@@ -40,7 +39,8 @@ pub mod trust;
 mod words;
 
 pub use bridge::Bridge;
-pub use error::{FarmError, Fault, chain};
+pub use error::{FarmError, Fault};
 pub use farm::{Farm, Options};
+pub use hab_chain::chain;
 pub use progress::{Notes, Progress};
 pub use words::{counted, near};

@@ -1,4 +1,4 @@
-//! Recipes: the built-in ones with the operator's folders over them.
+//! Recipes: the operator's folders laid over the built-in ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,14 +8,15 @@ use hab_recipe::RecipeSet;
 use hab_trusted_file::Readers;
 use include_dir::{Dir, include_dir};
 
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::progress::Progress;
+use hab_chain::chain;
 
-/// The recipes that the program was built with, so that it needs no checkout to run.
+/// The recipes that are built into the program, so that it runs without a checkout.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../recipes");
 
-/// Recipes of these folders, each over those before it and all over the built-in ones, if these count. Whatever takes the
-/// place of something else is said.
+/// Loads recipes. Each folder overrides those before it, and all override the built-in ones, which count only with
+/// `built_in`. Notes everything that is overridden.
 pub fn recipes(folders: &[PathBuf], built_in: bool, progress: &dyn Progress) -> Result<RecipeSet, FarmError> {
     let mut set = RecipeSet::from_files(if built_in { embedded() } else { BTreeMap::new() });
     for folder in folders {
@@ -27,13 +28,13 @@ pub fn recipes(folders: &[PathBuf], built_in: bool, progress: &dyn Progress) -> 
     Ok(set)
 }
 
-/// What is in a folder that was named to be laid over the built-in ones.
+/// The entries of a folder that the operator laid over the built-in ones.
 pub fn entries(folder: &Path, of: &str) -> Result<fs::ReadDir, FarmError> {
     let unreadable = |e| format!("the folder {} of {of} cannot be read: {e}", folder.display());
     fs::read_dir(folder).map_err(|e| FarmError::Usage(unreadable(e)))
 }
 
-/// The text of a file that decides what is built, if nobody else could have written it.
+/// Reads a file that decides what is built, if nobody else could have written it.
 fn trusted(path: &Path, limit: u64) -> Result<String, FarmError> {
     hab_trusted_file::read_text(path, Readers::Everybody, limit).map_err(|e| FarmError::Usage(chain(&e)))
 }

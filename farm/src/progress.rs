@@ -1,12 +1,12 @@
-//! What happens, for whoever wants to see it: a terminal, a log, later a page.
+//! Reports what happens: to a terminal, to a log, later to a page.
 
 use std::sync::atomic::AtomicBool;
 
-/// Someone who is told what happens. Methods may be called from several threads.
+/// Receives reports of what happens. Methods may be called from several threads.
 pub trait Progress: Send + Sync {
-    /// A new stage of the work begins; the one before is done.
+    /// A new stage of the work begins; the stage before it is done.
     fn stage(&self, what: &str);
-    /// `done` of `total` bytes (or objects, or packages) of `what`.
+    /// `done` of `total` bytes (or objects, or packages) of `what` are done.
     fn amount(&self, what: &str, done: u64, total: Option<u64>);
     /// `done` of `total` things of `what` are done; `unit` names them, such as "objects".
     fn count(&self, _what: &str, _done: u64, _total: u64, _unit: &str) {}
@@ -18,14 +18,14 @@ pub trait Progress: Send + Sync {
     fn cancel(&self) -> &AtomicBool;
 }
 
-/// Tells only what a person should read, one line each: for a service's log.
+/// Passes on only the notes, one line each, for a service's log.
 pub struct Notes {
     cancel: AtomicBool,
     say: fn(&str),
 }
 
 impl Notes {
-    /// Says notes by `say`.
+    /// Passes each note to `say`.
     pub fn new(say: fn(&str)) -> Self {
         Self { cancel: AtomicBool::new(false), say }
     }
@@ -43,7 +43,7 @@ impl Progress for Notes {
     }
 }
 
-/// The mirror's view of a [`Progress`].
+/// Passes the mirror's reports to a [`Progress`].
 pub(super) struct MirrorView<'a>(pub &'a dyn Progress);
 
 impl hab_mirror::Observer for MirrorView<'_> {
@@ -61,7 +61,7 @@ impl hab_mirror::Observer for MirrorView<'_> {
     }
 }
 
-/// The builder's view of a [`Progress`].
+/// Passes the builder's reports to a [`Progress`].
 pub(super) struct BuilderView<'a>(pub &'a dyn Progress);
 
 impl hab_builder::Observer for BuilderView<'_> {

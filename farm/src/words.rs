@@ -11,10 +11,10 @@ pub fn counted(number: u64, thing: &str) -> String {
     format!("{number} {many}")
 }
 
-/// The known name that somebody who typed `typed` may have meant: at most two letters, and not more than a third of it,
-/// are wrong, missing, too many or exchanged.
+/// The known name that somebody who typed `typed` may have meant. At most two letters, and no more than a third of
+/// them, may be wrong, missing, extra or swapped.
 pub fn near<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer ones are no names of ours, and the work is the product of both lengths.
+    // Longer names are not ours, and the work grows with the product of both lengths.
     const LONGEST: usize = 200;
     let most = (typed.chars().count() / 3).clamp(1, 2);
     let close = |name: &&str| name.len() <= LONGEST && typed.len() <= LONGEST;
@@ -22,7 +22,7 @@ pub fn near<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option
     measured.filter(|(wrong, _)| *wrong <= most).min_by_key(|(wrong, _)| *wrong).map(|(_, name)| name)
 }
 
-/// How many letters have to be changed, added, removed or exchanged with their neighbour.
+/// How many letters must be changed, added, removed or swapped with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];

@@ -62,15 +62,34 @@ pub fn replace<T>(
     write: impl FnOnce(&mut File) -> Result<T, io::Error>,
 ) -> Result<T, Error> {
     let folder = folder_of(path);
-    let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("make a file in", folder))?;
-    let written = write(beside.as_file_mut()).map_err(Error::io("write", path))?;
-    let file = beside.as_file();
-    file.set_permissions(Permissions::from_mode(mode)).map_err(Error::io("set the mode of", path))?;
-    file.sync_all().map_err(Error::io("write", path))?;
+    let (beside, written) = beside(path, mode, write)?;
+    beside.as_file().sync_all().map_err(Error::io("write", path))?;
     beside.persist(path).map_err(|e| Error::io("rename a file to", path)(e.error))?;
     // A rename is on the disk only when its folder is.
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))?;
     Ok(written)
+}
+
+/// [`replace`] with these bytes, without waiting for the disk: a power failure may leave an empty file. For files that
+/// cost only time when they are lost.
+pub fn replace_unsynced(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
+    let (beside, ()) = beside(path, mode, |file| file.write_all(bytes))?;
+    beside.persist(path).map_err(|e| Error::io("rename a file to", path)(e.error))?;
+    Ok(())
+}
+
+/// A file beside its place, written and with its mode.
+fn beside<T>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> Result<T, io::Error>,
+) -> Result<(tempfile::NamedTempFile, T), Error> {
+    let folder = folder_of(path);
+    let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("make a file in", folder))?;
+    let written = write(beside.as_file_mut()).map_err(Error::io("write", path))?;
+    let mode = Permissions::from_mode(mode);
+    beside.as_file().set_permissions(mode).map_err(Error::io("set the mode of", path))?;
+    Ok((beside, written))
 }
 
 /// [`replace`] with these bytes.
@@ -131,6 +150,8 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         assert_eq!(replace(&path, 0o600, |_| Ok(7)).unwrap(), 7);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        replace_unsynced(&path, 0o640, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
         assert!(replace_with(&folder.path().join("none/f"), 0o600, b"").is_err());
     }
 

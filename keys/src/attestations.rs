@@ -1,8 +1,9 @@
-//! What independent builders say that a release's files hash to, in the layout that Bitcoin Core's builders use:
-//! `<version>/<builder>/{noncodesigned,all,codesigned}.SHA256SUMS{,.asc}`.
+//! Judges the lists of hashes that independent builders signed for a release, in the layout that Bitcoin Core's
+//! builders use: `<version>/<builder>/{noncodesigned,all,codesigned}.SHA256SUMS{,.asc}`.
 //!
-//! Counted for each file, by distinct primary fingerprint. A builder's folder is bound to the key that the policy pins
-//! for it. Omitting a file is not dissent; but a builder that counts and names another hash is never outvoted.
+//! Builders are counted for each file, by distinct primary fingerprint. The policy's pin decides which key may sign in
+//! which builder's folder. Leaving out a file is no dissent; but a builder that counts and names another hash is never
+//! outvoted.
 
 mod read;
 
@@ -21,19 +22,19 @@ pub use read::{read, read_commit};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ListKind {
-    /// What came out of the build.
+    /// The files that the build made.
     Noncodesigned,
-    /// That, and what Apple's and Microsoft's signatures were attached to.
+    /// The same, and the files with Apple's and Microsoft's signatures attached.
     All,
-    /// Only what these signatures were attached to, as for 22.0rc1.
+    /// Only the files with these signatures attached, as for 22.0rc1.
     Codesigned,
 }
 
 impl ListKind {
-    /// Each.
+    /// Every kind of list.
     pub const EACH: [Self; 3] = [Self::Noncodesigned, Self::All, Self::Codesigned];
 
-    /// The name of its file.
+    /// The name of the list's file.
     pub fn file(self) -> &'static str {
         match self {
             Self::Noncodesigned => "noncodesigned.SHA256SUMS",
@@ -43,52 +44,52 @@ impl ListKind {
     }
 }
 
-/// What one builder handed in: bytes, **unverified**.
+/// One builder's list and signature: bytes, **unverified**.
 #[derive(Clone, Debug)]
 pub struct Submitted {
-    /// The folder's name.
+    /// The name of the builder's folder.
     pub builder: String,
-    /// Which list.
+    /// Which list it is.
     pub kind: ListKind,
-    /// The list.
+    /// The list's bytes.
     pub sums: Vec<u8>,
-    /// Its detached signature; empty when there is none.
+    /// Its detached signature; empty if there is none.
     pub signature: Vec<u8>,
 }
 
-/// What came of all that the builders of a version handed in.
+/// The result of judging everything that the builders of a version submitted.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attestations {
     /// The version.
     pub version: String,
     /// How many builders must agree on a file.
     pub threshold: usize,
-    /// The lists.
+    /// The result for each list.
     pub lists: Vec<ListReport>,
-    /// The bytes and signatures.
+    /// The documents and signatures that it rests on.
     #[serde(skip)]
     pub evidence: Evidence,
 }
 
-/// What came of one list.
+/// The result for one list.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListReport {
-    /// Which.
+    /// Which list it is.
     pub list: ListKind,
-    /// Who signed it.
+    /// The builders that submitted it.
     pub attesters: Vec<Attester>,
-    /// Which files it names.
+    /// The files that it names.
     pub files: Vec<FileReport>,
 }
 
-/// A builder that handed in a list.
+/// A builder that submitted a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attester {
-    /// The folder's name.
+    /// The name of the builder's folder.
     pub builder: String,
     /// How many files its list names.
     pub files: usize,
-    /// Whether it counts.
+    /// Whether the list counts.
     pub counts: bool,
     /// Why, or why not.
     pub why: String,
@@ -96,31 +97,31 @@ pub struct Attester {
     pub signature: Option<SignatureSeen>,
 }
 
-/// What builders say of one file.
+/// What the builders say about one file.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileReport {
     /// The file's name.
     pub name: String,
     /// The builders that count, by the hash that they name.
     pub said: BTreeMap<Digest, Vec<String>>,
-    /// What follows.
+    /// The result for the file.
     pub outcome: Outcome,
 }
 
-/// What follows for a file.
+/// The result for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Enough builders agree, and none that counts dissents.
     Agreed,
-    /// Too few say anything.
+    /// Too few builders name the file.
     TooFew,
-    /// Builders that count name different hashes: nobody is outvoted, a person has to look.
+    /// Builders that count name different hashes: nobody is outvoted, and a person has to look.
     Disputed,
 }
 
 impl Attestations {
-    /// Judges what was handed in.
+    /// Judges what the builders submitted.
     pub fn judge(version: &str, submitted: &[Submitted], judge: &Judge<'_>) -> Result<Self, Refusal> {
         let what = format!("the attestations of {version}");
         let requirement = judge.requirement(RuleKind::SignedHashes, &what)?;
@@ -149,7 +150,7 @@ impl Attestations {
             kind: EvidenceKind::Attestations,
             asked: what,
             policy: Some(judge.policy().reference()),
-            // Which files are agreed on is in the lists.
+            // The lists say which files are agreed on.
             met: Vec::new(),
             documents,
             signatures,
@@ -157,14 +158,14 @@ impl Attestations {
         Ok(Self { version: version.to_owned(), threshold: quorum.threshold, lists, evidence })
     }
 
-    /// How many files, in all lists, came out so.
+    /// The number of files in all lists with this result.
     pub fn count(&self, outcome: Outcome) -> usize {
         self.lists.iter().flat_map(|l| &l.files).filter(|f| f.outcome == outcome).count()
     }
 
-    /// Refuses a version with a disputed file, or without a single one that enough builders agree on; and files of which
-    /// none has the version in its name, which would be another version's in this one's folder. A file that too few name
-    /// is not accepted, and takes nothing from the others.
+    /// Refuses a version if a file is disputed, or if there is no file that enough builders agree on. Also refuses it
+    /// if no agreed file has the version in its name: the files may belong to another version. A file that too few
+    /// builders name is not accepted, but does not affect the others.
     pub fn settle(&self) -> Result<(), Refusal> {
         let what = format!("the attestations of {}", self.version);
         let files = || self.lists.iter().flat_map(|l| l.files.iter().map(move |f| (l.list, f)));
@@ -194,7 +195,7 @@ impl Attestations {
     }
 }
 
-/// A file has one content, in whichever list a builder names it: two hashes in two lists are a dispute as well.
+/// A file has one content, whichever list names it: two hashes in two lists are a dispute too.
 fn dispute_across(lists: &mut [ListReport]) {
     let mut said: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
     for file in lists.iter().flat_map(|l| &l.files) {
@@ -215,7 +216,7 @@ fn list<'a>(
     signatures: &mut Vec<SignatureSeen>,
 ) -> ListReport {
     let mut attesters = Vec::new();
-    // By file and hash: the distinct keys that vouch for it, and their builders' names.
+    // For each file and hash: the distinct keys that vouch for it, and their builders' names.
     let mut said: BTreeMap<String, BTreeMap<Digest, BTreeMap<KeyId, String>>> = BTreeMap::new();
     for s in submitted {
         let parsed = HashList::parse(&s.sums);
@@ -234,7 +235,8 @@ fn list<'a>(
         let list = parsed.unwrap_or_default();
         let files = list.entries().len() + list.contested().len();
         attesters.push(Attester { builder: s.builder.clone(), files, counts, why, signature: best });
-        // Who names two hashes of a file vouches for neither: it comes out as disputed, and the other files do not.
+        // A builder that names two hashes for a file vouches for neither: this file is disputed, and the
+        // builder's other files are not.
         for (name, digest) in list.all() {
             let sides = said.entry(name.clone()).or_default();
             if let (true, Ok(key)) = (counts, &counted) {
@@ -284,8 +286,8 @@ fn counted(
             let folders: Vec<&str> = pin.iter().flat_map(|pin| &pin.builders).map(String::as_str).collect();
             let theirs = if folders.is_empty() { "none".to_owned() } else { folders.join(", ") };
             format!(
-                "signed by {other}, which is not the key of this folder; by the policy its folders are {theirs}, and a builder \
-                 who took another name has both in builders"
+                "signed by {other}, which is not the key of this folder; in the policy, the folders of that key are {theirs}; a \
+                 builder with two names needs both in builders"
             )
         }
         None => judge.words(quorum, seen),

@@ -1,16 +1,16 @@
-//! Where signatures begin and end in bytes from outside (RFC 9580, section 6.2 and 7; PROTOCOL.sshsig).
+//! Finds where signatures begin and end in bytes from outside (RFC 9580, sections 6.2 and 7; PROTOCOL.sshsig).
 //!
-//! Parsers skip what stands around armor. A judge must not: what nobody reads is where somebody hides something.
+//! Parsers skip text around armor. A judge must not: text that nobody reads is a place to hide something.
 
-/// The most that the signatures of one thing may have, in bytes; 30 builders' signatures of one file have 25,000.
+/// The most bytes of all signatures of one file or object; those of 30 builders over one file have 25,000.
 const LIMIT: usize = 1 << 20;
 
-/// The most signature blocks; what is signed is hashed once for each.
+/// The most signature blocks; the signed bytes are hashed once for each.
 const COUNT: usize = 128;
 
 const PGP: (&str, &str) = ("-----BEGIN PGP SIGNATURE-----", "-----END PGP SIGNATURE-----");
 const SSH: (&str, &str) = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----");
-/// What opentimestamps-client adds below a git signature: a proof of when, which nobody here reads.
+/// What opentimestamps-client adds below a git signature: a proof of time, which is not used here.
 const TIMESTAMP: (&str, &str) =
     ("-----BEGIN OPENTIMESTAMPS GIT TIMESTAMP-----", "-----END OPENTIMESTAMPS GIT TIMESTAMP-----");
 const CLEARSIGNED: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
@@ -25,7 +25,7 @@ pub(crate) enum Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Its bytes.
+    /// The block's bytes.
     pub fn bytes(self) -> &'a [u8] {
         match self {
             Self::OpenPgp(bytes) | Self::Ssh(bytes) => bytes,
@@ -33,10 +33,11 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Splits into blocks; between them there is only white space. A timestamp may follow a signature and is left out.
+/// Splits bytes into signature blocks. Only white space may stand between them. A timestamp may follow a signature and
+/// is left out.
 pub(crate) fn split(bytes: &[u8]) -> Result<Vec<Block<'_>>, String> {
     if bytes.len() > LIMIT {
-        return Err(format!("{} bytes are more than signatures may have ({LIMIT})", bytes.len()));
+        return Err(format!("its signatures have {} bytes, more than {LIMIT}", bytes.len()));
     }
     // Every binary OpenPGP packet begins with a byte whose highest bit is set, and no text does.
     if bytes.first().is_some_and(|first| first & 0x80 != 0) {
@@ -66,7 +67,7 @@ pub(crate) fn split(bytes: &[u8]) -> Result<Vec<Block<'_>>, String> {
     Ok(found)
 }
 
-/// The clearsigned message that `bytes` are, and nothing beside it; `None` when they are not one.
+/// The clearsigned message that `bytes` consist of; `None` if they do not begin as one. Anything after it is an error.
 pub(crate) fn clearsigned(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     if !bytes.starts_with(CLEARSIGNED) {
         return Ok(None);
@@ -78,8 +79,8 @@ pub(crate) fn clearsigned(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     Ok(Some(message))
 }
 
-/// The clearsigned messages that `bytes` are, one after the other, and nothing beside them; none where they are not
-/// any.
+/// The clearsigned messages that `bytes` consist of, one after the other; empty if they do not begin with one. Anything
+/// else after them is an error.
 pub(crate) fn clearsigned_each(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
     let mut found = Vec::new();
     let mut rest = bytes;
@@ -97,15 +98,15 @@ pub(crate) fn clearsigned_each(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
     Err(format!("{} stands after the signature", excerpt(rest)))
 }
 
-/// The clearsigned message at the beginning of `bytes`, and what follows it.
+/// The clearsigned message at the beginning of `bytes`, and the bytes after it.
 fn first_clearsigned(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
-    // In the signed text, a line that begins with a dash is escaped, so the first such line is the signature's.
+    // A line of signed text that begins with a dash is escaped, so the first such line belongs to the signature.
     let at = line(bytes, PGP.0.as_bytes()).ok_or("its signature is missing")?;
     let (block, after) = armored(&bytes[at..], PGP)?;
     if block.len() > LIMIT {
-        return Err(format!("{} bytes are more than signatures may have ({LIMIT})", block.len()));
+        return Err(format!("its signatures have {} bytes, more than {LIMIT}", block.len()));
     }
-    // Some parsers would take a second beginning for a part of the text, and others for that of another message.
+    // Some parsers would take a second beginning as text, and others as another message.
     let begins = line(&bytes[CLEARSIGNED.len()..at], CLEARSIGNED);
     if begins.is_some() {
         return Err("a signed text begins within another".to_owned());
@@ -113,12 +114,12 @@ fn first_clearsigned(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
     Ok((&bytes[..at + block.len()], after))
 }
 
-/// Where the signature of a git object begins: the last line that is a signature's first one, as git takes it.
+/// The offset of a git object's signature: the last line that is a signature's first line, as in git.
 pub(crate) fn last(object: &[u8]) -> Option<usize> {
     [PGP.0, SSH.0].into_iter().filter_map(|first| last_line(object, first.as_bytes())).max()
 }
 
-/// The block at the beginning of `bytes`, and what follows it.
+/// The block at the beginning of `bytes`, and the bytes after it.
 fn armored<'a>(bytes: &'a [u8], (first, last): (&str, &str)) -> Result<(&'a [u8], &'a [u8]), String> {
     let end = line(bytes, last.as_bytes()).ok_or_else(|| format!("a signature does not end with {last}"))?;
     let (block, after) = bytes.split_at(end + last.len());
@@ -131,7 +132,7 @@ fn armored<'a>(bytes: &'a [u8], (first, last): (&str, &str)) -> Result<(&'a [u8]
     Ok((block, after))
 }
 
-/// Where a line begins with `words`.
+/// The offset of the first line that begins with `words`.
 fn line(bytes: &[u8], words: &[u8]) -> Option<usize> {
     if bytes.starts_with(words) {
         return Some(0);

@@ -1,4 +1,4 @@
-//! Certificates are found by pinned fingerprint, and never trusted for being found.
+//! Finds certificates by pinned fingerprint. A certificate is never trusted because it was found.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -15,34 +15,35 @@ use crate::policy::{KeyId, Pin};
 use crate::slim::{sift, slim};
 use crate::{Policy, Refusal};
 
-/// The largest keyring that is read, in bytes; Debian's whole keyring is about 30 MB.
+/// The largest keyring that is read, in bytes; Debian's whole keyring has about 30 MB.
 const LIMIT: u64 = 64 << 20;
 
 /// The certificates of the keys that a policy pins.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     found: BTreeMap<Fingerprint, Cert>,
-    /// The certificates that have a key with this id, as primary key or subkey. Ids can be made to collide, so there may be
-    /// several, and whoever asks by fingerprint compares it.
+    /// The certificates with a primary key or subkey of this id. Ids can be made to collide, so there may be several; a
+    /// caller that knows the fingerprint compares it.
     by_id: HashMap<KeyID, Vec<Fingerprint>>,
 }
 
 impl Certificates {
-    /// Reads the certificates that `policy` pins from files and folders of files (`.gpg`, `.pgp`, `.asc`, `.txt`); all
-    /// others are dropped. A place that does not exist has none. Several revisions of one certificate are merged, so that
-    /// an export that lacks an old self-signature or a revocation takes nothing away.
+    /// Reads the certificates that `policy` pins from files and folders of files (`.gpg`, `.pgp`, `.asc`, `.txt`), and
+    /// drops all others. A place that does not exist counts as empty. Several versions of a certificate are merged, so
+    /// that an export without an old self-signature or a revocation removes nothing. An error if there is none, and
+    /// each pinned key needs one.
     pub fn find(policy: &Policy, places: &[PathBuf]) -> Result<Self, Refusal> {
         let this = Self::pinned(policy, places)?;
         this.some_of(policy, places)?;
         Ok(this)
     }
 
-    /// The certificates that `policy` pins, of which there may be none.
+    /// The certificates that `policy` pins; there may be none.
     pub fn pinned(policy: &Policy, places: &[PathBuf]) -> Result<Self, Refusal> {
         Self::read(places, |f| policy.pin(&KeyId::OpenPgp(f.clone())).is_some())
     }
 
-    /// Refuses where none of the keys that `policy` pins can be used, since each needs a certificate and none was
+    /// An error if no key that `policy` pins can be used, because every one of them needs a certificate and none was
     /// found.
     pub fn some_of(&self, policy: &Policy, searched: &[PathBuf]) -> Result<(), Refusal> {
         let needs = policy.pins().iter().any(|pin| matches!(pin.id, KeyId::OpenPgp(_)));
@@ -58,14 +59,14 @@ impl Certificates {
         Ok(())
     }
 
-    /// The pins of `policy` whose certificates are not among these.
+    /// The pins of `policy` whose certificates are missing here.
     pub fn missing<'p>(&self, policy: &'p Policy) -> Vec<&'p Pin> {
         let lacks = |pin: &&Pin| matches!(&pin.id, KeyId::OpenPgp(f) if !self.found.contains_key(f));
         policy.pins().iter().filter(lacks).collect()
     }
 
-    /// The wanted certificates in what a stranger answered, as their owners made them: without what others added. A
-    /// fingerprint is computed from the key's own bytes, so another key is not among them whatever it calls itself.
+    /// The wanted certificates in a stranger's answer, as their owners made them, without other people's additions. A
+    /// fingerprint is computed from the key's own bytes, so another key cannot pass for a wanted one.
     pub fn answered(bytes: &[u8], wanted: impl Fn(&Fingerprint) -> bool) -> Self {
         let mut this = Self::default();
         for cert in sift(bytes, &wanted) {
@@ -75,7 +76,7 @@ impl Certificates {
         this
     }
 
-    /// These as their owners made them, without what others added.
+    /// These certificates as their owners made them, without other people's additions.
     #[must_use]
     pub fn slimmed(mut self) -> Self {
         let slim = self.found.values().filter_map(slim).map(|cert| (cert.fingerprint(), cert));
@@ -84,12 +85,12 @@ impl Certificates {
         self
     }
 
-    /// Whether there is none.
+    /// Whether there is no certificate.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// The certificates of which `others` say something that these do not.
+    /// The certificates of which `others` has something that these do not.
     pub fn news(&self, others: &Self) -> Vec<Fingerprint> {
         let new = |(fingerprint, cert): &(&Fingerprint, &Cert)| match self.found.get(*fingerprint) {
             Some(known) => known.clone().merge_public((*cert).clone()).is_ok_and(|merged| merged != *known),
@@ -98,7 +99,7 @@ impl Certificates {
         others.found.iter().filter(new).map(|(fingerprint, _)| fingerprint.clone()).collect()
     }
 
-    /// Adds what others say; nothing that one of these ever had is lost.
+    /// Adds everything in `others`, and loses nothing.
     pub fn merge(&mut self, others: &Self) {
         for cert in others.found.values() {
             self.take(cert.clone());
@@ -106,7 +107,7 @@ impl Certificates {
         self.index();
     }
 
-    /// The addresses in a certificate's own user ids: where its owner may publish a newer one.
+    /// The addresses in a certificate's own user ids: its owner may publish a newer version there.
     pub fn addresses(&self, fingerprint: &Fingerprint) -> Vec<String> {
         let ids = self.found.get(fingerprint).into_iter().flat_map(Cert::userids);
         let own = ids.filter(|id| id.self_signatures().next().is_some());
@@ -114,7 +115,7 @@ impl Certificates {
         addresses.filter(|address| crate::policy::is_address(address)).collect()
     }
 
-    /// Reads every certificate that `wanted` wants.
+    /// Reads every certificate for which `wanted` is true.
     pub fn read(places: &[PathBuf], wanted: impl Fn(&Fingerprint) -> bool) -> Result<Self, Refusal> {
         let mut this = Self::default();
         for file in places.iter().flat_map(|place| files(place)) {
@@ -137,7 +138,7 @@ impl Certificates {
 
     fn add(&mut self, bytes: &[u8], wanted: &dyn Fn(&Fingerprint) -> bool) {
         let Ok(parser) = CertParser::from_bytes(bytes) else { return };
-        // A broken certificate in a keyring hides only itself.
+        // A broken certificate in a keyring does not hide the others.
         for cert in parser.flatten().filter(|c| wanted(&c.fingerprint())) {
             self.take(cert);
         }
@@ -161,7 +162,7 @@ impl Certificates {
         }
     }
 
-    /// All of them.
+    /// All certificates.
     pub fn iter(&self) -> impl Iterator<Item = &Cert> {
         self.found.values()
     }
@@ -171,7 +172,7 @@ impl Certificates {
         self.found.get(fingerprint)
     }
 
-    /// A digest over all that they say.
+    /// A digest over all certificates.
     pub fn digest(&self) -> Result<Digest, Refusal> {
         let bytes: Vec<_> = self.exported()?.into_iter().map(|(_, bytes)| bytes).collect();
         Ok(Digest::of(&bytes.concat()))
@@ -189,7 +190,7 @@ impl Certificates {
         self.found.iter().map(export).collect()
     }
 
-    /// The one certificate that one of `handles` names; `None` when there is none, or more than one.
+    /// The single certificate that one of `handles` names; `None` if there is none, or more than one.
     pub(crate) fn named(&self, handles: &[KeyHandle]) -> Option<&Cert> {
         let ids = handles.iter().map(KeyID::from);
         let mut named = ids.filter_map(|id| self.by_id.get(&id));
@@ -217,16 +218,16 @@ impl Certificates {
             .collect()
     }
 
-    /// Writes every certificate into `folder`, one file each, merged with what is there. Nothing that a certificate ever
-    /// had is lost: exports drop old self-signatures that old signatures need. Returns which certificates are new, and
-    /// which have more than they had.
+    /// Writes every certificate into `folder`, one file each, merged with the file that is there. A certificate never
+    /// loses anything: exports drop old self-signatures that old signatures need. Returns which certificates are new,
+    /// and which have gained something.
     pub fn keep_in(&self, folder: &Path) -> Result<Kept, Refusal> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Refusal::Io { path, source }
         };
         fs::create_dir_all(folder).map_err(io(folder))?;
-        // Two processes that merge into one file must not lose what the other one added: it may be a revocation.
+        // Two processes that merge into one file must not lose each other's additions: one may be a revocation.
         let path = folder.with_extension("lock");
         let lock = File::create(&path).map_err(io(&path))?;
         lock.lock().map_err(io(&path))?;
@@ -236,9 +237,9 @@ impl Certificates {
             let there = Self::read(std::slice::from_ref(&path), |f| f == fingerprint)?;
             let old = there.get(fingerprint);
             if old.is_none() && path.exists() {
-                // What it says is lost if this goes over it, and nobody would know what it was.
+                // Overwriting the file would lose its content, which nobody could read.
                 let detail =
-                    "it does not read; move it away, and look at what may be wrong with the disk".to_owned();
+                    "it is not a certificate; move it away, and check whether the disk is damaged".to_owned();
                 return Err(Refusal::Unreadable { what: path.display().to_string(), detail });
             }
             let merged = match old {
@@ -266,11 +267,11 @@ impl Certificates {
 /// What an import changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Certificates that were not there.
+    /// Certificates that were not there before.
     pub new: Vec<Fingerprint>,
-    /// Certificates that have more than they had.
+    /// Certificates that have gained something.
     pub grown: Vec<Fingerprint>,
-    /// Certificates that have what they had.
+    /// Certificates that have not changed.
     pub unchanged: Vec<Fingerprint>,
 }
 

@@ -1,9 +1,9 @@
-//! Signatures of images, by a plain public key, in two forms: a document in the simple signing format
-//! (containers/image, "container-signature(5)") that names a manifest's digest and a signature over its bytes, as
-//! cosign made them before version 3 and podman and skopeo do; and what cosign makes since ([`bundle`]).
+//! Verifies signatures of images by a plain public key, in two forms. The older one, of cosign before version 3, podman
+//! and skopeo, is a document in the simple signing format (containers/image, "container-signature(5)") that names a
+//! manifest's digest, and a signature over its bytes. The newer one is a bundle of cosign 3 ([`bundle`]).
 //!
-//! A signature says who made the bytes of a manifest. It does not say that a tag is the newest, nor, unless `identity`
-//! is demanded, that the image belongs into the repository that it was found in.
+//! A signature says who made the bytes of a manifest. It does not say that a tag is the newest one. Nor does it say
+//! that the image belongs into the repository where it was found, unless `identity` is required.
 
 mod bundle;
 #[cfg(test)]
@@ -22,9 +22,9 @@ use serde::Deserialize;
 
 use bundle::Envelope;
 
-/// What the simple signing format calls itself.
+/// The `type` of a document in the simple signing format.
 const KIND: &str = "cosign container image signature";
-/// The most bytes of a signature in base64; one by P-256 has 96.
+/// The longest signature in base64, in bytes; one by P-256 has 96.
 const SIGNATURE: usize = 4096;
 
 /// A public key: ECDSA over P-256 with SHA-256, or Ed25519.
@@ -34,56 +34,56 @@ pub struct ImageKey {
     key: PKey<Public>,
 }
 
-/// Text that is no key that images are signed by.
+/// A text that is not a usable key for images, or an impossible threshold.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageKeyError {
-    /// Not a key at all.
+    /// It is not a key.
     #[error("{name} is not a public key in PEM (-----BEGIN PUBLIC KEY-----)")]
     Pem {
-        /// Which.
+        /// The key's name.
         name: String,
-        /// What OpenSSL says.
+        /// OpenSSL's error.
         #[source]
         source: openssl::error::ErrorStack,
     },
-    /// Another kind of key.
+    /// It is a key of another kind.
     #[error("{name} is a key of another kind: expected ECDSA over P-256, or Ed25519")]
     Kind {
-        /// Which.
+        /// The key's name.
         name: String,
     },
-    /// More signatures demanded than keys given.
+    /// More signatures are required than there are keys.
     #[error("{threshold} of {keys} keys cannot be demanded: at least 1, and at most as many as there are")]
     Threshold {
-        /// How many are demanded.
+        /// How many signatures are required.
         threshold: usize,
         /// How many different keys there are.
         keys: usize,
     },
 }
 
-/// Which keys may sign images, and how many of them have to.
+/// Which keys may sign images, and how many of them must.
 #[derive(Clone, Debug)]
 pub struct ImagePolicy {
     keys: Vec<ImageKey>,
     threshold: usize,
 }
 
-/// A signature as somebody wrote it.
+/// A signature as it was found.
 #[derive(Clone, Copy, Debug)]
 pub enum ImageSignature<'a> {
     /// A document in the simple signing format.
     Document {
         /// The signed bytes.
         payload: &'a [u8],
-        /// The signature over them, base64.
+        /// The signature over them, in base64.
         signature: &'a str,
     },
-    /// A sigstore bundle, JSON.
+    /// A sigstore bundle in JSON.
     Bundle(&'a [u8]),
 }
 
-/// A signature that was read; **unverified**.
+/// A parsed signature; **unverified**.
 enum Reading<'a> {
     Document { payload: &'a [u8], signature: Vec<u8> },
     Bundle(Envelope),
@@ -91,7 +91,7 @@ enum Reading<'a> {
 
 const FREE: Shape = Shape::Free;
 
-/// The names in a document of the simple signing format.
+/// The field names in a document of the simple signing format.
 const DOCUMENT: Shape = Shape::Fields(&[
     (
         "critical",
@@ -136,7 +136,7 @@ impl std::fmt::Debug for ImageKey {
 }
 
 impl ImageKey {
-    /// Reads a key; `name` is what people call it.
+    /// Parses a key; `name` is its name for people.
     pub fn read(name: &str, pem: &[u8]) -> Result<Self, ImageKeyError> {
         let key = PKey::public_key_from_pem(pem)
             .map_err(|source| ImageKeyError::Pem { name: name.to_owned(), source })?;
@@ -152,7 +152,7 @@ impl ImageKey {
         }
     }
 
-    /// Whether this key made it, whatever it says.
+    /// Whether this key made the signature, whatever the signature is about.
     fn made(&self, reading: &Reading<'_>) -> bool {
         let (signed, signature) = match reading {
             Reading::Document { payload, signature } => (Cow::Borrowed(*payload), signature),
@@ -163,13 +163,13 @@ impl ImageKey {
         } else {
             Verifier::new(MessageDigest::sha256(), &self.key)
         };
-        // What OpenSSL cannot read is no signature.
+        // If OpenSSL cannot parse a signature, it is not valid.
         verifier.is_ok_and(|mut verifier| verifier.verify_oneshot(signature, &signed).unwrap_or(false))
     }
 }
 
 impl ImagePolicy {
-    /// `threshold` of these keys have to sign. A key that is given twice counts once.
+    /// `threshold` of these keys must sign. A key that is given twice counts once.
     pub fn new(keys: Vec<ImageKey>, threshold: usize) -> Result<Self, ImageKeyError> {
         let mut different: Vec<ImageKey> = Vec::new();
         for key in keys {
@@ -184,9 +184,9 @@ impl ImagePolicy {
         }
     }
 
-    /// Whether enough keys signed this manifest; otherwise a sentence that says what is missing. `identity`: whether the
-    /// name that a signature gives the image, without its tag, may be this one's. It is empty where a signature gives
-    /// none, as cosign's do since version 3.
+    /// Checks that enough keys signed this manifest; the error says what is missing. `identity` decides whether the
+    /// image name in a signature, without its tag, fits this image. The name is empty if a signature has none, as with
+    /// cosign since version 3.
     pub fn weigh<'a>(
         &self,
         manifest: &Digest,
@@ -200,7 +200,7 @@ impl ImagePolicy {
             seen += 1;
             let Some(reading) = Reading::of(signature) else { continue };
             let Some(at) = self.keys.iter().position(|key| key.made(&reading)) else { continue };
-            // None if it is by a key that is trusted, over something else.
+            // Empty if a trusted key signed something else.
             for name in reading.names_of(manifest) {
                 let name = without_tag(&name);
                 if identity(name) {
@@ -232,7 +232,7 @@ impl ImagePolicy {
         Err(sentence)
     }
 
-    /// Whether one of the keys made a signature, whatever it is about.
+    /// Whether one of the keys made the signature, whatever it is about.
     pub fn made(&self, signature: ImageSignature<'_>) -> bool {
         Reading::of(signature).is_some_and(|reading| self.keys.iter().any(|key| key.made(&reading)))
     }
@@ -249,7 +249,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The names that it gives a manifest; none if it does not sign it.
+    /// The names that the signature gives this manifest; empty if it does not sign the manifest.
     fn names_of(&self, manifest: &Digest) -> Vec<String> {
         match self {
             Self::Document { payload, .. } => about(payload)
@@ -262,16 +262,16 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The digest that a document names, and the image's name.
+/// The digest and the image name in a document.
 fn about(payload: &[u8]) -> Option<(String, String)> {
     let Critical { identity, image, kind } = json::read::<Payload>(payload, DOCUMENT).ok()?.critical;
     (kind == KIND).then_some((image.digest, identity.reference))
 }
 
-/// An image's name without its tag and digest.
+/// An image's name without tag and digest.
 fn without_tag(name: &str) -> &str {
     let name = name.split('@').next().unwrap_or_default();
-    // A colon behind the last slash begins a tag; one before it a port.
+    // A colon after the last slash begins a tag; one before it begins a port.
     let slash = name.rfind('/').map_or(0, |at| at + 1);
     let end = name[slash..].find(':').map_or(name.len(), |at| slash + at);
     &name[..end]

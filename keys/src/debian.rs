@@ -1,5 +1,5 @@
-//! Debian's chain of trust: a clearsigned InRelease names indexes by digest, an index names packages and source
-//! descriptions by digest, a source description names its files by digest ("Debian repository format";
+//! Verifies Debian's chain of trust: a clearsigned InRelease names indexes by digest, an index names packages and
+//! source descriptions by digest, and a source description names its files by digest ("Debian repository format";
 //! deb-src-control(5)).
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,19 +15,19 @@ use crate::{
     VerifiedSource,
 };
 
-/// The largest index that is read, uncompressed.
+/// The largest index that is read, in bytes after decompression.
 const INDEX_LIMIT: u64 = 512 << 20;
-/// The largest InRelease that is read: a real one has 0.2 MB.
+/// The largest InRelease that is read, in bytes; a real one has 0.2 MB.
 const RELEASE_LIMIT: u64 = 32 << 20;
 
-/// A file as a signed document names it.
+/// A file that a signed document names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// The path or file name.
+    /// Its path or file name.
     pub name: String,
-    /// Which bytes.
+    /// Its digest.
     pub digest: Digest,
-    /// How many.
+    /// Its size in bytes.
     pub size: u64,
 }
 
@@ -50,11 +50,11 @@ impl VerifiedRelease {
         if let Rule::ArchiveSignature(quorum) = &requirement.rule {
             judge.quorum(&what, quorum, &signatures)?;
         }
-        // Everything below this document is accepted by it, so it must be all that the policy demands.
+        // Every document below relies on this one alone, so it must meet the policy's whole `accept`.
         judge.settle(&what, &[requirement.name.clone()].into())?;
         let fields = paragraph(&text, &what)?;
         let field = |name: &str| fields.get(name).map(str::trim);
-        // A signed index of another suite is an old trick: it would be a valid document about other packages.
+        // An attacker could serve another suite's index: it is signed too, but is about other packages.
         if field("Codename") != Some(suite) && field("Suite") != Some(suite) {
             return Err(Refusal::Malformed {
                 what,
@@ -96,7 +96,7 @@ impl VerifiedRelease {
         &self.document
     }
 
-    /// When the archive made it: of two, the older one is not what the archive is now.
+    /// The time at which the archive made it: of two, the older one no longer describes the archive.
     pub fn date(&self) -> jiff::Timestamp {
         self.date
     }
@@ -109,12 +109,12 @@ impl VerifiedRelease {
         })
     }
 
-    /// All indexes that it names, by path.
+    /// All indexes in the document, by path.
     pub fn indexes(&self) -> impl Iterator<Item = &Named> {
         self.indexes.values()
     }
 
-    /// Accepts the bytes of the index at `path` (`.xz`) when they are the ones that the signed document names.
+    /// Accepts the bytes of the index at `path` (`.xz`) if they match the digest in the signed document.
     pub fn open(&self, path: &str, bytes: &[u8]) -> Result<VerifiedIndex, Refusal> {
         let named = self.index(path)?;
         matches(path, "InRelease", &named.digest, bytes)?;
@@ -127,36 +127,36 @@ impl VerifiedRelease {
         Ok(VerifiedIndex { path: path.to_owned(), paragraphs: paragraphs(&text), text, evidence })
     }
 
-    /// Which signatures were seen.
+    /// The signatures that were seen.
     pub fn signatures(&self) -> &[SignatureSeen] {
         &self.evidence.signatures
     }
 }
 
-/// A Packages or Sources index below a verified release.
+/// A Packages or Sources index that a verified release names.
 #[derive(Clone, Debug)]
 pub struct VerifiedIndex {
     path: String,
     text: String,
-    /// Package name to where its paragraphs lie in the text.
+    /// The ranges of the text with each package's paragraphs, by package name.
     paragraphs: HashMap<String, Vec<Range<usize>>>,
     evidence: Evidence,
 }
 
-/// A source package as a verified index names it; its description is not read yet.
+/// A source package that a verified index names; its description has not been read yet.
 #[derive(Clone, Debug)]
 pub struct ListedSource {
     name: String,
     version: String,
     /// The .dsc file, with its path below the archive's root.
     pub dsc: Named,
-    /// The tarballs (and their upstream signatures), likewise.
+    /// The tarballs (and their upstream signatures), with such paths.
     pub files: Vec<Named>,
     evidence: Evidence,
 }
 
 impl VerifiedIndex {
-    /// Where the documents that this index rests on are.
+    /// The documents that this index rests on.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
@@ -180,7 +180,7 @@ impl VerifiedIndex {
         })
     }
 
-    /// The source package `name`, in `version` or, without one, the only one that is listed.
+    /// The source package `name` in `version`; without a version, the first one that is listed.
     pub fn source(&self, name: &str, version: Option<&str>) -> Result<ListedSource, Refusal> {
         let malformed = |detail: &str| Refusal::Malformed {
             what: format!("source package {name} in {}", self.path),
@@ -213,8 +213,8 @@ impl VerifiedIndex {
         })
     }
 
-    /// The first paragraph of package `name` that `accept`s. Only candidates are parsed: an index of 50 MB has 60,000
-    /// paragraphs, and few are wanted.
+    /// The first paragraph of package `name` that `accept` accepts. Parses only the candidates: an index of 50 MB has
+    /// 60,000 paragraphs, and few are needed.
     fn find(&self, name: &str, accept: impl Fn(&Paragraph) -> bool) -> Result<Option<Paragraph>, Refusal> {
         for range in self.paragraphs.get(name).into_iter().flatten() {
             let p = paragraph(&self.text.as_bytes()[range.clone()], &self.path)?;
@@ -226,7 +226,7 @@ impl VerifiedIndex {
     }
 }
 
-/// Where each package's paragraphs lie, by the field that both kinds of index begin them with.
+/// The ranges of each package's paragraphs. In both kinds of index, the field `Package` begins a paragraph.
 fn paragraphs(text: &str) -> HashMap<String, Vec<Range<usize>>> {
     let mut found: HashMap<String, Vec<Range<usize>>> = HashMap::new();
     let mut start = 0;
@@ -246,13 +246,13 @@ impl ListedSource {
         &self.version
     }
 
-    /// Accepts the source when `dsc` is the listed description and it names exactly the listed files. `epoch` is the
+    /// Accepts the source if `dsc` is the listed description and names exactly the listed files. `epoch` is the
     /// source's date, which a lock records from debian/changelog.
     pub fn verify(&self, dsc: &[u8], epoch: i64) -> Result<VerifiedSource, Refusal> {
         matches(&self.dsc.name, "the Sources index", &self.dsc.digest, dsc)?;
         let what = file_name(&self.dsc.name);
-        // The archive's signature covers the description's digest; the uploader's own signature around it adds a
-        // second opinion that a later policy may ask for. Here only its text is read.
+        // The archive's signature covers the description's digest. The uploader's own signature around the description
+        // would be a second opinion, for a later policy to ask for; here it is skipped.
         let text = strip_clearsign(dsc);
         let fields = paragraph(text, what)?;
         let listed = |n: &Named| (file_name(&n.name).to_owned(), n.digest.clone(), n.size);
@@ -289,7 +289,7 @@ impl ListedSource {
                 unpack: unpack_rule(file_name(&n.name)),
             })
             .collect();
-        // The upstream tarball comes first: the packaging is laid over it.
+        // The upstream tarball comes first: the packaging is unpacked over it.
         files.sort_by_key(|f| (f.unpack.as_ref().map(|u| (u.strip == 0, u.into.clone())), f.name.clone()));
         let names = (self.name.as_str(), self.version.as_str(), self.version.as_str());
         Ok(VerifiedSource::new(
@@ -303,7 +303,7 @@ impl ListedSource {
     }
 }
 
-/// dpkg-source(1), formats 1.0, 3.0 (native) and 3.0 (quilt): which tarball goes where.
+/// Where each tarball is unpacked: dpkg-source(1), formats 1.0, 3.0 (native) and 3.0 (quilt).
 fn unpack_rule(name: &str) -> Option<Unpack> {
     let stem = [".tar.gz", ".tar.xz", ".tar.zst"].iter().find_map(|e| name.strip_suffix(e))?;
     let into = |into: &str, strip| Some(Unpack { into: into.to_owned(), strip });
@@ -316,13 +316,13 @@ fn unpack_rule(name: &str) -> Option<Unpack> {
     }
 }
 
-/// A date of a Release file: RFC 2822's form with the zone written `UTC` ("Debian repository format", Date).
+/// Parses a date in a Release file: RFC 2822's form with the zone written `UTC` ("Debian repository format", Date).
 fn date(text: &str) -> Option<jiff::Timestamp> {
     let text = text.strip_suffix("UTC").map_or_else(|| text.to_owned(), |day| format!("{day}+0000"));
     jiff::fmt::rfc2822::parse(&text).ok().map(|zoned| zoned.timestamp())
 }
 
-/// The lines ` digest size name` of a checksum field.
+/// Parses the lines ` digest size name` of a checksum field.
 fn checksums(p: &Paragraph, field: &str, what: &str) -> Result<Vec<Named>, Refusal> {
     let malformed = |detail: String| Refusal::Malformed { what: what.to_owned(), detail };
     let value = p.get(field).ok_or_else(|| malformed(format!("it has no {field}")))?;
@@ -349,7 +349,7 @@ fn paragraph(text: &[u8], what: &str) -> Result<Paragraph, Refusal> {
     first.ok_or_else(|| malformed("it is empty".to_owned()))
 }
 
-/// A path that a signed index gives is still only a path: it must stay below the archive's root.
+/// A path in a signed index is still only a path: it must stay below the archive's root.
 fn safe_path(path: &str, what: &str) -> Result<String, Refusal> {
     let safe = !path.is_empty()
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))

@@ -5,14 +5,13 @@ use hab_oci::{Digest, Shown, shown};
 
 use crate::policy::RuleKind;
 
-/// How much of a text that somebody else chose is shown in a refusal, in bytes: the verdicts of many signatures are
-/// longer than a name.
+/// The most bytes of a text from outside that a refusal shows; the verdicts on many signatures are longer than a name.
 const TOLD: usize = 8 << 10;
 
-/// Why something was refused. Every variant but the files of this machine is the input's fault.
+/// Why something was refused. Except for files of this machine that cannot be read, the input is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No, or not enough, good signatures by pinned keys.
+    /// There are no good signatures by pinned keys, or not enough.
     #[error(
         "{} is refused by policy {policy}: {good} of {threshold} required signatures by pinned keys; {}",
         told(what),
@@ -23,16 +22,16 @@ pub enum Refusal {
         what: String,
         /// The policy's name.
         policy: String,
-        /// How many distinct pinned keys signed it well.
+        /// How many distinct pinned keys made a good signature.
         good: usize,
         /// How many must.
         threshold: usize,
-        /// Each signature that was seen and its verdict, in words.
+        /// Each signature that was seen, with its verdict, in words.
         seen: String,
-        /// What a person can do, where a certificate that is not here could say more.
+        /// What a person can do, if a certificate that is missing here could help.
         find: Option<String>,
     },
-    /// It carries no signature at all.
+    /// The bytes carry no signature at all.
     #[error("{} carries no signature, and policy {policy} demands one", told(what))]
     Unsigned {
         /// What was judged.
@@ -47,10 +46,10 @@ pub enum Refusal {
         what: String,
         /// The policy's name.
         policy: String,
-        /// Why.
+        /// The reason that the policy gives.
         why: String,
     },
-    /// No certificate of a pinned key was found on this machine.
+    /// This machine has no certificate of a pinned key.
     #[error(
         "no certificate of a key that policy {policy} pins was found in {searched}; import one there, or name its \
          file under certificates in hab.toml"
@@ -58,19 +57,19 @@ pub enum Refusal {
     NoCertificates {
         /// The policy's name.
         policy: String,
-        /// Where it was searched.
+        /// The places that were searched.
         searched: String,
         /// What a person can do.
         find: String,
     },
-    /// The policy asks for something else than what was brought before it.
+    /// The policy has no requirement for this kind of thing.
     #[error("policy {policy} has no requirement of kind {kind}, so it does not decide about {}", told(what))]
     WrongPolicy {
         /// What was judged.
         what: String,
         /// The policy's name.
         policy: String,
-        /// What kind of requirement decides about it.
+        /// The kind of requirement that decides about it.
         kind: RuleKind,
     },
     /// The project signs nothing of the kind, as its policy says.
@@ -84,10 +83,10 @@ pub enum Refusal {
         what: String,
         /// The policy's name.
         policy: String,
-        /// Why there is no better.
+        /// Why there is no signature.
         reason: String,
     },
-    /// A source meets some of what its policy demands, but not enough.
+    /// A source meets some of the requirements that its policy demands, but not enough.
     #[error("{} is refused by policy {policy}, which accepts {accept}; met: {met}", told(what))]
     NotEnough {
         /// What was judged.
@@ -96,18 +95,18 @@ pub enum Refusal {
         policy: String,
         /// What the policy demands.
         accept: String,
-        /// Which requirements are met.
+        /// The requirements that are met.
         met: String,
     },
-    /// The signed data does not read.
-    #[error("{} does not read as signed data: {}", told(what), told(detail))]
+    /// The signed data cannot be parsed.
+    #[error("cannot read {} as signed data: {}", told(what), told(detail))]
     Unreadable {
         /// What was judged.
         what: String,
-        /// What the parser says.
+        /// The parser's error.
         detail: String,
     },
-    /// Signed content that does not read, or contradicts itself or what was asked for.
+    /// Signed content that cannot be parsed, contradicts itself, or does not answer the question.
     #[error("{}: {}", told(what), told(detail))]
     Malformed {
         /// What was judged.
@@ -115,41 +114,41 @@ pub enum Refusal {
         /// What is wrong with it.
         detail: String,
     },
-    /// Bytes that do not have the digest that something signed, or a lock, gives for them.
+    /// The bytes do not have the digest that something signed, or a lock, gives for them.
     #[error("{} is not the file that {} names: expected {expected}, got {actual}", told(what), told(said_by))]
     WrongDigest {
-        /// Which file.
+        /// The file.
         what: String,
-        /// Which document gives the digest.
+        /// The document that gives the digest.
         said_by: String,
-        /// The given digest.
+        /// The digest that it gives.
         expected: Digest,
-        /// The bytes' digest.
+        /// The digest of the bytes.
         actual: Digest,
     },
-    /// A file that had other bytes when it was first accepted.
+    /// The file had other bytes when it was first accepted.
     #[error(
         "{} was {accepted} when it was first mirrored, and the signed list now says {listed}; the mirror keeps the old one",
         told(what)
     )]
     Changed {
-        /// Which file.
+        /// The file.
         what: String,
-        /// What was accepted first.
+        /// The digest that was accepted first.
         accepted: Digest,
-        /// What a signed list says now.
+        /// The digest in the signed list now.
         listed: Digest,
     },
-    /// A signed index that does not list what was asked for.
+    /// A signed index does not list what was asked for.
     #[error("{} is not listed in {}", told(what), told(index))]
     NotListed {
         /// What was asked for.
         what: String,
-        /// Where it was looked for.
+        /// The index that was searched.
         index: String,
     },
-    /// An object is not in the repository: nothing can be said about what it would have been. A shallow or partial
-    /// clone lacks many.
+    /// An object is not in the repository, so nothing can be said about it. A shallow or partial clone lacks many
+    /// objects.
     #[error("{} cannot be judged here: {}", told(what), told(detail))]
     Missing {
         /// What was to be judged.
@@ -157,34 +156,34 @@ pub enum Refusal {
         /// What is missing.
         detail: String,
     },
-    /// Somebody asked to stop.
+    /// A person asked to stop.
     #[error("judging {} was stopped", told(what))]
     Cancelled {
         /// What was judged.
         what: String,
     },
-    /// A repository does not open or read.
+    /// A repository cannot be opened or read.
     #[error("repository {path} cannot be read")]
     Repository {
-        /// Where it is.
+        /// The repository.
         path: PathBuf,
-        /// What libgit2 says.
+        /// libgit2's error.
         #[source]
         source: git2::Error,
     },
-    /// A file of this machine does not read.
+    /// A file on this machine cannot be read.
     #[error("{path} cannot be read", path = path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl Refusal {
-    /// What a person can do about it, in a sentence of its own.
+    /// What a person can do about it, as a sentence of its own.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Signatures { find, .. } => find.clone(),
@@ -193,7 +192,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the input is refused, rather than this machine unable to judge it.
+    /// Whether the input is refused; `false` if this machine could not judge it.
     pub fn is_verdict(&self) -> bool {
         !matches!(
             self,
@@ -202,7 +201,7 @@ impl Refusal {
     }
 }
 
-/// A name, a list, or what a parser says, as a part of a sentence: whoever signed or sent it chose what stands in it.
+/// A text from outside (a name, a list, a parser's error), escaped and shortened for a sentence.
 fn told(text: &str) -> Shown<'_> {
     shown(text).at_most(TOLD)
 }

@@ -1,4 +1,4 @@
-//! What a decision was made on: a document that outlives it.
+//! The evidence that a decision rests on: a document that outlives the decision's run.
 
 use hab_oci::Digest;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvidenceKind {
-    /// A file's signature, detached or clearsigned; for a Debian archive's index, and the chain of digests below it.
+    /// A file's signature, detached or clearsigned; for an index of a Debian archive, also the chain of digests below
+    /// it.
     ArchiveSignature,
     /// An annotated git tag's signature, and the tree below it.
     Tag,
@@ -17,20 +18,20 @@ pub enum EvidenceKind {
     SignedHashes,
     /// Independent builders' signed lists of hashes.
     Attestations,
-    /// A digest that the lock or a policy pins.
+    /// A digest that a lock or a policy pins.
     Digest,
-    /// Nothing: a person asked for unsigned source by name.
+    /// No proof: a person explicitly asked for unsigned source.
     Unsigned,
 }
 
-/// Which bytes a decision rests on.
+/// Bytes that a decision rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// What it is.
+    /// What the bytes are.
     pub name: String,
-    /// Which bytes.
+    /// Their digest.
     pub digest: Digest,
-    /// How many.
+    /// Their size in bytes.
     pub size: u64,
 }
 
@@ -41,7 +42,7 @@ impl Document {
     }
 }
 
-/// Which policy decided.
+/// The policy that decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRef {
     /// Its name.
@@ -50,27 +51,28 @@ pub struct PolicyRef {
     pub digest: Digest,
 }
 
-/// What a signature was found to be.
+/// The verdict on one signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Valid, by a pinned key.
     Good,
-    /// Valid when it was made, by its own word, but its key or pin has expired since.
+    /// Valid at the time that it claims to be made, but its key or pin has expired since.
     ExpiredSince(String),
-    /// It says that a pinned key made it, but that key's certificate is not here.
+    /// It claims to be by a pinned key, but that key's certificate is not here.
     CertificateMissing,
     /// By a key that the policy does not pin.
     UnknownKey,
-    /// By a key that no certificate here has, while certificates of pinned keys are missing: it may be a subkey of one.
+    /// By a key that no certificate here has, while certificates of pinned keys are missing: it may be a subkey of one
+    /// of those.
     Unidentified(String),
     /// Its key is revoked.
     Revoked(String),
-    /// By a pinned key that was expired, not yet pinned or not bound when it was made.
+    /// By a pinned key that was expired, not yet pinned or not bound when the signature was made.
     BadKey(String),
     /// Its hash or key algorithm is too weak.
     Weak(String),
-    /// It does not fit the bytes, or does not read.
+    /// It does not match the bytes, or cannot be parsed.
     Bad(String),
 }
 
@@ -89,56 +91,56 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// At which time a signature was judged, and why then.
+/// How the time was chosen at which a signature was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Basis {
-    /// Now: when it was first seen is not recorded.
+    /// The present: there is no record of when the signature was first seen.
     Now,
-    /// When this farm first saw it.
+    /// The time at which this farm first saw the signature.
     FirstSeen,
 }
 
-/// One signature that the bytes carry.
+/// One signature over the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignatureSeen {
-    /// The primary key's fingerprint where the certificate is known, otherwise what the signature says of its issuer.
+    /// The primary key's fingerprint if the certificate is known; otherwise the issuer that the signature claims.
     pub key: String,
-    /// The pinned name.
+    /// The name in the pin.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
-    /// When the signature says it was made, RFC 3339.
+    /// The time at which the signature claims to be made, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub made: Option<String>,
-    /// Its algorithms: key and hash.
+    /// Its key and hash algorithms.
     pub algorithm: String,
-    /// The signature's own bytes.
+    /// The digest of the signature's own bytes.
     pub digest: Digest,
-    /// Against which time the key was held, RFC 3339.
+    /// The time for which the key was judged, RFC 3339.
     pub judged: String,
-    /// Why that time.
+    /// How that time was chosen.
     pub basis: Basis,
-    /// What it was found to be.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why it does not count for what was asked, although it is good: its key is outside the group that may sign this.
+    /// Why a good signature does not count for this question: its key is outside the group that may sign this.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub aside: Option<String>,
 }
 
-/// Why a source was accepted, or what was seen when it was not.
+/// Why a source was accepted, or the findings if it was not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// The kind of proof.
     pub kind: EvidenceKind,
-    /// What was asked for.
+    /// The question.
     pub asked: String,
-    /// Which policy decided; a digest in a lock needs none.
+    /// The policy that decided; `None` for a digest in a lock, which needs no policy.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub policy: Option<PolicyRef>,
-    /// Which of its requirements are met.
+    /// The requirements that are met.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub met: Vec<String>,
-    /// The bytes, from the signed document down to the source.
+    /// The documents, from the signed one down to the source.
     pub documents: Vec<Document>,
     /// Every signature that was seen.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]

@@ -1,5 +1,5 @@
-//! Looking at raw git objects one by one, without a repository around them and without a verdict over all: what an auditor
-//! does with a folder of objects.
+//! Examines git objects one by one, without their repository and without an overall verdict, as an auditor does with a
+//! folder of objects.
 
 use git2::ObjectType;
 
@@ -7,20 +7,20 @@ use crate::judge::Signed;
 use crate::object::{self, find, has_id, tag_header};
 use crate::{Judge, Refusal, SignatureSeen, blocks};
 
-/// What a tag or commit object says of itself, and what its signatures are worth.
+/// What a tag or commit object says about itself, with the verdicts on its signatures.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Examined {
     /// The object's id.
     pub id: String,
-    /// A tag's own name; empty for a commit.
+    /// The name in a tag; empty for a commit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Its signatures; empty when it carries none.
+    /// Its signatures; empty if there are none.
     pub signatures: Vec<SignatureSeen>,
 }
 
 impl Examined {
-    /// A commit.
+    /// Examines a commit.
     pub fn commit(id: &str, bytes: &[u8], judge: &Judge<'_>) -> Result<Self, Refusal> {
         let what = format!("commit {id}");
         let malformed = |detail: String| Refusal::Malformed { what: what.clone(), detail };
@@ -33,7 +33,7 @@ impl Examined {
         Ok(Self { id: id.to_owned(), name: String::new(), signatures })
     }
 
-    /// An annotated tag.
+    /// Examines an annotated tag.
     pub fn tag(id: &str, bytes: &[u8], judge: &Judge<'_>) -> Result<Self, Refusal> {
         let what = format!("tag object {id}");
         let malformed = |detail: &str| Refusal::Malformed { what: what.clone(), detail: detail.to_owned() };
@@ -43,7 +43,7 @@ impl Examined {
             return Err(malformed("its headers do not end within the signed text"));
         }
         let name =
-            tag_header(payload, "tag").ok_or_else(|| malformed("it does not name itself, or twice"))?;
+            tag_header(payload, "tag").ok_or_else(|| malformed("it has no name, or more than one name"))?;
         Ok(Self {
             id: id.to_owned(),
             name: name.to_owned(),

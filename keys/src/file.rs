@@ -1,4 +1,4 @@
-//! A file and its signature: detached beside it, or clearsigned around it.
+//! Judges a file and its signature: detached beside it, or clearsigned around it.
 
 use crate::judge::Signed;
 use crate::policy::{Requirement, Rule, RuleKind};
@@ -42,7 +42,7 @@ impl VerifiedFile {
         Ok(Self { content: Some(text), evidence: evidence((name, requirement), judge, documents, seen) })
     }
 
-    /// Holds `bytes` against the digest that the policy pins for the file `name`.
+    /// Compares `bytes` with the digest that the policy pins for the file `name`.
     pub fn pinned(name: &str, bytes: &[u8], judge: &Judge<'_>) -> Result<Self, Refusal> {
         let policy = judge.policy();
         let missing = || Refusal::WrongPolicy {
@@ -70,7 +70,7 @@ impl VerifiedFile {
         Ok(Self { content: None, evidence })
     }
 
-    /// Of a clearsigned file, exactly the text that is signed.
+    /// The signed text of a clearsigned file, exactly; `None` for other files.
     pub fn content(&self) -> Option<&[u8]> {
         self.content.as_deref()
     }

@@ -1,4 +1,4 @@
-//! The git tree id of a tar archive's content, so that an export can be held against a signature.
+//! Computes the git tree id of a tar archive's content, to compare an export with a signed commit.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -7,13 +7,13 @@ use git2::{ObjectType, Oid};
 use hab_archive::{Kind, Limits, Stream, Tar, shown};
 use hab_oci::{Algorithm, Digest, Hasher};
 
-/// What is read of an exported tree. Its folders lie no deeper than the export makes them.
+/// Limits for an exported tree; its folders nest no deeper than the export allows.
 const LIMITS: Limits = Limits {
     name: 4096,
     link: 4096,
     depth: 260,
     entries: 2_000_000,
-    // Held in memory, because libgit2 hashes with collision detection only what it has whole.
+    // An entry is held in memory, because libgit2 hashes with collision detection only whole contents.
     entry: 1 << 30,
     total: 64 << 30,
     ..Limits::ORDINARY
@@ -30,7 +30,7 @@ enum Node {
     Folder(BTreeMap<String, Node>),
 }
 
-/// Reads a tar archive whose paths have one leading folder.
+/// Computes the tree of a tar archive whose paths have one common first folder.
 pub(crate) fn of_tar(tar: &mut dyn Read) -> Result<Hashed, String> {
     let mut tee = Tee { inner: tar, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
     let mut root = BTreeMap::new();
@@ -39,18 +39,18 @@ pub(crate) fn of_tar(tar: &mut dyn Read) -> Result<Hashed, String> {
     while let Some(entry) = archive.next_entry().map_err(|e| e.words())? {
         let path = entry.text().ok_or_else(|| format!("{} is not UTF-8", shown(&entry.path)))?;
         let (first, inner) = path.split_once('/').ok_or_else(|| format!("{path} lies in no folder"))?;
-        // Whoever unpacks this leaves out the first folder, so there must be only one.
+        // An unpacker drops the first folder, so there must be only one.
         if top.get_or_insert_with(|| first.as_bytes().to_vec()) != first.as_bytes() {
-            return Err(format!("{} lies in another folder than what is before it", shown(&entry.path)));
+            return Err(format!("{} lies in another folder than the entry before", shown(&entry.path)));
         }
         let inner = inner.to_owned();
         let node = match &entry.kind {
-            // git has no empty folders; the others appear with their files
+            // git has no empty folders; others appear with their files
             Kind::Directory => continue,
             Kind::Link(target) => Node::File { mode: "120000", id: blob(target)? },
             Kind::File => {
                 let owner = entry.mode & 0o100 != 0;
-                // An unpacker that asks anybody's bit would make another file of it than git.
+                // An unpacker that looks at any execute bit would make the file executable, unlike git.
                 if entry.executable() != owner {
                     return Err(format!("{} may be executed by some and not by others", shown(&entry.path)));
                 }
@@ -86,7 +86,7 @@ fn blob(content: &[u8]) -> Result<Oid, String> {
     Oid::hash_object(ObjectType::Blob, content).map_err(|e| e.to_string())
 }
 
-/// Git's tree object: `mode name NUL id`, sorted as if a folder's name ended in a slash.
+/// The id of git's tree object: `mode name NUL id`, sorted as if a folder's name ended in a slash.
 fn write_tree(folder: &BTreeMap<String, Node>) -> Result<Oid, String> {
     let mut entries = Vec::new();
     for (name, node) in folder {
@@ -152,7 +152,7 @@ mod tests {
             ("s/x", b'0', 0o755, "two\n"),
         ]);
         let hashed = of_tar(&mut bytes.as_slice()).unwrap();
-        // `git mktree` over these three entries.
+        // From `git mktree` with these three entries.
         assert_eq!(hashed.tree.to_string(), TREE);
         assert_eq!((hashed.size, hashed.digest), (bytes.len() as u64, Digest::of(&bytes)));
     }

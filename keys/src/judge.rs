@@ -1,8 +1,8 @@
-//! One judge, one policy, one moment: what a signature is worth, and whether enough of them are good.
+//! Judges signatures by one policy, for one moment: what each is worth, and whether enough of them are good.
 //!
-//! Every signature is looked at on its own, so that a broken one neither sinks nor helps the others. It is judged as of now;
-//! where it is not good now, but this farm recorded that it saw it before, as of then. The time that a signature carries is
-//! chosen by whoever holds the key, so it is never what counts.
+//! Each signature is judged on its own, so a broken one neither harms nor helps the others. It is judged for the
+//! present. If it is not good now, but this farm recorded that it saw the signature before, it is judged for that time.
+//! The time in a signature never decides, because whoever holds the key can choose it.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -13,13 +13,13 @@ use crate::blocks::{self, Block};
 use crate::policy::{KeyId, Pin, Quorum, Requirement, Rule, RuleKind};
 use crate::{Basis, Certificates, Policy, Refusal, SignatureSeen, Verdict, openpgp, ssh};
 
-/// What a farm remembers of signatures.
+/// A farm's memory of signatures.
 pub trait FirstSeen: Sync {
-    /// When the signature with these bytes was first seen to be good here, if it was.
+    /// The time at which the signature with these bytes was first seen to be good here, if it was.
     fn first_seen(&self, signature: &Digest) -> Option<SystemTime>;
 }
 
-/// A memory without anything in it.
+/// An empty memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NothingSeen;
 
@@ -29,7 +29,7 @@ impl FirstSeen for NothingSeen {
     }
 }
 
-/// What the signed bytes are, for SSH signatures, which say so (PROTOCOL.sshsig, namespace).
+/// What the signed bytes are; an SSH signature names it (PROTOCOL.sshsig, namespace).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signed {
     /// A git object.
@@ -48,12 +48,12 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge at the time `now` who never saw a signature before.
+    /// A judge for the time `now`, without a memory of earlier signatures.
     pub fn new(policy: &'a Policy, certificates: &'a Certificates, now: SystemTime) -> Self {
         Self { policy, certificates, now, memory: &NothingSeen, standings: openpgp::Standings::default() }
     }
 
-    /// A judge who remembers.
+    /// The same judge with a memory.
     #[must_use]
     pub fn remembering(mut self, memory: &'a dyn FirstSeen) -> Self {
         self.memory = memory;
@@ -70,7 +70,7 @@ impl<'a> Judge<'a> {
         self.now
     }
 
-    /// The policy's requirement of that kind, for judging `what`.
+    /// The policy's requirement of this kind; an error about `what` if there is none.
     pub(crate) fn requirement(&self, kind: RuleKind, what: &str) -> Result<&'a Requirement, Refusal> {
         let (what, policy) = (what.to_owned(), self.policy.name().to_owned());
         if let Some(why) = self.policy.needs_keys() {
@@ -85,7 +85,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Judges every signature of `signatures` (armored blocks, or one binary OpenPGP signature) over `bytes`.
+    /// Judges every signature in `signatures` (armored blocks, or binary OpenPGP) over `bytes`.
     pub(crate) fn detached(
         &self,
         what: &str,
@@ -105,7 +105,7 @@ impl<'a> Judge<'a> {
         Ok(seen)
     }
 
-    /// Judges as of now, and once more as of when the signature was first seen, where that may help.
+    /// Judges for the present, and if that fails, for the time at which the signature was first seen.
     fn at_its_best(
         &self,
         signature: &Digest,
@@ -116,7 +116,7 @@ impl<'a> Judge<'a> {
         if seen.iter().all(|s| s.verdict == Verdict::Good) {
             return Ok(seen);
         }
-        // A record from the future is a clock that was wrong.
+        // A record from the future comes from a wrong clock.
         let first = self.memory.first_seen(signature).filter(|at| *at <= self.now);
         let Some(at) = first else { return Ok(seen) };
         let then = judged(&Moment { at, basis: Basis::FirstSeen, signature: signature.clone() })?;
@@ -128,7 +128,7 @@ impl<'a> Judge<'a> {
         Ok(seen)
     }
 
-    /// Judges clearsigned text of at most `limit` bytes. Returns exactly the text that is signed, and every signature.
+    /// Judges clearsigned text of at most `limit` bytes. Returns exactly the signed text, and every signature.
     pub(crate) fn clearsigned(
         &self,
         what: &str,
@@ -146,7 +146,7 @@ impl<'a> Judge<'a> {
         Ok((text.into_inner(), seen))
     }
 
-    /// Whether enough distinct keys signed well.
+    /// Checks that enough distinct keys made a good signature.
     pub(crate) fn quorum(&self, what: &str, quorum: &Quorum, seen: &[SignatureSeen]) -> Result<(), Refusal> {
         let good = self.signers(quorum, seen).len();
         if good >= quorum.threshold {
@@ -166,14 +166,14 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// What was found of each signature, for a sentence about a requirement.
+    /// The verdict on each signature, for a sentence about a requirement.
     pub(crate) fn words(&self, quorum: &Quorum, seen: &[SignatureSeen]) -> String {
         let mut seen = seen.to_vec();
         self.set_aside(quorum, &mut seen);
         seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
-    /// Says of every signature that is good and does not count for `quorum` why it does not.
+    /// Gives every good signature that does not count for `quorum` the reason for that.
     pub fn set_aside(&self, quorum: &Quorum, seen: &mut [SignatureSeen]) {
         for seen in seen {
             let pin = seen.key.parse().ok().and_then(|id: KeyId| self.policy.pin(&id));
@@ -193,7 +193,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether the requirements in `met` are what the policy accepts a source by, or what is missing.
+    /// Checks that the requirements in `met` are enough for the policy's `accept`; the error names those that are met.
     pub(crate) fn settle(&self, what: &str, met: &BTreeSet<String>) -> Result<(), Refusal> {
         if self.policy.accept().met_by(met) {
             return Ok(());
@@ -206,12 +206,12 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Whether enough distinct keys signed well.
+    /// Whether enough distinct keys made a good signature.
     pub fn counts(&self, quorum: &Quorum, seen: &[SignatureSeen]) -> bool {
         self.signers(quorum, seen).len() >= quorum.threshold
     }
 
-    /// The pins that count: one key that signs three times is one signer.
+    /// The keys that count: one that signs three times is one signer.
     pub(crate) fn signers(&self, quorum: &Quorum, seen: &[SignatureSeen]) -> BTreeSet<&'a KeyId> {
         let counts = |s: &&SignatureSeen| match s.verdict {
             Verdict::Good => true,
@@ -230,16 +230,16 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Against which time a signature is held.
+/// The time for which a signature is judged.
 pub(crate) struct Moment {
     pub at: SystemTime,
     pub basis: Basis,
-    /// The signature's own bytes.
+    /// The digest of the signature's own bytes.
     pub signature: Digest,
 }
 
 impl Moment {
-    /// A finding about the signature.
+    /// Makes the record of a judged signature.
     pub fn seen(
         &self,
         key: String,
@@ -261,7 +261,7 @@ impl Moment {
         }
     }
 
-    /// What a pin's own range says of a signature that is good otherwise, made at `made` by its own word.
+    /// The verdict of a pin's own range on a signature that is good otherwise and claims to be made at `made`.
     pub fn within(&self, pin: &Pin, made: Option<SystemTime>) -> Option<Verdict> {
         let stamp = |time| jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
         let made = made.map_or_else(|| stamp(self.at), stamp);
@@ -298,7 +298,7 @@ impl std::fmt::Display for SignatureSeen {
 }
 
 impl SignatureSeen {
-    /// Whether a certificate that is not here could say more of it.
+    /// Whether a certificate that is missing here could lead to a better verdict.
     pub fn lacks_certificate(&self) -> bool {
         matches!(self.verdict, Verdict::CertificateMissing | Verdict::Unidentified(_))
     }

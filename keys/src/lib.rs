@@ -1,14 +1,13 @@
-//! Who signed this, and does the policy accept it: the judge of the house.
+//! The judge of the house: who signed something, and whether the policy accepts it.
 //!
-//! Layer: between `mirror`, whose bytes it is given, and `builder`, which accepts nothing but what it makes. Only this
-//! crate can construct a [`VerifiedSource`], so source that was not verified cannot reach a sandbox: it would not
-//! compile. Synchronous; it reads certificates, policies and git repositories from files and everything else from its
-//! arguments.
+//! Layer: between `mirror`, which provides the bytes, and `builder`, which accepts only what this crate makes. Only
+//! this crate can construct a [`VerifiedSource`], so unverified source cannot reach a sandbox: it would not compile.
+//! Synchronous; it reads certificates, policies and git repositories from files, and gets everything else as arguments.
 //!
-//! Start reading at [`Policy`], which says what is demanded, and [`Judge`], who weighs signatures by it. What is judged:
-//! [`tag::VerifiedTag`], [`chain::VerifiedChain`], [`VerifiedSums`], [`Attestations`], [`VerifiedFile`] and
-//! [`debian::VerifiedRelease`]; images of other registries by [`ImagePolicy`]. What comes of it: [`VerifiedSource`] for
-//! the builder, [`Evidence`] for everybody.
+//! Start reading at [`Policy`], which says what is demanded, and [`Judge`], which judges signatures by it. Things to
+//! judge: [`tag::VerifiedTag`], [`chain::VerifiedChain`], [`VerifiedSums`], [`Attestations`], [`VerifiedFile`] and
+//! [`debian::VerifiedRelease`]; for images of other registries, [`ImagePolicy`]. Results: [`VerifiedSource`] for the
+//! builder, [`Evidence`] for everybody.
 
 pub mod attestations;
 mod blocks;

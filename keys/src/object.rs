@@ -1,18 +1,19 @@
-//! Git objects from their bytes: git-mktag(1), gitformat-signature(5), and the headers of a commit.
+//! Parses git objects from their bytes: git-mktag(1), gitformat-signature(5), and the headers of a commit.
 //!
-//! Nothing here asks a repository: grafts and replace refs change what a repository says of a commit, not its bytes.
+//! Nothing here asks a repository: grafts and replace refs change what a repository reports about a commit, but not the
+//! commit's bytes.
 
 use std::collections::BTreeMap;
 
 use git2::{ObjectType, Odb, Oid};
 
-/// How deep folders may lie within each other; Bitcoin Core's lie 7 deep. Deeper ones are for exhausting a stack.
+/// How deep folders may nest; Bitcoin Core's nest 7 deep. Deeper ones are made to exhaust a stack.
 pub(crate) const DEPTH: usize = 256;
 
 /// The largest tag or commit that is judged, in bytes.
 const LIMIT: usize = 4 << 20;
 
-/// A commit, taken apart.
+/// A parsed commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Commit<'a> {
     pub tree: Oid,
@@ -20,34 +21,34 @@ pub(crate) struct Commit<'a> {
     /// The committer's date, in seconds since 1970.
     pub epoch: i64,
     pub message: &'a [u8],
-    /// The armored signature, as it was before git indented it.
+    /// The armored signature, without git's indentation.
     pub signature: Option<Vec<u8>>,
-    /// What is signed: everything but the signature's own header.
+    /// The signed bytes: everything but the signature's own header.
     pub payload: Vec<u8>,
 }
 
 /// The largest tree that is read, in bytes: a million files in one folder.
 const TREE_LIMIT: usize = 64 << 20;
 
-/// Refuses an object that is larger than one of its kind may be, before it is unpacked: a pack of megabytes can hold one of
-/// gigabytes.
+/// Refuses an object that is larger than its kind allows, before it is unpacked: a pack of megabytes can hold an object
+/// of gigabytes.
 pub(crate) fn admit(odb: &Odb<'_>, id: Oid) -> Result<(), git2::Error> {
     let (size, kind) = odb.read_header(id)?;
     let limit = match kind {
         ObjectType::Tree => TREE_LIMIT,
         ObjectType::Commit | ObjectType::Tag => LIMIT,
-        // Files are hashed where their own limit is.
+        // Files have a limit of their own where they are hashed.
         _ => return Ok(()),
     };
     if size <= limit {
         return Ok(());
     }
-    Err(git2::Error::from_str(&format!("object {id} has {size} bytes, more than one may have ({limit})")))
+    Err(git2::Error::from_str(&format!("object {id} has {size} bytes, more than the limit of {limit}")))
 }
 
-/// Whether `bytes` are the object that `id` names.
+/// Checks that `bytes` are the object that `id` names.
 pub(crate) fn has_id(kind: ObjectType, bytes: &[u8], id: &str) -> Result<(), &'static str> {
-    // libgit2 hashes with collision detection, so a SHA-1 collision attack is an error here and not a match.
+    // libgit2 hashes with collision detection, so a SHA-1 collision attack is an error here, not a match.
     match Oid::hash_object(kind, bytes) {
         Ok(actual) if actual.to_string() == id => Ok(()),
         Ok(_) => Err("an object does not have the id that it is stored under"),
@@ -55,11 +56,11 @@ pub(crate) fn has_id(kind: ObjectType, bytes: &[u8], id: &str) -> Result<(), &'s
     }
 }
 
-/// Takes a commit apart. Headers stand in git's order: one tree, parents, one author, one committer, then others, of which
-/// at most one is a signature; anything else is refused, because readers would differ about it.
+/// Parses a commit. Its headers must be in git's order: one tree, parents, one author, one committer, then others, of
+/// which at most one is a signature. Anything else is refused, because readers would differ about it.
 pub(crate) fn commit(bytes: &[u8]) -> Result<Commit<'_>, String> {
     if bytes.len() > LIMIT {
-        return Err(format!("{} bytes are more than a commit may have ({LIMIT})", bytes.len()));
+        return Err(format!("it has {} bytes, more than the limit of {LIMIT}", bytes.len()));
     }
     let end = find(bytes, b"\n\n").ok_or("its headers do not end")?;
     let mut found = Found::default();
@@ -124,7 +125,7 @@ impl Found {
                 return Err(format!("its header {name} stands twice or out of order"));
             }
             b"gpgsig-sha256" => return Err("it has a signature over another hash of itself".to_owned()),
-            // encoding, mergetag, and what other tools leave; all of it is signed.
+            // `encoding`, `mergetag`, and headers of other tools; all of them are signed.
             _ if self.epoch.is_some() => {}
             _ => return Err("a header stands before its committer".to_owned()),
         }
@@ -132,7 +133,7 @@ impl Found {
     }
 }
 
-/// `Name <address> seconds zone`.
+/// Parses the time of `Name <address> seconds zone`.
 fn epoch(value: &[u8]) -> Option<i64> {
     let text = value.rsplit(|b| *b == b'>').next()?;
     std::str::from_utf8(text).ok()?.split_whitespace().next()?.parse().ok()
@@ -143,8 +144,8 @@ fn split_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (at > 0).then(|| (&line[..at], &line[at + 1..]))
 }
 
-/// The value of a tag's header before the first empty line. A header that stands twice counts as absent: which of the two
-/// a reader takes would be the forger's choice.
+/// The value of a tag's header before the first empty line. A header that occurs twice counts as absent: otherwise a
+/// forger could choose which one a reader takes.
 pub(crate) fn tag_header<'a>(object: &'a [u8], name: &str) -> Option<&'a str> {
     let end = find(object, b"\n\n").unwrap_or(object.len());
     let text = std::str::from_utf8(object.get(..end)?).ok()?;
@@ -155,11 +156,11 @@ pub(crate) fn tag_header<'a>(object: &'a [u8], name: &str) -> Option<&'a str> {
     }
 }
 
-/// An entry of a tree: its object, what that is, and its mode.
+/// An entry of a tree: the object's id, its kind, and the mode.
 pub(crate) type TreeEntry = (Oid, ObjectType, i32);
 
-/// The entries of a tree by their names, when they stand in git's order and none stands twice. Readers of another tree
-/// differ about what is in it: who looks a name up finds less than who lists them.
+/// The entries of a tree by name; `None` if they are not in git's order, or a name occurs twice. Readers differ about
+/// such a tree: looking up a name finds other entries than listing them.
 pub(crate) fn tree_entries(tree: &git2::Tree<'_>) -> Option<BTreeMap<Vec<u8>, TreeEntry>> {
     let mut entries = BTreeMap::new();
     let mut last: Option<Vec<u8>> = None;
@@ -167,7 +168,7 @@ pub(crate) fn tree_entries(tree: &git2::Tree<'_>) -> Option<BTreeMap<Vec<u8>, Tr
         let kind = entry.kind()?;
         let mut key = entry.name_bytes().to_vec();
         entries.insert(key.clone(), (entry.id(), kind, entry.filemode_raw()));
-        // Git sorts a folder as if its name ended in a slash.
+        // git sorts a folder as if its name ended in a slash.
         if kind == ObjectType::Tree {
             key.push(b'/');
         }
@@ -176,7 +177,7 @@ pub(crate) fn tree_entries(tree: &git2::Tree<'_>) -> Option<BTreeMap<Vec<u8>, Tr
         }
         last = Some(key);
     }
-    // A file and a folder of one name are apart in that order.
+    // In that order, a file and a folder of the same name need not be neighbours.
     (entries.len() == tree.len()).then_some(entries)
 }
 

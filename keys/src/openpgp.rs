@@ -1,4 +1,4 @@
-//! OpenPGP signatures (RFC 9580), by sequoia's standard policy and one of ours.
+//! Judges OpenPGP signatures (RFC 9580) by sequoia's standard policy and by one of the house.
 
 mod verdicts;
 
@@ -27,26 +27,26 @@ use crate::{SignatureSeen, Verdict};
 
 use verdicts::{explain, revoked, standing};
 
-/// What keys were found to be at a moment: asked once for each, although each signs a thousand commits.
+/// The verdicts on keys for a moment, computed once for each key, although it may sign a thousand commits.
 #[derive(Default)]
 pub(crate) struct Standings {
     found: Mutex<HashMap<(Fingerprint, SystemTime), Verdict>>,
 }
 
-/// A signature as sequoia found it, before the policy has its say.
+/// A signature as sequoia judged it, before the house's policy does.
 struct Found {
     seen: SignatureSeen,
-    /// The certificate of the signer, where it is known.
+    /// The signer's certificate, if it is known.
     signer: Option<Fingerprint>,
 }
 
-/// How many keys are named in a sentence.
+/// The most keys that a sentence names.
 const NAMED: usize = 5;
 
-/// The largest thing that is hashed once for each of its signatures, in bytes.
+/// The most bytes that are hashed once for each of their signatures.
 const SMALL: usize = 1 << 20;
 
-/// Judges every signature of one block, detached, over `bytes`.
+/// Judges every detached signature of one block over `bytes`.
 pub(crate) fn detached(judge: &Judge<'_>, moment: &Moment, block: &[u8], bytes: &[u8]) -> Vec<SignatureSeen> {
     if let Some(seen) = plainly_good(judge, moment, block, bytes) {
         return seen;
@@ -61,7 +61,7 @@ pub(crate) fn detached(judge: &Judge<'_>, moment: &Moment, block: &[u8], bytes: 
     .unwrap_or_else(|e| vec![unreadable(moment, &e)])
 }
 
-/// Judges clearsigned text. Returns exactly the text that is signed, and every signature.
+/// Judges clearsigned text. Returns exactly the signed text, and every signature.
 pub(crate) fn clearsigned(
     judge: &Judge<'_>,
     moment: &Moment,
@@ -75,7 +75,7 @@ pub(crate) fn clearsigned(
         let verifier = VerifierBuilder::from_bytes(block);
         let mut verifier =
             verifier.and_then(|b| b.with_policy(policy, moment.at, collector)).map_err(|e| e.to_string())?;
-        // The signatures stand after the text, so they are only known once all of it was read.
+        // The signatures come after the text, so they are known only once all of it was read.
         verifier.by_ref().take(limit).read_to_end(&mut text).map_err(|e| e.to_string())?;
         if text.len() as u64 == limit {
             return Err(format!("it is larger than {limit} bytes"));
@@ -85,9 +85,9 @@ pub(crate) fn clearsigned(
     Ok((text, seen))
 }
 
-/// The short way for what is nearly always so: every signature of the block fits, and its key is good at the moment of
-/// judgement. It asks of a signature what [`Collector::judged_by_moment`] asks; with any doubt the long way decides, and
-/// says why.
+/// The short way for the usual case: every signature of the block matches, and its key is good at the moment of
+/// judgement. It makes the same demands as [`Collector::judged_by_moment`]. In any doubt it returns `None`; then the
+/// long way decides and gives a reason.
 fn plainly_good(
     judge: &Judge<'_>,
     moment: &Moment,
@@ -99,8 +99,8 @@ fn plainly_good(
     }
     let standard = StandardPolicy::new();
     let mut collector = Collector::new(judge, moment, &standard);
-    // Packet by packet and never into one: what is not a signature, a container of more of them above all, is not even
-    // unpacked.
+    // Read packet by packet, and never into one: anything but a signature, above all a container of more packets, is
+    // not even unpacked.
     let mut next = PacketParser::from_bytes(block).ok()?;
     while let PacketParserResult::Some(parser) = next {
         let Packet::Signature(sig) = &parser.packet else { return None };
@@ -124,12 +124,12 @@ fn plainly_good(
 }
 
 fn unreadable(moment: &Moment, why: &str) -> SignatureSeen {
-    let verdict = Verdict::Bad(format!("it does not read: {why}"));
+    let verdict = Verdict::Bad(format!("it cannot be read: {why}"));
     moment.seen("unknown issuer".to_owned(), None, None, "openpgp".to_owned(), verdict)
 }
 
-/// Judges by the standard policy, and what was too weak for it once more, where the policy makes an exception for that
-/// very certificate.
+/// Judges by sequoia's standard policy. A signature that is too weak for it is judged once more if the house's policy
+/// makes an exception for that very certificate.
 fn with_exceptions(
     judge: &Judge<'_>,
     mut run: impl FnMut(&StandardPolicy<'_>) -> Result<Vec<Found>, String>,
@@ -172,7 +172,7 @@ impl<'a> Collector<'a> {
         let issuer = || sig.and_then(|s| s.get_issuers().first().map(|handle| format!("{handle:X}")));
         let signer = cert.map(Cert::fingerprint);
         let pin = signer.clone().and_then(|f| self.judge.policy.pin(&KeyId::OpenPgp(f)));
-        // A certificate in the keyrings that the policy does not pin is nobody here.
+        // A certificate that is here, but that the policy does not pin, does not count.
         let (key, pin, verdict) = match (&signer, pin) {
             (Some(signer), Some(pin)) => (format!("{signer:X}"), Some(pin), verdict),
             (Some(signer), None) => (format!("{signer:X}"), None, Verdict::UnknownKey),
@@ -190,8 +190,8 @@ impl<'a> Collector<'a> {
         self.found.push(Found { seen, signer });
     }
 
-    /// The pinned key that a signature names as its issuer, though its certificate is not here. A key id is not
-    /// enough to believe anything, but it says whose certificate is needed.
+    /// The pinned key that a signature names as its issuer, if its certificate is missing. A key id proves nothing, but
+    /// it says whose certificate is needed.
     fn missing(&self, sig: &Signature) -> Option<&'a Pin> {
         let missing = self.judge.certificates.missing(self.judge.policy);
         sig.get_issuers().into_iter().find_map(|handle| {
@@ -203,7 +203,7 @@ impl<'a> Collector<'a> {
         })
     }
 
-    /// What can be said of a key that no certificate here has: a stranger's, or a subkey of a certificate that is
+    /// The verdict on a key that no certificate here has: it is a stranger's, or a subkey of a certificate that is
     /// missing.
     fn unknown(&self) -> Verdict {
         let missing = self.judge.certificates.missing(self.judge.policy);
@@ -212,16 +212,16 @@ impl<'a> Collector<'a> {
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         match names.as_slice() {
             [] => Verdict::UnknownKey,
-            [name] => Verdict::Unidentified(format!("that of {name} is missing, and may have it")),
+            [name] => Verdict::Unidentified(format!("the certificate of {name} is missing, and may have it")),
             names => Verdict::Unidentified(format!(
-                "those of {}{more} are missing, and one may have it",
+                "the certificates of {}{more} are missing, and one may have it",
                 names.join(", ")
             )),
         }
     }
 
-    /// sequoia judges a key at the time that the signature claims, which whoever holds an expired or retired key can
-    /// choose. So the certificate and the key itself must be alive and not revoked at the moment of judgement too.
+    /// sequoia judges a key for the time that the signature claims, and the holder of an expired or retired key can
+    /// choose that time. So the certificate and the key must also be alive and not revoked at the moment of judgement.
     fn standing(&self, cert: &Cert, signer: &Fingerprint) -> Verdict {
         let key = (signer.clone(), self.moment.at);
         let found = &self.judge.standings.found;
@@ -230,28 +230,28 @@ impl<'a> Collector<'a> {
         }
         let policy = policy_for(self.judge, cert, signer, self.policy);
         let standing = standing(cert, signer, &policy, self.moment.at);
-        // The first policy to ask is the standard one, so that an exception for weak hashes is one for signatures over
-        // files, and not for a certificate's own.
+        // The standard policy is always the first to get here, so the kept verdict is its own: an exception for weak
+        // hashes holds for signatures over files, not for a certificate's self-signatures.
         found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, standing.clone());
         standing
     }
 
-    /// A signature that fits, by a key that was good when it was made by its own word.
+    /// The verdict on a signature that matches, by a key that was good at the time that the signature claims.
     fn judged(&self, sig: &Signature, cert: &Cert, signer: &Fingerprint) -> Verdict {
         let pin = self.judge.policy.pin(&KeyId::OpenPgp(cert.fingerprint()));
         let range = pin.and_then(|pin| self.moment.within(pin, sig.signature_creation_time()));
         match (self.standing(cert, signer), range) {
-            // Made when it was not pinned: an expiry since does not mend that.
+            // Made when it was not pinned: a later expiry does not mend that.
             (Verdict::ExpiredSince(_), Some(outside @ Verdict::BadKey(_)))
             | (Verdict::Good, Some(outside)) => outside,
             (standing, _) => standing,
         }
     }
 
-    /// A signature whose certificate, as it is here, says nothing good of the time at which it was made: exports drop
-    /// old self-signatures, and a key that was renewed late was expired in between. What counts is the moment of
-    /// judgement, so the signature is good when it fits and the key is good then; and where the key has expired
-    /// since, when it was made within the key's life by its own word. `None`: it is not.
+    /// The verdict on a signature whose certificate, as it is here, was not valid when the signature was made: exports
+    /// drop old self-signatures, and a key that was renewed late was expired in between. The moment of judgement
+    /// counts, so the signature is good if it matches and its key is good at that moment. If the key has expired since,
+    /// the signature must claim a time within the key's life. `None` if it is not good.
     fn judged_by_moment(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
         let issuers = sig.get_issuers();
         let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
@@ -261,7 +261,7 @@ impl<'a> Collector<'a> {
             _ => return None,
         }
         sig.signature_alive(self.moment.at, None).ok()?;
-        // The digest of what is signed was computed by the verifier that found this signature.
+        // The verifier that found this signature has computed the digest of the signed bytes.
         sig.verify_document(key.key()).ok()?;
         self.policy.signature(sig, HashAlgoSecurity::default()).ok()?;
         Some(self.judged(sig, cert, &key.key().fingerprint()))
@@ -269,8 +269,8 @@ impl<'a> Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Whether a signature says that it was made when its key was there and not expired yet, by what its certificate
-    /// says now of its end.
+    /// Whether a signature claims a time at which its key existed and had not expired, by the expiry in the certificate
+    /// now.
     fn in_life(&self, sig: &Signature, cert: &Cert, signer: &Fingerprint) -> bool {
         let policy = policy_for(self.judge, cert, signer, self.policy);
         let Some(made) = sig.signature_creation_time() else { return false };
@@ -281,7 +281,7 @@ impl Collector<'_> {
         begins <= made && ends.into_iter().flatten().all(|end| made < end)
     }
 
-    /// Why nothing that this signature's key signs can be judged here, for a reason that lies in its certificate.
+    /// The verdict if a fault in the certificate keeps this program from judging any signature by its key.
     fn unusable(&self, sig: &Signature, cert: &Cert) -> Option<Verdict> {
         let issuers = sig.get_issuers();
         let key = cert.keys().find(|ka| issuers.iter().any(|h| h.aliases(ka.key().key_handle())))?;
@@ -312,7 +312,7 @@ impl VerificationHelper for Collector<'_> {
                         self.add(Some(good.sig), Some(good.ka.cert()), verdict);
                     }
                     Err(E::MissingKey { sig }) => {
-                        // Nobody here could believe it, whoever made it: that says more than that the key is unknown.
+                        // Nobody could trust so weak a signature, whoever made it: that says more than "unknown key".
                         let strength = self.policy.signature(sig, HashAlgoSecurity::default());
                         let weak = strength.err().map(|e| explain(&e, |_| Verdict::UnknownKey));
                         self.add(Some(sig), None, weak.unwrap_or(Verdict::UnknownKey));
@@ -333,7 +333,7 @@ impl VerificationHelper for Collector<'_> {
                         self.add(Some(sig), Some(ka.cert()), verdict);
                     }
                     Err(E::BadSignature { sig, ka, error }) => {
-                        // That a key cannot be used here is no fault of what it signed.
+                        // A key that cannot be used here says nothing against the signed bytes.
                         let unknown = usable::unknown_algorithm(ka.cert(), &ka.key().fingerprint());
                         let verdict = match unknown {
                             Some(why) => Verdict::BadKey(format!("its certificate cannot be judged: {why}")),
@@ -347,7 +347,7 @@ impl VerificationHelper for Collector<'_> {
                     Err(E::UnknownSignature { sig }) => {
                         self.add(None, None, Verdict::Bad(sig.error().to_string()));
                     }
-                    // The enum may grow; whatever else can fail is not a good signature.
+                    // The enum may grow; any other failure is not a good signature.
                     Err(other) => self.add(None, None, Verdict::Bad(other.to_string())),
                 }
             }

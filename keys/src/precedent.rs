@@ -1,4 +1,4 @@
-//! What was accepted before has a say in what is accepted now. Pure: whoever asks brings what it remembers.
+//! Rules by which an earlier acceptance limits a later one. Pure: the caller provides what it remembers.
 
 use hab_oci::Digest;
 
@@ -13,13 +13,14 @@ pub enum Counts {
     Accepted,
 }
 
-/// An old index of a Debian suite is signed as well as a new one, but its packages are those of its day: the newer of the
-/// one that was accepted before and the one that upstream has now counts. Dates are unix seconds.
+/// Decides between an index of a Debian suite that was accepted before and the one that upstream has now: the newer one
+/// counts. An old index is signed too, but lists outdated packages. Dates are Unix seconds.
 pub fn newer(accepted: Option<i64>, offered: i64) -> Counts {
     if accepted.is_some_and(|accepted| accepted > offered) { Counts::Accepted } else { Counts::Offered }
 }
 
-/// A released file does not change. A list that says so is signed as well as the first one, and refused all the same.
+/// Refuses a released file that changed. The list with the new hash may be signed as well as the first one; it is
+/// refused all the same.
 pub fn unchanged(name: &str, accepted: Option<&Digest>, listed: &Digest) -> Result<(), Refusal> {
     match accepted.filter(|accepted| *accepted != listed) {
         Some(accepted) => Err(Refusal::Changed {
@@ -31,17 +32,17 @@ pub fn unchanged(name: &str, accepted: Option<&Digest>, listed: &Digest) -> Resu
     }
 }
 
-/// A tag that was accepted, and was seen to have another value too: places in the list of its values.
+/// A tag that was accepted and was seen to have another value too, as positions in the list of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// The accepted value, or the first one where that is not among them.
+    /// The accepted value, or the first value if that is not in the list.
     pub from: usize,
-    /// Another one.
+    /// A value that differs from it.
     pub to: usize,
 }
 
-/// A tag that was accepted once does not change: any other value among those that it was seen to have is a tag that
-/// moved. One that was never accepted has all its values judged, in their order, and the first good one counts.
+/// Refuses a tag that moved: once one value was accepted, no other value may have been seen. If none was accepted yet,
+/// the caller judges all values in order, and the first good one counts.
 pub fn unmoved(seen: &[Digest], accepted: Option<&Digest>) -> Result<(), Moved> {
     let Some(accepted) = accepted else { return Ok(()) };
     match seen.iter().position(|value| value != accepted) {
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(unmoved(std::slice::from_ref(&a), Some(&a)), Ok(()));
         assert_eq!(unmoved(&[a.clone(), b.clone()], Some(&b)), Err(Moved { from: 1, to: 0 }));
         assert_eq!(unmoved(&[a.clone(), b.clone()], Some(&a)), Err(Moved { from: 0, to: 1 }));
-        // The accepted value is not among them any more.
+        // The accepted value is no longer among them.
         assert_eq!(unmoved(&[b, c], Some(&a)), Err(Moved { from: 0, to: 0 }));
         assert_eq!(unmoved(&[], Some(&a)), Ok(()));
     }

@@ -1,6 +1,6 @@
-//! A certificate as its owner made it. Anybody can add signatures, user ids and subkeys to somebody else's
-//! certificate and hand it to a key server; kept, they would grow it until it does not read any more, and putting
-//! thousands of strangers' signatures in their places costs the square of their number.
+//! Reduces a certificate to what its owner made. Anybody can add signatures, user ids and subkeys to somebody else's
+//! certificate and give it to a key server. With these additions a certificate could grow until nobody can read it, and
+//! sorting in thousands of strangers' signatures takes quadratic time.
 
 use sequoia_openpgp::packet::Signature;
 use sequoia_openpgp::parse::{PacketParser, PacketParserResult, Parse as _};
@@ -8,21 +8,21 @@ use sequoia_openpgp::policy::StandardPolicy;
 use sequoia_openpgp::types::SignatureType;
 use sequoia_openpgp::{Cert, Fingerprint, KeyHandle, Packet};
 
-/// The most revocations by others that are kept; a certificate names its revokers, and they are few.
+/// The most revocations by other keys that are kept; a certificate names its revokers, and they are few.
 const REVOCATIONS: usize = 16;
-/// The most user ids, and as many subkeys; people have ten.
+/// The most user ids, and the most subkeys; people have ten.
 const PARTS: usize = 100;
-/// The most signatures that say they are the owner's: ten years of extending all of the above.
+/// The most signatures that claim to be the owner's: ten years of extending all of the above.
 const SIGNATURES: usize = 2000;
 
-/// The wanted certificates in what a stranger answered, with what may be their owners' own; the rest is not even
-/// looked at.
+/// The wanted certificates in a stranger's answer, with parts that may be their owners' own; other parts are not even
+/// examined.
 pub(crate) fn sift(bytes: &[u8], wanted: &dyn Fn(&Fingerprint) -> bool) -> Vec<Cert> {
     let mut found = Vec::new();
     let mut sieve: Option<Sieve> = None;
     let Ok(mut next) = PacketParser::from_bytes(bytes) else { return found };
     while let PacketParserResult::Some(parser) = next {
-        // What follows something that does not read is not read.
+        // Nothing after a malformed packet is read.
         let Ok((packet, rest)) = parser.next() else { break };
         next = rest;
         if matches!(packet, Packet::PublicKey(_) | Packet::SecretKey(_)) {
@@ -44,7 +44,7 @@ struct Sieve {
     subkeys: usize,
     own: usize,
     revocations: usize,
-    /// Whether the part that came last is kept, and with it what is signed over it.
+    /// Whether the last part is kept; signatures over a part are kept only with it.
     keeps: bool,
 }
 
@@ -82,7 +82,7 @@ impl Sieve {
                 }
             }
             Packet::Signature(_) => false,
-            // Pictures, and whatever is not known: what is signed over them goes with them.
+            // Pictures, and unknown packets: signatures over them are dropped with them.
             _ => {
                 self.keeps = false;
                 false
@@ -104,12 +104,12 @@ fn by(signature: &Signature, signer: &Fingerprint) -> bool {
     signature.get_issuers().iter().any(|issuer| issuer.aliases(&signer))
 }
 
-/// What of a certificate its own primary key signed, with every revocation by it; `None` when nothing remains that
-/// reads.
+/// The parts of a certificate that its own primary key signed, with every revocation by it. `None` if no valid
+/// certificate remains.
 pub(crate) fn slim(cert: &Cert) -> Option<Cert> {
     let primary = cert.primary_key();
     let mut packets: Vec<Packet> = vec![primary.key().clone().into()];
-    // The library verifies these signatures when it hands them out.
+    // The library verifies these signatures when it returns them.
     packets.extend(primary.self_revocations().chain(primary.self_signatures()).cloned().map(Packet::from));
     packets.extend(by_revokers(cert));
     for id in cert.userids() {
@@ -131,7 +131,7 @@ pub(crate) fn slim(cert: &Cert) -> Option<Cert> {
     Cert::from_packets(packets.into_iter()).ok()
 }
 
-/// Revocations by those whom the certificate itself names as its revokers.
+/// Revocations by keys that the certificate itself names as its revokers.
 fn by_revokers(cert: &Cert) -> Vec<Packet> {
     let policy = StandardPolicy::new();
     let revokers: Vec<_> = cert.revocation_keys(&policy).map(|key| key.revoker().1.clone()).collect();

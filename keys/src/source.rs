@@ -1,4 +1,4 @@
-//! The only thing that `builder` accepts.
+//! Verified sources, the only input that `builder` accepts.
 
 use hab_oci::Digest;
 use serde::{Deserialize, Serialize};
@@ -20,22 +20,22 @@ pub enum SourceKind {
 /// How a file of a source is unpacked into the source folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpack {
-    /// Below which folder of the source; empty for the source folder itself.
+    /// The folder of the source to unpack into; empty for the source folder itself.
     pub into: String,
-    /// How many leading path components are dropped.
+    /// The number of leading path components that are dropped.
     pub strip: u32,
 }
 
 /// One file of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
-    /// Its name.
+    /// The file's name.
     pub name: String,
-    /// Which bytes.
+    /// Its digest.
     pub digest: Digest,
-    /// How many.
+    /// Its size in bytes.
     pub size: u64,
-    /// How it is unpacked; `None` for one that is only evidence.
+    /// How it is unpacked; `None` for a file that is only evidence.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unpack: Option<Unpack>,
 }
@@ -74,7 +74,7 @@ impl VerifiedSource {
         }
     }
 
-    /// A crate that a lock pins by digest: the registry index is not signed, so the person who committed the lock
+    /// A crate that a lock pins by digest. The registry index is not signed, so the person who committed the lock
     /// vouches for it. `bytes` are hashed here.
     pub fn pinned(
         (name, version): (&str, &str),
@@ -106,7 +106,7 @@ impl VerifiedSource {
         Ok(Self::new(SourceKind::Crate, (name, version, version), epoch, digest, files, evidence))
     }
 
-    /// Where it comes from.
+    /// What kind of source it is.
     pub fn kind(&self) -> SourceKind {
         self.kind
     }
@@ -121,17 +121,17 @@ impl VerifiedSource {
         &self.version
     }
 
-    /// The upstream's own name for exactly this state: a commit id, a Debian version, a crate version.
+    /// Upstream's own name for exactly this state: a commit id, a Debian version, a crate version.
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// The source's date, in seconds since 1970: what SOURCE_DATE_EPOCH is.
+    /// The source's date, in seconds since 1970; it becomes SOURCE_DATE_EPOCH.
     pub fn epoch(&self) -> i64 {
         self.epoch
     }
 
-    /// The identity of the source: the digest of its one file, or of the .dsc that names all its files by digest.
+    /// The source's identity: the digest of its only file, or of the .dsc that names all its files by digest.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }

@@ -1,7 +1,7 @@
-//! SSH signatures (OpenSSH's PROTOCOL.sshsig), as `git tag -s` makes them with `gpg.format=ssh`.
+//! Judges SSH signatures (OpenSSH's PROTOCOL.sshsig), which `git tag -s` makes with `gpg.format=ssh`.
 //!
-//! The signature carries the public key, so nothing has to be found: the key's hash is pinned or it is not. Ed25519 is
-//! verified by ssh-key; RSA and ECDSA by OpenSSL, which is linked already.
+//! A signature carries its public key, so no certificate is needed: the key's hash is pinned or it is not. ssh-key
+//! verifies Ed25519; OpenSSL, which is linked already, verifies RSA and ECDSA.
 
 use hab_oci::shown;
 use openssl::bn::{BigNum, BigNumContext};
@@ -21,11 +21,11 @@ use crate::judge::{Judge, Moment, Signed};
 use crate::policy::KeyId;
 use crate::{SignatureSeen, Verdict};
 
-/// The fewest bits of an RSA key, as OpenPGP keys must have by the standard policy.
+/// The fewest bits of an RSA key; sequoia's standard policy demands as many of OpenPGP keys.
 const RSA_BITS: u32 = 2048;
-/// In the signature of a security key: somebody touched it (WebAuthn, section 6.1, flag UP).
+/// The flag in a security key's signature that says that somebody touched the key (WebAuthn, section 6.1, flag UP).
 const TOUCHED: u8 = 1;
-/// What a security key adds behind its signature: flags and a counter.
+/// The bytes that a security key adds after its signature: flags and a counter.
 const TRAILER: usize = 5;
 
 /// Judges one armored signature over `bytes`.
@@ -39,7 +39,7 @@ pub(crate) fn judge(
     let signature = match SshSig::from_pem(block) {
         Ok(signature) => signature,
         Err(e) => {
-            let verdict = Verdict::Bad(format!("it does not read: {e}"));
+            let verdict = Verdict::Bad(format!("it cannot be read: {e}"));
             return moment.seen("unknown issuer".to_owned(), None, None, "ssh".to_owned(), verdict);
         }
     };
@@ -96,7 +96,8 @@ fn verify(signature: &SshSig, namespace: &str, bytes: &[u8]) -> Result<(), Verdi
     }
 }
 
-/// What a security key signed, and the flags and counter behind it; it must have been touched, as OpenSSH demands too.
+/// Splits a security key's signature from its flags and counter. The key must have been touched, as OpenSSH demands
+/// too.
 fn touched(raw: &[u8]) -> Result<(&[u8], &[u8]), Verdict> {
     let at = raw.len().checked_sub(TRAILER);
     let (signature, trailer) =
@@ -107,7 +108,7 @@ fn touched(raw: &[u8]) -> Result<(&[u8], &[u8]), Verdict> {
     Ok((signature, trailer))
 }
 
-/// RSA with PKCS#1 v1.5 (RFC 8332). SHA-1, which the name ssh-rsa stands for, is not believed.
+/// Verifies RSA with PKCS#1 v1.5 (RFC 8332). Refuses SHA-1, which the name ssh-rsa stands for.
 fn rsa(
     key: &RsaPublicKey,
     algorithm: &Algorithm,
@@ -126,7 +127,7 @@ fn rsa(
             return Ok(None);
         }
         let key = PKey::from_rsa(Rsa::from_public_components(modulus, exponent)?)?;
-        // Zeros in front may be left out.
+        // Leading zeros may have been left out.
         let missing = key.size().saturating_sub(raw.len());
         let padded = [&vec![0; missing][..], raw].concat();
         Verifier::new(hash, &key)?.verify_oneshot(&padded, message).map(Some)
@@ -138,7 +139,7 @@ fn rsa(
     }
 }
 
-/// ECDSA over a curve of NIST's (RFC 5656): two numbers, over the hash that the curve's size asks for.
+/// Verifies ECDSA over a NIST curve (RFC 5656): two numbers, over the hash that belongs to the curve's size.
 fn ecdsa(curve: EcdsaCurve, point: &[u8], message: &[u8], raw: &[u8]) -> Result<bool, ErrorStack> {
     let (nid, hash) = match curve {
         EcdsaCurve::NistP256 => (Nid::X9_62_PRIME256V1, MessageDigest::sha256()),
@@ -154,7 +155,7 @@ fn ecdsa(curve: EcdsaCurve, point: &[u8], message: &[u8], raw: &[u8]) -> Result<
     signature.verify(&openssl::hash::hash(hash, message)?, &key)
 }
 
-/// Two positive numbers, each behind its length, and nothing more.
+/// Two positive numbers, each after its length, and nothing more.
 fn numbers(raw: &[u8]) -> Option<(&[u8], &[u8])> {
     let (r, rest) = number(raw)?;
     let (s, rest) = number(rest)?;
@@ -164,6 +165,6 @@ fn numbers(raw: &[u8]) -> Option<(&[u8], &[u8])> {
 fn number(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (number, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-    // The highest bit is the sign.
+    // The highest bit is the sign, which must be clear.
     number.first().is_some_and(|first| first & 0x80 == 0).then_some((number, rest))
 }

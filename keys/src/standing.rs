@@ -1,4 +1,4 @@
-//! What a key is worth now, without a signature of it at hand.
+//! The state of a key now, without looking at any signature of it.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,39 +11,40 @@ use crate::judge::rfc3339;
 use crate::usable::{believing_sha1, unknown_algorithm, weak_self};
 use crate::{Certificates, KeyId, Pin, Policy};
 
-/// What is known of a key.
+/// The state of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum Standing {
-    /// It can sign.
+    /// The key can sign.
     Alive {
-        /// Until when all its signing keys can, RFC 3339; none for ever.
+        /// The time until which a signing key of it can sign, RFC 3339; `None` if it does not expire.
         expires: Option<String>,
-        /// Until when the policy makes an exception for its certificate, RFC 3339: without that it would be unusable.
+        /// The end of the policy's exception for its certificate, RFC 3339; without the exception it would be unusable.
         #[serde(skip_serializing_if = "Option::is_none")]
         excepted: Option<String>,
     },
-    /// Nothing of it can sign any more.
+    /// None of its keys can sign any more.
     Expired {
-        /// Since when, RFC 3339; none when its certificate does not say.
+        /// The time since which it is expired, RFC 3339; `None` if its certificate does not say.
         since: Option<String>,
     },
-    /// Its owner, or somebody with its key, took it back.
+    /// Its owner, or somebody who has its key, revoked it.
     Revoked,
     /// Its certificate cannot be used.
     Unusable {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// There is no certificate of it here.
+    /// Its certificate is not here.
     Missing,
-    /// An SSH key, which needs none and does not expire.
+    /// An SSH key, which needs no certificate and does not expire.
     Ssh,
 }
 
 impl Standing {
-    /// The pins of `policy` for which a certificate is worth looking for at `now`: it is not here; or has expired, as its
-    /// owner may have extended it; or cannot be used, as a key server that leaves user ids out may have given half of one.
+    /// The pins of `policy` whose certificates are worth searching for at `now`. A certificate may be missing; or
+    /// expired, and its owner may have extended it; or unusable, because a key server that leaves out user ids may have
+    /// sent part of it.
     pub fn wanting<'p>(policy: &'p Policy, certificates: &Certificates, now: SystemTime) -> Vec<&'p Pin> {
         let wants = |pin: &&Pin| {
             let standing = Self::of(&pin.id, certificates, now, Some(policy));
@@ -52,7 +53,7 @@ impl Standing {
         policy.pins().iter().filter(wants).collect()
     }
 
-    /// What `certificates` say of `id` at `now`, under a policy that may make an exception for it.
+    /// The state of `id` at `now` by `certificates`, under a policy that may make an exception for it.
     pub fn of(id: &KeyId, certificates: &Certificates, now: SystemTime, policy: Option<&Policy>) -> Self {
         let KeyId::OpenPgp(fingerprint) = id else { return Self::Ssh };
         let Some(cert) = certificates.get(fingerprint) else { return Self::Missing };
@@ -81,14 +82,14 @@ impl Standing {
             Ok(valid) => valid,
             Err(e) => {
                 let why = match weak_self(cert) {
-                    Some(hash) => format!("all that it says of itself is signed with {hash}"),
+                    Some(hash) => format!("its key and user ids are signed with {hash} only"),
                     None => e.root_cause().to_string(),
                 };
                 return Self::Unusable { why };
             }
         };
         let primary = valid.primary_key().key_expiration_time();
-        // The certificate's own expiry ends all of its subkeys.
+        // When the certificate expires, all its subkeys do.
         let ends = |end: Option<SystemTime>| match (end, primary) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -101,7 +102,7 @@ impl Standing {
         if signing.is_empty() {
             return Self::Unusable { why: "none of its keys may sign".to_owned() };
         }
-        // As long as any of them can sign, the key can.
+        // The key can sign as long as any of these can.
         let last = if signing.contains(&None) { None } else { signing.into_iter().flatten().max() };
         match last {
             Some(end) if end <= now => Self::Expired { since: Some(rfc3339(end)) },
@@ -109,7 +110,7 @@ impl Standing {
         }
     }
 
-    /// What a person should look at, and whether it stands in the way of accepting something now.
+    /// What a person should know about the key, and whether it prevents accepting something now.
     pub fn finding(&self, now: SystemTime, soon: Duration) -> Option<(String, bool)> {
         match self {
             Self::Alive { expires: Some(expires), .. } => {

@@ -1,4 +1,4 @@
-//! A signed git tag, from its bytes: gitformat-signature(5), git-mktag(1).
+//! Verifies a signed git tag from its bytes: gitformat-signature(5), git-mktag(1).
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -14,12 +14,12 @@ use crate::{
     VerifiedChain, VerifiedSource, blocks, git_tree,
 };
 
-/// What a mirror says about a tag: bytes with names.
+/// A mirror's claim about a tag: bytes with names.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimed<'a> {
     /// The project's name.
     pub project: &'a str,
-    /// The ref that was asked for, without `refs/tags/`.
+    /// The name of the tag, without `refs/tags/`.
     pub name: &'a str,
     /// The object id that the ref names.
     pub id: &'a str,
@@ -40,7 +40,7 @@ pub struct VerifiedTag {
     epoch: i64,
     policy: String,
     accept: Accept,
-    /// Which of the policy's requirements are met.
+    /// The policy's requirements that are met.
     met: BTreeSet<String>,
     evidence: Evidence,
 }
@@ -48,8 +48,9 @@ pub struct VerifiedTag {
 impl VerifiedTag {
     /// Judges a tag.
     ///
-    /// Beside the signature: the object has the id that the ref names, its own header names the tag that was asked for
-    /// (an old tag object under a new name is an attack), and its target is the commit that is built.
+    /// Checks more than the signature: the object must have the id that the ref names; its own header must name this
+    /// tag, because an attacker could serve an old tag object under a new name; and its target must be the commit to
+    /// build.
     pub fn verify(claimed: Claimed<'_>, judge: &Judge<'_>) -> Result<Self, Refusal> {
         let what = format!("tag {} of {}", claimed.name, claimed.project);
         let requirement = judge.requirement(RuleKind::Tag, &what)?;
@@ -60,8 +61,8 @@ impl VerifiedTag {
         Self::new(claimed, judge, &requirement.name, EvidenceKind::Tag, seen)
     }
 
-    /// Takes a tag that nothing vouches for, because a person asked for unsigned source by name and the policy has a
-    /// requirement `unsigned` that says why there is no better. Only the object ids are held.
+    /// Accepts a tag that nothing vouches for, because a person explicitly asked for unsigned source, and the policy
+    /// has a requirement `unsigned` with the reason. Checks only the object ids.
     pub fn unsigned(claimed: Claimed<'_>, judge: &Judge<'_>) -> Result<Self, Refusal> {
         let policy = judge.policy();
         let requirement = policy.requirement(RuleKind::Unsigned).ok_or_else(|| Refusal::WrongPolicy {
@@ -119,7 +120,7 @@ impl VerifiedTag {
         })
     }
 
-    /// Adds that the tag's commit ends a chain that the same policy accepted.
+    /// Adds the requirement that `chain` meets, if the same policy accepted it and it ends at the tag's commit.
     #[must_use]
     pub fn with_chain(mut self, chain: &VerifiedChain) -> Self {
         if chain.tip() == self.commit && Some(chain.policy()) == self.evidence.policy.as_ref() {
@@ -154,7 +155,7 @@ impl VerifiedTag {
         &self.evidence
     }
 
-    /// Whether the policy accepts a source with what is known by now, or what is missing.
+    /// Checks that the requirements met so far are enough for the policy's `accept`; the error names them.
     pub fn settle(&self) -> Result<(), Refusal> {
         if self.accept.met_by(&self.met) {
             return Ok(());
@@ -167,8 +168,8 @@ impl VerifiedTag {
         })
     }
 
-    /// Accepts an exported tar archive (one leading folder) when its files are exactly the signed tree: the tree's
-    /// object id is recomputed from the archive's bytes.
+    /// Accepts an exported tar archive (with one leading folder) if its files are exactly the signed tree: recomputes
+    /// the tree's object id from the archive's bytes.
     pub fn archive(&self, tar: &mut dyn Read) -> Result<VerifiedSource, Refusal> {
         self.settle()?;
         let what = format!("the exported tree of tag {} of {}", self.name, self.project);
@@ -196,7 +197,7 @@ impl VerifiedTag {
     }
 }
 
-/// Looks at a tag object and at every signature in it.
+/// Judges every signature in a tag object, after checking the object.
 pub(crate) fn inspect(claimed: Claimed<'_>, judge: &Judge<'_>) -> Result<Vec<SignatureSeen>, Refusal> {
     let what = format!("tag {} of {}", claimed.name, claimed.project);
     let malformed = |detail: &str| Refusal::Malformed { what: what.clone(), detail: detail.to_owned() };
@@ -204,7 +205,7 @@ pub(crate) fn inspect(claimed: Claimed<'_>, judge: &Judge<'_>) -> Result<Vec<Sig
     has_id(ObjectType::Tag, object, claimed.id).map_err(malformed)?;
     let at = blocks::last(object).ok_or_else(|| judge.unsigned(&what))?;
     let (payload, signature) = object.split_at(at);
-    // Headers are read from the signed bytes only: the armor below them has lines of its own.
+    // Read headers from the signed bytes only: the armor below has lines of its own.
     if find(payload, b"\n\n").is_none() {
         return Err(malformed("its headers do not end within the signed text"));
     }

@@ -1,5 +1,5 @@
-//! Whether a certificate can be judged at all: not whether it is good, but whether what it says of itself is signed
-//! in a way that is understood and believed here.
+//! Decides whether a certificate can be judged at all: whether its self-signatures use algorithms that this program
+//! knows and trusts, not whether it is good.
 
 use sequoia_openpgp as openpgp;
 
@@ -14,8 +14,7 @@ use crate::{Judge, Verdict};
 /// The curve of Bitcoin's own signatures, 1.3.132.0.10 (SEC 2, appendix A.2).
 const SECP256K1: [u8; 5] = [0x2b, 0x81, 0x04, 0x00, 0x0a];
 
-/// Why signatures by the primary key, which binds all others, or by the key `signer` cannot be verified by this
-/// program.
+/// Why this program cannot verify signatures by the primary key, which binds all others, or by the key `signer`.
 pub(crate) fn unknown_algorithm(cert: &Cert, signer: &Fingerprint) -> Option<String> {
     let primary = cert.fingerprint();
     cert.keys().find_map(|ka| {
@@ -44,16 +43,16 @@ fn named(curve: &Curve) -> String {
     }
 }
 
-/// Where all that a certificate says of its primary key is signed with a hash that is not believed: that, in words.
+/// The verdict if all self-signatures of a certificate's primary key use a hash that is too weak.
 pub(crate) fn only_weak(cert: &Cert) -> Option<Verdict> {
     let hash = weak_self(cert)?;
     Some(Verdict::Weak(format!(
-        "its certificate cannot be judged: all that it says of itself is signed with {hash} (a [[weak-certificate]] in the \
+        "its certificate cannot be judged: its key and user ids are signed with {hash} only (a [[weak-certificate]] in the \
          policy can make an exception)"
     )))
 }
 
-/// The weak hash with which a certificate signs all that it says of its primary key and user ids.
+/// The weak hash in all self-signatures of a certificate's primary key and user ids.
 pub(crate) fn weak_self(cert: &Cert) -> Option<HashAlgorithm> {
     let own = cert.primary_key().self_signatures();
     let hashes: Vec<HashAlgorithm> =
@@ -64,8 +63,8 @@ pub(crate) fn weak_self(cert: &Cert) -> Option<HashAlgorithm> {
     if hashes.iter().all(weak) { hashes.first().copied() } else { None }
 }
 
-/// The policy by which `cert` is judged where `signer` signed: `otherwise`, or one that believes SHA-1 where the
-/// house's policy makes an exception for this certificate and its primary key signed.
+/// The sequoia policy for judging `cert` when `signer` signed: `otherwise`, or one that accepts SHA-1 if the house's
+/// policy makes an exception for this certificate and its primary key signed.
 pub(crate) fn policy_for<'p>(
     judge: &Judge<'_>,
     cert: &Cert,
@@ -80,7 +79,7 @@ pub(crate) fn policy_for<'p>(
     otherwise.clone()
 }
 
-/// The standard policy, with SHA-1.
+/// The standard policy, with SHA-1 accepted.
 pub(crate) fn believing_sha1<'p>() -> StandardPolicy<'p> {
     let mut policy = StandardPolicy::new();
     policy.accept_hash(HashAlgorithm::SHA1);

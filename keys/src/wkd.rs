@@ -1,13 +1,14 @@
-//! Where a Web Key Directory has the certificate of an address (draft-koch-openpgp-webkey-service, section 3.1).
+//! Computes where a Web Key Directory has the certificate of an address (draft-koch-openpgp-webkey-service, section
+//! 3.1).
 
 use openssl::sha::sha1;
 
 use crate::policy::is_address;
 
-/// z-base-32: five bits a letter, easy to read aloud.
+/// The alphabet of z-base-32: five bits a letter, easy to read aloud.
 const LETTERS: &[u8; 32] = b"ybndrfg8ejkmcpqxot1uwisza345h769";
 
-/// The places at which the certificate of an address may be had.
+/// The places where the certificate of an address may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDirectory {
     /// The address's domain, in lower case.
@@ -19,7 +20,7 @@ pub struct KeyDirectory {
 }
 
 impl KeyDirectory {
-    /// The directory of `address`; `None` where it is no address of a plain host name.
+    /// The directory of `address`; `None` if its domain is not a plain host name.
     pub fn of(address: &str) -> Option<Self> {
         if !is_address(address) {
             return None;
@@ -37,7 +38,7 @@ impl KeyDirectory {
 }
 
 fn zbase32(bytes: &[u8; 20]) -> String {
-    // 160 bits are 32 letters, and nothing remains.
+    // 160 bits are exactly 32 letters.
     let mut letters = String::with_capacity(32);
     for five in bytes.chunks_exact(5) {
         let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
@@ -49,7 +50,8 @@ fn zbase32(bytes: &[u8; 20]) -> String {
     letters
 }
 
-/// For a query: what is not a letter, a digit or one of `-._~` as its code (RFC 3986, section 2.3).
+/// Escapes a text for a query: everything but letters, digits and `-._~` becomes a percent code (RFC 3986, section
+/// 2.3).
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {

@@ -193,7 +193,7 @@ fn a_kept_certificate_that_does_not_read_is_not_written_over() {
     let path = folder.path().join(format!("{:X}.pgp", key.fingerprint()));
     std::fs::write(&path, "damaged").unwrap();
     let error = answered(&export(&key), &key).keep_in(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("does not read") && error.contains("move it away"), "{error}");
+    assert!(error.contains("is not a certificate") && error.contains("move it away"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"damaged");
 }
 
@@ -219,7 +219,7 @@ fn a_subkey_of_a_missing_certificate_is_not_called_a_stranger() {
     let said = world::said(world::file(&both, &detached(&missing, TEXT)));
     assert!(!said.contains("not a pinned key"), "{said}");
     assert!(
-        said.contains("a key that no certificate here has; that of n is missing, and may have it"),
+        said.contains("a key that no certificate here has; the certificate of n is missing, and may have it"),
         "{said}"
     );
     // Where no certificate is missing, it is one.

@@ -199,7 +199,7 @@ fn a_pinned_key_without_its_certificate_is_named() {
     let court = court("archive-signature", 1, &[&key, &other], &[&other]);
     let said = said(file(&court, &detached(&key, TEXT)));
     // The signature names its subkey; only where it names the primary key itself is it known whose it is.
-    assert!(said.contains("that of n is missing, and may have it"), "{said}");
+    assert!(said.contains("the certificate of n is missing, and may have it"), "{said}");
     let primary = world::primary_signer();
     let court = court_of(policy("archive-signature", 1, &[&primary, &other]), &[&other]);
     let said = self::said(file(&court, &detached(&primary, TEXT)));

@@ -62,10 +62,10 @@ fn a_certificate_that_signs_itself_with_sha1_alone_says_so_and_not_another_fault
     let key = sha1_cert();
     let court = court_of(policy("archive-signature", 1, &[&key]), &[&key]);
     let said = said(file(&court, &by_primary(&key)));
-    assert!(said.contains("all that it says of itself is signed with SHA1"), "{said}");
+    assert!(said.contains("its key and user ids are signed with SHA1"), "{said}");
     let id = KeyId::OpenPgp(key.fingerprint());
     let standing = Standing::of(&id, &court.certificates, now(), Some(&court.policy)).to_string();
-    assert_eq!(standing, "unusable: all that it says of itself is signed with SHA1");
+    assert_eq!(standing, "unusable: its key and user ids are signed with SHA1 only");
 }
 
 #[test]

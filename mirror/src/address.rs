@@ -1,4 +1,4 @@
-//! Where something may be fetched, and who says so.
+//! Addresses to fetch from, and who named them.
 
 use std::path::Path;
 
@@ -6,30 +6,31 @@ use hab_outbound::{Client, NamedBy, Origin, Proxies, Settings, Url};
 
 use crate::MirrorError;
 
-/// An address, and whether a person here named it or somebody outside. `http`, `https`, and from a person `file` too.
+/// An address, and whether the operator or a document from outside named it. `http` and `https`; `file` only if the
+/// operator named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// As it is asked.
+    /// The address to ask, with everything in it.
     pub url: String,
     pub(crate) named_by: NamedBy,
 }
 
 impl From<String> for Address {
-    /// One that the operator, a lock or a project's file names.
+    /// An address that the operator, a lock or a project's file names.
     fn from(url: String) -> Self {
         Self { url, named_by: NamedBy::Operator }
     }
 }
 
 impl Address {
-    /// For people: without what may be a secret, a user, a password or a query.
+    /// The address for people: without user, password and query, which may be secrets.
     pub fn shown(&self) -> String {
         let url = self.url.parse::<Url>().ok().filter(|url| Origin::of(url).is_some());
         url.map_or_else(|| self.url.clone(), |url| hab_outbound::shown(&url))
     }
 
-    /// What an operator's addresses of http or https begin with, `https://host.example:8443/path`, without the slash at
-    /// its end. None where it is something else, or has a user or a query.
+    /// The base of an operator's http or https addresses, such as `https://host.example:8443/path`, without a final
+    /// slash. `None` for anything else, and for an address with a user or a query.
     pub fn base(text: &str) -> Option<String> {
         let url: Url = text.parse().ok()?;
         let plain = url.username().is_empty() && url.password().is_none();
@@ -38,12 +39,12 @@ impl Address {
         Some(url.as_str().trim_end_matches('/').to_owned())
     }
 
-    /// One that a document from outside names: it may not lead to this machine or its network, nor to a file.
+    /// An address that a document from outside names: it must not lead to this machine or its network, nor to a file.
     pub fn from_outside(url: impl Into<String>) -> Self {
         Self { url: url.into(), named_by: NamedBy::Outside }
     }
 
-    /// One that a document names which was found at `base`: whoever may be asked there may be asked for more there.
+    /// An address in a document that was found at `base`. At the same origin, it counts as named by the operator.
     pub fn from_document_at(base: &str, url: impl Into<String>) -> Self {
         let url = url.into();
         let origin = |text: &str| Origin::of(&text.parse::<Url>().ok()?);
@@ -54,24 +55,24 @@ impl Address {
     }
 }
 
-/// What an operator says of the way outside. Proxies are the environment's.
+/// What an operator sets about requests to hosts outside. Proxies come from the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Outside {
-    /// Certificates in PEM of those who vouch for hosts, beside the machine's own trust store.
+    /// PEM certificates of further authorities to trust, besides the machine's own trust store.
     authorities: Option<Vec<u8>>,
-    /// Origins at inner addresses where redirects and documents from outside may lead.
+    /// Origins at inner addresses to which redirects and documents from outside may lead.
     inner: Vec<Origin>,
 }
 
 impl Outside {
-    /// Reads `ca`, a file of certificates in PEM, and `inner`, origins such as `http://10.0.0.6:9000`.
+    /// Reads `ca`, a file of certificates in PEM, and `inner`, a list of origins such as `http://10.0.0.6:9000`.
     pub fn new(ca: Option<&Path>, inner: &[String]) -> Result<Self, MirrorError> {
         let wrong = |url: String, e: &dyn std::fmt::Display| MirrorError::Url { url, detail: e.to_string() };
         let authorities = ca.map(|path| std::fs::read(path).map_err(MirrorError::io(path))).transpose()?;
         let inner = inner.iter().map(|text| text.parse().map_err(|e| wrong(text.clone(), &e)));
         let outside = Self { authorities, inner: inner.collect::<Result<_, _>>()? };
         if let Some(path) = ca {
-            // Now, and not when something is fetched for the first time.
+            // Report a bad file now, not when something is fetched for the first time.
             let settings = Settings { proxies: Proxies::None, ..outside.settings() };
             Client::new(&settings).map_err(|e| wrong(path.display().to_string(), &e))?;
         }

@@ -1,8 +1,9 @@
-//! The format of an export: one zstd-compressed tar. First `manifest.json`, which says what follows and how large it is;
-//! then `journals/<project>`, `bundles/<project>`, `certificates/<name>` and `blobs/<hex>`, in the manifest's order.
+//! The format of an export: one zstd-compressed tar. It begins with `manifest.json`, which lists what follows and its
+//! size; then come `journals/<project>`, `bundles/<project>`, `certificates/<name>` and `blobs/<hex>`, in the
+//! manifest's order.
 //!
-//! A reader takes nothing for granted: an entry that the manifest does not announce, or of another size, or anything behind
-//! the last one, makes the whole file worthless.
+//! The reader is strict: it refuses the whole file if an entry is not in the manifest or has another size, or if
+//! anything follows the last entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,13 +20,13 @@ use crate::MirrorError;
 const FORMAT: u32 = 1;
 /// The largest manifest that is read or written, in bytes: 200,000 blobs with their names, or 800,000 refs.
 const MANIFEST: u64 = 64 << 20;
-/// How many things a manifest lists, counted by its commas. An honest one has 40 bytes for each; one of nothing but tiny
-/// things would take many times its size in memory.
+/// The most items that a manifest lists, counted by its commas. In an honest manifest an item has some 40 bytes; one
+/// full of tiny items would take many times its size in memory.
 const ITEMS: usize = 2_000_000;
-/// The largest blob that is taken, in bytes: as much as a file of a release may have.
+/// The largest blob that is accepted, in bytes; a release file may be as large.
 const BLOB: u64 = 4 << 30;
-/// What is read of a stranger's file. Packages, bundles and indexes are compressed already, so an export hardly shrinks;
-/// one that grows a thousandfold is there to fill the disk.
+/// Limits for a stranger's file. Packages, bundles and indexes are compressed already, so an export hardly shrinks; a
+/// file that grows a thousandfold is made to fill the disk.
 const LIMITS: Limits = Limits {
     name: 300,
     link: 300,
@@ -39,25 +40,25 @@ const LIMITS: Limits = Limits {
     memory: 128 << 20,
 };
 
-/// What an export holds.
+/// The table of contents of an export.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The version of the format.
     pub format: u32,
-    /// When it was made, in unix seconds.
+    /// The time at which it was made, in Unix seconds.
     pub created: i64,
-    /// The digest of the manifest of the earlier export that this one continues.
+    /// The digest of the earlier export's manifest that this export continues.
     pub since: Option<Digest>,
     /// Git projects.
     pub projects: Vec<ProjectEntry>,
-    /// Certificates: file names and sizes in bytes.
+    /// Certificates, with file names and sizes in bytes.
     pub certificates: Vec<(String, u64)>,
-    /// Blobs that follow, and their sizes in bytes.
+    /// Blobs in this export, with their sizes in bytes.
     pub blobs: Vec<(Digest, u64)>,
-    /// Blobs that the earlier exports held.
+    /// Blobs that earlier exports held.
     pub assumed: Vec<Digest>,
-    /// What names stand for which blobs.
+    /// Names, and the blobs that they stand for.
     pub names: Vec<Named>,
 }
 
@@ -67,16 +68,16 @@ pub struct Manifest {
 pub struct ProjectEntry {
     /// Its name.
     pub name: String,
-    /// Its file.
+    /// The text of its project file.
     pub project: String,
-    /// Every ref, those under `refs/history/` among them, and the object it names.
+    /// Every ref, with those under `refs/history/`, and the object that it names.
     pub refs: BTreeMap<String, String>,
     /// The branch that HEAD names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
     /// The journal's size in bytes.
     pub journal: u64,
-    /// The bundle's size in bytes; 0: there is none, because nothing is new.
+    /// The bundle's size in bytes; 0 if there is no bundle because nothing is new.
     pub bundle: u64,
 }
 
@@ -95,7 +96,7 @@ pub struct Named {
 }
 
 impl Manifest {
-    /// An empty one.
+    /// An empty manifest.
     pub fn new(created: i64) -> Self {
         Self {
             format: FORMAT,
@@ -109,28 +110,28 @@ impl Manifest {
         }
     }
 
-    /// Its text, as it is in the file.
+    /// The manifest's text, as it stands in the file.
     pub fn to_text(&self) -> String {
-        // Only a map with keys that are not strings could fail.
+        // Serialising fails only for maps whose keys are not strings.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// What later exports call it by.
+    /// The digest by which later exports refer to this one.
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_text().as_bytes())
     }
 
-    /// Every blob that is there once this is imported.
+    /// Every blob that is present after this export was imported.
     pub fn all_blobs(&self) -> impl Iterator<Item = &Digest> {
         self.blobs.iter().map(|(digest, _)| digest).chain(&self.assumed)
     }
 
-    /// Bytes of all that follows it, as it says.
+    /// The bytes of everything that follows the manifest, by its own numbers.
     pub fn bytes(&self) -> u64 {
         self.entries().iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(*size))
     }
 
-    /// The entries that follow it, in order.
+    /// The entries that follow the manifest, in order.
     fn entries(&self) -> Vec<(Content, u64)> {
         let mut all = Vec::new();
         for project in &self.projects {
@@ -169,7 +170,8 @@ impl Content {
     }
 }
 
-/// Writes an export beside `file` and renames it when it is whole. `open` gives the bytes of each entry in turn.
+/// Writes an export to a temporary file beside `file`, and renames it when it is complete. `open` returns the bytes of
+/// each entry.
 pub fn write(
     file: &Path,
     manifest: &Manifest,
@@ -184,7 +186,7 @@ pub fn write(
         .map_err(io)?;
     let mut tar = tar::Builder::new(zstd);
     let text = manifest.to_text();
-    // What nobody could read is not written.
+    // Do not write what no reader would accept.
     parse(text.as_bytes()).map_err(|detail| malformed(file, detail))?;
     if text.len() as u64 > MANIFEST {
         return Err(malformed(
@@ -201,7 +203,7 @@ pub fn write(
         done += size;
         if !told(done, total) {
             let what = format!("writing {}", file.display());
-            return Err(MirrorError::Stopped { what, then: "nothing of it is kept" });
+            return Err(MirrorError::Stopped { what, then: "no part of the file is left" });
         }
     }
     tar.into_inner().and_then(zstd::Encoder::finish).map_err(io)?;
@@ -223,10 +225,10 @@ fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, size: u64, bytes: imp
     if bytes.limit() > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// Reads an export: its manifest to `begin`, then every entry in the manifest's order to `take`.
+/// Reads an export: passes its manifest to `begin`, then every entry in the manifest's order to `take`.
 ///
-/// Nothing is believed of an export before all of it was read: an entry that nobody announced, one of another size, and
-/// bytes behind its end are errors like any other, so whoever takes entries keeps them apart until this returns.
+/// An export counts only after all of it was read: an entry that is not in the manifest or has another size, and bytes
+/// after the end, are errors. So the caller must keep entries apart until this function returns.
 pub fn read(
     file: &Path,
     begin: impl FnOnce(&Manifest) -> Result<(), MirrorError>,
@@ -234,7 +236,7 @@ pub fn read(
 ) -> Result<Manifest, MirrorError> {
     let malformed = |detail: String| malformed(file, detail);
     let unusable = |detail: String| MirrorError::NotAFile { path: file.to_owned(), detail };
-    // A pipe would be waited for, and is read once only.
+    // A pipe could block, and can be read only once.
     if !std::fs::metadata(file).map_err(|e| unusable(e.to_string()))?.is_file() {
         return Err(unusable("it is a folder, a pipe or a device".to_owned()));
     }
@@ -250,9 +252,9 @@ pub fn read(
         next(&mut tar, &path, Some(size)).map_err(malformed)?;
         let mut entry = Watched { inner: tar.content(), failed: None };
         let taken = take(&manifest, &content, size, &mut entry);
-        // Whoever was given it cannot know that it was the file's fault.
+        // The callee cannot know that the file was at fault, so its own error is replaced.
         if let Some(detail) = entry.failed {
-            return Err(malformed(format!("{path} does not read: {detail}")));
+            return Err(malformed(format!("cannot read {path}: {detail}")));
         }
         taken?;
     }
@@ -260,11 +262,11 @@ pub fn read(
     Ok(manifest)
 }
 
-/// The next entry, which must be the file `path` of exactly `size` bytes.
+/// Goes to the next entry, which must be the file `path` of exactly `size` bytes.
 fn next<S: Source>(tar: &mut Tar<S>, path: &str, size: Option<u64>) -> Result<(), String> {
     let entry = tar.next_entry().map_err(|e| e.words())?.ok_or_else(|| format!("it ends before {path}"))?;
     if entry.path != path.as_bytes() || entry.kind != Kind::File {
-        return Err(format!("where {path} should be is {}", shown(&entry.path)));
+        return Err(format!("expected {path}, found {}", shown(&entry.path)));
     }
     match size.filter(|size| *size != entry.size) {
         Some(size) => Err(format!("{path} has {} bytes, not {size} as its manifest says", entry.size)),
@@ -272,11 +274,11 @@ fn next<S: Source>(tar: &mut Tar<S>, path: &str, size: Option<u64>) -> Result<()
     }
 }
 
-/// A manifest that this program can follow.
+/// Parses a manifest of the format that this program knows.
 fn parse(text: &[u8]) -> Result<Manifest, String> {
     let items = text.split(|b| *b == b',').count() - 1;
     if items > ITEMS {
-        return Err(format!("its manifest lists more than {ITEMS} things"));
+        return Err(format!("its manifest lists more than {ITEMS} items"));
     }
     let manifest: Manifest = serde_json::from_slice(text).map_err(|e| format!("its manifest: {e}"))?;
     if manifest.format != FORMAT {
@@ -302,7 +304,7 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-/// The manifest of an export, without what follows it.
+/// The manifest of an export, without its contents.
 pub fn manifest(file: &Path) -> Result<Manifest, MirrorError> {
     let mut found = None;
     let stop = |manifest: &Manifest| {
@@ -317,27 +319,27 @@ pub fn manifest(file: &Path) -> Result<Manifest, MirrorError> {
     found.ok_or_else(|| MirrorError::Cancelled { what: file.display().to_string() })
 }
 
-/// Names become file names.
+/// Checks the names in a manifest, which become file names, and the sizes.
 fn check(manifest: &Manifest) -> Result<(), String> {
     for project in &manifest.projects {
         if !crate::git::is_project_name(&project.name) {
             return Err(format!("{:?} is not a project's name", project.name));
         }
-        // What an upstream may send.
+        // The most that an upstream may send.
         let most = crate::git::Bounds::default().packs;
         if project.bundle > most || project.journal > crate::git::JOURNAL_LIMIT {
-            return Err(format!("what is carried of {} is larger than one may be", project.name));
+            return Err(format!("the bundle or the journal of {} is too large", project.name));
         }
     }
     if let Some((digest, size)) = manifest.blobs.iter().find(|(_, size)| *size > BLOB) {
-        return Err(format!("blob {digest} has {size} bytes, more than the {BLOB} that are taken"));
+        return Err(format!("blob {digest} has {size} bytes, more than the {BLOB} allowed"));
     }
-    // One name twice would be two contents for one file.
+    // The same path twice would be two contents for one file.
     let mut seen = BTreeSet::new();
     if let Some(path) =
         manifest.entries().iter().map(|(content, _)| content.path()).find(|p| !seen.insert(p.clone()))
     {
-        return Err(format!("it announces {path} twice"));
+        return Err(format!("its manifest lists {path} twice"));
     }
     let plain =
         |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('/') && name.len() < 200;

@@ -1,4 +1,4 @@
-//! Cargo.lock: which crates it names (Cargo book, "Cargo.lock"; versions 3 and 4 of its format).
+//! Parses a Cargo.lock into the crates that it names (Cargo book, "Cargo.lock"; versions 3 and 4 of its format).
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::crates::{LockedCrate, is_default_registry};
 
-/// The largest lock that is read, in bytes: one of 1,000 crates has 0.3 MB.
+/// The largest lock that is read, in bytes; one of 1,000 crates has 0.3 MB.
 pub const LARGEST: u64 = 16 << 20;
 
 #[derive(Deserialize)]
@@ -25,25 +25,26 @@ struct Package {
     checksum: Option<String>,
 }
 
-/// What a lock names.
+/// The packages in a lock.
 #[derive(Debug, Default)]
 pub struct Named {
     /// The crates of the default registry.
     pub crates: BTreeSet<LockedCrate>,
-    /// What comes from elsewhere, with its source. A package without a source lies beside the lock.
+    /// Packages from other places, with their sources. A package without a source is part of the workspace, and left
+    /// out.
     pub elsewhere: BTreeSet<String>,
 }
 
-/// What a lock's text names; or in words why it cannot be used.
+/// Parses a lock's text; the error is a sentence about why the lock cannot be used.
 pub fn parse(text: &str) -> Result<Named, String> {
     let mut named = Named::default();
-    let lock: Text = toml::from_str(text).map_err(|e| format!("it does not read as a Cargo.lock: {e}"))?;
+    let lock: Text = toml::from_str(text).map_err(|e| format!("it is not a Cargo.lock: {e}"))?;
     match lock.version {
         Some(3 | 4) => {}
         Some(other) => return Err(format!("a Cargo.lock of version {other} is not read, only 3 and 4")),
         None => {
             return Err(
-                "it is no Cargo.lock of version 3 or 4; `cargo update --workspace` writes one".to_owned()
+                "it is not a Cargo.lock of version 3 or 4; `cargo update --workspace` writes one".to_owned()
             );
         }
     }
@@ -70,7 +71,7 @@ pub fn parse(text: &str) -> Result<Named, String> {
 mod tests {
     use super::*;
 
-    /// A lock of the workspace itself: real, of version 4, and with packages that have no source.
+    /// The lock of this workspace: a real one, of version 4, with packages that have no source.
     const OWN: &str = include_str!("../../Cargo.lock");
 
     fn refused(text: &str) -> String {
@@ -107,11 +108,11 @@ mod tests {
         assert!(refused(&OWN.replacen(checksum, "", 1)).contains("it has no checksum for"));
         let named = |name: &str| OWN.replacen("name = \"adler2\"", &format!("name = {name:?}"), 1);
         for name in ["../../etc", "..", "a/b", ""] {
-            assert!(refused(&named(name)).contains("does not read as a crate's name"), "{name}");
+            assert!(refused(&named(name)).contains("is not a crate's name"), "{name}");
         }
-        assert!(refused(&OWN.replacen("version = \"2.", "version = \"../2.", 1)).contains("as a version"));
+        assert!(refused(&OWN.replacen("version = \"2.", "version = \"../2.", 1)).contains("not a version"));
         assert!(refused(&OWN.replacen("version = 4", "version = 5", 1)).contains("version 5 is not read"));
-        assert!(refused("[[package]]\nname = \"a\"\n").contains("does not read as a Cargo.lock"));
-        assert!(refused("").contains("no Cargo.lock of version 3 or 4"));
+        assert!(refused("[[package]]\nname = \"a\"\n").contains("it is not a Cargo.lock"));
+        assert!(refused("").contains("not a Cargo.lock of version 3 or 4"));
     }
 }

@@ -1,4 +1,4 @@
-//! Crates, through the sparse index that the host's own cargo configuration names (Cargo book, "Registry Index").
+//! Crates from the sparse index that the host's own cargo configuration names (Cargo book, "Registry Index").
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -9,21 +9,21 @@ use tame_index::{CRATES_IO_HTTP_INDEX, CRATES_IO_INDEX, IndexKrate, IndexUrl, Kr
 
 use crate::{Address, Fetcher, MirrorError, Size, Wanted, kinds};
 
-/// The largest crate whose size no lock gives, in bytes: the default registry accepts a sixth of it.
+/// The largest .crate file whose size no lock gives, in bytes; the default registry accepts a sixth of it.
 const CRATE_LIMIT: u64 = 64 << 20;
 
-/// The longest index line that is kept, in bytes: it is served from memory.
+/// The longest index line that is stored, in bytes: lines are served from memory.
 const LINE_LIMIT: usize = 1 << 20;
 
 /// A sparse registry index.
 #[derive(Clone, Debug)]
 pub struct Index {
     base: String,
-    /// Its configuration's `dl`, asked for once.
+    /// `dl` from the index's configuration; fetched once.
     dl: OnceLock<String>,
 }
 
-/// A version of a crate as a lock names it.
+/// A version of a crate, with the digest that a lock gives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LockedCrate {
     name: String,
@@ -37,12 +37,12 @@ impl LockedCrate {
         &self.digest
     }
 
-    /// The name under which its line of the index is remembered.
+    /// The name under which the version's index line is stored.
     pub fn line_name(&self) -> String {
         line_name(&self.name, &self.version)
     }
 
-    /// The version `version` of crate `name`, whose .crate file has this digest.
+    /// The version `version` of crate `name`; `digest` is that of its .crate file.
     pub fn new(name: &str, version: &str, digest: Digest) -> Result<Self, MirrorError> {
         let malformed =
             |what: String, expected, detail: String| MirrorError::Malformed { what, expected, detail };
@@ -55,7 +55,7 @@ impl LockedCrate {
     }
 }
 
-/// What of an index line is held against a lock.
+/// The fields of an index line that are compared with a lock.
 #[derive(Deserialize)]
 struct Line {
     name: String,
@@ -63,19 +63,19 @@ struct Line {
     cksum: String,
 }
 
-/// Whether a `source` of a Cargo.lock is the default registry, under any of its addresses.
+/// Whether a `source` in a Cargo.lock is the default registry, under any of its addresses.
 pub fn is_default_registry(source: &str) -> bool {
     source == CRATES_IO_HTTP_INDEX || source.strip_prefix("registry+") == Some(CRATES_IO_INDEX)
 }
 
-/// One published version of a crate, as its index entry tells.
+/// One published version of a crate, by its index entry.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// The version.
     pub version: String,
     /// The sha256 of the .crate file.
     pub digest: Digest,
-    /// When it was published, RFC 3339; older entries have none.
+    /// The time of publication, RFC 3339; older entries have none.
     pub published: Option<String>,
 }
 
@@ -85,8 +85,8 @@ struct IndexConfig {
 }
 
 impl Index {
-    /// The index at `base` (`https://…/`, with or without `sparse+`), or else the one that cargo would use in
-    /// `folder` with `cargo_home`: source replacement included.
+    /// The index at `base` (`https://…/`, with or without `sparse+`). Without `base`, the index that cargo would use in
+    /// `folder` with `cargo_home`, by cargo's rules for source replacement.
     pub fn new(base: Option<&str>, folder: &Path, cargo_home: &Path) -> Result<Self, MirrorError> {
         let config = |detail: String| MirrorError::HostConfig { client: "cargo", detail };
         let utf8 = |p: &Path| {
@@ -95,7 +95,7 @@ impl Index {
         };
         let url = match base.filter(|base| !base.is_empty()) {
             Some(base) => base.to_owned(),
-            // Only what cargo's files say is asked; the version merely says that sparse is the default protocol.
+            // Reads only cargo's configuration files; the version says that sparse is the default protocol.
             None => IndexUrl::crates_io(Some(utf8(folder)?), Some(&utf8(cargo_home)?), Some("1.85.0"))
                 .map_err(|e| config(e.to_string()))?
                 .as_str()
@@ -140,7 +140,7 @@ impl Index {
         })
     }
 
-    /// Where the .crate file of a version is fetched from (Cargo book, "Index Configuration", `dl`).
+    /// The address of a version's .crate file (Cargo book, "Index Configuration", `dl`).
     pub fn download_url(
         &self,
         fetcher: &Fetcher<'_>,
@@ -155,7 +155,7 @@ impl Index {
         })?;
         let dl = self.dl(fetcher)?;
         let prefix = prefix(name);
-        // The index is not signed: what it names elsewhere may be outside, and nowhere else.
+        // The index is not signed: an address at another origin must be a public one.
         let named = |url| Address::from_document_at(&self.base, url);
         if !dl.contains('{') {
             return Ok(named(format!("{dl}/{name}/{version}/download")));
@@ -180,7 +180,7 @@ impl Index {
             expected: "a sparse index configuration",
             detail: e.to_string(),
         })?;
-        // The index is not signed: what it names may be asked for over the network, and nothing else.
+        // The index is not signed: its addresses must be http or https, and so never a local file.
         if !config.dl.starts_with("https://") && !config.dl.starts_with("http://") {
             return Err(MirrorError::Malformed {
                 what: "config.json of the crates index".to_owned(),
@@ -191,12 +191,13 @@ impl Index {
         Ok(self.dl.get_or_init(|| config.dl))
     }
 
-    /// Makes sure that a version is kept with its line of the index, and that both are served. The line is unsigned, so it
-    /// is kept only where it says what the lock says; it is not asked for again, whatever upstream says later.
+    /// Stores a version's .crate file and its index line, if they are missing, and has both served. The line is
+    /// unsigned, so it is accepted only if it agrees with the lock. Once stored, it is not fetched again, whatever
+    /// upstream says later.
     pub fn keep(&self, fetcher: &Fetcher<'_>, locked: &LockedCrate) -> Result<(), MirrorError> {
         let LockedCrate { name, version, digest } = locked;
         let file = format!("{name}-{version}.crate");
-        // Before the file: two locks could name two of them.
+        // The line comes before the file: two locks could name two different files.
         let line = self.line(fetcher, locked)?;
         if fetcher.open(digest)?.is_none() {
             let url = self.download_url(fetcher, name, version, digest)?;
@@ -217,7 +218,7 @@ impl Index {
         fetcher.name(kinds::CRATE_LINE, &line_name(name, version), &of_line, line.len() as u64)
     }
 
-    /// The line of a version, as it is kept or else as the index has it.
+    /// The index line of a version: the stored one, or else the index's own.
     fn line(&self, fetcher: &Fetcher<'_>, locked: &LockedCrate) -> Result<Vec<u8>, MirrorError> {
         let LockedCrate { name, version, digest } = locked;
         let what = format!("the index entry of crate {name} {version}");
@@ -250,7 +251,7 @@ impl Index {
         }
     }
 
-    /// The .crate file that a lock names. The index is only asked where the file is not kept yet.
+    /// The .crate file that a lock names, ready to be fetched. The index is asked only if the file is not stored yet.
     pub fn wanted(
         &self,
         fetcher: &Fetcher<'_>,
@@ -269,13 +270,13 @@ impl Index {
     }
 }
 
-/// Whether these bytes are one line, as an index has them. JSON may have line breaks between its parts, and cargo would take
-/// what stands between two of them for another crate's line.
+/// Whether these bytes are a single line. JSON may have line breaks between its parts, and cargo would take the text
+/// between two of them for another crate's line.
 fn is_line(bytes: &[u8]) -> bool {
     bytes.len() <= LINE_LIMIT && !bytes.contains(&b'\n') && !bytes.contains(&b'\r')
 }
 
-/// A line and its checksum, where it is about this version.
+/// A line and its checksum, if it is about this version.
 fn line_of<'a>(line: &'a [u8], locked: &LockedCrate) -> Option<(&'a [u8], String)> {
     let read: Line = serde_json::from_slice(line).ok()?;
     (read.name == locked.name && read.vers == locked.version).then_some((line, read.cksum))
@@ -285,19 +286,20 @@ fn line_name(name: &str, version: &str) -> String {
     format!("{} {version}", name.to_lowercase())
 }
 
-/// The path of a crate's entry below a sparse index (Cargo book, "Index Files"); `name` is a crate's.
+/// The path of a crate's entry below a sparse index (Cargo book, "Index Files"). `name` must be a valid crate name.
 fn index_path(name: &str) -> String {
     let name = name.to_lowercase();
     format!("{}/{name}", prefix(&name))
 }
 
-/// The crate that a path below a sparse index asks for, as [`kinds::CRATE_LINE`] writes it.
+/// The crate name in a path below a sparse index, as names of [`kinds::CRATE_LINE`] spell it; `None` if the path is no
+/// entry's.
 pub fn asked(path: &str) -> Option<&str> {
     let name = path.rsplit('/').next()?;
     (KrateName::crates_io(name).is_ok() && index_path(name) == path).then_some(name)
 }
 
-/// `1`, `2`, `3/a` or `ab/cd`, by the length of the name.
+/// The folder of a crate's entry: `1`, `2`, `3/a` or `ab/cd`, by the length of the name.
 fn prefix(name: &str) -> String {
     match name.len() {
         1 | 2 => name.len().to_string(),

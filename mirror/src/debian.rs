@@ -1,4 +1,4 @@
-//! Debian archives: where their documents and files are, by the layout of the "Debian repository format".
+//! Debian archives: where their documents and files are, by the "Debian repository format".
 
 use std::io::{BufRead as _, BufReader, Read};
 
@@ -7,7 +7,7 @@ use hab_oci::Digest;
 
 use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
 
-/// One suite of one archive, and where it may be fetched from.
+/// One suite of an archive, and the addresses to fetch it from.
 #[derive(Clone, Debug)]
 pub struct Suite {
     name: String,
@@ -15,7 +15,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// The suite `name`, to be had below each of `bases` (without a trailing slash), the preferred one first.
+    /// The suite `name`, found below each of `bases` (without a final slash), the preferred one first.
     pub fn new(name: &str, bases: Vec<String>) -> Self {
         Self { name: name.to_owned(), bases }
     }
@@ -30,8 +30,8 @@ impl Suite {
         &self.bases
     }
 
-    /// The clearsigned InRelease file of each base address in turn: **unverified** bytes, or why there are none. Which
-    /// one counts is for its judge to say, so all are offered.
+    /// Fetches the clearsigned InRelease file from each base address in turn: **unverified** bytes, or an error. All
+    /// are returned, because `hab-keys` decides which one counts.
     pub fn in_releases(
         &self,
         fetcher: &Fetcher<'_>,
@@ -44,7 +44,7 @@ impl Suite {
         }))
     }
 
-    /// An index such as `main/source/Sources.xz`, by the digest that a verified InRelease gives for it.
+    /// The bytes of an index such as `main/source/Sources.xz`, by the digest in a verified InRelease.
     pub fn index(
         &self,
         fetcher: &Fetcher<'_>,
@@ -56,7 +56,7 @@ impl Suite {
         fetcher.read(&self.index_file(path, digest, size))
     }
 
-    /// Makes sure that an index is kept, and served by its hash.
+    /// Stores an index if it is missing, and has it served by its hash.
     pub fn keep_index(
         &self,
         fetcher: &Fetcher<'_>,
@@ -69,7 +69,8 @@ impl Suite {
         fetcher.name(kinds::DEBIAN_INDEX, &by_hash(&self.name, path, digest), digest, size)
     }
 
-    /// Asked for by hash first, so that an archive that is being updated cannot give one of another generation.
+    /// The index as a file to fetch. The by-hash address comes first, so that an archive in the middle of an update
+    /// cannot send an index of another generation.
     fn index_file(&self, path: &str, digest: &Digest, size: u64) -> Wanted {
         let by_hash = self.bases.iter().map(|b| format!("{b}/{}", by_hash(&self.name, path, digest)));
         let plain = self.bases.iter().map(|b| format!("{b}/dists/{}/{path}", self.name));
@@ -81,8 +82,8 @@ impl Suite {
         }
     }
 
-    /// Serves the InRelease `release` (its digest and size) from now on, and below it `indexes`, which must all be kept: the
-    /// last fact that is recorded makes all of them current at once.
+    /// Serves the InRelease `release` (its digest and size) from now on, with these `indexes`, which must all be
+    /// stored. The last fact that is recorded makes all of them current at once.
     pub fn publish(
         &self,
         fetcher: &Fetcher<'_>,
@@ -97,7 +98,7 @@ impl Suite {
         name(&in_release(&self.name), release, size)
     }
 
-    /// Makes sure that files of the archive's pool are kept, and served by their paths.
+    /// Stores files of the archive's pool if they are missing, and has them served by their paths.
     pub fn keep<'a>(
         &self,
         fetcher: &Fetcher<'_>,
@@ -119,7 +120,7 @@ impl Suite {
             .try_for_each(|(path, digest, size)| fetcher.name(kinds::DEBIAN_POOL, path, digest, *size))
     }
 
-    /// A file below the archive's root, such as `pool/main/…/x.deb`.
+    /// A file below the archive's root, such as `pool/main/…/x.deb`, ready to be fetched.
     pub fn pool(&self, path: &str, digest: &Digest, size: u64) -> Wanted {
         Wanted {
             what: path.rsplit('/').next().unwrap_or(path).to_owned(),
@@ -146,18 +147,18 @@ pub fn in_release(suite: &str) -> String {
     format!("dists/{suite}/InRelease")
 }
 
-/// The name under which an index is served for ever: beside its own path, by its hash.
+/// The permanent name of an index: in the folder of its path, by its hash.
 pub fn by_hash(suite: &str, path: &str, digest: &Digest) -> String {
     let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     format!("dists/{suite}/{folder}by-hash/SHA256/{}", digest.hex())
 }
 
-/// The name of what was at `path` (`dists/…`) when `release` was the suite's InRelease.
+/// The name of the file at `path` (`dists/…`) that belongs to the InRelease `release`.
 pub fn beside(path: &str, release: &Digest) -> String {
     format!("{path} beside {release}")
 }
 
-/// Whether `path` is one below an archive's root, is no index's, and leads nowhere else.
+/// Whether `path` leads to a file below an archive's root that is not an index, and nowhere else.
 fn is_archive_path(path: &str) -> bool {
     let whole = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
     path.split('/').all(whole) && !path.starts_with("dists/")
@@ -166,12 +167,12 @@ fn is_archive_path(path: &str) -> bool {
 /// The largest changelog that is read, in bytes.
 const CHANGELOG_LIMIT: u64 = 16 << 20;
 
-/// What is read of a packaging tarball: patches, scripts and translations.
+/// Limits for a packaging tarball, which has patches, scripts and translations.
 const PACKAGING: Limits =
     Limits { entries: 100_000, entry: 1 << 30, total: 1 << 30, decoded: 2 << 30, ..Limits::ORDINARY };
 
-/// The date of the newest entry in debian/changelog of a `.debian.tar.xz`, in seconds since 1970: the source's date,
-/// as dpkg takes it for SOURCE_DATE_EPOCH (deb-changelog(5)).
+/// The date of the newest entry in debian/changelog of a `.debian.tar.xz`, in seconds since 1970. It is the source's
+/// date, as in dpkg's SOURCE_DATE_EPOCH (deb-changelog(5)).
 pub fn changelog_date(name: &str, tarball: impl Read) -> Result<i64, MirrorError> {
     let malformed = |detail: String| MirrorError::Malformed {
         what: name.to_owned(),

@@ -8,71 +8,70 @@ use crate::KeepError;
 use crate::depends::DependsError;
 use crate::transfer::Transfer;
 
-/// How much of a text that somebody else chose is shown in an error, in bytes: a few lines of git's are longer than a
-/// name.
+/// The most bytes of a text from outside that an error shows; a few lines of git's output are longer than a name.
 const TOLD: usize = 4 << 10;
 
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The request's: an address or a name that cannot be used.
+    /// The request: it has an address or a name that cannot be used.
     Request,
-    /// Ours: a full disk, a broken store, a bug.
+    /// This machine or program: a full disk, a broken store, a bug.
     Ours,
-    /// Bytes that do not meet their digest, or a ref that contradicts what was seen before.
+    /// Refused: bytes that do not match their digest, or a ref that contradicts what was seen before.
     Refused,
-    /// No upstream answered and there is no copy here.
+    /// No upstream answered, and there is no copy here.
     Upstream,
-    /// The person asked to stop.
+    /// A person asked to stop.
     Cancelled,
 }
 
 /// Why something is not mirrored.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
-    /// `--offline`, and not here.
+    /// The file is not here, and `--offline` forbids fetching it.
     #[error("{} is not mirrored here, and nothing is fetched offline; mirror it first", told(what))]
     Offline {
-        /// What was wanted.
+        /// What was to be fetched.
         what: String,
     },
-    /// What was mirrored, or has just been, is not in the store.
+    /// Bytes that were stored earlier, or just now, are not in the store.
     #[error("{} is not in the store any more; mirror it again", told(what))]
     Gone {
-        /// What was wanted.
+        /// What was to be read.
         what: String,
     },
     /// Every upstream failed; the last failure is the source.
     #[error("{} could not be fetched from any of {tried} upstreams; the last was {}", told(what), told(url))]
     Unreachable {
-        /// What was wanted.
+        /// What was to be fetched.
         what: String,
-        /// How many upstreams were asked.
+        /// The number of upstreams that were asked.
         tried: usize,
-        /// The last one asked.
+        /// The last upstream that was asked.
         url: String,
-        /// How that one failed.
+        /// Why that upstream failed.
         #[source]
         source: Box<Transfer>,
     },
-    /// There is nowhere to ask.
+    /// There is no upstream to ask.
     #[error("no upstream is known for {}; {advice}", told(what))]
     NoUpstream {
-        /// What was wanted.
+        /// What was to be fetched.
         what: String,
-        /// What to do.
+        /// What the operator can do.
         advice: String,
     },
-    /// An upstream sent other bytes than the digest, and no other upstream had the right ones.
+    /// An upstream sent bytes with another digest, and no other upstream had the right ones.
     #[error("{} from {} is not what the lock says: expected {expected}, got {actual}", told(what), told(url))]
     WrongDigest {
-        /// What was wanted.
+        /// What was to be fetched.
         what: String,
-        /// Who sent it.
+        /// The upstream that sent the bytes.
         url: String,
-        /// The wanted digest.
+        /// The digest that the lock gives.
         expected: Digest,
-        /// What came.
+        /// The digest of the bytes that came.
         actual: Digest,
     },
     /// An upstream has a file of another size than the lock says, and no other upstream had the right one.
@@ -82,31 +81,31 @@ pub enum MirrorError {
         told(url)
     )]
     WrongSize {
-        /// What was wanted.
+        /// What was to be fetched.
         what: String,
-        /// Who has it.
+        /// The upstream that has the file.
         url: String,
-        /// Bytes wanted.
+        /// The size that the lock gives, in bytes.
         expected: u64,
-        /// Bytes there.
+        /// The size upstream, in bytes.
         actual: u64,
     },
-    /// A document from upstream does not read as what it should be.
-    #[error("{} does not read as {expected}: {}", told(what), told(detail))]
+    /// A document from outside cannot be parsed, or breaks a rule.
+    #[error("{} is not {expected}: {}", told(what), told(detail))]
     Malformed {
-        /// Which document.
+        /// The document.
         what: String,
-        /// What it should be.
+        /// What it should be, with an article.
         expected: &'static str,
-        /// Where it does not.
+        /// What is wrong with it.
         detail: String,
     },
-    /// A project's depends folder does not say what it is built from.
-    #[error("what {} is built from cannot be read from its depends folder", told(what))]
+    /// A project's depends folder does not give the sources of its packages.
+    #[error("cannot read the sources of {} from its depends folder", told(what))]
     Depends {
         /// The project and its revision.
         what: String,
-        /// Where it does not.
+        /// What is wrong, and where.
         #[source]
         source: DependsError,
     },
@@ -115,10 +114,10 @@ pub enum MirrorError {
     Unknown {
         /// What was asked for.
         what: String,
-        /// Who does not know it.
+        /// The upstream that was asked.
         upstream: String,
     },
-    /// A tag that upstream moved after it was mirrored. The old value stays.
+    /// Upstream moved a tag after it was mirrored. The old value stays.
     #[error(
         "tag {} of {project} was {old} when it was first mirrored and upstream now says {new}; \
          the mirror keeps the old one and refuses to build either",
@@ -129,24 +128,24 @@ pub enum MirrorError {
         project: String,
         /// The tag's name.
         tag: String,
-        /// The object it names here.
+        /// The object that it names here.
         old: String,
-        /// The object it names upstream.
+        /// The object that it names upstream.
         new: String,
     },
-    /// The git program failed.
+    /// The git program failed when it talked to an upstream.
     #[error("git {action} failed for {}: {}", told(url), told(stderr))]
     Git {
-        /// What it was asked to do.
+        /// What git was asked to do.
         action: &'static str,
-        /// Of whom.
+        /// The upstream.
         url: String,
-        /// Its last words.
+        /// The last lines of git's output.
         stderr: String,
-        /// What that says of the upstream.
+        /// What the failure says about the upstream.
         why: Failed,
     },
-    /// An upstream whose objects have ids of another kind.
+    /// An upstream whose object ids are SHA-256.
     #[error(
         "{} names its objects by SHA-256, and only repositories that name them by SHA-1 are mirrored",
         told(url)
@@ -155,7 +154,7 @@ pub enum MirrorError {
         /// The upstream.
         url: String,
     },
-    /// An upstream that answers and has nothing any more.
+    /// An upstream that answers and has no refs any more.
     #[error(
         "{} has none of the refs of {project} any more; the {refs} that are mirrored here stay",
         told(url)
@@ -165,51 +164,51 @@ pub enum MirrorError {
         project: String,
         /// The upstream.
         url: String,
-        /// How many branches and tags are here.
+        /// How many branches and tags are mirrored here.
         refs: usize,
     },
-    /// The git program failed on a repository of ours.
+    /// The git program failed on a repository in the data folder.
     #[error("git {action} failed in {path}: {}", told(stderr))]
     GitHere {
-        /// What it was asked to do.
+        /// What git was asked to do.
         action: &'static str,
-        /// Where.
+        /// The repository.
         path: PathBuf,
-        /// Its last words.
+        /// The last lines of git's output.
         stderr: String,
     },
-    /// An address that is not fetched from.
-    #[error("nothing is fetched from {}: {}", told(url), told(detail))]
+    /// An address that must not be fetched from.
+    #[error("cannot fetch from {}: {}", told(url), told(detail))]
     Url {
         /// The address.
         url: String,
         /// Why not, and what to do.
         detail: String,
     },
-    /// A password file that is not used.
-    #[error("the password file {path} is not used: {detail}")]
+    /// A password file that cannot be used.
+    #[error("cannot use the password file {path}: {detail}")]
     Password {
         /// Which file.
         path: PathBuf,
         /// Why not, and what to do.
         detail: String,
     },
-    /// A ref that waits for nobody.
+    /// A ref that waits for no decision, so it cannot be accepted.
     #[error("{} of {project} cannot be accepted: {}", told(name), told(detail))]
     NotFrozen {
         /// The project.
         project: String,
         /// What was asked for.
         name: String,
-        /// What there is instead.
+        /// Why it cannot be accepted.
         detail: String,
     },
-    /// A project's file does not read.
-    #[error("project {} does not read: {}", told(project), told(detail))]
+    /// A project's file cannot be parsed.
+    #[error("cannot read the file of project {}: {}", told(project), told(detail))]
     Project {
-        /// Which.
+        /// The project.
         project: String,
-        /// Where it does not.
+        /// What is wrong, and where.
         detail: String,
     },
     /// The git program is not installed.
@@ -218,96 +217,96 @@ pub enum MirrorError {
     /// apt is not installed.
     #[error("apt-get is not installed; only `hab-build lock` needs it, so run that on a Debian host")]
     NoApt {
-        /// What the system says.
+        /// The system's answer.
         #[source]
         source: io::Error,
     },
     /// apt failed.
     #[error("apt-get {action} failed: {}", told(said))]
     Apt {
-        /// What it was asked to do.
+        /// What apt was asked to do.
         action: &'static str,
-        /// Its errors.
+        /// apt's errors.
         said: String,
     },
-    /// A ref journal whose chain does not hold.
-    #[error("line {line} of {path} does not read as the next entry of a ref journal: {}", told(detail))]
+    /// A ref journal whose chain of digests is broken.
+    #[error("line {line} of {path} is not the next entry of a ref journal: {}", told(detail))]
     Journal {
         /// The journal.
         path: PathBuf,
-        /// Which of its lines, counted from 1.
+        /// The line, counted from 1.
         line: usize,
         /// What is wrong with it.
         detail: String,
     },
-    /// What a person named is no repository that could be read.
+    /// A person named a folder that is not a readable git repository.
     #[error("{path} is not a git repository that can be read here: {}", told(detail))]
     NotARepository {
-        /// What was named.
+        /// The folder.
         path: PathBuf,
         /// Why not.
         detail: String,
     },
-    /// What a person named is no file that could be read from its beginning to its end.
+    /// A person named something that is not a readable file.
     #[error("{path} is not a file that can be read: {}", told(detail))]
     NotAFile {
-        /// What was named.
+        /// The path that the person gave.
         path: PathBuf,
         /// Why not.
         detail: String,
     },
-    /// An object that something else names, and that is not in its repository.
+    /// An object that something else refers to is not in its repository.
     #[error("{} is not in the repository {path}{}", told(what), cut_off(*partial))]
     Missing {
-        /// Which object.
+        /// The object.
         what: String,
-        /// Where it should be.
+        /// The repository.
         path: PathBuf,
-        /// Whether the repository is a clone that leaves out history or objects.
+        /// Whether the repository is a clone that lacks some history or objects.
         partial: bool,
     },
-    /// A mirrored repository does not read.
-    #[error("the mirrored repository {path} does not read")]
+    /// A mirrored repository cannot be read.
+    #[error("cannot read the mirrored repository {path}")]
     Repository {
-        /// Where it is.
+        /// The repository.
         path: PathBuf,
-        /// What libgit2 says.
+        /// libgit2's error.
         #[source]
         source: git2::Error,
     },
-    /// The store.
+    /// The store failed.
     #[error("{} could not be kept", told(what))]
     Keep {
-        /// What.
+        /// What was to be stored or looked up.
         what: String,
-        /// Why.
+        /// The store's error.
         #[source]
         source: KeepError,
     },
-    /// A local file.
+    /// A local file cannot be read or written.
     #[error("{path} could not be read or written", path = path.display())]
     Io {
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The host's configuration of a package client does not read.
-    #[error("the host's {client} configuration does not read: {}", told(detail))]
+    /// The host's configuration of a package client cannot be used.
+    #[error("cannot use the host's {client} configuration: {}", told(detail))]
     HostConfig {
-        /// apt or cargo.
+        /// The client: apt or cargo.
         client: &'static str,
         /// What is wrong, and where.
         detail: String,
     },
-    /// The person asked to stop.
+    /// A person asked to stop a fetch; the next run resumes it.
     #[error("stopped while fetching {}; the next run resumes there", told(what))]
     Cancelled {
-        /// What was under way.
+        /// What was being fetched.
         what: String,
     },
-    /// The person asked to stop something that does not resume.
+    /// A person asked to stop something that cannot be resumed.
     #[error("{} was stopped; {then}", told(what))]
     Stopped {
         /// What was under way.
@@ -317,28 +316,36 @@ pub enum MirrorError {
     },
 }
 
-/// What git's failure says of an upstream.
+/// What git's failure says about an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// It did not answer, broke off, or cannot give what it says it has.
+    /// It did not answer, broke off, or cannot send what it claims to have.
     Away,
-    /// It answered, and what it has is not taken: it is more than is allowed, or its history is cut off.
+    /// It answered, and is refused: it has more than is allowed, or its history is cut off.
     NotTaken,
-    /// It answered, and git's fsck refuses what it sent: by these checks, as far as git names them.
+    /// It answered, and git's fsck refuses what it sent; these are the names of the failed checks, as far as git gives
+    /// them.
     Fsck(Vec<String>),
 }
 
-/// A name, an address, or what somebody said, as a part of a sentence: upstreams choose what stands in it.
+/// A text from outside (a name, an address, a message), escaped and shortened for a sentence.
 fn told(text: &str) -> Shown<'_> {
     shown(text).at_most(TOLD)
 }
 
-/// What to add where a repository never had all objects.
+/// What to add if a repository never had all objects.
 fn cut_off(partial: bool) -> &'static str {
     if partial {
-        ", which is a shallow or partial clone: that decides nothing about what is missing"
+        ", which is a shallow or partial clone: objects that it lacks may exist elsewhere"
     } else {
         ""
+    }
+}
+
+impl From<hab_file::Error> for MirrorError {
+    fn from(error: hab_file::Error) -> Self {
+        let (path, source) = error.into_io();
+        Self::Io { path, source }
     }
 }
 
@@ -361,7 +368,7 @@ impl MirrorError {
             | Self::ObjectFormat { .. }
             | Self::Wiped { .. }
             | Self::Journal { .. }
-            // What is here is not what it was.
+            // The repository here is damaged.
             | Self::GitHere { action: "fsck" | "rev-list", .. }
             | Self::Keep { source: KeepError::WrongDigest { .. }, .. } => Fault::Refused,
             Self::Url { .. }
@@ -384,7 +391,7 @@ impl MirrorError {
         }
     }
 
-    /// Whether upstream said nothing, or broke off, rather than no.
+    /// Whether upstream did not answer, or broke off, as opposed to refusing.
     pub fn is_silence(&self) -> bool {
         use Transfer::{Http, Io, Short, TooSlow};
         let Self::Unreachable { source, .. } = self else { return false };
@@ -394,13 +401,13 @@ impl MirrorError {
         }
     }
 
-    /// Whether there is no host of that name.
+    /// Whether the host's name does not resolve.
     pub fn is_unknown_host(&self) -> bool {
         let Self::Unreachable { source, .. } = self else { return false };
         matches!(&**source, Transfer::Http(Cause::UnknownHost(_)))
     }
 
-    /// Whether upstream answered with more bytes than were accepted.
+    /// Whether upstream answered with more bytes than are allowed.
     pub fn is_too_large(&self) -> bool {
         let Self::Unreachable { source, .. } = self else { return false };
         matches!(&**source, Transfer::TooLarge { .. })
@@ -426,7 +433,7 @@ mod tests {
         let odd = "refs/heads/\u{9b}2J\u{202e}\nerror: forged".to_owned();
         let (what, expected) = (odd.clone(), "a git object");
         let said = MirrorError::Malformed { what, expected, detail: "x".repeat(1 << 20) }.to_string();
-        assert!(said.starts_with(r"refs/heads/\u{9b}2J\u{202e}\nerror: forged does not read"), "{said:.100}");
+        assert!(said.starts_with(r"refs/heads/\u{9b}2J\u{202e}\nerror: forged is not a git"), "{said:.100}");
         assert!(said.len() < 2 * TOLD, "{}", said.len());
         let (project, file) = ("p".to_owned(), odd.clone());
         for said in [

@@ -1,4 +1,4 @@
-//! Files by digest, and the few documents whose digest nobody can know yet.
+//! Fetches files by digest, and the few documents whose digest nobody can know yet.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,15 +15,15 @@ use crate::partial::Partial;
 use crate::transfer::Transfer;
 use crate::{Address, Fault, Keep, KeepError, MirrorError, Observer, Outside};
 
-/// How much is accepted from outside where no lock gives the size.
+/// How much is accepted from outside if no lock gives the size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of a document that nothing names by digest yet (an InRelease, an index entry, a crate to be locked), in bytes:
+    /// The largest document without a known digest (an InRelease, an index entry, a crate to be locked), in bytes.
     /// Debian's InRelease files have 0.2 MB, the largest index entries 10 MB.
     pub document: u64,
-    /// Of a file that is read into memory, in bytes: Debian's Packages.xz has 10 MB.
+    /// The largest file that is read into memory, in bytes. Debian's Packages.xz has 10 MB.
     pub read: u64,
-    /// How often one upstream is asked again after it broke off half way.
+    /// How often one upstream is asked for a file, if it breaks off half way.
     pub attempts: usize,
     /// How many files are fetched at a time.
     pub parallel: usize,
@@ -35,12 +35,12 @@ impl Default for Limits {
     }
 }
 
-/// What is known of a file's size.
+/// A file's size, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Size {
-    /// No more than this many bytes, and no other bytes than the digest's.
+    /// At most this many bytes; the digest decides which.
     AtMost(u64),
-    /// This many bytes.
+    /// Exactly this many bytes.
     Exact(u64),
 }
 
@@ -53,20 +53,20 @@ impl Size {
     }
 }
 
-/// A file that something names by its digest.
+/// A file to fetch, named by its digest.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// For people: a package's or a file's name.
+    /// The name of the package or file, for people.
     pub what: String,
-    /// Where it may be had, the preferred one first.
+    /// Addresses to fetch it from, the preferred one first.
     pub urls: Vec<Address>,
-    /// Which bytes it is.
+    /// The file's digest.
     pub digest: Digest,
     /// Its size.
     pub size: Size,
 }
 
-/// Brings files into the [`Keep`].
+/// Fetches files into a [`Keep`].
 pub struct Fetcher<'a> {
     http: Http,
     keep: &'a dyn Keep,
@@ -76,38 +76,38 @@ pub struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
-    /// A fetcher into `keep`; when `offline`, only what is kept already is found.
+    /// A fetcher into `keep`. When `offline`, it finds only files that are already stored.
     pub fn new(keep: &'a dyn Keep, observer: &'a dyn Observer, limits: Limits, offline: bool) -> Self {
         Self { http: Http::default(), keep, observer, limits, offline }
     }
 
-    /// The same, asking as the operator wants.
+    /// The same fetcher, with the operator's settings for requests to hosts outside.
     #[must_use]
     pub fn asking(self, outside: Outside) -> Self {
         Self { http: Http::new(outside), ..self }
     }
 
-    /// Whether nothing may be fetched.
+    /// Whether fetching is forbidden.
     pub fn offline(&self) -> bool {
         self.offline
     }
 
-    /// The kept bytes of `digest`, if they are here.
+    /// The stored bytes of `digest`, if they are here.
     pub fn open(&self, digest: &Digest) -> Result<Option<File>, MirrorError> {
         self.keep.open(digest).map_err(MirrorError::keep(digest.to_string()))
     }
 
-    /// Makes sure that every wanted file is kept. The first refusal ends it; what came stays.
+    /// Stores every wanted file that is missing. The first failure ends it; files that arrived before stay.
     pub fn fetch_all(&self, wanted: &[Wanted]) -> Result<(), MirrorError> {
         self.each(&self.missing(wanted)?, |w| self.fetch(w))
     }
 
-    /// Makes sure that as many of the wanted files are kept as can be had: one that nobody has keeps no other away.
-    /// Returns why the missing ones are missing.
+    /// Stores as many of the missing files as possible: one that no upstream has does not stop the others. Returns an
+    /// error for each file that is still missing.
     pub fn fetch_each(&self, wanted: &[Wanted]) -> Result<Vec<MirrorError>, MirrorError> {
         let failures = Mutex::new(Vec::new());
         self.each(&self.missing(wanted)?, |w| match self.fetch(w) {
-            // Our own disk, or a person who asks to stop, are the same for the next file.
+            // A full disk, or a person who asks to stop, would stop the next file too.
             Err(e) if !matches!(e.fault(), Fault::Ours | Fault::Cancelled) => {
                 failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
                 Ok(())
@@ -117,10 +117,11 @@ impl<'a> Fetcher<'a> {
         Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Those that are not kept, the largest first, so that the last thread does not end alone with the biggest file.
+    /// The files that are not stored yet, the largest first, so that the last thread does not end alone with the
+    /// biggest file.
     fn missing<'w>(&self, wanted: &'w [Wanted]) -> Result<Vec<&'w Wanted>, MirrorError> {
         let mut missing = Vec::new();
-        // A package may be wanted for two roots; two threads must not write one partial file.
+        // A package may be wanted twice, for two roots; two threads must not write one partial file.
         let mut seen = BTreeSet::new();
         for w in wanted {
             if seen.insert(&w.digest) && self.open(&w.digest)?.is_none() {
@@ -131,7 +132,7 @@ impl<'a> Fetcher<'a> {
         Ok(missing)
     }
 
-    /// Does `work` for every item, a few at a time. The first failure ends it.
+    /// Does `work` for every item, on a few threads. The first failure ends it.
     pub fn each<T: Sync>(
         &self,
         items: &[T],
@@ -160,7 +161,7 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Makes sure that the wanted file is kept.
+    /// Stores the wanted file, if it is missing.
     pub fn fetch(&self, wanted: &Wanted) -> Result<(), MirrorError> {
         if self.open(&wanted.digest)?.is_some() {
             return Ok(());
@@ -170,7 +171,7 @@ impl<'a> Fetcher<'a> {
             return Err(MirrorError::Offline { what: what.to_owned() });
         }
         let mut partial = Partial::open(wanted, self.keep, self.observer)?;
-        // Whoever had the file before may have brought it to its end.
+        // Another process that held the partial file may have finished it.
         if self.open(&wanted.digest)?.is_some() {
             return partial.remove();
         }
@@ -187,7 +188,7 @@ impl<'a> Fetcher<'a> {
             }
         }
         let what = what.to_owned();
-        // That somebody has other bytes says more than that somebody else does not answer.
+        // Wrong bytes from one upstream say more than silence from another.
         Err(match (refused, away) {
             (Some((url, Transfer::WrongDigest { expected, actual })), _) => {
                 MirrorError::WrongDigest { what, url, expected, actual }
@@ -202,7 +203,8 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// `Err(Ok(_))`: this upstream failed, ask the next. `Err(Err(_))`: nobody could do better.
+    /// Asks one upstream. `Err(Ok(_))`: this upstream failed, ask the next. `Err(Err(_))`: no other upstream could do
+    /// better.
     fn ask_one(
         &self,
         wanted: &Wanted,
@@ -216,7 +218,7 @@ impl<'a> Fetcher<'a> {
             Ok(_) => partial.remove().map_err(Err),
             Err(KeepError::WrongDigest { expected, actual }) => {
                 partial.file.set_len(0).map_err(MirrorError::io(&partial.path)).map_err(Err)?;
-                // What an earlier run left may be at fault; only a whole transfer accuses the upstream.
+                // The bytes of an earlier run may be at fault: blame the upstream only for a whole transfer.
                 if resumed {
                     return self.ask_one(wanted, address, partial);
                 }
@@ -226,7 +228,7 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Asks one upstream, again where it broke off.
+    /// Asks one upstream, again if it breaks off.
     fn attempts(
         &self,
         address: &Address,
@@ -236,7 +238,7 @@ impl<'a> Fetcher<'a> {
     ) -> Result<(), Result<Transfer, MirrorError>> {
         for attempt in 1.. {
             if !bounds.pinned && attempt > 1 {
-                // Without a digest nothing would notice that two halves are of two generations.
+                // Without a digest, nobody would notice if two halves came from two versions of the file.
                 file.set_len(0).map_err(|e| Ok(Transfer::Io(e)))?;
             }
             match http::transfer(&self.http, address, file, bounds, what, self.observer) {
@@ -257,9 +259,9 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
-    /// A document whose digest nobody can know yet (a signed index, an index entry), from the first upstream that
-    /// has it; kept, and remembered under `kind` and `name`. **Unverified**: it is for `hab-keys` to judge, and only
-    /// its caller knows which earlier copy was accepted, so there is no falling back here.
+    /// Fetches a document whose digest nobody can know yet (a signed index, an index entry) from the first upstream
+    /// that has it, and stores it under `kind` and `name`. **Unverified**: `hab-keys` judges it. If every upstream
+    /// fails, there is no fallback to an earlier copy, because only the caller knows which copy was accepted.
     pub fn document(&self, kind: &str, name: &str, urls: &[Address]) -> Result<Vec<u8>, MirrorError> {
         let bytes = self.glance(name, urls, self.limits.document)?;
         let (digest, size) = self.keep.take(None, &mut bytes.as_slice()).map_err(MirrorError::keep(name))?;
@@ -267,7 +269,7 @@ impl<'a> Fetcher<'a> {
         Ok(bytes)
     }
 
-    /// What the first of `urls` that answers has now, up to `limit` bytes: **unverified**, and not kept.
+    /// Fetches up to `limit` bytes from the first of `urls` that answers: **unverified**, and not stored.
     pub(crate) fn glance(&self, name: &str, urls: &[Address], limit: u64) -> Result<Vec<u8>, MirrorError> {
         self.look(name, urls, Bounds { exact: None, limit, pinned: false, within: None })
     }
@@ -306,8 +308,8 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// What is at one address now, up to `limit` bytes and within `time`: **unverified**, and not kept. `None` where
-    /// its host says that there is no such thing.
+    /// Fetches up to `limit` bytes from one address within `time`: **unverified**, and not stored. `None` if the host
+    /// has no such file.
     pub fn peek(
         &self,
         name: &str,
@@ -323,12 +325,12 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Remembers that kept bytes are what `name` is.
+    /// Records that `name` stands for these stored bytes.
     pub fn name(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), MirrorError> {
         self.keep.remember(kind, name, digest, size).map_err(MirrorError::keep(name))
     }
 
-    /// Which bytes `name` is, where they are kept.
+    /// The digest that `name` stands for, if its bytes are stored.
     pub(crate) fn named(&self, kind: &str, name: &str) -> Result<Option<Digest>, MirrorError> {
         let Some(digest) = self.keep.latest(kind, name).map_err(MirrorError::keep(name))? else {
             return Ok(None);
@@ -336,29 +338,29 @@ impl<'a> Fetcher<'a> {
         Ok(self.open(&digest)?.map(|_| digest))
     }
 
-    /// How many bytes the kept `digest` has.
+    /// The size of the stored bytes of `digest`.
     pub fn size(&self, digest: &Digest) -> Result<u64, MirrorError> {
         let what = digest.to_string();
         let file = self.open(digest)?.ok_or_else(|| MirrorError::Offline { what: what.clone() })?;
         Ok(file.metadata().map_err(MirrorError::io(what))?.len())
     }
 
-    /// How much is accepted from outside.
+    /// The limits on what is accepted from outside.
     pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Keeps bytes that are in memory already, where they are the ones that `digest` names.
+    /// Stores bytes that are in memory, if `digest` is theirs.
     pub(crate) fn take(&self, what: &str, digest: &Digest, mut bytes: &[u8]) -> Result<(), MirrorError> {
         self.keep.take(Some(digest), &mut bytes).map(drop).map_err(MirrorError::keep(what))
     }
 
-    /// The kept document with this digest, if it is here.
+    /// The stored document with this digest, if it is here.
     pub fn kept_document(&self, name: &str, digest: &Digest) -> Result<Option<Vec<u8>>, MirrorError> {
         self.open(digest)?.map(|file| read_limited(file, name, self.limits.document)).transpose()
     }
 
-    /// The kept bytes of a wanted file, fetched first when they are missing.
+    /// The bytes of a wanted file, fetched first if they are missing.
     pub fn read(&self, wanted: &Wanted) -> Result<Vec<u8>, MirrorError> {
         self.fetch(wanted)?;
         let file =

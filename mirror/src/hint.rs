@@ -1,13 +1,13 @@
-//! What a person can do about an error.
+//! Hints: what a person can do about an error.
 
 use crate::MirrorError;
 use crate::error::Failed;
 
-/// Checks of fsck that keep a checkout from writing where it must not, or from running something.
+/// fsck checks that keep a checkout from writing outside its folder, or from running something.
 const GUARDS: [&str; 5] = ["gitmodules", "gitattributes", "hasDot", "fullPathname", "symlink"];
 
 impl MirrorError {
-    /// What a person can do about it, in a sentence of its own.
+    /// What a person can do about the error, as a sentence of its own.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Git { why: Failed::Fsck(checks), .. } => Some(tolerating(checks)),
@@ -32,22 +32,22 @@ impl MirrorError {
     }
 }
 
-/// What fsck's refusal of a history can be answered with.
+/// What a person can do when fsck refuses a history.
 fn tolerating(checks: &[String]) -> String {
     if checks.is_empty() {
-        return "`tolerate` in the project's file names checks that a history is known not to pass"
+        return "`tolerate` in the project's file names fsck checks that a history is known to fail"
             .to_owned();
     }
     let names: Vec<_> = checks.iter().map(|check| format!("\"{check}\"")).collect();
     let line = format!("tolerate = [{}]", names.join(", "));
     if checks.iter().any(|check| GUARDS.iter().any(|guard| check.starts_with(guard))) {
         return format!(
-            "this check protects whoever checks the history out; `{line}` in the project's file would let it in, which only \
-             a person who has looked at the object should write"
+            "this check protects everybody who checks the history out; `{line}` in the project's file accepts it, but only a \
+             person who has looked at the object should write that"
         );
     }
     format!(
-        "where the project's history is known for this, write `{line}` into its file in the data folder's projects/ \
+        "if the project's history is known for this, write `{line}` into its file in the data folder's projects/ \
          (`hab-build mirror add --tolerate` for a new one)"
     )
 }

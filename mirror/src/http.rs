@@ -1,4 +1,4 @@
-//! One transfer from one address into a file, resumed where an earlier one broke off.
+//! Transfers one address into a file, and resumes where an earlier transfer broke off.
 
 use std::fs::File;
 use std::io::{Read as _, Seek, SeekFrom, Write};
@@ -12,10 +12,10 @@ use crate::Observer;
 use crate::address::{Address, Outside};
 use crate::transfer::Transfer;
 
-/// The slowest whole transfer that is waited for, beside a fixed minute.
+/// The slowest rate that a transfer may have, after its first minute.
 const SLOWEST_BYTES_PER_SECOND: u64 = 20 * 1024;
 
-/// Who asks. Made when something is fetched for the first time: most runs fetch nothing.
+/// The HTTP client. It is made at the first fetch: most runs fetch nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Http {
     outside: Outside,
@@ -36,21 +36,23 @@ impl Http {
     }
 }
 
-/// How many bytes a transfer must and may have.
+/// Limits on the bytes and the time of a transfer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// The exact size, where a lock gives it.
+    /// The exact size, if a lock gives it.
     pub exact: Option<u64>,
     /// The most that is accepted.
     pub limit: u64,
-    /// Whether a digest will tell what is joined of two halves from the whole; otherwise nothing may be resumed.
+    /// Whether a digest will be checked. Only then may a transfer be resumed, because a digest tells a whole file from
+    /// two halves of different files.
     pub pinned: bool,
-    /// How long all of it may take, head and redirects too; without, as long as so many bytes may at the slowest.
+    /// How long the whole transfer may take, with head and redirects; `None`: as long as the largest body takes at the
+    /// slowest rate.
     pub within: Option<Duration>,
 }
 
 impl Bounds {
-    /// Whether a body of `size` bytes may be the wanted one: another size is other bytes, before one of them is read.
+    /// Refuses a body whose size shows that it is not the wanted one, before any of it is read.
     fn admit(self, size: u64) -> Result<(), Transfer> {
         match self.exact {
             Some(expected) if size != expected => Err(Transfer::WrongSize { expected, actual: size }),
@@ -60,7 +62,7 @@ impl Bounds {
     }
 }
 
-/// Appends to `file` until it holds the whole of what is at `address`. On failure what came stays in the file, to
+/// Appends to `file` until it holds everything at `address`. On failure, the bytes that arrived stay in the file, to
 /// resume from.
 pub(crate) fn transfer(
     http: &Http,
@@ -112,14 +114,14 @@ fn receive(
     let cancelled = || observer.cancelled();
     let mut answer = http.client()?.send(&request(address, have, bounds)?, &cancelled)?;
     let start = match answer.status().as_u16() {
-        // Only the range that was asked for may be appended; anything else would splice two files.
+        // Append only the range that was requested; another one would splice two files.
         206 if content_range_start(answer.headers()) == Some(have) => have,
         200 => {
             restart(file)?;
             0
         }
         status @ (416 | 206) => {
-            // The file upstream is not the one that was begun; the next attempt starts anew.
+            // Upstream has another file than the one begun here; the next attempt starts anew.
             restart(file)?;
             return Err(Transfer::Status(status));
         }
@@ -136,8 +138,7 @@ fn receive(
     copy(|| Ok(answer.chunk(&cancelled)?), file, start, total, what, observer)
 }
 
-/// Whoever waits for an answer, and wants it no more after a time: one that sends a byte now and then is neither silent
-/// nor ever done.
+/// An observer that cancels after a time limit: a host that sends a byte now and then is neither silent nor ever done.
 struct Until<'a> {
     observer: &'a dyn Observer,
     begun: Instant,
@@ -165,8 +166,8 @@ impl Observer for Until<'_> {
 fn request(address: &Address, from: u64, bounds: Bounds) -> Result<Request, Transfer> {
     let mut request = Request::get(address.url.parse().map_err(|_| Transfer::Scheme)?);
     request.named_by = address.named_by;
-    // Some hosts call a compressed file an encoded one. A digest tells whether it is the file; nothing tells for a
-    // document.
+    // Some hosts label a compressed file as an encoded one. A digest shows whether the file is right; for a document,
+    // nothing would.
     request.any_encoding = bounds.pinned;
     if from > 0 {
         let range = HeaderValue::from_str(&format!("bytes={from}-")).map_err(|_| Transfer::Scheme)?;
@@ -186,7 +187,7 @@ fn restart(file: &mut File) -> Result<(), Transfer> {
     Ok(())
 }
 
-/// Appends what `next` gives, piece by piece, until there is no more.
+/// Appends the pieces that `next` returns, until there are no more.
 fn copy<B: AsRef<[u8]>>(
     mut next: impl FnMut() -> Result<Option<B>, Transfer>,
     file: &mut File,
@@ -210,7 +211,7 @@ fn copy<B: AsRef<[u8]>>(
         let piece = piece.as_ref();
         done += piece.len() as u64;
         let over = match bounds.exact {
-            // An upstream that announced nothing, or lied: other bytes than the lock's all the same.
+            // The upstream announced no size, or lied: the bytes are not the lock's in any case.
             Some(expected) if done > expected => Some(Transfer::WrongSize { expected, actual: done }),
             None if done > bounds.limit => Some(Transfer::TooLarge { limit: bounds.limit }),
             _ => None,

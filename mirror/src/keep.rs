@@ -1,4 +1,4 @@
-//! What the mirror asks of the house around it: somewhere to keep bytes, and someone to tell.
+//! The interfaces that the mirror needs from its caller: storage for bytes, and an observer of its progress.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,75 +6,75 @@ use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
 
-/// Where mirrored bytes are kept: content-addressed, verified while they are taken.
+/// Stores mirrored bytes by digest; verifies them as they arrive.
 pub trait Keep: Send + Sync {
-    /// The kept bytes with this digest, if they are here.
+    /// The stored bytes with this digest, if they are here.
     fn open(&self, digest: &Digest) -> Result<Option<File>, KeepError>;
 
-    /// Takes everything `reader` yields. With `expected`, other bytes are refused and nothing is kept.
-    /// Returns the digest and the size in bytes.
+    /// Stores everything that `reader` yields. If `expected` is given and the bytes do not match it, refuses them and
+    /// stores nothing. Returns the digest and the size in bytes.
     fn take(&self, expected: Option<&Digest>, reader: &mut dyn Read) -> Result<(Digest, u64), KeepError>;
 
-    /// Records that the upstream document `name` was these bytes now. Facts are only ever added.
+    /// Records that the upstream document `name` is these bytes now. Facts are only ever added.
     fn remember(&self, kind: &str, name: &str, digest: &Digest, size: u64) -> Result<(), KeepError>;
 
-    /// The newest bytes that `name` was ever seen to be.
+    /// The digest of the newest bytes that `name` stood for.
     fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>, KeepError>;
 
-    /// Every name of `kind`, by name, with the newest bytes that it was ever seen to be.
+    /// Every name of `kind`, in order, with the newest bytes that it stood for.
     fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError>;
 
-    /// Of [`Keep::names`], those that begin with `prefix`.
+    /// The names in [`Keep::names`] that begin with `prefix`.
     fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<Kept>, KeepError> {
         let mut names = self.names(kind)?;
         names.retain(|kept| kept.name.starts_with(prefix));
         Ok(names)
     }
 
-    /// Where the kept bytes with this digest lie, if they are here: whole, and never changed.
+    /// The file with the stored bytes of this digest, if they are here: complete, and never changed.
     fn path(&self, digest: &Digest) -> Result<Option<PathBuf>, KeepError>;
 
-    /// A folder for half-fetched files, on the same disk; survives restarts, may be emptied at any time.
+    /// A folder for partly fetched files on the same disk; it survives restarts, and may be emptied at any time.
     fn partial(&self) -> &Path;
 }
 
-/// A name and the bytes it stands for.
+/// A name, and the bytes that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// The name, unique within its kind.
     pub name: String,
-    /// Which bytes.
+    /// The digest of the bytes.
     pub digest: Digest,
-    /// How many.
+    /// Their size.
     pub size: u64,
-    /// When they were first seen under this name, in unix seconds.
+    /// The time at which they were first seen under this name, in Unix seconds.
     pub first_seen: i64,
 }
 
-/// Why bytes were not kept.
+/// Why bytes were not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    /// The bytes are not the ones that were asked for.
+    /// The bytes do not match the digest.
     #[error("expected {expected}, got {actual}")]
     WrongDigest {
-        /// What was asked for.
+        /// The digest that was expected.
         expected: Digest,
-        /// What came.
+        /// The digest of the bytes that came.
         actual: Digest,
     },
-    /// The store could not do it: a full disk, a broken catalog.
+    /// The store failed: a full disk, a broken catalog.
     #[error("the store could not keep it")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Someone who is told what happens, and may ask to stop.
+/// Receives progress and notes, and may ask to stop.
 pub trait Observer: Send + Sync {
-    /// `done` of `total` bytes of `what` are here.
+    /// `done` of `total` bytes of `what` have arrived.
     fn fetching(&self, what: &str, done: u64, total: Option<u64>);
-    /// `done` of `total` things of `what` are done; `unit` names them, such as "objects".
+    /// `done` of `total` items of `what` are done; `unit` names the items, such as "objects".
     fn counting(&self, _what: &str, _done: u64, _total: u64, _unit: &str) {}
-    /// Something a person should know, in one sentence.
+    /// A sentence that a person should read.
     fn note(&self, text: &str);
-    /// Whether to give up as soon as possible.
+    /// Whether to stop as soon as possible.
     fn cancelled(&self) -> bool;
 }

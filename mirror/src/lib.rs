@@ -1,10 +1,11 @@
-//! Copies of upstreams: files by digest, Debian archives, crates and git repositories.
+//! Mirrors upstreams: files by digest, Debian archives, crates and git repositories.
 //!
-//! Layer: the first room of the flow. It moves bytes from outside into the house and judges nothing: what it returns
-//! are bytes with a name, never trust (that is `hab-keys`). A fetch has a digest to meet, or is bounded in size and
-//! handed on as an unverified document; it has a time limit, resumes where it broke off, and tries the next upstream.
+//! Layer: the first room of the flow. It brings bytes from outside into the house and judges nothing: it returns bytes
+//! with a name, never trust (that is the job of `hab-keys`). A fetched file must match a digest; a document without one
+//! has a size limit and is passed on as unverified. Every fetch has a time limit, resumes where it broke off, and tries
+//! the next upstream.
 //!
-//! Synchronous. Where the bytes are kept is the caller's business, through [`Keep`].
+//! Synchronous. The caller decides where bytes are stored, through [`Keep`].
 //!
 //! Start reading at [`Fetcher`], then [`debian`], [`crates`], [`git`], [`depends`] and [`release`].
 

@@ -1,4 +1,4 @@
-//! Half-fetched files, each by one process at a time.
+//! Partly fetched files; only one process at a time works on each.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use crate::{Keep, MirrorError, Observer, Wanted};
 
-/// A half-fetched file, locked as long as this value lives.
+/// A partly fetched file, locked as long as this value lives.
 pub(crate) struct Partial {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
 }
 
 impl Partial {
-    /// The half-fetched file of `wanted`, this process's alone. It is named by its digest, so another process that
-    /// wants the same file meets it here, and waits.
+    /// Opens and locks the partly fetched file of `wanted`. The digest is its name, so another process that fetches the
+    /// same file finds the lock and waits.
     pub(crate) fn open(
         wanted: &Wanted,
         keep: &dyn Keep,
@@ -27,7 +27,7 @@ impl Partial {
         loop {
             let file = open_partial(&path)?;
             match file.try_lock() {
-                // What was locked may have been removed by then, and another file may have its name.
+                // The locked file may have been removed meanwhile, and another file may have its name.
                 Ok(()) if is_at(&file, &path)? => return Ok(Self { file, path }),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if observer.cancelled() => {
@@ -54,7 +54,7 @@ impl Partial {
     }
 }
 
-/// Whether `path` names the open file `file` (still).
+/// Whether `path` still names the open file `file`.
 fn is_at(file: &File, path: &Path) -> Result<bool, MirrorError> {
     let here = file.metadata().map_err(MirrorError::io(path))?;
     match fs::metadata(path) {

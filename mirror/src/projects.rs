@@ -1,4 +1,4 @@
-//! What is mirrored: one small file a project, shipped or the operator's.
+//! Which projects are mirrored: one small file for each, shipped or written by the operator.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,45 +11,47 @@ use crate::MirrorError;
 use crate::git::{RefPattern, is_project_name, without_user, without_users};
 use crate::release::{FileTable, ReleaseTable};
 
-/// The most often that an upstream is asked.
+/// The shortest time between two syncs.
 const OFTEN: Duration = Duration::from_secs(60);
 
-/// A git project, as its file says. Plain data.
+/// A git project, as its file describes it. Plain data.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Project {
-    /// Its name: the file's.
+    /// Its name: that of its file.
     #[serde(skip)]
     pub name: String,
-    /// Upstream addresses, the preferred one first; the first that answers counts, the others are compared with it.
+    /// Upstream addresses, the preferred one first; the first that answers decides, and the others are compared with
+    /// it.
     pub urls: Vec<String>,
-    /// A file with the password of the user whom one of the addresses names; an operator's, never a project's file's.
+    /// A file with the password for the user in one of the addresses. Only the operator's configuration sets it, never
+    /// a project's file.
     #[serde(skip)]
     pub password_file: Option<PathBuf>,
-    /// Which refs, as full names with at most one `*`; all branches and tags without.
+    /// Which refs to mirror, as full names with at most one `*`; by default all branches and tags.
     #[serde(default = "RefPattern::usual")]
     pub refs: Vec<RefPattern>,
-    /// The policy in keys/trust that its refs are judged by.
+    /// The policy in keys/trust that judges its refs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// How often upstream is asked: `1h`, `30m`, `1d`.
+    /// The time between two syncs: `1h`, `30m`, `1d`.
     #[serde(default = "Interval::usual")]
     pub interval: Interval,
-    /// The project of which this is a fork: their objects are kept together.
+    /// The project that this one is a fork of: their objects are stored together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fork_of: Option<String>,
-    /// Checks of git's fsck that this project's history is known not to pass (git-config(1), `fsck.<msg-id>`).
+    /// Checks of git's fsck that this project's history is known to fail (git-config(1), `fsck.<msg-id>`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerate: Vec<String>,
-    /// Its releases, where they are mirrored.
+    /// Its releases, if they are mirrored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseTable>,
-    /// Plain files that belong to it.
+    /// Plain files that belong to the project.
     #[serde(rename = "file", default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileTable>,
 }
 
-/// Without what addresses say before the host.
+/// Shows addresses without user and password.
 impl fmt::Debug for Project {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<String> = self.urls.iter().map(|url| without_user(url)).collect();
@@ -57,7 +59,7 @@ impl fmt::Debug for Project {
     }
 }
 
-/// A time between two syncs, of at least a minute.
+/// The time between two syncs, at least a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Interval(pub Duration);
@@ -73,7 +75,7 @@ impl TryFrom<String> for Interval {
 
     fn try_from(text: String) -> Result<Self, String> {
         let bad = || format!("{text:?} is not a time of at least a minute, such as 30m, 1h or 1d");
-        // A day is 24 hours here, which jiff would want to be told.
+        // A day is 24 hours here; jiff does not assume that.
         let hours = text
             .strip_suffix('d')
             .and_then(|days| days.parse::<u64>().ok())
@@ -98,7 +100,7 @@ impl From<Interval> for String {
 }
 
 impl Project {
-    /// One that has nothing but addresses.
+    /// A project with addresses, and defaults for the rest.
     pub fn new(name: &str, urls: Vec<String>) -> Self {
         Self {
             name: name.to_owned(),
@@ -114,10 +116,10 @@ impl Project {
         }
     }
 
-    /// Reads a project's file.
+    /// Parses a project's file.
     pub fn parse(name: &str, text: &str) -> Result<Self, MirrorError> {
         let bad = |detail: String| MirrorError::Project { project: name.to_owned(), detail };
-        // Not the error's own text: it quotes the line, with the password that may stand there.
+        // Not the error's own text: it quotes the line, which may contain a password.
         let project: Self = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
             let line = line.map_or_else(String::new, |line| format!("line {line}: "));
@@ -128,7 +130,7 @@ impl Project {
         Ok(project)
     }
 
-    /// Whether what it says can be: the sentence says what cannot.
+    /// Checks the fields; the error is a sentence about the wrong one.
     pub fn check(&self) -> Result<(), String> {
         if !is_project_name(&self.name) {
             return Err(
@@ -151,24 +153,24 @@ impl Project {
         }
     }
 
-    /// Its file.
+    /// The text of the project's file.
     pub fn to_text(&self) -> String {
-        // Only a map with keys that are not strings could fail.
+        // Serialising fails only for maps whose keys are not strings.
         toml::to_string(self).unwrap_or_default()
     }
 }
 
-/// All projects by name. A fork's objects lie with a project that is no fork itself.
+/// All projects, by name. A fork's objects are stored with a project that is not a fork itself.
 #[derive(Clone, Debug, Default)]
 pub struct Projects(BTreeMap<String, Project>);
 
 impl Projects {
-    /// Adds a project, or puts it in the place of one of its name.
+    /// Adds a project, or replaces the one with its name.
     pub fn add(&mut self, project: Project) {
         self.0.insert(project.name.clone(), project);
     }
 
-    /// Checks what only all of them together show.
+    /// Checks the rules that concern several projects.
     pub fn check(&self) -> Result<(), MirrorError> {
         for project in self.0.values() {
             let Some(of) = &project.fork_of else { continue };
@@ -184,17 +186,17 @@ impl Projects {
         Ok(())
     }
 
-    /// The project of this name.
+    /// The project with this name.
     pub fn get(&self, name: &str) -> Option<&Project> {
         self.0.get(name)
     }
 
-    /// The project of this name, to be changed.
+    /// The project with this name, for changes.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Project> {
         self.0.get_mut(name)
     }
 
-    /// All of them, by name.
+    /// All projects, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Project> {
         self.0.values()
     }

@@ -1,6 +1,6 @@
-//! Releases, each with a signed list of hashes, and plain files by address and sha256.
+//! Fetches releases, each with a signed list of hashes, and plain files by address and sha256.
 //!
-//! A release's list is brought here **unverified**; only what an accepted list names is fetched, by its digest.
+//! A release's list is fetched **unverified**; only files in an accepted list are fetched, by their digests.
 
 use hab_oci::Digest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,58 +8,58 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::depends::is_file_name;
 use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
 
-/// Under which kind a list and its signatures are remembered before anybody has judged them; nothing of it is served.
+/// The kind under which a list and its signatures are stored before they are judged; nothing of it is served.
 const UNJUDGED: &str = "release-document";
-/// The largest file of a release, in bytes.
+/// The largest release file, in bytes.
 const LIMIT: u64 = 4 << 30;
 
-/// `[release]` of a project: where its releases are, and what of them is mirrored. Plain data.
+/// `[release]` in a project's file: where its releases are, and which of their files to mirror. Plain data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ReleaseTable {
-    /// Folders of one release each, with `{version}` for its version, the preferred one first.
+    /// Folders that each hold one release, with `{version}` for its version, the preferred one first.
     pub urls: Vec<String>,
-    /// The name of the list of hashes, such as `SHA256SUMS`; may have `{version}`.
+    /// The name of the list of hashes, such as `SHA256SUMS`; it may contain `{version}`.
     pub sums: String,
-    /// The names of its detached signatures. One that is missing upstream is one signature less.
+    /// The names of its detached signatures. One that upstream does not have is left out.
     pub signatures: Vec<String>,
-    /// Which of the listed files, as names with `*` for anything; all without.
+    /// Which listed files to mirror, as names with `*` for any text; by default all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-    /// The versions that are mirrored.
+    /// The versions to mirror.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<String>,
     /// The policy in keys/trust that judges the list.
     pub policy: String,
 }
 
-/// `[[file]]` of a project: one file that the table itself pins. Plain data.
+/// `[[file]]` in a project's file: one file that the table itself pins. Plain data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileTable {
-    /// The name that it is served by, a single path component.
+    /// The name under which it is served, a single path component.
     pub name: String,
-    /// Where it is, the preferred address first.
+    /// Addresses of the file, the preferred one first.
     pub urls: Vec<String>,
     /// Its sha256, 64 hexadecimal digits.
     #[serde(deserialize_with = "from_hex", serialize_with = "to_hex")]
     pub sha256: Digest,
-    /// The largest that it may be, in bytes; 64 MiB without.
+    /// The most bytes that it may have; by default 64 MiB.
     #[serde(default = "FileTable::usual_limit")]
     pub limit: u64,
 }
 
-/// A list of hashes and its signatures, by name, from one upstream. **Unverified**.
+/// A list of hashes and its signatures, with their names, from one upstream. **Unverified**.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// The list.
+    /// The list's name and bytes.
     pub sums: (String, Vec<u8>),
-    /// Its signatures; none where upstream has none.
+    /// The signatures' names and bytes; empty if upstream has none.
     pub signatures: Vec<(String, Vec<u8>)>,
 }
 
 impl ReleaseTable {
-    /// Whether what it says can be: the sentence says what cannot.
+    /// Checks the fields; the error is a sentence about the wrong one.
     pub fn check(&self) -> Result<(), String> {
         if self.urls.is_empty() {
             return Err("release: it names no url".to_owned());
@@ -84,8 +84,8 @@ impl ReleaseTable {
         }
     }
 
-    /// The list and signatures of a version, from each upstream in turn, or why there are none. Which one counts is for
-    /// its judge to say.
+    /// Fetches the list and signatures of a version from each upstream in turn, or an error. The judge decides which
+    /// one counts.
     pub fn lists(
         &self,
         fetcher: &Fetcher<'_>,
@@ -118,18 +118,19 @@ impl ReleaseTable {
         }))
     }
 
-    /// Whether a listed file is mirrored.
+    /// Whether a listed file is to be mirrored.
     pub fn wants(&self, file: &str) -> bool {
-        self.files.is_empty() || self.files.iter().any(|glob| fits(glob, file))
+        self.files.is_empty() || self.files.iter().any(|glob| hab_glob::matches(glob, file))
     }
 
-    /// A file that an accepted list names. Its name decides where it is asked for and served, so it must be a plain one.
+    /// A file in an accepted list, ready to be fetched. Its name becomes part of the addresses where it is fetched and
+    /// served, so it must be a plain one.
     pub fn wanted(&self, version: &str, file: &str, digest: &Digest) -> Result<Wanted, MirrorError> {
         if !is_file_name(file) {
             return Err(MirrorError::Malformed {
                 what: format!("{file:?} in the list of {version}"),
                 expected: "the name of a file in the release's folder",
-                detail: "a path leads elsewhere".to_owned(),
+                detail: "it must not be a path".to_owned(),
             });
         }
         Ok(Wanted {
@@ -150,7 +151,7 @@ impl FileTable {
         64 << 20
     }
 
-    /// Whether what it says can be: the sentence says what cannot.
+    /// Checks the fields; the error is a sentence about the wrong one.
     pub fn check(&self) -> Result<(), String> {
         if !is_file_name(&self.name) {
             return Err(format!("file: {:?} is not the name of a file", self.name));
@@ -164,7 +165,7 @@ impl FileTable {
         }
     }
 
-    /// Makes sure that it is kept, and served by its name.
+    /// Stores the file if it is missing, and has it served by its name.
     pub fn keep(&self, fetcher: &Fetcher<'_>) -> Result<(), MirrorError> {
         fetcher.fetch(&Wanted {
             what: self.name.clone(),
@@ -176,12 +177,12 @@ impl FileTable {
     }
 }
 
-/// The name by which a file of a release is remembered and served.
+/// The name under which a release file is stored and served.
 pub fn release_name(project: &str, version: &str, file: &str) -> String {
     format!("{project}/{version}/{file}")
 }
 
-/// Whether `version` may be one: it becomes a part of addresses and names.
+/// Whether `version` is a valid version: it becomes part of addresses and names.
 fn is_version(version: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
     version.len() <= 64
@@ -192,20 +193,6 @@ fn is_version(version: &str) -> bool {
 fn is_address(url: &str) -> bool {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty()) && !url.contains(|c: char| c.is_control() || c.is_whitespace())
-}
-
-/// Whether a name is as `glob` says, in which `*` stands for anything.
-fn fits(glob: &str, name: &str) -> bool {
-    let Some((start, rest)) = glob.split_once('*') else { return glob == name };
-    let Some(name) = name.strip_prefix(start) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let end = parts.pop().unwrap_or_default();
-    let Some(mut name) = name.strip_suffix(end) else { return false };
-    for part in parts {
-        let Some(at) = name.find(part) else { return false };
-        name = &name[at + part.len()..];
-    }
-    true
 }
 
 fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
@@ -289,7 +276,7 @@ mod tests {
             ("*", "anything", true),
             ("*b*b", "ab", false),
         ] {
-            assert_eq!(fits(glob, name), expected, "{glob} {name}");
+            assert_eq!(hab_glob::matches(glob, name), expected, "{glob} {name}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Why one transfer failed.
+//! Why a single transfer failed.
 
 use std::io;
 
@@ -7,19 +7,19 @@ use hab_oci::Digest;
 /// Why one transfer from one upstream failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Transfer {
-    /// Connection, TLS, protocol, time-out, or a redirect or an encoding that is refused.
+    /// The connection, TLS or the protocol failed, a time limit passed, or a redirect or an encoding is refused.
     #[error(transparent)]
     Http(hab_outbound::Cause),
-    /// There is nobody to ask through.
+    /// The HTTP client cannot be made.
     #[error(transparent)]
     Client(#[from] hab_outbound::NoClient),
-    /// Not 200 or 206.
+    /// The status is neither 200 nor 206.
     #[error("it answered {0}")]
     Status(u16),
-    /// More bytes than the lock says or the limit allows.
+    /// The body has more bytes than the lock says or the limit allows.
     #[error("it sent more than the {limit} bytes that are allowed")]
     TooLarge {
-        /// In bytes.
+        /// The limit in bytes.
         limit: u64,
     },
     /// The body ended early.
@@ -30,41 +30,41 @@ pub enum Transfer {
         /// Bytes promised.
         expected: u64,
     },
-    /// Reading from it, or writing what was read.
+    /// Reading the body, or writing it to disk, failed.
     #[error("the transfer broke off")]
     Io(#[source] io::Error),
-    /// Took too long altogether.
+    /// The transfer took too long.
     #[error("it took longer than {seconds} s")]
     TooSlow {
-        /// The limit.
+        /// The limit in seconds.
         seconds: u64,
     },
-    /// Not the size that the lock says, so not the bytes either.
+    /// The file does not have the size that the lock gives, so it cannot have the digest either.
     #[error("it has {actual} bytes, not {expected}")]
     WrongSize {
-        /// Bytes wanted.
+        /// The size that the lock gives, in bytes.
         expected: u64,
-        /// Bytes announced.
+        /// The size upstream, in bytes.
         actual: u64,
     },
-    /// The digest did not fit; another upstream is asked before this is an error.
+    /// The bytes do not match the digest. Another upstream is asked before this becomes an error.
     #[error("it sent other bytes: expected {expected}, got {actual}")]
     WrongDigest {
-        /// The wanted digest.
+        /// The digest that was expected.
         expected: Digest,
-        /// What came.
+        /// The digest of the bytes that came.
         actual: Digest,
     },
-    /// A document from outside names a file of this machine.
-    #[error("a document from outside named it, so no file of this machine is read there")]
+    /// A document from outside gives the address of a file on this machine.
+    #[error("a document from outside must not name files of this machine")]
     File,
-    /// An address of a kind that is not fetched from.
+    /// The address is of a kind that cannot be fetched.
     #[error("only http, https and file addresses are fetched from")]
     Scheme,
 }
 
 impl Transfer {
-    /// Whether the same host may do better the next time.
+    /// Whether the same host may succeed the next time.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Short { .. } | Self::Io(_) | Self::Status(206 | 416) => true,
@@ -75,7 +75,7 @@ impl Transfer {
 }
 
 impl From<hab_outbound::Problem> for Transfer {
-    /// The address is said by whoever asked for it.
+    /// Drops the address, because the caller's error names it.
     fn from(problem: hab_outbound::Problem) -> Self {
         Self::Http(problem.into_cause())
     }

@@ -1,4 +1,4 @@
-//! An answer, read in pieces or whole, within limits.
+//! A host's answer, read in pieces or whole, within limits.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::problem::{Cause, Problem};
 
-/// The most bytes of an answer's head. The transport reads no more than a few times as much, nor more than 100 headers.
+/// The most bytes of an answer's head. The HTTP library itself stops at a few times as much, and at 100 headers.
 const HEAD: usize = 64 << 10;
 
 /// What a host answered: **unverified**.
@@ -36,7 +36,7 @@ impl Answer {
         Ok(Self { response, url, redirected, silence })
     }
 
-    /// Refuses a body that is encoded: it would be other bytes than those that a digest or a parser expects.
+    /// Refuses an encoded body: its bytes would not be those that a digest or a parser expects.
     pub(crate) fn plain(self) -> Result<Self, Problem> {
         let encoded = self.response.headers().get_all(CONTENT_ENCODING).iter().find_map(|value| {
             let name = value.to_str().unwrap_or("something that is not plain text");
@@ -61,12 +61,13 @@ impl Answer {
         self.response.headers()
     }
 
-    /// How many bytes it says that it has.
+    /// The length of the body that the answer declares.
     pub fn content_length(&self) -> Option<u64> {
         self.response.content_length()
     }
 
-    /// Whether somebody else answers than the one who was asked. Then nothing that it asks for is given.
+    /// Whether another host than the one that was asked answers, after a redirect. Then the caller must not send
+    /// credentials that the answer asks for.
     pub fn is_redirected(&self) -> bool {
         self.redirected
     }
@@ -75,12 +76,12 @@ impl Answer {
         &self.url
     }
 
-    /// Who answers, for people.
+    /// The address that answered, without secrets, for people.
     pub fn address(&self) -> String {
         crate::shown(&self.url)
     }
 
-    /// The next piece; `None` at the end.
+    /// The next piece of the body; `None` at its end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
         match timeout(self.silence, self.response.chunk()).await {
             Ok(Ok(bytes)) => Ok(bytes),
@@ -89,7 +90,7 @@ impl Answer {
         }
     }
 
-    /// All of it, of at most `limit` bytes, within `time`.
+    /// The whole body, of at most `limit` bytes, within `time`.
     pub async fn whole(mut self, limit: usize, time: Duration) -> Result<Vec<u8>, Problem> {
         let url = self.url.clone();
         let too_large = || Problem::new(&url, Cause::TooLarge { limit });
@@ -111,7 +112,7 @@ impl Answer {
     }
 }
 
-/// For sentences: at least one.
+/// A time in seconds for messages: at least one.
 pub(crate) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs().max(1)
 }

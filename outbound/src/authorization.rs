@@ -1,4 +1,4 @@
-//! Credentials, each made for one origin: the transport sends it to that one and to no other.
+//! Credentials, each for one origin: the client sends them there and nowhere else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,30 +6,30 @@ use reqwest::header::HeaderValue;
 
 use crate::Origin;
 
-/// The longest token, in bytes; the largest that services are known to give have a third of it.
+/// The longest token, in bytes; the longest that known services issue has a third of it.
 const LONGEST_TOKEN: usize = 16 << 10;
 
-/// What is sent as `Authorization`, and where.
+/// The value of an `Authorization` header, and the origin that may receive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorization {
     origin: Origin,
     value: HeaderValue,
 }
 
-/// Credentials that are not sent.
+/// Credentials that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCredential {
-    /// RFC 7617, section 2: the colon ends the name.
-    #[error("a user's name has no colon and no control characters")]
+    /// RFC 7617, section 2: a colon ends the name.
+    #[error("a user's name must not have a colon or control characters")]
     User,
-    /// Nor would it arrive.
-    #[error("a password has no control characters")]
+    /// A control character cannot stand in a password either.
+    #[error("a password must not have control characters")]
     Password,
-    /// It would be another header, or none.
-    #[error("a token has letters, digits and signs only, and at least one")]
+    /// Other characters could end the header or begin another one.
+    #[error("a token must be printable ASCII without spaces, and not empty")]
     Token,
-    /// No host takes such a header.
-    #[error("a token has at most {LONGEST_TOKEN} bytes")]
+    /// No host accepts so long a header.
+    #[error("a token must not have more than {LONGEST_TOKEN} bytes")]
     Long,
 }
 
@@ -46,7 +46,7 @@ impl Authorization {
         Self::new(origin, &text).ok_or(BadCredential::Password)
     }
 
-    /// A token (RFC 6750), as a token service gave it.
+    /// A token (RFC 6750) from a token service.
     pub fn bearer(origin: Origin, token: &str) -> Result<Self, BadCredential> {
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(BadCredential::Token);
@@ -59,12 +59,12 @@ impl Authorization {
 
     fn new(origin: Origin, text: &str) -> Option<Self> {
         let mut value = HeaderValue::from_str(text).ok()?;
-        // So that nothing prints it.
+        // So that debug output hides it.
         value.set_sensitive(true);
         Some(Self { origin, value })
     }
 
-    /// The header's value, where `origin` is the one that it was made for.
+    /// The header's value, if `origin` is the one that it was made for.
     pub(crate) fn value_for(&self, origin: &Origin) -> Option<&HeaderValue> {
         (self.origin == *origin).then_some(&self.value)
     }

@@ -1,4 +1,4 @@
-//! The same for synchronous callers, who may stop to wait at any time.
+//! The client for synchronous callers, who may stop waiting at any time.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::client::{Client, Request};
 use crate::problem::{Cause, Problem};
 use crate::settings::{BadSettings, Settings};
 
-/// How often it is asked whether the answer is still wanted.
+/// How often a wait checks whether the caller cancelled it.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A [`Client`] with a thread of its own. It must not be asked from within asynchronous code, which would wait for
-/// itself.
+/// A [`Client`] with a thread of its own. Asynchronous code must not use it: it would block the thread that it waits
+/// for.
 #[derive(Debug)]
 pub struct Blocking {
     client: Client,
-    /// There until it is dropped.
+    /// `Some` until it is dropped.
     runtime: Option<Runtime>,
 }
 
@@ -33,19 +33,19 @@ pub struct BlockingAnswer<'a> {
     runtime: &'a Runtime,
 }
 
-/// Why there is nobody to ask through.
+/// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum NoClient {
-    /// What the operator said.
+    /// The operator's settings are wrong.
     #[error(transparent)]
     Settings(#[from] BadSettings),
-    /// The system gives no thread.
-    #[error("no thread can be started for connections")]
+    /// The system cannot start a thread.
+    #[error("cannot start a thread for connections")]
     Thread(#[source] std::io::Error),
 }
 
 impl Blocking {
-    /// Prepares to ask; nothing is asked yet.
+    /// Makes a client; sends nothing yet.
     pub fn new(settings: &Settings) -> Result<Self, NoClient> {
         let client = Client::new(settings)?;
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -54,7 +54,7 @@ impl Blocking {
         Ok(Self { client, runtime: Some(runtime) })
     }
 
-    /// The answer to a request, unless `cancelled` says that nobody waits for it any more.
+    /// Sends a request and waits for the answer, until `cancelled` says that nobody needs it any more.
     pub fn send(
         &self,
         request: &Request,
@@ -70,7 +70,7 @@ impl Blocking {
 impl Drop for Blocking {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A name that is still being resolved is not waited for.
+            // Does not wait for a name that is still being resolved.
             runtime.shutdown_background();
         }
     }
@@ -87,12 +87,12 @@ impl BlockingAnswer<'_> {
         self.answer.headers()
     }
 
-    /// How many bytes it says that it has.
+    /// The length of the body that the answer declares.
     pub fn content_length(&self) -> Option<u64> {
         self.answer.content_length()
     }
 
-    /// The next piece; `None` at the end.
+    /// The next piece of the body; `None` at its end.
     pub fn chunk(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Option<Bytes>, Problem> {
         let url = self.answer.url().clone();
         let piece = wait(self.runtime, self.answer.chunk(), cancelled);
@@ -100,7 +100,7 @@ impl BlockingAnswer<'_> {
     }
 }
 
-/// `None`: it was not waited for to its end.
+/// Waits for `work`; `None` if the caller cancelled.
 fn wait<T>(runtime: &Runtime, work: impl Future<Output = T>, cancelled: &dyn Fn() -> bool) -> Option<T> {
     runtime.block_on(async {
         let mut work = pin!(work);

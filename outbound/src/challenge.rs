@@ -1,33 +1,32 @@
-//! What a host asks for before it answers: `WWW-Authenticate` (RFC 9110, section 11.6.1; distribution's token
-//! authentication specification).
+//! Parses the ways to authenticate that a host offers: `WWW-Authenticate` (RFC 9110, section 11.6.1; distribution's
+//! token authentication specification).
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// The most challenges that are looked at; a host has two.
+/// The most challenges that are read; a usual host sends two.
 const MOST: usize = 8;
 
-/// One way in that a host offers. Its scope is not read: whoever asks knows what for.
+/// One way to authenticate that a host offers. Its scope is not read: the caller knows what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offer {
     /// A user's name and password.
     Basic,
     /// A token from a token service.
     Bearer {
-        /// Where that is.
+        /// The token service's address.
         realm: String,
-        /// By which name it knows this host.
+        /// The token service's name for this host.
         service: Option<String>,
     },
 }
 
-/// Every way in that is known here, in the order of the headers and within them. Schemes that are not known are passed
-/// over.
+/// Every offer of a known scheme, in the order of the headers and within them. Other schemes are skipped.
 pub fn offers(headers: &HeaderMap) -> Vec<Offer> {
     let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(read).take(MOST).collect()
 }
 
-/// A scheme and its parameters, both names in lower case.
+/// A scheme and its parameters, with their names in lower case.
 struct Challenge {
     scheme: String,
     parameters: Vec<(String, String)>,
@@ -35,7 +34,7 @@ struct Challenge {
 
 impl Challenge {
     fn offer(self) -> Option<Offer> {
-        // The first one counts where a name comes twice.
+        // If a name comes twice, the first one counts.
         let find = |name: &str| self.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         match self.scheme.as_str() {
             "basic" => Some(Offer::Basic),
@@ -45,8 +44,8 @@ impl Challenge {
     }
 }
 
-/// A header may hold several challenges, and commas divide both these and their parameters: a word is a parameter where
-/// an equals sign follows it, and a scheme where none does.
+/// Splits a header into challenges. Commas separate both challenges and their parameters: a word is a parameter if an
+/// equals sign follows it, and a scheme otherwise.
 fn read(header: &str) -> Vec<Offer> {
     let mut found: Vec<Challenge> = Vec::new();
     let mut rest = header;
@@ -55,7 +54,7 @@ fn read(header: &str) -> Vec<Offer> {
         let end = rest.find(|c: char| !is_token(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         if word.is_empty() {
-            // A letter that belongs nowhere; no text is left without one.
+            // A character that belongs to no token: skip it, or stop if the text is at its end.
             let mut letters = rest.chars();
             if letters.next().is_none() {
                 break;
@@ -76,13 +75,13 @@ fn read(header: &str) -> Vec<Offer> {
     found.into_iter().filter_map(Challenge::offer).collect()
 }
 
-/// RFC 9110, section 5.6.2.
+/// A character of a token (RFC 9110, section 5.6.2).
 fn is_token(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter)
 }
 
-/// A value and what is behind it: quoted, where commas and escaped quotes belong to it, or up to the next comma or
-/// space.
+/// A value and the text after it. A quoted value may contain commas and escaped quotes; another one ends at the next
+/// comma or space.
 fn value_of(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
@@ -136,7 +135,7 @@ mod tests {
         assert_eq!(all(&[&format!("{token},{basic}")]), [t.clone(), b.clone()]);
         assert_eq!(all(&[&format!("Negotiate, {token}, NTLM abc==, {basic}")]), [t.clone(), b.clone()]);
         assert_eq!(all(&[&format!("Basic, {token}")]), [b.clone(), t]);
-        // What looks like a challenge within quotes is none.
+        // A challenge within quotes is part of a value.
         assert_eq!(all(&[r#"Basic realm="x\", Bearer realm=\"https://evil.invalid\"""#]), [b]);
     }
 

@@ -1,4 +1,4 @@
-//! The transport: one request at a time, redirects by hand.
+//! The HTTP client: one request at a time; it follows redirects itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,43 +17,44 @@ use crate::settings::{BadSettings, Proxies, Settings};
 use crate::way::{Common, Connection, Route, Way};
 use crate::{Authorization, Origin, looks_inner};
 
-/// How many redirects one request follows.
+/// The most redirects that one request follows.
 const REDIRECTS: usize = 5;
-/// Variables that name a proxy.
+/// Environment variables that name a proxy.
 const VARIABLES: [&str; 6] =
     ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
-/// Who named the address that is asked.
+/// Who named the address of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedBy {
-    /// The operator, so it may be anywhere.
+    /// The operator named it, so it may be anywhere.
     Operator,
-    /// A host or a document from outside, so it must not lead in, but to an origin that the operator named for that.
+    /// A host or a document from outside named it, so it must not be an inner address, unless the operator listed its
+    /// origin.
     Outside,
 }
 
-/// What is asked.
+/// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// GET or HEAD.
     pub method: Method,
-    /// Where. A user and a password in it go along where the operator named it, and to nobody else.
+    /// The address. A user and a password in it are sent only if the operator named the address, and only to that host.
     pub url: Url,
-    /// Who named it.
+    /// Who named the address.
     pub named_by: NamedBy,
-    /// What else is said. Credentials are no part of it.
+    /// Further headers; an `Authorization` among them is dropped.
     pub headers: HeaderMap,
-    /// What goes to the one origin that it was made for.
+    /// Credentials; sent only to the origin that they were made for.
     pub authorization: Option<Authorization>,
-    /// Whether somebody else may answer.
+    /// Whether to follow redirects to other hosts.
     pub follow: bool,
-    /// Whether a body whose label says that it is encoded is taken as it is: where a digest says which bytes it has to
-    /// be, a wrong label (as for compressed files that some servers store) does no harm.
+    /// Whether to accept a body whose header says that it is encoded, and leave it as it is. If a digest checks the
+    /// bytes, a wrong header does no harm (some servers send one with compressed files).
     pub any_encoding: bool,
 }
 
 impl Request {
-    /// A GET of an address that the operator named, which may be answered by somebody else.
+    /// A GET of an address that the operator named; follows redirects.
     pub fn get(url: Url) -> Self {
         Self {
             method: Method::GET,
@@ -67,24 +68,24 @@ impl Request {
     }
 }
 
-/// Asks hosts outside.
+/// Sends requests to hosts outside.
 #[derive(Debug)]
 pub struct Client {
     /// For origins that the operator named: they may be at inner addresses.
     named: Way,
-    /// For all others: it connects to no inner address, whatever a name resolves to.
+    /// For all other origins: it never connects to an inner address, whatever a name resolves to.
     outside: Way,
-    /// For whatever is asked through a proxy. It resolves the proxy's name and no other, and the operator named that.
+    /// For requests through a proxy. It resolves only the proxy's name, which the operator chose.
     proxied: Way,
     through: Through,
     hosts: Arc<Hosts>,
     inner: Vec<Origin>,
-    /// How long an answer's head may take, redirects and all.
+    /// How long an answer's head may take, with all redirects.
     head: Duration,
     silence: Duration,
 }
 
-/// What goes through a proxy.
+/// Which requests go through a proxy.
 #[derive(Debug)]
 enum Through {
     Nothing,
@@ -93,7 +94,7 @@ enum Through {
 }
 
 impl Client {
-    /// Prepares to ask; nothing is asked yet.
+    /// Makes a client; sends nothing yet.
     pub fn new(settings: &Settings) -> Result<Self, BadSettings> {
         Self::with_table(settings, None)
     }
@@ -106,7 +107,7 @@ impl Client {
             Way::new(&common, Route::Direct(resolver))
         };
         let (through, proxied) = match &settings.proxies {
-            // Nothing is asked on it.
+            // The proxy route is never used then.
             Proxies::None => (Through::Nothing, Route::Environment),
             Proxies::Environment => {
                 check_environment()?;
@@ -131,7 +132,7 @@ impl Client {
         })
     }
 
-    /// The answer to a request, by whom it was asked or by whom that one redirects to. Any status that is no redirect
+    /// Sends a request and returns the answer of the host or of the one that it redirects to. Any status but a redirect
     /// is an answer.
     pub async fn send(&self, request: &Request) -> Result<Answer, Problem> {
         let mut url = request.url.clone();
@@ -166,8 +167,8 @@ impl Client {
         Err(Problem::new(&request.url, Cause::Redirect { to: place(&url), why }))
     }
 
-    /// Whether the next address counts as named by the operator: it is at an origin that the operator named for this,
-    /// or at the very origin that was asked, unless that was ever seen outside.
+    /// Whether the next address counts as named by the operator: if the operator listed its origin, or if it stays at
+    /// an origin that the operator named. The latter does not hold for a host that ever had a public address.
     fn trusted(&self, from: &Url, named_by: NamedBy, to: &Url) -> NamedBy {
         let (Some(from), Some(to)) = (Origin::of(from), Origin::of(to)) else { return NamedBy::Outside };
         let listed = self.inner.contains(&to);
@@ -194,7 +195,7 @@ impl Client {
         };
         let mut headers = request.headers.clone();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // Only ever where it was made for, and never after a redirect, not even back.
+        // Only to the origin that it was made for, and never after a redirect, not even one that leads back.
         headers.remove(AUTHORIZATION);
         if first && let Some(value) = request.authorization.as_ref().and_then(|a| a.value_for(&origin)) {
             headers.insert(AUTHORIZATION, value.clone());
@@ -212,8 +213,8 @@ impl Client {
             }
         };
         match on(Connection::Kept).await {
-            // Every server ends a kept connection some day, and it may do so just as it is asked. Only GET and HEAD are
-            // asked here, which may come twice (RFC 9110, section 9.2.2; RFC 9112, section 9.3.1).
+            // A server may close a kept connection just when a request arrives on it. This client sends only GET and
+            // HEAD, which may be repeated (RFC 9110, section 9.2.2; RFC 9112, section 9.3.1).
             Err(problem) if matches!(problem.cause(), Cause::Closed(_)) => on(Connection::New).await,
             answer => answer,
         }
@@ -229,13 +230,13 @@ impl Client {
         match matcher.intercept(&uri) {
             None => Ok(false),
             Some(proxy) if matches!(proxy.uri().scheme_str(), Some("http" | "https")) => Ok(true),
-            // Whoever names a proxy of another kind does not want to be seen without it.
+            // An operator who names a proxy of another kind does not want requests to go out without it.
             Some(_) => Err(Problem::new(url, Cause::Proxy)),
         }
     }
 }
 
-/// A proxy that is named and cannot be read must not mean that none is asked.
+/// Fails if a proxy variable cannot be read: otherwise requests would go out without the proxy.
 fn check_environment() -> Result<(), BadSettings> {
     let unread = VARIABLES.into_iter().find(|name| {
         let Ok(value) = std::env::var(name) else { return std::env::var_os(name).is_some() };
@@ -246,7 +247,7 @@ fn check_environment() -> Result<(), BadSettings> {
 }
 
 fn without_user(url: &mut Url) {
-    // These fail only for addresses that cannot have them.
+    // These calls fail only for addresses that cannot have a user or a password.
     let _ = url.set_username("");
     let _ = url.set_password(None);
 }

@@ -1,12 +1,13 @@
-//! Which addresses are not the public internet's. A host outside must not choose one of these: only this machine or its
-//! network can reach them, and what answers there trusts whoever can.
+//! Recognises addresses that are not on the public internet. A host outside must not choose one of these: only this
+//! machine or its network can reach them, and services there often trust everybody who can.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Names that no public host has: RFC 6761, RFC 6762, RFC 8375, and ICANN's reservation of `internal`.
 const INNER_NAMES: [&str; 5] = ["localhost", "local", "internal", "home.arpa", "localdomain"];
 
-/// Whether an address is not globally reachable by IANA's special-purpose registries (RFC 6890), or is a cloud's own.
+/// Whether an address is not globally reachable by IANA's special-purpose registries (RFC 6890), or is internal to a
+/// cloud.
 pub fn is_inner(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_inner_v4(v4),
@@ -27,7 +28,7 @@ fn is_inner_v4(address: Ipv4Addr) -> bool {
         || (a == 198 && b & 0xfe == 18) // benchmarks
         || (a == 192 && b == 0 && c == 0) // protocol assignments
         || (a == 192 && b == 88 && c == 99) // the old 6to4 relays
-        // Azure answers its machines there, and nobody else.
+        // Azure's own services for its machines; unreachable from elsewhere.
         || address == Ipv4Addr::new(168, 63, 129, 16)
 }
 
@@ -38,29 +39,29 @@ fn is_inner_v6(address: Ipv6Addr) -> bool {
         Ipv4Addr::new(a, b, c, d)
     };
     match (s0, s1) {
-        // NAT64 leads to an IPv4 address (RFC 6052).
+        // A NAT64 address leads to an IPv4 address (RFC 6052).
         (0x0064, 0xff9b) if [s2, s3, s4, s5] == [0; 4] => is_inner_v4(v4(s6, s7)),
-        // So does 6to4 (RFC 3056).
+        // So does a 6to4 address (RFC 3056).
         (0x2002, _) => is_inner_v4(v4(s1, s2)),
-        // Protocol assignments: Teredo, benchmarks, ORCHID.
+        // IETF protocol assignments: Teredo, benchmarks, ORCHID.
         (0x2001, second) if second & 0xfe00 == 0 => true,
-        // Documentation.
+        // For documentation.
         (0x2001, 0x0db8) => true,
         (0x3fff, second) if second & 0xf000 == 0 => true,
-        // Only this block is assigned to the public internet (RFC 4291, section 2.4; IANA's IPv6 address space).
+        // Only 2000::/3 is assigned to the public internet (RFC 4291, section 2.4; IANA's IPv6 address space).
         (first, _) => first & 0xe000 != 0x2000,
     }
 }
 
-/// Whether a host is inner by its looks: an address, or a name that no public host has. What a name resolves to is for
-/// the resolver to find out.
+/// Whether a host is inner by its spelling: an inner address, or a name that no public host has. The resolver checks
+/// the addresses of other names.
 pub fn looks_inner(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = literal.parse::<IpAddr>() {
         return is_inner(address);
     }
-    // A name of one label is completed by this network's own search list.
+    // A resolver may complete a name of one label with this network's own search list.
     !host.contains('.')
         || INNER_NAMES.iter().any(|name| {
             host.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))

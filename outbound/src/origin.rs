@@ -1,11 +1,11 @@
-//! Scheme, host and port: what credentials belong to (RFC 6454), and what an operator names.
+//! Origins: the scheme, host and port that credentials belong to (RFC 6454) and that an operator names.
 
 use std::fmt;
 use std::str::FromStr;
 
 use reqwest::Url;
 
-/// The most letters of an address that are shown.
+/// The most characters of an address that are shown.
 const SHOWN: usize = 300;
 
 /// Scheme, host and port of an http or https address.
@@ -16,13 +16,13 @@ pub struct Origin {
     port: u16,
 }
 
-/// An address that names no origin, or more than one.
+/// A text that is not an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not like https://host.example:8443")]
 pub struct BadOrigin(String);
 
 impl Origin {
-    /// The origin of an address; none where it is neither http nor https.
+    /// The origin of an address; `None` if it is neither http nor https.
     pub fn of(url: &Url) -> Option<Self> {
         let scheme = url.scheme();
         if !matches!(scheme, "http" | "https") {
@@ -32,12 +32,12 @@ impl Origin {
         Some(Self { scheme: scheme.to_owned(), host, port: url.port_or_known_default()? })
     }
 
-    /// Whether what is said there is encrypted.
+    /// Whether connections to it are encrypted.
     pub fn is_https(&self) -> bool {
         self.scheme == "https"
     }
 
-    /// The host: a name in ASCII, or an address, one of IPv6 in brackets.
+    /// The host: a name in ASCII, an IPv4 address, or an IPv6 address in brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -54,8 +54,8 @@ impl fmt::Display for Origin {
 impl FromStr for Origin {
     type Err = BadOrigin;
 
-    /// Reads an address as an operator writes it. A path is left out, because a boundary between paths of one origin is
-    /// none; whoever writes a user or a query means something else.
+    /// Parses an address as an operator writes it. Ignores a path, because credentials of an origin hold for all its
+    /// paths. Refuses a user or a query: the operator must have meant something else.
     fn from_str(text: &str) -> Result<Self, BadOrigin> {
         let bad = || BadOrigin(text.split('@').next_back().unwrap_or_default().to_owned());
         let url: Url = text.trim().parse().map_err(|_| bad())?;
@@ -66,10 +66,11 @@ impl FromStr for Origin {
     }
 }
 
-/// An address for people and logs: without user, password, query and fragment, which may be secrets, and not too long.
+/// An address for people and logs: without user, password, query and fragment, which may be secrets, and cut if too
+/// long.
 pub fn shown(url: &Url) -> String {
     let mut plain = url.clone();
-    // These fail only for addresses that cannot have them.
+    // These calls fail only for addresses that cannot have a user or a password.
     let _ = plain.set_username("");
     let _ = plain.set_password(None);
     plain.set_query(None);
@@ -79,14 +80,14 @@ pub fn shown(url: &Url) -> String {
 
 fn cut(mut text: String) -> String {
     if text.len() > SHOWN {
-        // Addresses are ASCII.
+        // Addresses are ASCII, so any byte is a boundary.
         text.truncate(SHOWN);
         text.push('…');
     }
     text
 }
 
-/// Where an address leads, for people: its origin, or its scheme alone. A redirect's path may be a secret too.
+/// The origin of an address for people, or else its scheme. Leaves out the path, which may be a secret in a redirect.
 pub(crate) fn place(url: &Url) -> String {
     cut(Origin::of(url).map_or_else(|| format!("{}:", url.scheme()), |origin| origin.to_string()))
 }
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(origin("http://[::1]:5000").unwrap().to_string(), "http://[::1]:5000");
         assert_ne!(origin("https://h.example:444").unwrap(), origin("https://h.example").unwrap());
         assert_ne!(origin("http://h.example").unwrap(), origin("https://h.example").unwrap());
-        // Every way to write one address is the same.
+        // Other spellings of an address give the same origin.
         for written in ["http://2130706433", "http://0x7f.1", "http://017700000001", "http://127.1"] {
             assert_eq!(origin(written).unwrap().host(), "127.0.0.1", "{written}");
         }

@@ -1,4 +1,4 @@
-//! Why there is no answer: the address, the cause, and all that lies below it; never a user, a password or a query.
+//! Why a request failed: the address, the cause, and the causes below it; never a user, a password or a query.
 
 use std::error::Error as StdError;
 use std::io;
@@ -8,7 +8,7 @@ use reqwest::Url;
 use crate::origin::shown;
 use crate::redirect::NotFollowed;
 
-/// Why a request has no answer that may be used.
+/// Why a request has no usable answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct Problem {
@@ -17,88 +17,88 @@ pub struct Problem {
     cause: Cause,
 }
 
-/// What is in the way.
+/// The cause of a failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// Name resolution.
+    /// Name resolution failed.
     #[error("its host name is not known")]
     UnknownHost(#[source] io::Error),
-    /// It is not asked there.
+    /// The address is inner, so it was not asked.
     #[error(
         "it has an address that only this machine or its network can reach, and that the operator did not name"
     )]
     Inner,
-    /// Nobody listens.
+    /// Nothing listens at the address.
     #[error("it refuses connections")]
     Refused(#[source] reqwest::Error),
     /// Any other failure to connect.
-    #[error("there is no connection to it")]
+    #[error("cannot connect to it")]
     NoConnection(#[source] reqwest::Error),
-    /// Nobody who is trusted here vouches for it, or not any more, or for another name.
+    /// No trusted authority vouches for the certificate, it expired, or it is for another name.
     #[error("its certificate is not trusted ({why})")]
     Certificate {
-        /// OpenSSL's words.
+        /// OpenSSL's reason.
         why: String,
-        /// All of them.
+        /// The whole error.
         #[source]
         source: reqwest::Error,
     },
-    /// It does not speak TLS, or no version in common.
-    #[error("there is no TLS with it")]
+    /// The host does not speak TLS, or no version that this machine speaks.
+    #[error("cannot establish TLS with it")]
     Tls(#[source] reqwest::Error),
-    /// A time limit.
+    /// A time limit passed.
     #[error("it did not answer within {seconds} s")]
     Silent {
-        /// The limit.
+        /// The time limit in seconds.
         seconds: u64,
     },
-    /// The trust store cannot be read, or there is no TLS on this machine.
-    #[error("TLS cannot be prepared on this machine")]
+    /// The trust store cannot be read, or this machine has no TLS.
+    #[error("cannot set up TLS on this machine")]
     Unprepared(#[source] reqwest::Error),
-    /// The connection ended where the answer should begin.
+    /// The connection ended before an answer began.
     #[error("it closed the connection before it answered")]
     Closed(#[source] reqwest::Error),
-    /// The answer began and did not end as it should.
+    /// The answer ended too early, or is malformed.
     #[error("its answer broke off")]
     Broken(#[source] reqwest::Error),
-    /// A redirect.
+    /// A redirect that is not followed.
     #[error("it redirects to {to}, which is not followed: {why}")]
     Redirect {
-        /// Where to.
+        /// Where it leads.
         to: String,
-        /// Why not.
+        /// Why it is not followed.
         why: NotFollowed,
     },
-    /// The answer is encoded.
+    /// The answer's body is encoded.
     #[error("its answer is encoded as {0:?}, and only identity was asked for")]
     Encoding(String),
     /// The answer's head is too large.
     #[error("the head of its answer has more than {limit} bytes")]
     Head {
-        /// In bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// The answer is too large.
     #[error("its answer has more than {limit} bytes")]
     TooLarge {
-        /// In bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// It is no address of HTTP.
+    /// The address is neither http nor https.
     #[error("it is neither http nor https")]
     Scheme,
     /// The environment names a proxy that cannot be used.
     #[error("the environment names a proxy for it that is neither http nor https")]
     Proxy,
-    /// Whoever asked does not want it any more.
-    #[error("it was not waited for")]
+    /// The caller stopped waiting.
+    #[error("the request was cancelled")]
     Cancelled,
-    /// What HTTP does not allow, and anything else.
+    /// The answer is no valid HTTP, or anything else went wrong.
     #[error("its answer is not understood")]
     Other(#[source] reqwest::Error),
 }
 
-/// No address of a host is one that may be asked.
+/// A host has an inner address, so it must not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} has an address that only this machine or its network can reach")]
 pub(crate) struct InnerHost(pub(crate) String);
@@ -113,7 +113,7 @@ impl Problem {
         Self { address: shown(url), cause }
     }
 
-    /// What came of a request to `url` that has no answer, or of reading one.
+    /// The problem behind an error of the HTTP library, for a request to `url` or its answer.
     pub(crate) fn of(url: &Url, error: reqwest::Error) -> Self {
         Self::new(url, Cause::of(error.without_url(), url.scheme() == "https"))
     }
@@ -123,12 +123,12 @@ impl Problem {
         &self.address
     }
 
-    /// What is in the way.
+    /// The cause.
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// What is in the way, for who names the address otherwise.
+    /// The cause, for callers that name the address themselves.
     pub fn into_cause(self) -> Cause {
         self.cause
     }
@@ -150,14 +150,14 @@ impl Cause {
         if below().filter_map(|cause| cause.downcast_ref()).any(refused) {
             return Self::Refused(error);
         }
-        // native-tls keeps OpenSSL's verdict in its words alone.
+        // native-tls gives OpenSSL's verdict only as text.
         let text = story(&error);
         if text.contains("certificate verify failed") {
             let why = verdict(&text).unwrap_or("its reason is in the log").to_owned();
             return Self::Certificate { why, source: error };
         }
         if error.is_connect() {
-            // After TCP comes TLS, and whoever does not speak it often just hangs up.
+            // TLS follows TCP, and a host that does not speak TLS often just closes the connection.
             let tls = https && !text.contains("tcp connect error") && !text.contains("tunnel");
             return if tls { Self::Tls(error) } else { Self::NoConnection(error) };
         }
@@ -167,8 +167,8 @@ impl Cause {
         Self::Other(error)
     }
 
-    /// Whether nothing can be said about the thing that was asked for, because whoever has it was not reached, broke
-    /// off, or took too long. Otherwise what it said is refused.
+    /// Whether the request says nothing about the thing that it asked for, because the host was not reached, broke off,
+    /// or took too long. If not, the host answered and its answer is refused.
     pub fn is_away(&self) -> bool {
         match self {
             Self::UnknownHost(_)
@@ -205,7 +205,7 @@ fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
     })
 }
 
-/// What OpenSSL says of a certificate: the last words in brackets behind its error's code.
+/// OpenSSL's reason for refusing a certificate: the words in parentheses after its error code.
 fn verdict(text: &str) -> Option<&str> {
     let behind = text.split("certificate verify failed").nth(1)?;
     let (_, words) = behind.split_once('(')?;
@@ -221,7 +221,7 @@ fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static
     })
 }
 
-/// An error and its causes on one line. What a cause repeats of what was said is left out.
+/// An error and its causes on one line, without words that a cause repeats.
 pub fn story(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     for cause in causes(error) {

@@ -1,4 +1,4 @@
-//! Where a redirect may lead, as far as its words tell. What its host's name resolves to is looked at when it is asked.
+//! Decides where a redirect may lead, by its address alone. The resolver checks what the host's name resolves to.
 
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{StatusCode, Url};
@@ -11,41 +11,41 @@ const LONGEST: usize = 8192;
 /// Why a redirect is not followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotFollowed {
-    /// There is no `Location`.
-    #[error("it does not say where to")]
+    /// There is no `Location` header.
+    #[error("there is no Location header")]
     NoLocation,
-    /// It is not ASCII, or too long.
-    #[error("where to is not plain text")]
+    /// The address is not ASCII, or too long.
+    #[error("the Location header is not plain text")]
     NotPlain,
-    /// It is no address.
-    #[error("where to is no address")]
+    /// The address cannot be parsed.
+    #[error("the Location header is not a valid address")]
     NoAddress,
-    /// It leaves HTTP.
+    /// The address is neither http nor https.
     #[error("it is neither http nor https")]
     Scheme,
-    /// It leaves TLS.
+    /// The redirect leads from https to http.
     #[error("it is not encrypted, and the address before was")]
     Unencrypted,
-    /// It leads in.
+    /// The redirect leads to an inner address.
     #[error(
         "it has an address that only this machine or its network can reach, and that the operator did not name"
     )]
     Inner,
-    /// There were too many.
+    /// There were too many redirects.
     #[error("it is the {0}th redirect in a row")]
     TooMany(usize),
-    /// Who was asked may not send anybody elsewhere.
-    #[error("nobody is asked there instead")]
+    /// The request does not allow redirects.
+    #[error("this request may not be redirected")]
     Unwanted,
 }
 
-/// Whether an answer with this status sends whoever asked elsewhere.
+/// Whether this status is a redirect.
 pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 /// The address that an answer from `from` redirects to (RFC 3986, section 5.2), without user, password and fragment.
-/// What is shown of one that is refused is beside the reason.
+/// The error is a short form of the refused address, and the reason.
 pub fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, (String, NotFollowed)> {
     let nowhere = |why| (String::from("nowhere"), why);
     let location = headers.get(LOCATION).ok_or_else(|| nowhere(NotFollowed::NoLocation))?;
@@ -56,7 +56,7 @@ pub fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, (String, 
     if !matches!(to.scheme(), "http" | "https") {
         return Err((place(&to), NotFollowed::Scheme));
     }
-    // Whoever redirects does not say by which name this house calls itself; and what the operator said stays behind.
+    // A redirect must not choose the user name to send, and the operator's user and password are not passed on.
     if to.set_username("").is_err() || to.set_password(None).is_err() || to.host().is_none() {
         return Err((place(&to), NotFollowed::NoAddress));
     }

@@ -1,4 +1,4 @@
-//! Names become addresses here, and this is the last moment at which one that leads in can be refused.
+//! Resolves names to addresses, and refuses inner ones: this is the last moment before a connection.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,11 +10,12 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use crate::is_inner;
 use crate::problem::{InnerHost, UnknownName};
 
-/// The most hosts that are remembered; when there are more, none is forgotten that was outside.
+/// The most hosts that are remembered. When the table is full, every host that is not in it counts as one that was
+/// outside.
 const MOST: usize = 10_000;
 
-/// Hosts that were resolved, and whether each had only inner addresses. Once outside is always outside: a name that
-/// resolves to something else the next time gains nothing by it.
+/// The hosts that were resolved, and whether each had only inner addresses. A host that was outside once stays outside,
+/// so a name gains nothing by resolving to an inner address the next time.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts(Mutex<BTreeMap<String, bool>>);
 
@@ -24,7 +25,7 @@ impl Hosts {
         let hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match hosts.get(host) {
             Some(inner) => !inner,
-            // It was not remembered, so nothing is known in its favour.
+            // If the table is full, this host may have been seen and not stored: assume that it was outside.
             None => hosts.len() >= MOST,
         }
     }
@@ -39,13 +40,13 @@ impl Hosts {
     }
 }
 
-/// How a name is looked up: by the system, or in a test by a table.
+/// How to look up a name in tests; the system resolves names that it returns `None` for.
 pub(crate) type LookUp = Arc<dyn Fn(&str) -> Option<io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Resolver {
     pub(crate) hosts: Arc<Hosts>,
-    /// Whether hosts with an inner address are refused.
+    /// Whether to refuse hosts with an inner address.
     pub(crate) outside_only: bool,
     pub(crate) table: Option<LookUp>,
 }
@@ -64,7 +65,7 @@ impl Resolve for Resolver {
             if found.is_empty() {
                 return Err(UnknownName(io::Error::other("it has no address")).into());
             }
-            // One inner address among others is enough: whoever connects may choose that one.
+            // One inner address among others is enough to refuse: the connection could choose it.
             if outside_only && found.iter().any(|address| is_inner(address.ip())) {
                 return Err(InnerHost(host.to_owned()).into());
             }

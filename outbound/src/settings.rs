@@ -1,33 +1,33 @@
-//! What an operator says of the way outside. Plain data.
+//! What an operator sets about requests to hosts outside. Plain data.
 
 use std::time::Duration;
 
 use crate::Origin;
 
-/// How hosts outside are asked.
+/// How requests to hosts outside are sent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a connection may take to come about.
+    /// The longest time for connecting.
     pub connect: Duration,
-    /// How long a host may stay silent.
+    /// The longest time for which a host may send nothing.
     pub silence: Duration,
-    /// Through whom.
+    /// Which proxy to use.
     pub proxies: Proxies,
-    /// Certificates in PEM of those who vouch for hosts, beside the machine's own trust store.
+    /// PEM certificates of further authorities to trust, besides the machine's own trust store.
     pub authorities: Option<Vec<u8>>,
-    /// Origins at inner addresses where redirects and documents from outside may lead.
+    /// Origins at inner addresses to which redirects and documents from outside may lead.
     pub inner: Vec<Origin>,
 }
 
-/// Through whom hosts are asked. Through a proxy no name is resolved here, so an inner address is known there by its
-/// looks only: what else the proxy may reach is the proxy's to say.
+/// Which proxy requests go through. The proxy resolves names, so this program recognises an inner address only by its
+/// spelling; the proxy decides what else can be reached.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Proxies {
-    /// Directly, whatever the environment says.
+    /// No proxy, whatever the environment says.
     None,
-    /// By `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in either case.
+    /// The proxies in `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in lower or upper case.
     Environment,
-    /// Through this one: `http://user:password@proxy.example:3128`.
+    /// This proxy for everything: `http://user:password@proxy.example:3128`.
     At(String),
 }
 
@@ -42,16 +42,16 @@ impl std::fmt::Debug for Proxies {
     }
 }
 
-/// Settings that cannot be.
+/// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadSettings {
-    /// The proxy's address; it may hold a password, so it is not repeated.
+    /// The proxy's address; not repeated, because it may hold a password.
     #[error("its proxy is not like http://proxy.example:3128")]
     Proxy,
-    /// A variable of the environment.
+    /// An environment variable is not a proxy's address.
     #[error("{0} is not like http://proxy.example:3128")]
     Variable(&'static str),
-    /// The certificates.
+    /// The file of authorities holds no certificate.
     #[error("there is no certificate in PEM in its ca file")]
     Authorities,
 }

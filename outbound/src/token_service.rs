@@ -1,19 +1,19 @@
-//! Which token service is asked on behalf of a host, and for what. The host names it, and it gets a password: so it is
-//! held against what the operator said, or against what the host said first.
+//! Decides which token service is asked on behalf of a host. The host names it, and it receives a password: so it is
+//! compared with the one that the operator configured, or that the host named first.
 
 use reqwest::Url;
 
 use crate::{NamedBy, Origin, looks_inner};
 
-/// What is known of a host's token service beforehand. It is known by its origin: that is whom TLS vouches for, and
-/// some hosts have a path for each repository.
+/// What is already known of a host's token service. Its origin identifies it: TLS vouches for the origin, and some
+/// hosts use a different path for each repository.
 #[derive(Clone, Copy, Debug)]
 pub enum Known<'a> {
-    /// The operator named it.
+    /// The operator configured it.
     Configured(&'a Origin),
     /// The host itself named it the first time.
     Pinned(&'a Origin),
-    /// Nothing yet.
+    /// Nothing is known yet.
     Nothing,
 }
 
@@ -25,56 +25,57 @@ pub struct TokenService {
     named_by: NamedBy,
 }
 
-/// Why a token service is not asked. The origins in it have no secrets.
+/// Why a token service is not asked. The origins in it hold no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAccepted {
-    /// It has no address.
+    /// The host's realm is not an http or https address.
     #[error("it names a token service without an http or https address")]
     NoAddress,
-    /// The operator named another one.
+    /// The operator configured another one.
     #[error("it names the token service {named}, and {configured} is configured")]
     NotConfigured {
-        /// By the host.
+        /// The one that the host names.
         named: Origin,
-        /// By the operator.
+        /// The one that the operator configured.
         configured: Origin,
     },
-    /// It is another one than the first time.
+    /// The host named another one the first time.
     #[error(
         "it names the token service {named}, and the first time it named {pinned}; if that is right, configure {named} as \
          its token-service"
     )]
     NotPinned {
-        /// Now.
+        /// The one that the host names now.
         named: Origin,
-        /// The first time.
+        /// The one that it named the first time.
         pinned: Origin,
     },
-    /// What is said there could be read.
+    /// Credentials sent there would not be encrypted.
     #[error(
         "it names the token service {named}, which is not https; if that is right, configure it as its token-service"
     )]
     Unencrypted {
-        /// By the host.
+        /// The one that the host names.
         named: Origin,
     },
-    /// Only this machine or its network could reach it.
+    /// Only this machine or its network can reach it.
     #[error(
         "it names the token service {named}, an address that only this machine or its network can reach; if that is right, \
          configure it as its token-service"
     )]
     Inner {
-        /// By the host.
+        /// The one that the host names.
         named: Origin,
     },
 }
 
 impl TokenService {
-    /// Whether the realm that `host` itself named may be asked. What its name resolves to is looked at when it is.
+    /// Accepts or refuses the realm that `host` itself named. The client checks what its name resolves to when it is
+    /// asked.
     pub fn accept(host: &Origin, realm: &str, known: Known<'_>) -> Result<Self, NotAccepted> {
         let mut url: Url = realm.parse().map_err(|_| NotAccepted::NoAddress)?;
         let named = Origin::of(&url).ok_or(NotAccepted::NoAddress)?;
-        // A query of the host's could ask for another scope, beside ours or before it.
+        // A query in the realm could ask for another scope, beside ours or before it.
         url.set_query(None);
         url.set_fragment(None);
         if url.set_username("").is_err() || url.set_password(None).is_err() {
@@ -102,17 +103,17 @@ impl TokenService {
         Ok(Self { url, origin: named, named_by })
     }
 
-    /// Whose it is.
+    /// The token service's origin.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Who named it, so whether it may be at an inner address.
+    /// Who named it; that decides whether it may be at an inner address.
     pub fn named_by(&self) -> NamedBy {
         self.named_by
     }
 
-    /// The address of a token for `scope`, which is ours, and `service`, which is the host's name for itself.
+    /// The address that gives a token for our `scope`; `service` is the host's name for itself.
     pub fn address(&self, service: Option<&str>, scope: Option<&str>) -> Url {
         let mut url = self.url.clone();
         let pairs = [("scope", scope), ("service", service)];
@@ -155,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(accept(host, realm, Known::Nothing).is_ok(), good, "{host} {realm}");
         }
-        // The operator may say otherwise.
+        // The operator may configure an exception.
         let named = "http://127.0.0.1:5001".parse().unwrap();
         let configured = Known::Configured(&named);
         let accepted = accept("https://r.example", "http://127.0.0.1:5001/token", configured).unwrap();
@@ -174,7 +175,7 @@ mod tests {
                 assert!(said.contains("https://auth.example"), "{other}: {said}");
             }
         }
-        // A pin is no word of the operator's: an inner one stays inner.
+        // A pin does not come from the operator: an inner address stays refused.
         let inner: Origin = "http://127.0.0.1:5001".parse().unwrap();
         assert!(accept("http://r.example", "http://127.0.0.1:5001/t", Known::Pinned(&inner)).is_err());
     }

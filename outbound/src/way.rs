@@ -1,4 +1,4 @@
-//! A way out: connections that are kept for the next request, and new ones for a request that met a closed one.
+//! Connections by one route: kept ones for later requests, and new ones for a request that met a closed one.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,25 +8,25 @@ use reqwest::{Certificate, ClientBuilder};
 use crate::resolve::Resolver;
 use crate::settings::{BadSettings, Settings};
 
-/// What every connection has in common.
+/// Settings that all connections share.
 pub(crate) struct Common {
     authorities: Vec<Certificate>,
     connect: Duration,
     silence: Duration,
 }
 
-/// Through whom connections go.
+/// Which proxy connections go through.
 pub(crate) enum Route {
-    /// Nobody.
+    /// No proxy.
     Direct(Resolver),
-    /// Whom the environment names.
+    /// The proxy that the environment names.
     Environment,
     /// This proxy.
     Proxy(Box<reqwest::Proxy>),
 }
 
-/// Each client reads the machine's whole trust store when it is made, which takes longer than most requests; so it is
-/// made when the first request needs it.
+/// The HTTP clients of one route. A client reads the machine's whole trust store when it is made, which takes longer
+/// than most requests; so each is made when the first request needs it.
 pub(crate) struct Way {
     common: Arc<Common>,
     route: Route,
@@ -34,12 +34,12 @@ pub(crate) struct Way {
     new: OnceLock<reqwest::Client>,
 }
 
-/// Which connection a request takes.
+/// Which kind of connection a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
-    /// One that was kept, if there is one.
+    /// A kept one, if there is one.
     Kept,
-    /// None that anybody used before.
+    /// A new one.
     New,
 }
 
@@ -61,12 +61,12 @@ impl Common {
     fn builder(&self) -> ClientBuilder {
         reqwest::Client::builder()
             .user_agent(concat!("hab-build/", env!("CARGO_PKG_VERSION")))
-            // Followed by hand, because a host must not lead just anywhere.
+            // Redirects are followed by hand, because a host must not choose any address it likes.
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            // Done by hand, on a connection of which it is known that it is new.
+            // Repeated by hand, on a connection that is certainly new.
             .retry(reqwest::retry::never())
-            // Its heads have limits of bytes and of headers.
+            // HTTP/1 limits the head's bytes and headers.
             .http1_only()
             .tls_certs_merge(self.authorities.iter().cloned())
             .connect_timeout(self.connect)
@@ -79,7 +79,7 @@ impl Way {
         Self { common: Arc::clone(common), route, kept: OnceLock::new(), new: OnceLock::new() }
     }
 
-    /// Who asks on such a connection.
+    /// The HTTP client for this kind of connection.
     pub(crate) fn client(&self, connection: Connection) -> Result<&reqwest::Client, reqwest::Error> {
         let made = match connection {
             Connection::Kept => &self.kept,

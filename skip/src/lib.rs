@@ -1,29 +1,29 @@
-//! A test that needs more than a compiler (a program, root, a mount, the network) is left out where that cannot be
-//! had. Left out in silence, it would look as good as passed. So it says what it lacks, in one of the words below,
-//! and
+//! Leaves out a test that needs something this machine lacks: a program, root, a mount, the network. Left out silently,
+//! the test would look like one that passed. So it says what is lacking, as one of the words below, and
 //!
-//! - where `HAB_MAY_LACK` is set, it fails unless the word stands there: who runs the tests says what this machine
-//!   may lack (`HAB_MAY_LACK="network corpus"`; empty: nothing). Unset, at a desk, everything may be lacking;
-//! - where `HAB_LEFT_OUT` names a file, a line is added to it, because runners hide what a test that passed has
-//!   printed.
+//! - if `HAB_MAY_LACK` is set, the test fails unless that variable contains the word: whoever runs the tests says what
+//!   this machine may lack (`HAB_MAY_LACK="network corpus"`; empty: nothing). Unset, as on a developer's machine,
+//!   everything may be lacking;
+//! - if `HAB_LEFT_OUT` names a file, a line is appended to it, because test runners hide the output of tests that
+//!   passed.
 //!
-//! `ci/check` sets both. This crate is for tests alone.
+//! `ci/check` sets both. Only tests use this crate.
 
 use std::fmt::{self, Display};
 use std::io::Write as _;
 
-/// What a machine may lack.
+/// Something that a machine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
     /// A program that `ci/deps --clients` installs.
     Program,
-    /// To be root.
+    /// The tests do not run as root.
     Root,
-    /// That this user may mount a file system.
+    /// A user that may mount a file system.
     Mount,
-    /// A package archive that answers.
+    /// A package archive that can be reached.
     Network,
-    /// The real signatures and keys that lie beside some checkouts.
+    /// The real signatures and keys that some checkouts have beside them.
     Corpus,
 }
 
@@ -39,10 +39,10 @@ impl Display for Lack {
     }
 }
 
-/// Says that the running test is left out, and why. The caller returns.
+/// Reports that the running test is left out, and why. The caller then returns.
 ///
 /// # Panics
-/// Where `HAB_MAY_LACK` is set and does not name `what`; that is the test's failure. Where the file of `HAB_LEFT_OUT`
+/// If `HAB_MAY_LACK` is set and does not name `what`: that makes the test fail. If the file that `HAB_LEFT_OUT` names
 /// cannot be written.
 pub fn skip(what: Lack, why: impl Display) {
     println!("left out ({what}): {why}");
@@ -51,7 +51,7 @@ pub fn skip(what: Lack, why: impl Display) {
     if let Some(file) = std::env::var_os("HAB_LEFT_OUT") {
         let name = std::thread::current().name().unwrap_or("a test").to_owned();
         let line = format!("{name} ({what}): {why}\n");
-        // One write of one line: lines of tests that run at once do not mix.
+        // One write for the whole line, so that lines of concurrent tests do not mix.
         let file = std::fs::File::options().create(true).append(true).open(file);
         file.and_then(|mut file| file.write_all(line.as_bytes()))
             .expect("HAB_LEFT_OUT names a file that can be written");

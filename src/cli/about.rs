@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Global, print_json, terminal};
 
-/// The commit that it was built from, where that was known then.
+/// The commit that the program was built from, if that was known then.
 const COMMIT: Option<&str> = option_env!("HAB_BUILD_COMMIT");
 
 pub fn version(global: &Global) -> anyhow::Result<()> {
@@ -22,13 +22,21 @@ pub fn version(global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> anyhow::Result<()> {
+/// The variable by which a shell asks this program to complete a word.
+pub const COMPLETE: &str = "HAB_COMPLETE";
+
+/// Prints a script by which a shell asks this program for completions, names of the farm among them.
+pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let known = clap_complete::env::Shells::builtins();
+    let name = shell.to_string();
+    let completer = known.completer(&name).with_context(|| format!("{name} cannot be completed for"))?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "hab-build", &mut script);
+    let program = "hab-build";
+    completer.write_registration(COMPLETE, program, program, program, &mut script)?;
     to_stdout(&script)
 }
 
-/// Who reads only the beginning is no fault.
+/// Writes to stdout. It is no fault if a reader takes only the beginning.
 fn to_stdout(bytes: &[u8]) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(bytes) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -44,7 +52,8 @@ pub fn man(folder: Option<&Path>, command: clap::Command) -> anyhow::Result<()> 
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let cannot = || format!("cannot write pages into {}", folder.display());
-    // Made beside and moved there: what has a page's name already is replaced, and nothing is written through a link.
+    // Pages are made in a temporary folder and moved. So a file with a page's name is replaced, and nothing is written
+    // through a link.
     let made = tempfile::tempdir_in(folder).with_context(cannot)?;
     clap_mangen::generate_to(command, made.path()).with_context(cannot)?;
     for page in fs::read_dir(made.path()).with_context(cannot)? {

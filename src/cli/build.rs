@@ -4,29 +4,29 @@ use hab_builder::Trials;
 use hab_oci::Platform;
 use hab_sandbox::{Varied, Vary};
 
-use super::{Global, Session, print_json, terminal};
+use super::{Global, Session, complete, print_json, terminal};
 use hab_farm::build::order::Request;
 use hab_farm::build::report::BuildReport;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The recipe's name; `hab-build recipes` lists them
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::recipes())]
     pub recipe: String,
-    /// The version: a tag, a crate's or a Debian version [default: the newest in the lock]
+    /// The version: a git tag, or the version of a crate or Debian package [default: the newest in the lock]
     pub version: Option<String>,
-    /// For which platforms
+    /// The platforms to build for
     #[arg(long, value_delimiter = ',', default_value = "linux/amd64,linux/arm64")]
     pub platform: Vec<Platform>,
-    /// Build a tag that nobody signed, of a project whose policy says that it has no signed ones; its image is labelled and
-    /// published below unsigned/
+    /// Build a tag that nobody signed, if the project's policy says that it has no signed ones; the image is labelled,
+    /// and published below unsigned/
     #[arg(long)]
     pub accept_unsigned: bool,
-    /// Run each plan this often, all but the first time with everything changed that must not matter: what two runs
-    /// agree on by luck, more may not
+    /// How many times to run each plan; all runs but the first change everything that must not matter, and more runs
+    /// find a difference that two hide by luck
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=i64::from(Trials::MOST)))]
     pub check_runs: u32,
-    /// Change only these in the later runs, and publish nothing: to find out which of them a difference comes from
+    /// Change only these in the later runs, and publish nothing; shows which of them makes a difference
     #[arg(long, value_name = "FACTOR", value_delimiter = ',')]
     pub vary: Vec<Vary>,
 }

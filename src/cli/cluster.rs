@@ -1,4 +1,4 @@
-//! `hab-build cluster`: what hosts must be told so that they pull from here alone.
+//! `hab-build cluster`: the settings that make hosts pull from this registry alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Global, Said, print_json, terminal, usage};
 use hab_farm::FarmError;
 
-/// What pulls images on a host, as a word of the command line.
+/// The program that pulls images on a host, as a word of the command line.
 #[derive(Clone, Copy, Debug)]
 struct Runtime(hab_cluster::Runtime);
 
@@ -58,30 +58,31 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Config {
-    /// What pulls images on the host
+    /// The program that pulls images on the host
     runtime: Runtime,
     /// This registry's address, as the host reaches it: http://farm:5000
     #[arg(long, value_name = "URL", required_unless_present = "restore")]
     registry: Option<String>,
-    /// The certificate, in PEM, of who vouches for this registry's, where hosts do not know them already
+    /// The certificate, in PEM, of the authority for this registry, if hosts do not know it already
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Write the files below this folder, / for the host itself, laid over what is there; earlier versions stay beside them
+    /// Write the files below this folder, / for the host itself, merged with those there; earlier versions stay beside
+    /// them
     #[arg(long, value_name = "DIR", conflicts_with = "check")]
     write: Option<PathBuf>,
-    /// Only show what --write would change and what would follow
+    /// Only show what --write would change, and what would follow
     #[arg(long, requires = "write")]
     dry_run: bool,
-    /// Write even though registries that the host uses today have no upstream here, or though there is no upstream at all
+    /// Write even if the host uses registries that have no upstream here, or if there is no upstream at all
     #[arg(long, requires = "write")]
     yes: bool,
-    /// Put back what was there before the first --write below this folder
+    /// Put back the files below this folder as they were before the first --write
     #[arg(long, value_name = "DIR", conflicts_with_all = ["write", "check", "registry", "ca"])]
     restore: Option<PathBuf>,
-    /// Say whether a host whose files are below --root still would pull from somewhere else
+    /// Check whether a host whose files are below --root would still pull from somewhere else
     #[arg(long)]
     check: bool,
-    /// Where the host's files are
+    /// The folder with the host's files
     #[arg(long, value_name = "DIR", default_value = "/", requires = "check")]
     root: PathBuf,
 }
@@ -145,7 +146,7 @@ fn print(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
     Ok(())
 }
 
-/// What a farm without upstreams means for its hosts.
+/// The warning about a farm without upstreams.
 const NO_UPSTREAM: &str = "warning: hab.toml has no [registry.upstream]: these files leave a host only the images that were built \
                            here or pushed here, and close every other registry";
 
@@ -162,12 +163,12 @@ fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
     let open = found.len() - ways;
     let refusal = match (ways, open) {
         (0, 0) => {
-            terminal::say("it pulls from here alone");
+            terminal::say("the host pulls from this registry alone");
             return Ok(());
         }
         (0, open) => {
             let files = if open == 1 { "1 file".to_owned() } else { format!("{open} files") };
-            format!("cannot tell whether it pulls from {} alone: {files} to be looked at", registry.url)
+            format!("cannot tell whether the host pulls from {} alone: look at {files}", registry.url)
         }
         (1, _) => format!("1 way leads past {}", registry.url),
         (ways, _) => format!("{ways} ways lead past {}", registry.url),
@@ -175,7 +176,7 @@ fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
     Err(Said(FarmError::Decided { refusal }).into())
 }
 
-/// Shows what would change and what would follow, and only then writes it.
+/// Shows the changes and what would follow, and only then writes them.
 fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> anyhow::Result<()> {
     let plan = Plan::new(config.runtime.0, registry, root)?;
     for note in &plan.notes {
@@ -186,14 +187,14 @@ fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> 
         terminal::print(plan.diff().trim_end());
     }
     for one in &plan.left {
-        terminal::say(&format!("after that, still: {} {}", one.path, one.words));
+        terminal::say(&format!("even after that: {} {}", one.path, one.words));
     }
     let mut placed = Vec::new();
     let refused = refusal.filter(|_| !config.yes);
     if refused.is_none() && !config.dry_run {
         placed = place::apply(root, &plan.changes)?;
         for one in &placed {
-            let kept = one.earlier.as_ref().map(|kept| format!("; what was there is {}", kept.display()));
+            let kept = one.earlier.as_ref().map(|kept| format!("; the earlier file is {}", kept.display()));
             let done = if one.gone { "is gone" } else { "is written" };
             terminal::say(&format!("{} {done}{}", one.path.display(), kept.unwrap_or_default()));
         }
@@ -220,31 +221,32 @@ fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> 
     }
 }
 
-/// Says what would stop working, and offers upstreams; a sentence if there is anything.
+/// Says which images could not be pulled any more, and offers upstreams. Returns a sentence if that is a reason not to
+/// write.
 fn loses(plan: &Plan, registry: &Registry) -> Option<String> {
     if registry.upstreams.is_empty() {
         terminal::say(NO_UPSTREAM);
     }
     for used in &plan.lost {
         terminal::say(&format!(
-            "warning: images of {} would not be had any more ({})",
+            "warning: images of {} could not be pulled any more ({})",
             used.registry, used.seen
         ));
     }
     let names: Vec<_> = plan.lost.iter().map(|used| used.registry.as_str()).collect();
     if !names.is_empty() {
-        terminal::say("with these sections in hab.toml they would come through here:");
+        terminal::say("with these sections in hab.toml they could be pulled through this farm:");
         for line in hab_cluster::upstream_tables(names.iter().copied()).lines() {
             terminal::say(&format!("    {line}"));
         }
     }
     match (names.as_slice(), registry.upstreams.is_empty()) {
         ([], false) => None,
-        ([], true) => Some(
-            "nothing is written: no upstream is set, so that every other registry would be closed".to_owned(),
-        ),
+        ([], true) => {
+            Some("nothing is written: no upstream is set, so every other registry would be closed".to_owned())
+        }
         (names, _) => Some(format!(
-            "nothing is written: the host uses {}, of which there is no upstream here",
+            "nothing is written: the host uses {}, for which hab.toml has no upstream",
             names.join(", ")
         )),
     }
@@ -253,15 +255,15 @@ fn loses(plan: &Plan, registry: &Registry) -> Option<String> {
 fn restore(global: &Global, runtime: hab_cluster::Runtime, root: &Path) -> anyhow::Result<()> {
     let place::Restoration { files, strange, unread } = place::restore(runtime, root)?;
     for one in &unread {
-        let follows = "what was written where it leads to is not looked for";
+        let follows = "files that were written where it leads are not looked for";
         terminal::say(&format!("cannot tell: {} {}; {follows}", one.path, one.words));
     }
     for path in &strange {
-        let why = "it is left as it is, for no version that --write keeps has such a number";
+        let why = "it is left as it is, because --write gives no version such a number";
         terminal::say(&format!("{}: {why}", path.display()));
     }
     for one in &files {
-        let what = if one.there { "is what it was" } else { "is gone: nothing was there" };
+        let what = if one.there { "is what it was before" } else { "is removed: it was not there before" };
         terminal::say(&format!("{} {what}", one.path.display()));
     }
     if files.is_empty() {

@@ -1,4 +1,4 @@
-//! What a person and a script are told when a command fails: a sentence, a hint, an exit code.
+//! What people and scripts learn about a failed command: a sentence, a hint, an exit code.
 
 use std::process::ExitCode;
 
@@ -40,12 +40,12 @@ impl From<Fault> for ExitStatus {
 }
 
 impl ExitStatus {
-    /// The exit code that an error of the farm leads to.
+    /// The exit code for an error of the farm.
     pub fn of(error: &FarmError) -> Self {
         error.fault().into()
     }
 
-    /// The exit code that any error leads to.
+    /// The exit code for any error.
     fn of_any(error: &anyhow::Error) -> Self {
         if let Some(error) = error.downcast_ref::<FarmError>() {
             return Self::of(error);
@@ -68,10 +68,10 @@ pub struct Said(pub FarmError);
 #[error("it was shown")]
 pub struct Shown(pub ExitStatus);
 
-/// Causes that a document has; no error of ours has as many.
+/// The most causes that a document has. No error of ours has as many.
 const CAUSES: usize = 20;
 
-/// Tells why a command failed, as a document too where one is wanted on stdout.
+/// Reports why a command failed, and with `json` also as a document on stdout.
 pub fn told(error: &anyhow::Error, json: bool) -> ExitCode {
     if let Some(Shown(status)) = error.downcast_ref::<Shown>() {
         return ExitCode::from(*status as u8);
@@ -96,7 +96,7 @@ pub fn told(error: &anyhow::Error, json: bool) -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// The exit code of a process that was given too little to run with, which the sentence says.
+/// Reports that this process has too little of something to run, and returns the exit code for that.
 pub fn too_little(sentence: &str) -> ExitCode {
     terminal::error(sentence);
     if std::env::args_os().any(|word| word == "--json") {
@@ -111,11 +111,11 @@ pub fn print(sentence: &str, causes: &[&str], hint: Option<&str>, status: ExitSt
     if let Some(hint) = hint {
         document["hint"] = hint.into();
     }
-    // Nothing better can be done where stdout is closed.
+    // If stdout is closed, there is no better way.
     let _ = print_json(&document);
 }
 
-/// What a person can do about it.
+/// What a person can do about the error.
 fn hint(error: &anyhow::Error) -> Option<String> {
     let farm = error.downcast_ref::<FarmError>();
     let farm = farm.and_then(|error| command_meant(error).or_else(|| error.hint()));
@@ -127,7 +127,7 @@ fn hint_for_a_host(error: &anyhow::Error) -> Option<String> {
     plan.or_else(|| error.downcast_ref::<PlaceError>()?.hint())
 }
 
-/// A word that is no recipe may be a subcommand with a typing error.
+/// A suggestion for a word that is no recipe, because it may be a misspelt subcommand.
 pub fn command_meant(error: &FarmError) -> Option<String> {
     let FarmError::Recipe(hab_recipe::RecipeError::UnknownRecipe { name, known }) = error else {
         return None;
@@ -137,7 +137,7 @@ pub fn command_meant(error: &FarmError) -> Option<String> {
     hab_farm::near(name, words).map(|word| format!("did you mean {word}?"))
 }
 
-/// The system's "file too large" does not say that it means the caller's limit.
+/// A hint for the system's "file too large", which does not say that the limit is the caller's.
 fn limited(error: &anyhow::Error) -> Option<String> {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
     (io.kind() == std::io::ErrorKind::FileTooLarge)

@@ -1,11 +1,11 @@
-//! `hab-build keys`: the pinned keys, and what is known of them.
+//! `hab-build keys`: the pinned keys, and what is known about them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hab_keys::KeyId;
 
-use super::{Global, Said, print_json, terminal, usage};
+use super::{Global, Said, complete, print_json, terminal, usage};
 use hab_farm::Farm;
 use hab_farm::trust::keyring::{Refreshed, RefreshedKey};
 
@@ -17,31 +17,34 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Who is pinned, until when their keys are good, and when they last signed something new
+    /// List the pinned keys, until when they are good, and when they last signed something new
     List {
         /// Only this policy's keys
+        #[arg(add = complete::policies())]
         policy: Option<String>,
     },
-    /// Take certificates into the data folder; nothing that one ever had is lost
+    /// Import certificates into the data folder; they add to those there, and nothing is lost
     Import {
         /// Files, or folders of .gpg, .pgp, .asc and .txt files
         #[arg(required = true)]
         places: Vec<PathBuf>,
     },
-    /// Everything that is known of one key
+    /// Show everything that is known about one key
     Show {
-        /// Its whole fingerprint, or SHA256:... of an SSH key
+        /// Its full fingerprint, or SHA256:... of an SSH key
         fingerprint: String,
     },
-    /// Look for certificates that are missing, and for newer ones: in mirrored folders, key directories and at key
-    /// servers
+    /// Search for missing and for newer certificates: in mirrored folders, in key directories and at key servers
     Refresh {
         /// Only this policy's keys
+        #[arg(add = complete::policies())]
         policy: Option<String>,
     },
-    /// Keys that expire within 90 days or are not good any more, and those that have only a pin or only a certificate
+    /// List keys that expire within 90 days or are not good any more, and those that have only a pin or only a
+    /// certificate
     Audit {
         /// Only this policy's keys
+        #[arg(add = complete::policies())]
         policy: Option<String>,
     },
 }
@@ -80,7 +83,7 @@ fn say_refreshed(global: &Global, refreshed: &Refreshed) -> anyhow::Result<()> {
     refreshed.failure().map_or(Ok(()), |failure| Err(Said(failure).into()))
 }
 
-/// What can be done, once for all keys of which the same is true.
+/// Prints what a person can do, once for all keys with the same advice.
 fn say_advice<'a>(rows: impl Iterator<Item = (&'a str, &'a Option<String>)>) {
     let mut by_advice: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, advice) in rows {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Global, print_json, terminal};
+use super::{Global, complete, print_json, terminal};
 use hab_farm::{FarmError, counted};
 
 #[derive(Debug, clap::Args)]
@@ -16,11 +16,13 @@ enum What {
     /// Resolve a toolchain's packages with apt and check the archive's signature chain
     Toolchain {
         /// The toolchain's name, as in recipes/toolchains
+        #[arg(add = complete::toolchains())]
         name: String,
     },
     /// Resolve a recipe's sources
     Recipe {
         /// The recipe's name
+        #[arg(add = complete::recipes())]
         name: String,
         /// A version to add [default: those that are locked, or the newest]
         version: Option<String>,
@@ -30,7 +32,7 @@ enum What {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let mut global = global.clone();
     let folder = folder(&global, &args.what)?;
-    // A lock is written beside its recipe, so that the recipe must be the one of that folder.
+    // A lock is written beside its recipe, so the recipe must be the one in that folder.
     global.recipes = Some(folder.clone());
     let farm = global.farm()?;
     let locked = match &args.what {
@@ -43,7 +45,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if global.json { print_json(&locked) } else { Ok(()) }
 }
 
-/// The folder that has what is to be locked: the one that is named, or `recipes` here, or one that hab.toml names.
+/// The folder with the recipe or toolchain to lock: that of --recipes, or `recipes` here, or one that hab.toml names.
 fn folder(global: &Global, what: &What) -> anyhow::Result<PathBuf> {
     let file = match what {
         What::Toolchain { name } => format!("toolchains/{name}.toml"),

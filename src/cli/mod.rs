@@ -1,8 +1,9 @@
-//! The command line: one file a subcommand; this one parses and dispatches.
+//! The command line, with one file for each subcommand. This file parses and dispatches.
 
 mod about;
 mod build;
 mod cluster;
+mod complete;
 mod failure;
 mod keys;
 mod lock;
@@ -58,10 +59,10 @@ struct Global {
     /// The configuration [default: hab.toml in the data folder]
     #[arg(long, global = true, value_name = "FILE", env = "HAB_CONFIG")]
     config: Option<PathBuf>,
-    /// A folder of recipes that is laid over the built-in ones, and over those that `recipes` in hab.toml names
+    /// A folder of recipes that override the built-in ones and those that `recipes` in hab.toml names
     #[arg(long, global = true, value_name = "DIR", env = "HAB_RECIPES")]
     recipes: Option<PathBuf>,
-    /// A folder of policies that is laid over the built-in ones, and over those that `trust` in hab.toml names
+    /// A folder of policies that override the built-in ones and those that `trust` in hab.toml names
     #[arg(long, global = true, value_name = "DIR", env = "HAB_TRUST")]
     trust: Option<PathBuf>,
     /// Fetch nothing; use only what is mirrored
@@ -84,19 +85,19 @@ enum Command {
     Lock(lock::Args),
     /// Say who signed something, and whether a policy accepts it
     Verify(verify::Args),
-    /// The pinned keys, and what is known of them
+    /// Look after the pinned keys and their certificates
     Keys(keys::Args),
-    /// What is mirrored, and what upstreams changed
+    /// Mirror projects, packages and releases, and show what upstreams changed
     Mirror(mirror::Args),
-    /// What hosts must be told so that they pull from this registry and from nowhere else
+    /// Make hosts pull from this registry and from nowhere else, and check that they do
     Cluster(cluster::Args),
-    /// What is in the registry: tags, where they were, and what may go
+    /// Look after the registry's images: tags, their history, and what may be removed
     Registry(registry::Args),
-    /// The data folder itself: whether its halves belong together, and making the catalog again
+    /// Look after the data folder: check that its halves belong together, or make the catalog again
     Store(store::Args),
     /// List the recipes and their locked versions
     Recipes,
-    /// Say which version this is
+    /// Print the program's version
     Version,
     /// Print a script that completes commands in a shell
     Completions {
@@ -114,10 +115,12 @@ enum Command {
 
 /// Parses the arguments, runs the subcommand and turns its result into an exit code.
 pub fn run() -> ExitCode {
+    // A shell that completes a word asks by a variable; then nothing else is done.
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(about::COMPLETE).complete();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match parse(&arguments) {
         Ok(cli) => cli,
-        // clap prints help to stdout with 0 and errors to stderr with 2, which are our codes too.
+        // clap prints help to stdout with code 0 and errors to stderr with code 2, which are this program's codes too.
         Err(e) => {
             if !e.use_stderr() {
                 e.exit();
@@ -138,8 +141,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What clap says of a command line, in which no word can pretend to be a line of its own: it is asked again, of words that
-/// are shown as what they are.
+/// clap's message about a command line, made again from escaped words, so that no word can pretend to be a line of its
+/// own.
 fn said(error: clap::Error, arguments: &[OsString]) -> String {
     let clean = arguments.iter().map(|word| hab_oci::shown(&word.to_string_lossy()).to_string().into());
     parse(&clean.collect::<Vec<_>>()).err().unwrap_or(error).to_string()
@@ -148,7 +151,7 @@ fn said(error: clap::Error, arguments: &[OsString]) -> String {
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let cli = Cli::try_parse_from(arguments)?;
     let Command::Recipe(rest) = &cli.command else { return Ok(cli) };
-    // An external subcommand takes all that follows, so what came before it is its complement.
+    // An external subcommand takes all words after it, so the words before it are the others.
     let before = &arguments[..arguments.len() - rest.len()];
     let build = [OsString::from("build")];
     Cli::try_parse_from(before.iter().chain(&build).chain(rest))
@@ -168,7 +171,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Store(args) => store::run(&cli.global, &args),
         Command::Recipes => recipes::run(&cli.global),
         Command::Version => about::version(&cli.global),
-        Command::Completions { shell } => about::completions(shell, Cli::command()),
+        Command::Completions { shell } => about::completions(shell),
         Command::Man { folder } => about::man(folder.as_deref(), Cli::command()),
         // `parse` has turned it into `build`.
         Command::Recipe(_) => anyhow::bail!("a recipe's name was not understood"),
@@ -176,7 +179,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
 }
 
 impl Global {
-    /// The data folder, which need not be there yet.
+    /// The data folder, which need not exist yet.
     fn data(&self) -> anyhow::Result<PathBuf> {
         match &self.data {
             Some(data) => Ok(data.clone()),
@@ -185,7 +188,7 @@ impl Global {
     }
 }
 
-/// A recipe that is named like a subcommand could never be built by its name.
+/// Refuses a recipe that is named like a subcommand, because its name alone could never build it.
 fn reserved(farm: &Farm) -> anyhow::Result<()> {
     let command = Cli::command();
     let taken = |name: &&str| *name == "help" || command.get_subcommands().any(|c| c.get_name() == *name);
@@ -207,8 +210,8 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A document that says the same and can be read on a terminal: what is not seen as itself stands only in its strings,
-/// and there as an escape (RFC 8259, section 7).
+/// The same document, made safe for a terminal. Characters that deceive a reader occur only in its strings, and are
+/// escaped there (RFC 8259, section 7).
 fn escaped(document: &str) -> String {
     let mut out = String::with_capacity(document.len());
     for c in document.chars() {
@@ -263,7 +266,7 @@ mod tests {
         assert_eq!(meant("biuld").as_deref(), Some("did you mean build?"));
         assert_eq!(meant("secp256k").as_deref(), Some("did you mean secp256k1?"));
         assert_eq!(meant("something"), None);
-        // clap knows those below a subcommand.
+        // clap itself suggests subcommands of subcommands.
         let arguments = words("hab-build registry histroy a:b");
         assert!(said(parse(&arguments).unwrap_err(), &arguments).contains("'history'"));
     }

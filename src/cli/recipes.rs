@@ -9,7 +9,7 @@ use hab_farm::FarmError;
 struct Row {
     name: String,
     summary: String,
-    /// Locked versions; empty for a recipe that is built from any signed tag.
+    /// Locked versions; empty for a recipe that can build any signed tag.
     versions: Vec<String>,
 }
 

@@ -17,21 +17,22 @@ use hab_farm::{Farm, Notes, Progress as _, service};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The address to listen on: `127.0.0.1:5000`, `[::1]:5000`, `localhost:5000`, or `:5000` for all addresses of this machine
+    /// The address to listen on: `127.0.0.1:5000`, `[::1]:5000`, `localhost:5000`, or `:5000` for all addresses of this
+    /// machine
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
     listen: SocketAddr,
-    /// Accept pushes; beyond a loopback address only over TLS and from accounts
+    /// Accept pushes; at an address other than loopback this needs TLS and accounts
     #[arg(long)]
     writable: bool,
-    /// Accept images that name layers which are not here (indexes may always name images that are not)
+    /// Accept images whose layers are not here (indexes may always name images that are not)
     #[arg(long, requires = "writable")]
     sparse: bool,
-    /// Serve only; do not bring mirrored projects and images of other registries up to date on schedule
+    /// Only serve; do not sync mirrored projects and images of other registries on schedule
     #[arg(long)]
     no_sync: bool,
 }
 
-/// An address to listen on, as people write it.
+/// Reads an address to listen on, as people write it.
 fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -40,9 +41,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
     let port: u16 = port.parse().map_err(|_| bad())?;
     match host {
-        // Of IPv4, too, where the system has not been told otherwise.
+        // This includes IPv4, unless the system is configured otherwise.
         "" | "*" => Ok((Ipv6Addr::UNSPECIFIED, port).into()),
-        // Whatever a resolver says of it (RFC 6761, section 6.3).
+        // Whatever a resolver says about it (RFC 6761, section 6.3).
         "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
         host => {
             let found = (host, port).to_socket_addrs().map_err(|e| format!("cannot find {host}: {e}"))?;
@@ -53,7 +54,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Listens; where the machine has no IPv6, all addresses are those of IPv4.
+/// Listens at an address. If the machine has no IPv6, "all addresses" are those of IPv4.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
@@ -64,7 +65,7 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    // Before anything else: what these do without a handler is end the program.
+    // Before anything else, because without a handler these signals end the program.
     let told: Arc<AtomicBool> = Arc::default();
     for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, told.clone())?;
@@ -91,7 +92,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
     let registry = registry.with_limits(limits);
     let registry = registry.with_front(config.front().map_err(usage)?);
-    // Offline too: what may not be served may not be served then either.
+    // Also when offline, because an image that must not be served must not be served then either.
     let upstreams = farm.upstreams()?;
     let registry = registry.with_upstreams(upstreams.clone());
     let (guard, tls) = (config.guard(farm.data()), config.tls());
@@ -169,7 +170,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
     log.cancel().store(true, Ordering::Relaxed);
     for thread in following.into_iter().chain([figures]) {
-        // It has nothing to say that it has not said.
+        // The thread has already reported everything.
         let _ = thread.join();
     }
     served
@@ -180,7 +181,7 @@ fn access_log(path: &Path) -> anyhow::Result<hab_registry::AccessLog> {
         .with_context(|| format!("the access log {} cannot be written", path.display()))
 }
 
-/// Nobody may be able to write who is not known, and no password may be sent where others can read it.
+/// Refuses settings that let unknown clients write, or that send passwords where others can read them.
 fn reachable(args: &Args, config: &RegistryConfig) -> anyhow::Result<()> {
     if args.listen.ip().is_loopback() {
         return Ok(());

@@ -11,8 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 use super::terminal::Terminal;
 use super::{Global, reserved, usage};
 
-/// A farm, opened for one command. Dropping it removes what moves on the terminal, and then waits for what the runtime
-/// is in the middle of.
+/// A farm, opened for one command. Dropping it removes the progress display, and then waits for the work that the
+/// runtime is doing.
 pub struct Session {
     farm: Farm,
     terminal: Option<Arc<Terminal>>,
@@ -34,7 +34,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// The result of the work, after which nothing moves on the terminal any more.
+    /// Returns the result of the work, after removing the progress display.
     pub fn finish<T>(&self, done: T) -> T {
         if let Some(terminal) = &self.terminal {
             terminal.finish();
@@ -61,7 +61,7 @@ impl Global {
         Ok(session)
     }
 
-    /// Opens the farm for a service, which tells somebody else.
+    /// Opens the farm for a service, which reports to `progress`.
     pub fn farm_telling(&self, progress: Arc<dyn Progress>) -> anyhow::Result<Session> {
         let runtime = Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
         let (data, config) = (self.data()?, self.configuration()?);
@@ -79,10 +79,10 @@ impl Global {
     }
 }
 
-/// Threads that requests are answered by: one for each core that this process may use, and two at least, so that one
-/// long piece of work does not hold up all others.
+/// How many threads answer requests: one for each core that this process may use, and at least two, so that one long
+/// task does not hold up all others.
 fn workers() -> usize {
-    // Said by whoever knows better, such as a container's owner.
+    // Somebody who knows better, such as a container's owner, can set the number.
     let said = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|said| said.parse().ok());
     said.filter(|said| *said > 0)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))

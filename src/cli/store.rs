@@ -1,6 +1,6 @@
-//! `hab-build store`: the data folder when its halves do not belong together.
+//! `hab-build store`: repairs a data folder whose halves do not belong together.
 //!
-//! None of these opens a farm: a folder that cannot be used must be looked at and mended all the same.
+//! None of these commands opens a farm, because a folder that cannot be used must still be looked at and repaired.
 
 use std::path::{Path, PathBuf};
 
@@ -18,24 +18,24 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Say whether the catalog and the blobs belong together, and what there is to make the catalog again from
+    /// Say whether the catalog and the blobs belong together, and what the catalog can be made again from
     Status,
-    /// Make the catalog again: from its newest whole copy, and the journal beside the blobs
+    /// Make the catalog again, from its newest whole copy and the journal beside the blobs
     Rebuild {
-        /// One more copy of catalog.sqlite to begin with, such as one from a backup
+        /// Another copy of catalog.sqlite to begin with, such as one from a backup
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },
     /// Go on with this catalog and these blobs as they are
     Accept,
-    /// Copy the catalog to beside the blobs now; `serve` does so once a day
+    /// Copy the catalog beside the blobs now; `serve` does so once a day
     Copy,
     /// List the files that a scrub set aside because the catalog does not know them
     Strays {
-        /// Remove them, for good
+        /// Remove these files for good
         #[arg(long)]
         remove: bool,
-        /// Only those that were last written so long ago
+        /// Only files that were last written at least this long ago
         #[arg(long, value_name = "TIME", default_value = "30d", requires = "remove")]
         older: Span,
     },
@@ -75,7 +75,7 @@ async fn status(global: &Global, data: &Path) -> anyhow::Result<()> {
     terminal::say(&format!("strays    {count} files, {bytes} bytes"));
     let error = match (&status.catalog, status.mismatch) {
         (_, Some(mismatch)) => Some(hab_store::Error::Mismatch { data: data.to_owned(), mismatch }),
-        // It says better what is wrong, and what to do.
+        // Opening the store gives a better error and a hint.
         (Some(Err(_)), None) => Store::open(data).await.err(),
         _ => None,
     };
@@ -152,7 +152,8 @@ fn told(rebuilt: &Rebuilt) -> Vec<String> {
     }
     if rebuilt.base.is_none() && rebuilt.replayed == 0 {
         lines.push(
-            "nothing says what the blobs are: build, sync and push again; what is here already is not fetched again"
+            "neither a copy nor the journal says what the blobs are: build, sync and push again; blobs that are here are not \
+             fetched again"
                 .to_owned(),
         );
     }

@@ -1,4 +1,4 @@
-//! Words for people, on stderr: progress that moves on a terminal, plain lines anywhere else.
+//! Words for people, on stderr: a moving progress display on a terminal, plain lines anywhere else.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Write as _};
@@ -15,31 +15,32 @@ use hab_farm::Progress;
 
 /// How many of the build's last lines a terminal shows.
 const TAIL: usize = 6;
-/// How often a log gets a line about something that goes on.
+/// How often a log gets a line about work in progress.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// Bytes of a line that is said, and of an error. What honest things say is far shorter.
+/// The most bytes of a printed line, and of an error. Honest text is far shorter.
 const LONGEST: usize = 8 << 10;
 
-/// A line for people. It is one line, whatever is in it: a name with a line break cannot pretend to be a verdict.
+/// Prints a line for people. It stays one line whatever is in it, so that a name with a line break cannot pretend to be
+/// a verdict.
 pub fn say(text: &str) {
     write(&one_line(text));
 }
 
-/// An error for people. What follows its first line is indented, and no line that is said begins so.
+/// Prints an error for people. Its lines after the first are indented, and no other printed line begins so.
 pub fn error(text: &str) {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     write(&format!("{label} {}", below_each_other(text)));
 }
 
-/// Text of a file that is asked for on stdout, where line breaks are its own.
+/// Prints a text that a person asked for on stdout, with its own line breaks.
 pub fn print(text: &str) {
     // A closed stdout must not end the program.
     aside(|| drop(writeln!(std::io::stdout().lock(), "{}", shown_lines(text).at_most(usize::MAX))));
 }
 
-/// A sentence for a document: exact, because JSON escapes, but not longer than any that is said.
+/// A sentence for a JSON document: exact, because JSON escapes it, but no longer than a printed line.
 pub fn bounded(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -48,7 +49,7 @@ pub fn bounded(text: &str) -> String {
     format!("{}… ({} more bytes)", &text[..end], text.len() - end)
 }
 
-/// Asks a person for yes or no; no where nobody can answer.
+/// Asks a person for yes or no. The answer is no if nobody can give one.
 pub fn agreed(question: &str) -> std::io::Result<bool> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(false);
@@ -61,12 +62,12 @@ pub fn agreed(question: &str) -> std::io::Result<bool> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-/// What is wrong with the command line, with its own label and its lines.
+/// Prints an error about the command line, with its own label and lines.
 pub fn usage(text: &str) {
     write(shown_lines(text.trim_end()).at_most(LONGEST).to_string().as_str());
 }
 
-/// What a person can do about an error.
+/// Prints what a person can do about an error.
 pub fn hint(text: &str) {
     write(&format!("hint: {}", one_line(text)));
 }
@@ -76,10 +77,10 @@ fn write(line: &str) {
     aside(|| drop(writeln!(std::io::stderr().lock(), "{line}")));
 }
 
-/// What moves on the terminal now, if anything does; held while something is set, taken or asked.
+/// The progress display, if there is one. Locked only to set it, to take it or to ask for it.
 static MOVING: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Writes something while what moves is away, so that neither tears the other apart. Not within itself.
+/// Does `work` while the progress display is away, so that their output does not mix. Must not be called within `work`.
 pub fn aside<T>(work: impl FnOnce() -> T) -> T {
     let bar = MOVING.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match bar {
@@ -88,10 +89,10 @@ pub fn aside<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Everything that leaves this program in words comes through here or [`below_each_other`], so that no place that has
-/// forgotten to escape a name lets it move the cursor, turn the direction of writing or paint another verdict.
+/// Everything that this program says passes through here or through [`below_each_other`]. So a name that some code
+/// forgot to escape cannot move the cursor, turn the direction of writing or forge a verdict.
 fn one_line(text: &str) -> String {
-    // A tab is only wide.
+    // A tab is harmless, only wide.
     shown(&text.replace('\t', "    ")).at_most(LONGEST).to_string()
 }
 
@@ -100,18 +101,18 @@ fn below_each_other(text: &str) -> String {
     text.split('\n').collect::<Vec<_>>().join("\n    ")
 }
 
-/// Details for whoever sets HAB_LOG, such as HAB_LOG=debug.
+/// Starts the log, for people who set HAB_LOG, such as HAB_LOG=debug.
 pub fn start_log() {
     let filter = EnvFilter::try_from_env("HAB_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| OneLine(std::io::stderr()))
-        // Colours are control characters too, and could not be told from a stranger's.
+        // Colours are control characters too, and nobody could tell them from a stranger's.
         .with_ansi(false)
         .init();
 }
 
-/// Writes an event of the log as one line.
+/// Writes each event of the log as one line.
 struct OneLine<W>(W);
 
 impl<W: std::io::Write> std::io::Write for OneLine<W> {
@@ -128,13 +129,13 @@ impl<W: std::io::Write> std::io::Write for OneLine<W> {
     }
 }
 
-/// Progress on this process's stderr, and Ctrl-C as a request to stop.
+/// Shows progress on this process's stderr, and takes Ctrl-C as a request to stop.
 pub struct Terminal {
     cancel: Arc<AtomicBool>,
     start: Instant,
-    /// `None` where stderr is not a terminal.
+    /// `None` if stderr is not a terminal.
     bar: Option<ProgressBar>,
-    /// Guards what is shown now; held for one update.
+    /// Guards the displayed state; locked for one update.
     shown: Mutex<Shown>,
 }
 
@@ -145,7 +146,8 @@ struct Shown {
 }
 
 impl Terminal {
-    /// Starts to show progress. The first Ctrl-C or SIGTERM asks everything to stop cleanly, a second ends the program.
+    /// Starts to show progress. The first Ctrl-C or SIGTERM asks everything to stop cleanly, a second one ends the
+    /// program.
     pub fn start() -> anyhow::Result<Arc<Self>> {
         let cancel = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -169,7 +171,7 @@ impl Terminal {
         Ok(Arc::new(Self { cancel, start: Instant::now(), bar, shown: Mutex::new(shown) }))
     }
 
-    /// Removes what moves.
+    /// Removes the progress display.
     pub fn finish(&self) {
         *MOVING.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if let Some(bar) = &self.bar {
@@ -204,7 +206,7 @@ impl Terminal {
     }
 }
 
-/// How many characters fit beside the indentation; they are asked for anew, because windows change their size.
+/// How many characters fit beside the indentation. The system is asked each time, because windows change their size.
 fn room() -> usize {
     let columns =
         rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));

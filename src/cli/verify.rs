@@ -7,7 +7,7 @@ use hab_keys::attestations::Outcome;
 use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
 
-use super::{Global, print_json, terminal, usage};
+use super::{Global, complete, print_json, terminal, usage};
 use hab_farm::trust::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
 use hab_farm::{Farm, FarmError, counted};
 
@@ -16,27 +16,27 @@ use hab_farm::{Farm, FarmError, counted};
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
-    /// Make a decision again from kept bytes, without a network: its file, or its digest in the store
+    /// Make a decision again from kept bytes, without a network: the decision's file, or its digest in the store
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
 }
 
-/// The widest column of names, in characters; longer names move what follows them.
+/// The widest column of names, in characters. Longer names shift the text after them.
 const WIDTH: usize = 40;
 
 #[derive(Debug, clap::Args)]
 struct With {
     /// The policy's name, as in keys/trust
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::policies())]
     policy: String,
-    /// Certificates beside those that were imported: a file, or a folder of files
+    /// Certificates besides those that were imported: a file, or a folder of files
     #[arg(long, value_name = "PATH")]
     certificates: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// A tag of a repository; or all in a folder of raw tag objects
+    /// Verify a tag of a repository, or all in a folder of raw tag objects
     Tag {
         /// A git repository, or a folder of raw objects named by their ids
         repository: PathBuf,
@@ -46,48 +46,49 @@ enum What {
         #[command(flatten)]
         with: With,
     },
-    /// All tags of a repository: a table, and how many of which kind
+    /// Verify all tags of a repository: a table, and how many have each result
     Tags {
         /// A git repository, or the name of a mirrored project
         repository: PathBuf,
         #[command(flatten)]
         with: With,
     },
-    /// A repository's history back to the policy's trusted root; or all in a folder of raw commit objects
+    /// Verify a repository's history back to the policy's trusted root, or all in a folder of raw commit objects
     Commits {
         /// A git repository, or a folder of raw objects named by their ids
         repository: PathBuf,
         /// The newest commit
         #[arg(value_name = "REF", default_value = "HEAD")]
         reference: String,
-        /// Let the first bad commit end it, instead of counting all that are bad
+        /// Stop at the first bad commit, instead of counting all bad ones
         #[arg(long)]
         first_failure: bool,
         #[command(flatten)]
         with: With,
     },
-    /// A list of hashes and detached signatures over it, or clearsigned lists; and downloaded files held against it
+    /// Verify a list of hashes by detached signatures, or clearsigned lists, and compare downloaded files with it
     Sums {
         /// SHA256SUMS
         sums: PathBuf,
-        /// Signatures over it, known by how they begin or by .asc, .sig, .sign, .gpg or .pgp; and downloaded files
+        /// Signatures over it, recognised by their first bytes or by .asc, .sig, .sign, .gpg or .pgp; and downloaded
+        /// files
         files: Vec<PathBuf>,
         #[command(flatten)]
         with: With,
     },
-    /// What independent builders say of a version's files
+    /// Verify what independent builders say about a version's files
     Attestations {
-        /// The folder with a folder for each version, a git repository of it, or the name of a mirrored project
+        /// A folder that has a folder for each version, a git repository of it, or the name of a mirrored project
         folder: PathBuf,
         /// The version
         version: String,
-        /// Read it as it is in this commit, branch or tag [default: the folder's files, or else the default branch]
+        /// Read it from this commit, branch or tag [default: the folder's files, or else the default branch]
         #[arg(long = "ref", value_name = "REF")]
         reference: Option<String>,
         #[command(flatten)]
         with: With,
     },
-    /// A file and its detached signature; without one, a clearsigned file or one that the policy pins
+    /// Verify a file by its detached signature; without one, as a clearsigned file or one that the policy pins
     File {
         /// The file
         file: PathBuf,
@@ -207,8 +208,8 @@ fn say_commits(report: &ChainDecided) {
     }
 }
 
-/// Prints what an accepted list says of each file, and then that it was accepted; one file that does not match is the
-/// error.
+/// Prints what an accepted list says about each file, and then that the list was accepted. If a file does not match,
+/// that is the error.
 fn say_held(global: &Global, decided: &Decided, held: &[HeldFile]) -> anyhow::Result<()> {
     for file in held {
         let name = file.file.display();
@@ -257,12 +258,12 @@ fn say_history(summary: &Summary) {
     }
 }
 
-/// Prints a decision; one that refuses is the error that it says.
+/// Prints a decision. If it refuses, the refusal is the error.
 fn say(global: &Global, decided: &Decided) -> anyhow::Result<()> {
     say_with(global, decided, decided)
 }
 
-/// Prints a decision, with a document that says more.
+/// Prints a decision, with a JSON document that says more.
 fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -> anyhow::Result<()> {
     let decision = &decided.decision;
     let attested = decided.attestations.is_some();
@@ -286,7 +287,7 @@ fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -
                 terminal::say(&format!("  certificates are missing: {advice}"));
             }
             if global.json {
-                // What was seen, and beside it what every error's document has.
+                // The decision, and the fields that every error's document has.
                 let mut document = serde_json::to_value(whole)?;
                 document["error"] = refusal.clone().into();
                 document["causes"] = serde_json::json!([refusal]);
@@ -301,7 +302,7 @@ fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -
 }
 
 fn signature(seen: &SignatureSeen) -> String {
-    let made = seen.made.as_ref().map_or_else(String::new, |made| format!(", made {made} by its own word"));
+    let made = seen.made.as_ref().map_or_else(String::new, |made| format!(", dated {made} by its signer"));
     let basis = match seen.basis {
         hab_keys::Basis::Now => "as of now",
         hab_keys::Basis::FirstSeen => "as of when it was first seen here",
@@ -348,7 +349,7 @@ fn say_attestations(attestations: &Attestations) {
     }
 }
 
-/// A table of raw objects: each that does not count, then how many of which kind.
+/// Prints a table of objects: each that does not count, or with `each` all of them, and then how many have each result.
 fn say_looked(global: &Global, what: &str, looked: &[Looked], each: bool) -> anyhow::Result<()> {
     let mut states: BTreeMap<String, usize> = BTreeMap::new();
     let width = looked.iter().map(|object| object.name.chars().count()).max().unwrap_or(0).min(WIDTH);

@@ -1,5 +1,5 @@
-//! What a person sees who opens the farm's address, and a program that asks for what is not here: what is served, and how it
-//! is used. Nothing that only some may see stands on it, so it needs no account.
+//! The page that a person sees at the farm's address, and the answer for a path that does not exist: what is served,
+//! and how to use it. It shows nothing that only some may see, so it needs no account.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hab_mirror_server::Mirror;
 
-/// One thing that is served.
+/// One service of the farm.
 struct Service {
     title: &'static str,
     path: &'static str,
     about: String,
-    /// What is typed to use it.
+    /// The commands to use it.
     words: Vec<String>,
 }
 
-/// The front page, and the answer to everything that no other route has.
+/// The routes of the front page, and the answer for every path without a route.
 pub fn router(mirror: Mirror) -> Router {
     Router::new()
         .route("/", get(page))
@@ -44,7 +44,8 @@ async fn page(State(mirror): State<Arc<Mirror>>, headers: HeaderMap) -> Response
     }
 }
 
-/// It names the address by which this client came: no cache may give it to another one.
+/// Headers that keep a cache from giving this page to another client, because it names the address that this client
+/// used.
 fn of_this_client() -> [(header::HeaderName, &'static str); 2] {
     [
         (header::VARY, "Accept, Host, X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Prefix"),
@@ -56,7 +57,7 @@ async fn style() -> Response {
     ([(header::CONTENT_TYPE, "text/css")], include_str!("style.css")).into_response()
 }
 
-/// Programs that follow every link would clone every history.
+/// Asks programs that follow every link to stay away, because they would clone every history.
 async fn robots() -> &'static str {
     "User-agent: *\nAllow: /$\nDisallow: /\n"
 }
@@ -71,7 +72,7 @@ async fn nothing(uri: Uri) -> Response {
     (StatusCode::NOT_FOUND, sentence).into_response()
 }
 
-/// The address that the client came by, of characters that mean nothing in a page or in a shell.
+/// The address that the client used, made only of characters that mean nothing in a page or in a shell.
 fn origin(headers: &HeaderMap) -> String {
     let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (host, prefix) = (said("host"), said("x-forwarded-prefix"));
@@ -169,7 +170,7 @@ fn html(services: &[Service]) -> String {
     page
 }
 
-/// A suite's name is a stranger's.
+/// Escapes a text for HTML, because a stranger chose a suite's name.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,4 +1,4 @@
-//! Archives, imports and documents that a stranger sends.
+//! Archives, exports and documents from a stranger.
 
 use std::fs;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Outcome, Upstream, World, files_below};
 
-/// A tar header with a checksum that is right.
+/// A tar header with the right checksum.
 fn header(name: &str, kind: u8, size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
@@ -43,7 +43,7 @@ fn zeros(count: usize) -> Vec<u8> {
     frame
 }
 
-/// An export's manifest.
+/// The manifest of an export, with a change.
 fn manifest(change: impl FnOnce(&mut Value)) -> Value {
     let mut manifest = json!({"format": 1, "created": 0, "since": null, "projects": [], "certificates": [],
                               "blobs": [], "assumed": [], "names": []});
@@ -64,7 +64,7 @@ fn import(world: &World, data: &str, bytes: &[u8]) -> Outcome {
     world.run(data, &["mirror", "import", &file, "--json"])
 }
 
-/// Nothing of what came is in the store, nor lies beside it.
+/// No byte of the refused file is in the store or beside it.
 #[track_caller]
 fn nothing_stayed(world: &World, data: &str) {
     for folder in ["blobs/sha256", "blobs/tmp", "work/partial"] {
@@ -73,7 +73,7 @@ fn nothing_stayed(world: &World, data: &str) {
     }
 }
 
-/// Runs it with at most so much address space: whoever asks for more memory is killed, and fails otherwise than by a word.
+/// Runs the program with a limit of address space. A program that asks for more dies without an error message.
 fn within(world: &World, mebibytes: u64, data: &str, words: &[&str]) -> Outcome {
     let inner = world.command(data, words);
     let mut outer = std::process::Command::new("sh");
@@ -91,7 +91,7 @@ fn a_name_of_gigabytes_takes_no_memory() {
         (b'x', "the pax header is larger than"),
         (b'g', "the pax header is larger than"),
     ] {
-        // 8 GiB in 262 kB, before the manifest and behind it.
+        // 8 GiB of zeros in 262 kB, before the manifest and after it.
         let long = [zstd(&header("././@LongLink", kind, 8 << 30)), zeros(8 << 13)].concat();
         let ordinary = zstd(&with_manifest(&manifest(|_| {}), &[])[..1024]);
         for bytes in [long.clone(), [ordinary, long].concat()] {
@@ -109,10 +109,10 @@ fn a_manifest_of_gigabytes_is_not_read() {
     let file = world.file("huge.tar.zst", huge);
     within(&world, 6 << 10, "data", &["mirror", "import", &file])
         .refused(3, &["manifest.json", "larger than"]);
-    // One of nothing but tiny things has many times its size in memory.
+    // A list of many tiny items takes many times its size in memory.
     let tiny = format!("{{\"format\":1,\"assumed\":[{}0]}}", "0,".repeat(2_100_000));
     let bytes = [entry("manifest.json", tiny.as_bytes()), END.to_vec()].concat();
-    import(&world, "data", &zstd(&bytes)).refused(3, &["lists more than 2000000 things"]);
+    import(&world, "data", &zstd(&bytes)).refused(3, &["lists more than 2000000 items"]);
     nothing_stayed(&world, "data");
 }
 
@@ -138,7 +138,7 @@ fn what_nothing_here_names_is_not_kept_and_counted() {
     let (large, line) = (vec![7; 8 << 20], b"{\"name\":\"a\",\"vers\":\"1.0.0\",\"cksum\":\"00\"}".to_vec());
     let (large_digest, line_digest) = (Digest::of(&large), Digest::of(&line));
     let named = |kind: &str, name: &str, digest: &Digest| json!({"kind": kind, "name": name, "digest": digest, "size": 1});
-    // The file's own names make nothing known here, whatever they call themselves.
+    // The names in an export do not make anything known here, whatever their kind.
     let kinds =
         ["debian-pool", "debian-index", "crate", "depends-source", "release-file", "plain-file", "made-up"];
     let mut names: Vec<_> = kinds.iter().map(|kind| named(kind, "a/b/c", &large_digest)).collect();
@@ -166,12 +166,12 @@ fn a_file_that_holds_other_things_than_it_announces_is_refused_as_a_whole() {
         (
             "a last entry that nobody announced",
             with_manifest(&announced(3), &[blob(b"one"), blob(b"two")]),
-            "nobody announced it",
+            "the archive should have ended before it",
         ),
         (
             "a folder behind it",
             with_manifest(&announced(3), &[blob(b"one"), header("d/", b'5', 0)]),
-            "nobody announced it",
+            "the archive should have ended before it",
         ),
         (
             "a link behind it",
@@ -180,7 +180,7 @@ fn a_file_that_holds_other_things_than_it_announces_is_refused_as_a_whole() {
         ),
         ("a shorter entry", with_manifest(&announced(4), &[blob(b"one")]), "has 3 bytes, not 4"),
         ("a longer entry", with_manifest(&announced(2), &[blob(b"one")]), "has 3 bytes, not 2"),
-        ("another entry", with_manifest(&announced(3), &[blob(b"two")]), "where blobs/"),
+        ("another entry", with_manifest(&announced(3), &[blob(b"two")]), "found blobs/"),
         (
             "other bytes",
             with_manifest(&announced(3), &[entry(&format!("blobs/{}", Digest::of(b"one").hex()), b"two")]),
@@ -207,7 +207,7 @@ fn a_file_that_holds_other_things_than_it_announces_is_refused_as_a_whole() {
 #[test]
 fn a_bomb_stops_before_it_fills_the_disk() {
     let world = World::new();
-    // 1 GiB in 33 kB, announced and not.
+    // 1 GiB of zeros in 33 kB; the manifest and the tar header state that size.
     let digest = Digest::of(b"never read that far");
     let manifest = manifest(|m| m["blobs"] = json!([[digest, 1_u64 << 30]]));
     let start = [
@@ -235,7 +235,7 @@ fn an_import_tells_what_it_did_in_whole_sentences() {
         (&outcome.json["projects"]["node"]["new"], &outcome.json["projects"]["node"]["refs"]),
         (&json!(true), &json!(2))
     );
-    // Nobody said --offline, and what locks name and did not come is one line.
+    // The message does not mention --offline, which nobody gave. All missing files that locks name are one line.
     assert!(!said.contains("--offline"), "{said}");
     let missing = outcome.json["missing"].as_u64().unwrap();
     assert!(missing > 1);
@@ -243,9 +243,9 @@ fn an_import_tells_what_it_did_in_whole_sentences() {
     assert!(said.contains(&format!("{missing} files that locks here name were not in {file}")), "{said}");
     let again = world.run("other", &["mirror", "import", &file]).good().stderr;
     assert!(again.contains("node: 0 changes"), "{again}");
-    // Whoever says it is told about it, in one line too.
+    // With --offline the message mentions it, also in one line.
     let packages = world.run("third", &["mirror", "packages", "--offline"]);
-    assert_eq!(packages.stderr.matches("others are not here either").count(), 1, "{}", packages.stderr);
+    assert_eq!(packages.stderr.matches("other files are not here either").count(), 1, "{}", packages.stderr);
 }
 
 #[test]

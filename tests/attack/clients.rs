@@ -1,4 +1,4 @@
-//! Clients of the registry and of the mirror.
+//! Hostile clients of the registry and the mirror.
 
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
@@ -15,14 +15,14 @@ const ALICE: &str = "alice:$2y$05$Jw/cgHmtLymPTPGQMyTT6uA3qSeskq3I51sJecJsPg05Bd
 const ALICE_ANEW: &str = "alice:$2b$05$jBClbKhkq0sYPGCzEC/DQe7ldR67rQhP.1LuqURKOtIEqcknKV6rG\n";
 const BASIC: &str = "Authorization: Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==\r\n";
 
-/// The world's configuration with more at its end.
+/// Appends `more` to the world's configuration.
 fn configure(world: &World, more: &str) {
     world.write_config_with(&[]);
     let config = fs::read_to_string(world.path("hab.toml")).unwrap();
     world.file("hab.toml", format!("{config}\n{more}"));
 }
 
-/// A file that only its owner reads.
+/// Writes a file that only its owner may read.
 fn secret(world: &World, name: &str, text: &str) -> String {
     let path = world.file(name, text);
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
@@ -33,8 +33,8 @@ fn serve(world: &World) -> crate::harness::Outcome {
     world.run("data", &["serve", "--json", "--listen", "127.0.0.1:0"])
 }
 
-/// (status, body) of any request; a body that is cut off is what came of it. (0, nothing) where a connection was cut
-/// off before its answer began, as it may be when an upstream's bytes turn out wrong.
+/// (status, body) of a request; of a body that was cut off, the part that came. (0, nothing) if the connection was cut
+/// off before the answer began, as may happen when an upstream's bytes are wrong.
 fn send(serving: &Serving, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(&serving.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -72,7 +72,7 @@ fn whoever_writes_a_manifest_upstream_gets_no_private_bytes_by_naming_them() {
         named.replace(media_type::LAYER_GZIP, media_type::IMAGE_CONFIG)
     );
     world.server.put("v2/x/manifests/v1", manifest.into_bytes());
-    // The second repository even answers, with other bytes of the same length.
+    // The second repository even answers, but with other bytes of the same length.
     world.server.put("v2/y/manifests/v1", world.server.get("v2/x/manifests/v1").unwrap());
     world.server.put(&format!("v2/y/blobs/{digest}"), vec![b'x'; private.len()]);
     let htpasswd = secret(&world, "htpasswd", ALICE);
@@ -129,7 +129,7 @@ fn a_new_password_ends_the_tokens_that_the_old_one_was_exchanged_for() {
     serving.hang_up();
     eventually("the end of the old token", || status(&old) == 401);
     assert_eq!(status(&token()), 404);
-    // And without the account there is nothing at all.
+    // Without the account nothing is allowed.
     let new = token();
     secret(&world, "htpasswd", "");
     serving.hang_up();
@@ -164,14 +164,14 @@ fn files_of_passwords_tokens_and_keys_that_others_may_write_are_refused_at_start
             .refused(2, &["refuse to read", file, said, "mend it with `chmod ", &path.display().to_string()]);
         fs::set_permissions(&path, was).unwrap();
     }
-    // Whoever may write the folder may exchange what is in it.
+    // A user who may write the folder may replace the file in it.
     let folder = world.path("etc");
     fs::create_dir(&folder).unwrap();
     let inside = secret(&world, "etc/htpasswd", ALICE);
     fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
     configure(&world, &format!("[registry.access]\nhtpasswd = {inside:?}\n"));
     serve(&world).refused(2, &["etc leads to it", "others may write it (mode 0777)", "chmod g-w,o-w"]);
-    // Nor is somebody waited for who never writes.
+    // A pipe without a writer is not waited for.
     let pipe = world.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     configure(&world, &format!("[registry.access]\nhtpasswd = {pipe:?}\n"));

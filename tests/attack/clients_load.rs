@@ -1,4 +1,4 @@
-//! Clients that are many, slow, or large, against the whole program.
+//! Many, slow or large requests against the whole program.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! A data folder that lost a half, or that others may read and write.
+//! A data folder that lost one half, or that other users may read and write.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +27,7 @@ fn hex(path: &Path) -> String {
     name.rsplit('-').next().unwrap().to_owned()
 }
 
-/// Makes every file look as if it had been there for two days, which a scrub takes for old.
+/// Sets the time of every file to two days ago, which a scrub takes for old.
 fn age(world: &World) {
     let old = fs::FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60));
     for path in blobs(world) {
@@ -82,7 +82,7 @@ fn an_empty_catalog_beside_blobs_is_no_reason_to_delete_them() {
     fs::write(world.path("data/catalog.sqlite"), "").unwrap();
     world.run("data", &["registry", "scrub", "--json"]).refused(1, &["new or empty"]);
     assert_eq!(blobs(&world), before);
-    // Whoever insists loses nothing either: what nobody knows is set aside at most.
+    // A person who insists loses nothing either: unknown files are only set aside.
     store(&world, &["accept"]).good();
     world.run("data", &["registry", "scrub", "--json"]).good();
     let left: BTreeSet<_> = blobs(&world).iter().map(|path| hex(path)).collect();
@@ -119,7 +119,7 @@ fn move_catalog_back(from: &Path, to: &Path) {
     }
 }
 
-/// Another build at the same tag; its index.
+/// Builds another image at the same tag, and returns its index.
 fn retagged(world: &World) -> String {
     world.recipe("hello", &format!("{}echo more > $OUT/etc/more\n", crate::harness::GOOD));
     world.build("data", "hello").good().index()
@@ -200,7 +200,7 @@ fn what_is_kept_is_for_its_owner_alone_whatever_the_umask() {
     for path in files_below(&world.path("data")).into_keys() {
         assert_eq!(mode(&path) & 0o022, 0, "{}", path.display());
     }
-    // One that was made by an older version, or by hand.
+    // A data folder as an older version or a person makes it.
     fs::set_permissions(world.path("data"), fs::Permissions::from_mode(0o777)).unwrap();
     let said = world.run("data", &["registry", "list"]).good().stderr;
     assert_eq!(mode(&world.path("data")), 0o750);

@@ -1,4 +1,4 @@
-//! Upstreams of git: what they and other users of this machine learn of a password, and what many refs cost.
+//! Git upstreams: what they and other local users learn of a password, and what many refs cost.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,14 +12,14 @@ use super::harness::{GitServer, Manner, Outcome, Upstream, World, files_below};
 
 const USER: &str = "me@farm";
 const PASSWORD: &str = "s3cret/with:all@of=it";
-/// The same as they stand in an address.
+/// The same, escaped as in an address.
 const ESCAPED: [&str; 2] = ["me%40farm", "s3cret%2Fwith%3Aall%40of%3Dit"];
 
 fn authorization() -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}")))
 }
 
-/// In which forms the password could be found.
+/// The forms in which the password could appear.
 fn forms() -> [String; 4] {
     let basic = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
     [PASSWORD.to_owned(), ESCAPED[1].to_owned(), ESCAPED[1].to_lowercase(), basic]
@@ -32,7 +32,7 @@ fn keeps_quiet(what: &str, text: &str) {
     }
 }
 
-/// A world with an upstream that asks for the password, and a git that writes down what it and its helpers are told.
+/// A world with an upstream that asks for the password, and a git that logs what it and its helpers are given.
 struct Watched {
     world: World,
     upstream: Upstream,
@@ -50,7 +50,8 @@ impl Watched {
         watched
     }
 
-    /// Every git and every transport that it starts is one of these, because git looks for its own programs there.
+    /// Writes wrappers for git and its transports. git uses them for every program that it starts, because it looks for
+    /// its programs in this folder.
     fn write_git(&self) {
         let real = Command::new("git").arg("--exec-path").output().unwrap();
         let real = String::from_utf8(real.stdout).unwrap().trim().to_owned();
@@ -84,7 +85,7 @@ impl Watched {
         let fake = self.world.path("fake");
         let path = format!("{}:{}", fake.display(), std::env::var("PATH").unwrap());
         let mut command = self.world.command("data", words);
-        // What would make git and curl write down all that they say.
+        // Variables that would make git and curl log everything that they send.
         command.env("PATH", path).env("GIT_EXEC_PATH", fake).env("GIT_CURL_VERBOSE", "1");
         command.env("GIT_TRACE_CURL", self.world.path("trace")).env("GIT_TRACE_REDACT", "0");
         let output = command.output().unwrap();
@@ -92,12 +93,12 @@ impl Watched {
         Outcome::of(&output)
     }
 
-    /// What git and its helpers were told so far.
+    /// The log of git and its helpers so far.
     fn log(&self) -> String {
         fs::read_to_string(self.world.path("log")).unwrap_or_default()
     }
 
-    /// How many processes of git a run starts.
+    /// How many git processes a run starts.
     fn processes(&self, words: &[&str]) -> usize {
         let before = self.log().matches("argv: ").count();
         self.run(words).good();
@@ -125,7 +126,7 @@ fn a_password_reaches_no_command_line_no_environment_and_no_file() {
         (format!("http://{user}@{host}/p.git"), from_file.as_str(), false),
     ] {
         watched.configure(&[&url], more);
-        // A first clone, and what comes later.
+        // The first clone, and a later sync.
         let first = watched.run(&["mirror", "sync", "p", "--json"]).good();
         watched.upstream.commit("later\n");
         let later = watched.run(&["mirror", "sync", "p", "--json"]).good();
@@ -165,11 +166,11 @@ fn a_password_is_for_the_host_that_names_its_user_and_for_no_other() {
     watched.configure(&[&good, &format!("http://{}/p.git", other.host())], &watched.password_file());
     let synced = watched.run(&["mirror", "sync", "p", "--json"]).good();
     assert_eq!(synced.json[0]["moved"], 2);
-    // One that the right host names is no other either.
+    // A redirect by the right host does not send the password elsewhere either.
     let redirects = GitServer::start(Manner::Redirects(format!("http://{}", other.host())));
     watched.configure(&[&format!("http://me%40farm@{}/p.git", redirects.host())], &watched.password_file());
     watched.run(&["mirror", "sync", "p"]).refused(4, &["git ls-remote failed"]);
-    // Who asks and is nobody's is told an empty user, which is none.
+    // A host that no address gives a user gets an empty user, which tells it nothing.
     assert!(other.told().iter().all(|told| told == "Basic Og=="), "{:?}", other.told());
     assert!(redirects.told().is_empty());
     watched.nobody_learned_it();
@@ -199,9 +200,9 @@ fn a_password_file_that_is_for_nobody_or_that_others_read_is_refused() {
         watched.configure(urls, &file);
         watched.run(&["mirror", "sync", "p"]).refused(2, words);
     };
-    refuse(&[&format!("http://{host}/p.git")], &["no address says whom it is for", "https://USER@host"]);
-    refuse(&[&format!("http://a@{host}/p.git"), "https://b@h.invalid/p.git"], &["one of them only"]);
-    // Addresses that come from elsewhere do not say who gets it.
+    refuse(&[&format!("http://{host}/p.git")], &["no address names its user", "https://USER@host"]);
+    refuse(&[&format!("http://a@{host}/p.git"), "https://b@h.invalid/p.git"], &["only one of them"]);
+    // Addresses from other files do not decide who gets the password.
     refuse(&[], &["[git.p] names a password-file and no urls"]);
     let path = watched.world.path("password");
     for mode in [0o644, 0o602, 0o620] {
@@ -228,12 +229,12 @@ fn a_password_where_every_user_would_see_it_is_refused_and_not_told() {
             "{}",
             outcome.stderr
         );
-        outcome.refused(2, &["nothing is fetched from", "h.invalid"]);
+        outcome.refused(2, &["cannot fetch from", "h.invalid"]);
         assert!(!watched.log().contains("s3cret"));
     }
 }
 
-/// Tags of commits that nobody has yet.
+/// Adds tags with new commits.
 fn tags(upstream: &Upstream, count: usize, prefix: &str) {
     for n in 0..count {
         upstream.tag(&format!("{prefix}{n}"), upstream.commit(&format!("{prefix}{n}\n")), None);
@@ -254,7 +255,7 @@ fn a_thousand_new_tags_start_as_many_processes_as_one() {
     assert!(many <= one, "{one} for one tag, {many} for a thousand");
     let refs = git(&watched.world.path("data/git/p.git"), &["for-each-ref", "refs/tags"]);
     assert_eq!(refs.lines().count(), 1002);
-    // Carried to another place it is the same.
+    // The same holds for an export that is imported.
     let file = watched.world.path("out.tar.zst").display().to_string();
     watched.run(&["mirror", "export", &file]).good();
     fs::rename(watched.world.path("data"), watched.world.path("gone")).unwrap();

@@ -1,4 +1,4 @@
-//! What an attacker tried, one file for each who might: every test says what happens instead.
+//! Attacks, one file for each kind of attacker. Every test's name says what happens instead.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../harness/mod.rs"]

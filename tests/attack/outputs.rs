@@ -1,17 +1,17 @@
-//! What a build leaves: names, links, ELF files, sparse files; what its image does when it is tried; what its source
-//! unpacks to; and what it prints on the way.
+//! Hostile builds: their outputs (names, links, ELF files, sparse files), their image in the smoke test, their unpacked
+//! source, and their log.
 
 use std::io::Write as _;
 
 use crate::harness::{GOOD, Outcome, World};
 
-/// The good script, then `attack`, then one build.
+/// Builds with the good script followed by `attack`.
 fn build(world: &World, attack: &str) -> Outcome {
     world.recipe("hello", &format!("{GOOD}{attack}\n"));
     world.build("data", "hello")
 }
 
-/// A short sentence that shows nothing but itself.
+/// Asserts that the error is short and that nothing in it deceives a reader.
 #[track_caller]
 fn harmless(outcome: &Outcome) {
     let text = &outcome.stderr;
@@ -25,12 +25,12 @@ fn harmless(outcome: &Outcome) {
     assert!(outcome.json.to_string().len() < 64 << 10);
 }
 
-/// Bytes for the script, written by the shell's own printf.
+/// The bytes as escapes for the shell's printf.
 fn printf(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
-/// The head of a shared library whose dynamic section has `entries`; its table of strings, of `size` bytes, follows.
+/// The start of a shared library whose dynamic section has `entries`. Its string table of `size` bytes must follow.
 fn library(entries: &[(u64, u64)], size: u64) -> Vec<u8> {
     let dynamic = 64 + 2 * 56;
     let table = dynamic + 16 * (entries.len() as u64 + 2);
@@ -94,7 +94,7 @@ fn what_no_image_holds_is_refused_by_name() {
         outcome.refused(3, words);
         harmless(&outcome);
     }
-    // A link to a folder of the host is a link in the image, and is not followed while the image is made.
+    // A link to a folder of the host stays a link in the image, and is not followed while the image is made.
     let outcome = build(&world, "ln -s /etc $OUT/host; ln $OUT/etc/message $OUT/again").good();
     let outputs = outcome.json["platforms"][0]["outputs"].to_string();
     assert!(outputs.contains(r#""link":"/etc""#) && outputs.contains("again"), "{outputs}");
@@ -126,13 +126,13 @@ fn sparse_files_count_in_full() {
 #[test]
 fn an_elf_file_that_was_made_to_be_read_slowly_is_refused_in_a_sentence() {
     let world = World::new();
-    // 600 names of a mebibyte each, all of them the same mebibyte.
+    // 600 needed names of 1 MiB each, all in the same bytes.
     let bomb = library(&(0..600).map(|n| (1, n % 7)).collect::<Vec<_>>(), 1 << 20);
     let attack = format!("printf '{}' > $OUT/b.so; yes | head -c 1048576 >> $OUT/b.so", printf(&bomb));
     let outcome = build(&world, &attack);
     outcome.refused(3, &["b.so", "not a valid ELF file", "more than 4095 bytes in a name"]);
     harmless(&outcome);
-    // 3,000 times the same name, to be looked for in 3,000 times the same folder.
+    // The same name 3,000 times, to look for in the same folder 3,000 times.
     let entries: Vec<_> = [(29, 8)].into_iter().chain((0..3000).map(|_| (1, 0))).collect();
     let strings = format!("nolib.so{}", "x:".repeat(3000));
     let slow = [library(&entries, strings.len() as u64), strings.into_bytes()].concat();
@@ -157,7 +157,7 @@ fn six_hundred_missing_libraries_are_told_by_the_first_and_a_count() {
 fn more_files_than_an_image_may_have_are_refused() {
     let world = World::new();
     let outcome = build(&world, "cd $OUT; for i in {1..60}; do mkdir $i; touch $i/{1..1000}; done");
-    // Which limit it meets first depends on what the host lets the sandbox use.
+    // Which limit comes first depends on how many files the host allows the sandbox.
     let limits =
         ["more than 50000 files, links and directories", "it made more than 49152 files and folders"];
     outcome.refused(3, &["more than"]);
@@ -168,7 +168,7 @@ fn more_files_than_an_image_may_have_are_refused() {
 #[test]
 fn a_chain_of_folders_without_end_is_refused_and_does_not_stop_the_next_build() {
     let world = World::new();
-    // 600 levels, made in two steps because no path is as long.
+    // 600 levels, made in two steps because a path cannot be so long.
     let deep = "cd $OUT; d=$(printf 'dddddddddd/%.0s' {1..300}); mkdir -p $d; cd $d; mkdir -p $d";
     for _ in 0..2 {
         let outcome = build(&world, deep);

@@ -1,11 +1,11 @@
-//! A recipe's script, in the sandbox.
+//! A hostile recipe's script in the sandbox.
 
 use std::fs;
 use std::process::Command;
 
 use crate::harness::{self, GOOD, World};
 
-/// Deeper than any path can say.
+/// Folders nested deeper than any path is long.
 const CHAIN: &str = "cd $WORK; mkdir -p $(printf 'd/%.0s' $(seq 3000)); cd $HOME; \
                      mkdir -p $(printf 'd/%.0s' $(seq 2100)); cd /build\n";
 
@@ -13,7 +13,7 @@ fn work(world: &World) -> Vec<std::path::PathBuf> {
     harness::files_below(&world.path("data/work/builds")).into_keys().collect()
 }
 
-/// File systems of this world that the host shows, and files of it that are below loop devices.
+/// This world's file systems that are mounted on the host, and its files behind loop devices.
 fn left_on_the_host(world: &World) -> Vec<String> {
     let own = world.path("").display().to_string();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -96,7 +96,7 @@ fn a_build_that_is_killed_leaves_no_mount_no_loop_device_and_no_control_group() 
         assert!(begun.elapsed().as_secs() < 20, "{:?}", left_on_the_host(&world));
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    // A group whose maker was killed is cleared away by the next run.
+    // The next run removes the control group of a run that was killed.
     world.recipe("hello", GOOD);
     world.build("data", "hello").good();
     let groups = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("hab-run-{pid}-*")]).output();

@@ -1,4 +1,4 @@
-//! Registries and git servers that lie, redirect and ask for what is not theirs.
+//! Registries and git servers that lie, redirect, and ask for others' credentials.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,14 +17,14 @@ const BASIC: &str = "authorization: basic dxnlcjpodw50zxiy";
 const LAYER: &[u8] = b"a layer";
 const SCRIPT: &[u8] = b"echo hello\n";
 
-/// A host on loopback that answers as `answer` says, and remembers what was asked, in lower case.
+/// A host on loopback that answers by `answer`, and records the requests in lower case.
 struct Host {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Host {
-    /// `answer` gets the path and the whole head of a request.
+    /// Starts the host. `answer` gets the path and the whole head of a request.
     fn start(answer: impl Fn(&str, &str) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -32,7 +32,7 @@ impl Host {
         let log = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // Whoever hangs up early has seen enough.
+                // A client may hang up early.
                 let _ = talk(&stream, &log, &answer);
             }
         });
@@ -84,7 +84,7 @@ fn image() -> Vec<u8> {
     say(200, &format!("Content-Type: {}\r\n", media_type::IMAGE_MANIFEST), &manifest())
 }
 
-/// A farm that pulls `up.example` through from `url`, for a user with a password; `more` stands in its table.
+/// A farm that pulls `up.example` through from `url`, for a user with a password; `more` is further text of its table.
 struct Farm {
     world: World,
     plain: String,
@@ -108,7 +108,7 @@ impl Farm {
         Serving::start_saying(&self.world, "data", &["--no-sync"], Stdio::from(log))
     }
 
-    /// Waits until the log says all of this, which it does within seconds.
+    /// Waits some seconds until the log has all of these words.
     #[track_caller]
     fn says(&self, words: &[&str]) -> String {
         let begun = Instant::now();
@@ -123,7 +123,7 @@ impl Farm {
     }
 }
 
-/// The status and the message of an error.
+/// Pulls a path of the upstream, and returns the status and the body.
 fn pull(serving: &Serving, path: &str) -> (u16, String) {
     let (status, body) = serving.get(&format!("/v2/up.example/a/b/{path}"));
     (status, String::from_utf8_lossy(&body).into_owned())
@@ -234,7 +234,7 @@ fn what_is_wrong_with_an_upstream_is_in_the_log_and_clients_hear_502_without_its
     ] {
         let farm = Farm::new();
         let serving = farm.serve(&url, "");
-        // It serves all the same; and says at start what is wrong.
+        // The farm serves all the same, and warns at start.
         assert_eq!(serving.get("/v2/").0, 200);
         farm.says(&["warning: upstream up.example: ", words, &url]);
         let (status, said) = pull(&serving, "manifests/v1");
@@ -286,7 +286,7 @@ fn an_encoded_document_is_refused_and_a_file_with_a_digest_is_what_its_digest_sa
     let world = with_file(&format!("{}/install.sh", encoded.url()));
     world.run("data", &["mirror", "files", "tool"]).good();
     assert!(encoded.asked().iter().all(|head| head.contains("accept-encoding: identity")));
-    // Nobody knows the digest of an archive's index beforehand.
+    // The digest of an archive's index is not known beforehand.
     let config = fs::read_to_string(world.path("hab.toml")).unwrap();
     world.file("hab.toml", config.replace(&world.server.address(), &encoded.url()));
     let outcome = world.build("data", "hello");
@@ -308,7 +308,7 @@ fn a_proxy_of_the_environment_counts_for_files_and_not_for_registries() {
         command.env_remove("no_proxy").env_remove("NO_PROXY").env(variable, value);
         crate::harness::Outcome::of(&command.output().unwrap())
     };
-    // Whoever wants another kind of proxy does not want to be seen without it.
+    // A proxy of an unsupported kind is an error: the user does not want direct connections.
     let kind = run("all_proxy", &proxy.url().replace("http:", "socks5:"));
     kind.refused(4, &["install.sh", "proxy"]);
     assert!(proxy.asked().is_empty());

@@ -1,4 +1,4 @@
-//! A recipe that writes what it reads of the machine into its outputs: two runs differ, or there is nothing to be read.
+//! Recipes that write facts about the machine into their outputs: the two runs differ, or the fact is hidden.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{self, GOOD, Outcome, USER, World, is_root};
 
-/// Builds a recipe that leaves what `script` prints.
+/// Builds a recipe whose output is what `script` prints.
 fn build(world: &World, script: &str) -> Outcome {
     world.recipe("hello", &format!("{GOOD}( {script} ) >$OUT/etc/fact\n"));
     world.build("data", "hello")
@@ -16,7 +16,7 @@ fn build(world: &World, script: &str) -> Outcome {
 fn fact(world: &World, built: &Outcome) -> String {
     let outputs = built.json["platforms"][0]["outputs"].to_string();
     assert!(outputs.contains("etc/fact"), "{outputs}");
-    // The outputs are in a layer, compressed; the script prints them too, and what it prints is kept as it is.
+    // Read the fact from the log, which is stored as it is: the outputs are in a compressed layer.
     let log =
         built.json["platforms"][0]["runs"]["logs"][0].as_str().unwrap().parse::<hab_oci::Digest>().unwrap();
     let hex = log.hex();
@@ -100,7 +100,7 @@ fn a_toolchain_that_was_changed_is_set_aside_said_and_made_anew() {
     let index = world.build("data", "hello").good().index();
     for at in 0..2 {
         let root = roots(&world).remove(at);
-        // As whoever broke out of an earlier build would: the same size, and the time put back.
+        // Change a file as somebody who broke out of an earlier build would: same size, and the time restored.
         let tool = root.join("usr/bin/cat");
         let before = fs::metadata(&tool).unwrap();
         let mut bytes = fs::read(&tool).unwrap();
@@ -146,7 +146,7 @@ fn a_data_folder_of_a_user_works_for_root_too() {
     world.recipe("hello", &format!("{GOOD}# as root\n"));
     assert_eq!(world.build("data", "hello").good().index(), index);
     assert_eq!(mode(&world.path("data/roots.0")), 0o700);
-    // Neither has locked the other one out, as far as roots go.
+    // The user's roots still belong to the user.
     assert_eq!(fs::metadata(world.path("data/roots")).unwrap().uid(), USER);
 }
 

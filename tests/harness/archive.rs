@@ -15,16 +15,16 @@ pub const TOOLCHAIN: &str = "name = \"tiny\"\nsuite = \"stable\"\npolicy = \"deb
     amd64 = [\"usr/lib64/ld-linux-x86-64.so.2\", \"usr/lib/x86_64-linux-gnu/libc.so.6\"]\narm64 = []\n\
     [base.certificates]\nfrom = \"usr/share/ca-certificates/mozilla\"\nto = \"etc/ssl/certs/ca-certificates.crt\"\n";
 
-/// Where the toolchain's target has the library that pthread_exit(3) needs.
+/// The path of the library that pthread_exit(3) needs, in the toolchain's target.
 pub const UNWINDER: &str = "usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
 
-/// This machine's own programs that a build script runs.
+/// Programs of this machine that build scripts run.
 const PROGRAMS: &[&str] = &[
     "bash", "cat", "chmod", "cp", "date", "dd", "df", "getconf", "head", "id", "ln", "ls", "mkdir", "mkfifo",
     "nice", "nproc", "rmdir", "seq", "sleep", "sort", "stat", "tar", "touch", "truncate", "uname", "yes",
 ];
 
-/// (root, name, bytes): the toolchain's packages.
+/// The toolchain's packages: (root, name, bytes).
 pub fn packages() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     static MADE: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
     let [tools, target] = MADE.get_or_init(|| [tools(), target()]);
@@ -50,7 +50,7 @@ fn target() -> Vec<u8> {
     let mut files: Vec<(String, Vec<u8>)> =
         libraries(&which("cat")).iter().map(|l| (merged(l), std::fs::read(l).unwrap())).collect();
     files.push(("usr/share/ca-certificates/mozilla/Test.crt".to_owned(), b"certificate\n".to_vec()));
-    // What the C library loads by name.
+    // The C library loads this one by name at run time.
     let found = Command::new("cc").arg("-print-file-name=libgcc_s.so.1").output().unwrap();
     let unwinder = String::from_utf8(found.stdout).unwrap();
     files.push((UNWINDER.to_owned(), std::fs::read(unwinder.trim()).unwrap()));
@@ -65,7 +65,7 @@ fn which(program: &str) -> String {
         .unwrap_or_else(|| panic!("{program} is not installed"))
 }
 
-/// What the loader would load, the loader included.
+/// The libraries that the loader would load, including the loader.
 fn libraries(program: &str) -> Vec<String> {
     let output = Command::new("ldd").arg(program).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -99,7 +99,7 @@ fn xz(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A crate whose folder `inner` is what is built.
+/// A crate of which the folder `inner` is built.
 pub fn krate() -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for (path, text) in [("tiny-1.2.3/Cargo.toml", ""), ("tiny-1.2.3/inner/message", "from a crate\n")] {
@@ -130,16 +130,16 @@ fn entry(bytes: &[u8], name: &str) -> String {
     format!(" {} {} {name}\n", Digest::of(bytes).hex(), bytes.len())
 }
 
-/// When the archive was made, as its InRelease says.
+/// The date of the archive in its InRelease.
 pub const DATE: &str = "Sat, 11 Jan 2025 10:05:31 UTC";
 
-/// Every file of the archive by its path.
+/// Every file of the archive, by path.
 pub fn files(key: &Cert, date: &str) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> =
         packages().into_iter().map(|(_, name, bytes)| (format!("pool/{name}.deb"), bytes)).collect();
 
     let mut upstream = vec![("hello-1.0/message".to_owned(), b"hello\n".to_vec())];
-    // Enough of them for their order in a folder to tell file systems apart.
+    // Enough files that their order in a folder differs between file systems.
     upstream.extend((0..40).map(|n| (format!("hello-1.0/many/{n}"), Vec::new())));
     let orig = tar_xz(&upstream);
     let changelog = b"hello (1.0-1) stable; urgency=low\n\n  * x\n\n -- n <e@x.invalid>  Sun, 13 Sep 2020 12:26:40 +0000\n";
@@ -167,7 +167,7 @@ pub fn files(key: &Cert, date: &str) -> Vec<(String, Vec<u8>)> {
         ("main/binary-arm64/Packages", foreign.as_str()),
         ("main/i18n/Translation-de", ""),
     ];
-    // As in Debian's own: what is listed uncompressed is there compressed only.
+    // As in Debian's archive, InRelease also lists the uncompressed files, but only compressed ones exist.
     let plain: String = indexes.iter().map(|(path, text)| entry(text.as_bytes(), path)).collect();
     let indexes = indexes.map(|(path, text)| (format!("{path}.xz"), xz(text)));
     let listed: String = indexes.iter().map(|(path, bytes)| entry(bytes, path)).collect();

@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What the server does with a request.
+/// How the server answers.
 pub enum Manner {
-    /// Serves the repositories below a folder to whoever sends this `Authorization`; to others it says 401.
+    /// Serves the repositories below a folder to clients that send this `Authorization`, and answers 401 to others.
     Serves { root: PathBuf, authorization: String },
-    /// Sends everybody to this address.
+    /// Redirects every request to this address.
     Redirects(String),
-    /// Asks everybody for a password, and never takes one.
+    /// Asks for a password, and never accepts one.
     Asks,
-    /// Asks for a password, and says what it was sent in the error.
+    /// Asks for a password, and repeats the received one in the error.
     Repeats,
 }
 
-/// The server; ends with its value.
+/// The server; dropping it stops it.
 pub struct GitServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -28,7 +28,7 @@ pub struct GitServer {
 
 struct Shared {
     manner: Manner,
-    /// Every `Authorization` that came.
+    /// Every `Authorization` that clients sent.
     told: Mutex<Vec<String>>,
     stop: AtomicBool,
 }
@@ -45,7 +45,7 @@ impl GitServer {
                     break;
                 }
                 let shared = Arc::clone(&theirs);
-                // A client that goes away early is no fault of the server's.
+                // Ignore errors: a client may go away early.
                 std::thread::spawn(move || answer(&stream, &shared));
             }
         });
@@ -57,7 +57,7 @@ impl GitServer {
         self.address.to_string()
     }
 
-    /// Every `Authorization` that came.
+    /// Every `Authorization` that clients sent.
     pub fn told(&self) -> Vec<String> {
         self.shared.told.lock().unwrap().clone()
     }
@@ -66,7 +66,7 @@ impl GitServer {
 impl Drop for GitServer {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // Wakes the listener, which then ends and closes its socket.
+        // Wake the listener, so that it ends and closes its socket.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -138,14 +138,14 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
     out.write_all(&answer).ok()
 }
 
-/// `user:password` of a Basic authorization.
+/// The `user:password` of a Basic authorization.
 fn decoded(authorization: &str) -> String {
     use base64::Engine as _;
     let text = authorization.strip_prefix("Basic ").unwrap_or_default();
     String::from_utf8(base64::prelude::BASE64_STANDARD.decode(text).unwrap()).unwrap()
 }
 
-/// What git itself answers.
+/// Runs `git http-backend` and returns its answer.
 fn backend(root: &Path, request: &Request) -> Option<Vec<u8>> {
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let mut child = Command::new("git")

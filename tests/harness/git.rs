@@ -1,4 +1,4 @@
-//! A git upstream with tags that a key signs.
+//! A git upstream with signed tags.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ impl Upstream {
         Self { path: path.to_owned(), repository }
     }
 
-    /// One that is there already.
+    /// Opens an existing repository.
     pub fn existing(path: &Path) -> Self {
         Self { path: path.to_owned(), repository: Repository::open(path).unwrap() }
     }
@@ -27,7 +27,7 @@ impl Upstream {
         self.path.display().to_string()
     }
 
-    /// A commit on the main branch whose file `message` has this text.
+    /// Adds a commit to the main branch, with this text in the file `message`.
     pub fn commit(&self, message: &str) -> Oid {
         let repo = &self.repository;
         let blob = repo.blob(message.as_bytes()).unwrap();
@@ -40,28 +40,28 @@ impl Upstream {
         repo.commit(Some("refs/heads/main"), &who, &who, message, &tree, &parents).unwrap()
     }
 
-    /// Lets the main branch be at `commit`, whatever it was before.
+    /// Moves the main branch to `commit`, wherever it was.
     pub fn rewind(&self, commit: Oid) {
         self.repository.reference("refs/heads/main", commit, true, "test").unwrap();
     }
 
-    /// Takes a tag away.
+    /// Deletes a tag.
     pub fn delete_tag(&self, name: &str) {
         self.repository.find_reference(&format!("refs/tags/{name}")).unwrap().delete().unwrap();
     }
 
-    /// Points a tag at an object that is here already.
+    /// Points a tag at an existing object.
     pub fn point(&self, name: &str, id: &str) {
         let id = Oid::from_str(id).unwrap();
         self.repository.reference(&format!("refs/tags/{name}"), id, true, "test").unwrap();
     }
 
-    /// Points `name` at a commit itself.
+    /// Points the tag `name` directly at a commit.
     pub fn lightweight_tag(&self, name: &str, commit: Oid) {
         self.repository.reference(&format!("refs/tags/{name}"), commit, true, "test").unwrap();
     }
 
-    /// A commit on the main branch that `key` signs.
+    /// Adds a commit to the main branch that `key` signs.
     pub fn signed_commit(&self, message: &str, key: &Cert) -> Oid {
         let repo = &self.repository;
         let parent = repo.find_reference("refs/heads/main").unwrap().peel_to_commit().unwrap();
@@ -75,7 +75,7 @@ impl Upstream {
         id
     }
 
-    /// Points `name` at an annotated tag over `commit`, signed where there is a key.
+    /// Points `name` at an annotated tag of `commit`, signed if there is a key.
     pub fn tag(&self, name: &str, commit: Oid, key: Option<&Cert>) {
         let mut object = format!(
             "object {commit}\ntype commit\ntag {name}\ntagger n <e@x.invalid> 1600000001 +0000\n\nRelease {name}\n"

@@ -1,5 +1,5 @@
-//! A world for the program: an upstream on loopback that behaves like a Debian archive (or misbehaves), keys that sign
-//! it, a toolchain made of this machine's own shell, recipes, and a data folder.
+//! [`World`]: everything that the program needs in a test. It has an upstream on loopback that behaves (or misbehaves)
+//! like a Debian archive, keys that sign it, a toolchain made of this machine's programs, recipes, and a data folder.
 #![allow(dead_code, unused_imports)] // each test file uses a part of it
 
 pub mod archive;
@@ -28,7 +28,7 @@ pub use server::Server;
 pub use serving::Serving;
 pub use signing::{cert, clearsign, detached, export};
 
-/// Everything one test needs; gone with it.
+/// Everything that one test needs. Dropping it removes its folder.
 pub struct World {
     pub folder: tempfile::TempDir,
     pub server: Server,
@@ -36,12 +36,12 @@ pub struct World {
     pub maintainer: Cert,
 }
 
-/// A uid that is not root's.
+/// The uid of an ordinary user.
 pub const USER: u32 = 1000;
 
 pub const SOURCE_VERSION: &str = "1.0-1";
 
-/// A script whose outputs are a function of its source.
+/// A build script whose outputs depend only on its source.
 pub const GOOD: &str = "mkdir -p $OUT/usr/bin $OUT/etc\n\
     cp /usr/bin/cat $OUT/usr/bin/hello\n\
     cp $SRC/message $OUT/etc/message\n\
@@ -89,7 +89,7 @@ impl World {
         self.write("certificates/maintainer.gpg", export(&self.maintainer));
     }
 
-    /// Writes a policy by its requirements and the fingerprints that it pins.
+    /// Writes a policy with these requirements, which pins these keys.
     pub fn policy(&self, name: &str, requirements: &str, keys: &[(&str, &Cert)]) {
         let mut text = format!("name = \"{name}\"\n{requirements}\n");
         for (who, key) in keys {
@@ -101,7 +101,7 @@ impl World {
         self.write(&format!("trust/{name}/policy.toml"), text);
     }
 
-    /// Changes the text of a recipe; its lock must not depend on what is changed.
+    /// Changes the text of a recipe. The lock must not depend on the changed part.
     pub fn edit_recipe(&self, name: &str, from: &str, to: &str) {
         let path = format!("recipes/{name}/recipe.toml");
         let text = fs::read_to_string(self.path(&path)).unwrap();
@@ -119,7 +119,7 @@ impl World {
         self.write_config_with(&[]);
     }
 
-    /// Writes a configuration in which `vendors` are asked for packages before the archive is.
+    /// Writes a configuration that asks `vendors` for packages before the archive.
     pub fn write_config_with(&self, vendors: &[String]) {
         let bases: Vec<_> = vendors.iter().cloned().chain([self.server.address()]).collect();
         let text = format!(
@@ -153,7 +153,7 @@ impl World {
         self.recipe_over_crate(name, script, archive::krate());
     }
 
-    /// Writes a recipe over a crate with these bytes.
+    /// Writes a recipe over a crate with these bytes, publishes the crate, and locks it.
     pub fn recipe_over_crate(&self, name: &str, script: &str, bytes: Vec<u8>) {
         let config = format!("{{\"dl\": \"{}/dl/{{crate}}/{{version}}.crate\"}}", self.server.address());
         self.server.put("config.json", config.into_bytes());
@@ -237,7 +237,7 @@ impl World {
         self.publish_archive_of(DATE);
     }
 
-    /// Publishes the archive as it was on another day.
+    /// Publishes the archive with another date.
     pub fn publish_archive_of(&self, date: &str) {
         self.publish_archive_by(&self.archive_key, date);
     }
@@ -249,7 +249,7 @@ impl World {
         }
     }
 
-    /// The program with this world's configuration and the data folder `data`.
+    /// A command of the program with this world's configuration and the data folder `data`.
     pub fn command(&self, data: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hab-build"));
         command
@@ -268,7 +268,7 @@ impl World {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     pub fn run(&self, data: &str, words: &[&str]) -> Outcome {
         let asked_json = words.contains(&"--json");
         Outcome { asked_json, ..Outcome::of(&self.command(data, words).output().unwrap()) }
@@ -279,12 +279,12 @@ impl World {
         self.run(data, &[name, "--platform", "linux/amd64", "--json"])
     }
 
-    /// The same as another user than root, who runs these tests.
+    /// As [`World::build`], but as an ordinary user, while root runs the tests.
     pub fn build_as_user(&self, data: &str, name: &str) -> Outcome {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         use std::os::unix::process::CommandExt as _;
         fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        // The user's program, in a folder that the user can reach.
+        // The user cannot reach the program where cargo put it, so copy it.
         let program = self.path("hab-build");
         if !program.exists() {
             fs::copy(env!("CARGO_BIN_EXE_hab-build"), &program).unwrap();
@@ -303,13 +303,13 @@ impl World {
         Outcome::of(&command.output().unwrap())
     }
 
-    /// Starts it without waiting.
+    /// Starts the program without waiting.
     pub fn start(&self, data: &str, words: &[&str]) -> Child {
         self.command(data, words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 }
 
-/// What the program did.
+/// The result of a run of the program.
 pub struct Outcome {
     asked_json: bool,
     pub code: Option<i32>,
@@ -327,14 +327,14 @@ impl Outcome {
         }
     }
 
-    /// It succeeded.
+    /// Asserts that the program succeeded.
     #[track_caller]
     pub fn good(self) -> Self {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self
     }
 
-    /// It ended with `code` and a sentence with all of `words`.
+    /// Asserts that the program ended with `code` and an error with all of `words`.
     #[track_caller]
     pub fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
@@ -343,7 +343,7 @@ impl Outcome {
         if self.asked_json {
             assert_eq!(self.json["exit"], code, "an error is a document too");
         }
-        // A chain that says a thing twice has an error that repeats its source.
+        // No error of the chain may repeat the text of its source.
         let causes = self.json["causes"].as_array().cloned().unwrap_or_default();
         for (at, cause) in causes.iter().enumerate() {
             let cause = cause.as_str().unwrap();
@@ -393,7 +393,7 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
 }
 
-/// The digest of the InRelease of 11 January 2025 that a build in folder `data` kept.
+/// The digest of the InRelease of 11 January 2025 that a build stored in the folder `data`.
 pub fn accepted_index(world: &World) -> String {
     let kept = files_below(&world.path("data/blobs"));
     let needle = format!("Date: {DATE}");

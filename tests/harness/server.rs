@@ -1,4 +1,4 @@
-//! An upstream: a static HTTP server on loopback whose files a test can change. Ends with its value.
+//! An upstream: a static HTTP server on loopback whose files a test can change. Dropping it stops it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 struct Shared {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// Paths whose body is cut after half, so many times.
+    /// Paths whose next answers are cut after half the body, and how many.
     cut: Mutex<BTreeMap<String, usize>>,
-    /// Paths whose body stops after half, with the connection left open.
+    /// Paths whose answers stop after half the body and leave the connection open.
     stalled: Mutex<BTreeSet<String>>,
     requests: AtomicUsize,
     ranges: AtomicUsize,
@@ -62,12 +62,12 @@ impl Server {
         bytes[middle] ^= 1;
     }
 
-    /// The next `times` answers for `path` break off half way.
+    /// Cuts the next `times` answers for `path` after half the body.
     pub fn cut(&self, path: &str, times: usize) {
         self.shared.cut.lock().unwrap().insert(path.to_owned(), times);
     }
 
-    /// Whether answers for `path` stop half way and leave the client waiting.
+    /// Sets whether answers for `path` stop after half the body and leave the client waiting.
     pub fn stall(&self, path: &str, stalls: bool) {
         let mut stalled = self.shared.stalled.lock().unwrap();
         if stalls {
@@ -77,15 +77,15 @@ impl Server {
         };
     }
 
-    /// How many requests came, and how many of them asked for a range.
+    /// The number of requests, and how many of them asked for a range.
     pub fn requests(&self) -> (usize, usize) {
         (self.shared.requests.load(Ordering::Relaxed), self.shared.ranges.load(Ordering::Relaxed))
     }
 
-    /// Nobody answers any more.
+    /// Stops the server.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // Wakes the listener, which then ends and closes its socket.
+        // Wake the listener, so that it ends and closes its socket.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -99,7 +99,7 @@ impl Drop for Server {
 fn serve(stream: &TcpStream, shared: &Shared) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut reader = BufReader::new(stream);
-    // One request a connection keeps this simple; clients reconnect.
+    // Answer one request for each connection, which is simple; clients reconnect.
     let mut line = String::new();
     if reader.read_line(&mut line).is_err() {
         return;

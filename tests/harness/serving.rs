@@ -1,4 +1,4 @@
-//! The service, for stock clients.
+//! [`Serving`]: `hab-build serve` for stock clients.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::World;
 
-/// `hab-build serve` over a world's data folder. Ends with its value.
+/// A running `hab-build serve` over a world's data folder. Dropping it stops it.
 pub struct Serving {
     child: Child,
     pub address: String,
@@ -18,18 +18,18 @@ impl Serving {
         Self::start_with(world, "data", &[])
     }
 
-    /// Serves the data folder `data`, with more words.
+    /// Serves the data folder `data`, with more arguments.
     pub fn start_with(world: &World, data: &str, words: &[&str]) -> Self {
         Self::start_saying(world, data, words, Stdio::null())
     }
 
-    /// The same, where what it says goes to `said`.
+    /// As [`Serving::start_with`], with its messages sent to `said`.
     pub fn start_saying(world: &World, data: &str, words: &[&str], said: Stdio) -> Self {
         let all = [&["serve", "--listen", "127.0.0.1:0", "--json"], words].concat();
         Self::run(world.command(data, &all), said)
     }
 
-    /// The same within a limit of the shell's, `-n 300`.
+    /// Serves the data folder `data` under a limit of the shell's ulimit, such as `-n 300`.
     pub fn start_limited(world: &World, limit: &str, said: Stdio) -> Self {
         let inner = world.command("data", &["serve", "--listen", "127.0.0.1:0", "--json"]);
         let mut outer = Command::new("sh");
@@ -50,36 +50,36 @@ impl Serving {
         Self { child, address }
     }
 
-    /// Tells it to read its files again.
+    /// Sends SIGHUP, so that the service reads its files again.
     pub fn hang_up(&self) {
         self.signal("HUP");
     }
 
-    /// Sends it a signal by its name.
+    /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let status = Command::new("kill").arg(format!("-{name}")).arg(id).status().unwrap();
         assert!(status.success());
     }
 
-    /// How many bytes it has read by now, of files and connections.
+    /// How many bytes the service has read so far, from files and connections.
     pub fn has_read(&self) -> u64 {
         let counts = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
         counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
     }
 
-    /// The address of something that is served.
+    /// The URL of a path of the service.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// (status, body)
+    /// Sends a GET; returns (status, body).
     pub fn get(&self, path: &str) -> (u16, Vec<u8>) {
         let (status, _, body) = self.ask(path, "Host: x\r\n");
         (status, body)
     }
 
-    /// (status, head, body), asked with these header lines.
+    /// Sends a GET with these header lines; returns (status, head, body).
     pub fn ask(&self, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
         self.send("GET", path, headers, b"")
     }

@@ -1,4 +1,4 @@
-//! Keys that the tests make.
+//! Makes keys and signatures for tests.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};

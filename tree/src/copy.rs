@@ -1,4 +1,4 @@
-//! Copying what a stranger left to where a person can look at it.
+//! Copies files that a stranger left into a folder where a person can look at them.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
@@ -12,9 +12,9 @@ use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 
 use crate::walk::{Entry, walk};
 
-/// Copies files, links and folders below the open folder `top` into the folder `to`, which must not exist; devices,
-/// pipes and sockets are left out, and so is what lies so deep that `to` has no path for it. The copy belongs to the
-/// caller, and only an execute bit of the modes is kept. More than `most` bytes is an error.
+/// Copies files, links and folders below the open folder `top` into the folder `to`, which must not exist. Leaves out
+/// devices, pipes and sockets, and everything so deep that its path below `to` would be too long. The caller owns the
+/// copy; of a file's mode, the copy keeps only whether it is executable. Copying more than `most` bytes is an error.
 pub fn copy(top: impl AsFd, to: &Path, most: u64) -> io::Result<()> {
     fs::create_dir(to)?;
     let mut left = most;
@@ -43,7 +43,7 @@ fn place(to: &Path, entry: &Entry<'_>) -> Option<PathBuf> {
 
 fn unless_too_long(result: io::Result<()>) -> io::Result<()> {
     match result {
-        // Its folder was too deep already.
+        // The path of its folder was too long already.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidFilename | io::ErrorKind::NotFound) => {
             Ok(())
         }
@@ -52,7 +52,7 @@ fn unless_too_long(result: io::Result<()>) -> io::Result<()> {
 }
 
 fn file(entry: &Entry<'_>, target: &Path, left: &mut u64) -> io::Result<()> {
-    // It may have become a link or a pipe since.
+    // The file may have become a link or a pipe since it was listed.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let from = File::from(openat(entry.folder, entry.name, flags, Mode::empty())?);
     if !from.metadata()?.is_file() {

@@ -1,14 +1,15 @@
-//! Walk, measure, copy, give away and remove folders that a stranger filled, perhaps while the stranger still writes.
+//! Walks, measures, copies, gives away and removes folders that a stranger filled, perhaps while the stranger still
+//! writes.
 //!
-//! **In scope**: what a build, a peer or an archive left on disk. **Out of scope**: what the files mean.
+//! **In scope**: files that a build, a peer or an archive left on disk. **Out of scope**: what the files mean.
 //!
-//! Every function here goes from descriptor to descriptor, by one name at a time. So none of them
-//! - follows a symbolic link, also not one that takes a folder's place in the middle of the work,
-//! - leaves the file system it started on,
+//! Every function here goes from descriptor to descriptor, one name at a time. So none of them
+//! - follows a symbolic link, not even one that takes a folder's place in the middle of the work,
+//! - leaves the file system that it started on,
 //! - uses recursion, a path longer than one name, or more than some 40 descriptors, however deep the folders are,
-//! - stops at a folder that its owner made unreadable, where this process may change that.
+//! - stops at a folder that its owner made unreadable, where this process may make it readable.
 //!
-//! Start reading at [`walk()`]; removal has a plan of its own in `remove.rs`.
+//! Start reading at [`walk()`]; `remove.rs` explains how removal works.
 
 mod copy;
 mod open;

@@ -1,4 +1,4 @@
-//! Opening a folder by its name in another, and nothing else in its place.
+//! Opens a folder by its name in another folder, and refuses anything else in its place.
 
 use std::ffi::CStr;
 use std::io;
@@ -8,30 +8,30 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// Levels whose descriptors stay open at one time.
+/// The number of levels whose descriptors stay open at one time.
 pub(crate) const DEPTH: usize = 32;
 
-/// Whether a folder may be made readable on the way.
+/// Whether to make a folder readable before it is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// Its mode stays as it is.
+    /// Leave the folder's mode as it is.
     Leave,
-    /// Its owner gets every permission.
+    /// Give the folder's owner every permission.
     OpenUp,
 }
 
-/// Opens the folder `name` in `parent`; fails with `ENOTDIR` or `ELOOP` where that is anything else.
+/// Opens the folder `name` in `parent`; fails with `ENOTDIR` or `ELOOP` if something else is there.
 pub(crate) fn folder(parent: impl AsFd, name: impl Arg + Copy, closed: Closed) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if closed == Closed::OpenUp {
-        // Needs no permission on the folder, so it can be asked about before it can be read.
+        // O_PATH needs no permission on the folder itself, so its mode can be asked for before it can be read.
         let place = openat(&parent, name, flags | OFlags::PATH, Mode::empty())?;
         let mode = Mode::from_raw_mode(fstat(&place)?.st_mode);
         if !mode.contains(Mode::RWXU) {
-            // By its descriptor: a link that took its name meanwhile cannot lead the change elsewhere.
+            // By its descriptor: a link that took the folder's name meanwhile cannot redirect the change.
             let by_descriptor = format!("/proc/self/fd/{}", place.as_raw_fd());
             match chmodat(CWD, by_descriptor, mode | Mode::RWXU, AtFlags::empty()) {
-                // Somebody else's: then reading decides.
+                // The folder belongs to somebody else: opening it below fails if it is not readable.
                 Ok(()) | Err(Errno::PERM | Errno::ROFS) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -41,7 +41,7 @@ pub(crate) fn folder(parent: impl AsFd, name: impl Arg + Copy, closed: Closed) -
     Ok(openat(parent, name, OFlags::RDONLY | flags, Mode::empty())?)
 }
 
-/// The names in a folder, `.` and `..` left out.
+/// The names in a folder, without `.` and `..`.
 pub(crate) fn names(folder: impl AsFd) -> io::Result<Vec<std::ffi::CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -54,7 +54,7 @@ pub(crate) fn names(folder: impl AsFd) -> io::Result<Vec<std::ffi::CString>> {
     Ok(names)
 }
 
-/// What is at `name`, a link itself and not its target; `None` when it vanished.
+/// What is at `name`: the link itself, not its target. `None` if it vanished.
 pub(crate) fn stat(folder: impl AsFd, name: &CStr) -> io::Result<Option<Stat>> {
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),

@@ -1,5 +1,5 @@
-//! Removal. Below [`DEPTH`] levels, a folder is not walked into but moved up beside the others and emptied there, so
-//! neither the depth of a chain nor the length of its path matters.
+//! Removes a folder. A folder more than [`DEPTH`] levels down is not entered: it is moved up to the top and emptied
+//! there, so neither the depth of a chain nor the length of its path matters.
 
 use std::ffi::CString;
 use std::io;
@@ -11,13 +11,13 @@ use rustix::io::Errno;
 
 use crate::open::{Closed, DEPTH, folder, names};
 
-/// Somebody who writes as fast as this removes does not keep it busy for ever. A pass takes a chain apart by
-/// [`DEPTH`] levels, so this is a depth of 32 million.
+/// An upper limit, so that somebody who writes as fast as this removes cannot keep it busy for ever. A pass shortens a
+/// chain of folders by [`DEPTH`] levels, so the limit allows a depth of 32 million.
 const MOST_PASSES: usize = 1 << 20;
 
-/// Removes a folder with all that is in it, or the file or link that is in its place; what does not exist is removed
-/// already. Links are removed, never followed; folders that were made unreadable are opened up first. Another file
-/// system that is mounted somewhere below is left alone, and then so is the folder (`EXDEV`).
+/// Removes a folder with everything in it, or the file or link in its place; succeeds if nothing is there. Removes
+/// links and never follows them. Opens up folders that were made unreadable. Leaves alone another file system that is
+/// mounted somewhere below; then the folder stays too (`EXDEV`).
 pub fn remove(path: &Path) -> io::Result<()> {
     let top = match folder(CWD, path, Closed::OpenUp) {
         Ok(top) => top,
@@ -35,7 +35,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
         removal.pass()?;
         match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            // What was moved up waits for the next pass, or a writer was faster.
+            // Folders that were moved up wait for the next pass, or a writer was faster.
             Err(Errno::NOTEMPTY | Errno::EXIST) if removal.done > 0 => {}
             Err(error) => return Err(removal.failed.take().unwrap_or_else(|| error.into())),
         }
@@ -46,11 +46,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
 struct Removal<'a> {
     top: &'a OwnedFd,
     device: u64,
-    /// Numbers the folders that were moved up.
+    /// The number of folders moved up so far; it makes their new names.
     moved: u64,
-    /// Names that went away in this pass.
+    /// Names that this pass removed.
     done: u64,
-    /// The first thing of this pass that would not go.
+    /// The first error of this pass.
     failed: Option<io::Error>,
 }
 
@@ -80,10 +80,11 @@ impl Removal<'_> {
         }
     }
 
-    /// Removes one name; a folder comes back to be emptied first, or is moved up where this is deep already.
+    /// Removes one name. Returns a folder that must be emptied first; moves it up instead if the walk is too deep
+    /// already.
     fn take(&mut self, parent: &OwnedFd, name: CString, depth: usize) -> Option<Level> {
         match unlinkat(parent, &name, AtFlags::empty()) {
-            // What a folder is answered with differs (POSIX says EPERM).
+            // It is a folder: Linux answers EISDIR, POSIX says EPERM.
             Err(Errno::ISDIR | Errno::PERM) => {}
             other => {
                 self.note(other);
@@ -121,7 +122,7 @@ impl Removal<'_> {
             self.moved += 1;
             let to = format!(".removed-{}", self.moved);
             match renameat_with(parent, name, self.top, &to, RenameFlags::NOREPLACE) {
-                // A name that an earlier attempt or the stranger chose.
+                // An earlier attempt, or the stranger, used this name.
                 Err(Errno::EXIST) => {}
                 other => return self.note(other),
             }

@@ -1,4 +1,4 @@
-//! Walking, and what is done on a walk: measuring and giving away.
+//! Walks through folders, and measures or gives away what is in them.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -10,23 +10,23 @@ use rustix::io::Errno;
 
 use crate::open::{Closed, DEPTH, folder, is_folder, names, stat};
 
-/// `PATH_MAX`; a name and its slash take two bytes of it.
+/// Deeper folders have no path within `PATH_MAX` (4096 bytes): each level takes at least a letter and a slash.
 const MOST_NAMES: usize = 2048;
 
-/// Something on a walk.
+/// A file, folder or link that a walk came to.
 pub struct Entry<'a> {
     /// The folder that holds it.
     pub folder: BorrowedFd<'a>,
     /// Its name there.
     pub name: &'a CStr,
-    /// What it is; of a link, the link itself.
+    /// Its metadata; for a link, that of the link itself.
     pub stat: &'a Stat,
-    /// The names of the folders above it, the top's left out; `None` where they are more than any path can have.
+    /// The names of the folders above it, without the top's; `None` if they are more than any path can have.
     pub above: Option<&'a [&'a CStr]>,
 }
 
 impl Entry<'_> {
-    /// Whether it is a folder, into which the walk goes later.
+    /// Whether it is a folder. The walk enters it later.
     pub fn is_folder(&self) -> bool {
         is_folder(self.stat)
     }
@@ -35,27 +35,27 @@ impl Entry<'_> {
 /// How a walk went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Walked {
-    /// Folders that could not be read, that lie on another file system, or that were moved away in the middle of
-    /// the walk: what is in them was not seen, or not all of it.
+    /// Folders that the walk did not see, or not all of: they were unreadable, on another file system, or moved away in
+    /// the middle of the walk.
     pub unseen: u64,
 }
 
-/// How often a folder is opened whose name is a link's at that moment. Whoever exchanges the two again and again hides it
-/// from one try as often as not, and from all of them never.
+/// How often to try to open a folder whose name is a link at the moment. Somebody who exchanges the two all the time
+/// hides the folder from every second try, but not from all of them.
 const TRIES: usize = 32;
 
 struct Level {
-    /// Let go far above, and taken again by the name `..` on the way back.
+    /// `None` far above the current level, to save descriptors; opened again by the name `..` on the way back.
     folder: Option<OwnedFd>,
     device: u64,
     inode: u64,
     name: CString,
-    /// Folders in it that are still to be seen.
+    /// Folders in it that are still to be visited.
     waiting: Vec<CString>,
 }
 
-/// Shows `visit` everything below the open folder `top`, a folder before what is in it. An error of `visit` ends the
-/// walk; what vanishes meanwhile is left out.
+/// Calls `visit` for everything below the open folder `top`, a folder before its contents. An error of `visit` ends the
+/// walk; a file that vanishes meanwhile is left out.
 pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>) -> io::Result<Walked> {
     let mut walked = Walked::default();
     let device = fstat(&top)?.st_dev;
@@ -71,7 +71,7 @@ pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>)
             Ok(below) if fstat(&below)?.st_dev == device => enter(&mut stack, below, name, visit)?,
             Ok(_) => walked.unseen += 1,
             Err(error) => match Errno::from_io_error(&error) {
-                // It went away, or something else took its name, which the one who put it there can explain.
+                // The folder is gone, moved or removed by somebody else.
                 Some(Errno::NOENT) => {}
                 _ => walked.unseen += 1,
             },
@@ -80,7 +80,7 @@ pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>)
     Ok(walked)
 }
 
-/// Opens a folder whose name may be that of a link at this moment, because somebody exchanges the two.
+/// Opens a folder, and tries again if a link has its name at the moment, because somebody exchanges the two.
 fn patiently(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     let exchanged = |e: &io::Error| matches!(Errno::from_io_error(e), Some(Errno::LOOP | Errno::NOTDIR));
     for _ in 1..TRIES {
@@ -92,7 +92,7 @@ fn patiently(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     folder(parent, name, Closed::Leave)
 }
 
-/// Shows what is in `opened` and puts it on the stack; a level far above gives its descriptor back.
+/// Visits everything in `opened` and pushes it on the stack; closes the descriptor of the level [`DEPTH`] above.
 fn enter(
     stack: &mut Vec<Level>,
     opened: OwnedFd,
@@ -116,7 +116,7 @@ fn enter(
             }
         }
     }
-    // The top's stays: the way back ends there.
+    // The top's descriptor stays open: the way back ends there.
     if stack.len() > DEPTH {
         let far = stack.len() - DEPTH;
         stack[far].folder = None;
@@ -125,8 +125,8 @@ fn enter(
     Ok(())
 }
 
-/// Goes back up. A folder that was moved meanwhile has another parent: then everything up to the next level that is
-/// still held is given up, since nothing says where `..` leads.
+/// Goes back up one level. A folder that was moved meanwhile has another parent, so `..` leads elsewhere: the walk
+/// gives up all levels up to the next one that is still open.
 fn leave(stack: &mut Vec<Level>, walked: &mut Walked) {
     let Some(done) = stack.pop() else { return };
     let Some(above) = stack.last_mut() else { return };
@@ -146,10 +146,10 @@ fn leave(stack: &mut Vec<Level>, walked: &mut Walked) {
     }
 }
 
-/// What a folder holds.
+/// The size of a folder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Measure {
-    /// Bytes allocated, a file with several names once.
+    /// Bytes allocated; a file with several names counts once.
     pub bytes: u64,
     /// Files, folders and links.
     pub entries: u64,
@@ -157,8 +157,8 @@ pub struct Measure {
     pub unseen: u64,
 }
 
-/// Adds up what the open folder `top` and everything below hold. `seen` are the files (device, inode) that count no
-/// more; those with several names are added to it.
+/// Adds up the sizes of the open folder `top` and everything below. Files in `seen` (device, inode) do not count again;
+/// files with several names are added to it.
 pub fn measure(top: impl AsFd, seen: &mut BTreeSet<(u64, u64)>) -> io::Result<Measure> {
     let mut sum = Measure { bytes: allocated(&fstat(&top)?), ..Measure::default() };
     let walked = walk(top, &mut |entry| {
@@ -176,7 +176,8 @@ fn allocated(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)
 }
 
-/// Gives the open folder `top` and everything below to a user and a group; links themselves, never their targets.
+/// Makes a user and a group the owners of the open folder `top` and everything below: of links themselves, never their
+/// targets.
 pub fn give_away(top: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     let walked =

@@ -3,34 +3,34 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file cannot be read, or must not be believed.
+/// A file cannot be read, or must not be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not there, or the system does not let this program read it.
+    /// The file is not there, or the system does not let this program read it.
     #[error("cannot read {}", said(path))]
     Read {
-        /// As it was asked for.
+        /// The path that the caller asked for.
         path: PathBuf,
-        /// What the system says.
+        /// The system's answer.
         #[source]
         source: io::Error,
     },
-    /// It, or a folder or a link on the way to it, is in the hands of somebody else.
+    /// Somebody else controls the file, or a folder or a link on the way to it.
     #[error("refuse to read {}: {}{wrong}{}", said(path), subject(path, at), mended(at, wrong))]
     Refused {
-        /// As it was asked for.
+        /// The path that the caller asked for.
         path: PathBuf,
-        /// What is wrong: the file itself, or what leads to it.
+        /// What is wrong: the file itself, or a folder or link that leads to it.
         at: PathBuf,
         /// What is wrong with it.
         wrong: Wrong,
     },
-    /// It is far larger than what it should be.
+    /// The file is larger than it may be.
     #[error("refuse to read {}: it has more than {limit} bytes", said(path))]
     TooLarge {
-        /// As it was asked for.
+        /// The path that the caller asked for.
         path: PathBuf,
-        /// How many it may have.
+        /// The most bytes that it may have.
         limit: u64,
     },
 }
@@ -38,12 +38,12 @@ pub enum Error {
 /// What is wrong with a file, a folder or a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Wrong {
-    /// It belongs to somebody who could change it at any time.
+    /// It belongs to a user who could change it at any time.
     #[error("it belongs to user {owner}, neither to root nor to the user of this program ({us})")]
     Owner {
-        /// Who that is.
+        /// That user's number.
         owner: u32,
-        /// Whom this program runs as.
+        /// The user that this program runs as.
         us: u32,
     },
     /// Its group, or everybody, may write or read it.
@@ -51,28 +51,28 @@ pub enum Wrong {
     Mode {
         /// Its permissions.
         mode: u32,
-        /// The bits among them that must not be there.
+        /// The permission bits that must not be set.
         excess: u32,
     },
-    /// Others may put files into its folder, and it is one of several names of the same file: somebody may have named another
-    /// file like this one.
+    /// Others may put files into its folder, and the file has several names (hard links): somebody may have given this
+    /// name to another file.
     #[error("others may write its folder, and the same file has {0} names")]
     Names(u64),
     /// It is a folder, a device, a socket or a pipe.
     #[error("it is not a regular file")]
     Kind,
-    /// Its links lead to links, without end.
+    /// Symbolic links lead to further links, without end.
     #[error("more than 40 symbolic links lead to it")]
     Links,
 }
 
 impl Error {
-    /// Whether there is no such file, and nothing else is wrong.
+    /// Whether the only problem is that there is no such file.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// The command that mends it, where there is one.
+    /// The command that mends the problem, if there is one.
     pub fn mend(&self) -> Option<String> {
         match self {
             Self::Refused { at, wrong, .. } => wrong.mend(at),
@@ -84,7 +84,7 @@ impl Error {
 impl Wrong {
     fn mend(self, at: &Path) -> Option<String> {
         match self {
-            // A link has an owner of its own, so `-h`, which means the same as without it elsewhere.
+            // For a link, `-h` changes the link itself; for anything else it changes nothing.
             Self::Owner { us: 0, .. } => Some(format!("chown -h root {}", said(at))),
             Self::Owner { us, .. } => Some(format!("chown -h {us} {}", said(at))),
             Self::Mode { excess, .. } => Some(format!("chmod {} {}", less(excess), said(at))),
@@ -97,7 +97,7 @@ fn mended(at: &Path, wrong: &Wrong) -> String {
     wrong.mend(at).map(|command| format!("; mend it with `{command}`")).unwrap_or_default()
 }
 
-/// Names what is wrong where that is not the file itself.
+/// Names the folder or link that is wrong; nothing if it is the file itself.
 fn subject(path: &Path, at: &Path) -> String {
     if path == at { String::new() } else { format!("{} leads to it, and ", said(at)) }
 }
@@ -116,7 +116,7 @@ fn who_may(excess: u32) -> String {
     format!("{who} may {what} it")
 }
 
-/// What `chmod` is told to take these bits away.
+/// The mode argument for `chmod` that takes these bits away.
 fn less(excess: u32) -> String {
     let word = |who: char, bits: u32| {
         let letters: String = [(4, 'r'), (2, 'w'), (1, 'x')]
@@ -130,7 +130,7 @@ fn less(excess: u32) -> String {
     words.join(",")
 }
 
-/// A path as a shell takes it; one with odd characters in quotes, so that it cannot forge a sentence.
+/// Quotes a path for a shell; quotes keep special characters from forging a sentence.
 fn said(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=%".contains(c);

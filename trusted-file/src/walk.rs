@@ -1,4 +1,4 @@
-//! The way to a file, step by step, each step looked at.
+//! Walks to a file name by name, and checks each folder and link on the way.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -11,35 +11,35 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open as open_path, openat,
 
 use crate::{Error, Readers, Wrong};
 
-/// As the kernel has it.
+/// The kernel's own limit.
 const MOST_LINKS: usize = 40;
 const WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// A folder on the way.
+/// A folder on the way to the file.
 struct Folder {
     fd: OwnedFd,
     path: PathBuf,
-    /// Others may put files into it, but not touch what is not theirs.
+    /// Others may put files into it, but not touch those of other users (the sticky bit).
     shared: bool,
 }
 
 struct Walk<'a> {
-    /// As it was asked for, for messages.
+    /// The path that the caller asked for, for messages.
     asked: &'a Path,
-    /// The user of this program.
+    /// The user that this program runs as.
     us: u32,
-    /// From `/` down to where the walk is; `..` goes back to one that was looked at already.
+    /// The folders from `/` down to the current one; `..` goes back to one that was checked already.
     folders: Vec<Folder>,
     waiting: VecDeque<OsString>,
     links: usize,
 }
 
 pub(crate) fn open(path: &Path, readers: Readers, us: u32) -> Result<File, Error> {
-    // From `/` on, also for a path that begins where the program stands: who owns a folder above owns what is below.
+    // Start at `/`, for a relative path too: the owner of a folder controls everything below it.
     let absolute =
         std::path::absolute(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    // With a slash or a dot at its end, a path names a folder.
+    // A path that ends with a slash or a dot names a folder.
     let text = absolute.as_os_str().as_encoded_bytes();
     if text.ends_with(b"/") || text.ends_with(b"/.") {
         return Err(Error::Refused { path: path.to_owned(), at: path.to_owned(), wrong: Wrong::Kind });
@@ -59,7 +59,7 @@ pub(crate) fn open(path: &Path, readers: Readers, us: u32) -> Result<File, Error
 }
 
 impl Walk<'_> {
-    /// What a path or a link names is walked next.
+    /// Puts the names of a path, or of a link's target, at the front of the queue.
     fn go_first(&mut self, path: &Path) -> Result<(), Error> {
         for component in path.components().rev() {
             match component {
@@ -77,7 +77,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Looks at the next name: enters a folder, follows a link, or opens the file.
+    /// Takes the next name: enters a folder, follows a link, or opens the file.
     fn step(&mut self, name: &OsStr, readers: Readers) -> Result<Option<File>, Error> {
         let path = self.here().join(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -100,15 +100,15 @@ impl Walk<'_> {
             }
             FileType::RegularFile if !self.waiting.is_empty() => Err(self.failed(rustix::io::Errno::NOTDIR)),
             _ => {
-                // Looked at before it is opened, too: who may not open it shall still hear what is wrong with it.
+                // Judge before opening too: a caller that may not open the file still learns what is wrong with it.
                 self.judge(&path, &stat, readers)?;
                 self.file(name, &path, readers).map(Some)
             }
         }
     }
 
-    /// What is checked is what was opened. It neither follows a link nor waits for the other end of a pipe that may stand
-    /// there by now.
+    /// Opens the file and checks the opened one. The flags keep the open from following a link, or waiting for the
+    /// other end of a pipe, that may have taken the file's place by now.
     fn file(&self, name: &OsStr, path: &Path, readers: Readers) -> Result<File, Error> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = openat(self.top(), name, flags, Mode::empty()).map_err(|e| self.failed(e))?;
@@ -160,7 +160,7 @@ impl Walk<'_> {
     }
 
     fn top(&self) -> BorrowedFd<'_> {
-        // Before the first folder, a name means what the program's own folder says; no path gets here without a root.
+        // Every path here is absolute, so a folder has been entered before the first name; the default is never used.
         self.folders.last().map_or(rustix::fs::CWD, |folder| folder.fd.as_fd())
     }
 

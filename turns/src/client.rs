@@ -1,16 +1,16 @@
-//! Whose requests are counted together.
+//! Which requests count as one client's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// One client: an IPv4 address, or a /64 network of IPv6, because whoever has one of those has all of its addresses.
+/// One client: an IPv4 address, or a /64 network of IPv6, because the owner of a network can use all of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client(IpAddr);
 
 impl Client {
-    /// Everybody whose address is not known.
+    /// All clients whose address is not known, counted as one.
     pub const UNKNOWN: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-    /// The client that an address belongs to. An IPv4 address that is mapped into IPv6 is the IPv4 one.
+    /// The client that an address belongs to. An IPv4 address mapped into IPv6 counts as that IPv4 address.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(v6) if !v6.is_loopback() => {

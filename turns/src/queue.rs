@@ -1,4 +1,4 @@
-//! The queue.
+//! The queue in which clients wait for turns.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,17 +7,17 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::Client;
 
-/// Turns, of which each client has at most some. A clone is another handle on the same queue.
+/// A fixed number of turns, with a limit for each client. A clone is another handle on the same queue.
 #[derive(Clone, Debug)]
 pub struct Turns(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Turns that one client may have at a time.
+    /// The most turns that one client may have at a time.
     each: usize,
-    /// Guards who has a turn and who waits; held for a walk over those who wait.
+    /// Guards who has a turn and who waits; held while the queue is searched.
     state: Mutex<State>,
-    /// Told when somebody begins to wait.
+    /// Notified when somebody begins to wait.
     wanted: Notify,
 }
 
@@ -25,10 +25,11 @@ struct Shared {
 struct State {
     free: usize,
     taken: HashMap<Client, usize>,
-    /// Which turn, counted from the first one ever, a client was last given; of those who have one or wait.
+    /// The number of the turn that a client got last, counted from the first turn ever; only for clients that have a
+    /// turn or wait.
     given: HashMap<Client, u64>,
     count: u64,
-    /// First come first; whoever gave up is still in it until the next turn is given.
+    /// In order of arrival. A waiter that gave up stays in it until the next turn is given.
     waiting: VecDeque<Waiter>,
 }
 
@@ -38,7 +39,7 @@ struct Waiter {
     ready: oneshot::Sender<Turn>,
 }
 
-/// A turn. The next one begins when it is dropped.
+/// Permission to do one thing now. Dropping it gives the turn to the next waiter.
 #[derive(Debug)]
 pub struct Turn {
     turns: Turns,
@@ -46,14 +47,14 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// `total` turns, of which one client may have `each`. Both are at least one.
+    /// A queue with `total` turns, of which one client may have `each`; zero counts as one.
     pub fn new(total: usize, each: usize) -> Self {
         let state = State { free: total.max(1), ..State::default() };
         Self(Arc::new(Shared { each: each.max(1), state: Mutex::new(state), wanted: Notify::new() }))
     }
 
-    /// Waits for a turn. Of those who wait, the client that has the fewest turns is next, then the one whose last turn is
-    /// longest ago, then who came first. Whoever drops the future is not waited for.
+    /// Waits for a turn. The next turn goes to the waiting client that has the fewest turns, then to the one whose last
+    /// turn is longest ago, then to the one that came first. Dropping the future gives up the place in the queue.
     pub async fn take(&self, client: Client) -> Turn {
         let waiting = {
             let mut state = self.state();
@@ -67,7 +68,7 @@ impl Turns {
         self.0.wanted.notify_waiters();
         match waiting.await {
             Ok(turn) => turn,
-            // A waiter is only dropped after it was given up, and this one was not.
+            // A waiter leaves the queue with a turn, or because its receiver was dropped; this receiver was not.
             Err(_) => unreachable!("a waiter leaves the queue with a turn"),
         }
     }
@@ -97,7 +98,7 @@ impl Turns {
         Turn { turns: self.clone(), client }
     }
 
-    /// The next one in the queue, and its turn.
+    /// Removes the next waiter from the queue and gives it a turn.
     fn next(&self) -> Option<(Waiter, Turn)> {
         let mut state = self.state();
         state.waiting.retain(|waiter| !waiter.ready.is_closed());
@@ -144,7 +145,7 @@ impl Drop for Turn {
                 }
             }
         }
-        // Outside the lock: whoever gave up meanwhile drops the turn again, which comes back here.
+        // Outside the lock: a waiter that gave up meanwhile drops its turn, and that calls this function again.
         while let Some((waiter, turn)) = self.turns.next() {
             drop(waiter.ready.send(turn));
         }
@@ -225,7 +226,7 @@ mod tests {
         assert!(poll(gone.as_mut()).is_pending() && turns.is_wanted());
         drop(gone);
         assert!(!turns.is_wanted());
-        // One gives up after it was given its turn, before it knows.
+        // The waiter gives up after it was given a turn and before it knows.
         let mut late = Box::pin(turns.take(client(2)));
         assert!(poll(late.as_mut()).is_pending());
         drop(held);

@@ -1,25 +1,25 @@
-//! One entry.
+//! One entry of a tar archive.
 
-/// One entry's header.
+/// What an entry's header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The path as spelled; never empty, and without NULs.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The entry's type.
     pub kind: Kind,
-    /// The content's length; 0 for all but files.
+    /// The content's length; 0 for everything but files.
     pub size: u64,
-    /// Seconds since 1970; negative before.
+    /// Modification time in seconds since 1970; negative before.
     pub mtime: i64,
-    /// Permissions.
+    /// Permission bits.
     pub mode: u32,
-    /// Where its header begins in the uncompressed stream, with what extends it.
+    /// The offset in the uncompressed stream where its header, or the first header that extends it, begins.
     pub header: u64,
-    /// Where its content begins.
+    /// The offset where its content begins.
     pub offset: u64,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A file.
@@ -30,23 +30,23 @@ pub enum Kind {
     Link(Vec<u8>),
     /// A hard link and its target.
     HardLink(Vec<u8>),
-    /// Something else, by its name, for an error.
+    /// Something else; the text names it in errors.
     Special(&'static str),
 }
 
 impl Entry {
-    /// Whether anybody may execute it.
+    /// Whether the owner, the group or others may execute it.
     pub fn executable(&self) -> bool {
         self.mode & 0o111 != 0
     }
 
-    /// The path as text.
+    /// The path, if it is UTF-8.
     pub fn text(&self) -> Option<&str> {
         str::from_utf8(&self.path).ok()
     }
 }
 
-/// An entry whose place is not known yet.
+/// An entry whose offsets are not known yet.
 pub(super) struct Outline {
     pub(super) path: Vec<u8>,
     pub(super) kind: Kind,

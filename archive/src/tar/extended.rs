@@ -1,35 +1,35 @@
-//! What extends a header: pax records (POSIX.1-2017, "pax Extended Header") and GNU's long names.
+//! Headers that extend the next one: pax records (POSIX.1-2017, "pax Extended Header") and GNU's long names.
 
 use super::entry::{Kind, Outline};
 use super::header::Header;
 use crate::{Exceeded, Limits, Measure, Problem};
 
-/// What was said before a header about the entry that it begins.
+/// What earlier headers said about the next entry.
 #[derive(Default)]
 pub(super) struct Extended {
-    /// GNU's long name.
+    /// The path from a GNU long name header.
     pub(super) name: Option<Vec<u8>>,
-    /// GNU's long link.
+    /// The link target from a GNU long link header.
     pub(super) link: Option<Vec<u8>>,
-    /// A pax header's.
+    /// The records of a pax header.
     pub(super) records: Option<Records>,
 }
 
-/// The records of one pax header, as far as they matter here.
+/// The records of one pax header that matter here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Records {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
     mtime: Option<i64>,
-    /// Whether anything says how others are to be read.
+    /// Whether there is an `hdrcharset` record, which says how to read the others.
     charset: bool,
 }
 
-const RECORD: Problem = Problem::Malformed("a pax record does not read");
+const RECORD: Problem = Problem::Malformed("a pax record is malformed");
 
 impl Records {
-    /// Records are `LENGTH KEY=VALUE\n`, with nothing between them.
+    /// Parses records of the form `LENGTH KEY=VALUE\n`, with nothing between them.
     pub(super) fn parse(mut bytes: &[u8], limits: &Limits) -> Result<Self, Problem> {
         let mut records = Self::default();
         while !bytes.is_empty() {
@@ -48,7 +48,7 @@ impl Records {
 
     fn set(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), Problem> {
         let once = |given: bool| {
-            if given { Err(Problem::Malformed("a pax header says the same thing twice")) } else { Ok(()) }
+            if given { Err(Problem::Malformed("a pax header has the same key twice")) } else { Ok(()) }
         };
         match key {
             b"path" => {
@@ -77,8 +77,8 @@ impl Records {
         Ok(())
     }
 
-    /// git-archive writes a comment for all entries; a path, a size or a time for all can only be an attack, and readers
-    /// differ in what they make of it.
+    /// Refuses a global header that sets anything. git-archive writes a global comment, which is harmless. A path, a
+    /// size or a time for all entries can only be an attack, and readers differ in how they treat it.
     pub(super) fn global(&self) -> Result<(), &'static str> {
         if *self == Self::default() {
             Ok(())
@@ -107,7 +107,7 @@ impl Extended {
         self.name.is_none() && self.link.is_none() && self.records.is_none()
     }
 
-    /// The entry that `header` begins, whose size is `size` there; or what is wrong with it, with its path.
+    /// The entry that `header` begins, `size` being the size in it; or what is wrong, with the entry's path.
     pub(super) fn outline(
         self,
         header: &Header,
@@ -126,7 +126,7 @@ impl Extended {
     }
 }
 
-/// What was said in GNU's way and in pax's: the same, if it was said in both.
+/// A value from GNU's header or pax's; if both have one, they must agree.
 fn one(gnu: Option<Vec<u8>>, pax: Option<Vec<u8>>, differ: Problem) -> Result<Option<Vec<u8>>, Problem> {
     match (gnu, pax) {
         (Some(gnu), Some(pax)) if gnu != pax => Err(differ),
@@ -157,9 +157,9 @@ fn outline(
     let size = match pax_size {
         None => size,
         Some(pax) if pax == size => size,
-        // What octal digits cannot say stands in the record alone, and the header has something else.
+        // Octal digits cannot hold a size this large: the pax record has it, and the header has something else.
         Some(pax) if pax > Header::LARGEST && pax <= 1 << 60 => pax,
-        // A reader that believed the other number would see other entries than this one.
+        // A reader that believed the other size would find other entries after this one.
         Some(_) => return Err(bad("two different sizes are declared")),
     };
     let target = || match link.unwrap_or_else(|| header.link().to_vec()) {
@@ -171,7 +171,7 @@ fn outline(
     };
     let folder = path.last() == Some(&b'/');
     let kind = match header.kind() {
-        // As before POSIX, when there was no type for directories.
+        // As before POSIX, which added a type for directories.
         0 | b'0' if folder => Kind::Directory,
         0 | b'0' | b'7' => Kind::File,
         b'1' => Kind::HardLink(target()?),
@@ -187,14 +187,14 @@ fn outline(
         _ => return Err(bad("it is of an unknown type")),
     };
     if size != 0 && kind != Kind::File {
-        return Err(bad("it has content and is no file"));
+        return Err(bad("it has content but is not a file"));
     }
     let mode = header.mode().map_err(bad)?;
     let mtime = header.mtime().map_err(bad)?;
     Ok((kind, size, pax_mtime.unwrap_or(mtime), mode))
 }
 
-/// Digits alone: what else a program's own parser accepts, another one's does not.
+/// A decimal number of digits alone: anything more, some parsers accept and others do not.
 fn decimal(digits: &[u8]) -> Option<u64> {
     let leading = digits.len() > 1 && digits[0] == b'0';
     if digits.is_empty() || leading || !digits.iter().all(u8::is_ascii_digit) {
@@ -203,7 +203,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Whole seconds; a fraction is cut off.
+/// A time in whole seconds; a fraction is cut off.
 fn time(value: &[u8]) -> Option<i64> {
     let (sign, value) = match value.split_first() {
         Some((b'-', rest)) => (-1, rest),

@@ -1,6 +1,6 @@
 //! The 512 bytes of a header (POSIX.1-2017, "ustar Interchange Format"; GNU's manual, "Basic Tar Format").
 
-/// The unit of the format.
+/// The size of a header; content is padded to a multiple of it.
 pub(super) const BLOCK: usize = 512;
 
 /// A header whose checksum is right.
@@ -11,17 +11,17 @@ pub(super) struct Header {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
-    /// Before POSIX: no magic and no prefix.
+    /// The format before POSIX: no magic and no prefix.
     Old,
     Ustar,
-    /// Has times where ustar has its prefix.
+    /// GNU's format; it has times where ustar has its prefix.
     Gnu,
 }
 
 impl Header {
     pub(super) fn new(block: &[u8; BLOCK]) -> Result<Self, &'static str> {
         let sum = |bytes: &[u8]| bytes.iter().map(|b| i128::from(*b)).sum::<i128>();
-        // The checksum's own field counts as spaces.
+        // The sum counts the checksum's own field as spaces.
         let expected = sum(&block[..148]) + 8 * i128::from(b' ') + sum(&block[156..]);
         if octal(&block[148..156]) != Some(expected) {
             return Err("the header's checksum does not match");
@@ -30,12 +30,12 @@ impl Header {
             b"ustar\x0000" => Format::Ustar,
             b"ustar  \0" => Format::Gnu,
             [0, 0, 0, 0, 0, 0, 0, 0] => Format::Old,
-            _ => return Err("the header is of no tar format that is known"),
+            _ => return Err("the header's magic is of no known tar format"),
         };
         Ok(Self { block: *block, format })
     }
 
-    /// The byte that says what the entry is.
+    /// The byte that gives the entry's type.
     pub(super) fn kind(&self) -> u8 {
         self.block[156]
     }
@@ -45,11 +45,11 @@ impl Header {
         if size < 0 {
             return Err("the size is negative");
         }
-        // Nothing real comes near; it keeps every sum from overflowing.
-        u64::try_from(size).ok().filter(|size| *size <= 1 << 60).ok_or("the size is absurd")
+        // No real size comes near this, and it keeps sums from overflowing.
+        u64::try_from(size).ok().filter(|size| *size <= 1 << 60).ok_or("the size is more than 2^60 bytes")
     }
 
-    /// What the size's twelve bytes can say in octal.
+    /// The largest size that the field's twelve bytes can hold in octal.
     pub(super) const LARGEST: u64 = 0o77_777_777_777;
 
     pub(super) fn mode(&self) -> Result<u32, &'static str> {
@@ -57,7 +57,7 @@ impl Header {
         mode.ok_or("the mode is not a number")
     }
 
-    /// Seconds since 1970; before that they are negative.
+    /// Seconds since 1970; negative before.
     pub(super) fn mtime(&self) -> Result<i64, &'static str> {
         let time = blank_or_number(&self.block[136..148]).and_then(|time| i64::try_from(time).ok());
         time.ok_or("the time is not a number")
@@ -74,7 +74,7 @@ impl Header {
     }
 }
 
-/// Up to the first NUL.
+/// The field up to its first NUL.
 fn text(field: &[u8]) -> &[u8] {
     &field[..field.iter().position(|b| *b == 0).unwrap_or(field.len())]
 }
@@ -83,18 +83,18 @@ fn blank_or_number(field: &[u8]) -> Option<i128> {
     if field.iter().all(|b| matches!(b, 0 | b' ')) { Some(0) } else { number(field) }
 }
 
-/// Octal digits, or GNU's base 256: the first bit set, and then two's complement.
+/// Octal digits, or GNU's base 256: the first bit set, then two's complement.
 fn number(field: &[u8]) -> Option<i128> {
     let (first, rest) = field.split_first()?;
     if first & 0x80 == 0 {
         return octal(field);
     }
     let sign = if first & 0x40 == 0 { 0 } else { -1 };
-    // Twelve bytes at most, so 95 bits.
+    // A field has at most twelve bytes, so the value at most 95 bits.
     Some(rest.iter().fold(sign << 7 | i128::from(first & 0x7f), |value, b| value << 8 | i128::from(*b)))
 }
 
-/// Spaces, octal digits, and then nothing but spaces and NULs.
+/// Spaces, octal digits, and then only spaces and NULs.
 fn octal(field: &[u8]) -> Option<i128> {
     let start = field.iter().position(|b| *b != b' ')?;
     let digits = field[start..].iter().take_while(|b| matches!(b, b'0'..=b'7')).count();

@@ -1,4 +1,4 @@
-//! Tar entries from a stream.
+//! Reads tar entries from a stream.
 
 mod entry;
 mod extended;
@@ -13,28 +13,28 @@ use entry::Outline;
 use extended::Extended;
 use header::{BLOCK, Header};
 
-/// A tar archive that is being read, entry by entry.
+/// Reads a tar archive entry by entry.
 ///
-/// After an error nothing more can be read; what was read before it is what the archive says.
+/// After an error nothing more can be read; what was returned before it is what the archive says.
 #[derive(Debug)]
 pub struct Tar<S> {
     source: S,
     limits: Limits,
     offset: u64,
-    /// Content of the current entry that was not read yet, and the padding after it.
+    /// Bytes of the current entry's content that were not read yet; then the length of its padding.
     content: u64,
     padding: u64,
-    /// The current entry, for errors: where its header is, and its name.
+    /// The current entry, for errors: the offset of its header, and its name.
     current: Option<(u64, String)>,
     entries: u64,
     total: u64,
     ended: bool,
-    /// Something was refused: where the next header is, nobody knows any more.
+    /// After an error, the offset of the next header is unknown.
     refused: bool,
 }
 
 impl<S: Source> Tar<S> {
-    /// A reader of the uncompressed archive that `source` gives.
+    /// A reader of the uncompressed archive in `source`.
     pub fn new(source: S, limits: &Limits) -> Self {
         Self {
             source,
@@ -50,15 +50,15 @@ impl<S: Source> Tar<S> {
         }
     }
 
-    /// The next entry, or `None` at the end marker. What was not read of the entry before is passed over.
+    /// The next entry, or `None` at the end marker. Skips the unread content of the entry before.
     ///
-    /// The end marker is needed: without it nobody could tell whether something was cut off. What follows it is for
-    /// [`Tar::finish`] to read.
+    /// A missing end marker is an error: without it nobody could tell whether something was cut off. [`Tar::finish`]
+    /// reads what follows it.
     ///
-    /// After an error there is no other entry, and nothing that is intact.
+    /// After an error, every further call fails, because the position in the stream is lost.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         if self.refused {
-            return Err(Error::malformed(self.offset, "an error came before this"));
+            return Err(Error::malformed(self.offset, "nothing can be read after an earlier error"));
         }
         let next = self.advance();
         self.refused = next.is_err();
@@ -74,7 +74,7 @@ impl<S: Source> Tar<S> {
             let bad = |why| Error::malformed(at, why);
             let Some(header) = self.header()? else {
                 self.ended = true;
-                let pending = "an extended header is followed by nothing";
+                let pending = "no entry follows an extended header";
                 return if extended.is_empty() { Ok(None) } else { Err(bad(pending)) };
             };
             self.content = header.size().map_err(bad)?;
@@ -93,7 +93,7 @@ impl<S: Source> Tar<S> {
                     return Err(bad("a global header stands between an extended header and its entry"));
                 }
                 b'g' => {
-                    // As many as there are entries, or else a stream of them would never end.
+                    // Counted like entries, because an endless stream of them would otherwise pass.
                     self.count(at)?;
                     self.records(at)?.global().map_err(bad)?;
                     first = None;
@@ -112,11 +112,11 @@ impl<S: Source> Tar<S> {
         Ok(None)
     }
 
-    /// Content of the current entry; 0 at its end. Fills the buffer as far as there is content.
+    /// Reads content of the current entry; 0 at its end. Fills the buffer as far as there is content.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         let most = usize::try_from(self.content).unwrap_or(usize::MAX).min(buffer.len());
         let mut filled = 0;
-        // Filled to the brim, so that a file of any size is written in few calls.
+        // Fill the whole buffer, so that a file of any size is written in few calls.
         while filled < most {
             match self.source.read(&mut buffer[filled..most]) {
                 Ok(0) => return Err(self.failed(io::ErrorKind::UnexpectedEof.into(), "an entry's content")),
@@ -130,13 +130,13 @@ impl<S: Source> Tar<S> {
         Ok(filled)
     }
 
-    /// All of the current entry's content, which has at most `limit` bytes.
+    /// Reads all content of the current entry; an error if it has more than `limit` bytes.
     pub fn whole(&mut self, limit: u64) -> Result<Vec<u8>, Error> {
         if self.content > limit {
             let exceeded = Exceeded { measure: Measure::Entry, limit };
             return Err(self.here(Problem::Exceeded(exceeded)));
         }
-        // Grown as content arrives: a header may declare more than there is.
+        // Grown as content arrives, because a header may declare more than there is.
         let (mut content, mut piece) = (Vec::new(), [0; 16 * 1024]);
         loop {
             match self.read(&mut piece)? {
@@ -146,13 +146,13 @@ impl<S: Source> Tar<S> {
         }
     }
 
-    /// The current entry's content as a reader, whose errors have an [`Error`] in them.
+    /// A reader of the current entry's content; its I/O errors wrap an [`Error`].
     pub fn content(&mut self) -> Content<'_, S> {
         Content { tar: self }
     }
 
-    /// What follows the end marker, which must be zeros; 0 at the end of the stream. To read to there is what checks a
-    /// compressor's own checksum.
+    /// Reads what follows the end marker, which must be zeros; 0 at the end of the stream. Only reading to there makes
+    /// a decompressor check its own checksum.
     pub fn rest(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         debug_assert!(self.ended, "the entries come first");
         loop {
@@ -172,14 +172,13 @@ impl<S: Source> Tar<S> {
         }
     }
 
-    /// Reads to the end of the stream. Entries that were not read yet are an error: the archive has more than its caller
-    /// knows of.
+    /// Reads to the end of the stream. A further entry is an error: the archive has more than its caller expected.
     pub fn finish(mut self) -> Result<S, Error> {
         if let Some(entry) = self.next_entry()? {
             return Err(Error {
                 entry: Some(shown(&entry.path)),
                 offset: entry.header,
-                problem: Problem::Malformed("nobody announced it"),
+                problem: Problem::Malformed("the archive should have ended before it"),
             });
         }
         let mut waste = [0; 16 * 1024];
@@ -187,7 +186,7 @@ impl<S: Source> Tar<S> {
         Ok(self.source)
     }
 
-    /// How many entries there were so far.
+    /// The number of entries so far.
     pub fn entries(&self) -> u64 {
         self.entries
     }
@@ -219,7 +218,7 @@ impl<S: Source> Tar<S> {
         Ok(())
     }
 
-    /// The next header; `None` at the end marker.
+    /// Reads the next header; `None` at the end marker.
     fn header(&mut self) -> Result<Option<Header>, Error> {
         let at = self.offset;
         let mut block = [0; BLOCK];
@@ -230,7 +229,7 @@ impl<S: Source> Tar<S> {
         Header::new(&block).map(Some).map_err(|why| Error::malformed(at, why))
     }
 
-    /// Passes over what was not read of the current entry.
+    /// Skips the unread rest of the current entry.
     fn pass(&mut self) -> Result<(), Error> {
         for (bytes, inside) in [(self.content, "an entry's content"), (self.padding, "an entry's padding")] {
             if bytes > 0 {
@@ -248,7 +247,7 @@ impl<S: Source> Tar<S> {
         Ok(())
     }
 
-    /// GNU's long name or link: the bytes, and the NUL that ends them. No more is read than may be kept.
+    /// Reads a GNU long name or link and its final NUL; no more bytes than `limit` allows.
     fn long(&mut self, at: u64, measure: Measure, limit: u64) -> Result<Vec<u8>, Error> {
         if self.content > limit.saturating_add(1) {
             return Err(Error::exceeded(at, measure, limit));
@@ -256,7 +255,7 @@ impl<S: Source> Tar<S> {
         let mut name = vec![0; usize::try_from(self.content).unwrap_or(0)];
         self.read(&mut name)?;
         match name.iter().position(|b| *b == 0) {
-            None => Err(Error::malformed(at, "a long name has no end")),
+            None => Err(Error::malformed(at, "a long name does not end with a NUL byte")),
             Some(end) if name[end..].iter().any(|b| *b != 0) => {
                 Err(Error::malformed(at, "bytes follow the end of a long name"))
             }
@@ -276,7 +275,7 @@ impl<S: Source> Tar<S> {
         extended::Records::parse(&bytes, &self.limits).map_err(|problem| Error::new(at, problem))
     }
 
-    /// An error about the current entry.
+    /// Makes an error about the current entry.
     fn here(&self, problem: Problem) -> Error {
         let (offset, entry) = match &self.current {
             Some((at, name)) => (*at, Some(name.clone())),

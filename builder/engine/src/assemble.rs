@@ -1,4 +1,4 @@
-//! From a run's outputs to layers, configuration and manifest in the store.
+//! Makes layers, configuration and manifest of a run's outputs, and puts them into the store.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::check::Clock;
 use crate::compare::{Node, Tree};
 use crate::{BuildError, FinishedLayer, Inputs, Workshop};
 
-/// What was assembled.
+/// The parts of an assembled image.
 pub(crate) struct Image {
     pub manifest: Descriptor,
     pub config: Descriptor,
@@ -24,8 +24,8 @@ pub(crate) struct Image {
 }
 
 impl Workshop<'_> {
-    /// Two layers: what every image of this toolchain and user has, and what the script left.
-    /// Every file that is packed is held against its record, in which both runs agreed.
+    /// Makes two layers: the base, which every image of this toolchain and user has, and the files that the script
+    /// left. Every file is checked against its record, on which both runs agreed, while it is packed.
     pub(crate) fn assemble(
         &self,
         given: &Inputs<'_>,
@@ -50,7 +50,8 @@ impl Workshop<'_> {
         let guard = Guard { clock, cancel: self.observer.cancel() };
         let mut layer = files(outputs, epoch, guard)?;
         let uid = plan.image.uid;
-        // Group 0 as well: where a cluster gives a container any user, that is its group (OpenShift).
+        // Group 0 may write too, because a cluster that gives a container a random user gives it this group
+        // (OpenShift).
         layer.directory(plan.image.home.trim_matches('/'), Directory { mode: 0o770, uid, gid: 0 })?;
         let outputs = self.layer(plan, layer, clock)?;
         let debug = files(debug, epoch, guard)?;
@@ -89,7 +90,7 @@ fn finished(packed: &PackedLayer) -> FinishedLayer {
     FinishedLayer { digest, diff_id: packed.diff_id.clone(), size, media_type }
 }
 
-/// The annotations of a plan's image, which the index has too.
+/// The annotations of a plan's image; the index has the same.
 pub fn annotations(plan: &Plan) -> BTreeMap<String, String> {
     plan.annotations.clone()
 }
@@ -114,7 +115,7 @@ fn spec(plan: &Plan) -> ImageSpec {
     }
 }
 
-/// A layer of a build's files, read below the folder's descriptor when it is packed.
+/// A layer of a build's files. They are read below the folder's descriptor when the layer is packed.
 fn files<'a>(tree: &Tree, epoch: i64, guard: Guard<'a>) -> Result<Layer<'a>, BuildError> {
     let mut layer = Layer::new(epoch)?;
     let folder = tree.folder().ok_or(BuildError::io("the outputs")(io::ErrorKind::NotFound.into()))?;
@@ -135,17 +136,17 @@ fn files<'a>(tree: &Tree, epoch: i64, guard: Guard<'a>) -> Result<Layer<'a>, Bui
     Ok(layer)
 }
 
-/// What ends the packing of a layer before its end.
+/// What stops the packing of a layer early.
 #[derive(Clone, Copy)]
 struct Guard<'a> {
     clock: &'a Clock,
     cancel: &'a AtomicBool,
 }
 
-/// A file that must be what its record says, read while there is time.
+/// Reads a file while there is time, and fails if its content is not the recorded one.
 struct Guarded<'a> {
     file: File,
-    /// Until the end of the file was seen.
+    /// The hash so far; `None` after the end of the file.
     hasher: Option<Hasher>,
     digest: Digest,
     guard: Guard<'a>,
@@ -165,7 +166,7 @@ impl Read for Guarded<'_> {
             && let Some(hasher) = self.hasher.take()
             && hasher.finish() != self.digest
         {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what was compared any more"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its content changed after comparison"));
         }
         Ok(read)
     }
@@ -199,7 +200,7 @@ mod tests {
         fs::write(folder.path().join("f"), "evil").unwrap();
         let error = pack(folder.path(), &tree, &clock).unwrap_err();
         assert!(matches!(&error, ImageError::Read { path, source } if path == "f"
-            && source.to_string().contains("not what was compared")));
+            && source.to_string().contains("changed after comparison")));
         fs::remove_file(folder.path().join("f")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("f")).unwrap();
         assert!(matches!(pack(folder.path(), &tree, &clock), Err(ImageError::Read { .. })));

@@ -1,4 +1,4 @@
-//! What every image of a toolchain has below its own files.
+//! Makes the base: the layer below an image's own files, which every image of a toolchain has.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -15,7 +15,7 @@ use crate::BuildError;
 /// The largest file that an image takes from the toolchain, in bytes.
 const BASE_FILE: u64 = 64 << 20;
 
-/// nsswitch.conf(5): what is inside the C library. It would load anything else by name, and no image has it.
+/// nsswitch.conf(5): only services inside the C library. It would load any other by name, and no image has that.
 const NAMES: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n";
 
 /// services(5): the ports that programs ask for by name, as IANA assigned them.
@@ -23,7 +23,7 @@ const SERVICES: &str = "ftp 21/tcp\nssh 22/tcp\nsmtp 25/tcp\ndomain 53/tcp\ndoma
                         ntp 123/udp\nimap2 143/tcp imap\nldap 389/tcp\nhttps 443/tcp\nhttps 443/udp\n\
                         submission 587/tcp\nldaps 636/tcp\ndomain-s 853/tcp\nimaps 993/tcp\npostgresql 5432/tcp\n";
 
-/// os-release(5). The farm's name would make another image of every farm's.
+/// os-release(5). It does not name the farm, because then every farm would make another image.
 fn os_release(plan: &Plan) -> String {
     let toolchain = plan.annotations.get(TOOLCHAIN).map_or("", String::as_str);
     format!(
@@ -31,12 +31,12 @@ fn os_release(plan: &Plan) -> String {
     )
 }
 
-/// The C library with what it loads by name, certificate authorities, the one user, and the few files that programs ask
-/// the C library for.
+/// Makes the base: the C library with the libraries that it loads by name, certificate authorities, the one user, and
+/// the few files that programs read through the C library.
 pub(crate) fn base(plan: &Plan, root: &Path) -> Result<Layer<'static>, BuildError> {
     let sysroot = root.join(plan.sysroot().trim_start_matches('/'));
     let mut layer = Layer::new(plan.source.epoch)?;
-    // The loader's path is written into every program, and it begins with one of these.
+    // Every program holds the path of its loader, which begins with one of these.
     layer.link("lib", "usr/lib")?;
     layer.link("lib64", "usr/lib64")?;
     layer.directory("usr/lib64", Directory::default())?;
@@ -58,7 +58,7 @@ pub(crate) fn base(plan: &Plan, root: &Path) -> Result<Layer<'static>, BuildErro
     Ok(layer)
 }
 
-/// The first of `paths` that the base does not leave room for, and what a person can do about it.
+/// The first of `paths` at which the base has something of its own, and what a person can do about it.
 pub(crate) fn overlap<'a>(
     base: &Layer<'_>,
     paths: impl Iterator<Item = &'a str>,
@@ -88,7 +88,7 @@ pub(crate) fn overlap<'a>(
     None
 }
 
-/// A file of the sysroot, links followed as if the sysroot were the root.
+/// Reads a file of the sysroot, and follows links as if the sysroot were the root.
 fn within(sysroot: &Path, path: &str) -> Result<(Vec<u8>, bool), BuildError> {
     let missing = |_| BuildError::MissingBase { path: path.to_owned() };
     let folder = File::open(sysroot).map_err(BuildError::io(sysroot))?;
@@ -107,7 +107,7 @@ fn within(sysroot: &Path, path: &str) -> Result<(Vec<u8>, bool), BuildError> {
     Ok((content, metadata.permissions().mode() & 0o100 != 0))
 }
 
-/// The certificates' bundle: every `.crt` file of a folder in the order of their names, as ca-certificates makes it.
+/// The bundle of certificates: every `.crt` file of a folder in the order of their names, as ca-certificates makes it.
 fn bundle(sysroot: &Path, from: &str) -> Result<Vec<u8>, BuildError> {
     let folder = sysroot.join(from);
     let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);

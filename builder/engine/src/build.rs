@@ -1,4 +1,4 @@
-//! One plan, finished: built twice, compared, checked, made into an image and tried.
+//! Finishes one plan: builds it twice, compares, checks, makes an image and tries the image.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::compare::Tree;
 use crate::run::{Circumstances, Run};
 use crate::{BuildError, Root, Workshop};
 
-/// Everything a build is given.
+/// Everything that a build needs.
 pub struct Inputs<'a> {
-    /// What decides the outcome.
+    /// The plan, which decides the outcome.
     pub plan: &'a Plan,
     /// The build script, whose digest the plan holds.
     pub script: &'a str,
-    /// What a run may use.
+    /// The resources that a run may use.
     pub limits: &'a BuildTable,
     /// The toolchain's root.
     pub root: &'a Root,
@@ -30,16 +30,16 @@ pub struct Inputs<'a> {
     pub source: &'a VerifiedSource,
     /// The further inputs, by the name of their folder.
     pub inputs: &'a BTreeMap<String, VerifiedSource>,
-    /// How it is tried.
+    /// How often the plan is run, and what is changed between runs.
     pub trials: &'a Trials,
 }
 
-/// How often a plan is run, and what is another in every run but the first.
+/// How often a plan is run, and which factors are changed in every run but the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trials {
-    /// Runs in all, two at least.
+    /// The number of runs, at least two.
     pub count: u32,
-    /// What is varied.
+    /// The factors that are changed.
     pub varied: Varied,
 }
 
@@ -49,22 +49,22 @@ impl Trials {
 }
 
 impl Default for Trials {
-    /// Two runs, and everything varied.
+    /// Two runs, with every factor changed.
     fn default() -> Self {
         Self { count: 2, varied: Varied::all() }
     }
 }
 
-/// What came out of a plan.
+/// The result of a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finished {
     /// The image manifest's digest.
     pub manifest: Digest,
-    /// Its size in bytes.
+    /// The manifest's size in bytes.
     pub manifest_size: u64,
     /// The image configuration's digest.
     pub config: Digest,
-    /// Its size in bytes.
+    /// The configuration's size in bytes.
     pub config_size: u64,
     /// The layers, base first.
     pub layers: Vec<FinishedLayer>,
@@ -73,9 +73,9 @@ pub struct Finished {
     /// The debug information that was split off: a compressed tar archive beside the image.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub debug: Option<FinishedLayer>,
-    /// How it was built.
+    /// The runs, and how they went.
     pub runs: Runs,
-    /// What the finished image did when it was tried.
+    /// The result of trying the finished image.
     pub smoke: Smoke,
 }
 
@@ -89,7 +89,7 @@ pub struct FinishedLayer {
     pub diff_id: Digest,
     /// The compressed size in bytes.
     pub size: u64,
-    /// Its media type.
+    /// The layer's media type.
     #[serde(rename = "mediaType")]
     pub media_type: String,
 }
@@ -108,7 +108,7 @@ impl FinishedLayer {
 /// How often a plan was run, and with what result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Runs {
-    /// How often.
+    /// How often the plan was run.
     pub count: u32,
     /// Whether the outputs were the same each time.
     pub identical: bool,
@@ -118,38 +118,38 @@ pub struct Runs {
     pub cpu_ms: Vec<u64>,
     /// The most memory that each run was seen to use, in bytes.
     pub peak_memory: Vec<u64>,
-    /// What was another in the runs after the first, as far as this machine and the toolchain's C library let it be.
-    /// [`Vary::Schedule`] was offered to make, which may be too old to take it.
+    /// The factors that were changed in the runs after the first, as far as this machine and the toolchain's C library
+    /// allow it. [`Vary::Schedule`] was passed to make, which may be too old to know it.
     #[serde(default)]
     pub varied: Varied,
-    /// What kept the limits of each run.
+    /// The mechanisms that kept the limits of each run.
     #[serde(default)]
     pub limiters: Vec<Limiters>,
-    /// What each run printed, as blobs of the store.
+    /// The log of each run, a blob of the store.
     pub logs: Vec<Digest>,
 }
 
-/// What kept a run's limits on the machine that it ran on: the kernel, or something weaker.
+/// The mechanisms that kept a run's limits on the machine that it ran on: the kernel, or something weaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limiters {
-    /// Of memory.
+    /// The limiter of memory.
     pub memory: Option<MemoryLimiter>,
-    /// Of disk.
+    /// The limiter of disk.
     pub disk: Option<DiskLimiter>,
 }
 
-/// Whether the finished image was tried.
+/// The result of trying the finished image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Smoke {
-    /// It did what the recipe expects; how it was run, and the line that says so.
+    /// The image printed what the recipe expects.
     Passed {
         /// `natively`, or the emulator's name.
         how: String,
-        /// The line of its output that was expected.
+        /// The line of its output that has the expected text.
         line: String,
     },
-    /// It was not run here, and why.
+    /// The image was not run here, for this reason.
     NotRun(String),
 }
 
@@ -163,7 +163,7 @@ impl std::fmt::Display for Smoke {
 }
 
 impl Finished {
-    /// Every blob that must still be there for this to be an answer.
+    /// Every blob that must still be in the store for this result to be usable.
     pub fn blobs(&self) -> Vec<Descriptor> {
         use hab_oci::media_type::IMAGE_MANIFEST;
         let mut all = self.image_blobs();
@@ -188,13 +188,13 @@ impl Finished {
     }
 }
 
-/// How long after the first run the second one begins at least: zip archives know every other second only.
+/// The least time between the beginnings of the first two runs, because zip archives have times of every other second.
 const APART: Duration = Duration::from_secs(2);
 
 impl Workshop<'_> {
-    /// Runs the plan as often as it is tried, with what must not matter changed, compares, checks, assembles and
-    /// tries the image. Blobs are in the store when this returns; nothing refers to them before the caller publishes.
-    /// The work folder is removed, except where it is needed to see why it failed.
+    /// Runs the plan as often as the trials say, with their factors changed. Then compares, checks, assembles and tries
+    /// the image. Its blobs are in the store when this returns; nothing refers to them before the caller publishes. The
+    /// work folder is removed, unless a person needs it to see why the build failed.
     pub fn build(&self, given: &Inputs<'_>) -> Result<Finished, BuildError> {
         let plan = given.plan;
         let scratch = self.scratch(&format!("{}-{}", plan.recipe, plan.digest().short()))?;
@@ -229,15 +229,15 @@ impl Workshop<'_> {
         for other in others {
             let other = self.run(given, scratch, &other)?;
             self.observer.stage(&format!("compare the {} run with the {} one", other.name, first.name));
-            // A clock for each, since every run may take its time.
+            // A clock for each comparison, since each may take as long as a run.
             let check = Check { workshop: self, given, scratch, clock: Clock::start(given) };
             let outputs = check.agreed([&first, &other], "out", disk)?;
             let debug = check.agreed([&first, &other], "debug", disk.saturating_sub(outputs.size()))?;
             runs.add(&other);
-            // What the run left on disk goes here, so that many need no more than two.
+            // The run's files are removed here, so that many runs need no more disk than two.
             agreed = Some((check, outputs, debug));
         }
-        // There is one other at least.
+        // There is at least one other run, so this is always set.
         let Some((check, outputs, debug)) = agreed else { return Err(BuildError::Cancelled) };
         if outputs.is_empty() {
             return Err(BuildError::NoOutput {
@@ -250,7 +250,7 @@ impl Workshop<'_> {
             check.hardened(&first)?;
         }
 
-        // What broke out of a run may have written to it, and the image takes files from it.
+        // A process that broke out of a run may have written to the root, and the image takes files from it.
         given.root.still_the_same(self.observer)?;
         let image = self.assemble(given, &outputs, &debug, &check.clock)?;
         let root = self.unpack_image(given, &image.layers, scratch, &check.clock)?;

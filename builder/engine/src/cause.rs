@@ -1,4 +1,4 @@
-//! Why a script failed, where that is not what its last lines say.
+//! Why a script failed, where its last lines do not say so.
 
 use std::fmt;
 
@@ -6,26 +6,26 @@ use hab_oci::shown;
 use hab_recipe::BuildTable;
 use hab_sandbox::Refused;
 
-/// What a run met.
+/// A cause that a run met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A program was not started, because it would look at this machine's processor.
+    /// A program was not started, because it would compile for this machine's processor.
     Native(Refused),
-    /// A write failed: the disk or the memory file systems were full, and how much there was.
+    /// A write failed, because the disk or a file system in memory was full.
     NoSpace {
-        /// `build.disk_mib`, for `/build`.
+        /// The MiB of `/build`: `build.disk_mib`.
         disk_mib: u64,
-        /// MiB for everything else.
+        /// The MiB of everything else.
         scratch_mib: u64,
     },
-    /// A program was killed, as the kernel does when memory ends.
+    /// A program was killed, as the kernel does when memory runs out.
     Killed {
-        /// `build.memory_mib`.
+        /// The MiB of memory: `build.memory_mib`.
         memory_mib: u64,
     },
 }
 
-/// What a line of a log says, in the words of the C library, of bash and of GCC.
+/// A cause that a line of a log names, in the words of the C library, of bash or of GCC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Met {
     NoSpace,
@@ -61,8 +61,8 @@ impl fmt::Display for Cause {
         match self {
             Self::Native(refused) => write!(
                 f,
-                "{} was not started with {}, which compiles for the processor of the machine that builds; name one \
-                 that all of yours have, as -march=x86-64-v2",
+                "{} was not started with {}, which compiles for the processor of the building machine; name one \
+                 that all your machines have, such as -march=x86-64-v2",
                 shown(&refused.program),
                 shown(&refused.word)
             ),

@@ -1,4 +1,4 @@
-//! Asking what is in a build's outputs: the outer side of `crate::worker`.
+//! Asks what is in a build's outputs; this is the outer side of `crate::worker`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,13 @@ use crate::run::Run;
 use crate::worker::{Answer, FIRST, IMAGE, Question, Request, SECOND};
 use crate::{BuildError, Inputs, Workshop};
 
-/// Bytes of an answer: a record of as many files as [`Limits`] allows.
+/// The most bytes of an answer: a record of as many files as [`Limits`] allows.
 const ANSWER: u64 = 64 << 20;
-/// Reading outputs needs no more than this, whatever a recipe may use.
+/// The most memory for reading outputs, in bytes, whatever a recipe may use.
 const MEMORY: u64 = 1 << 30;
 
-/// How long everything may take that comes after the runs: comparing, packing, unpacking and trying. As long as a run.
+/// The time for everything that comes after the runs: comparing, packing, unpacking and trying. It is as long as a
+/// run's.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     pub(crate) until: Instant,
@@ -61,10 +62,10 @@ impl Clock {
     }
 }
 
-/// What is shown to the process that looks.
+/// What the worker is shown.
 #[derive(Clone, Copy)]
 enum Shown<'a> {
-    /// All that a run left.
+    /// Everything that a run left.
     Left(&'a Run),
     Folder(&'a Path),
 }
@@ -94,7 +95,7 @@ pub(crate) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// What both runs left in their folder `name`, if it is the same.
+    /// The record of what both runs left in their folder `name`; fails if they left different files.
     pub(crate) fn agreed(&self, runs: [&Run; 2], name: &str, bytes: u64) -> Result<Tree, BuildError> {
         let limits = Limits { bytes, ..Limits::default() };
         let first = self.record(runs[0], name, limits)?;
@@ -112,7 +113,8 @@ impl Check<'_> {
         })
     }
 
-    /// Where a person finds what a run left: a volume goes with its run, so of that a copy is kept below the scratch folder.
+    /// The path at which a person finds what a run left. A volume ends with its run, so a copy of it is kept below the
+    /// scratch folder.
     fn kept(&self, run: &Run, name: &str, bytes: u64) -> Result<PathBuf, BuildError> {
         let from = run.volume.path().join(name);
         if run.volume.limiter() == DiskLimiter::Counted {
@@ -129,7 +131,7 @@ impl Check<'_> {
     fn record(&self, run: &Run, name: &str, limits: Limits) -> Result<Tree, BuildError> {
         let question = Question::Record { folder: name.to_owned(), limits };
         match self.ask(question, name, &[(Shown::Left(run), FIRST)])? {
-            // The files themselves are read again when they are packed, each held against this record.
+            // Packing reads the files themselves again, and checks each against this record.
             Answer::Record(tree) => {
                 let folder = Folder::open(&run.volume.path().join(name));
                 Ok(tree.within(folder.map_err(|e| self.refused(name, &[e.to_string()]))?))
@@ -150,14 +152,14 @@ impl Check<'_> {
             *place = match self.ask(question, name, &binds) {
                 Ok(Answer::Locate(found)) => found,
                 Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
-                // That two runs differ is the finding; where, is a help.
+                // The finding is that two runs differ; the place is only a help.
                 _ => None,
             };
         }
         Ok(difference)
     }
 
-    /// Every program and library of the outputs must have what its recipe's flags ask for.
+    /// Fails if a program or library of the outputs lacks what `build.hardened` asks for.
     pub(crate) fn hardened(&self, run: &Run) -> Result<(), BuildError> {
         let limits = Limits { bytes: u64::MAX, ..Limits::default() };
         let question = Question::Weakest { folder: "out".to_owned(), limits };
@@ -173,9 +175,9 @@ impl Check<'_> {
         }
     }
 
-    /// What the programs of the image at `root` lack.
+    /// What the programs of the image at `root` need and the image does not have.
     pub(crate) fn missing(&self, root: &Path) -> Result<Lacking, BuildError> {
-        // The base adds a few entries to the outputs'.
+        // These are above the limits of the outputs, because the base adds a few entries.
         let limits = Limits { bytes: u64::MAX, entries: 200_000, names: 32 << 20 };
         match self.ask(Question::Missing { limits }, "image", &[(Shown::Folder(root), IMAGE)])? {
             Answer::Missing(lacking) => Ok(lacking),
@@ -183,7 +185,7 @@ impl Check<'_> {
         }
     }
 
-    /// Asks in a sandbox that shows `binds`, read-only, and nothing else.
+    /// Asks a worker in a sandbox that shows `binds`, read-only, and nothing else.
     fn ask(&self, question: Question, name: &str, binds: &[(Shown<'_>, &str)]) -> Result<Answer, BuildError> {
         let left = self.clock.left();
         if left.is_zero() {
@@ -231,7 +233,7 @@ impl Check<'_> {
         match serde_json::from_slice(&answer) {
             Ok(Answer::Refused(chain)) => Err(self.refused(name, &chain)),
             Ok(answer) => Ok(answer),
-            Err(e) => Err(self.failed(format!("its answer cannot be read: {e}"))),
+            Err(e) => Err(self.failed(format!("cannot parse the worker's answer: {e}"))),
         }
     }
 
@@ -253,11 +255,11 @@ impl Check<'_> {
     }
 
     fn strange(&self) -> BuildError {
-        self.failed("it answered another question".to_owned())
+        self.failed("the worker answered another question".to_owned())
     }
 }
 
-/// The root of the sandbox: a folder with nothing in it, that belongs to whom the sandbox acts for.
+/// Makes the root of the sandbox: an empty folder that belongs to the sandbox's user.
 fn empty(scratch: &Path) -> Result<PathBuf, BuildError> {
     let path = scratch.join("nothing");
     fs::create_dir_all(&path).map_err(BuildError::io(&path))?;

@@ -11,10 +11,10 @@ use crate::unpack::UnpackError;
 /// Whose fault an error is; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Ours, or this machine's: a full disk, a sandbox that cannot be set up.
+    /// This program or machine is at fault: a full disk, a sandbox that cannot be set up.
     Ours,
-    /// An input that is not what its digest says, or that tries to leave its folder; a recipe whose script fails or
-    /// whose outputs cannot become an image.
+    /// An input does not have its digest, or tries to leave its folder; a recipe's script fails, or its outputs cannot
+    /// become an image.
     Refused,
     /// Two runs of one plan differ.
     NotReproducible,
@@ -22,7 +22,7 @@ pub enum Fault {
     Cancelled,
 }
 
-/// A build script that did not succeed.
+/// The failure of a build script.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "building {recipe} for {platform} failed in the {run} run: {outcome}{why}; its last lines:\n{tail}\n\
@@ -32,17 +32,17 @@ pub enum Fault {
 pub struct FailedScript {
     /// The recipe.
     pub recipe: String,
-    /// For which platform.
+    /// The platform of the build.
     pub platform: Platform,
-    /// `first`, `second` and so on.
+    /// The run: `first`, `second` and so on.
     pub run: String,
-    /// How it ended.
+    /// How the script ended.
     pub outcome: Outcome,
-    /// What explains it.
+    /// What explains the failure, if that is known.
     pub cause: Option<Cause>,
     /// The last lines it printed, indented.
     pub tail: String,
-    /// Where the whole log is.
+    /// The path of the whole log.
     pub log: PathBuf,
 }
 
@@ -54,24 +54,24 @@ pub enum BuildError {
     MissingInput {
         /// A package's or file's name.
         what: String,
-        /// Its digest.
+        /// The digest of the package or file.
         digest: Digest,
     },
-    /// A stored blob does not have its digest any more: a disk that forgets, or a hand that changes.
+    /// A stored blob does not have its digest any more, because the disk or a person changed it.
     #[error(
         "{what} in the store is not what its name says: expected {expected}, got {actual}; remove {path} and run again"
     )]
     Tampered {
         /// A package's or file's name.
         what: String,
-        /// Its name in the store.
+        /// The digest in its name in the store.
         expected: Digest,
-        /// What its bytes are.
+        /// The digest of its bytes.
         actual: Digest,
-        /// Where it lies.
+        /// The path of the blob.
         path: PathBuf,
     },
-    /// An archive that does not unpack.
+    /// An archive cannot be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
     /// The sandbox could not be set up.
@@ -85,9 +85,9 @@ pub enum BuildError {
     NoOutput {
         /// The recipe.
         recipe: String,
-        /// For which platform.
+        /// The platform of the build.
         platform: Platform,
-        /// Where the whole log is.
+        /// The path of the whole log.
         log: PathBuf,
     },
     /// Two runs left different files.
@@ -98,13 +98,13 @@ pub enum BuildError {
     NotReproducible {
         /// The recipe.
         recipe: String,
-        /// For which platform.
+        /// The platform of the build.
         platform: Platform,
         /// The first difference, with section and offset.
         difference: String,
         /// How many files and links differ.
         differing: usize,
-        /// How many there are.
+        /// How many files and links there are in all.
         entries: usize,
         /// The first run's outputs.
         first: PathBuf,
@@ -116,7 +116,7 @@ pub enum BuildError {
     MissingLibraries {
         /// The recipe.
         recipe: String,
-        /// For which platform.
+        /// The platform of the build.
         platform: Platform,
         /// Which program needs which library.
         missing: String,
@@ -129,11 +129,11 @@ pub enum BuildError {
     NotHardened {
         /// The recipe.
         recipe: String,
-        /// For which platform.
+        /// The platform of the build.
         platform: Platform,
-        /// Which output.
+        /// The path of the program or library.
         path: String,
-        /// What is missing.
+        /// What the program or library lacks.
         lacks: String,
     },
     /// This machine cannot run the toolchain's programs.
@@ -143,73 +143,73 @@ pub enum BuildError {
     Architecture {
         /// The toolchain's name.
         toolchain: String,
-        /// In Debian's words.
+        /// The architecture of the toolchain's programs, by Debian's name.
         needs: String,
-        /// In Rust's words.
+        /// The architecture of this machine, by Rust's name.
         is: &'static str,
     },
-    /// A folder that must be this user's alone is another's.
+    /// A folder that must belong to this user alone belongs to another one.
     #[error(
         "{path} belongs to uid {owner}, and this program runs as uid {me}; run it as the owner of the data folder, \
          or give it another one with --data"
     )]
     Foreign {
-        /// Which.
+        /// The path of the folder.
         path: PathBuf,
-        /// Whose it is.
+        /// The uid of its owner.
         owner: u32,
-        /// Who we are.
+        /// The uid that this program runs as.
         me: u32,
     },
-    /// The toolchain's root is not what it was before the runs.
+    /// The toolchain's root changed during the runs.
     #[error(
         "the unpacked toolchain {path} was changed while it was in use; nothing built with it is kept, and the next \
          build sets it aside and makes it anew"
     )]
     RootChanged {
-        /// Which copy.
+        /// The path of the copy that changed.
         path: PathBuf,
     },
-    /// What a build left cannot become an image.
+    /// The outputs of a build cannot become an image.
     #[error("the files that {recipe} for {platform} left in {folder} are refused: {problem}", problem = shown(problem).at_most(2000))]
     Outputs {
         /// The recipe.
         recipe: String,
-        /// For which platform.
+        /// The platform of the build.
         platform: Platform,
         /// `out`, `debug` or `image`.
         folder: String,
-        /// What is wrong, as the process says that looked at them.
+        /// What is wrong, in the words of the worker that read the outputs.
         problem: String,
     },
-    /// What a build left is where every image has something of its own.
+    /// An output is at a path where every image has something of its own.
     #[error("{recipe} left {path} in $OUT, where an image has something else: {instead}", path = shown(path))]
     Overlap {
         /// The recipe.
         recipe: String,
-        /// Which output.
+        /// The path of the output.
         path: String,
         /// What to do instead.
         instead: String,
     },
-    /// The process that looks at what a build left did not do that.
-    #[error("checking what {recipe} for {platform} left did not succeed: {problem}", problem = shown(problem))]
+    /// The worker that reads a build's outputs failed.
+    #[error("cannot check the outputs of {recipe} for {platform}: {problem}", problem = shown(problem))]
     Checking {
         /// The recipe.
         recipe: String,
-        /// For which platform.
+        /// The platform of the build.
         platform: Platform,
-        /// How it ended.
+        /// How the worker ended.
         problem: String,
     },
-    /// What comes after the runs took longer than a run may.
+    /// The work after the runs took longer than a run may.
     #[error(
         "checking the outputs of {recipe} for {platform} took longer than {minutes} minutes; build.minutes is the limit"
     )]
     Overtime {
         /// The recipe.
         recipe: String,
-        /// For which platform.
+        /// The platform of the build.
         platform: Platform,
         /// The recipe's `build.minutes`.
         minutes: u64,
@@ -233,7 +233,7 @@ pub enum BuildError {
     /// A file that the image needs is not in the toolchain's sysroot.
     #[error("{path} is not in the toolchain's sysroot, but base.files asks for it")]
     MissingBase {
-        /// Which.
+        /// The path of the file.
         path: String,
     },
     /// The finished image does not do what the recipe's smoke test expects.
@@ -245,22 +245,22 @@ pub enum BuildError {
         recipe: String,
         /// For which platform.
         platform: Platform,
-        /// What was run.
+        /// The command that was run.
         command: String,
-        /// What was wrong.
+        /// What the command did wrong.
         problem: String,
-        /// What it printed, indented.
+        /// What the command printed, indented.
         printed: String,
     },
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] hab_blobs::Error),
-    /// A local file.
+    /// A local file cannot be read or written.
     #[error("cannot read or write {}", path.display())]
     Io {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -270,7 +270,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// Whose fault it is.
+    /// Whose fault the error is.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unpack(UnpackError::Cancelled) | Self::Cancelled => Fault::Cancelled,

@@ -4,7 +4,8 @@
 //! leaves layers and manifests from `hab-image` in the blob store. It publishes nothing. Synchronous.
 //!
 //! Start reading at [`Workshop::build`]; `run` is one run, [`compare`] says where two differ, `assemble` makes the
-//! image, `smoke` tries it. What reads a build's outputs does so in a process of its own: `check` asks, [`worker`] answers. [`unpack`] is how anything from outside becomes files.
+//! image, `smoke` tries it. Outputs of a build are read only in a separate process: `check` asks, and [`worker`]
+//! answers. [`unpack`] makes files of archives from outside.
 
 mod assemble;
 mod base;

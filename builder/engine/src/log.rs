@@ -1,4 +1,4 @@
-//! What a script prints.
+//! The log of a script.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,20 +12,20 @@ use crate::cause::Met;
 
 /// How many of the last lines are shown when a script fails.
 const TAIL: usize = 25;
-/// How many lines before the end a cause may stand: other jobs go on after it.
+/// How many lines before the end a cause may stand, because other jobs print on after it.
 const NEAR: u64 = 200;
-/// Bytes of a line that are shown.
+/// The most bytes of a line that are shown.
 const LINE: usize = 300;
 
-/// A script's output: to a file, line by line to whoever watches, and the last lines for an error.
+/// Writes a script's output to a file, passes it on line by line, and keeps the last lines for an error.
 pub(crate) struct Log {
     path: PathBuf,
     file: BufWriter<File>,
-    /// The first write that failed; the build is stopped by it when it ends.
+    /// The first write that failed; the build fails with it when the script has ended.
     failed: Option<std::io::Error>,
     line: Vec<u8>,
     tail: VecDeque<String>,
-    /// With the number of its line.
+    /// The last cause that a line named, with the number of the line.
     met: Option<(u64, Met)>,
     lines: u64,
 }
@@ -58,7 +58,8 @@ impl Log {
     }
 
     fn end_line(&mut self, show: &mut dyn FnMut(&str)) {
-        // Not left out: a line with what it hides is another line. Tabs are seen as what they are.
+        // Invisible characters are escaped and not left out, because without them the line would read differently. Tabs
+        // become spaces.
         let line = String::from_utf8_lossy(&self.line).replace('\t', "    ");
         let text = shown(&line).at_most(LINE).to_string();
         self.line.clear();
@@ -71,7 +72,7 @@ impl Log {
         }
     }
 
-    /// The last lines, and what near the end explains a failure.
+    /// Ends the log. Returns the last lines, and the cause near the end that explains a failure.
     pub(crate) fn finish(mut self) -> Result<(String, Option<Met>), BuildError> {
         if !self.line.is_empty() {
             self.end_line(&mut |_| {});

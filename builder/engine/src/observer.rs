@@ -1,10 +1,10 @@
 use std::sync::atomic::AtomicBool;
 
-/// Someone who is told what the builder does, and may ask it to stop.
+/// Receives what the builder reports, and may ask it to stop.
 pub trait Observer: Send + Sync {
     /// A new stage begins; the one before is done.
     fn stage(&self, what: &str);
-    /// Something a person should know, and that stays in sight.
+    /// A sentence that a person should read; it stays visible.
     fn note(&self, what: &str);
     /// `done` of `total` of `what` (bytes, packages).
     fn amount(&self, what: &str, done: u64, total: u64);

@@ -1,4 +1,4 @@
-//! Folders that nobody but this program's user reaches.
+//! Folders that only this program's user can enter.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::BuildError;
 
-/// The folder `path` if it is this user's, made with mode 0700 or set to it; else the one beside it that has this
-/// user's number at its end. So a data folder that one user made works for another, and neither builds from what the
-/// other could have written.
+/// Makes the folder `path` with mode 0700, or takes it and sets that mode if it belongs to this user. Otherwise it does
+/// so with a folder beside it, whose name ends in this user's id. So a data folder of one user works for another, and
+/// neither builds from files that the other could have written.
 pub(crate) fn private(path: &Path) -> Result<PathBuf, BuildError> {
     private_to(path, rustix::process::geteuid().as_raw())
 }
@@ -27,7 +27,7 @@ fn private_to(path: &Path, me: u32) -> Result<PathBuf, BuildError> {
     })
 }
 
-/// `None` when it is not a folder of user `me`.
+/// Makes or takes the folder; `None` if it is not a folder of user `me`.
 fn claim(path: &Path, me: u32) -> Result<Option<PathBuf>, BuildError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -43,7 +43,7 @@ fn claim(path: &Path, me: u32) -> Result<Option<PathBuf>, BuildError> {
     Ok(Some(path.to_owned()))
 }
 
-/// The folder above belongs to somebody who does not let us in.
+/// The error for a folder that cannot be used; it names the owner of the folder above, if that one does not let us in.
 fn denied(path: &Path, me: u32, error: io::Error) -> BuildError {
     let above = path.parent().unwrap_or(path);
     let owner = fs::symlink_metadata(above).map_or(me, |m| m.uid());

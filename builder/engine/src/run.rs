@@ -16,13 +16,13 @@ use crate::log::Log;
 use crate::unpack::{self, Options, UnpackError};
 use crate::{BuildError, FailedScript, Inputs, Trials, Workshop};
 
-/// What is in `/build` at the start.
+/// The folders in `/build` at the start.
 const FOLDERS: [&str; 7] = ["src", "out", "debug", "work", "home", "inputs", "recipe"];
 /// How much a script may print, in bytes.
 const LOG: u64 = 512 << 20;
 
-/// What asks a compiler to look at the processor that it runs on: GCC, Clang, rustc. Two runs on one machine would
-/// agree.
+/// Options by which GCC, Clang and rustc compile for the processor that they run on. Two runs on one machine would not
+/// show the difference.
 const NATIVE: [&str; 9] = [
     "-march=native",
     "-mcpu=native",
@@ -35,19 +35,19 @@ const NATIVE: [&str; 9] = [
     "--codegen=target_cpu=native",
 ];
 
-/// One of a plan's runs.
+/// The circumstances of one of a plan's runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Circumstances {
-    /// Which one it is, from 0.
+    /// The run's number, from 0.
     number: u32,
-    /// A name for people, and of its folder.
+    /// The run's name for people, which is also its folder's.
     pub name: String,
-    /// What is another than in the first run, because it must not matter.
+    /// The factors that are changed, compared with the first run, because they must not matter.
     pub varied: Varied,
 }
 
 impl Circumstances {
-    /// The first run of a plan, and those that must leave the same.
+    /// The circumstances of the first run, and of those that must leave the same files.
     pub(crate) fn of(trials: &Trials) -> (Self, impl Iterator<Item = Self>) {
         let first = Self { number: 0, name: "first".to_owned(), varied: Varied::default() };
         let others = (1..trials.count.max(2)).map(|number| Self {
@@ -62,14 +62,14 @@ impl Circumstances {
         (first, others)
     }
 
-    /// How many jobs at a time.
+    /// The number of jobs at a time.
     fn jobs(&self) -> usize {
         let here = std::thread::available_parallelism().map_or(1, usize::from);
         here + usize::from(self.varied.has(Vary::Hardware))
     }
 
-    /// In which order make starts what could start at once, as an option: for make 4.4 and later, which say it to those
-    /// that they start; earlier ones know nothing of it and go on.
+    /// The option for the order in which make starts jobs that could start at once. make 4.4 and later pass it on to
+    /// each make that they start; earlier ones ignore it.
     fn shuffle(&self) -> Option<String> {
         match self.number {
             number if number == 0 || !self.varied.has(Vary::Schedule) => None,
@@ -79,17 +79,17 @@ impl Circumstances {
     }
 }
 
-/// What a run left.
+/// The result of a run.
 pub(crate) struct Run {
-    /// Which of them it was.
+    /// The run's name.
     pub name: String,
-    /// What was `/build`.
+    /// The volume that was `/build`.
     pub volume: Volume,
-    /// What the script printed, in the store.
+    /// The script's log, a blob of the store.
     pub log: Digest,
-    /// The same in the work folder.
+    /// The path of the same log in the work folder.
     pub log_path: PathBuf,
-    /// What it used.
+    /// How the run ended, and what it used.
     pub report: Report,
 }
 
@@ -117,7 +117,7 @@ impl Workshop<'_> {
         let report =
             hab_sandbox::run_on(&self.launcher, &spec, &[&volume], &mut output, self.observer.cancel())?;
         let (tail, met) = log.finish()?;
-        // The folder is ours, whatever the script made of its mode; those in it are looked at by their owner.
+        // The folder is ours, whatever mode the script gave it; the folders in it are read by their owner.
         let folder = volume.path();
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(BuildError::io(folder))?;
         match report.outcome {
@@ -156,7 +156,7 @@ impl Workshop<'_> {
         let script = folder.join("recipe/build.sh");
         fs::write(&script, given.script).map_err(BuildError::io(&script))?;
         give_away(volume)?;
-        // What is there at the start is as old as the source, and not of this run; its modes are not the caller's
+        // The first files have the date of the source, not of this run, and modes that do not depend on the caller's
         // umask.
         let epoch = Duration::from_secs(u64::try_from(given.source.epoch()).unwrap_or(0));
         let times = UNIX_EPOCH + epoch;
@@ -200,16 +200,16 @@ impl Workshop<'_> {
     }
 }
 
-/// Why the script failed, where more than its last lines is known.
+/// Why the script failed, if more is known than its last lines.
 fn cause(given: &Inputs<'_>, report: &Report, tail: &str, met: Option<Met>) -> Option<Cause> {
     let by_itself = matches!(report.outcome, Outcome::Exited(_) | Outcome::Signaled(_));
-    // Earlier ones were tried, and done without.
+    // A program that was refused earlier did not end the script, which went on without it.
     let native =
         || tail.contains(NOT_STARTED).then(|| report.refused.last().cloned().map(Cause::Native)).flatten();
     by_itself.then(|| native().or_else(|| met.map(|met| met.cause(given.limits)))).flatten()
 }
 
-/// What of the recipe's disk space a run's source and inputs have left.
+/// The recipe's disk space that a run's source and inputs have left.
 struct Room<'a> {
     given: &'a Inputs<'a>,
     left: u64,
@@ -257,7 +257,7 @@ fn spec(given: &Inputs<'_>, folder: &Path, how: &Circumstances, limits: Limits) 
     }
 }
 
-/// The contract with every build.sh; docs/RECIPES.md is its description.
+/// The environment of every build.sh; docs/RECIPES.md describes this contract.
 fn environment(given: &Inputs<'_>, how: &Circumstances) -> BTreeMap<String, String> {
     let plan = given.plan;
     let triplet = plan.triplet();
@@ -291,14 +291,14 @@ fn environment(given: &Inputs<'_>, how: &Circumstances) -> BTreeMap<String, Stri
     let mut all: BTreeMap<_, _> = plan.env.clone().into_iter().chain(fixed).collect();
     if let Some(option) = how.shuffle() {
         let flags: &mut String = all.entry("MAKEFLAGS".to_owned()).or_default();
-        // Behind the recipe's: only the first word is one without a dash.
+        // The option comes after the recipe's flags, because only the first word of MAKEFLAGS may lack a dash.
         flags.push_str(if flags.is_empty() { "" } else { " " });
         flags.push_str(&option);
     }
     all
 }
 
-/// Gives everything in the volume to whom the sandbox acts for.
+/// Makes the sandbox's user the owner of everything in the volume.
 fn give_away(volume: &Volume) -> Result<(), BuildError> {
     let path = volume.path();
     if let Some((uid, gid)) = hab_sandbox::owner() {

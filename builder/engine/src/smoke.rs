@@ -1,4 +1,4 @@
-//! Trying the finished image: its own command, from its own layers, in the sandbox.
+//! Tries the finished image: runs its own command, from its own layers, in the sandbox.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::check::Clock;
 use crate::unpack::{self, Options, UnpackError};
 use crate::{BuildError, FinishedLayer, Inputs, Smoke, Workshop};
 
-/// Where the emulator appears in the sandbox; no image has such a path.
+/// The emulator's path in the sandbox; no image has such a path.
 const EMULATOR: &str = "/.emulator";
-/// What the toolchain's part of an image may take on the disk, in bytes.
+/// The most disk that the toolchain's part of an image may take, in bytes.
 const BASE: u64 = 1 << 30;
-/// The most that a command may use which only says its version, whatever the recipe allows its build: memory, what it
-/// can write outside of memory, what it can print (all in bytes), and time.
+/// The most that the command may use, whatever the recipe allows its build: memory, files that it writes, output (all
+/// in bytes), and time. A command that only prints its version needs no more.
 const MEMORY: u64 = 2 << 30;
 const SCRATCH: u64 = 1 << 30;
 const LOG: u64 = 4 << 20;
 const WALL: Duration = Duration::from_mins(5);
-/// Bytes of the expected line that the build's record keeps.
+/// The most bytes of the expected line that the build's record keeps.
 const LINE: usize = 1000;
 
 impl Workshop<'_> {
-    /// The image's files as a container would see them.
+    /// Unpacks the image's files as a container would see them.
     pub(crate) fn unpack_image(
         &self,
         given: &Inputs<'_>,
@@ -34,7 +34,7 @@ impl Workshop<'_> {
         clock: &Clock,
     ) -> Result<PathBuf, BuildError> {
         let root = scratch.join("image");
-        // The outputs were counted against the recipe's limit; what the toolchain adds has room beside them.
+        // The recipe's limit is for the outputs; the toolchain's files have room beside it.
         let disk = (given.limits.disk_mib << 20).saturating_add(BASE);
         let mut options = Options {
             owner: hab_sandbox::owner(),
@@ -112,7 +112,7 @@ impl Workshop<'_> {
     }
 }
 
-/// What the command may use: what the recipe allows its build, and no more than any such command needs.
+/// The limits of the command: those that the recipe sets for its build, but no more than any such command needs.
 fn limits(recipe: &BuildTable, left: Duration) -> Limits {
     let disk = recipe.disk_mib << 20;
     let memory = (recipe.memory_mib << 20).min(MEMORY);
@@ -123,19 +123,19 @@ fn limits(recipe: &BuildTable, left: Duration) -> Limits {
         disk: Some(disk),
         file_size: Some(disk),
         log: Some(LOG.min(disk)),
-        // All that it can write is in memory. What must be above nought for the kernel is above it here too.
+        // All files that the command writes are in memory. The kernel needs a size above 0, so this has one.
         scratch: SCRATCH.min(disk).min(memory / 2).max(1 << 20),
         ..Limits::default()
     }
 }
 
-/// A line for the build's record: as printed, so far as it is of a line's length.
+/// A line for the build's record: as printed, but cut at [`LINE`] bytes.
 fn kept(line: &str) -> String {
     let end = (0..=line.len().min(LINE)).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
     line[..end].to_owned()
 }
 
-/// The first lines of what was printed, indented, for an error.
+/// The first lines of the output, indented, for an error.
 fn printed(all: &[u8]) -> String {
     const LINES: usize = 20;
     let mut lines = all.split(|byte| *byte == b'\n');
@@ -148,7 +148,7 @@ fn printed(all: &[u8]) -> String {
     text.join("\n")
 }
 
-/// `Ok(None)`: this machine runs it. `Ok(Some(emulator))`: through that. `Err`: it cannot be run here, and why.
+/// How to run programs of `platform`: directly (`Ok(None)`), by an emulator (`Ok(Some)`), or why not here (`Err`).
 fn runner(platform: Platform) -> Result<Option<PathBuf>, String> {
     if std::env::consts::ARCH == platform.machine() {
         return Ok(None);

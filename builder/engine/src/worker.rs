@@ -1,11 +1,11 @@
-//! What reads a build's outputs, in a process of its own.
+//! The worker: reads a build's outputs, in a process of its own.
 //!
-//! The outputs were written by a build, which may be an attacker's, so whatever goes through them runs where the build
-//! itself ran: in a sandbox, as its user, with limits, and with nothing in sight but them, read-only. This is the inner
-//! side, [`crate::check`] the outer one. Each question gets a process of its own, so that what reads an ELF file cannot
-//! change the answer of what compared the files.
+//! The outputs were written by a build, which may be an attacker's. So the code that reads them runs where the build
+//! ran: in a sandbox, as its user, with limits, and it sees only the outputs, read-only. This is the inner side,
+//! [`crate::check`] the outer one. Each question gets a process of its own, so that an attack on the reader of ELF
+//! files cannot change the answer of the comparison.
 //!
-//! The question comes as the one word of the command, the answer goes to standard output; both are JSON.
+//! The question is the only word of the command, and the answer goes to standard output; both are JSON.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -16,23 +16,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{self, Folder, Lacking, Limits, Place, Tree, Weak};
 
-/// Where the folders appear in the sandbox.
+/// The folder in the sandbox that shows the first run's files.
 pub(crate) const FIRST: &str = "/first";
-/// The second run's.
+/// The folder that shows the second run's files.
 pub(crate) const SECOND: &str = "/second";
-/// The image's.
+/// The folder that shows the image's files.
 pub(crate) const IMAGE: &str = "/image";
 
-/// What is asked.
+/// A question to the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Question {
     /// What a run left in this folder of [`FIRST`].
     Record { folder: String, limits: Limits },
     /// Where the file at this path differs in this folder of [`FIRST`] and [`SECOND`].
     Locate { folder: String, path: String },
-    /// Which program in this folder of [`FIRST`] was not linked as it should be.
+    /// Which program in this folder of [`FIRST`] was not linked as a recipe asks.
     Weakest { folder: String, limits: Limits },
-    /// What the programs of [`IMAGE`] lack.
+    /// Which loaders and libraries the programs of [`IMAGE`] need and the image does not have.
     Missing { limits: Limits },
 }
 
@@ -40,28 +40,28 @@ pub(crate) enum Question {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub question: Question,
-    /// Bytes of address space beyond what the program itself takes.
+    /// The most bytes of address space, beyond what the program itself takes.
     pub memory: u64,
-    /// Seconds of processor time.
+    /// The most seconds of processor time.
     pub seconds: u64,
 }
 
-/// What is answered.
+/// An answer of the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Record(Tree),
     Locate(Option<Place>),
     Weakest(Option<Weak>),
     Missing(Lacking),
-    /// What was found cannot be used; every sentence of the chain.
+    /// The outputs cannot be used: the error and all its causes.
     Refused(Vec<String>),
 }
 
-/// The program and its libraries, mapped but mostly not in memory.
+/// The address space of the program and its libraries, which are mapped but mostly not in memory.
 const PROGRAM: u64 = 2 << 30;
 
-/// Answers the question in `words` on standard output. For [`hab_sandbox::init_if_requested_with`], which calls it in a
-/// sandbox; returns the exit status.
+/// Answers the question in `words` on standard output, and returns the exit status. It is for
+/// [`hab_sandbox::init_if_requested_with`], which calls it in a sandbox.
 pub fn worker(words: &[String]) -> i32 {
     let answered = || -> Result<(), Box<dyn Error>> {
         let request: Request = serde_json::from_str(words.first().ok_or("no question")?)?;
@@ -94,7 +94,7 @@ fn answer(question: &Question) -> Answer {
         Question::Locate { folder, path } => {
             let first = Folder::open(&below(FIRST, folder));
             let place = first.and_then(|first| Ok((first, Folder::open(&below(SECOND, folder))?)));
-            // That it cannot be said where is no reason to keep quiet that something differs.
+            // Even if the place cannot be found, the difference is reported.
             place.map(|(a, b)| Answer::Locate(compare::locate(&a, &b, path).ok().flatten()))
         }
     };

@@ -14,7 +14,7 @@ use crate::roots::{Root, Roots};
 use crate::unpack::{self, Options, Special};
 use crate::{BuildError, Observer};
 
-/// The time of every file in a root: 2000-01-01. Package times would do, but one time says nothing at all.
+/// The time of every file in a root: 2000-01-01. The packages' times would do, but one time reveals nothing at all.
 const ROOT_EPOCH: i64 = 946_684_800;
 
 /// A place to build in. One process at a time may use it; the caller holds the lock.
@@ -26,13 +26,13 @@ pub struct Workshop<'a> {
 }
 
 impl<'a> Workshop<'a> {
-    /// A workshop in the data folder `data`, with inputs from and results to `blobs`. The sandbox re-executes this
-    /// program, whose `main` must call `hab_sandbox::init_if_requested`.
+    /// A workshop in the data folder `data`, which reads inputs from `blobs` and writes results there. The sandbox
+    /// executes this program again; its `main` must call `hab_sandbox::init_if_requested`.
     pub fn new(data: &Path, blobs: &'a Blobs, observer: &'a dyn Observer) -> Self {
         Self { blobs, observer, launcher: Launcher::default(), data: data.to_owned() }
     }
 
-    /// Lets another program become the sandbox, for callers whose `main` cannot.
+    /// Uses another program as the sandbox's helper, for callers whose `main` cannot become it.
     #[must_use]
     pub fn with_launcher(mut self, launcher: Launcher) -> Self {
         self.launcher = launcher;
@@ -44,8 +44,8 @@ impl<'a> Workshop<'a> {
         self.data.join("roots").join(root_key(toolchain, lock).hex()).exists()
     }
 
-    /// The toolchain's root: from the cache if that holds what was unpacked, else unpacked now, every package held
-    /// against its digest first.
+    /// The toolchain's root: from the cache if that still holds what was unpacked. Otherwise it is unpacked now, after
+    /// every package was checked against its digest.
     pub fn root(&self, toolchain: &Toolchain, lock: &ToolchainLock) -> Result<Root, BuildError> {
         let runs_on = match toolchain.architecture.as_str() {
             "amd64" => "x86_64",
@@ -79,7 +79,7 @@ impl<'a> Workshop<'a> {
         root: &Path,
     ) -> Result<(), BuildError> {
         let links = toolchain.link.iter().map(|l| (l.path.clone(), l.target.clone())).collect();
-        // Before any package: none can put a link in their place.
+        // Make these before any package is unpacked, so that no package can put a link in their place.
         let sysroots = Platform::ALL.map(|p| (p.architecture(), root.join("sysroot").join(p.architecture())));
         for (_, sysroot) in &sysroots {
             fs::create_dir_all(sysroot).map_err(BuildError::io(sysroot))?;
@@ -127,7 +127,7 @@ impl<'a> Workshop<'a> {
         Ok(())
     }
 
-    /// The path of a stored blob whose bytes were just held against its digest.
+    /// Checks a stored blob against its digest, and returns its path.
     pub(crate) fn verified(&self, what: &str, digest: &Digest) -> Result<PathBuf, BuildError> {
         if self.observer.cancel().load(std::sync::atomic::Ordering::Relaxed) {
             return Err(BuildError::Cancelled);
@@ -147,9 +147,10 @@ impl<'a> Workshop<'a> {
         Ok(path)
     }
 
-    /// An empty folder for one build, in place of what an earlier attempt left there.
+    /// Makes an empty folder for one build, in place of what an earlier attempt left there.
     pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, BuildError> {
-        // Between unpacking and a run, and between the runs and their comparison, nobody else writes here.
+        // The folder is private: nobody else writes here between unpacking and a run, or between the runs and their
+        // comparison.
         let work = private(&self.data.join("work"))?;
         let path = private(&work.join("builds"))?.join(name);
         hab_tree::remove(&path).map_err(BuildError::io(&path))?;
@@ -158,16 +159,16 @@ impl<'a> Workshop<'a> {
     }
 }
 
-/// Grows whenever equal packages would be unpacked to another root.
+/// The version of a root's layout. It grows whenever equal packages would be unpacked to another root.
 const ROOT_SCHEMA: u32 = 1;
 
-/// The links are not in the lock, but in the root.
+/// The digest of the lock and of the toolchain's links, which are in the root but not in the lock.
 fn root_key(toolchain: &Toolchain, lock: &ToolchainLock) -> Digest {
     let links: Vec<_> = toolchain.link.iter().map(|l| format!("{} {}\n", l.path, l.target)).collect();
     Digest::of(format!("{ROOT_SCHEMA}\n{}\n{}", lock.digest(), links.concat()).as_bytes())
 }
 
-/// Gives a folder made by hand the owner, mode and time that the unpacked ones have.
+/// Gives a folder that was not unpacked the owner, mode and time of those that were.
 fn settle(folder: &Path, epoch: i64) -> Result<(), BuildError> {
     if let Some((uid, gid)) = hab_sandbox::owner() {
         std::os::unix::fs::chown(folder, Some(uid), Some(gid)).map_err(BuildError::io(folder))?;

@@ -1,4 +1,4 @@
-//! The compressors, with everything pinned that has an influence on their output.
+//! The compressors, with every setting pinned that influences their output.
 
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -8,16 +8,17 @@ use zstd::stream::raw::CParameter;
 
 use crate::gzip;
 
-/// Where the curve bends, for 43 MB of stripped programs on two cores: level 3 makes 17.1 MB in 0.3 s of CPU time, 9
-/// makes 15.6 MB in 1.4 s, 15 makes 15.4 MB in 13 s, 19 makes 13.9 MB in 33 s.
+/// The level beyond which more time gains little, for 43 MB of stripped programs on two cores: level 3 makes 17.1 MB in
+/// 0.3 s of CPU time, 9 makes 15.6 MB in 1.4 s, 15 makes 15.4 MB in 13 s, 19 makes 13.9 MB in 33 s.
 const ZSTD_LEVEL: i32 = 9;
-/// Level 9's own, 4 MiB, said here so that no table of the library decides it.
+/// The window of level 9, 4 MiB, set here so that no table of the library decides it.
 const ZSTD_WINDOW_LOG: u32 = 22;
-/// The piece that one thread compresses. Its size decides the output, so it is not left to the library either.
+/// The bytes that one thread compresses at a time. The size decides the output, so it is not left to the library
+/// either.
 const ZSTD_JOB: u32 = 8 << 20;
-/// How much of the piece before a thread looks at: 6 of 9 is an eighth of the window.
+/// How far a thread looks back into the piece before its own: 6 of 9 is an eighth of the window.
 const ZSTD_OVERLAP_LOG: u32 = 6;
-/// How a layer is compressed. Identity is decided on the tar's digest; this is only transport.
+/// How a layer is compressed. This is only for transport: the tar's digest decides a layer's identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// gzip: one member. Every runtime reads it; Docker before version 23 reads nothing else.
@@ -42,7 +43,7 @@ impl Compression {
                 let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?;
                 encoder.window_log(ZSTD_WINDOW_LOG)?;
                 encoder.include_checksum(true)?;
-                // One worker or more give the same output; none at all would give another.
+                // Any number of workers gives the same output, but no worker at all would give another.
                 encoder.multithread(threads.get())?;
                 encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
                 encoder.set_parameter(CParameter::OverlapSizeLog(ZSTD_OVERLAP_LOG))?;

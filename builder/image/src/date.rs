@@ -1,4 +1,4 @@
-//! A date without a clock.
+//! Writes a date without asking a clock.
 
 use crate::ImageError;
 
@@ -11,7 +11,7 @@ pub fn rfc3339(epoch: i64) -> Result<String, ImageError> {
         return Err(ImageError::Epoch(epoch));
     }
     let (days, second) = (epoch / 86_400, epoch % 86_400);
-    // Years from March, so that the leap day is the last of its year; 400 years have 146097 days.
+    // Count years from March, so that the leap day is the last of its year; 400 years have 146097 days.
     let shifted = days + 719_468;
     let (era, day) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

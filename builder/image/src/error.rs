@@ -1,16 +1,16 @@
-//! Why an image was not made.
+//! The errors of making an image.
 
 use std::io;
 
-/// What stopped an image.
+/// Why an image was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// A path that must not be in a layer.
+    /// A path that is not allowed in a layer.
     #[error("{path:?} cannot be in a layer: {problem}")]
     Path {
         /// The path as given.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the path.
         problem: PathProblem,
     },
     /// Two entries for one path.
@@ -24,15 +24,15 @@ pub enum ImageError {
     Parent {
         /// The path.
         path: String,
-        /// The one above it.
+        /// The path above it that is not a directory.
         parent: String,
     },
-    /// A hard link to what is no file of the layer, or comes after it.
-    #[error("{path:?} cannot be another name of {target:?}: that is no file that the layer has before it")]
+    /// A hard link whose target is not a file of the layer, or sorts after the link.
+    #[error("{path:?} cannot be a hard link to {target:?}: the layer has no such file before it")]
     HardLink {
         /// The path.
         path: String,
-        /// Whose name it should be.
+        /// The file that the link should point at.
         target: String,
     },
     /// A mode with other bits than permissions.
@@ -40,7 +40,7 @@ pub enum ImageError {
     Mode {
         /// The path.
         path: String,
-        /// What was given.
+        /// The mode that was given.
         mode: u32,
     },
     /// A time that a tar header or RFC 3339 cannot express.
@@ -51,7 +51,7 @@ pub enum ImageError {
     Read {
         /// The path in the layer.
         path: String,
-        /// What the reader said.
+        /// The reader's error.
         #[source]
         source: io::Error,
     },
@@ -62,21 +62,21 @@ pub enum ImageError {
         path: String,
         /// `longer` or `shorter`.
         relation: &'static str,
-        /// What was promised.
+        /// The size that was promised, in bytes.
         size: u64,
     },
     /// The compressor or the output failed.
     #[error("cannot write the layer")]
     Write(#[source] io::Error),
     /// A thread ended without a result, which only a panic does.
-    #[error("a thread of the layer's packing panicked")]
+    #[error("a thread that packs the layer panicked")]
     Panicked,
     /// A value in an [`crate::ImageSpec`] that runtimes would not understand.
     #[error("{value:?} is not {expected}")]
     Spec {
-        /// What was given.
+        /// The value that was given.
         value: String,
-        /// What it should have been.
+        /// What the value should have been.
         expected: &'static str,
     },
     /// An index with no image, with two for one platform, or with one that names no platform.
@@ -90,16 +90,16 @@ pub enum ImageError {
 /// What is wrong with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathProblem {
-    /// It begins with `/`.
+    /// The path begins with `/`.
     #[error("it is absolute; paths in a layer are relative to its root")]
     Absolute,
-    /// It is empty, or has a component that is empty, `.` or `..`.
+    /// The path is empty, or has a component that is empty, `.` or `..`.
     #[error("it has a component that is empty, . or ..")]
     Component,
-    /// It has a NUL byte.
+    /// The path has a NUL byte.
     #[error("it has a NUL byte")]
     Nul,
-    /// It has a component that begins with `.wh.`, which removes a file of the layer below.
+    /// The path has a component that begins with `.wh.`, which removes a file of the layer below.
     #[error("it is a whiteout")]
     Whiteout,
 }

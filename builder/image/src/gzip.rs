@@ -1,12 +1,12 @@
-//! gzip by several cores, whose bytes do not depend on how many there are.
+//! gzip on several cores; the output does not depend on how many there are.
 //!
-//! What is written is cut into blocks of one size. A block is compressed on its own, by whichever thread is free: it
-//! may refer to the 32 KiB before it, which its thread is given, and it ends at a whole byte. So the pieces stand one
-//! after the other in one DEFLATE stream (RFC 1951) of one gzip member (RFC 1952), which every reader of gzip reads.
+//! The input is cut into blocks of one size. Any free thread compresses a block on its own. The block may refer to the
+//! 32 KiB before it, which its thread gets, and its output ends at a whole byte. So the outputs form one DEFLATE stream
+//! (RFC 1951) of one gzip member (RFC 1952), which every reader of gzip reads.
 //!
-//! The compressor is one exact version of zlib-rs, named here and not taken from whatever library another crate asks
-//! for: every byte is part of a layer's digest. It computes the same on every machine; vector instructions only
-//! compare and move bytes in it.
+//! The compressor is one exact version of zlib-rs, which this crate names, and not the version that another crate asks
+//! for: every byte is part of a layer's digest. It computes the same on every machine; its vector instructions only
+//! compare and move bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -18,32 +18,33 @@ use std::thread;
 use zlib_rs::crc32::{crc32, crc32_combine};
 use zlib_rs::{Deflate, DeflateFlush, Status};
 
-/// What one thread compresses at a time. It decides the output: 128 KiB, as in pigz, would make it half a percent
-/// larger.
+/// The bytes that one thread compresses at a time. The size decides the output: 128 KiB, as in pigz, would make it half
+/// a percent larger.
 const BLOCK: usize = 1 << 20;
 /// How far back DEFLATE can refer.
 const WINDOW: usize = 32 << 10;
-/// gzip's own default.
+/// The compression level, gzip's own default.
 const LEVEL: i32 = 6;
-/// RFC 1952: DEFLATE; no name, no time, no further flags; and 255 for an operating system that is not told.
+/// The header of RFC 1952: DEFLATE; no name, no time, no further flags; and 255 for an unknown operating system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// More threads than this are of no use: the tar comes from one.
+/// The most threads. More are of no use, because the tar comes from one thread.
 const THREADS: u32 = 64;
 
-/// Compresses what is written to it, and writes that to `W`.
+/// Compresses its input, and writes the result to `W`.
 pub(crate) struct Encoder<W: Write> {
     out: W,
-    /// Filled before it is handed on, and handed on only when more comes: the last block says that it is the last.
+    /// The block that is being filled. It is handed on only when more input comes, because the last block is marked as
+    /// such.
     block: Vec<u8>,
-    /// The end of the block before.
+    /// The end of the block before this one.
     before: Vec<u8>,
     jobs: Sender<Job>,
-    /// What the threads answer, in the order of the blocks.
+    /// The threads' results, in the order of the blocks.
     answers: VecDeque<Receiver<io::Result<Piece>>>,
-    /// How many blocks are with the threads at most.
+    /// The most blocks that are with the threads at a time.
     most: usize,
     checksum: u32,
-    /// Modulo 2^32, as the trailer has it.
+    /// The input's size modulo 2^32, as in the trailer.
     size: u32,
 }
 
@@ -58,12 +59,12 @@ struct Job {
 struct Piece {
     bytes: Vec<u8>,
     checksum: u32,
-    /// Of what was compressed.
+    /// The size of the block before compression.
     size: usize,
 }
 
 impl<W: Write> Encoder<W> {
-    /// Starts the threads; they end with the value.
+    /// Starts the threads, which end when the encoder is dropped.
     pub(crate) fn new(threads: NonZero<u32>, mut out: W) -> io::Result<Self> {
         let threads = threads.get().min(THREADS);
         let (jobs, waiting) = channel();
@@ -74,7 +75,7 @@ impl<W: Write> Encoder<W> {
         }
         out.write_all(&HEADER)?;
         let (block, before, answers) = (Vec::with_capacity(BLOCK), Vec::new(), VecDeque::new());
-        // Two for each thread, so that none waits for the one whose turn it is.
+        // Two blocks for each thread, so that no thread waits until the next block is written.
         Ok(Self { out, block, before, jobs, answers, most: 2 * threads as usize, checksum: 0, size: 0 })
     }
 
@@ -90,7 +91,7 @@ impl<W: Write> Encoder<W> {
         Ok(())
     }
 
-    /// Compresses what is left, and ends the member.
+    /// Compresses the rest of the input, and ends the member.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.hand_on(true)?;
         while !self.answers.is_empty() {
@@ -112,7 +113,7 @@ impl<W: Write> Encoder<W> {
         if self.answers.len() > self.most { self.write_next() } else { Ok(()) }
     }
 
-    /// Waits for the first block that is not written yet.
+    /// Waits for the first block that is not written yet, and writes it.
     fn write_next(&mut self) -> io::Result<()> {
         let Some(answer) = self.answers.pop_front() else { return Ok(()) };
         let Piece { bytes, checksum, size } = answer.recv().map_err(|_| ended())??;
@@ -128,13 +129,13 @@ fn ended() -> io::Error {
     io::Error::other("a thread of the compressor ended early")
 }
 
-/// Compresses blocks until there will be no more.
+/// Compresses blocks until no more can come.
 fn work(waiting: &Mutex<Receiver<Job>>) {
     loop {
-        // One thread at a time waits in here; a panic of another one leaves nothing half done.
+        // Only one thread at a time waits here. A thread that panicked has left nothing half done.
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { before, block, last, answer }) = job else { return };
-        // Nobody listens any more when the output has failed.
+        // If the output has failed, nobody receives this.
         let _ = answer.send(compress(&before, &block, last));
     }
 }
@@ -145,8 +146,8 @@ fn compress(before: &[u8], block: &[u8], last: bool) -> io::Result<Piece> {
     if !before.is_empty() {
         deflate.set_dictionary(before).map_err(|e| failed(e.as_str()))?;
     }
-    // What cannot be compressed grows by a few bytes for each 16 KiB. There is room for all of it, because how much
-    // room there is must not decide anything.
+    // Incompressible input grows by a few bytes for each 16 KiB. The buffer has room for all of it, because the size of
+    // the buffer must not influence the output.
     let mut bytes = vec![0; block.len() + block.len() / 8 + 1024];
     let (flush, done) =
         if last { (DeflateFlush::Finish, Status::StreamEnd) } else { (DeflateFlush::SyncFlush, Status::Ok) };
@@ -168,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// Incompressible, the same everywhere.
+    /// Incompressible bytes, the same on every machine.
     fn noise(length: usize) -> Vec<u8> {
         let mut state = 1_u64;
         let mut next = || {
@@ -188,7 +189,7 @@ mod tests {
 
     fn unpacked(gzip: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // Of one member; whatever followed it would be left over.
+        // This reads one member; anything after it would be left over.
         let mut decoder = flate2::bufread::GzDecoder::new(gzip);
         decoder.read_to_end(&mut bytes).unwrap();
         assert!(decoder.into_inner().is_empty());

@@ -1,11 +1,11 @@
 //! Tar headers: POSIX ustar, preceded by a pax header where a value does not fit.
 //!
-//! Written by hand and not by the `tar` crate, because every byte of it is part of an image's identity: another
+//! They are written by hand and not by the `tar` crate, because every byte is part of an image's identity: another
 //! version of a dependency must not change a diffID.
 
 pub(crate) const BLOCK: usize = 512;
 
-/// What follows the last entry: two blocks of zeros, and no padding to a tape's record.
+/// The end of an archive: two blocks of zeros, and no padding to a tape's record.
 pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// An entry's metadata; names of users and groups are always empty.
@@ -40,7 +40,7 @@ impl Header<'_> {
             name.push('/');
         }
         let mut records = Vec::new();
-        // ustar promises no more than ASCII.
+        // ustar allows only ASCII.
         let place = split(&name).filter(|_| name.is_ascii());
         if place.is_none() {
             record(&mut records, "path", &name);
@@ -73,7 +73,7 @@ impl Header<'_> {
             bytes.extend_from_slice(&records);
             bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
         }
-        // What a reader without pax would see is cut short, never another path's name.
+        // A reader without pax sees a placeholder or nothing here, never another path's name.
         self.block(place.unwrap_or(("", "PaxHeader")), target.unwrap_or_default(), &mut bytes);
         bytes
     }
@@ -101,7 +101,7 @@ impl Header<'_> {
     }
 }
 
-/// Bytes that bring `size` to whole blocks.
+/// The padding that brings `size` to whole blocks, in bytes.
 pub(crate) fn padding(size: u64) -> usize {
     // The remainder is below 512.
     usize::try_from(size.wrapping_neg() % BLOCK as u64).unwrap_or(0)

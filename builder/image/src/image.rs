@@ -1,4 +1,4 @@
-//! Layers to an image, and images to an index.
+//! Makes an image of layers, and an index of images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use hab_oci::{
 
 use crate::{ImageError, PackedLayer, date};
 
-/// How an image is run and what is said about it: OCI image specification, "Image configuration".
+/// How an image is run, and what its annotations say: OCI image specification, "Image configuration".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSpec {
-    /// What it runs on.
+    /// The platform that the image runs on.
     pub platform: Platform,
     /// The source's date, in seconds since 1970; it becomes `created` in the configuration and the annotations.
     pub created: i64,
@@ -20,24 +20,24 @@ pub struct ImageSpec {
     pub entrypoint: Vec<String>,
     /// Arguments that a user may replace.
     pub cmd: Vec<String>,
-    /// `uid`, `uid:gid` or a name; empty for root.
+    /// The user: `uid`, `uid:gid` or a name; empty for root.
     pub user: String,
-    /// `8333/tcp` or `8333`.
+    /// Ports that the program listens on: `8333/tcp` or `8333`.
     pub ports: Vec<String>,
-    /// Absolute paths.
+    /// Absolute paths that are volumes.
     pub volumes: Vec<String>,
     /// Environment variables, by name.
     pub env: BTreeMap<String, String>,
-    /// Absolute, or empty for `/`.
+    /// The working folder: an absolute path, or empty for `/`.
     pub workdir: String,
-    /// `SIGTERM`; empty for the runtime's default.
+    /// The signal that stops the program, such as `SIGTERM`; empty for the runtime's default.
     pub stop_signal: String,
-    /// Notes in the manifest; `created` is added. Keys are in [`hab_oci::annotations`].
+    /// The manifest's annotations; `created` is added. Keys are in [`hab_oci::annotations`].
     pub annotations: BTreeMap<String, String>,
 }
 
 impl ImageSpec {
-    /// An image for `platform` that says nothing yet.
+    /// A specification for `platform` with every other field empty.
     pub fn new(platform: Platform, created: i64) -> Self {
         Self {
             platform,
@@ -55,7 +55,7 @@ impl ImageSpec {
     }
 }
 
-/// An image's two documents; their descriptors name the bytes exactly.
+/// An image's two documents, each with its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// The configuration's bytes.
@@ -64,7 +64,7 @@ pub struct Image {
     pub config_descriptor: Descriptor,
     /// The manifest's bytes.
     pub manifest: Vec<u8>,
-    /// The manifest's descriptor, with the platform, as an index wants it.
+    /// The manifest's descriptor, with the platform, as an index needs it.
     pub descriptor: Descriptor,
 }
 
@@ -113,7 +113,7 @@ pub fn assemble(spec: &ImageSpec, layers: &[PackedLayer]) -> Result<Image, Image
     Ok(Image { config, config_descriptor, manifest, descriptor })
 }
 
-/// Makes an index of images for different platforms, sorted by platform whatever their order here.
+/// Makes an index of images for different platforms. It is sorted by platform, whatever their order here is.
 pub fn index(
     manifests: &[Descriptor],
     annotations: BTreeMap<String, String>,

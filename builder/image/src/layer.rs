@@ -9,13 +9,13 @@ use crate::{ImageError, PathProblem, date};
 
 /// A file's content.
 pub(crate) type Content<'a> = Box<dyn Read + Send + 'a>;
-/// Opens it; called once, when the layer is packed, on another thread.
+/// Opens a file's content. It is called once, on another thread, when the layer is packed.
 pub(crate) type Open<'a> = Box<dyn FnOnce() -> io::Result<Content<'a>> + Send + 'a>;
 
-/// Files, their further names, symbolic links and directories by their paths.
+/// A layer: files, hard links, symbolic links and directories by their paths.
 ///
-/// Everything belongs to uid and gid 0 and has one time, executables and directories the mode 0755, the rest 0644; only
-/// a [`Directory`] may differ. Directories above an entry are there without being added.
+/// Everything belongs to uid and gid 0 and has the same time. Executables and directories have the mode 0755, other
+/// files 0644. Only a [`Directory`] may differ. Directories above an entry need not be added.
 ///
 /// ```
 /// # use hab_image::{Compression, Layer};
@@ -34,16 +34,16 @@ pub struct Layer<'a> {
 /// A directory's mode and owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directory {
-    /// At most 0o7777.
+    /// The mode, at most 0o7777.
     pub mode: u32,
-    /// The user.
+    /// The user's id.
     pub uid: u32,
-    /// The group.
+    /// The group's id.
     pub gid: u32,
 }
 
 impl Default for Directory {
-    /// 0755, root's.
+    /// Mode 0755, owned by root.
     fn default() -> Self {
         Self { mode: 0o755, uid: 0, gid: 0 }
     }
@@ -70,7 +70,7 @@ pub(crate) enum Node<'a> {
         target: String,
     },
     Directory(Directory),
-    /// There because of what is in it.
+    /// A directory that was not added itself, but has entries below it.
     Implied,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Layer<'a> {
         Ok(Self { epoch, nodes: BTreeMap::new() })
     }
 
-    /// Adds a file of exactly `size` bytes, which `open` gives when the layer is packed.
+    /// Adds a file of exactly `size` bytes, which the reader from `open` has to give when the layer is packed.
     pub fn file<R: Read + Send + 'a>(
         &mut self,
         path: &str,
@@ -114,7 +114,8 @@ impl<'a> Layer<'a> {
         self.add(path, Node::Link(target.to_owned()))
     }
 
-    /// Adds another name of a file that was added, whose path sorts before this one: a tar has it first then.
+    /// Adds a hard link to a file that was added before. Its path must sort before this one, so that it comes first in
+    /// a tar.
     pub fn hard_link(&mut self, path: &str, target: &str) -> Result<(), ImageError> {
         match self.nodes.get(target) {
             Some(Node::File { executable, .. }) if target < path => {
@@ -125,7 +126,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Adds a directory, for one that would be empty or needs another mode or owner.
+    /// Adds a directory. Only one that is empty, or has another mode or owner, needs this.
     pub fn directory(&mut self, path: &str, directory: Directory) -> Result<(), ImageError> {
         if directory.mode > 0o7777 {
             return Err(ImageError::Mode { path: path.to_owned(), mode: directory.mode });
@@ -133,7 +134,7 @@ impl<'a> Layer<'a> {
         self.add(path, Node::Directory(directory))
     }
 
-    /// What the layer has at `path`, if it is more than a directory.
+    /// What the layer has at `path`; `None` if that is a directory or nothing.
     pub fn at(&self, path: &str) -> Option<At<'_>> {
         match self.nodes.get(path)? {
             Node::File { .. } | Node::HardLink { .. } => Some(At::File),

@@ -1,11 +1,11 @@
-//! Files to deterministic layers, manifests and an index.
+//! Makes deterministic layers of files, and manifests and an index of layers.
 //!
-//! Layer: above `hab-oci`, below the engine. Pure: what goes in are readers and plain values, what comes out are bytes;
-//! no filesystem, no clock, no async. The same files give the same digests in whatever order they were added, on
-//! whatever machine and on however many threads.
+//! Layer: above `hab-oci`, below the engine. Pure: it takes readers and plain values, and returns bytes; no filesystem,
+//! no clock, no async. The same files give the same digests in whatever order they were added, on whatever machine and
+//! on however many threads.
 //!
 //! Start reading at [`Layer`], which becomes a [`PackedLayer`]; [`assemble`] makes an image of these, and [`index`]
-//! makes one name of several images.
+//! joins several images under one digest.
 
 mod compression;
 mod date;

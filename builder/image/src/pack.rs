@@ -1,4 +1,4 @@
-//! A layer's bytes, in one pass: the tar is made and hashed on one thread, compressed and hashed again on another.
+//! Writes a layer in one pass: one thread makes and hashes the tar, another compresses it and hashes the result.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -10,25 +10,25 @@ use crate::header::{END, Header, Kind, padding};
 use crate::layer::{Layer, Node};
 use crate::{Compression, ImageError};
 
-/// The unit in which threads hand the tar on. The compressor is always given pieces of this size, however the readers
-/// deliver.
+/// The bytes of the tar that one thread hands to the other at a time. The compressor always gets pieces of this size,
+/// whatever pieces the readers deliver.
 const CHUNK: usize = 1 << 20;
-/// Chunks that may wait for the compressor.
+/// The most chunks that may wait for the compressor.
 const WAITING: usize = 8;
 
 /// A layer that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedLayer {
-    /// The uncompressed tar's identity: the same for every compression.
+    /// The digest of the uncompressed tar: the same for every compression.
     pub diff_id: Digest,
     /// The uncompressed tar's size in bytes.
     pub tar_size: u64,
-    /// The compressed blob.
+    /// The compressed blob's descriptor.
     pub descriptor: Descriptor,
 }
 
 impl Layer<'_> {
-    /// Writes the layer to `out`, compressed by `threads` threads; how many does not change a byte.
+    /// Writes the layer to `out`, compressed by `threads` threads; their number does not change a byte.
     pub fn pack(
         self,
         compression: Compression,
@@ -47,7 +47,7 @@ impl Layer<'_> {
             });
             let compressed = (|| {
                 let mut encoder = compression.encoder(threads, Hashing { out, hasher: sha256(), size: 0 })?;
-                // Owned by this closure: when it returns early, the other thread must not wait for ever.
+                // This closure owns the receiver: when it returns early, the other thread must not wait for ever.
                 let receiver = receiver;
                 for chunk in &receiver {
                     encoder.write_all(&chunk)?;
@@ -56,7 +56,7 @@ impl Layer<'_> {
                 written.flush()?;
                 Ok((written.hasher.finish(), written.size))
             })();
-            // The tar's error first: an input that failed has cut the compressor's input short.
+            // The tar's error comes first: a failed input cuts the compressor's input short.
             let (diff_id, tar_size) = tar.join().map_err(|_| ImageError::Panicked)??;
             let (digest, size) = compressed.map_err(ImageError::Write)?;
             let media_type = compression.media_type().to_owned();
@@ -130,7 +130,7 @@ struct Sink {
     sender: SyncSender<Vec<u8>>,
     hasher: Hasher,
     size: u64,
-    /// Nobody takes the chunks any more.
+    /// Whether nobody takes the chunks any more.
     cut: bool,
 }
 
@@ -146,7 +146,7 @@ impl Sink {
         }
     }
 
-    /// Copies a file's content and its padding, or says whether there is more or less than `size`.
+    /// Copies a file's content and its padding. Returns `longer` or `shorter` if the content is not `size` bytes long.
     fn copy(&mut self, reader: &mut dyn Read, size: u64) -> io::Result<Option<&'static str>> {
         let mut left = size;
         while left > 0 && !self.cut {
@@ -175,7 +175,7 @@ impl Sink {
     }
 }
 
-/// Hashes what passes through.
+/// Passes bytes on to `out`, and hashes them.
 struct Hashing<'a> {
     out: &'a mut dyn Write,
     hasher: Hasher,

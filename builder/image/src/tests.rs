@@ -12,14 +12,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Compressible and yet not trivial, the same everywhere.
+/// Bytes that can be compressed, but not to almost nothing; the same on every machine.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 28) as u8
     };
-    // More than three of zstd's jobs.
+    // These are more than three of zstd's jobs.
     (0..25 << 20).map(|_| next()).collect()
 });
 
@@ -308,7 +308,7 @@ proptest! {
         let build = |order: &[(&String, &String)]| {
             let mut layer = Layer::new(1).unwrap();
             let added = order.iter().try_for_each(|(path, content)| layer.bytes(path, true, content.as_bytes()));
-            // Whether they contradict each other does not depend on the order either.
+            // Whether entries contradict each other does not depend on the order either.
             added.is_ok().then(|| pack(layer, Compression::Zstd, 1))
         };
         let straight: Vec<_> = files.iter().collect();

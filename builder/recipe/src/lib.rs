@@ -1,7 +1,8 @@
-//! How to turn a verified source into files, and which files make the image: `recipe.toml` and its lock to a plan.
+//! Makes a [`Plan`] from a `recipe.toml` and its lock: how a verified source becomes files, and which files make the
+//! image.
 //!
-//! Layer: pure. It reads the recipe files it is given and nothing else; no network, no clock, no async. Everything a
-//! build depends on is in the [`Plan`], and the plan's digest is the build's identity.
+//! Layer: pure. The crate reads the recipe files it is given and nothing else: no network, no clock, no async. The
+//! [`Plan`] holds everything a build depends on, and the plan's digest is the build's identity.
 //!
 //! Start reading at [`RecipeSet`], then [`Recipe`] and [`Toolchain`] (what a person writes), [`RecipeLock`] and
 //! [`ToolchainLock`] (what `hab-build lock` writes), and [`Plan`].

@@ -1,4 +1,4 @@
-//! The locks: every input of a build, by digest and size. What they do not list cannot be read.
+//! The locks: they list every input of a build by digest and size. A build cannot read anything that they do not list.
 
 use std::fmt::Write as _;
 
@@ -9,16 +9,16 @@ use crate::{Recipe, RecipeError, RecipeName, Toolchain};
 
 const SCHEMA: u32 = 1;
 
-/// `toolchains/<name>.lock`: a toolchain's packages, resolved.
+/// `toolchains/<name>.lock`: a toolchain's packages, resolved to versions and digests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolchainLock {
     schema: u32,
     /// The toolchain's name.
     pub toolchain: String,
-    /// [`Toolchain::request`] of the file it was made for.
+    /// [`Toolchain::request`] of the toolchain that this lock was made for.
     pub request: Digest,
-    /// Which signed InRelease the packages were resolved in.
+    /// The digest of the signed InRelease in which the packages were resolved.
     pub in_release: Digest,
     /// The packages, in the order in which they are unpacked.
     pub packages: Vec<LockedPackage>,
@@ -28,35 +28,35 @@ pub struct ToolchainLock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedPackage {
-    /// `build` for the root itself, or the architecture whose sysroot it belongs to.
+    /// Where the package is unpacked: `build` for the root itself, or the architecture of a sysroot.
     pub root: String,
-    /// Its name.
+    /// The package's name.
     pub name: String,
-    /// Its version.
+    /// The package's version.
     pub version: String,
-    /// Its architecture; `all` for one that has none.
+    /// The package's architecture; `all` if it fits every one.
     pub architecture: String,
-    /// Its path below the archive's root.
+    /// The path of the .deb below the archive's root.
     pub path: String,
-    /// Which bytes.
+    /// The digest of the .deb.
     pub digest: Digest,
-    /// How many.
+    /// The size of the .deb in bytes.
     pub size: u64,
 }
 
-/// `<recipe>/recipe.lock`: a recipe's sources, resolved.
+/// `<recipe>/recipe.lock`: a recipe's sources, resolved to versions and digests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecipeLock {
     schema: u32,
     /// The recipe's name.
     pub recipe: RecipeName,
-    /// [`Recipe::request`] of the file it was made for.
+    /// [`Recipe::request`] of the recipe that this lock was made for.
     pub request: Digest,
     /// The digest of the toolchain's lock.
     pub toolchain: Digest,
-    /// The recipe's own source, one entry a version, the newest last. None for a git source, which its tag's signature
-    /// pins.
+    /// The recipe's own source: one entry for each version, the newest last. Empty for a git source, because its tag's
+    /// signature pins it.
     #[serde(default)]
     pub source: Vec<LockedSource>,
     /// The further inputs.
@@ -74,19 +74,19 @@ pub struct LockedSource {
     pub version: String,
     /// The source's date, in seconds since 1970.
     pub epoch: i64,
-    /// Its files; the first one's digest is the source's identity.
+    /// The source's files; the digest of the first one is the source's identity.
     pub files: LockedFiles,
 }
 
-/// One file.
+/// One file of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedFile {
-    /// Its path below the archive's root, or its name.
+    /// The file's path below the archive's root, or its name.
     pub path: String,
-    /// Which bytes.
+    /// The file's digest.
     pub digest: Digest,
-    /// How many.
+    /// The file's size in bytes.
     pub size: u64,
 }
 
@@ -102,7 +102,7 @@ impl ToolchainLock {
         }
     }
 
-    /// Reads the lock of `toolchain`, which must still ask for what the lock was made for.
+    /// Parses the lock of `toolchain`. Fails if the toolchain now asks for something other than when the lock was made.
     pub fn parse(toolchain: &Toolchain, text: &str) -> Result<Self, RecipeError> {
         let path = format!("toolchains/{}.lock", toolchain.name);
         let lock: Self = parse(&path, text)?;
@@ -160,8 +160,8 @@ impl RecipeLock {
         }
     }
 
-    /// Reads the lock of `recipe`, which must still ask for what the lock was made for. Whether `toolchain` is still
-    /// the one it was made with is asked too.
+    /// Parses the lock of `recipe`. Fails if the recipe now asks for something other than when the lock was made, or if
+    /// `toolchain` is not the toolchain lock that it names.
     pub fn parse(recipe: &Recipe, toolchain: &Digest, text: &str) -> Result<Self, RecipeError> {
         let path = format!("{}/recipe.lock", recipe.name);
         let lock: Self = parse(&path, text)?;
@@ -183,13 +183,14 @@ impl RecipeLock {
         Ok(lock)
     }
 
-    /// The versions of the recipe's own source in a lock's text, whatever it was made for; none where it does not read.
+    /// The versions of the recipe's own source in a lock's text, even if the lock is stale; empty if the text cannot be
+    /// parsed.
     pub fn versions(text: &str) -> Vec<String> {
         let lock = toml::from_str::<Self>(text).map(|lock| lock.source).unwrap_or_default();
         lock.into_iter().map(|source| source.version).collect()
     }
 
-    /// The lock's text.
+    /// The lock's text, as it is written to the file.
     pub fn to_text(&self) -> String {
         let mut text = header(&format!("hab-build lock recipe {}", self.recipe));
         let _ = write!(
@@ -222,7 +223,7 @@ impl RecipeLock {
         Digest::of(self.to_text().as_bytes())
     }
 
-    /// The locked source of `version`, or of the newest one.
+    /// The locked source of `version`; of the newest version if `None`.
     pub fn version(&self, version: Option<&str>) -> Result<&LockedSource, RecipeError> {
         let found = match version {
             Some(version) => self.source.iter().find(|s| s.version == version),
@@ -238,13 +239,14 @@ impl RecipeLock {
 }
 
 impl LockedSource {
-    /// The source's identity: its first file's digest, which for a Debian source is the .dsc that names the others.
+    /// The source's identity: the digest of its first file. For a Debian source that is the .dsc, which names the
+    /// others.
     pub fn digest(&self) -> &Digest {
         &self.files.first.digest
     }
 }
 
-/// The files of a source: at least one.
+/// The files of a source; there is at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<LockedFile>", into = "Vec<LockedFile>")]
 pub struct LockedFiles {
@@ -253,17 +255,17 @@ pub struct LockedFiles {
 }
 
 impl LockedFiles {
-    /// A first file, which identifies the source, and those that it names.
+    /// A list of the file that identifies the source, and of the files that it names.
     pub fn new(first: LockedFile, more: Vec<LockedFile>) -> Self {
         Self { first, more }
     }
 
-    /// The only file; `None` if there are several.
+    /// The file, if there is only one; `None` if there are several.
     pub fn only(&self) -> Option<&LockedFile> {
         self.more.is_empty().then_some(&self.first)
     }
 
-    /// All of them, the first first.
+    /// All files; the one that identifies the source comes first.
     pub fn iter(&self) -> impl Iterator<Item = &LockedFile> {
         std::iter::once(&self.first).chain(&self.more)
     }

@@ -3,13 +3,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A recipe's name: what a person types, a folder's name, and a part of a repository's name.
+/// A recipe's name. A person types it, the recipe's folder has it, and the repository's name contains it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecipeName(Box<str>);
 
 /// Why a text is not a recipe's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a recipe's name: lowercase letters, digits and single dashes between them, at most 60")]
+#[error("{0:?} is not a recipe's name: use up to 60 lowercase letters, digits, single dashes between them")]
 pub struct InvalidName(String);
 
 impl RecipeName {

@@ -1,4 +1,4 @@
-//! Everything that decides what comes out of a build.
+//! The plan: everything that decides what a build makes.
 
 use std::collections::BTreeMap;
 
@@ -7,42 +7,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BaseTable, ImageTable, LinkTable, RecipeError, RecipeName, RecipeText, SmokeTable};
 
-/// Grows whenever the engine would turn an equal plan into other bytes.
+/// The version of the plan's format. It grows whenever the engine would make other bytes from an equal plan.
 pub const PLAN_SCHEMA: u32 = 3;
 
-/// Recipe, locks, source and platform, all resolved: plain data whose digest is the build's identity.
+/// Recipe, locks, source and platform, all resolved: plain data, whose digest is the build's identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// [`PLAN_SCHEMA`].
     pub schema: u32,
-    /// The recipe.
+    /// The recipe's name.
     pub recipe: RecipeName,
     /// The version that was asked for.
     pub version: String,
-    /// What it is built for.
+    /// The platform that the build is for.
     pub platform: Platform,
-    /// The source.
+    /// The recipe's own source.
     pub source: PlannedSource,
     /// The further inputs, by the name of their folder.
     pub inputs: BTreeMap<String, PlannedSource>,
-    /// The folder of the source that is built.
+    /// The folder within the source that is built; the whole source if `None`.
     pub subfolder: Option<String>,
     /// The digest of the toolchain's lock.
     pub toolchain: Digest,
-    /// The toolchain's links.
+    /// The symbolic links that the toolchain adds to its root.
     pub links: Vec<LinkTable>,
-    /// The build script's digest.
+    /// The digest of the build script.
     pub script: Digest,
-    /// The recipe's own variables.
+    /// The environment variables that the recipe sets.
     pub env: BTreeMap<String, String>,
-    /// What the image holds of the toolchain.
+    /// The files of the toolchain that the image holds.
     pub base: BaseTable,
-    /// What the image is.
+    /// The image's repository, entry point, user and other settings.
     pub image: ImageTable,
-    /// What is run from it.
+    /// The command that is run from the finished image.
     pub smoke: SmokeTable,
-    /// The image's annotations that do not follow from the rest.
+    /// The image's annotations that do not follow from the other fields.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -50,25 +50,26 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedSource {
-    /// Its identity.
+    /// The source's identity.
     pub digest: Digest,
-    /// The upstream's own name for exactly this state.
+    /// The upstream's own name for exactly this state, such as a commit.
     pub revision: String,
-    /// Its date, in seconds since 1970.
+    /// The source's date, in seconds since 1970.
     pub epoch: i64,
-    /// Whether nothing vouches for it: a person asked for unsigned source by name.
+    /// Whether the source is unsigned: nobody vouches for it, and a person asked for it by name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsigned: bool,
 }
 
-/// The annotation that holds the source's identity: a digest by which it can be asked for in the mirror.
+/// The annotation that holds the source's digest, by which a client can ask the mirror for the source.
 pub const SOURCE_DIGEST: &str = "io.hab-build.source";
 
-/// The annotation that names the toolchain. Its lock is not there: a lock that changes nothing of the outputs, or one
-/// of another building machine, makes the same image. The report of a build has its digest.
+/// The annotation that holds the toolchain's name. It does not hold the lock's digest: locks that differ without
+/// changing the outputs, or that are for another building machine, make the same image. The report of a build has that
+/// digest.
 pub const TOOLCHAIN: &str = "io.hab-build.toolchain";
 
-/// The annotation of an image that was built from unsigned source.
+/// The annotation that marks an image built from unsigned source.
 pub const UNSIGNED: &str = "io.hab-build.unsigned";
 
 impl Plan {
@@ -98,7 +99,7 @@ impl Plan {
         let mut image = recipe.image.clone();
         if source.unsigned {
             annotations.insert(UNSIGNED.to_owned(), "true".to_owned());
-            // Quarantine: whoever pulls the recipe's own repository never gets it.
+            // Quarantine: a client that pulls the recipe's own repository never gets this image.
             image.repository = format!("unsigned/{}", image.repository).parse()?;
         }
         let mut base = text.toolchain.base.clone();
@@ -122,30 +123,30 @@ impl Plan {
         })
     }
 
-    /// The plan's text: what a person reads, and what its digest is taken of. Fields are in their order and maps are
+    /// The plan's text: a person reads it, and the digest is taken of it. Fields come in declaration order and maps are
     /// sorted, so equal plans have equal texts.
     pub fn to_text(&self) -> String {
         // Only a map with keys that are not strings could fail, and a plan has none.
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// The build's identity.
+    /// The digest of the plan's text, which is the build's identity.
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_text().as_bytes())
     }
 
-    /// The GNU triplet of the platform.
+    /// The platform's GNU triplet, such as `x86_64-linux-gnu`.
     pub fn triplet(&self) -> String {
         format!("{}-linux-gnu", self.platform.machine())
     }
 
-    /// Where the platform's headers and libraries are within the toolchain's root.
+    /// The folder in the toolchain's root that holds the platform's headers and libraries.
     pub fn sysroot(&self) -> String {
         format!("/sysroot/{}", self.platform.architecture())
     }
 }
 
-/// A version becomes a tag, a part of file names and a ref, so it is checked once, here.
+/// Checks a version once for all its uses: as a tag, as part of file names and as a ref.
 pub fn check_version(version: &str) -> Result<(), RecipeError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+~:-".contains(&b);
     let valid = (1..=100).contains(&version.len()) && !version.starts_with('-') && version.bytes().all(plain);

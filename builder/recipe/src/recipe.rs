@@ -1,4 +1,4 @@
-//! `recipe.toml`: what a person writes.
+//! `recipe.toml`: the file in which a person describes a build.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use crate::{RecipeError, RecipeName};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The name, as the folder's.
+    /// The recipe's name, which is also its folder's.
     pub name: RecipeName,
-    /// One line for people.
+    /// One line that tells people what the image is.
     pub summary: String,
-    /// SPDX licence expression of what the image holds.
+    /// The SPDX licence expression for everything that the image holds.
     pub licenses: String,
-    /// Where the project lives; the image's source annotation.
+    /// The address of the project's site; it becomes the image's source annotation.
     pub homepage: String,
-    /// What is built.
+    /// The source that is built.
     pub source: SourceTable,
     /// Further sources that the build script finds under `/build/inputs/<name>`.
     #[serde(default)]
     pub input: Vec<InputTable>,
-    /// How it is built.
+    /// How the source is built.
     pub build: BuildTable,
-    /// What the image is.
+    /// The image's settings.
     pub image: ImageTable,
-    /// What is run from the finished image to see that it works at all.
+    /// The command that is run from the finished image to see that it works at all.
     pub smoke: SmokeTable,
 }
 
@@ -42,35 +42,35 @@ pub enum SourceTable {
         package: String,
         /// The suite it is taken from.
         suite: String,
-        /// Who must have signed the archive.
+        /// The policy that says who must have signed the archive.
         policy: String,
     },
     /// A crate.
     Crate {
         /// The crate's name.
         package: String,
-        /// The folder within it that is built; the whole crate without one.
+        /// The folder within the crate that is built; the whole crate if there is none.
         #[serde(default)]
         subfolder: Option<String>,
     },
     /// A signed tag in a git repository.
     Git {
-        /// The mirror's name.
+        /// The name of the project in the mirror.
         project: String,
         /// Upstreams, the preferred one first.
         urls: Vec<String>,
-        /// Who must have signed the tag.
+        /// The policy that says who must have signed the tag.
         policy: String,
     },
 }
 
-/// A further source.
+/// A further source that the build script can read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputTable {
     /// The folder under `/build/inputs`.
     pub name: RecipeName,
-    /// Where it comes from; not git, because a lock must be able to name it.
+    /// Where the source comes from. It cannot be git, because a lock cannot pin a git source.
     pub source: SourceTable,
 }
 
@@ -78,25 +78,25 @@ pub struct InputTable {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildTable {
-    /// The toolchain's name.
+    /// The name of the toolchain.
     pub toolchain: String,
-    /// Another recipe whose build.sh is used; this recipe's own without one.
+    /// Another recipe whose build.sh is used; without it, the recipe's own is.
     #[serde(default)]
     pub script_of: Option<RecipeName>,
-    /// What the script sees beside the fixed environment.
+    /// Environment variables that the script gets in addition to the fixed ones.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Whether every program and library it leaves must be position independent, with full RELRO, a stack that is not
-    /// executable, and stack canaries.
+    /// Whether every program and library that the build leaves must be position independent, with full RELRO, a stack
+    /// that is not executable, and stack canaries.
     #[serde(default = "yes")]
     pub hardened: bool,
-    /// The most memory all processes together may use, in MiB.
+    /// The most memory that all processes of the build together may use, in MiB.
     #[serde(default = "default_memory")]
     pub memory_mib: u64,
-    /// The most disk the build may use, in MiB.
+    /// The most disk space that the build may use, in MiB.
     #[serde(default = "default_disk")]
     pub disk_mib: u64,
-    /// The longest one run may take, in minutes.
+    /// The longest time that one run may take, in minutes.
     #[serde(default = "default_minutes")]
     pub minutes: u64,
 }
@@ -125,31 +125,31 @@ pub enum Compression {
     Zstd,
 }
 
-/// What an image is beside its files.
+/// The settings of an image, apart from its files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageTable {
-    /// The repository it is published in.
+    /// The repository that the image is published in.
     pub repository: RepositoryName,
-    /// The program and its fixed arguments.
+    /// The program that the image starts, and its fixed arguments.
     pub entrypoint: Vec<String>,
     /// Arguments that a user may replace.
     #[serde(default)]
     pub cmd: Vec<String>,
     /// The name of the one unprivileged user.
     pub user: String,
-    /// Its id, and its group's.
+    /// The user's id, and the id of the user's group.
     #[serde(default = "default_uid")]
     pub uid: u32,
-    /// Its home, made with its ownership; also a volume.
+    /// The user's home. The image holds it as a folder that the user owns, and declares it as a volume.
     pub home: String,
-    /// `8333/tcp`.
+    /// The ports that the program listens on, such as `8333/tcp`.
     #[serde(default)]
     pub ports: Vec<String>,
-    /// Variables of the running program.
+    /// Environment variables of the running program.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// The signal that asks it to end.
+    /// The signal that asks the program to end.
     #[serde(default)]
     pub stop_signal: Option<String>,
     /// How layers are compressed.
@@ -161,18 +161,18 @@ fn default_uid() -> u32 {
     1000
 }
 
-/// What is run from the finished image.
+/// The command that is run from the finished image, and its expected output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmokeTable {
     /// The command, without a shell.
     pub command: Vec<String>,
-    /// What its standard output must contain.
+    /// The text that the command's standard output must contain.
     pub expect: String,
 }
 
 impl Recipe {
-    /// Reads a recipe from the text of its `recipe.toml`; `folder` is the name it must have.
+    /// Parses the text of a `recipe.toml`; `folder` is the name that the recipe must have.
     pub fn parse(folder: &RecipeName, text: &str) -> Result<Self, RecipeError> {
         let path = format!("{folder}/recipe.toml");
         let recipe: Self = toml::from_str(text)
@@ -185,7 +185,7 @@ impl Recipe {
         if self.name != *folder {
             return Err(format!("its name is {}, but it lies in folder {folder}", self.name));
         }
-        // Far above anything that is built, and far below what would not fit into a number of bytes or seconds.
+        // The upper limits are far above any build, and far below values that overflow a number of bytes or seconds.
         let limits = [
             ("build.memory_mib", self.build.memory_mib, 1 << 24),
             ("build.disk_mib", self.build.disk_mib, 1 << 24),
@@ -195,7 +195,7 @@ impl Recipe {
             return Err(format!("{field} is {value}; it has to be from 1 to {most}"));
         }
         for table in self.input.iter().map(|i| &i.source).chain([&self.source]) {
-            // These become folders and file names.
+            // These names become folders and file names.
             let names = match table {
                 SourceTable::DebianSource { policy, .. } => vec![policy],
                 SourceTable::Crate { .. } => Vec::new(),
@@ -240,7 +240,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// The digest of what a lock depends on: the sources and the toolchain's name.
+    /// The digest of everything that a lock depends on: the sources and the toolchain's name.
     pub fn request(&self) -> Digest {
         // serde_json writes struct fields in their order and maps sorted, so this is canonical.
         let text = serde_json::json!({
@@ -251,7 +251,7 @@ impl Recipe {
         Digest::of(text.to_string().as_bytes())
     }
 
-    /// The subfolder of the source that is built.
+    /// The folder within the source that is built; the whole source if `None`.
     pub fn subfolder(&self) -> Option<&str> {
         match &self.source {
             SourceTable::Crate { subfolder, .. } => subfolder.as_deref(),
@@ -260,7 +260,7 @@ impl Recipe {
     }
 }
 
-/// What every build script finds in its environment, beside the recipe's own variables.
+/// The environment variables that every build script gets; a recipe may not set them itself.
 pub(crate) const FIXED_ENVIRONMENT: &[&str] = &[
     "SRC",
     "OUT",

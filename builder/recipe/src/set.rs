@@ -9,32 +9,32 @@ use crate::{Recipe, RecipeError, RecipeLock, RecipeName, SourceTable, Toolchain,
 /// The largest recipe file that is read, in bytes.
 const LIMIT: u64 = 4 << 20;
 
-/// The texts of every recipe and toolchain, as read or as built into the program.
+/// The texts of all recipes and toolchains, read from a folder or built into the program.
 #[derive(Clone, Debug, Default)]
 pub struct RecipeSet {
-    /// Path below the folder, with slashes, to text.
+    /// Each file's text, by its path below the folder, with slashes.
     files: BTreeMap<String, String>,
 }
 
-/// One recipe and everything of its folder that a plan needs.
+/// One recipe, with everything from its folder that a plan needs.
 #[derive(Clone, Debug)]
 pub struct RecipeText {
     /// The recipe.
     pub recipe: Recipe,
     /// The build script's text.
     pub script: String,
-    /// Its toolchain.
+    /// The recipe's toolchain.
     pub toolchain: Toolchain,
 }
 
 impl RecipeSet {
-    /// A set of texts by their paths: `bitcoin/recipe.toml`, `toolchains/debian-12.lock`.
+    /// A set of texts by their paths, such as `bitcoin/recipe.toml` and `toolchains/debian-12.lock`.
     pub fn from_files(files: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { files: files.into_iter().collect() }
     }
 
-    /// The files of a folder that recipes consist of, two levels deep. Who may be believed is the caller's to know:
-    /// `read` gives a file's text, of at most so many bytes.
+    /// Reads the files of a folder that recipes consist of, two levels deep. `read` returns a file's text, and fails if
+    /// it is longer than the given number of bytes; the caller decides there which files it trusts.
     pub fn load<E: From<RecipeError>>(
         folder: &Path,
         read: impl Fn(&Path, u64) -> Result<String, E>,
@@ -62,13 +62,13 @@ impl RecipeSet {
         Ok(Self { files })
     }
 
-    /// Lays another set over this one: a recipe or toolchain of it takes the whole place of the one of its name.
-    /// Returns those whose place was taken by something else, as `recipe bitcoin`.
+    /// Lays another set over this one: a recipe or toolchain of `over` replaces the one of the same name, with all its
+    /// files. Returns those that were replaced by something different, such as `recipe bitcoin`.
     pub fn overlay(&mut self, over: Self) -> Vec<String> {
         let mut taken = Vec::new();
         let (mine, theirs) = (units(&self.files), units(&over.files));
         for (unit, paths) in &theirs {
-            // A lock alone is laid over what it locks, and takes nothing else away.
+            // A lock that comes without its .toml replaces the earlier lock only.
             let whole = paths.iter().any(|path| path.ends_with(".toml"));
             let before = mine.get(unit).map(Vec::as_slice).unwrap_or_default();
             let changed = paths.iter().any(|path| self.files.get(path) != over.files.get(path))
@@ -135,13 +135,13 @@ impl RecipeSet {
         let path = format!("{}/recipe.lock", recipe.name);
         let tag = matches!(recipe.source, SourceTable::Git { .. });
         if tag && recipe.input.is_empty() && !self.files.contains_key(&path) {
-            // Its tag's signature pins its source, so there is nothing to lock.
+            // The tag's signature pins the source, so there is nothing to lock.
             return Ok(RecipeLock::new(recipe, toolchain.digest(), Vec::new(), Vec::new()));
         }
         RecipeLock::parse(recipe, &toolchain.digest(), self.lock(&path, &format!("recipe {}", recipe.name))?)
     }
 
-    /// The versions that a recipe's lock names, even when it no longer fits: what is to be locked anew.
+    /// The versions that a recipe's lock names, even if the lock is stale: `lock` locks these versions again.
     pub fn locked_versions(&self, recipe: &Recipe) -> Vec<String> {
         let text = self.text(&format!("{}/recipe.lock", recipe.name)).unwrap_or_default();
         RecipeLock::versions(text)
@@ -159,7 +159,7 @@ impl RecipeSet {
     }
 }
 
-/// The files of each recipe and toolchain.
+/// The paths of the files of each recipe and toolchain, by names such as `recipe bitcoin`.
 fn units(files: &BTreeMap<String, String>) -> BTreeMap<String, Vec<String>> {
     let mut units: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for path in files.keys() {

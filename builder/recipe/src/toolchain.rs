@@ -7,29 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::RecipeError;
 
-/// What a toolchain is made of.
+/// A toolchain: its packages, where they come from, and what of them images need.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Toolchain {
-    /// The name, as the file's.
+    /// The toolchain's name, which is also its file's.
     pub name: String,
-    /// The Debian suite the packages are taken from, by codename.
+    /// The codename of the Debian suite that the packages come from.
     pub suite: String,
-    /// Who must have signed the archive.
+    /// The policy that says who must have signed the archive.
     pub policy: String,
-    /// The architecture of the machine that builds, in Debian's words.
+    /// The architecture of the machine that builds, by Debian's name.
     pub architecture: String,
     /// The packages to resolve for the root itself.
     pub packages: Vec<String>,
-    /// Packages that the resolver wants and that must not be unpacked: they would be found before the sysroot.
+    /// Packages that the resolver adds and that must not be unpacked, because programs would find them before the
+    /// sysroot.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// Links that maintainer scripts would have made.
+    /// Symbolic links that the packages' maintainer scripts would have made.
     #[serde(default)]
     pub link: Vec<LinkTable>,
-    /// What is resolved for each platform and unpacked beside, under `/sysroot/<architecture>`.
+    /// The packages of each platform, which are unpacked under `/sysroot/<architecture>`.
     pub sysroot: SysrootTable,
-    /// What an image needs of a sysroot.
+    /// The files of a sysroot that images need.
     pub base: BaseTable,
 }
 
@@ -37,35 +38,35 @@ pub struct Toolchain {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkTable {
-    /// Where, absolute.
+    /// The link's absolute path.
     pub path: String,
-    /// To what.
+    /// The path that the link points at.
     pub target: String,
 }
 
-/// The target packages.
+/// The packages of the platforms that builds are for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SysrootTable {
     /// The packages to resolve, once for each platform.
     pub packages: Vec<String>,
-    /// Packages that the resolver wants and that must not be unpacked.
+    /// Packages that the resolver adds and that must not be unpacked.
     #[serde(default)]
     pub exclude: Vec<String>,
 }
 
-/// What every image made with this toolchain holds beside the build's outputs.
+/// The files that every image made with this toolchain holds beside the build's outputs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseTable {
-    /// For each platform, the files of the sysroot that a dynamically linked program needs: the loader and the
-    /// C library. A link is followed and its target's content taken.
+    /// For each platform, the files of the sysroot that a dynamically linked program needs: the loader and the C
+    /// library. If a file is a link, the image holds the content of its target.
     pub files: BTreeMap<String, Vec<String>>,
-    /// The certificate authorities' bundle.
+    /// How the bundle of certificate authorities is made.
     pub certificates: CertificatesTable,
 }
 
-/// How the bundle is made: what the maintainer script of ca-certificates would do.
+/// How the bundle of certificate authorities is made; this replaces the maintainer script of ca-certificates.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificatesTable {
@@ -76,7 +77,7 @@ pub struct CertificatesTable {
 }
 
 impl Toolchain {
-    /// Reads a toolchain from its text; `file` is the name it must have.
+    /// Parses the text of a toolchain's file; `file` is the name that the toolchain must have.
     pub fn parse(file: &str, text: &str) -> Result<Self, RecipeError> {
         let path = format!("toolchains/{file}.toml");
         let this: Self = toml::from_str(text)
@@ -104,7 +105,7 @@ impl Toolchain {
         Ok(this)
     }
 
-    /// The digest of what a lock depends on.
+    /// The digest of everything that a lock depends on.
     pub fn request(&self) -> Digest {
         let text = serde_json::json!({
             "suite": self.suite,

@@ -1,18 +1,18 @@
 /*
- * Loaded before the C library into every dynamic program of a sandbox (ld.so(8), /etc/ld.so.preload): what such a
- * program reads of the date and of its files' numbers is what the sandbox says. The kernel tells the time without a
- * system call, so nothing outside the program could answer for it.
+ * This library is loaded before the C library into every dynamic program of a sandbox (ld.so(8), /etc/ld.so.preload).
+ * It makes up the date and the inode numbers that the program reads. The kernel tells the time without a system call,
+ * so nothing outside the program could make it up.
  *
- * The real-time clock is moved by `shift`. Times of files that were made in this run are moved alike, so that a program
- * finds a file that it has just written to be new; and times that a program sets are moved back, so that they are read
- * as they were set (see "files"). Numbers of files and disks are changed by a key, and what depends on the kind of the
- * disk is made up.
+ * The real-time clock is moved by `shift`. Times of files that were made in this run are moved alike, so that a file
+ * that a program has just written is new to it. Times that a program sets are moved back, so that they read as they
+ * were set (see "files"). Inode and device numbers are changed by a key, and values that depend on the kind of the disk
+ * are made up.
  *
- * What is asked inside the C library (nftw(3), fts(3), getdate(3)), and by programs that make system calls without it,
- * is as the kernel says.
+ * Calls to the kernel inside the C library (nftw(3), fts(3), getdate(3)), and those of programs that do not use it, get
+ * the kernel's own answers.
  *
- * It needs no header of the C library and only those of its symbols that are declared below: glibc 2.34, which
- * preload.rs looks for.
+ * The library needs no header of the C library, and only the symbols that are declared below. glibc has them since
+ * 2.34; preload.rs checks that.
  */
 #include <asm/stat.h>
 #include <asm/unistd.h>
@@ -27,14 +27,14 @@ typedef struct __kernel_timespec timespec;
 struct timeval { long tv_sec, tv_usec; };
 struct utimbuf { long actime, modtime; };
 
-/* Written over by the sandbox, which looks for the first word (preload.rs). */
+/* The sandbox finds these by their first word, and overwrites them (preload.rs). */
 static const volatile struct {
 	char mark[16];
 	/* Seconds by which the clock is ahead. */
 	long shift;
-	/* When the run begins, by the kernel's clock: older times of files are not this run's. */
+	/* When the run begins, by the kernel's clock. Files with older times were not made in this run. */
 	long begin;
-	/* What the numbers of files and of disks are changed by. */
+	/* The keys that inode numbers and device numbers are XORed with. */
 	unsigned long file, disk;
 } settings = { "hab-sandbox-set", 0, 0, 0, 0 };
 
@@ -44,7 +44,7 @@ void *dlsym(void *, const char *);
 
 enum { REALTIME = 0, MONOTONIC = 1, REALTIME_COARSE = 5, REALTIME_ALARM = 8, TAI = 11 };
 enum { INVALID = 22, NO_CALL = 38 };
-/* Of the flags of clock_nanosleep(2) and its like: the time is one to wait until, not a span. */
+/* A flag of clock_nanosleep(2) and similar calls: the time is one to wait until, not a span. */
 enum { ABSOLUTE = 1 };
 /* utimensat(2) */
 enum { NOW = 0x3fffffff, OMIT = 0x3ffffffe };
@@ -76,7 +76,7 @@ static long call(long number, long a, long b, long c, long d, long e, long f)
 	return x0;
 }
 #else
-#error "farms are x86-64 and aarch64"
+#error "hab-sandbox supports x86-64 and aarch64 only"
 #endif
 
 #define P(pointer) ((long)(pointer))
@@ -90,7 +90,7 @@ static long said(long result)
 	return result;
 }
 
-/* ---- the C library's own ---- */
+/* ---- the C library's own functions ---- */
 
 static struct {
 	int (*clock_gettime)(int, timespec *);
@@ -114,7 +114,7 @@ static struct {
 
 #define LOOK_UP(name) (*(void **)&library.name = dlsym(NEXT, #name))
 
-/* Before any other constructor, which the linker is told (build.rs): dlsym(3) is nothing for a signal handler. */
+/* Runs before any other constructor, as build.rs tells the linker: a signal handler may not call dlsym(3). */
 __attribute__((constructor)) static void look_up(void)
 {
 	LOOK_UP(clock_gettime);
@@ -145,7 +145,7 @@ static int is_moved(int clock)
 
 SHOWN int clock_gettime(int clock, timespec *to)
 {
-	/* The C library's needs no system call. A program may ask before any constructor, by an ifunc. */
+	/* The C library's function needs no system call. A program's ifunc may call this before any constructor has run. */
 	int result = library.clock_gettime ? library.clock_gettime(clock, to)
 		: (int)said(call(__NR_clock_gettime, clock, P(to), 0, 0, 0, 0));
 	if (result == 0 && is_moved(clock))
@@ -183,7 +183,7 @@ SHOWN int ftime(struct timeb *to)
 SHOWN long time(long *to)
 {
 	timespec now = { 0, 0 };
-	/* As the kernel's time(2) is: not ahead of what files get. */
+	/* Like the kernel's time(2), this is never ahead of the times of files. */
 	clock_gettime(REALTIME_COARSE, &now);
 	if (to)
 		*to = now.tv_sec;
@@ -198,9 +198,9 @@ SHOWN int timespec_get(timespec *to, int base)
 /* ---- waiting until a time ---- */
 
 /*
- * The time on the kernel's clock; nothing for no time. What is before the run began is left alone: on the real-time clock
- * it is past whether it is moved or not, and on one that starts with the machine every time is so small. So nobody needs
- * to know by which clock a condition or a timer goes.
+ * The time on the kernel's clock; null stays null. Times before the run began are left alone: on the real-time clock
+ * they are past whether moved or not, and on a clock that starts with the machine every time is that small. So nobody
+ * needs to know which clock a condition or a timer uses.
  */
 static const timespec *unmoved(int clock, const timespec *until, timespec *real)
 {
@@ -211,7 +211,7 @@ static const timespec *unmoved(int clock, const timespec *until, timespec *real)
 	return real;
 }
 
-/* Each is handed on to the C library's own of the same name, which others, such as ThreadSanitizer, watch. */
+/* Each calls the C library's function of the same name, because others, such as ThreadSanitizer, watch that. */
 #define REAL(clock) unmoved(clock, until, &real)
 #define HAND_ON(name, ...) \
 	timespec real; \
@@ -289,7 +289,7 @@ SHOWN int sem_clockwait(void *semaphore, int clock, const timespec *until)
 	return library.sem_clockwait ? library.sem_clockwait(semaphore, clock, REAL(clock)) : (int)said(-NO_CALL);
 }
 
-/* The C library's, because a thread can be cancelled in there. */
+/* This calls the C library's function, because a thread can be cancelled in there. */
 SHOWN int clock_nanosleep(int clock, int flags, const timespec *until, timespec *left)
 {
 	timespec real;
@@ -298,7 +298,7 @@ SHOWN int clock_nanosleep(int clock, int flags, const timespec *until, timespec 
 		: (int)-call(__NR_clock_nanosleep, clock, flags, P(time), P(left), 0, 0);
 }
 
-/* The period, and when it first ends. */
+/* The period, and the time when it first ends. */
 static const timespec *first_end(int flags, const timespec new[2], timespec real[2])
 {
 	if (!(flags & ABSOLUTE) || !new || new[1].tv_sec < settings.begin)
@@ -324,14 +324,14 @@ SHOWN int timer_settime(void *timer, int flags, const timespec new[2], timespec 
 /* ---- files ---- */
 
 /*
- * What the kernel has of a time, and what a program is told, for each to be read as it was set, and in order:
+ * How a time that the kernel stores is shown to a program, so that each reads as it was set, and the order stays:
  *
  *   before the run began                      the same
  *   from then on, by the kernel's clock       `shift` later
  *
- * So a program could not set what lies between the beginning and `shift` after it, "an hour ago". That is kept `shift`
- * earlier, and to tell it from what is so old, its nanoseconds end in MARK; it is read with whole microseconds. Other
- * times in that stretch do not end so.
+ * So a program could not set a time between the beginning and `shift` after it, such as "an hour ago". A time that is
+ * set there is stored `shift` earlier. Its nanoseconds end in MARK, to tell it from times that are really that old; it
+ * reads as whole microseconds. Other times in that range do not end in MARK.
  */
 enum { MARK = 733, MICRO = 1000 };
 
@@ -356,7 +356,7 @@ static unsigned long shown_rest(long seconds, unsigned long nanoseconds)
 	return is_marked(seconds, nanoseconds) ? nanoseconds - MARK : nanoseconds;
 }
 
-/* No disk keeps every time: past the last one that it can, in 2446 on ext4, none is read as it was set. */
+/* The time to store for a time that a program sets. Past the disk's last time, in 2446 on ext4, none reads as set. */
 static timespec kept(timespec time)
 {
 	if (time.tv_nsec == NOW || time.tv_nsec == OMIT || settings.shift == 0)
@@ -387,7 +387,7 @@ static int has_blocks(unsigned mode)
 	return (mode & S_IFMT) == S_IFREG || is_folder(mode);
 }
 
-/* Those of a normal user's sandbox are the host's, which made them when it started. */
+/* The devices in a normal user's sandbox are the host's, which were made when the host started. */
 static int is_device(unsigned mode)
 {
 	return (mode & S_IFMT) == S_IFCHR || (mode & S_IFMT) == S_IFBLK;
@@ -411,14 +411,14 @@ static int show(long result, struct stat *stat)
 		stat->st_atime = stat->st_mtime = stat->st_ctime = 0;
 		stat->st_atime_nsec = stat->st_mtime_nsec = stat->st_ctime_nsec = 0;
 	} else {
-		/* Somebody reads a file that is older than the run on some days, and on some disks that is noted. */
+		/* When a file older than the run was last read differs from day to day, and not every disk records it. */
 		if ((long)stat->st_ctime < settings.begin) {
 			stat->st_atime = stat->st_mtime;
 			stat->st_atime_nsec = stat->st_mtime_nsec;
 		}
 		move(&stat->st_atime, &stat->st_atime_nsec);
 		move(&stat->st_mtime, &stat->st_mtime_nsec);
-		/* No program can set it. */
+		/* No program can set the time of change. */
 		stat->st_ctime += settings.shift;
 	}
 	if (is_folder(stat->st_mode)) {
@@ -455,7 +455,7 @@ SHOWN int fstat(int file, struct stat *to)
 	return show(call(__NR_fstat, file, P(to), 0, 0, 0, 0), to);
 }
 
-/* How programs call them that were linked with a glibc before 2.33. */
+/* Programs that were linked with a glibc before 2.33 call these. */
 SHOWN int __fxstatat(int version, int folder, const char *path, struct stat *to, int flags)
 {
 	(void)version;
@@ -511,7 +511,7 @@ static int show_extended(long result, struct statx *to)
 		move_extended(&to->stx_mtime);
 		to->stx_ctime.tv_sec += settings.shift;
 	}
-	/* Not every disk knows it. */
+	/* Not every disk stores the time of creation. */
 	to->stx_mask &= ~STATX_BTIME;
 	to->stx_btime = (struct statx_timestamp){ 0 };
 	if (is_folder(to->stx_mode)) {
@@ -538,7 +538,7 @@ static int set_times(int folder, const char *path, const timespec times[2], int 
 
 SHOWN int utimensat(int folder, const char *path, const timespec times[2], int flags)
 {
-	/* The kernel would take the folder itself for no path. */
+	/* Without a path, the kernel would set the times of the folder itself. */
 	return path ? set_times(folder, path, times, flags) : (int)said(-INVALID);
 }
 
@@ -585,9 +585,9 @@ SHOWN int utime(const char *path, const struct utimbuf *times)
 	return set_times_of_values(AT_FDCWD, path, times ? values : 0, 0);
 }
 
-/* ---- system calls by number: cargo, node and C++'s futures make them so ---- */
+/* ---- system calls by number, as cargo, node and C++'s futures make them ---- */
 
-/* linux/futex.h: a time is on the real-time clock where the flag says so, and always for the oldest kind of lock. */
+/* linux/futex.h: a time is on the real-time clock if the flag is set, and always for the oldest kind of lock. */
 enum { FUTEX_LOCK_PI = 6, FUTEX_WAIT_BITSET = 9, FUTEX_WAIT_REQUEUE_PI = 11, FUTEX_LOCK_PI2 = 13 };
 enum { FUTEX_COMMAND = 127, FUTEX_REALTIME = 256 };
 

@@ -1,13 +1,13 @@
-//! The system calls that describe the machine, answered for it: uname(2), sysinfo(2), sched_getaffinity(2), and
-//! those that tell of the disk: getdents64(2) by its order (`listing.rs`), statfs(2) and fstatfs(2) (`filesystem.rs`).
-//! execve(2) and execveat(2) are refused for some words (`words.rs`).
+//! Answers system calls that describe the machine: uname(2), sysinfo(2), sched_getaffinity(2), and those that reveal
+//! the disk: getdents64(2) by the order of its names (`listing.rs`), statfs(2) and fstatfs(2) (`filesystem.rs`).
+//! Refuses execve(2) and execveat(2) for some words (`words.rs`).
 //!
-//! `/proc` is made up (`facts.rs`), and these would tell the truth beside it. A filter hands them to the helper
-//! (seccomp_unotify(2)), which writes the answer into the memory of the process that asks. The helper outlives every
-//! process that can ask; where it cannot write, the kernel's own answer for a bad address is given.
+//! `/proc` is made up (`facts.rs`), and these calls would tell the truth beside it. So a filter hands them to the
+//! helper (seccomp_unotify(2)), which writes its answer into the memory of the calling process. The helper outlives
+//! every process that can call it. Where it cannot write, the caller gets the kernel's own error for a bad address.
 //!
-//! The answer is written through `/proc/<pid>/mem`, opened first and used only when the call is still waiting then: so
-//! a number that another process got meanwhile cannot lead the write to that one.
+//! The helper opens `/proc/<pid>/mem` first, then checks that the call still waits, and only then writes. So it never
+//! writes to another process that got the same number meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -38,13 +38,13 @@ const CALLS: [libc::c_long; 7] = [
     libc::SYS_fstatfs,
 ];
 
-/// Handed over only where words are refused: every program that is started waits for it.
+/// These calls are handed to the helper only if the spec refuses words, because every start of a program waits for it.
 const STARTS: [libc::c_long; 2] = [libc::SYS_execve, libc::SYS_execveat];
 
-/// In process 1, after every other filter: loads this one and gives the end at which its calls are answered.
+/// Loads this filter in process 1, after every other one, and returns the descriptor on which its calls are answered.
 pub(crate) fn listen(spec: &Spec) -> io::Result<OwnedFd> {
-    // The bit pattern of opcodes is in linux/bpf_common.h; the number of a call comes first in what a filter sees, the
-    // architecture second. Calls of another architecture never come here: the other filters end them.
+    // The opcodes' bit patterns are in linux/bpf_common.h. A filter sees the number of a call first, and its
+    // architecture second. Calls of another architecture never come here, because the other filters end them.
     let (load, jump_equal, answer) = (0x20, 0x15, 0x06);
     let line = |code, jt, k| sock_filter { code, jt, jf: 0, k };
     let starts: &[_] = if spec.refused.is_empty() { &[] } else { &STARTS };
@@ -59,16 +59,16 @@ pub(crate) fn listen(spec: &Spec) -> io::Result<OwnedFd> {
     sys::load_filter_with_listener(&filter)
 }
 
-/// Everything that an answer needs.
+/// Everything that the helper needs to answer calls.
 pub(crate) struct Answers {
     listener: OwnedFd,
-    /// The `/proc` of the helper's own process numbers, which the listener uses.
+    /// The `/proc` that shows the helper's process numbers, because the listener names processes by these.
     proc: OwnedFd,
     machine: Machine,
     identity: Identity,
     memory: u64,
     backward: bool,
-    /// What numbers of files are changed by.
+    /// The key that inode numbers are XORed with.
     key: u64,
     file_systems: FileSystems,
     words: Words,
@@ -77,21 +77,21 @@ pub(crate) struct Answers {
 /// How a call ends.
 enum Answer {
     Returns(i64),
-    /// With a page of a folder, which counts when the caller has it.
+    /// With a page of a folder's listing. It counts as read only once the caller has it.
     Lists(Page),
-    /// With an error for a program that is not started.
+    /// With an error, because the program must not be started.
     Refuses(Refused),
-    /// As the kernel says.
+    /// With the kernel's own answer.
     Continues,
 }
 
 impl Answers {
-    /// The `/proc` to give to [`Answers::new`]; opened before the helper's root is the view.
+    /// Opens the `/proc` for [`Answers::new`]. Call it before the view becomes the helper's root.
     pub(crate) fn proc() -> io::Result<OwnedFd> {
         Ok(openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    /// `preloaded`: whether programs change the numbers of files by themselves.
+    /// `preloaded`: whether programs have the library that changes inode numbers.
     pub(crate) fn new(listener: OwnedFd, proc: OwnedFd, spec: &Spec, preloaded: bool) -> Self {
         let machine = Machine::of(spec);
         let (identity, memory) = (machine.identity(&spec.hostname), spec.memory_shown());
@@ -106,11 +106,11 @@ impl Answers {
         self.listener.as_fd()
     }
 
-    /// Answers one call that waits. Gives what it refused.
+    /// Answers one waiting call. Returns the program that it refused, if any.
     pub(crate) fn answer(&self) -> io::Result<Option<Refused>> {
         let asked = match sys::next_notification(&self.listener) {
             Ok(asked) => asked,
-            // Whoever asked is gone, or a signal came.
+            // The caller is gone, or a signal interrupted the wait.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {
                 return Ok(None);
             }
@@ -148,7 +148,7 @@ impl Answers {
             libc::SYS_sysinfo => self.write(asked, first, &self.machine.sysinfo(self.memory))?,
             libc::SYS_sched_getaffinity => {
                 let set = self.machine.processor_set();
-                // As the kernel has it: whole words, and no fewer than its set has.
+                // Like the kernel, refuse a size that is not a multiple of eight bytes or does not hold the whole set.
                 let room = usize::try_from(second & 0xffff_ffff).unwrap_or(0);
                 if room % 8 != 0 || room < set.len() {
                     return Err(Errno::INVAL);
@@ -156,10 +156,10 @@ impl Answers {
                 self.write(asked, third, &set)?;
                 return Ok(Answer::Returns(i64::try_from(set.len()).unwrap_or(0)));
             }
-            // A processor that is not there can be asked for as well.
+            // Any affinity can be set, even to a processor that does not exist; it has no effect.
             libc::SYS_sched_setaffinity => {}
             libc::SYS_getdents64 => {
-                // What cannot be had of the caller's descriptor, the kernel says: it is not open, or not for reading.
+                // If the helper cannot copy the descriptor, the kernel answers: it is not open, or not for reading.
                 let Ok(folder) = self.descriptor(asked, first) else { return Ok(Answer::Continues) };
                 let room = usize::try_from(third & 0xffff_ffff).unwrap_or(0);
                 let Some(page) = Page::next(folder, room, self.backward, self.key)? else {
@@ -173,7 +173,7 @@ impl Answers {
                 return self.tell_of(asked, file, second);
             }
             libc::SYS_statfs => {
-                // What cannot be opened the kernel refuses, for its own reason.
+                // If the helper cannot open the path, the kernel refuses it with its own error.
                 let Ok(file) = self.named(asked, first) else { return Ok(Answer::Continues) };
                 return self.tell_of(asked, file, second);
             }
@@ -184,13 +184,13 @@ impl Answers {
         Ok(Answer::Returns(0))
     }
 
-    /// Writes to `address` what the file system of `file` is said to be.
+    /// Writes the made-up description of the file system of `file` to `address`.
     fn tell_of(&self, asked: &libc::seccomp_notif, file: OwnedFd, address: u64) -> Result<Answer, Errno> {
         let Some(answer) = self.file_systems.about(file)? else { return Ok(Answer::Continues) };
         self.write(asked, address, &answer).map(|()| Answer::Returns(0))
     }
 
-    /// The file that the path at `address` leads the caller to.
+    /// Opens the file that the caller names by the path at `address`.
     fn named(&self, asked: &libc::seccomp_notif, address: u64) -> Result<OwnedFd, Errno> {
         let path = self.memory(asked)?.path(address)?;
         let folder = self.folder_of(asked)?;
@@ -198,8 +198,8 @@ impl Answers {
         open_in(folder, &path)
     }
 
-    /// Whether a program may be started with these words. What cannot be read of the caller, the kernel cannot read
-    /// either.
+    /// Decides whether a program may be started with these words. If the helper cannot read the caller's memory, the
+    /// kernel cannot read it either, and refuses the call.
     fn start(&self, asked: &libc::seccomp_notif, path: u64, words: u64) -> Answer {
         let found = || {
             let memory = self.memory(asked)?;
@@ -222,8 +222,8 @@ impl Answers {
         found().ok().flatten().map_or(Answer::Continues, Answer::Refuses)
     }
 
-    /// Whether there is no such program, which the kernel says: a shell asks for one in one folder after the other. One
-    /// that is named in another way than by a path from here is taken to be there.
+    /// Whether the program does not exist. Then the kernel answers, because a shell tries one folder after the other. A
+    /// program that is not named by a path of the view, but by a descriptor, counts as existing.
     fn is_absent(&self, asked: &libc::seccomp_notif, address: u64, path: &[u8]) -> bool {
         let by_descriptor = if libc::c_long::from(asked.data.nr) == libc::SYS_execveat {
             !path.starts_with(b"/")
@@ -234,10 +234,10 @@ impl Answers {
         !by_descriptor && self.named(asked, address).is_err_and(gone)
     }
 
-    /// A file that the caller would read further words from.
+    /// Opens a response file, from which the caller would read further words.
     fn response(&self, asked: &libc::seccomp_notif, path: &[u8]) -> Result<File, Errno> {
         let place = open_in(self.folder_of(asked)?, path)?;
-        // Opening anything else would be felt: by who waits at the other end of a pipe.
+        // Opening anything but a regular file can have an effect: a process may wait at the other end of a pipe.
         if !FileType::from_raw_mode(fstat(&place)?.st_mode).is_file() {
             return Err(Errno::INVAL);
         }
@@ -256,7 +256,7 @@ impl Answers {
         openat(&self.proc, cwd, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     }
 
-    /// A copy of what the caller has open under a number.
+    /// A copy of the caller's descriptor with this number.
     fn descriptor(&self, asked: &libc::seccomp_notif, number: u64) -> Result<OwnedFd, Errno> {
         let number = RawFd::try_from(number & 0xffff_ffff).map_err(|_| Errno::BADF)?;
         let process = self.process(asked.pid)?;
@@ -264,7 +264,7 @@ impl Answers {
         pidfd_getfd(process, number, PidfdGetfdFlags::empty())
     }
 
-    /// The process of a thread.
+    /// Opens the process that a thread belongs to.
     fn process(&self, thread: u32) -> Result<OwnedFd, Errno> {
         let open = |number: Option<i32>| {
             let number = number.and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
@@ -281,7 +281,7 @@ impl Answers {
 
     fn write(&self, asked: &libc::seccomp_notif, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         let path = format!("{}/mem", asked.pid);
-        // Not to be had of a process that hides its memory from its own user.
+        // This fails for a process that hides its memory from its own user.
         let memory = openat(&self.proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|_| Errno::FAULT)?;
         sys::still_waits(&self.listener, asked.id).map_err(|_| Errno::SRCH)?;

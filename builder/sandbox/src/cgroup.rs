@@ -1,9 +1,9 @@
 //! The kernel's own limits for a run: a control group, where this process may make one.
 //!
-//! It counts what sampling cannot see: memory files, segments and sockets that no process maps, page tables, pipes.
-//! Version 2 wants a group whose processes are all in groups below; so the run's group lies beside this process's, in
-//! the nearest group above that may be written to and hands its controllers down. Version 1 has a tree for each
-//! controller and no such rule.
+//! A control group counts memory that sampling cannot see: memory files, segments and sockets that no process maps,
+//! page tables, pipes. With version 2, only a group without processes of its own can pass controllers on. So the run's
+//! group lies beside this process's, below the nearest parent that is writable and passes its controllers on. Version 1
+//! has a tree for each controller and no such rule.
 
 use std::fmt;
 use std::fs;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::Limits;
 
-/// What keeps a run from using more than its memory limit.
+/// The mechanism that keeps a run from using more than its memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryLimiter {
@@ -25,7 +25,7 @@ pub enum MemoryLimiter {
     Cgroup2,
     /// The kernel, by control groups of version 1.
     Cgroup1,
-    /// Samples, five a second: what is taken between two of them can pass it.
+    /// Samples, five a second. Memory that a run takes between two samples can exceed the limit.
     Sampled,
 }
 
@@ -41,17 +41,17 @@ impl fmt::Display for MemoryLimiter {
 
 const PREFIX: &str = "hab-run-";
 
-/// A run's group. Dropping it removes it; everything in it has ended by then.
+/// A run's control group. Dropping it removes the group; every process in it has ended by then.
 pub(crate) struct Cgroup {
     limiter: MemoryLimiter,
-    /// Of version 1 there are two folders.
+    /// The group's folder. With version 1, memory and processes have a folder each.
     memory: PathBuf,
     pids: Option<PathBuf>,
 }
 
 impl Cgroup {
-    /// Makes a group with the limits of `limits`, `extra` bytes of memory more, and puts `process` into it; `None` where
-    /// that is not allowed.
+    /// Makes a group with the limits of `limits` and `extra` bytes of memory more, and puts `process` into it. `None`
+    /// if there is no memory limit, or if this process may not make a group.
     pub(crate) fn around(process: Pid, limits: &Limits, extra: u64) -> Option<Self> {
         limits.memory?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -64,14 +64,14 @@ impl Cgroup {
         self.limiter
     }
 
-    /// Whether the kernel has killed something in it for want of memory.
+    /// Whether the kernel has killed a process of the group because memory ran out.
     pub(crate) fn has_killed(&self) -> bool {
         let file =
             if self.limiter == MemoryLimiter::Cgroup2 { "memory.events" } else { "memory.oom_control" };
         counter(&self.memory.join(file), "oom_kill") > 0
     }
 
-    /// Whether the kernel has refused a process.
+    /// Whether the kernel has refused to start a process in the group.
     pub(crate) fn has_refused(&self) -> bool {
         self.pids.as_ref().is_some_and(|pids| counter(&pids.join("pids.events"), "max") > 0)
     }
@@ -105,7 +105,7 @@ fn version_2(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64)
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     let own = below(&mount, &root, own)?;
     let above: Vec<_> = own.ancestors().take_while(|folder| folder.starts_with(&mount)).collect();
-    // First without changing anything that is there.
+    // Try the parents first that need no change.
     let ready = above.iter().filter(|parent| hands_down(parent));
     let made =
         above.iter().filter(|parent| !hands_down(parent) && hand_down(parent, &own, **parent == mount));
@@ -114,7 +114,7 @@ fn version_2(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64)
         let group = Cgroup { limiter: MemoryLimiter::Cgroup2, memory: folder.clone(), pids: Some(folder) };
         let set = |file: &str, value: String| fs::write(group.memory.join(file), value);
         set("memory.max", limits.memory?.saturating_add(extra).to_string()).ok()?;
-        // Without swap on the host there is nothing to forbid.
+        // This fails if the host has no swap, and then there is nothing to forbid.
         let _ = set("memory.swap.max", "0".to_owned());
         let _ = set("memory.oom.group", "1".to_owned());
         if let Some(most) = limits.kernel_processes() {
@@ -131,9 +131,9 @@ fn hands_down(parent: &Path) -> bool {
     ["memory", "pids"].iter().all(|wanted| on.split_ascii_whitespace().any(|name| name == *wanted))
 }
 
-/// Makes it so where that is this process's to decide: it is no root, so the group was given to it; the group is marked
-/// as given away; or there is nothing above. Only a group without processes can, so those of the own group, of the
-/// unit or container that this program is, go into one below.
+/// Passes the two controllers on to groups below `parent`, if this process may decide that: it is not root, so the
+/// group was delegated to it; the group is marked as delegated; or there is no group above. Only a group without
+/// processes can pass controllers on. So the processes of this program's own unit or container move into a group below.
 fn hand_down(parent: &Path, own: &Path, top: bool) -> bool {
     let mut mark = [0; 8];
     let given = rustix::fs::getxattr(parent, "user.delegate", &mut mark).is_ok() || !geteuid().is_root();
@@ -151,7 +151,7 @@ fn step_down(group: &Path) -> Option<()> {
         _ => {}
     }
     for process in fs::read_to_string(group.join("cgroup.procs")).ok()?.lines() {
-        // One that ended meanwhile is as good as moved.
+        // A process that ended meanwhile need not be moved.
         let _ = fs::write(leaf.join("cgroup.procs"), process);
     }
     Some(())
@@ -164,11 +164,11 @@ fn version_1(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64)
     group.pids = limits.processes.and_then(|_| new_group(&controller(mounts, own, "pids")?));
     let set = |file: &str, value: u64| fs::write(group.memory.join(file), value.to_string());
     set("memory.limit_in_bytes", most).ok()?;
-    // Is there only where the kernel counts swap; then the limit is of both together.
+    // This file exists only where the kernel counts swap; its limit is for memory and swap together.
     if set("memory.memsw.limit_in_bytes", most).is_err() {
         let _ = set("memory.swappiness", 0);
     }
-    // TCP's buffers are counted apart.
+    // TCP's buffers are counted separately.
     let _ = set("memory.kmem.tcp.limit_in_bytes", most / 8);
     if let (Some(pids), Some(most)) = (&group.pids, limits.kernel_processes()) {
         fs::write(pids.join("pids.max"), most.to_string()).ok()?;
@@ -188,7 +188,7 @@ fn controller(mounts: &str, own: &str, name: &str) -> Option<PathBuf> {
     below(&mount, &root, own)
 }
 
-/// Where a tree of groups is mounted, and which group is the top of what is mounted there (proc_pid_mountinfo(5)).
+/// Where a tree of groups is mounted, and which of its groups is the top of that mount (proc_pid_mountinfo(5)).
 fn mounted(mounts: &str, kind: &str, controller: Option<&str>) -> Option<(PathBuf, PathBuf)> {
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -209,18 +209,18 @@ fn below(mount: &Path, root: &Path, own: &str) -> Option<PathBuf> {
     if relative.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
         return None;
     }
-    // Joined with nothing, a path would end in a slash.
+    // Joining an empty path would add a slash at the end.
     Some(if relative.as_os_str().is_empty() { mount.to_owned() } else { mount.join(relative) })
 }
 
-/// Makes a group in `parent`, and clears away those whose makers were killed.
+/// Makes a group in `parent`, and removes groups whose makers were killed.
 fn new_group(parent: &Path) -> Option<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for entry in fs::read_dir(parent).ok()?.flatten() {
         let name = entry.file_name();
         let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
         if maker.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists()) {
-            // One that is in use cannot be removed.
+            // This fails for a group that is in use.
             let _ = fs::remove_dir(entry.path());
         }
     }

@@ -16,7 +16,7 @@ use rustix::mount::{
 use crate::mounts::{attach, clone_mount};
 use crate::places::{Clock, make_folder};
 
-/// With their numbers (Linux Documentation/admin-guide/devices.txt).
+/// The name, major and minor number of each device (Linux Documentation/admin-guide/devices.txt).
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
@@ -42,8 +42,8 @@ pub(crate) fn lay_out(dev: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes nodes of our own in `folder`: the host's are as old as its start, and stat(2) shows it. A user namespace
-/// cannot make any, nor can a container that may not; then nothing is left in `folder`.
+/// Makes device nodes of our own in `folder`, because the host's are as old as its start, and stat(2) shows that.
+/// Returns `false` and leaves `folder` empty in a user namespace, and in a container that may not make nodes.
 pub(crate) fn make(folder: &Path, clock: &Clock) -> io::Result<bool> {
     mount("tmpfs", folder, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"size=64k,mode=0755")?;
     for (node, major, minor) in NODES {
@@ -63,7 +63,7 @@ pub(crate) fn make(folder: &Path, clock: &Clock) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Puts terminals into the view's `/dev`, of which nobody else has one: a program's own tests may want one.
+/// Gives the view's `/dev` terminals of its own, which no other sandbox sees: a program's tests may need one.
 pub(crate) fn attach_terminals() -> io::Result<()> {
     let filesystem = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (option, value) in [("source", "devpts"), ("ptmxmode", "0666"), ("mode", "0620"), ("max", "64")] {
@@ -75,12 +75,12 @@ pub(crate) fn attach_terminals() -> io::Result<()> {
     attach(&mount, Path::new("/dev/pts"))
 }
 
-/// Takes hold of the nodes in `folder`, in the order of [`NODES`].
+/// Detached mounts of the nodes in `folder`, in the order of [`NODES`].
 pub(crate) fn nodes(folder: &Path) -> io::Result<Vec<OwnedFd>> {
     NODES.iter().map(|(node, ..)| clone_mount(&folder.join(node))).collect()
 }
 
-/// Puts them into the view's `/dev`.
+/// Puts the nodes into the view's `/dev`.
 pub(crate) fn attach_nodes(nodes: &[OwnedFd]) -> io::Result<()> {
     NODES.iter().zip(nodes).try_for_each(|((node, ..), mount)| attach(mount, &Path::new("/dev").join(node)))
 }

@@ -1,9 +1,9 @@
-//! How much disk the writable binds hold.
+//! Measures how much disk space the writable binds take.
 //!
-//! A volume of its own is a file system: how full that is says it all, and the kernel lets it hold no more than a
-//! slack above the limit. Of a plain folder everything has to be added up, which takes long; so it is added up when its
-//! file system has filled by half of what the run may still use, or when the last time is long ago compared with
-//! what it took.
+//! A volume of its own is a file system: the kernel says how full it is, and lets it hold no more than a slack above
+//! the limit. The files of a plain folder have to be added up, which takes long. So they are added up only when their
+//! file system has filled by half of what the run may still use, or when the last count is long ago compared with the
+//! time that it took.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,11 +21,11 @@ use crate::usage::Usage;
 use crate::volume::Volume;
 
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-/// Of all time, adding up may take one part in this many.
+/// Adding up may take at most one part in this many of all time.
 const SHARE: u32 = 200;
-/// What the host's disk must have left beyond what is still to be written to it.
+/// Bytes that must stay free on the host's disk beyond what volumes are still to write to it.
 const HOST_RESERVE: u64 = 64 << 20;
-/// A plain folder's disk counts as full below this.
+/// The disk of a plain folder counts as full if fewer bytes are free.
 const LEAST_FREE: u64 = 1 << 20;
 
 pub(crate) struct Disks {
@@ -35,14 +35,14 @@ pub(crate) struct Disks {
     limiter: DiskLimiter,
     /// What the plain folders held when they were last added up.
     held: Held,
-    /// How full their file systems are: at the start, then, and now.
+    /// How full the plain folders' file systems are: at the start, at the last count, and now.
     full_at_start: u64,
     full_then: u64,
     full_now: u64,
     next: Instant,
 }
 
-/// A file system of its own.
+/// A volume that is a file system of its own.
 struct Own {
     folder: OwnedFd,
     image: Option<File>,
@@ -52,7 +52,7 @@ struct Own {
 struct Held {
     bytes: u64,
     entries: u64,
-    /// Whether there may be more that cannot be seen.
+    /// Whether there may be further files that cannot be counted.
     hidden: bool,
 }
 
@@ -69,7 +69,7 @@ impl Disks {
                 }
                 _ => {
                     limiters.push(DiskLimiter::Counted);
-                    // What is not there is the set-up's to report.
+                    // If a folder is missing, the set-up reports that.
                     plain.extend(rustix::fs::open(&bind.host, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
                 }
             }
@@ -88,7 +88,7 @@ impl Disks {
         self.most.map(|_| self.limiter)
     }
 
-    /// Why the run has to end now, if it has to. `usage` knows the scratch space and the processes' open files.
+    /// Why the run has to end now, if it has to. `usage` knows the scratch space and the open files of processes.
     pub(crate) fn over(&mut self, usage: &Usage) -> Option<Outcome> {
         let most = self.most?;
         if let Some(full) = self.trouble() {
@@ -107,7 +107,7 @@ impl Disks {
         self.verdict(most, own)
     }
 
-    /// The same when the run is over, counted whatever the filesystem says: others free space on it too.
+    /// The same check when the run is over. It always counts, because others may have freed space on the file system.
     pub(crate) fn over_at_the_end(&mut self, scratch: u64) -> Option<Outcome> {
         let most = self.most?;
         if let Some(full) = self.trouble() {
@@ -117,7 +117,7 @@ impl Disks {
         self.verdict(most, self.own_bytes() + scratch)
     }
 
-    /// How long until the next look: as long as `usual`, unless the disk fills so fast that the limit is near.
+    /// The time until the next check: `usual`, or `least` if the disk fills so fast that the limit is near.
     pub(crate) fn nap(&self, usual: Duration, least: Duration) -> Duration {
         let Some(most) = self.most.filter(|_| !self.plain.is_empty()) else { return usual };
         let grown = self.full_now.saturating_sub(self.full_then);
@@ -128,7 +128,7 @@ impl Disks {
 
     fn verdict(&self, most: u64, own: u64) -> Option<Outcome> {
         let total = self.held.bytes.saturating_add(own);
-        // Whoever hides something, while the disk fills by more than the limit, is not given the benefit.
+        // If files cannot be counted and the disk has filled by more than the limit, the run counts as over it.
         let grown = self.full_now.saturating_sub(self.full_at_start);
         if total > most || (self.held.hidden && grown > most) {
             return Some(Outcome::LimitExceeded(Limit::Disk(most)));
@@ -137,7 +137,7 @@ impl Disks {
         (self.held.entries > files).then_some(Outcome::LimitExceeded(Limit::Files(files)))
     }
 
-    /// A disk without any room, whatever the limit.
+    /// Whether a disk has no room left, whatever the limit is.
     fn trouble(&self) -> Option<Outcome> {
         let host = || {
             let full = self.plain.iter().any(|folder| {
@@ -184,7 +184,7 @@ impl Disks {
 }
 
 impl Own {
-    /// Whether it has no room for another file, or the disk below its image none for what it was already given.
+    /// Whether the volume has no room for another file, or the disk below its image has none for data it already took.
     fn trouble(&self) -> Option<Outcome> {
         let inside = fstatvfs(&self.folder).ok()?;
         if inside.f_ffree == 0 {
@@ -194,7 +194,7 @@ impl Own {
         let below = fstatvfs(image).ok()?;
         let written = image.metadata().ok()?.blocks() * 512;
         let to_come = used(&self.folder).saturating_sub(written);
-        // The image is root's file, and root may use what is reserved.
+        // The image belongs to root, and root may use reserved blocks.
         let free = below.f_bfree * below.f_frsize;
         (free < to_come.saturating_add(HOST_RESERVE)).then_some(Outcome::HostDiskFull)
     }

@@ -9,25 +9,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::namespaces;
 
-/// Why a run could not be started or followed. A command that fails is no error but an
-/// [`crate::Outcome`].
+/// Why a run could not be started or followed. A command that fails is not an error but an [`crate::Outcome`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
-    /// A field of the spec cannot be meant.
+    /// A field of the spec has a value that is not allowed.
     #[error("sandbox spec: `{field}` {problem}")]
     Invalid {
         /// The field's name in [`crate::Spec`].
         field: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the field.
         problem: String,
     },
-    /// The root or a bind is not there or cannot be read.
+    /// The root or a bind does not exist or cannot be read.
     #[error("cannot show {} in the sandbox", path.display())]
     Source {
         /// The path on the host.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The working folder does not exist inside.
@@ -35,7 +34,7 @@ pub enum SandboxError {
     WorkingFolder {
         /// The path inside.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The program does not exist inside, or cannot be executed.
@@ -43,10 +42,10 @@ pub enum SandboxError {
     Command {
         /// The first word of the command.
         program: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The root's files belong to somebody whom the sandbox cannot act for.
+    /// Files of the root belong to a user that the sandbox cannot act as.
     #[error(
         "cannot prepare {} in the sandbox: everything under the root and the writable binds must belong to uid {} and gid {}",
         path.display(), owner.0, owner.1
@@ -56,33 +55,34 @@ pub enum SandboxError {
         path: PathBuf,
         /// The uid and gid on the host that must own them.
         owner: (u32, u32),
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The kernel or the container around us does not allow user namespaces.
     #[error("the sandbox needs user namespaces, which are refused here; to allow them, {enable}")]
     NamespacesRefused {
-        /// What to enable, an instruction.
+        /// What to enable, as an instruction.
         enable: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kernel does not mount an overlay in a user namespace.
+    /// The kernel refuses to mount an overlay in a user namespace.
     #[error("the sandbox needs an overlay mount, which is refused here; to allow it, {enable}")]
     OverlayRefused {
-        /// What to enable, an instruction.
+        /// What to enable, as an instruction.
         enable: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A container around us hides parts of `/proc`, and then the kernel gives no fresh one.
+    /// A container around us hides parts of `/proc`, so the kernel refuses to mount a fresh one.
     #[error(
-        "the sandbox needs a fresh /proc, which is refused where parts of the host's are hidden; to allow it, {enable}"
+        "the sandbox needs a fresh /proc, which is refused where parts of the host's /proc are hidden; \
+         to allow it, {enable}"
     )]
     ProcRefused {
-        /// What to enable, an instruction.
+        /// What to enable, as an instruction.
         enable: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A container around us forbids a system call.
@@ -90,18 +90,18 @@ pub enum SandboxError {
     CallRefused {
         /// The step that needs it.
         step: Step,
-        /// What to enable, an instruction.
+        /// What to enable, as an instruction.
         enable: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// There is no `/proc` here, or one in which our own processes are not.
+    /// There is no `/proc` here, or it does not show our own processes.
     #[error(
-        "the sandbox needs /proc with the processes of this namespace, and {problem}; mount it: \
+        "the sandbox needs a /proc that shows the processes of this namespace, but {problem}; mount it: \
          `mount -t proc proc /proc`"
     )]
     NoProc {
-        /// What there is instead.
+        /// What is at `/proc` instead.
         problem: &'static str,
     },
     /// The helper could not be started.
@@ -109,7 +109,7 @@ pub enum SandboxError {
     Launch {
         /// The executable of [`crate::Launcher`].
         program: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A step of the set-up failed.
@@ -119,7 +119,7 @@ pub enum SandboxError {
         step: Step,
         /// The path it was about.
         path: Option<PathBuf>,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The helper ended and did not say why: it was killed, or the executable does not call
@@ -135,7 +135,7 @@ pub enum SandboxError {
     /// The caller could not talk to the helper or follow the run.
     #[error("lost contact with the sandbox")]
     Contact {
-        /// What the kernel said.
+        /// The kernel's error.
         #[from]
         source: io::Error,
     },
@@ -144,16 +144,16 @@ pub enum SandboxError {
 /// Whose fault a [`SandboxError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The spec's, or what it points at.
+    /// The spec is at fault, or a file that it names.
     Input,
-    /// The machine's: something must be enabled.
+    /// The machine is at fault: something must be enabled.
     Host,
-    /// Ours.
+    /// This program is at fault.
     Internal,
 }
 
 impl SandboxError {
-    /// Whose fault it is.
+    /// Whose fault the error is.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Invalid { .. }
@@ -191,9 +191,9 @@ pub enum Step {
     Overlay,
     /// Mounting a fresh `/proc`.
     Proc,
-    /// Making the root of the view the only one.
+    /// Making the view the only root.
     Root,
-    /// Making the place for a mount, or a file the root lacks.
+    /// Making the folder or file that a mount covers, or a file that the root lacks.
     Place,
     /// Mounting a bind, a device or a folder in memory.
     Mount,
@@ -228,7 +228,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// A step that failed in the helper, as it travels to the caller.
+/// A step that failed in the helper, as it is sent to the caller.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Failure {
     pub step: Step,
@@ -237,7 +237,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The caller's view of it; `owner` is who the sandbox is outside.
+    /// The error for the caller; `owner` is the sandbox's uid and gid on the host.
     pub(crate) fn into_error(self, owner: (u32, u32)) -> SandboxError {
         let source = io::Error::from_raw_os_error(self.errno);
         let errno = Errno::from_raw_os_error(self.errno);
@@ -286,11 +286,11 @@ fn overlay_needs(errno: Errno) -> String {
     .to_owned()
 }
 
-/// Says which step an operating system error belongs to.
+/// Adds to an error of the operating system the step that failed.
 pub(crate) trait At<T> {
-    /// The step alone.
+    /// Adds the step alone.
     fn step(self, step: Step) -> Result<T, Failure>;
-    /// The step and the path it was about.
+    /// Adds the step and the path that it was about.
     fn at(self, step: Step, path: &Path) -> Result<T, Failure>;
 }
 

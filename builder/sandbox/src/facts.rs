@@ -1,9 +1,9 @@
-//! `/proc` without the machine: of the kernel's own files only the processes' stay, and what programs read beside is
-//! made up (`machine.rs`).
+//! A `/proc` that does not show the machine: only the files of processes are the kernel's own. The other files that
+//! programs read are made up (`machine.rs`).
 //!
-//! A `/proc` of processes alone (`subset=pid`) has no other name that something could be mounted on. So it is mounted
-//! whole, its files are covered with ours while nobody else can see it, and then it is told to be one of processes
-//! alone: what is covered stays, since a mount holds its name, and everything else is gone.
+//! A `/proc` of processes alone (`subset=pid`) has no other name on which a file could be mounted. So `/proc` is
+//! mounted whole, and its files are covered with ours while nobody else can see it. Then it is changed to processes
+//! alone: the covered files stay, since a mount holds its name, and all others are gone.
 
 use std::fs;
 use std::io;
@@ -20,18 +20,18 @@ use crate::mounts::{attach, clone_mount, restrict};
 use crate::places::Clock;
 use crate::spec::Spec;
 
-/// Random, and another at each reading; programs take names from it.
+/// A random value, new at each reading; programs make names from it.
 const UUID: &str = "kernel/random/uuid";
 
-/// The kernel's `/proc`, not yet in its place.
+/// The kernel's `/proc`, not yet mounted in its place.
 pub(crate) struct Proc {
     filesystem: OwnedFd,
     pub(crate) mount: OwnedFd,
 }
 
 impl Proc {
-    /// Must happen while the host's `/proc` is still in sight: the kernel gives a user namespace a new one only
-    /// where it sees that it learns nothing more from it (`mount_too_revealing`).
+    /// Makes a new `/proc`. Call it while the host's `/proc` is still visible: the kernel gives a user namespace a new
+    /// one only if it reveals nothing more than the visible one (`mount_too_revealing`).
     pub(crate) fn fresh() -> io::Result<Self> {
         let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&filesystem, "source", "proc")?;
@@ -43,13 +43,13 @@ impl Proc {
         Ok(Self { filesystem, mount })
     }
 
-    /// Covers what is in its place at `/proc` now with `facts`, and hides the rest.
+    /// Covers files with `facts`, and hides all others but the processes'. It must be mounted at `/proc` already.
     pub(crate) fn cover(self, facts: &Facts) -> io::Result<()> {
         let proc = Path::new("/proc");
         let uuid = clone_mount(&proc.join("sys").join(UUID))?;
         for (name, mount) in &facts.mounts {
             let path = proc.join(name);
-            // A kernel built without one of them has no name to cover.
+            // A kernel that was built without one of these files has no name to cover.
             if fs::symlink_metadata(&path).is_ok() {
                 attach(mount, &path)?;
                 restrict(&path, false)?;
@@ -63,13 +63,13 @@ impl Proc {
     }
 }
 
-/// The made-up files, each a mount that waits for its place.
+/// The made-up files, each a detached mount.
 pub(crate) struct Facts {
     mounts: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Facts {
-    /// Writes them into the new folder `folder`, as old as the root.
+    /// Writes the files into the new folder `folder`, with the times of the root.
     pub(crate) fn lay_out(spec: &Spec, folder: &Path, clock: &Clock) -> io::Result<Self> {
         let machine = Machine::of(spec);
         let identity = machine.identity(&spec.hostname);

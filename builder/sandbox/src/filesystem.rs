@@ -1,5 +1,5 @@
-//! What statfs(2) and fstatfs(2) answer: a file system that is the same whatever the disk below is, how large it is and
-//! how full, and another in the other run.
+//! The answers to statfs(2) and fstatfs(2): a made-up file system that does not depend on the disk below, its size or
+//! how full it is, and that differs in the other run.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,18 +11,18 @@ use crate::spec::Spec;
 /// `struct statfs` of a 64-bit kernel, in words of eight bytes.
 const WORDS: usize = 15;
 const BLOCK: u64 = 4096;
-/// The longest name.
+/// The longest file name.
 const NAME: u64 = 255;
-/// linux/magic.h; the C library's names hide it.
+/// Magic numbers of linux/magic.h; the C library's own constants have another type.
 const XFS: u64 = 0x5846_5342;
 const EXT4: u64 = 0xef53;
 const TMPFS: u64 = 0x0102_1994;
-/// What a command without a limit is told it may write.
+/// The disk size that a command without a disk limit sees.
 const UNLIMITED: u64 = 1 << 40;
 /// `ST_VALID | ST_NOSUID | ST_NODEV`.
 const FLAGS: u64 = 0x20 | 2 | 4;
 
-/// What the command is told of its disks.
+/// The file systems that the command sees.
 pub(crate) struct FileSystems {
     other: bool,
     disk: u64,
@@ -34,12 +34,12 @@ impl FileSystems {
         Self { other, disk: spec.limits.disk.unwrap_or(UNLIMITED), scratch: spec.limits.scratch }
     }
 
-    /// The answer for an open file; `None` where the kernel's own is the same everywhere: below `/proc`.
+    /// The answer for an open file. `None` below `/proc`, where the kernel's own answer is the same everywhere.
     pub(crate) fn about(&self, file: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
         if fstatfs(&file)?.f_type == libc::PROC_SUPER_MAGIC {
             return Ok(None);
         }
-        // The C library wants shared memory to be memory.
+        // The C library accepts `/dev/shm` only if it is in memory.
         let shared = open_in(rustix::fs::CWD, b"/dev/shm").and_then(fstat)?.st_dev;
         Ok(Some(if fstat(&file)?.st_dev == shared {
             words(TMPFS, self.scratch)
@@ -49,9 +49,9 @@ impl FileSystems {
     }
 }
 
-/// Opens a path to ask about it, as a process would that is in `folder`.
+/// Opens a path to ask about it, as a process whose working folder is `folder` would.
 pub(crate) fn open_in(folder: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
-    // A link of /proc would lead to what the helper has.
+    // A magic link of /proc would lead to a file of the helper.
     openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
 }
 

@@ -1,5 +1,5 @@
-//! The helper: a process between the caller and process 1 of the sandbox. It makes the namespaces,
-//! waits for its user map, forks process 1 and reports how that ended by ending itself.
+//! The helper: a process between the caller and process 1 of the sandbox. It makes the namespaces, waits for its user
+//! map, forks process 1, and ends when process 1 has ended.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -28,18 +28,17 @@ use crate::{init, sys};
 /// The helper's `argv[0]`, which no shell and no user would type by accident.
 pub(crate) const MARKER: &str = "init (hab-sandbox)";
 
-/// Becomes the sandbox's helper, and never returns, when this process was started as one by
-/// [`crate::run`]; does nothing otherwise. The first line of `main`: nothing may have been opened and no
-/// thread started.
+/// Becomes the sandbox's helper, and never returns, if [`crate::run`] started this process as one; does nothing
+/// otherwise. Call it in the first line of `main`, before a file is opened or a thread is started.
 pub fn init_if_requested() {
     init_if_requested_with(|_| 127);
 }
 
-/// A function of this program that runs in a sandbox in place of a command: it gets the words of
+/// A function of this program that runs in a sandbox instead of a command. It gets the words of
 /// [`crate::Spec::command`] and returns the exit status. It has a process of its own with the three standard streams.
 pub type Worker = fn(&[String]) -> i32;
 
-/// The same for a program that has a [`Worker`], which runs where [`crate::Spec::worker`] asks for it.
+/// [`init_if_requested`] for a program that has a [`Worker`], which runs if [`crate::Spec::worker`] is set.
 pub fn init_if_requested_with(worker: Worker) {
     if std::env::args_os().next().as_deref() == Some(OsStr::new(MARKER)) {
         exit(helper(worker));
@@ -49,13 +48,13 @@ pub fn init_if_requested_with(worker: Worker) {
 fn helper(worker: Worker) -> i32 {
     let Ok(control) = take_control() else { return 1 };
     let Err(failure) = begin(&control, worker);
-    // When this fails the caller is gone, and nobody is left to tell.
+    // If this fails the caller is gone, and nobody is left to receive it.
     let _ = wire::send(&control, &Notice::Failed(failure), &[]);
     1
 }
 
-/// The socket to the caller came as standard input, the one descriptor that survives an execution
-/// unasked; whatever else the caller had open is closed.
+/// Takes the socket to the caller from standard input, because that descriptor stays open across execve(2). Closes all
+/// others that the caller had open.
 fn take_control() -> io::Result<OwnedFd> {
     sys::close_from(3)?;
     let control = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
@@ -76,7 +75,8 @@ fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
     die_with_caller(&job).step(Step::Begin)?;
     let proc = Answers::proc().step(Step::Begin)?;
 
-    // Root can read what the build user cannot reach, so it gathers the sources before it becomes one.
+    // Root can read folders that the build user cannot reach, so the helper gathers the sources before it becomes that
+    // user.
     let (early, volumes) =
         if job.privileged { (Some(gather(&job, volumes)?), BTreeMap::new()) } else { (None, volumes) };
     let decoy =
@@ -85,7 +85,7 @@ fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
     wait_for_map(control).step(Step::Identity)?;
     let clock_shifted = job.spec.varied.has(Vary::Uptime) && shift_clocks();
     become_build_user().step(Step::Identity)?;
-    // A change of user disarms it.
+    // The change of user cleared this setting.
     die_with_caller(&job).step(Step::Identity)?;
     let mut stage = match early {
         Some(stage) => stage,
@@ -98,7 +98,8 @@ fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
     }
     drop(again);
 
-    // Process 1 polls it to learn that this process died before it could ask for a signal, and sends one message.
+    // Process 1 polls this socket to learn whether this process died before it could ask for a signal. It sends one
+    // message.
     let (life, mine) = wire::pair().step(Step::Begin)?;
     let Some(child) = sys::fork().step(Step::Namespaces)? else {
         drop((mine, decoy, proc));
@@ -111,14 +112,14 @@ fn begin(control: &OwnedFd, worker: Worker) -> Result<Infallible, Failure> {
         Some((Notice::Listener { preloaded }, fds)) => {
             fds.into_iter().next().map(|listener| Answers::new(listener, proc, &job.spec, preloaded))
         }
-        // It failed before, and says so itself.
+        // Process 1 failed before, and reports that itself.
         _ => None,
     };
     watch(control, child, answers, decoy).step(Step::Begin)
 }
 
-/// Makes a file system in memory as a normal user can: in namespaces that end here, and that the caller's descriptor
-/// keeps alive as far as they are needed.
+/// Makes a file system in memory in a way that a normal user can: in namespaces that end with this process. The
+/// caller's descriptor keeps alive as much of them as it needs.
 fn make_memory(control: &OwnedFd, bytes: u64, files: u64) -> Result<Infallible, Failure> {
     sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).step(Step::Namespaces)?;
     wait_for_map(control).step(Step::Identity)?;
@@ -143,7 +144,7 @@ fn become_build_user() -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(INSIDE_ID), Gid::from_raw(INSIDE_ID));
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
-    // The change of user would leave this process's own files in /proc to root.
+    // After the change of user, this process's own files in /proc would belong to root.
     Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
 }
 
@@ -153,7 +154,7 @@ fn die_with_caller(job: &Job) -> io::Result<()> {
     if u32::try_from(parent) == Ok(job.caller) { Ok(()) } else { exit(1) }
 }
 
-/// Process 1 sees no parent (its number is 0), so the pipe says whether there still is one.
+/// Process 1 sees 0 as its parent's number, so it asks the socket whether the helper still exists.
 fn die_with_helper(life: &OwnedFd) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut fds = [PollFd::new(life, PollFlags::empty())];
@@ -166,8 +167,8 @@ fn tell_init(control: &OwnedFd, child: Pid) -> io::Result<()> {
     wire::send(control, &Notice::Init, &[handle.as_fd()])
 }
 
-/// Answers calls, and ends when process 1 has ended, and with it everything in the sandbox: the kernel lets nobody
-/// wait for the first process of a namespace before the others are gone.
+/// Answers calls, and ends this process when process 1 has ended. Then everything in the sandbox has ended: the kernel
+/// lets nobody wait for the first process of a namespace before the others are gone.
 fn watch(
     control: &OwnedFd,
     child: Pid,
@@ -187,11 +188,11 @@ fn watch(
         let (ended, asked) = (fds[0].revents(), fds[1].revents());
         if asked.contains(PollFlags::IN) {
             if let Some(refused) = answering.answer()? {
-                // When this fails the caller is gone, and everything with it.
+                // If this fails the caller is gone, and the sandbox ends with it.
                 let _ = wire::send(control, &Notice::Refused(refused), &[]);
             }
         } else if !ended.is_empty() || !asked.is_empty() {
-            // Nobody is left to ask.
+            // No process is left that could make a call.
             answers = None;
         }
     }

@@ -1,5 +1,5 @@
-//! A file system of its own size for one run, where root can have it: ext4 in a sparse file, on a loop device that
-//! lets go of the file by itself when its last user is gone.
+//! A file system of its own size for one run, if the caller is root: ext4 in a sparse file, on a loop device that
+//! detaches the file by itself when its last user is gone.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -18,13 +18,13 @@ use rustix::mount::{
 use crate::space::{most_files, slack};
 use crate::sys;
 
-/// What one inode takes, and what a group of 128 MiB takes besides.
+/// The size of an inode, and of a block group, which takes 1 MiB besides.
 const INODE: u64 = 256;
 const GROUP: u64 = 128 << 20;
-/// How often another process may be faster to a free loop device.
+/// How many times another process may take a free loop device first.
 const TRIES: usize = 16;
 
-/// The image's file and the file system in it, a mount that is nowhere yet.
+/// The image's file, and a detached mount of the file system in it.
 pub(crate) struct Image {
     pub file: File,
     pub mount: OwnedFd,
@@ -34,7 +34,7 @@ pub(crate) struct Image {
 pub(crate) fn make(path: &Path, most: u64) -> io::Result<Image> {
     let made = try_make(path, most);
     if made.is_err() {
-        // The first error says more.
+        // If this fails too, the first error says more.
         let _ = fs::remove_file(path);
     }
     made
@@ -44,7 +44,7 @@ fn try_make(path: &Path, most: u64) -> io::Result<Image> {
     let files = most_files(most);
     let room = most.saturating_add(slack(most)).saturating_add(files * INODE);
     let size = room.saturating_add((room / GROUP + 1) << 20).next_multiple_of(4096);
-    // A link in its place is not followed, and an earlier image is not written to.
+    // This follows no link, and never writes to an earlier image.
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     file.set_len(size)?;
     format(path, files)?;
@@ -60,7 +60,7 @@ fn format(path: &Path, files: u64) -> io::Result<()> {
     let program = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4"];
     let program = program.iter().find(|path| Path::new(path).exists()).ok_or(io::ErrorKind::NotFound)?;
     let output = Command::new(program)
-        // No journal: what is lost with the power is built again. No reserve for root: nobody is root in there.
+        // No journal: after a power cut the run is repeated. No reserve for root: no process in there is root.
         .args(["-q", "-F", "-b", "4096", "-m", "0", "-O", "^has_journal,^resize_inode"])
         .args(["-E", "lazy_itable_init=1,nodiscard", "-I", &INODE.to_string(), "-N", &files.to_string()])
         .arg(path)
@@ -81,7 +81,7 @@ fn attach(file: &File) -> io::Result<(File, PathBuf)> {
         let node = PathBuf::from(format!("/dev/loop{}", sys::free_loop(&control)?));
         let device = open(node.as_os_str())?;
         let configured = match sys::configure_loop(&device, file, true) {
-            // Direct I/O keeps the pages from being held twice; not every file system below can do it.
+            // Direct I/O avoids holding pages twice, but not every file system below supports it.
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                 sys::configure_loop(&device, file, false)
             }

@@ -1,5 +1,5 @@
-//! Process 1 of the sandbox: builds the view, gives up every privilege, starts the command and reaps
-//! until that has ended. Its own end is the end of everything in the sandbox.
+//! Process 1 of the sandbox: builds the view, gives up every privilege, starts the command, and reaps processes until
+//! the command has ended. When process 1 ends, everything in the sandbox ends.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,7 +21,7 @@ use crate::vary::Vary;
 use crate::wire::{self, Notice};
 use crate::{answers, privileges, seccomp, sys};
 
-/// Runs the command and ends this process. Returns only what went wrong before.
+/// Runs the command and ends this process. Returns only if a step before that fails.
 pub(crate) fn run(
     control: &OwnedFd,
     helper: OwnedFd,
@@ -33,8 +33,8 @@ pub(crate) fn run(
     let watched = enter_view(spec, stage)?;
     privileges::name_host(&spec.hostname).step(Step::Privileges)?;
     sys::raise_loopback().step(Step::Privileges)?;
-    // From here on with rights over nothing that there was before; and before this process's root is another than its
-    // mount namespace's, because then it could make no user namespace.
+    // From here on this process has rights only over what it makes itself. This comes before `leave_table`, because a
+    // process whose root is not that of its mount namespace can make no user namespace.
     privileges::forget_outside().step(Step::Privileges)?;
     leave_table().step(Step::Root)?;
     if spec.varied.has(Vary::Addresses) {
@@ -50,7 +50,7 @@ pub(crate) fn run(
     let listener = answers::listen(spec).step(Step::Filter)?;
     wire::send(&helper, &Notice::Listener { preloaded: watched.preloaded }, &[listener.as_fd()])
         .step(Step::Filter)?;
-    // From here on, those calls of this process would wait for the helper as well; it makes none.
+    // From here on, the filtered calls of this process would wait for the helper as well; it makes none of them.
     drop((listener, helper));
     umask(Mode::from_raw_mode(spec.umask));
 
@@ -58,7 +58,7 @@ pub(crate) fn run(
     drop(watched);
     let command = if spec.worker { start_worker(spec, worker)? } else { start(spec)? };
     let status = reap_until(command).step(Step::Command)?;
-    // When this fails the caller is gone, and this process with it.
+    // If this fails the caller is gone, and this process ends with it.
     let _ = wire::send(control, &Notice::Ended(status), &[]);
     exit(0)
 }
@@ -76,26 +76,26 @@ fn start(spec: &Spec) -> Result<Pid, Failure> {
         .env_clear()
         .envs(spec.environment())
         .stdin(Stdio::null())
-        // Its own group, so that `kill 0` in a script cannot mean this process.
+        // A process group of its own, so that `kill 0` in a script does not reach this process.
         .process_group(0)
         .spawn()
         .at(Step::Command, Path::new(program))?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH).step(Step::Command)
 }
 
-/// The same with a function of this program. It must not reach what process 1 holds open: to the caller it would be
-/// process 1 itself.
+/// Starts a function of this program instead of a command. It must not have the descriptors of process 1, or it could
+/// speak to the caller as process 1.
 fn start_worker(spec: &Spec, worker: Worker) -> Result<Pid, Failure> {
     if let Some(child) = sys::fork().step(Step::Command)? {
         return Ok(child);
     }
     let alone = sys::close_from(3).is_ok() && setpgid(None, None).is_ok();
-    // A panic must not unwind into what process 1 would do next.
+    // A panic must not unwind into the code that process 1 would run next.
     let answered = alone.then(|| catch_unwind(|| worker(&spec.command)));
     exit(answered.and_then(Result::ok).unwrap_or(101))
 }
 
-/// Waits for every process that loses its parent, until the command's own turn comes.
+/// Waits for every process that loses its parent, until the command itself ends.
 fn reap_until(command: Pid) -> io::Result<i32> {
     loop {
         match wait(WaitOptions::empty()) {

@@ -1,4 +1,4 @@
-//! The caller's side: checks the spec, starts the helper and sees it through its set-up.
+//! The caller's side: checks the spec, starts the helper and follows it through its set-up.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,11 +21,11 @@ use crate::supervise::{Ends, Supervisor};
 use crate::volume::Volume;
 use crate::wire::{self, Job, Order};
 
-/// Runs the command of `spec` to its end and hands its output to `output` as it comes.
+/// Runs the command of `spec` to its end, and passes its output to `output` as it comes.
 ///
-/// Blocks the calling thread; the sandbox dies with that thread, not only with the process. `cancel` is
-/// looked at ten times a second. When this returns nothing of the run is left but what it wrote to
-/// writable binds. While `output` runs, no limit is watched, so it should be quick.
+/// Blocks the calling thread; the sandbox dies with that thread, not only with the process. `cancel` is read ten times
+/// a second. When this returns, nothing of the run is left but the files in writable binds. No limit is checked while
+/// `output` runs, so it should be quick.
 pub fn run(
     launcher: &Launcher,
     spec: &Spec,
@@ -35,7 +35,8 @@ pub fn run(
     run_on(launcher, spec, &[], output, cancel)
 }
 
-/// The same with volumes: a bind whose `host` is the path of one shows it. What one run left there, the next one finds.
+/// [`run`] with volumes: a bind whose `host` is the path of a volume shows that volume. Its files stay for the next
+/// run.
 pub fn run_on(
     launcher: &Launcher,
     spec: &Spec,
@@ -51,14 +52,14 @@ pub fn run_on(
     let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
 
     if let Some((uid, gid)) = namespaces::owner() {
-        // So that /dev/stdout and /dev/stderr, which open the pipe again, can be opened inside.
+        // Opening /dev/stdout or /dev/stderr opens the pipe again, so the user inside must own it.
         for pipe in [&their_stdout, &their_stderr] {
             fchown(pipe, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(io::Error::from)?;
         }
     }
     let helper = start(launcher, theirs, their_stdout, their_stderr)?;
     let in_memory = volumes.iter().map(|volume| volume.memory()).sum();
-    // Before the helper does anything at all, so that everything it starts is in it.
+    // Make the group before the helper does anything, so that everything it starts is in the group.
     let group = Cgroup::around(helper, &spec.limits, in_memory);
     let shown: Vec<_> =
         spec.binds.iter().map(|bind| volumes.iter().find(|v| v.path() == bind.host)).collect();
@@ -76,7 +77,7 @@ pub fn run_on(
     let sent: Vec<_> = mounts.iter().map(|(_, mount)| mount.as_fd()).collect();
     supervisor.order(&Order::Run(Box::new(job)), &sent).map_err(|source| {
         if source.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) {
-            let problem = "is too large; pass large values in a file".to_owned();
+            let problem = "are too large together; pass large values in a file".to_owned();
             SandboxError::Invalid { field: "command, env and binds", problem }
         } else {
             source.into()

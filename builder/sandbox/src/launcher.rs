@@ -12,7 +12,7 @@ use crate::helper::MARKER;
 use crate::namespaces;
 use crate::wire::{self, Notice, Order};
 
-/// Which executable becomes the helper.
+/// The executable that becomes the helper.
 #[derive(Debug, Clone)]
 pub struct Launcher {
     pub(crate) program: PathBuf,
@@ -26,18 +26,18 @@ impl Default for Launcher {
 }
 
 impl Launcher {
-    /// Another program that calls [`crate::init_if_requested`], for callers that cannot: tests, plugins.
+    /// Uses another program that calls [`crate::init_if_requested`], for callers that cannot call it: tests, plugins.
     pub fn at(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
     }
 }
 
-/// A file system in memory of that size, that is mounted nowhere.
+/// A detached mount of a new file system in memory, with room for `bytes` and `files`.
 pub(crate) fn memory_volume(launcher: &Launcher, bytes: u64, files: u64) -> io::Result<OwnedFd> {
     let (control, theirs) = wire::pair()?;
     let mut command = helper_command(launcher);
     let child = command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    // So that the other end closes here, and its death is seen.
+    // Closes the helper's end of the socket here, so that its death is noticed.
     drop(command);
     let mut child = Reaped(child);
     let order = Order::Memory { bytes, files };
@@ -59,12 +59,12 @@ pub(crate) fn memory_volume(launcher: &Launcher, bytes: u64, files: u64) -> io::
     }
 }
 
-/// Ends with the scope.
+/// A child process that is killed and waited for at the end of the scope.
 struct Reaped(Child);
 
 impl Drop for Reaped {
     fn drop(&mut self) {
-        // An error means that it has ended and was waited for already.
+        // An error means that the child has ended and was waited for already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -73,7 +73,7 @@ impl Drop for Reaped {
 pub(crate) fn helper_command(launcher: &Launcher) -> Command {
     let mut command = Command::new(&launcher.program);
     command.arg0(MARKER).env_clear();
-    // The program may have been started with it, and then needs it again to load.
+    // If this program was started with the variable, the helper needs it too in order to load.
     if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
         command.env("LD_LIBRARY_PATH", path);
     }

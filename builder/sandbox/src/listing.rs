@@ -1,11 +1,11 @@
-//! The order in which folders list what is in them: made up from the names alone, so it is the same on every disk, for
-//! every user and whatever was made first; and made up in two ways, each the reverse of the other, so that an output
-//! which depends on it differs between two runs.
+//! The order in which folders list their names. It is computed from the names alone, so it is the same on every disk,
+//! for every user and in whatever order the files were made. There are two orders, each the reverse of the other, so
+//! that an output which depends on the order differs between two runs.
 //!
-//! getdents64(2) is answered by the helper (`answers.rs`), which reads the folder itself, by a copy of the caller's
-//! descriptor. A name's place is a hash of it, and the descriptor's position is the place of the next name, as in an
-//! ext4 folder with an index. So nothing is kept between two calls, lseek(2) and rewinddir(3) mean what they should, and
-//! removing what was listed hides nothing of the rest.
+//! The helper answers getdents64(2) (`answers.rs`): it reads the folder itself, by a copy of the caller's descriptor. A
+//! name's place is a hash of the name, and the descriptor's position is the place of the next name, as in an ext4
+//! folder with an index. So nothing is stored between two calls, lseek(2) and rewinddir(3) work as usual, and removing
+//! files that were listed hides none of the others.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -15,24 +15,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, RawDir, SeekFrom, fstat, fstatfs, seek};
 use rustix::io::Errno;
 
-/// Places of names: file systems refuse a position that is larger than a file could be, and the smallest of those
+/// The number of places for names. File systems refuse a position beyond their largest file, and the smallest of those
 /// limits is that of ext4 without extents, 2^42.
 const PLACES: u64 = 1 << 40;
-/// The places before: `.` and `..`, which come first everywhere.
+/// The places of `.` and `..`, which come before all others.
 const FIRST: u64 = 2;
 
-/// The most that is answered at a time, whatever room there is.
+/// The most bytes of one answer, however much room the caller has.
 const ROOM: usize = 64 << 10;
-/// Where file systems put the bytes that come before a name, in `struct linux_dirent64`.
+/// The offset of the name in `struct linux_dirent64`, on every file system.
 const NAME: usize = 19;
 
-/// Where a name comes among others.
+/// The place of a name in the order.
 fn place(name: &[u8], backward: bool) -> u64 {
     match name {
         b"." => 0,
         b".." => 1,
         _ => {
-            // FNV-1a, 64 bits. Whoever makes two names of one place gains nothing: both are listed.
+            // FNV-1a, 64 bits. Two names of one place do no harm: both are listed.
             let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
                 (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
             });
@@ -42,9 +42,9 @@ fn place(name: &[u8], backward: bool) -> u64 {
     }
 }
 
-/// What one call is answered.
+/// The answer to one call of getdents64(2).
 pub(crate) struct Page {
-    /// Records, as the kernel writes them; none at the end.
+    /// Records in the kernel's format; empty at the end of the folder.
     pub bytes: Vec<u8>,
     folder: OwnedFd,
     before: u64,
@@ -52,9 +52,9 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// The next page of the folder that a descriptor has open, of at most `room` bytes, with numbers of files changed
-    /// by `key`; `None` where the kernel has to answer, because it is no folder, or one of `/proc`, which lists
-    /// processes and takes no such positions.
+    /// The next page of the folder that a descriptor has open: at most `room` bytes, with inode numbers XORed with
+    /// `key`. `None` if the kernel has to answer: the descriptor is for another kind of file, or for a folder of
+    /// `/proc`, which lists processes and accepts no such positions.
     pub(crate) fn next(
         folder: OwnedFd,
         room: usize,
@@ -68,26 +68,26 @@ impl Page {
         let before = seek(&folder, SeekFrom::Current(0))?;
         seek(&folder, SeekFrom::Start(0))?;
         let read = Records::read(&folder, before, room.min(ROOM), backward);
-        // Until the answer is there, as if nothing had been asked.
+        // The position stays the same until [`Page::turn`].
         seek(&folder, SeekFrom::Start(before))?;
         let records = read?;
         let after = records.0.keys().next_back().map_or(before, |(place, _)| place + 1);
         Ok(Some(Self { bytes: records.bytes(key), folder, before, after }))
     }
 
-    /// Moves the descriptor behind this page.
+    /// Moves the descriptor's position behind this page.
     pub(crate) fn turn(&self) -> Result<(), Errno> {
         seek(&self.folder, SeekFrom::Start(self.after)).map(drop)
     }
 
-    /// Moves it back: the call was interrupted, and will be made again.
+    /// Moves the position back, because the call was interrupted and will be made again.
     pub(crate) fn turn_back(&self) {
-        // Where that fails, so did the way there.
+        // If this fails, moving it forward has failed too.
         let _ = seek(&self.folder, SeekFrom::Start(self.before));
     }
 }
 
-/// Entries by place and name: those that come next, and no more than there is room for.
+/// The next entries, by place and name, as many as there is room for.
 struct Records(BTreeMap<(u64, Vec<u8>), (u64, FileType)>);
 
 impl Records {
@@ -112,7 +112,7 @@ impl Records {
                 cut = Some(cut.map_or(place, |cut: u64| cut.min(place)));
             }
         }
-        // Names of one place are not torn apart, unless there is no other way.
+        // Names of one place stay on one page, unless a page is too small for them.
         if let Some(cut) = cut {
             let torn = next.split_off(&(cut, Vec::new()));
             if next.is_empty() {
@@ -149,7 +149,7 @@ fn padded(length: usize) -> usize {
     length.next_multiple_of(8)
 }
 
-/// `d_type`.
+/// The `d_type` of a record.
 fn kind_byte(kind: FileType) -> u8 {
     match kind {
         FileType::Fifo => libc::DT_FIFO,
@@ -188,7 +188,7 @@ mod tests {
         names
     }
 
-    /// All pages; `between` is called after each with what it listed.
+    /// Lists all pages; `between` is called after each, with the names of that page.
     fn list(path: &Path, room: usize, backward: bool, between: &dyn Fn(&[String])) -> Vec<String> {
         let folder = open(path);
         let mut all = Vec::new();

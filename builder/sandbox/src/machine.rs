@@ -1,19 +1,19 @@
-//! The machine that a command is told it runs on: made up, so that what a build reads of it is the same everywhere,
-//! and made up in two ways, so that an output which depends on it differs between two runs.
+//! The machine that a command sees. It is made up, so that a build reads the same of it everywhere. There are two such
+//! machines, so that an output which depends on the machine differs between two runs.
 
 use std::fmt::Write as _;
 
 use crate::spec::Spec;
 use crate::vary::{Varied, Vary};
 
-/// What `/proc` says of the machine. None of it is true.
+/// The machine that `/proc` describes. None of it is true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Machine {
     processors: u32,
     varied: Varied,
 }
 
-/// What uname(2) says, which is what `/proc` says.
+/// The answer to uname(2), which agrees with `/proc`.
 pub(crate) struct Identity {
     pub hostname: String,
     pub release: &'static str,
@@ -40,13 +40,14 @@ impl Machine {
         Self { processors: spec.processors, varied: spec.varied.clone() }
     }
 
-    /// The oldest kernels that the sandbox works with: no program finds something missing that they are said to have.
+    /// Names the oldest kernels that the sandbox works with, so that no program misses something that such a kernel
+    /// has.
     pub(crate) fn identity(&self, hostname: &str) -> Identity {
         let (release, version) = self.pick(Vary::Kernel, ("5.11.0", "#1 SMP"), ("5.12.0", "#2 SMP"));
         Identity { hostname: hostname.to_owned(), release, version }
     }
 
-    /// In bytes.
+    /// The memory that the command sees, in bytes.
     fn memory(&self, limit: u64) -> u64 {
         limit + self.pick(Vary::Hardware, 0, limit / 16)
     }
@@ -72,7 +73,7 @@ impl Machine {
         if self.varied.has(by) { other } else { one }
     }
 
-    /// Every file of `/proc` that is not a process's, but `sys`. `memory` is in bytes.
+    /// Every file of `/proc` that belongs to no process, except `sys`. `memory` is in bytes.
     pub(crate) fn files(&self, kernel: &Identity, memory: u64) -> Vec<File> {
         vec![
             ("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned()),
@@ -92,7 +93,7 @@ impl Machine {
         ]
     }
 
-    /// Every file of `/proc/sys`. What does not differ between the machines is a default of the kernel's.
+    /// Every file of `/proc/sys`. Values that are the same for both machines are the kernel's defaults.
     pub(crate) fn settings(&self, kernel: &Identity) -> Vec<File> {
         let boot = self.pick(
             Vary::Kernel,
@@ -137,7 +138,7 @@ impl Machine {
         (0..self.processors).map(|number| self.processor(number)).collect()
     }
 
-    /// A processor with what its architecture demands and nothing beside.
+    /// A processor with the features that its architecture demands, and no others.
     #[cfg(target_arch = "x86_64")]
     fn processor(&self, number: u32) -> String {
         let (model, name, mhz, cache) = self.pick(
@@ -195,7 +196,7 @@ impl Machine {
         let mut text = String::new();
         for (name, kilobytes) in lines {
             let name = format!("{name}:");
-            // Into a string, which cannot fail.
+            // Writing into a string cannot fail.
             let _ = writeln!(text, "{name:<16}{kilobytes:>8} kB");
         }
         text + huge
@@ -214,7 +215,7 @@ impl Machine {
     }
 }
 
-/// What is mounted where, without any path of the host.
+/// The table of mounts, without any path of the host.
 const MOUNTS: &str = "overlay / overlay rw,nosuid,nodev 0 0\nproc /proc proc rw,nosuid,nodev,noexec 0 0\n\
                       tmpfs /dev tmpfs rw,nosuid,nodev 0 0\n";
 

@@ -1,11 +1,11 @@
-//! `hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N] [--volume KIND] [--keep FOLDER]`: one run from
-//! the command line.
+//! `hab-sandbox SPEC.json [--report FILE] [--cancel-on-eof] [--repeat N] [--volume KIND] [--keep FOLDER]`: runs one
+//! spec from the command line.
 //!
-//! For tests, measurements and a look around. The command's output is this program's output. `--report` writes
-//! the report as JSON, `--cancel-on-eof` cancels when standard input ends, `--repeat` runs N times and prints
-//! what a run and its set-up take. `--volume image|memory|counted` shows a volume of that kind at `/build` instead of the
-//! bind there, made beside that bind's folder; `--keep` copies it out after the run. Exit status: the command's; 128 + N for signal N; 124 for a limit; 130 when
-//! cancelled; 125 when the sandbox could not run it.
+//! For tests, measurements and a look around. The command's output is this program's output. `--report` writes the
+//! report as JSON, `--cancel-on-eof` cancels when standard input ends, `--repeat` runs N times and prints how long a
+//! run and its set-up take. `--volume image|memory|counted` makes a volume of that kind in the folder that is bound at
+//! `/build`, and shows it there instead; `--keep` copies it out after the run. Exit status: the command's; 128 + N for
+//! signal N; 124 for a limit; 130 when cancelled; 125 when the sandbox could not run it.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -24,15 +24,13 @@ fn main() -> ExitCode {
     match Options::parse().and_then(|options| options.execute()) {
         Ok(report) => ExitCode::from(status(report.outcome)),
         Err(error) => {
-            let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-            let causes = causes.map(|cause| format!(": {cause}"));
-            eprintln!("hab-sandbox: {error}{}", causes.collect::<String>());
+            eprintln!("hab-sandbox: {}", hab_chain::chain(error.as_ref()));
             ExitCode::from(125)
         }
     }
 }
 
-/// What a worker can see and reach, for tests: its words, its descriptors, its processes and its folders.
+/// A worker for tests: prints what it can see and reach, which is its words, descriptors, processes and folders.
 fn look(words: &[String]) -> i32 {
     let list = |path: &str| -> Vec<String> {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
@@ -52,7 +50,7 @@ fn look(words: &[String]) -> i32 {
     let mut top = list("/");
     top.sort();
     println!("top {}", top.join(" "));
-    // In a thread of its own, whose number is no process's.
+    // A thread's number is no process's number.
     let listed = std::thread::scope(|scope| scope.spawn(|| list("/dev")).join().unwrap_or_default());
     println!("in a thread {}", listed.join(" "));
     println!("uid {}", std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default().trim());
@@ -97,13 +95,13 @@ impl Options {
         if self.cancel_on_eof {
             let cancel = Arc::clone(&cancel);
             std::thread::spawn(move || {
-                // An unreadable input has ended too.
+                // An input that cannot be read counts as ended.
                 let _ = io::copy(&mut io::stdin().lock().by_ref(), &mut io::sink());
                 cancel.store(true, Ordering::Relaxed);
             });
         }
         let mut output = |stream, bytes: &[u8]| {
-            // Nobody reads it: the run still counts.
+            // If nobody reads the output, the run still counts.
             let _ = match stream {
                 Stream::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
                 Stream::Stderr => io::stderr().write_all(bytes),
@@ -134,7 +132,7 @@ impl Options {
     }
 }
 
-/// Puts a volume in the place of what is bound at `/build`.
+/// Replaces the bind at `/build` with a volume.
 fn volume(spec: &mut Spec, kind: DiskLimiter) -> Result<Volume, Box<dyn Error>> {
     let bind = spec.binds.iter_mut().find(|bind| bind.inside == Path::new("/build"));
     let bind = bind.ok_or("--volume: nothing is bound at /build")?;

@@ -1,8 +1,8 @@
-//! The view: an overlay over the root, its upper layer in memory, and the binds put into it.
+//! The view that the command sees: an overlay over the root, with its upper layer in memory, and the binds in it.
 //!
-//! Whatever is to be seen is first held as a detached mount (a descriptor); then the view becomes the
-//! only root and the host's tree is let go; only then are places looked up in the view and filled. So no
-//! link in a root can ever lead a mount, or a folder made for one, onto the host.
+//! Every source is first opened as a detached mount (a descriptor). Then the view becomes the only root, and the host's
+//! tree is unmounted. Only then are paths looked up in the view, and mounts put there. So no link in a root can ever
+//! lead a mount, or a folder made for one, onto the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -28,17 +28,17 @@ use crate::preload;
 use crate::spec::{Spec, Tmpfs};
 use crate::{devices, sys};
 
-/// Folders that every Linux system has and everyone may pass; the first that is there is covered, in our
-/// own mount namespace, to work on.
+/// Folders that every Linux system has and every user may enter. The first that exists is covered by a work area, in
+/// our own mount namespace.
 const COVERED: [&str; 4] = ["/tmp", "/mnt", "/var", "/usr"];
 
-/// The sources, where the build user can reach them. Mounts of this process's namespace.
+/// The sources as mounts of this process's namespace, where the build user can reach them.
 pub(crate) struct Stage {
     base: PathBuf,
     binds: usize,
-    /// Where the device nodes are.
+    /// The folder of the device nodes.
     nodes: PathBuf,
-    /// The volumes once more, for their next run.
+    /// Second mounts of the volumes, for their next run.
     pub(crate) again: Vec<OwnedFd>,
 }
 
@@ -60,7 +60,7 @@ impl Stage {
         mount_memory(&base, 1 << 20).at(Step::Scratch, &base)?;
         let mut stage = Self { base, binds: binds.len(), nodes: PathBuf::from("/dev"), again: Vec::new() };
         stage.hold(&root, &stage.root()).at(Step::Source, &spec.root)?;
-        // Changes go to the view's upper layer. Whoever finds a way to this mount must not find it writable.
+        // Changes go to the view's upper layer. This mount is read-only in case a command finds a way to it.
         restrict(&stage.root(), false).at(Step::Source, &spec.root)?;
         for (index, (source, bind)) in binds.iter().zip(&spec.binds).enumerate() {
             stage.hold(source, &stage.bind(index)).at(Step::Source, &bind.host)?;
@@ -105,7 +105,7 @@ fn open_source(path: &Path, folder: bool) -> Result<OwnedFd, Failure> {
     Ok(source)
 }
 
-/// What the caller watches from outside.
+/// Descriptors through which the caller watches the run from outside.
 pub(crate) struct Watched {
     /// The new `/proc`.
     pub proc: OwnedFd,
@@ -115,14 +115,14 @@ pub(crate) struct Watched {
     pub preloaded: bool,
 }
 
-/// A detached mount and where it goes.
+/// A detached mount, and the path where it goes.
 struct Planned<'a> {
     mount: OwnedFd,
     inside: &'a Path,
     writable: bool,
 }
 
-/// Builds the view in process 1 and makes it the root; the working folder is `/` then.
+/// Builds the view in process 1 and makes it the root; afterwards the working folder is `/`.
 pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure> {
     let scratch = stage.scratch();
     mount_memory(&scratch, spec.limits.scratch).at(Step::Scratch, &scratch)?;
@@ -169,10 +169,10 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
     }
 
     replace_root(&view).step(Step::Root)?;
-    // The top of the view is the upper layer's, which was made just now.
+    // The view's top folder is in the upper layer, which was made just now.
     clock.set("/".as_ref()).step(Step::Root)?;
     complete_etc(&clock)?;
-    // A folder before what lies in it.
+    // Mount a folder before the paths below it.
     planned.sort_by_key(|plan| plan.inside.components().count());
     for plan in &planned {
         place(plan, &clock)?;
@@ -186,7 +186,7 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
     Ok(Watched { proc: watched, memory, preloaded })
 }
 
-/// Plans the library that goes before programs' own; `false` where none of the root's programs would load it.
+/// Plans the mounts of the preloaded library. Returns `false` if no program of the root would load it.
 fn preload_into(
     planned: &mut Vec<Planned<'_>>,
     spec: &Spec,
@@ -207,10 +207,10 @@ fn preload_into(
     Ok(true)
 }
 
-/// Moves this process to another mount namespace, and leaves its root where it is. What the processes read of
-/// mounts in `/proc/<pid>/mountinfo` is the table of their namespace as far as their root reaches: nothing. The
-/// table of the view names the host's disks and where on them each bind lies. The helper, which outlives this
-/// process, keeps the view's namespace.
+/// Moves this process to another mount namespace, but leaves its root in the view. `/proc/<pid>/mountinfo` shows the
+/// mounts of a process's namespace that its root reaches; now these are none. The view's own table would name the
+/// host's disks and the place of each bind on them. The helper, which outlives this process, keeps the view's
+/// namespace.
 pub(crate) fn leave_table() -> io::Result<()> {
     let top = folder_at(Path::new("/"))?;
     sys::unshare(UnshareFlags::NEWNS)?;
@@ -227,7 +227,7 @@ fn place(plan: &Planned<'_>, clock: &Clock) -> Result<(), Failure> {
 
 fn mount_overlay(lower: &Path, scratch: &Path, view: &Path) -> io::Result<()> {
     let (lower, scratch) = (lower.display(), scratch.display());
-    // userxattr: the only marks that a user namespace may write.
+    // With userxattr the overlay uses only attributes that a user namespace may write.
     let options = format!("lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work,userxattr");
     let options = CString::new(options)?;
     mount("overlay", view, "overlay", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?;
@@ -240,7 +240,7 @@ fn mount_memory(at: &Path, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// An empty file takes no space and yet a kilobyte of the kernel's memory.
+/// The most files for a size: an empty file takes none of it, and yet a kilobyte of the kernel's memory.
 fn inodes(size: u64) -> u64 {
     4096 + size / 4096
 }
@@ -249,7 +249,7 @@ fn fresh_memory(tmpfs: &Tmpfs) -> io::Result<OwnedFd> {
     memory_of(tmpfs.size, inodes(tmpfs.size), "1777")
 }
 
-/// A file system in memory that is nowhere yet.
+/// A detached mount of a new file system in memory.
 pub(crate) fn memory_of(size: u64, files: u64, mode: &str) -> io::Result<OwnedFd> {
     let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&filesystem, "source", "tmpfs")?;
@@ -261,7 +261,7 @@ pub(crate) fn memory_of(size: u64, files: u64, mode: &str) -> io::Result<OwnedFd
     Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// A detached copy of the mount at `path`, without what is mounted below.
+/// A detached copy of the mount at `path`, without the mounts below it.
 pub(crate) fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
@@ -271,8 +271,8 @@ pub(crate) fn attach(mount: &OwnedFd, path: &Path) -> io::Result<()> {
     Ok(move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Adds nosuid, nodev and, for a bind that is not writable, read-only. What the host's mount had stays:
-/// a user namespace may not take it away.
+/// Adds nosuid, nodev and, for a bind that is not writable, read-only. The flags of the host's mount stay, because a
+/// user namespace may not remove them.
 pub(crate) fn restrict(path: &Path, writable: bool) -> io::Result<()> {
     let had = statvfs(path)?.f_flag;
     let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
@@ -291,7 +291,7 @@ pub(crate) fn restrict(path: &Path, writable: bool) -> io::Result<()> {
     Ok(mount_remount(path, flags, "")?)
 }
 
-/// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is let go.
+/// Makes `view` the root as in pivot_root(2), "pivot_root(".", ".")": the old root lands on top of it and is unmounted.
 fn replace_root(view: &Path) -> io::Result<()> {
     chdir(view)?;
     pivot_root(".", ".")?;

@@ -1,4 +1,4 @@
-//! Who the sandbox is outside, which namespaces it gets, and what to enable where it gets none.
+//! The ids of the sandbox on the host, its namespaces, and what to enable where the host refuses them.
 
 use std::fs;
 use std::io;
@@ -14,17 +14,17 @@ use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
 
 use crate::sys;
 
-/// The uid and gid that a sandbox has outside when root starts it. No distribution assigns it and no
-/// person has it, so what breaks out owns nothing but builds.
+/// The uid and gid that a sandbox has on the host if root starts it. No distribution assigns this id and no person has
+/// it, so a process that breaks out owns nothing but builds.
 pub const BUILD_ID: u32 = 872_415_232;
 
 /// The uid and gid that the command has inside; the user is called `build`.
 pub const INSIDE_ID: u32 = 1000;
 
-/// Whom the root and the writable binds must belong to (uid, gid), where the caller can and must give them
-/// away: the caller is root. `None` for a normal user, whose own files are right as they are.
+/// The uid and gid that must own the root and the writable binds. The caller is root, and has to change their owner to
+/// it. `None` for a normal user, whose own files are right as they are.
 ///
-/// Inside a container that maps fewer ids it is the highest one there, and `None` when there is only one.
+/// Inside a container that maps fewer ids it is the highest one there, and `None` if there is only one.
 pub fn owner() -> Option<(u32, u32)> {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SYS_ADMIN;
     if !geteuid().is_root() || !capabilities(None).is_ok_and(|held| held.effective.contains(needed)) {
@@ -49,19 +49,19 @@ fn pick_id(map: &str) -> Option<u32> {
         if (first..end).contains(&BUILD_ID.into()) {
             return Some(BUILD_ID);
         }
-        // 65534 is nobody's, and belongs to every file whose owner is unknown.
+        // 65534 is the user nobody, who owns every file whose owner is unknown.
         let last = if end == 65_535 || end == 65_536 { 65_533 } else { end.saturating_sub(1) };
         highest = highest.max(u32::try_from(last).ok().filter(|id| *id > 0 && u64::from(*id) >= first));
     }
     highest
 }
 
-/// The uid and gid that the command has outside.
+/// The uid and gid that the command has on the host.
 pub(crate) fn outside() -> (u32, u32) {
     owner().unwrap_or_else(|| (geteuid().as_raw(), getegid().as_raw()))
 }
 
-/// Everything in one call: the user namespace comes first and owns the others.
+/// Makes all namespaces in one call: the user namespace comes first and owns the others.
 pub(crate) fn unshare_all() -> io::Result<()> {
     sys::unshare(
         UnshareFlags::NEWUSER
@@ -74,10 +74,10 @@ pub(crate) fn unshare_all() -> io::Result<()> {
     )
 }
 
-/// A process that holds a namespace of every kind, so that those made after it have other numbers than they would have.
+/// A process that holds a namespace of every kind, so that namespaces made after it get other numbers.
 ///
-/// The kernel numbers namespaces, mounts and filesystems in memory by the lowest number that is free, so a run right
-/// after another one would get the same ones, and they can be read (`/proc/self/ns`, `st_dev`).
+/// The kernel gives namespaces, mounts and filesystems in memory the lowest free number. So a run right after another
+/// one would get the same numbers, and a command can read them (`/proc/self/ns`, `st_dev`).
 pub(crate) struct Decoy {
     pid: Pid,
     /// The decoy ends when this is closed, and so when this process ends.
@@ -85,12 +85,12 @@ pub(crate) struct Decoy {
 }
 
 impl Decoy {
-    /// Returns when its namespaces are made.
+    /// Starts the decoy, and returns when its namespaces are made.
     pub(crate) fn new() -> io::Result<Self> {
         let (ready, tell) = pipe_with(PipeFlags::CLOEXEC)?;
         let (ended, life) = pipe_with(PipeFlags::CLOEXEC)?;
         let Some(pid) = sys::fork()? else {
-            // Nothing of the caller's stays open here, or it would wait for this process.
+            // Close the caller's descriptors, or the caller would wait for this process.
             let moved =
                 dup2_stdin(&ended).and_then(|()| dup2_stdout(&tell)).and_then(|()| dup2_stderr(&ended));
             if moved.is_ok() && sys::close_from(3).is_ok() && unshare_all().is_ok() {
@@ -100,31 +100,31 @@ impl Decoy {
             exit(0);
         };
         drop((tell, ended));
-        // Where it gets no namespaces, neither does the sandbox, which says so.
+        // If the decoy gets no namespaces, the sandbox gets none either, and reports that.
         rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut [0; 1]))?;
         Ok(Self { pid, life })
     }
 
-    /// Ends it, and waits for that.
+    /// Ends the decoy, and waits until it is gone.
     pub(crate) fn dismiss(self) {
         drop(self.life);
-        // An error means that it is gone.
+        // An error means that it is gone already.
         let _ = rustix::io::retry_on_intr(|| waitpid(Some(self.pid), WaitOptions::empty()));
     }
 }
 
-/// How far clocks are moved: to another year, month, day of the week and day, and to another hour, minute and second,
-/// mostly of the other half of the day.
+/// The time by which clocks are moved: it changes the year, month, day of the week, day, hour, minute and second, and
+/// mostly the half of the day.
 pub(crate) const SHIFT: Duration = Duration::from_secs(400 * 24 * 3600 + 12 * 3600 + 13 * 60 + 17);
 
-/// Moves the clocks of the processes to come; `false` where the kernel has no time namespaces.
+/// Moves the clocks of later child processes; `false` if the kernel has no time namespaces.
 pub(crate) fn shift_clocks() -> bool {
     let line = |clock| format!("{clock} {} 0\n", SHIFT.as_secs());
     sys::unshare(UnshareFlags::NEWTIME).is_ok()
         && fs::write("/proc/self/timens_offsets", line("monotonic") + &line("boottime")).is_ok()
 }
 
-/// The caller's part: says who the helper's build user is outside.
+/// Writes the maps that give the helper's build user its ids on the host. Only the caller may do that.
 pub(crate) fn write_maps(helper: Pid) -> io::Result<()> {
     let (uid, gid) = outside();
     let folder = format!("/proc/{}", helper.as_raw_nonzero());
@@ -134,7 +134,7 @@ pub(crate) fn write_maps(helper: Pid) -> io::Result<()> {
     fs::write(format!("{folder}/gid_map"), format!("{INSIDE_ID} {gid} 1\n"))
 }
 
-/// What a container that we are in must be started with.
+/// The options that the container around this program needs, as an instruction.
 pub(crate) fn container_needs() -> String {
     "start the container around this with `--security-opt seccomp=unconfined --security-opt unmask=ALL` (podman), \
      `--security-opt seccomp=unconfined --security-opt systempaths=unconfined` (docker), or with seccompProfile Unconfined \
@@ -142,22 +142,22 @@ pub(crate) fn container_needs() -> String {
         .to_owned()
 }
 
-/// Whether somebody has put a filter of system calls on us, as containers do.
+/// Whether a system call filter applies to this process, as in containers.
 pub(crate) fn is_filtered() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]))
 }
 
-/// Whether `/proc` shows this process by its own number; what there is instead.
+/// Checks that `/proc` shows this process by its own number. The error says what `/proc` is instead.
 pub(crate) fn check_proc() -> Result<(), &'static str> {
     match fs::read_link("/proc/self") {
         Err(_) => Err("there is none here"),
         Ok(number) if number.to_str() == Some(&std::process::id().to_string()) => Ok(()),
-        Ok(_) => Err("that here shows another namespace's"),
+        Ok(_) => Err("the one here shows those of another namespace"),
     }
 }
 
-/// After a refusal: the switch that is off, as an instruction.
+/// The setting that forbids namespaces here, as an instruction. Call it after a refusal.
 pub(crate) fn what_to_enable() -> String {
     let value = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     if !Path::new("/proc/self/ns/user").exists() {

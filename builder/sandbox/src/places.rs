@@ -1,5 +1,5 @@
-//! Places in the view for what is mounted there, and the few files a root may lack; none of them shows
-//! the time of the run.
+//! Makes the folders and files in the view that mounts cover, and the few files that a root may lack. None of them
+//! shows the time of the run.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, utimensat};
 
 use crate::error::{At, Failure, Step};
 
-/// The users and hosts a C library looks for, where the root has none of its own.
+/// Writes the files of users and hosts that a C library reads, where the root has none of its own.
 pub(crate) fn complete_etc(clock: &Clock) -> Result<(), Failure> {
     let files = [
         (
@@ -31,7 +31,7 @@ pub(crate) fn complete_etc(clock: &Clock) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps the time of this run out of the view: what is made in it is as old as its root.
+/// Keeps the time of this run out of the view: files that the sandbox makes in it get the times of its root.
 pub(crate) struct Clock(Timestamps);
 
 impl Clock {
@@ -43,8 +43,8 @@ impl Clock {
         Ok(utimensat(CWD, path, &self.0, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Runs `make`, which makes `path` and the folders above it where they are missing, and sets the times
-    /// of what it made and of the folder it made it in.
+    /// Runs `make`, which makes `path` and missing folders above it. Then sets the times of all that it made, and
+    /// restores those of the folder that it made them in.
     pub(crate) fn keeping(&self, path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let Some(existing) = path.ancestors().skip(1).find(|above| above.is_dir()) else {
             return make(path);
@@ -73,7 +73,7 @@ fn times(path: &Path) -> io::Result<Timestamps> {
     })
 }
 
-/// Makes a folder or an empty file, and the folders above, where nothing is yet.
+/// Makes a folder or an empty file, and the folders above it, unless `path` exists.
 pub(crate) fn make_place(path: &Path, folder: bool) -> io::Result<()> {
     if path.exists() {
         return Ok(());

@@ -1,8 +1,8 @@
-//! The library that is loaded into every dynamic program of a sandbox (`preload/preload.c`): the date, and the numbers
-//! of files, which a program reads without a call that could be answered for it.
+//! The library that is loaded into every dynamic program of a sandbox (`preload/preload.c`). It makes up the date and
+//! inode numbers, which programs read without a call that the helper answers.
 //!
-//! It lies in the view with a line in `/etc/ld.so.preload`, which glibc's loader reads. In a root with another C
-//! library it would do nothing, and is not there.
+//! The view has the library, and a line for it in `/etc/ld.so.preload`, which glibc's loader reads. A root with another
+//! C library does not get it, because it would do nothing there.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -15,19 +15,19 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use crate::namespaces::SHIFT;
 use crate::vary::{Varied, Vary};
 
-/// Where it is inside.
+/// The library's path inside.
 pub(crate) const LIBRARY: &str = "/usr/lib/hab-preload.so";
-/// The loader's list, ld.so(8).
+/// The path inside of the loader's list, ld.so(8).
 pub(crate) const LIST: &str = "/etc/ld.so.preload";
 
-/// The largest C library that is looked into.
+/// The most bytes of a C library that are searched.
 const MOST_LIBRARY: u64 = 16 << 20;
 
 static CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
-/// What comes before the settings.
+/// The mark before the settings in the library.
 const MARK: &[u8; 16] = b"hab-sandbox-set\0";
-/// What numbers of files are changed by. With a bit that no number has, or a file would get the number 0, which
-/// readdir(3) leaves out.
+/// The key that inode numbers are XORed with. It has a bit that no inode number has, or a file could get the number 0,
+/// which readdir(3) leaves out.
 const FILE: u64 = (1 << 40) | 0x5a5a5;
 const DISK: u64 = 0x55;
 
@@ -40,17 +40,17 @@ const LOADER: &str = "lib/ld-linux-aarch64.so.1";
 #[cfg(target_arch = "aarch64")]
 const DEBIAN: &str = "lib/aarch64-linux-gnu/libc.so.6";
 
-/// What numbers of files are changed by.
+/// The key that inode numbers are XORed with; 0 does not change them.
 pub(crate) fn file_key(varied: &Varied) -> u64 {
     if varied.has(Vary::Numbers) { FILE } else { 0 }
 }
 
-/// Where glibc's own library lies: Debian's way, and the others'.
+/// The paths where glibc's own library lies: in Debian, and in other distributions.
 const LIBRARIES: [&str; 3] = [DEBIAN, "lib64/libc.so.6", "lib/libc.so.6"];
-/// A symbol of glibc 2.34 and later, in which what the library calls is all in one place.
+/// A symbol of glibc 2.34 and later, where one library has all functions that ours calls.
 const NEEDED: &[u8] = b"pthread_cond_clockwait";
 
-/// Whether programs of the root below `root` would load it, and have what it calls.
+/// Whether programs of the root at `root` would load the library, and have the functions that it calls.
 pub(crate) fn works_in(root: impl AsFd) -> bool {
     let open = |path: &str| {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -62,8 +62,8 @@ pub(crate) fn works_in(root: impl AsFd) -> bool {
     open(LOADER).is_some() && read.is_some() && bytes.windows(NEEDED.len()).any(|window| window == NEEDED)
 }
 
-/// Writes the library and the list into `folder`, and says where inside each belongs. `theirs` is the root's own list,
-/// which goes on being read.
+/// Writes the library and the list into `folder`, and returns the path inside for each. `theirs` is the root's own
+/// list; the new one repeats it.
 pub(crate) fn lay_out(
     folder: &Path,
     varied: &Varied,
@@ -75,7 +75,7 @@ pub(crate) fn lay_out(
     Ok([(library, LIBRARY), (list, LIST)])
 }
 
-/// The list that a root has, or nothing.
+/// The root's own list; empty if it has none.
 pub(crate) fn list_of(root: impl AsFd) -> io::Result<Vec<u8>> {
     let path = LIST.trim_start_matches('/');
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;

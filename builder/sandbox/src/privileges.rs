@@ -1,4 +1,4 @@
-//! What process 1 gives up, or fixes, before the command exists.
+//! The privileges that process 1 gives up, and the settings that it fixes, before the command starts.
 
 use std::fs;
 use std::io;
@@ -18,11 +18,11 @@ use crate::namespaces::INSIDE_ID;
 use crate::spec::Limits;
 use crate::sys;
 
-/// The kernel's defaults on every distribution, and what GCC raises its own stack to.
+/// The stack's limits: soft, the kernel's default on every distribution; hard, the size to which GCC raises its own.
 const STACK: (u64, u64) = (8 << 20, 64 << 20);
 
-/// What is the caller's otherwise, and can be read: everything that is not about what a build uses is the kernel's
-/// default, or none.
+/// Limits that the command would otherwise inherit from the caller, and could read. Each limit that does not bound what
+/// a build uses is the kernel's default, or none.
 const PLAIN: [(Resource, u64); 11] = [
     (Resource::Cpu, u64::MAX),
     (Resource::Data, u64::MAX),
@@ -37,12 +37,12 @@ const PLAIN: [(Resource, u64); 11] = [
     (Resource::Rtprio, 0),
 ];
 
-/// The limits that the kernel keeps.
+/// Sets the limits that the kernel enforces.
 pub(crate) fn set_limits(limits: &Limits) -> io::Result<()> {
     for (resource, value) in PLAIN {
         set(resource, value, value)?;
     }
-    // Not 0: with that the kernel still starts the host's core dump handler, as root, outside (core(5)).
+    // 1 and not 0: with 0 the kernel still starts the host's core dump handler, as root, outside (core(5)).
     set(Resource::Core, 1, 1)?;
     set(Resource::Stack, STACK.0, STACK.1)?;
     set(Resource::Nofile, limits.open_files, limits.open_files)?;
@@ -50,29 +50,29 @@ pub(crate) fn set_limits(limits: &Limits) -> io::Result<()> {
         set(Resource::Fsize, size, size)?;
     }
     if let Some(ceiling) = limits.kernel_processes() {
-        // Counted in this user namespace alone (Linux 5.14).
+        // The kernel counts the processes of this user namespace alone (Linux 5.14).
         set(Resource::Nproc, ceiling, ceiling)?;
     }
     Ok(())
 }
 
-/// A limit above what this process inherited cannot be had; then it stays.
+/// Sets a limit, but not above the one that this process inherited, because the kernel refuses that.
 fn set(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = Rlimit { current: Some(soft.min(most)), maximum: Some(hard.min(most)) };
     Ok(setrlimit(resource, limit)?)
 }
 
-/// The same names on every host.
+/// Sets the host's and the domain's name, which are the same everywhere.
 pub(crate) fn name_host(hostname: &str) -> io::Result<()> {
     sethostname(hostname.as_bytes())?;
     setdomainname(b"(none)")?;
-    // What `ps` shows of process 1, and not the name of the program around us.
+    // `ps` shows this name for process 1, and not that of the calling program.
     Ok(set_name(c"init")?)
 }
 
-/// Enters a user namespace below the one that the view belongs to, in which the build user is the build user: so a
-/// process reads in `/proc/self/uid_map` nothing of who it is outside.
+/// Enters a user namespace below the one that owns the view, which maps the build user to itself. So a process cannot
+/// read in `/proc/self/uid_map` which user it is outside.
 pub(crate) fn forget_outside() -> io::Result<()> {
     sys::unshare(UnshareFlags::NEWUSER)?;
     for map in ["uid_map", "gid_map"] {
@@ -81,7 +81,7 @@ pub(crate) fn forget_outside() -> io::Result<()> {
     Ok(())
 }
 
-/// The one priority that every caller may set: the least. What else the machine does goes first.
+/// Sets the lowest priority, the only one that every caller may set. Everything else on the machine goes first.
 pub(crate) fn be_last() -> io::Result<()> {
     Ok(setpriority_process(None, 19)?)
 }
@@ -91,7 +91,7 @@ pub(crate) fn drop_all() -> io::Result<()> {
     for bit in 0..u64::BITS {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(()) => {}
-            // Beyond the last one this kernel knows.
+            // This bit is beyond the last capability that the kernel knows.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error.into()),
         }

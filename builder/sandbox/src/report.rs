@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The result of a run.
 
 use std::fmt;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub enum Outcome {
     LimitExceeded(Limit),
     /// Everything was stopped because the caller asked for it.
     Cancelled,
-    /// Everything was stopped because the host's disk below the writable binds was full: no fault of the command's.
+    /// Everything was stopped because the host's disk below the writable binds was full; the command is not at fault.
     HostDiskFull,
 }
 
@@ -71,7 +71,7 @@ pub enum Limit {
     Files(u64),
     /// Bytes of output.
     Log(u64),
-    /// Bytes in one file; the command itself wrote more and was ended by the kernel.
+    /// Bytes in one file; the command wrote more, and the kernel ended it.
     FileSize(u64),
 }
 
@@ -102,31 +102,31 @@ impl fmt::Display for Size {
     }
 }
 
-/// What a run came to and what it used.
+/// The result of a run, and what it used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// How it ended.
+    /// How the run ended.
     pub outcome: Outcome,
-    /// From the call to the start of the command.
+    /// The time from the call to the start of the command.
     pub setup: Duration,
-    /// From the start of the command until everything it started was gone.
+    /// The time from the start of the command until everything it started was gone.
     pub wall: Duration,
-    /// Processor time of all processes in user mode, to 10 ms; what was running at a kill counts up to the
-    /// last sample.
+    /// Processor time of all processes in user mode, to 10 ms. For processes that were killed it counts up to the last
+    /// sample.
     pub cpu_user: Duration,
     /// Processor time of all processes in the kernel, likewise.
     pub cpu_system: Duration,
-    /// The most memory seen in use at one time, in bytes: private pages of all processes and what
-    /// `scratch` and `tmpfs` held. Sampled, so a run of some milliseconds may show 0.
+    /// The most memory in use at one time, in bytes: private pages of all processes, and what `scratch` and `tmpfs`
+    /// held. It is sampled, so a run of some milliseconds may show 0.
     pub peak_memory: u64,
-    /// What kept the memory limit; `None` without a limit.
+    /// The mechanism that kept the memory limit; `None` without a limit.
     pub memory_limiter: Option<MemoryLimiter>,
-    /// What kept the disk limit, the weakest where several binds are writable; `None` without a limit.
+    /// The mechanism that kept the disk limit, the weakest if several binds are writable; `None` without a limit.
     pub disk_limiter: Option<DiskLimiter>,
     /// Whether the clocks were moved by [`crate::Vary::Uptime`].
     pub clock_shifted: bool,
     /// Whether programs got the library that [`crate::Spec::preload`] asks for.
     pub preloaded: bool,
-    /// What was not started, each once and the first ones.
+    /// The first programs that were refused, each listed once.
     pub refused: Vec<Refused>,
 }

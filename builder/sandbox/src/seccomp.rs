@@ -1,5 +1,5 @@
-//! The system call filter: everything is allowed but what a build has no use for and what past breakouts
-//! were made of. The list follows the default profiles of Docker and systemd-nspawn.
+//! The system call filter. It allows every call except those that a build has no use for and those that past breakouts
+//! used. The list follows the default profiles of Docker and systemd-nspawn.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter,
 };
 
-/// Refused whatever the arguments.
+/// Calls that are refused whatever their arguments are.
 const DENIED: &[libc::c_long] = &[
     // Mounts and roots.
     libc::SYS_mount,
@@ -29,7 +29,7 @@ const DENIED: &[libc::c_long] = &[
     SYS_QUOTACTL_FD,
     libc::SYS_swapon,
     libc::SYS_swapoff,
-    // Namespaces, and files by handle, which ignore them.
+    // Namespaces, and handles of files, which ignore namespaces.
     libc::SYS_unshare,
     libc::SYS_setns,
     libc::SYS_name_to_handle_at,
@@ -44,7 +44,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // Large and lively parts of the kernel.
+    // Large parts of the kernel that change often.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -86,8 +86,8 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_sysfs,
 ];
 
-/// Answered as by a kernel that was built without them: ways to hold memory that belongs to no process and to no file
-/// system. A control group would count it, but a build must not depend on whether its host has those.
+/// Calls that fail as in a kernel built without them, because most of them hold memory that belongs to no process and
+/// no file system. A control group would count that memory, but a build must not depend on whether its host has one.
 const ABSENT: &[libc::c_long] = &[
     libc::SYS_memfd_create,
     SYS_MEMFD_SECRET,
@@ -96,41 +96,42 @@ const ABSENT: &[libc::c_long] = &[
     libc::SYS_msgget,
     libc::SYS_semget,
     libc::SYS_mq_open,
-    // A pipe can hold one page of a huge one, and with it all of that.
+    // A pipe can hold one page of a huge page, and then keeps all of it.
     libc::SYS_vmsplice,
-    // Its flags are in memory, where a filter cannot look; every C library falls back to clone.
+    // The call's flags are in memory, which a filter cannot read; every C library falls back to clone.
     libc::SYS_clone3,
-    // The old form of a call that is answered here; every C library uses the new one.
+    // The old form of a call that the helper answers; every C library uses the new form.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_getdents,
 ];
 
-/// fcntl(2). A pipe then holds 16 pages.
+/// The command of fcntl(2) that enlarges a pipe. Without it a pipe holds 16 pages.
 const F_SETPIPE_SZ: u64 = 1031;
 
-/// prctl(2). Whoever sets it cannot be looked into, also not to count what it holds open.
+/// The argument of prctl(2) that hides a process, so that its open files cannot be counted.
 const NOT_DUMPABLE: u64 = 0;
 
-/// mmap(2). Huge pages are counted nowhere.
+/// The flag of mmap(2) for huge pages, which nothing counts.
 const MAP_HUGETLB: u64 = libc::MAP_HUGETLB.unsigned_abs() as u64;
 
-/// setsockopt(2). The size of a buffer is a wish; unheard, it stays at the default.
+/// The options of setsockopt(2) for the size of a buffer. A size is a request; if it is ignored, the default stays.
 const BUFFER_SIZES: [libc::c_int; 4] =
     [libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_SNDBUFFORCE, libc::SO_RCVBUFFORCE];
 
-/// fallocate(2) by its old names, linux/falloc.h: RESVSP, UNRESVSP and ZERO_RANGE, the first two in two sizes.
+/// Requests of ioctl(2) that do what fallocate(2) does, linux/falloc.h: RESVSP, UNRESVSP and ZERO_RANGE, the first two
+/// in two sizes.
 const ALLOCATE: [u64; 5] = [0x4030_5828, 0x4030_582a, 0x4030_5829, 0x4030_582b, 0x4030_5839];
 
-// Numbers above 423 are the same on every architecture; libc does not name these on all of them.
+// Call numbers above 423 are the same on every architecture; libc does not name these on all of them.
 const SYS_QUOTACTL_FD: libc::c_long = 443;
 const SYS_MEMFD_SECRET: libc::c_long = 447;
 const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 
-/// personality(2): no argument but "as it is" and "tell me".
+/// The allowed arguments of personality(2): the default one, and the question which one is set.
 const PERSONALITIES: [u64; 2] = [0, 0xffff_ffff];
 
-/// The families of sockets that work without anything around: the others reach the kernel's rarely
-/// walked corners. Programs that look for interfaces by netlink take this for a kernel without it.
+/// The families of sockets that work without a network around. The others reach rarely used parts of the kernel.
+/// Programs that look for interfaces by netlink take the refusal for a kernel without netlink.
 const FAMILIES: [libc::c_int; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 
 const NAMESPACES: [libc::c_int; 7] = [
@@ -143,12 +144,12 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWCGROUP,
 ];
 
-/// The programs to load, one for each answer that a refused call gets.
+/// The filters to load, one for each answer that a refused call gets.
 pub(crate) fn filters() -> io::Result<Vec<BpfProgram>> {
     build().map_err(io::Error::other)
 }
 
-/// Loads them into this process, for it and all its children.
+/// Loads the filters into this process, for it and all its children.
 pub(crate) fn load(filters: &[BpfProgram]) -> io::Result<()> {
     filters.iter().try_for_each(|filter| {
         apply_filter(filter).map_err(|error| match error {
@@ -179,7 +180,7 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
     let absent = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
     let allocating = ALLOCATE.iter().map(|request| SeccompRule::new(vec![is(1, *request)?]));
     let allocating = BTreeMap::from([
-        // Between two counts it takes any amount. C libraries write zeros instead.
+        // Between two counts, fallocate(2) takes any amount of disk. C libraries write zeros instead.
         (libc::SYS_fallocate, Vec::new()),
         (libc::SYS_ioctl, allocating.collect::<Result<_, _>>()?),
     ]);
@@ -195,7 +196,7 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
         program(absent, Some(Errno::NOSYS))?,
         program(allocating, Some(Errno::OPNOTSUPP))?,
         program(BTreeMap::from([(libc::SYS_mmap, vec![huge])]), Some(Errno::NOMEM))?,
-        // Done, it says, and does nothing.
+        // These calls do nothing and report success.
         program(BTreeMap::from([(libc::SYS_setsockopt, buffers.collect::<Result<_, _>>()?)]), None)?,
         program(BTreeMap::from([(libc::SYS_socket, vec![none_of(&families)?])]), Some(Errno::AFNOSUPPORT))?,
     ];
@@ -205,7 +206,7 @@ fn build() -> Result<Vec<BpfProgram>, BackendError> {
     Ok(programs)
 }
 
-/// Without an error, a matching call does nothing and says that it succeeded.
+/// Makes a filter. Without an error in `answer`, a matching call does nothing and reports success.
 fn program(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     answer: Option<Errno>,
@@ -229,8 +230,8 @@ fn none_of(values: &[u64]) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(conditions.collect::<Result<_, _>>()?)
 }
 
-/// On x86_64 every call has a second number, for programs with 32-bit pointers, under the same
-/// architecture value; unanswered it would walk past all of the above (seccomp(2), "Caveats").
+/// Makes the filter that refuses x32. On x86_64 every call has a second number, for programs with 32-bit pointers,
+/// under the same architecture value; the other filters would let that one pass (seccomp(2), "Caveats").
 fn without_x32() -> BpfProgram {
     const X32_BIT: u32 = 0x4000_0000;
     // The bit pattern of opcodes is in linux/bpf_common.h.

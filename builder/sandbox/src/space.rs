@@ -1,18 +1,19 @@
-//! How much disk a run gets, and what keeps it from taking more.
+//! How much disk space a run gets, and what limits it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What keeps a run from writing more than its disk limit to its writable binds.
+/// The mechanism that keeps a run from writing more than its disk limit to its writable binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskLimiter {
-    /// A file system in an image file, of the limit's size and a small slack ([`crate::Volume`]). Only root has it.
+    /// A file system in an image file, of the limit's size and a small slack ([`crate::Volume`]). Only root can have
+    /// it.
     Image,
-    /// A file system in memory, likewise.
+    /// A file system in memory, of the same size.
     Memory,
-    /// Counting what the binds hold, several times a second: what is written between two counts can pass it.
+    /// A count of what the binds hold, several times a second. What is written between two counts can exceed the limit.
     Counted,
 }
 
@@ -26,13 +27,13 @@ impl fmt::Display for DiskLimiter {
     }
 }
 
-/// What a file system of its own size has beyond the limit: the run is stopped in there, and the kernel's "no space
-/// left" is only for one that fills all of it between two samples.
+/// How much larger than the limit a file system of its own size is. A sample finds the run above its limit and stops
+/// it; only a run that fills all of this slack between two samples meets the kernel's "no space left".
 pub(crate) fn slack(most: u64) -> u64 {
     most / 64 + (16 << 20)
 }
 
-/// The files that go with `most` bytes: empty ones take no space, and yet they fill a disk.
+/// The most files for a limit of `most` bytes: empty files take none of the bytes, and yet they fill a disk.
 pub(crate) fn most_files(most: u64) -> u64 {
     16_384 + most / 8192
 }

@@ -9,20 +9,21 @@ use serde::{Deserialize, Serialize};
 use crate::error::SandboxError;
 use crate::vary::Varied;
 
-/// One run. Nothing of the host is visible inside but what is listed here.
+/// One run. Nothing of the host is visible inside except what this spec lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// The root filesystem, an absolute path to a folder on the host. It is never written to: changes
-    /// go to a copy in memory that ends with the run. Everything in it belongs to [`crate::owner`].
+    /// The root filesystem, an absolute path to a folder on the host. It is never written to: changes go to a copy in
+    /// memory that ends with the run. Everything in it belongs to [`crate::owner`].
     pub root: PathBuf,
     /// The program and its arguments. A program without a slash is looked up in `PATH` inside.
     pub command: Vec<String>,
-    /// Whether the command is no program of the root but the function that this program gave to
-    /// [`crate::init_if_requested_with`]: `command` is what it is called with.
+    /// Whether to run the function that this program gave to [`crate::init_if_requested_with`], and no program of the
+    /// root. `command` then holds the function's arguments.
     #[serde(default)]
     pub worker: bool,
-    /// Variables beside the fixed ones (`PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ`), or instead.
+    /// Environment variables. They come in addition to the fixed ones (`PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ`),
+    /// or replace them.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// The working folder, an absolute path inside.
@@ -40,36 +41,37 @@ pub struct Spec {
     /// The host name, 1 to 64 letters, digits, dots and hyphens.
     #[serde(default = "default_hostname")]
     pub hostname: String,
-    /// How many processors the command is told there are, 1 to [`Spec::MOST_PROCESSORS`]. How many work for it is the
-    /// host's affair.
+    /// The number of processors that the command sees, 1 to [`Spec::MOST_PROCESSORS`]. The host decides how many work
+    /// for it.
     #[serde(default = "default_processors")]
     pub processors: u32,
-    /// Words that no program is called with, whole or up to a `+`, on its command line or in a response file (`@FILE`).
-    /// Such a call fails with EINVAL, and the report names it. Programs that pass words on, or look for them, are left
-    /// alone (`words.rs`).
+    /// Words with which no program may be called, on its command line or in a response file (`@FILE`), whole or
+    /// followed by a `+`. Such a call fails with EINVAL, and the report names it. Programs that pass words on, or
+    /// search for them, are exempt (`words.rs`).
     #[serde(default)]
     pub refused: Vec<String>,
-    /// Whether dynamic programs get a library loaded before their own that makes up what no system call tells: the
-    /// date, and the numbers of files (`preload.rs`). A program with a sanitizer wants its own first.
+    /// Whether dynamic programs load a library of ours before their own (`preload.rs`). It makes up the date and inode
+    /// numbers, which no system call that the helper answers tells. A program with a sanitizer needs its own library
+    /// first.
     #[serde(default)]
     pub preload: bool,
-    /// What is made up otherwise than in another run.
+    /// The circumstances that are made up differently from another run.
     #[serde(default)]
     pub varied: Varied,
-    /// What the command may use.
+    /// The resources that the command may use.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// A folder or file of the host that is visible inside, without what is mounted below it.
+/// A folder or file of the host that is visible inside, without the mounts below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
-    /// An absolute path on the host. A writable one belongs to [`crate::owner`].
+    /// An absolute path on the host. If it is writable, it belongs to [`crate::owner`].
     pub host: PathBuf,
-    /// An absolute path inside; made when the root does not have it.
+    /// An absolute path inside; it is made if the root does not have it.
     pub inside: PathBuf,
-    /// Whether the command may write there. What it writes stays on the host.
+    /// Whether the command may write there. Files that it writes stay on the host.
     #[serde(default)]
     pub writable: bool,
 }
@@ -78,37 +80,37 @@ pub struct Bind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfs {
-    /// An absolute path inside; made when the root does not have it.
+    /// An absolute path inside; it is made if the root does not have it.
     pub inside: PathBuf,
-    /// The most it can hold, in bytes.
+    /// The most bytes that it can hold.
     pub size: u64,
 }
 
-/// What the command may use. `None` is no limit of ours.
+/// The resources that the command may use. `None` means that the sandbox sets no limit.
 ///
 /// `RLIMIT_AS` is not offered: it counts address space, of which sanitizers reserve terabytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Memory of all processes together with everything held in `scratch` and `tmpfs`, in bytes. The kernel keeps it
-    /// where the caller may make a control group; otherwise it is sampled, and a short peak can pass
+    /// Memory of all processes together with everything held in `scratch` and `tmpfs`, in bytes. The kernel enforces it
+    /// if the caller may make a control group. Otherwise memory is sampled, and a short peak can exceed the limit
     /// ([`crate::MemoryLimiter`]).
     pub memory: Option<u64>,
-    /// Processes and threads at one time. The kernel refuses more at an eighth plus 16 above it.
+    /// Processes and threads at one time. The kernel refuses more only at an eighth plus 16 above it.
     pub processes: Option<u64>,
     /// Time from the start of the command to its end.
     pub wall: Option<Duration>,
-    /// Disk space held by the writable binds, what was there before included, and by `scratch`, in bytes. The kernel
-    /// keeps it for a [`crate::Volume`] that is a file system of its own.
+    /// Disk space that the writable binds, with their earlier files, and `scratch` hold, in bytes. The kernel enforces
+    /// it for a [`crate::Volume`] that is a file system of its own.
     pub disk: Option<u64>,
     /// Bytes on standard output and standard error together.
     pub log: Option<u64>,
     /// The size of one file, in bytes (`RLIMIT_FSIZE`).
     pub file_size: Option<u64>,
-    /// Open files of one process (`RLIMIT_NOFILE`), at most what the caller itself may have.
+    /// Open files of one process (`RLIMIT_NOFILE`), at most the caller's own limit.
     pub open_files: u64,
-    /// What can be written outside the binds (the root's copy, `/tmp`, `/dev/shm`), in bytes. It is memory;
-    /// beyond it a write fails with "no space left on device".
+    /// Space for files outside the binds (the root's copy, `/tmp`, `/dev/shm`), in bytes. It is memory; when it is
+    /// full, a write fails with "no space left on device".
     pub scratch: u64,
 }
 
@@ -128,8 +130,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// At how many processes the kernel refuses another one. Above the limit, so that the supervisor sees it passed,
-    /// rather than a build that fails with "resource temporarily unavailable".
+    /// The number of processes at which the kernel refuses another one. It is above the limit, so that the supervisor
+    /// sees the limit exceeded before a build fails with "resource temporarily unavailable".
     pub(crate) fn kernel_processes(&self) -> Option<u64> {
         self.processes.map(|count| count.saturating_add(count / 8 + 16))
     }
@@ -152,7 +154,7 @@ fn default_hostname() -> String {
 }
 
 impl Spec {
-    /// As many as a set of processors holds in the C library (`CPU_SETSIZE`).
+    /// The most processors: the C library's set of processors holds no more (`CPU_SETSIZE`).
     pub const MOST_PROCESSORS: u32 = 1024;
 
     /// A run of `command` in `root` with every other field at its default.
@@ -175,12 +177,12 @@ impl Spec {
         }
     }
 
-    /// How much memory the command is told there is, in bytes: what it may use, and 4 GiB where there is no limit.
+    /// The memory that the command sees, in bytes: its limit, or 4 GiB without a limit.
     pub(crate) fn memory_shown(&self) -> u64 {
         self.limits.memory.unwrap_or(4 << 30)
     }
 
-    /// The variables the command sees: the fixed ones, then the spec's.
+    /// The variables of the command: the fixed ones, then the spec's, which replace them.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         let fixed = [
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -195,7 +197,7 @@ impl Spec {
         env
     }
 
-    /// Refuses what cannot be meant, naming the field.
+    /// Refuses values that are not allowed, and names the field.
     pub(crate) fn check(&self) -> Result<(), SandboxError> {
         let invalid = |field, problem: String| Err(SandboxError::Invalid { field, problem });
         if self.command.first().is_none_or(String::is_empty) {
@@ -219,7 +221,7 @@ impl Spec {
         if !(1..=Self::MOST_PROCESSORS).contains(&self.processors) {
             return invalid(
                 "processors",
-                format!("{} is not 1 to {}", self.processors, Self::MOST_PROCESSORS),
+                format!("{} is not between 1 and {}", self.processors, Self::MOST_PROCESSORS),
             );
         }
         if !self.root.is_absolute() {
@@ -239,21 +241,21 @@ impl Spec {
             }
             let ours = ["/proc", "/dev", "/sys"].iter().any(|own| inside.starts_with(own));
             if ours || inside == Path::new("/") {
-                return invalid(field, format!("nothing can be put at {}", inside.display()));
+                return invalid(field, format!("has {}, where nothing can be mounted", inside.display()));
             }
             if !seen.insert(inside) {
                 return invalid(field, format!("{} is listed twice", inside.display()));
             }
         }
-        // To tmpfs a size of nought means no limit.
+        // For tmpfs a size of 0 means no limit.
         if self.limits.scratch == 0 || self.tmpfs.iter().any(|tmpfs| tmpfs.size == 0) {
-            return invalid("tmpfs", "a folder in memory needs a size".to_owned());
+            return invalid("tmpfs", "needs a size above 0 for each folder, as does `scratch`".to_owned());
         }
         Ok(())
     }
 }
 
-/// Absolute, and every part is a name.
+/// Whether a path is absolute and every part of it is a name.
 fn is_plain(path: &Path) -> bool {
     let names = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     path.is_absolute() && names && !path.as_os_str().as_encoded_bytes().contains(&0)

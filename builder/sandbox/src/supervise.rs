@@ -1,5 +1,5 @@
-//! The caller's loop during a run: passes output on, listens to the helper, samples what is used and
-//! stops everything when a limit is reached or the caller wants it.
+//! The caller's loop during a run: passes output on, listens to the helper, samples what the run uses, and stops
+//! everything when a limit is reached or the caller cancels.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -23,14 +23,14 @@ use crate::usage::Usage;
 use crate::wire::{self, Notice, Order};
 use crate::words::{NOT_STARTED, Refused};
 
-/// How long a wish to cancel can go unnoticed.
+/// The longest time for which a request to cancel can go unnoticed.
 const NAP: Duration = Duration::from_millis(100);
-/// Samples come at this distance in the end; a run starts with shorter ones, so that a quick one shows too.
+/// The time between two samples. A run starts with shorter intervals, so that a quick one is sampled too.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const FIRST_SAMPLE: Duration = Duration::from_millis(10);
-/// How many programs that were not started are kept for the report.
+/// The most refused programs that the report lists.
 const MOST_REFUSED: usize = 16;
-/// As much as a pipe holds.
+/// The most bytes of output that are read at once: as much as a pipe holds.
 const CHUNK: usize = 64 << 10;
 
 /// The caller's ends of the three connections to the helper.
@@ -40,18 +40,18 @@ pub(crate) struct Ends {
     pub stderr: OwnedFd,
 }
 
-/// The helper process. Dropping it, also by a panic in the caller's callback, ends it and all below.
+/// The helper process. Dropping it, also by a panic in the caller's callback, kills it and all processes below.
 struct Helper {
     pid: Pid,
-    /// Process 1 of the sandbox, once it is known. Ending that one ends everything, and the helper then
-    /// ends by itself when all are gone.
+    /// Process 1 of the sandbox, once it is known. Killing it ends everything, and the helper then ends by itself when
+    /// all processes are gone.
     init: Option<OwnedFd>,
     reaped: bool,
 }
 
 impl Helper {
     fn kill(&self) {
-        // An error means that it has ended already.
+        // An error means that the process has ended already.
         let _ = match &self.init {
             Some(init) => pidfd_send_signal(init, Signal::KILL),
             None => kill_process(self.pid, Signal::KILL),
@@ -73,7 +73,7 @@ impl Drop for Helper {
     }
 }
 
-/// What the helper has said so far.
+/// What the helper has reported so far.
 #[derive(Default)]
 struct Heard {
     started: Option<Instant>,
@@ -94,7 +94,7 @@ pub(crate) struct Supervisor<'a> {
     disks: Disks,
     heard: Heard,
     usage: Option<Usage>,
-    /// Set once, by what stopped the run.
+    /// Why the run was stopped. It is set once.
     verdict: Option<Outcome>,
     printed: u64,
 }
@@ -124,13 +124,13 @@ impl<'a> Supervisor<'a> {
 
     pub(crate) fn order(&self, order: &Order, mounts: &[BorrowedFd<'_>]) -> io::Result<()> {
         match wire::send(&self.ends.control, order, mounts) {
-            // It ended early; the end of its messages tells the same, with the reason.
+            // The helper ended early. The end of its messages says the same, with the reason.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
     }
 
-    /// Until everything in the sandbox has ended. With the mounts of the volumes for their next run.
+    /// Follows the run until everything in the sandbox has ended. Returns the volumes' mounts for their next run too.
     pub(crate) fn follow(
         mut self,
         output: &mut dyn FnMut(Stream, &[u8]),
@@ -188,7 +188,7 @@ impl<'a> Supervisor<'a> {
         Ok(ready)
     }
 
-    /// Passes on what there is; `false` at the end of the stream.
+    /// Passes on the output that is ready; `false` at the end of the stream.
     fn pass_on(
         &mut self,
         stream: Stream,
@@ -212,13 +212,13 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Takes one message; `false` when the helper and process 1 are gone.
+    /// Handles one message; `false` when the helper and process 1 are gone.
     fn listen(&mut self, output: &mut dyn FnMut(Stream, &[u8])) -> io::Result<bool> {
         let Some((notice, fds)) = wire::receive::<Notice>(&self.ends.control)? else { return Ok(false) };
         match notice {
             Notice::MapMe => match namespaces::write_maps(self.helper.pid) {
                 Ok(()) => self.order(&Order::Mapped, &[])?,
-                // It was killed meanwhile.
+                // The helper was killed meanwhile.
                 Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
                     let enable = namespaces::what_to_enable();
@@ -228,7 +228,7 @@ impl<'a> Supervisor<'a> {
             },
             Notice::Init => {
                 self.helper.init = fds.into_iter().next();
-                // It may have been asked to stop before its process 1 was known.
+                // The run may have been stopped before its process 1 was known.
                 if self.verdict.is_some() {
                     self.helper.kill();
                 }
@@ -242,7 +242,7 @@ impl<'a> Supervisor<'a> {
             Notice::Failed(failure) => {
                 self.heard.error.get_or_insert(failure.into_error(namespaces::outside()));
             }
-            // Process 1 says it to the helper; nobody asked this helper for a file system.
+            // Process 1 sends the first to the helper; the second answers a request that this helper never gets.
             Notice::Listener { .. } | Notice::Memory => {}
             Notice::Volumes => self.heard.volumes = fds,
             Notice::Refused(refused) => {
@@ -263,7 +263,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// What the kernel has said no to in the run's control group, whatever the command made of it.
+    /// The limit at which the kernel refused something in the run's control group, however the command reacted.
     fn kernels_verdict(&self) -> Option<Outcome> {
         let group = self.group.as_ref()?;
         let memory = self.limits.memory.filter(|_| group.has_killed()).map(Limit::Memory);
@@ -296,7 +296,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn stop(&mut self, why: Outcome) {
-        // What has ended is no longer stopped by anything.
+        // A run that has ended can no longer be stopped.
         if self.verdict.is_none() && self.heard.ended.is_none() && self.heard.error.is_none() {
             self.verdict = Some(why);
             self.helper.kill();
@@ -304,7 +304,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn conclude(mut self, ended: &Ended) -> Result<Report, SandboxError> {
-        // After a verdict, an error is only what the end of the helper looked like.
+        // After a verdict, an error only shows how the helper ended.
         if let Some(error) = self.heard.error.take().filter(|_| self.verdict.is_none()) {
             return Err(error);
         }
@@ -319,7 +319,7 @@ impl<'a> Supervisor<'a> {
             outcome,
             setup: started.duration_since(self.begun),
             wall: started.elapsed(),
-            // What is running at a kill is never waited for by anyone, so only the samples know of it.
+            // Nobody waits for a process that was killed, so only the samples know its time.
             cpu_user: ended.user.max(sampled_user),
             cpu_system: ended.system.max(sampled_system),
             peak_memory: self.usage.as_ref().map_or(0, Usage::peak_memory),

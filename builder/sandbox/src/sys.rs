@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
-/// Closes every descriptor from `first` up. For a process that has just been executed and has opened
-/// nothing yet, or has just been forked and never returns: what is closed here nobody will use.
+/// Closes every descriptor from `first` up. For a process that has just been executed and has opened nothing yet, or
+/// that has just been forked and never returns: nothing in it uses the descriptors any more.
 pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: no pointer is passed, and no value in this process that is used again owns one of the descriptors.
     match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
@@ -46,8 +46,8 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
-/// Loads a system call filter for this process and its children, and gives the end at which calls that it hands over
-/// (`SECCOMP_RET_USER_NOTIF`) are answered; closed on execution.
+/// Loads a system call filter for this process and its children. Returns the descriptor on which calls that the filter
+/// hands over (`SECCOMP_RET_USER_NOTIF`) are answered; it is closed on execution.
 pub(crate) fn load_filter_with_listener(filter: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
     let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };
@@ -56,8 +56,8 @@ pub(crate) fn load_filter_with_listener(filter: &[seccompiler::sock_filter]) -> 
         // `struct sock_filter`.
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }
     };
-    // A call that is being answered is not interrupted by a signal then, only by the end of its process (Linux 5.19).
-    // Otherwise it is made once more, and answered once more.
+    // With this flag (Linux 5.19) a signal does not interrupt a call that is being answered; only the end of its
+    // process does. Without it such a call is made and answered once more.
     let mut got = load(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
     if got == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
         got = load(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
@@ -86,7 +86,7 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
     }
 }
 
-/// Puts the programs to come at the same places in memory each time, personality(2).
+/// Makes later programs load at the same addresses each time, personality(2).
 pub(crate) fn place_alike() -> io::Result<()> {
     // SAFETY: no pointer is passed, and nothing of this process moves.
     match unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE.cast_unsigned().into()) } {
@@ -95,7 +95,7 @@ pub(crate) fn place_alike() -> io::Result<()> {
     }
 }
 
-/// The next call that waits for an answer; blocks.
+/// Waits for the next call that needs an answer.
 pub(crate) fn next_notification(listener: &OwnedFd) -> io::Result<libc::seccomp_notif> {
     // SAFETY: a structure of integers, which the kernel demands to be zero.
     let mut asked = unsafe { MaybeUninit::<libc::seccomp_notif>::zeroed().assume_init() };
@@ -104,14 +104,14 @@ pub(crate) fn next_notification(listener: &OwnedFd) -> io::Result<libc::seccomp_
     if got == 0 { Ok(asked) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether the call with this number still waits: an error otherwise.
+/// Fails unless the call with this number still waits.
 pub(crate) fn still_waits(listener: &OwnedFd, id: u64) -> io::Result<()> {
     // SAFETY: the request reads one number.
     let got = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) };
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets a call return with a value or an error, or lets the kernel do it (`None`).
+/// Makes a call return a value or an error, or lets the kernel answer it (`None`).
 pub(crate) fn respond(
     listener: &OwnedFd,
     id: u64,
@@ -129,7 +129,7 @@ pub(crate) fn respond(
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// How a child ended and the processor time of it and all it waited for.
+/// How a child ended, and the processor time of the child and of all children that it waited for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     pub status: ExitStatus,
@@ -174,7 +174,7 @@ pub(crate) fn free_loop(control: impl AsFd) -> io::Result<u32> {
     u32::try_from(number).map_err(|_| io::Error::last_os_error())
 }
 
-/// `struct loop_config` of linux/loop.h, with the names, keys and reserved words as the zeros they are here.
+/// `struct loop_config` of linux/loop.h. Its names, keys and reserved words are zeros here.
 #[repr(C)]
 struct LoopConfig {
     file: u32,
@@ -186,7 +186,7 @@ struct LoopConfig {
     rest: [u64; 22 + 8],
 }
 
-/// Puts `file` on the loop device; it comes off again when the device is used no more.
+/// Puts `file` on the loop device, which detaches it when nothing uses the device any more.
 pub(crate) fn configure_loop(device: impl AsFd, file: impl AsFd, direct: bool) -> io::Result<()> {
     const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
     const AUTOCLEAR: u32 = 4;

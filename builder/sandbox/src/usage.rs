@@ -1,9 +1,9 @@
-//! What a running sandbox uses, read from outside through its own `/proc`: that lists its processes and
-//! no others, so a sample costs nothing for what else the host runs.
+//! Measures what a running sandbox uses, from outside through the sandbox's own `/proc`. That lists its processes and
+//! no others, so the cost of a sample does not depend on what else the host runs.
 //!
-//! Where a control group keeps the memory limit, the numbers here are for the report alone. Where none does they are
-//! all there is, and count what the filter leaves a command to hide memory in: pages of processes, swapped ones and
-//! page tables too, everything in file systems in memory, and sockets and pipes as if each were full.
+//! If a control group enforces the memory limit, the numbers here are for the report alone. Otherwise they enforce it.
+//! Then they count everything in which the filter lets a command hide memory: pages of processes, with swapped ones and
+//! page tables, everything in file systems in memory, and sockets and pipes as if each were full.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstatvfs, openat, statat};
 use rustix::param::{clock_ticks_per_second, page_size};
 
-/// A precise count of memory walks page tables, so one is not repeated sooner than this unless the cheap
-/// count has grown by all that was free.
+/// The shortest time between two precise counts of memory, which walk page tables. A count comes sooner only if the
+/// cheap count has grown by all that was free.
 const RECOUNT_AFTER: Duration = Duration::from_secs(2);
 
-/// What a pipe holds; the filter refuses to make one larger.
+/// The most bytes in a pipe; the filter refuses to make one larger.
 const PIPE: u64 = 64 << 10;
 
 pub(crate) struct Usage {
     proc: OwnedFd,
-    /// Whether the kernel keeps the memory limit.
+    /// Whether the kernel enforces the memory limit.
     kept: bool,
-    /// What a socket holds at most; the filter lets nobody raise it.
+    /// The most bytes in a socket; the filter lets nobody raise it.
     socket: u64,
     /// The scratch space, then every tmpfs.
     memory: Vec<OwnedFd>,
@@ -37,9 +37,9 @@ pub(crate) struct Usage {
 #[derive(Default, Clone, Copy)]
 struct Sample {
     tasks: u64,
-    /// Pages of all processes, a shared one counted once for each: never too few.
+    /// Bytes in the pages of all processes. A shared page counts once for each process, so this is never too low.
     resident: u64,
-    /// What pipes hold if every slot of every table of open files is one.
+    /// Bytes in pipes, as if every slot of every table of open files were an end of one.
     pipes: u64,
     sockets: u64,
     in_memory_files: u64,
@@ -53,7 +53,7 @@ struct Recount {
 }
 
 impl Usage {
-    /// From the descriptors that came with the start of the command.
+    /// Starts measuring, with the descriptors that the helper sent at the start of the command.
     pub(crate) fn new(fds: Vec<OwnedFd>, kept: bool) -> Option<Self> {
         let mut fds = fds.into_iter();
         let proc = fds.next()?;
@@ -63,7 +63,7 @@ impl Usage {
         Some(Self { proc, kept, socket, memory, last, peak: 0, cpu: Default::default(), recount: None })
     }
 
-    /// Looks at every process once. One that ends meanwhile is left out.
+    /// Samples every process once. A process that ends meanwhile is left out.
     pub(crate) fn sample(&mut self) {
         let mut sample = Sample { in_memory_files: self.memory.iter().map(used).sum(), ..Sample::default() };
         let (mut private, mut user, mut system) = (0, 0, 0);
@@ -93,8 +93,8 @@ impl Usage {
         self.cpu = (self.cpu.0.max(time(user)), self.cpu.1.max(time(system)));
     }
 
-    /// Whether the processes and the files in memory take more than `most` bytes, by the last sample; when
-    /// that could be because it counts shared pages many times, by a precise count.
+    /// Whether the processes and the files in memory take more than `most` bytes. The last sample may say so only
+    /// because it counts shared pages many times; then a precise count decides.
     pub(crate) fn memory_is_over(&mut self, most: u64) -> bool {
         let Sample { resident, in_memory_files, sockets, pipes, .. } = self.last;
         if self.kept || resident + in_memory_files + sockets + pipes <= most {
@@ -117,8 +117,8 @@ impl Usage {
         exact > most
     }
 
-    /// The share of one process in anonymous and shared memory, each page divided by those who map it, and what it has
-    /// beside that alone.
+    /// One process's share of anonymous and shared memory, each page divided by the processes that map it, plus the
+    /// memory in [`Status::beside`].
     fn exact(&self, pid: &str) -> u64 {
         let Some(rollup) = self.read(pid, "smaps_rollup") else { return 0 };
         let beside = if self.kept { 0 } else { self.status(pid).beside };
@@ -136,7 +136,7 @@ impl Usage {
         self.read(pid, "status").as_deref().map(Status::parse).unwrap_or_default()
     }
 
-    /// Every socket of the sandbox, those that are on their way through another one included, as if it were full.
+    /// Bytes in all sockets of the sandbox, as if each were full. Those on their way through another socket count too.
     fn sockets(&self) -> u64 {
         if self.socket == 0 {
             return 0;
@@ -147,7 +147,7 @@ impl Usage {
         used.unwrap_or(0).saturating_mul(self.socket)
     }
 
-    /// Every pipe that a process has open, as if it were full.
+    /// Bytes in all pipes that a process has open, as if each were full.
     fn pipes(&self) -> u64 {
         let mut seen = HashSet::new();
         let hidden = self.open_files(&mut |stat| {
@@ -158,7 +158,7 @@ impl Usage {
         (seen.len() as u64 + hidden).saturating_mul(PIPE)
     }
 
-    /// What the processes hold open, or map, of files without a name on one of `devices`.
+    /// The files on `devices` that have no name any more and that processes hold open or map.
     pub(crate) fn unlinked(&self, devices: &BTreeSet<u64>) -> Unlinked {
         let mut found = Unlinked::default();
         let mut seen = HashSet::new();
@@ -170,12 +170,12 @@ impl Usage {
             }
         });
         let maps = |pid: &String| self.read(pid, "maps").is_some_and(|maps| maps.contains(" (deleted)\n"));
-        // A file can also wait in a socket for somebody to receive it.
+        // A file can also wait in a socket until a process receives it.
         found.hidden = hidden > 0 || self.sockets() > 0 || self.processes().iter().any(maps);
         found
     }
 
-    /// Shows every open file of every process; says how many there may be that cannot be seen.
+    /// Calls `show` for every open file of every process. Returns how many more there may be that cannot be seen.
     fn open_files(&self, show: &mut dyn FnMut(&Stat)) -> u64 {
         let mut hidden = 0;
         for pid in self.processes().iter().filter(|pid| *pid != "1") {
@@ -183,7 +183,7 @@ impl Usage {
             let opened = openat(&self.proc, format!("{pid}/fd"), flags, Mode::empty());
             let listed = opened.and_then(|table| Ok((Dir::read_from(&table)?, table)));
             let Ok((entries, table)) = listed else {
-                // It has ended, or does not let others look (prctl(2), PR_SET_DUMPABLE).
+                // The process has ended, or hides its open files (prctl(2), PR_SET_DUMPABLE).
                 hidden += self.status(pid).slots;
                 continue;
             };
@@ -234,16 +234,16 @@ fn used(filesystem: impl AsFd) -> u64 {
     fstatvfs(filesystem).map_or(0, |stat| stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize)
 }
 
-/// Files without a name.
+/// Open files that have no name any more.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Unlinked {
     pub bytes: u64,
     pub files: u64,
-    /// Whether there may be more.
+    /// Whether there may be more that cannot be seen.
     pub hidden: bool,
 }
 
-/// The most that a socket takes by default, in bytes of the kernel's memory; what it takes for itself is in the rest.
+/// The most that a socket takes by default, in bytes of the kernel's memory; 4096 of them are for the socket itself.
 fn largest_socket() -> u64 {
     let read = std::fs::read_to_string("/proc/sys/net/core/wmem_default").unwrap_or_default();
     read.trim().parse().unwrap_or(212_992) + 4096
@@ -254,7 +254,7 @@ fn largest_socket() -> u64 {
 struct Status {
     /// Bytes of memory that are not among the resident pages: page tables, swapped and huge pages.
     beside: u64,
-    /// Slots in its table of open files, used or not.
+    /// Slots in the process's table of open files, used or not.
     slots: u64,
 }
 
@@ -266,7 +266,7 @@ impl Status {
             let number = || value.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
             match name {
                 "VmPTE" | "VmSwap" | "HugetlbPages" => status.beside += number() << 10,
-                // One that has ended but was not waited for has none.
+                // A process that has ended but was not waited for has no slots.
                 "FDSize" => status.slots = number(),
                 _ => {}
             }
@@ -284,15 +284,15 @@ struct Times {
 
 impl Times {
     fn parse(line: &str) -> Option<Self> {
-        // The name before can hold anything, parentheses too. Field 3 comes first after it.
+        // The process's name, field 2, can hold anything, parentheses too. Field 3 comes first after it.
         let fields: Vec<&str> = line.get(line.rfind(')')? + 2..)?.split(' ').collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        // The time of the children it has waited for included.
+        // This includes the time of the children that it has waited for.
         Some(Self { user: field(14)? + field(16)?, system: field(15)? + field(17)?, threads: field(20)? })
     }
 }
 
-/// Pages in memory, and those among them that belong to files or are shared.
+/// The number of pages in memory, and how many of them belong to files or are shared.
 fn statm(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split(' ').skip(1).map(|field| field.parse().ok());
     Some((fields.next()??, fields.next()??))

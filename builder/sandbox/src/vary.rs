@@ -1,4 +1,4 @@
-//! What must not matter to a build, and can be made another for a second run of it.
+//! The circumstances that must not matter to a build, and that can be changed for a second run of it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,34 +6,35 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One circumstance. What a build makes must be the same with and without it changed.
+/// One circumstance. A build must make the same files whether it is changed or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Vary {
-    /// In which order folders list what is in them (`listing.rs`).
+    /// The order in which folders list their names (`listing.rs`).
     Order,
     /// The date and the time of day, for dynamic programs (`preload.rs`).
     Date,
-    /// The time since boot, and what `/proc` says of it.
+    /// The time since boot, and what `/proc` shows of it.
     Uptime,
-    /// The kernel's release, version and boot.
+    /// The kernel's release, version and boot id.
     Kernel,
-    /// What the processors and the memory are; how many processors, [`crate::Spec::processors`] says.
+    /// The kind of the processors and the amount of memory. [`crate::Spec::processors`] has the number of processors.
     Hardware,
     /// The numbers that the kernel gives to namespaces, mounts, file systems and files.
     Numbers,
-    /// What the file systems say that they are (`filesystem.rs`).
+    /// The kind of file system that programs see (`filesystem.rs`).
     Disk,
-    /// Where programs lie in memory: at random places, or each time at the same ones.
+    /// The addresses of programs in memory: random, or the same each time.
     Addresses,
     /// The file mode creation mask, which the caller sets.
     Umask,
-    /// What starts first of what could start at once. The caller says it to programs that can be told.
+    /// Which of several tasks starts first, if all could start at once. The caller passes it to programs that have an
+    /// option for it.
     Schedule,
 }
 
 impl Vary {
-    /// Every one of them.
+    /// Every circumstance.
     pub const ALL: [Self; 10] = [
         Self::Order,
         Self::Date,
@@ -47,7 +48,7 @@ impl Vary {
         Self::Schedule,
     ];
 
-    /// Its name in options and documents.
+    /// The circumstance's name in options and documents.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Order => "order",
@@ -70,9 +71,9 @@ impl fmt::Display for Vary {
     }
 }
 
-/// A name that is none of [`Vary::name`].
+/// The name is not one of [`Vary::name`].
 #[derive(Debug, thiserror::Error)]
-#[error("{name:?} is none of {known}")]
+#[error("{name:?} is not one of {known}")]
 pub struct UnknownVary {
     name: String,
     known: String,
@@ -87,30 +88,30 @@ impl FromStr for Vary {
     }
 }
 
-/// What is changed in a run.
+/// The circumstances that are changed in a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Varied(BTreeSet<Vary>);
 
 impl Varied {
-    /// Everything.
+    /// All circumstances.
     pub fn all() -> Self {
         Vary::ALL.into_iter().collect()
     }
 
-    /// Without one of them.
+    /// The same circumstances without `vary`.
     #[must_use]
     pub fn without(mut self, vary: Vary) -> Self {
         self.0.remove(&vary);
         self
     }
 
-    /// Each of them.
+    /// The circumstances, one after the other.
     pub fn iter(&self) -> impl Iterator<Item = Vary> {
         self.0.iter().copied()
     }
 
-    /// Whether one of them is.
+    /// Whether `vary` is among them.
     pub fn has(&self, vary: Vary) -> bool {
         self.0.contains(&vary)
     }

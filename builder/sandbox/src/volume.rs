@@ -1,7 +1,7 @@
-//! A folder for a run to write to, of a size that the kernel keeps where the host allows it.
+//! A folder for a run to write to, whose size the kernel limits where the host allows that.
 //!
-//! It is made before the run, so that the caller can fill it, and it can be read after the run: by its descriptor
-//! alone, since it is mounted in the run's own namespace and nowhere on the host.
+//! The caller makes it before the run and can fill it. After the run the caller reads it by its descriptor alone,
+//! because it is mounted in the run's own namespace and nowhere on the host.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,13 +17,13 @@ use crate::space::{DiskLimiter, most_files, slack};
 use crate::spec::Limits;
 use crate::{image, namespaces};
 
-/// A folder for runs to write to. Removing what it left on disk is the caller's (`hab_tree::remove` of the folder it
-/// was made in); no mount and no loop device stays when this is dropped, also by the end of the process.
+/// A folder for runs to write to. The caller removes what it leaves on disk (`hab_tree::remove` of the folder it was
+/// made in). No mount and no loop device stays when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Volume {
     path: PathBuf,
     folder: OwnedFd,
-    /// What is shown in the next run. Held for a moment.
+    /// The mount that the next run shows. The lock is held for a moment.
     mount: Mutex<Option<OwnedFd>>,
     image: Option<File>,
     limiter: DiskLimiter,
@@ -31,9 +31,9 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Makes a volume for the disk limit in `limits`: as root the image file `<at>.img`; for a normal user in memory,
-    /// where that has room for it beside the run's own and a second run's; otherwise, and without a limit, the plain
-    /// folder `at`. Neither may exist yet.
+    /// Makes a volume for the disk limit in `limits`. As root it is the image file `<at>.img`. For a normal user it is
+    /// in memory, if there is room for it, for the run's own memory and for a second run's volume. Otherwise, and
+    /// without a limit, it is the plain folder `at`. Neither path may exist yet.
     pub fn make(launcher: &Launcher, at: &Path, limits: &Limits) -> io::Result<Self> {
         let Some(most) = limits.disk else { return Self::plain(at, None) };
         if namespaces::owner().is_some() {
@@ -43,7 +43,7 @@ impl Volume {
         } else {
             Self::plain(at, Some(most))
         }
-        // What is missing (a loop device, mkfs, a right) is no reason not to build.
+        // Build without the kernel's limit if something for it is missing (a loop device, mkfs, a right).
         .or_else(|_| Self::plain(at, Some(most)))
     }
 
@@ -79,32 +79,32 @@ impl Volume {
         })
     }
 
-    /// The folder, as a path for this process while the volume exists: the `host` of the bind that shows it.
+    /// The folder's path for this process, while the volume exists. It is the `host` of the bind that shows the volume.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What keeps its size.
+    /// The mechanism that limits the volume's size.
     pub fn limiter(&self) -> DiskLimiter {
         self.limiter
     }
 
-    /// The mount to show in a run; `None` for a plain folder, which is bound as any other.
+    /// The mount to show in a run; `None` for a plain folder, which is bound like any other.
     pub(crate) fn take_mount(&self) -> Option<OwnedFd> {
         self.mount.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What came back of it from the run, for the next one.
+    /// Takes back the volume's mount from a run, for the next run.
     pub(crate) fn put_mount(&self, mount: OwnedFd) {
         *self.mount.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
     }
 
-    /// The file below the file system.
+    /// The image file that holds the file system, if there is one.
     pub(crate) fn image(&self) -> Option<&File> {
         self.image.as_ref()
     }
 
-    /// Bytes of memory that it may take.
+    /// The most bytes of memory that the volume may take.
     pub(crate) fn memory(&self) -> u64 {
         let in_memory = self.most.filter(|_| self.limiter == DiskLimiter::Memory);
         in_memory.map_or(0, |most| most.saturating_add(slack(most)))
@@ -124,7 +124,7 @@ pub(crate) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     Ok(OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
 }
 
-/// Bytes that programs could still take without swapping.
+/// Bytes of memory that programs could still take without swapping.
 fn room_in_memory() -> u64 {
     let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));

@@ -1,4 +1,4 @@
-//! The memory of a program that waits for an answer, and the words that it would start another one with.
+//! Reads the memory of a process that waits for an answer, and finds refused words in its call to start a program.
 
 use std::fmt;
 use std::fs::File;
@@ -9,35 +9,35 @@ use std::os::unix::fs::FileExt;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// The longest path, and a part of memory that is there whole or not at all.
+/// The longest path, and the size of a page, which is mapped whole or not at all.
 const PATH: usize = 4096;
 const PAGE: usize = 4096;
-/// How many words are looked at; how many response files, how deep one in another, and how much of all of them. What is
-/// more was made by a program.
+/// Limits of the search: words, response files, how deep one may name another, and bytes of all of them. A longer list
+/// of words was made by a program.
 const MOST_WORDS: usize = 16_384;
 const MOST_FILES: usize = 64;
 const DEEPEST: usize = 8;
 const MOST_RESPONSE: u64 = 1 << 20;
-/// Programs that start others with words they were given, whose calls are looked at themselves, and programs that look
-/// for words or print them.
+/// Programs that pass the words they were given on to others, whose own calls are checked, and programs that search for
+/// words or print them.
 const EXEMPT: [&str; 28] = [
     "[", "awk", "bash", "cmake", "cmp", "dash", "diff", "echo", "egrep", "env", "expr", "fgrep", "find",
     "gawk", "grep", "make", "mawk", "nice", "ninja", "printf", "rg", "sed", "sh", "test", "time", "timeout",
     "tr", "xargs",
 ];
-/// Addresses that are read at a time.
+/// How many addresses are read at a time.
 const TOGETHER: usize = 128;
 
-/// How the line begins that says so in a run's output.
+/// The beginning of a line in a run's output that names a refused program.
 pub const NOT_STARTED: &str = "hab-sandbox: not started: ";
 
-/// A program that was not started, since it was called with one of [`crate::Spec::refused`]. The `Display` is safe to
+/// A program that was not started, because it was called with one of [`crate::Spec::refused`]. Its `Display` is safe to
 /// print.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Its path, as it was called by, and cut at 200 bytes.
+    /// The program's path as the caller gave it, cut at 200 bytes.
     pub program: String,
-    /// The word.
+    /// The refused word.
     pub word: String,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Another process's memory, to read.
+/// Another process's memory, for reading.
 pub(crate) struct Memory(File);
 
 impl Memory {
@@ -55,10 +55,10 @@ impl Memory {
         Self(file.into())
     }
 
-    /// The path at `address`, without its last zero.
+    /// The path at `address`, without the zero byte at its end.
     pub(crate) fn path(&self, address: u64) -> Result<Vec<u8>, Errno> {
         let mut path = Vec::new();
-        // By pages, since the next one need not be there.
+        // Read by pages, because the next page may not be mapped.
         while path.len() < PATH {
             let at = address.saturating_add(path.len() as u64);
             let mut page = vec![0; PAGE - usize::try_from(at).unwrap_or(0) % PAGE];
@@ -72,7 +72,7 @@ impl Memory {
         Err(Errno::NAMETOOLONG)
     }
 
-    /// The addresses in a list that ends with a zero: the first ones.
+    /// The first addresses in a list that ends with a zero.
     fn addresses(&self, mut at: u64) -> Result<Vec<u64>, Errno> {
         let mut all = Vec::new();
         let mut bytes = [0; 8 * TOGETHER];
@@ -93,7 +93,7 @@ impl Memory {
         Ok(all)
     }
 
-    /// As much of the word at `address` as goes into `buffer`.
+    /// As much of the word at `address` as fits into `buffer`.
     fn word<'b>(&self, address: u64, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let got = self.0.read_at(buffer, address).map_err(|_| Errno::FAULT)?;
         let end = buffer[..got].iter().position(|byte| *byte == 0).unwrap_or(got);
@@ -101,13 +101,13 @@ impl Memory {
     }
 }
 
-/// Words that no program is started with.
+/// The words with which no program may be started.
 pub(crate) struct Words {
     words: Vec<String>,
     longest: usize,
 }
 
-/// Opens a file that a word names.
+/// Opens a response file, by the path in a word.
 pub(crate) type Open<'a> = &'a dyn Fn(&[u8]) -> Result<File, Errno>;
 
 impl Words {
@@ -116,18 +116,18 @@ impl Words {
         Self { words: words.to_owned(), longest }
     }
 
-    /// Whether a program of this path may be called with any word.
+    /// Whether the program at this path may be called with any word.
     pub(crate) fn exempts(path: &[u8]) -> bool {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         EXEMPT.iter().any(|exempt| exempt.as_bytes() == name)
     }
 
-    /// The first of them in the list of words at `address`, or in a file that such a word names as `@FILE`.
+    /// The first refused word in the list of words at `address`, or in a file that such a word names as `@FILE`.
     pub(crate) fn find(&self, memory: &Memory, address: u64, open: Open<'_>) -> Result<Option<&str>, Errno> {
         if address == 0 {
             return Ok(None);
         }
-        // One byte more tells a `+` from a longer word.
+        // One byte more than the longest refused word shows whether a `+` or a longer word follows.
         let mut buffer = vec![0; self.longest + 1];
         let mut files = Files { open, left: MOST_RESPONSE, count: MOST_FILES };
         for address in memory.addresses(address)? {
@@ -145,7 +145,7 @@ impl Words {
         Ok(None)
     }
 
-    /// Compilers take further properties after a `+`.
+    /// The refused word that `word` is, whole or followed by `+`, after which compilers take further properties.
     fn is_one(&self, word: &[u8]) -> Option<&str> {
         let is = |refused: &&String| {
             word.strip_prefix(refused.as_bytes())
@@ -170,7 +170,7 @@ impl Words {
     }
 }
 
-/// Response files, as far as they are read.
+/// Reads response files, up to the limits.
 struct Files<'a> {
     open: Open<'a>,
     left: u64,
@@ -178,8 +178,8 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// The words of a file: between blanks, without what quotes them. `None` where there is no such file: then the
-    /// program takes the word itself.
+    /// The words of a file, split at blanks and without quotes. `None` if there is no such file; then the program uses
+    /// the word itself.
     fn words(&mut self, path: &[u8]) -> Option<Vec<Vec<u8>>> {
         self.count = self.count.checked_sub(1)?;
         let file = (self.open)(path).ok()?;

@@ -124,7 +124,7 @@ fn a_proc_that_is_not_of_this_namespace_or_hidden_in_part_is_named_with_what_to_
     };
     let said = within(&["--user", "--map-root-user", "--pid", "--fork"], "");
     assert!(
-        said.contains("that here shows another namespace's; mount it: `mount -t proc proc /proc`"),
+        said.contains("the one here shows those of another namespace; mount it: `mount -t proc proc /proc`"),
         "{said}"
     );
     // As a container hides what is in it.
@@ -191,7 +191,7 @@ fn a_spec_that_is_too_large_for_a_message_is_refused() {
     let world = World::new(Caller::Itself).with(|spec| {
         spec.env.insert("LARGE".to_owned(), "x".repeat(200_000));
     });
-    assert!(refused(&world).contains("is too large"));
+    assert!(refused(&world).contains("are too large"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! containerd: config.toml, what it imports, and folders of hosts.toml files.
+//! containerd: config.toml, the files that it imports, and folders of hosts.toml files.
 
 use std::mem;
 
@@ -10,7 +10,7 @@ use crate::host::{Host, and_others};
 use crate::{Finding, units};
 
 const CONFIG: &str = "etc/containerd/config.toml";
-/// Where hosts.toml files lie by custom.
+/// The usual folder of hosts.toml files.
 pub(crate) const FOLDER: &str = "etc/containerd/certs.d";
 
 pub(super) fn check(host: &mut Host<'_>) {
@@ -18,7 +18,7 @@ pub(super) fn check(host: &mut Host<'_>) {
     check_config(host, &config);
 }
 
-/// The configuration that the service names, or the usual one.
+/// The configuration that the service names, or else the usual one.
 fn config(host: &mut Host<'_>) -> String {
     let Some(service) = units::service(host, "containerd") else { return CONFIG.to_owned() };
     match service.flag(&["--config", "-c"]) {
@@ -31,12 +31,12 @@ fn config(host: &mut Host<'_>) -> String {
     }
 }
 
-/// Judges the configuration at `config`, also that of a containerd which another program starts.
+/// Judges the configuration at `config`, which may also be that of a containerd that another program starts.
 pub(super) fn check_config(host: &mut Host<'_>, config: &str) {
     let loaded = imports::load(host, config);
     if let Some(path) = imports::disabled(&loaded) {
-        let words = "disables the CRI plugin: what pulls through this containerd has settings of its own, which are not \
-                     read here";
+        let words = "disables the CRI plugin: programs that pull through this containerd have settings of their own, which are \
+                     not read here";
         host.wonder(path, words);
         return;
     }
@@ -56,7 +56,7 @@ pub(super) fn check_config(host: &mut Host<'_>, config: &str) {
         }
     }
     for (mut finding, by) in found {
-        // What only some versions do is said of these.
+        // If only some versions behave so, the sentence says which.
         if by.len() < readings.len() {
             finding.words.push_str(&format!(" (as {} reads it)", by.join(" and ")));
         }
@@ -82,14 +82,14 @@ fn judge(host: &mut Host<'_>, config: &str, reading: &Reading) {
     if folders.is_empty() {
         let all = and_others(&host.named());
         let state = if host.has(config) { "has no config_path for the CRI plugin" } else { "is not there" };
-        host.tell(config, format!("{state}, so that no hosts.toml is read: {all} are asked themselves"));
-        // What would be read is still worth a look.
+        host.tell(config, format!("{state}, so no hosts.toml is read: {all} are asked directly"));
+        // Look nevertheless at the folder that is usually read.
         folders.push(FOLDER.to_owned());
     }
     hosts::check(host, &folders);
 }
 
-/// Mirrors within the configuration itself, which config_path has replaced.
+/// Finds mirrors within the configuration itself; config_path has replaced these.
 fn mirrors(host: &mut Host<'_>, config: &str, reading: &Reading, beside: bool) {
     let mirrors = reading.registry.get("mirrors").and_then(Value::as_table);
     let mut any = false;
@@ -130,7 +130,7 @@ pub(crate) fn folders(host: &mut Host<'_>) -> Vec<String> {
     folders
 }
 
-/// The image of every pod's first container, where the configuration names one.
+/// The image of every pod's first container, if the configuration names one.
 pub(crate) fn sandbox(host: &mut Host<'_>) -> Option<String> {
     let config = config(host);
     imports::sandbox(&imports::load(host, &config))

@@ -1,5 +1,5 @@
-//! podman and CRI-O: registries.conf with its drop-ins (containers-registries.conf(5)), for the host and for each
-//! person who has settings of their own.
+//! podman and CRI-O: registries.conf with its drop-ins (containers-registries.conf(5)), for the host and for each user
+//! who has settings of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,35 +9,35 @@ use crate::host::Host;
 
 const CONF: &str = "etc/containers/registries.conf";
 const DROPS: &str = "etc/containers/registries.conf.d";
-/// Short names that people chose when they were asked.
+/// Registries that users chose for short names when podman asked them.
 const ALIASES: &str = "var/cache/containers/short-name-aliases.conf";
 
-/// The ends of public registries' names. A prefix cannot stand for every name, and policy.json refuses an image only
+/// The last parts of public registries' names. No prefix matches every name, and policy.json refuses an image only
 /// after its registry was asked for the manifest.
 pub(crate) const ENDS: [&str; 24] = [
     "ai", "app", "aws", "ch", "cloud", "cn", "co", "com", "de", "dev", "edu", "eu", "fr", "info", "io", "jp",
     "me", "net", "org", "ru", "run", "sh", "uk", "us",
 ];
 
-/// One `[[registry]]`.
+/// One `[[registry]]` table.
 pub(crate) struct Entry {
-    /// The file that says it.
+    /// The file that has it.
     pub(crate) path: String,
     pub(crate) location: String,
     pub(crate) blocked: bool,
     mirrors: Vec<String>,
 }
 
-/// All files together: later ones go before earlier ones.
+/// All files together; a later file overrides an earlier one.
 #[derive(Default)]
 pub(crate) struct Conf {
     pub(crate) entries: BTreeMap<String, Entry>,
     pub(crate) search: Option<(String, Vec<String>)>,
-    /// Where short names lead to.
+    /// Each short name, with the file that has it and the image that it leads to.
     aliases: BTreeMap<String, (String, String)>,
 }
 
-/// Where a name leads to.
+/// Where an image's name leads.
 #[derive(PartialEq, Eq)]
 enum Way {
     Farm,
@@ -46,7 +46,7 @@ enum Way {
 }
 
 pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
-    // CRI-O's file is a drop-in, so the host may have no main one.
+    // CRI-O's settings are a drop-in, so the host may have no main file.
     if runtime == Runtime::Podman && !host.has(CONF) {
         host.tell(CONF, "is not there");
     }
@@ -60,7 +60,8 @@ pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
     policy::check(host, runtime);
 }
 
-/// Whoever has a file of their own has the host's and its drop-ins read by nobody; their drop-ins are read beside.
+/// Judges a user's own settings. A user's registries.conf replaces the host's file and its drop-ins; the user's
+/// drop-ins add to either.
 fn person(host: &mut Host<'_>, home: &str) {
     let own = format!("{home}/.config/containers/registries.conf");
     let drops = confs(host, &format!("{home}/.config/containers/registries.conf.d"));
@@ -88,12 +89,12 @@ fn confs(host: &mut Host<'_>, folder: &str) -> Vec<String> {
 }
 
 impl Conf {
-    /// The host's own.
+    /// The host's own settings.
     pub(crate) fn of_host(host: &mut Host<'_>) -> Self {
         Self::of_host_without(host, &[])
     }
 
-    /// The host's own, as if some of its files were not there.
+    /// The host's own settings, as if some of its files were not there.
     pub(crate) fn of_host_without(host: &mut Host<'_>, without: &[&str]) -> Self {
         let mut conf = Self::default();
         let drops = confs(host, DROPS);
@@ -106,24 +107,24 @@ impl Conf {
     }
 
     fn add(&mut self, host: &mut Host<'_>, path: &str) {
-        let Some(table) = host.toml(path, ", so that nothing is pulled with it") else { return };
+        let Some(table) = host.toml(path, ", so nothing is pulled with it") else { return };
         let text = |entry: &toml::Value, key: &str| {
             entry.get(key).and_then(toml::Value::as_str).unwrap_or_default().trim_end_matches('/').to_owned()
         };
         if table.contains_key("registries") {
             host.tell(
                 path,
-                "is of the first format, [registries.search], whose registries are asked themselves",
+                "is of the first format, [registries.search], whose registries are asked directly",
             );
         }
         let mut here = BTreeSet::new();
         for entry in table.get("registry").and_then(toml::Value::as_array).into_iter().flatten() {
             let (prefix, location) = (text(entry, "prefix"), text(entry, "location"));
             let prefix = if prefix.is_empty() { location.clone() } else { prefix };
-            // Without a location the prefix is where it is.
+            // Without a location, the registry is at its prefix.
             let location = if location.is_empty() { prefix.clone() } else { location };
             if !here.insert(prefix.clone()) {
-                host.wonder(path, format!("has {prefix} twice, of which versions differ in which counts"));
+                host.wonder(path, format!("has {prefix} twice; the version decides which one counts"));
             }
             let mirrors = entry.get("mirror").and_then(toml::Value::as_array).into_iter().flatten();
             let mirrors = mirrors.map(|mirror| text(mirror, "location")).collect();
@@ -136,16 +137,16 @@ impl Conf {
         }
         for (name, to) in table.get("aliases").and_then(toml::Value::as_table).into_iter().flatten() {
             match to.as_str().unwrap_or_default() {
-                // An empty one takes back what an earlier file said.
+                // An empty alias takes back that of an earlier file.
                 "" => drop(self.aliases.remove(name)),
                 to => drop(self.aliases.insert(name.clone(), (path.to_owned(), to.to_owned()))),
             }
         }
     }
 
-    /// Where a registry, or an image with its registry, is pulled from: the longest prefix decides.
+    /// Where a registry, or an image with its registry, is pulled from. The longest prefix decides.
     fn way(&self, host: &Host<'_>, name: &str) -> Way {
-        // Of two that are as long the first in byte order, which is how podman keeps them.
+        // Of two prefixes of one length the first in byte order counts, because podman sorts them so.
         let mut longest: Option<(&String, &Entry)> = None;
         for (prefix, entry) in self.entries.iter().filter(|(prefix, _)| begins(name, prefix)) {
             if longest.is_none_or(|(known, _)| prefix.len() > known.len()) {
@@ -164,11 +165,11 @@ impl Conf {
     }
 }
 
-/// Whether a prefix is one of a name: at the end of a part, or `*.` and the end of its host.
+/// Whether a prefix matches a name: up to the end of a part of the name, or with `*.` up to the end of its host.
 fn begins(name: &str, prefix: &str) -> bool {
     let end = |rest: &str| rest.is_empty() || rest.starts_with(['/', ':', '@']);
     match prefix.strip_prefix('*') {
-        // The first place alone where the rest stands counts, as in podman: `a.io.example` is not one of `*.io`.
+        // Only the first place that matches the rest counts, as in podman: `*.io` does not match `a.io.example`.
         Some(suffix) => {
             name.find(suffix).is_some_and(|at| !name[..at].contains('/') && end(&name[at + suffix.len()..]))
         }
@@ -176,7 +177,7 @@ fn begins(name: &str, prefix: &str) -> bool {
     }
 }
 
-/// `main`: the file that would say what nothing says.
+/// Judges the settings. `main` is the file that should have the settings that are missing.
 fn judge(host: &mut Host<'_>, conf: &Conf, main: &str) {
     for (prefix, entry) in conf.entries.iter().filter(|(_, entry)| !entry.blocked) {
         if !host.registry.is_here(&entry.location) {
@@ -194,14 +195,14 @@ fn judge(host: &mut Host<'_>, conf: &Conf, main: &str) {
     if !asked.is_empty() {
         let names = asked.join(", ");
         let words = format!(
-            "maps or blocks neither {names}: they are asked themselves, even where policy.json refuses the image then"
+            "maps or blocks neither {names}: they are asked directly, even if policy.json then refuses the image"
         );
         host.tell(main, words);
     }
     let open = |end: &&&str| conf.way(host, &format!("any.{end}")) == Way::Elsewhere;
     let open: Vec<_> = ENDS.iter().filter(open).map(|end| format!(".{end}")).collect();
     if asked.is_empty() && !open.is_empty() {
-        let words = "they are asked themselves, even where policy.json refuses the image then";
+        let words = "they are asked directly, even if policy.json then refuses the image";
         host.tell(main, format!("blocks no names that end in {}: {words}", open.join(", ")));
     }
     if let Some((path, search)) = &conf.search {

@@ -1,4 +1,4 @@
-//! Docker: daemon.json, its flags, and what neither of them can change.
+//! Docker: daemon.json, Docker's flags, and what neither of them can change.
 
 use crate::host::Host;
 use crate::units;
@@ -33,11 +33,12 @@ pub(super) fn check(host: &mut Host<'_>) {
                 }
             }
             Err(e) => {
-                host.wonder(&path, format!("is not valid JSON, so that Docker does not start with it: {e}"));
+                host.wonder(&path, format!("is not valid JSON, so Docker does not start with it: {e}"));
             }
         }
     }
-    // Docker has no setting for it: registry-mirrors is for Docker Hub alone, and Docker Hub is asked after them.
+    // Docker has no such setting: registry-mirrors is for Docker Hub alone, and Docker asks Docker Hub after the
+    // mirrors.
     let farm = host.registry.host().to_owned();
     host.tell(
         DAEMON,

@@ -1,4 +1,4 @@
-//! Folders of hosts.toml files: which of them containerd reads for a registry, and whom it asks then.
+//! Folders of hosts.toml files: which of them containerd reads for a registry, and which servers it then asks.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use crate::host::{Host, and_others};
 
 const DEFAULT: &str = "_default";
 
-/// Judges folders that are looked through in this order. For each registry the first folder decides that has one of its
-/// name, or `_default`.
+/// Judges folders, in the order in which containerd looks through them. For each registry the first folder decides that
+/// has an entry with its name, or `_default`.
 pub(super) fn check(host: &mut Host<'_>, folders: &[String]) {
     let mut names: BTreeSet<String> = BTreeSet::new();
     for folder in folders {
@@ -31,10 +31,10 @@ pub(super) fn check(host: &mut Host<'_>, folders: &[String]) {
         open.retain(|name| find(host, folders, name).is_none());
         let path = format!("{}/{DEFAULT}/hosts.toml", folders.first().map_or("", String::as_str));
         let all = and_others(&open);
-        host.tell(&path, format!("is not there: {all} without a folder of their own are asked themselves"));
+        host.tell(&path, format!("is not there: {all} without a folder of their own are asked directly"));
     }
     for (folder, name) in read {
-        // What stands for all others is judged once, not for each that has a folder further on.
+        // The folder for all others is judged once, not for each registry that has a folder further on.
         if name.is_some() && folder.ends_with(&format!("/{DEFAULT}")) {
             continue;
         }
@@ -51,7 +51,7 @@ fn find(host: &Host<'_>, folders: &[String], name: &str) -> Option<String> {
     })
 }
 
-/// The registry that a folder is named for: `farm_5000_` is `farm:5000`.
+/// The registry that a folder's name stands for: `farm_5000_` is `farm:5000`.
 fn registry(folder: &str) -> String {
     let port = folder.strip_suffix('_').and_then(|rest| rest.rsplit_once('_'));
     match port {
@@ -62,7 +62,7 @@ fn registry(folder: &str) -> String {
     }
 }
 
-/// `name`: the registry; none for all that have no folder of their own.
+/// Judges one folder. `name` is its registry, or `None` for all registries without a folder of their own.
 fn one(host: &mut Host<'_>, folder: &str, name: Option<&str>) {
     let file = format!("{folder}/hosts.toml");
     let itself = name.map_or_else(|| "every registry itself".to_owned(), |name| format!("{name} itself"));
@@ -74,7 +74,7 @@ fn one(host: &mut Host<'_>, folder: &str, name: Option<&str>) {
         return;
     }
     // containerd goes on without a file that it cannot read.
-    let follows = format!(", so that {itself} is asked");
+    let follows = format!(", so {itself} is asked");
     let Some(parsed) = host.toml(&file, &follows) else { return };
     match parsed.get("server") {
         Some(Value::String(server)) if host.registry.is_here(server) => {}
@@ -85,7 +85,7 @@ fn one(host: &mut Host<'_>, folder: &str, name: Option<&str>) {
             host.tell(&file, format!("has a server that is not a text{follows}"));
         }
         _ if fine => {}
-        _ => host.tell(&file, format!("names no server, so that {itself} is fallen back to")),
+        _ => host.tell(&file, format!("names no server, so containerd falls back to {itself}")),
     }
     let table = parsed.get("host").and_then(Value::as_table);
     for other in table.into_iter().flat_map(toml::Table::keys) {

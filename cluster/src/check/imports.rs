@@ -1,10 +1,10 @@
-//! containerd's configuration: a file, what it imports, and what becomes of a section that several of them have.
+//! containerd's configuration: a file, its imports, and the section that results when several files have one.
 //!
-//! Facts are of containerd 1.6 to 2.2. The versions differ in what an import does to a section: 1.x and 2.0 put the
-//! import's section of a plugin in the place of the earlier one; later versions merge the two. They also differ in the
-//! plugin that pulls: `io.containerd.grpc.v1.cri` in 1.x, `io.containerd.cri.v1.images` in 2.x, which moves the
-//! registry of the first to the second in files of version 2 and below, and ignores it in files of version 3 and above.
-//! Which version a host has is not in these files, so every reading is judged.
+//! Facts are of containerd 1.6 to 2.2. The versions differ in what an import does to a plugin's section: in 1.x and 2.0
+//! it replaces the earlier section; later versions merge the two. They also differ in the plugin that pulls:
+//! `io.containerd.grpc.v1.cri` in 1.x, `io.containerd.cri.v1.images` in 2.x. In files of version 2 and below, 2.x moves
+//! the registry of the first to the second; in files of version 3 and above, it ignores the first. These files do not
+//! say which version a host has, so every reading is judged.
 
 use toml::{Table, Value};
 
@@ -14,27 +14,28 @@ use crate::host::Host;
 const GRPC: &str = "io.containerd.grpc.v1.cri";
 /// The plugin that pulls in containerd 2.x.
 const IMAGES: &str = "io.containerd.cri.v1.images";
-/// Files of one configuration; more is a mistake.
+/// The most files of one configuration. More of them are a mistake.
 const FILES: usize = 200;
 
-/// One file.
+/// One file of the configuration.
 pub(super) struct Loaded {
     pub(super) path: String,
     version: i64,
     table: Table,
 }
 
-/// What the CRI plugin's registries are, as some versions of containerd read them.
+/// The CRI plugin's registries, as some versions of containerd read them.
 pub(super) struct Reading {
-    /// Which versions.
+    /// The names of these versions.
     pub(super) by: &'static str,
     /// The plugin's table `registry`.
     pub(super) registry: Table,
-    /// The last file that says `config_path`, if any does.
+    /// The last file that sets `config_path`, if any does.
     pub(super) path: Option<String>,
 }
 
-/// A configuration's files, in containerd's order: a file, then what it imports, a later one over an earlier one.
+/// Loads a configuration's files in containerd's order: a file, then its imports. A later file overrides an earlier
+/// one.
 pub(super) fn load(host: &mut Host<'_>, start: &str) -> Vec<Loaded> {
     let mut loaded: Vec<Loaded> = Vec::new();
     let mut waiting = std::collections::VecDeque::from([start.to_owned()]);
@@ -46,11 +47,11 @@ pub(super) fn load(host: &mut Host<'_>, start: &str) -> Vec<Loaded> {
             host.wonder(start, format!("imports more than {FILES} files, which are not all read here"));
             break;
         }
-        let Some(table) = host.toml(&path, ", so that containerd does not start with it") else { continue };
+        let Some(table) = host.toml(&path, ", so containerd does not start with it") else { continue };
         let version = table.get("version").and_then(Value::as_integer).unwrap_or(0);
         if let Some(first) = loaded.first().filter(|first| version > first.version) {
             let words = format!(
-                "has version {version} and is imported by one of version {}, with which containerd does not start",
+                "has version {version} and is imported by a file of version {}: containerd does not start with that",
                 first.version
             );
             host.wonder(&path, words);
@@ -63,7 +64,7 @@ pub(super) fn load(host: &mut Host<'_>, start: &str) -> Vec<Loaded> {
     loaded
 }
 
-/// The files that one entry of `imports` means.
+/// The files that match one entry of `imports`.
 fn resolve(host: &mut Host<'_>, parent: &str, pattern: &str) -> Vec<String> {
     let folder = parent.rsplit_once('/').map_or("", |(folder, _)| folder);
     let absolute = if pattern.starts_with('/') { pattern.to_owned() } else { format!("{folder}/{pattern}") };
@@ -105,7 +106,7 @@ pub(super) fn disabled(loaded: &[Loaded]) -> Option<&str> {
     loaded.iter().find(disables).map(|file| file.path.as_str())
 }
 
-/// Every way in which these files are read.
+/// Every way in which versions of containerd read these files.
 pub(super) fn readings(loaded: &[Loaded]) -> Vec<Reading> {
     let Some(first) = loaded.first() else { return Vec::new() };
     let mut readings = Vec::new();
@@ -145,20 +146,20 @@ fn has_path(plugin: &Table) -> bool {
     named.and_then(Value::as_str).is_some_and(|text| !text.is_empty())
 }
 
-/// The plugin of containerd 1.x. Files of version 1, which need not say so, call it `cri`.
+/// The plugin of containerd 1.x. Files of version 1, which need not state their version, call it `cri`.
 fn one(file: &Loaded) -> Option<Table> {
     let plugins = file.table.get("plugins")?.as_table()?;
     let short = plugins.get("cri").filter(|_| file.version < 2);
     plugins.get(GRPC).or(short)?.as_table().cloned()
 }
 
-/// The plugin of containerd 2.x, with what a file of an older version says of the other one.
+/// The plugin of containerd 2.x, with what a file of an older version says about the older plugin.
 fn two(file: &Loaded) -> Option<Table> {
     let plugins = file.table.get("plugins")?.as_table()?;
     let images = plugins.get(IMAGES).and_then(Value::as_table).cloned();
     let older = if file.version < 3 { one(file) } else { None };
     let Some(older) = older else { return images };
-    // Also one that says nothing of registries becomes a section of the newer plugin, and takes an earlier one's place.
+    // Even an older section that has no registries becomes a section of the newer plugin, and replaces an earlier one.
     let mut section = images.unwrap_or_default();
     if let Some(registry) = older.get("registry") {
         merge(&mut section, Table::from_iter([("registry".to_owned(), registry.clone())]));
@@ -175,7 +176,7 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
-/// The image of the pod's first container, as the last file says it.
+/// The image of a pod's first container, as the last file that names it has it.
 pub(super) fn sandbox(loaded: &[Loaded]) -> Option<String> {
     loaded.iter().rev().find_map(|file| {
         let plugins = file.table.get("plugins")?;

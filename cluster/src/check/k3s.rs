@@ -7,7 +7,7 @@ use crate::host::{Host, and_others};
 use crate::yaml::{self, Yaml};
 
 const FLAG: &str = "disable-default-registry-endpoint";
-/// Templates of containerd's configuration, the one that is taken first before the other.
+/// Templates of containerd's configuration. The first one that exists is used.
 const TEMPLATES: [&str; 2] = ["config-v3.toml.tmpl", "config.toml.tmpl"];
 
 pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
@@ -18,9 +18,9 @@ pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
     let all = and_others(&host.named());
     match host.text(&registries) {
         Some(text) => mirrors(host, &registries, &text, program),
-        // What cannot be read was said.
+        // An unreadable file was reported already.
         None if host.has(&registries) => {}
-        None => host.tell(&registries, format!("is not there: {all} are asked themselves")),
+        None => host.tell(&registries, format!("is not there: {all} are asked directly")),
     }
     if flags.on(host, FLAG) == Some(false) {
         let path = flags
@@ -28,7 +28,7 @@ pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
             .map_or(format!("etc/rancher/{program}/config.yaml.d"), |(_, path)| path.to_owned());
         host.tell(
             &path,
-            format!("no file says `{FLAG}: true`: after its mirrors, each registry itself is asked"),
+            format!("no file says `{FLAG}: true`: after its mirrors, each registry is asked directly"),
         );
     }
     if flags.on(host, "embedded-registry") == Some(true) {
@@ -38,7 +38,7 @@ pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
     written(host, &flags);
 }
 
-/// k3s need not use its own containerd.
+/// Reports a runtime other than k3s' own containerd.
 fn other_runtime(host: &mut Host<'_>, flags: &Flags) {
     if flags.on(host, "docker") == Some(true) {
         let path = flags.last(&["docker"]).map_or(String::new(), |(_, path)| path.to_owned());
@@ -60,7 +60,7 @@ fn other_runtime(host: &mut Host<'_>, flags: &Flags) {
 fn mirrors(host: &mut Host<'_>, path: &str, text: &str, program: &str) {
     let read = match yaml::parse(text) {
         Ok(read) => read,
-        Err(e) => return host.wonder(path, format!("is not YAML that is understood in one way alone: {e}")),
+        Err(e) => return host.wonder(path, format!("is not YAML with a single meaning: {e}")),
     };
     let table = |name: &str| match &read {
         Yaml::Map(_) => read.get(name).unwrap_or(&Yaml::Null).entries(),
@@ -89,7 +89,7 @@ fn mirrors(host: &mut Host<'_>, path: &str, text: &str, program: &str) {
                 None => host.wonder(path, format!("has an endpoint of {name} that is not a word")),
             }
         }
-        // A mirror without endpoints is dropped.
+        // k3s drops a mirror without endpoints.
         if !endpoints.is_empty() {
             mapped.push(name.clone());
         }
@@ -98,18 +98,17 @@ fn mirrors(host: &mut Host<'_>, path: &str, text: &str, program: &str) {
         configs.iter().filter(|(name, _)| !host.registry.is_here(name)).cloned().collect::<Vec<_>>()
     {
         let itself = if name == "*" { "each registry".to_owned() } else { name.clone() };
-        let words = format!(
-            "has settings of {name} below configs: with these, {itself} itself stays the last to be asked"
-        );
+        let words =
+            format!("has settings of {name} below configs: with these, {itself} itself is still asked last");
         host.tell(path, words);
     }
     if !mapped.iter().any(|name| name == "*") {
         let open: Vec<_> = host.named().into_iter().filter(|name| !mapped.contains(name)).collect();
-        host.tell(path, format!("has no mirror of \"*\": {} are asked themselves", and_others(&open)));
+        host.tell(path, format!("has no mirror of \"*\": {} are asked directly", and_others(&open)));
     }
 }
 
-/// Only since it was started does the host do what its files say now.
+/// Judges what the program wrote when it last started, because changed settings count only after a restart.
 fn written(host: &mut Host<'_>, flags: &Flags) {
     let (folder, program) = (format!("{}/agent/etc/containerd", flags.data()), flags.program());
     let rendered = format!("{folder}/config.toml");
@@ -126,11 +125,11 @@ fn written(host: &mut Host<'_>, flags: &Flags) {
     else {
         return;
     };
-    // What was made of it says what it means, unless it changed since.
+    // The rendered file shows what the template means, unless the template has changed since.
     let (made, changed) = (host.changed(&rendered), host.changed(&template));
     if made.is_none() || made < changed {
         let words = format!(
-            "is a template of containerd's configuration that only {program} can fill in: start {program}, and ask again"
+            "is a template of containerd's configuration that only {program} can fill in: start {program}, and check again"
         );
         host.wonder(&template, words);
     }

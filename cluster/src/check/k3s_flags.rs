@@ -1,19 +1,19 @@
-//! What k3s or RKE2 is started with: its configuration files, then the command line of its service.
+//! The flags that k3s or RKE2 is started with: from its configuration files, then from its service's command line.
 
 use std::collections::BTreeMap;
 
 use crate::host::Host;
 use crate::{Runtime, units, yaml};
 
-/// The flags of a service; the last value of a name counts.
+/// The flags of a service. The last value of a flag counts.
 pub(crate) struct Flags {
-    /// By name without dashes: values, each with the file that says it.
+    /// Values by the flag's name without dashes, each with the file that has it.
     values: BTreeMap<String, Vec<(String, String)>>,
     /// `k3s` or `rke2`
     program: &'static str,
-    /// `K3S_DATA_DIR` or the like.
+    /// The value of `K3S_DATA_DIR` or `RKE2_DATA_DIR`.
     data: Option<String>,
-    /// Its file of settings.
+    /// The path of its configuration file.
     config: String,
 }
 
@@ -60,7 +60,7 @@ impl Flags {
         flags
     }
 
-    /// The file and its drop-ins: the last one that has a key counts, but for keys with `+`, which add.
+    /// Reads the file and its drop-ins. The last file that has a key counts, except that keys with `+` add values.
     fn files(&mut self, host: &mut Host<'_>, config: &str) {
         let mut files = vec![config.to_owned()];
         let drops = host.names(&format!("{config}.d"));
@@ -80,7 +80,7 @@ impl Flags {
                     }
                 }
                 Ok(None) => host.wonder(&path, "is not a mapping of flags to values"),
-                Err(e) => host.wonder(&path, format!("is not YAML that is understood in one way alone: {e}")),
+                Err(e) => host.wonder(&path, format!("is not YAML with a single meaning: {e}")),
             }
         }
     }
@@ -102,14 +102,14 @@ impl Flags {
         known.extend(values.into_iter().map(|value| (value, path.to_owned())));
     }
 
-    /// A command line's flags come after those of the files.
+    /// Adds the flags of a command line, which count after those of the files.
     fn words(&mut self, words: &[String], path: &str) {
         let mut words = words.iter().skip_while(|word| *word != "server" && *word != "agent").peekable();
         while let Some(word) = words.next() {
             let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else { continue };
             let (name, value) = match flag.split_once('=') {
                 Some((name, value)) => (name, value.to_owned()),
-                // Flags that are on or off take no word of their own.
+                // A switch takes no word of its own.
                 None if SWITCHES.contains(&flag) => (flag, "true".to_owned()),
                 None => match words.peek().filter(|next| !next.starts_with('-')) {
                     Some(next) => (flag, (*next).clone()),
@@ -120,13 +120,13 @@ impl Flags {
         }
     }
 
-    /// The last value of a flag, and the file that says it.
+    /// The last value of a flag, and the file that has it.
     pub(crate) fn last(&self, names: &[&str]) -> Option<(&str, &str)> {
         let found = names.iter().find_map(|name| self.values.get(*name)?.last())?;
         Some((&found.0, &found.1))
     }
 
-    /// Whether a switch is on; what is neither yes nor no is said, and `None`.
+    /// Whether a switch is on. Reports a value that is neither true nor false, and returns `None` for it.
     pub(crate) fn on(&self, host: &mut Host<'_>, name: &str) -> Option<bool> {
         let Some((value, path)) = self.last(&[name]) else { return Some(false) };
         match value {
@@ -139,7 +139,7 @@ impl Flags {
         }
     }
 
-    /// Where it keeps its data, without a leading slash.
+    /// Its data folder, without a leading slash.
     pub(crate) fn data(&self) -> String {
         let set = self.last(&["data-dir", "d"]).map(|(value, _)| value.to_owned());
         let data = set.or_else(|| self.data.clone()).filter(|data| data.starts_with('/'));
@@ -147,7 +147,7 @@ impl Flags {
         data.trim_matches('/').to_owned()
     }
 
-    /// Its file of registries, without a leading slash.
+    /// Its registries.yaml, without a leading slash.
     pub(crate) fn registries(&self, host: &mut Host<'_>) -> String {
         let usual = format!("etc/rancher/{}/registries.yaml", self.program);
         let Some((path, says)) = self.last(&["private-registry"]).filter(|(path, _)| !path.is_empty()) else {
@@ -163,7 +163,7 @@ impl Flags {
         usual
     }
 
-    /// Its file of settings, as the host names it.
+    /// Its configuration file, as the host names it.
     pub(crate) fn config(&self) -> &str {
         &self.config
     }
@@ -174,5 +174,5 @@ impl Flags {
     }
 }
 
-/// Flags that are on or off, of those that are asked for here.
+/// The switches among the flags that are read here.
 const SWITCHES: [&str; 4] = ["disable-default-registry-endpoint", "embedded-registry", "docker", "debug"];

@@ -1,5 +1,5 @@
-//! Whether a host still would pull from somewhere else: its files are read as its programs read them, not compared with
-//! the ones that this program writes, so that what is said is what would happen.
+//! Whether a host would still pull from somewhere else. Its files are read as its programs read them, not compared with
+//! the ones that this program writes, so a finding says what would happen.
 
 mod containerd;
 mod containers;
@@ -30,13 +30,13 @@ pub(crate) use containerd::{
 pub(crate) use containers::{Conf, ENDS};
 pub(crate) use k3s_flags::Flags;
 
-/// Looks at the host's files below `root`, usually `/`. Nothing found means that it pulls from the farm alone, as far
-/// as its files say; what they do not say is a finding of [`crate::Kind::Unknown`].
+/// Checks the host's files below `root`, usually `/`. Without a finding the host pulls from the farm alone, as far as
+/// its files say. A question that they leave open is a finding of [`crate::Kind::Unknown`].
 pub fn check(runtime: Runtime, registry: &Registry, root: &Path) -> Vec<Finding> {
     check_with(runtime, registry, root, &BTreeMap::new())
 }
 
-/// The same, with some files as they would be.
+/// Like [`check`], with some files as they would be.
 pub(crate) fn check_with(
     runtime: Runtime,
     registry: &Registry,

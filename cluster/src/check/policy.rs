@@ -1,4 +1,4 @@
-//! podman and CRI-O: policy.json (containers-policy.json(5)), which decides after a registry was asked.
+//! podman and CRI-O: policy.json (containers-policy.json(5)), which decides only after a registry was asked.
 
 use serde_json::Value;
 
@@ -24,12 +24,12 @@ pub(super) fn check(host: &mut Host<'_>, runtime: Runtime) {
     }
 }
 
-/// The policy that CRI-O reads: its settings may name another one, and one for each namespace.
+/// The policy that CRI-O reads. Its settings may name another file, and a folder with a policy for each namespace.
 fn crio(host: &mut Host<'_>) -> String {
     let (mut policy, mut each) = (POLICY.to_owned(), ("etc/crio/policies".to_owned(), String::new()));
     let files = std::iter::once("etc/crio/crio.conf".to_owned()).chain(host.list("etc/crio/crio.conf.d"));
     for path in files.collect::<Vec<_>>() {
-        let Some(table) = host.toml(&path, ", so that CRI-O does not start with it") else { continue };
+        let Some(table) = host.toml(&path, ", so CRI-O does not start with it") else { continue };
         let image = table.get("crio").and_then(|crio| crio.get("image"));
         let text = |key: &str| image.and_then(|image| image.get(key)).and_then(toml::Value::as_str);
         if let Some(named) = text("signature_policy").filter(|named| !named.is_empty()) {
@@ -57,14 +57,14 @@ fn judge(host: &mut Host<'_>, path: &str, text: &str) {
     let policy: Value = match serde_json::from_str(text) {
         Ok(policy) => policy,
         Err(e) => {
-            return host.wonder(path, format!("is not valid JSON, so that nothing is pulled with it: {e}"));
+            return host.wonder(path, format!("is not valid JSON, so nothing is pulled with it: {e}"));
         }
     };
     let rejects = |rules: &Value| {
         rules.as_array().is_some_and(|rules| rules.iter().any(|rule| rule["type"] == "reject"))
     };
     let docker = policy["transports"]["docker"].as_object().cloned().unwrap_or_default();
-    // What stands for all of a transport goes before what stands for all transports.
+    // The default of a transport overrides the default of all transports.
     let default = docker.get("").unwrap_or(&policy["default"]);
     if !rejects(default) {
         host.tell(path, "accepts images of every registry that it does not name");

@@ -6,7 +6,7 @@ use crate::Runtime;
 #[test]
 fn what_containerd_writes_by_default_is_read_as_containerd_reads_it() {
     let root = tempfile::tempdir().unwrap();
-    // As `containerd config default` says it, of version 1 and of version 2.
+    // As `containerd config default` writes it, in version 1 and in version 2.
     for (plugin, version) in [("io.containerd.grpc.v1.cri", 2), ("io.containerd.cri.v1.images", 3)] {
         let text = format!(
             "version = {version}\n[plugins]\n  [plugins.\"{plugin}\"]\n    [plugins.\"{plugin}\".registry]\n      config_path = \"\"\n      [plugins.\"{plugin}\".registry.mirrors]\n"
@@ -16,12 +16,12 @@ fn what_containerd_writes_by_default_is_read_as_containerd_reads_it() {
             root.path(),
             Runtime::Containerd,
             &[
-                "config.toml has no config_path for the CRI plugin, so that no hosts.toml is read: docker.io",
+                "config.toml has no config_path for the CRI plugin, so no hosts.toml is read: docker.io",
                 "_default/hosts.toml is not there",
             ],
         );
     }
-    // A path that only stands in a comment, or in another plugin, is none.
+    // A config_path in a comment, or in another plugin, does not count.
     put(
         root.path(),
         "etc/containerd/config.toml",
@@ -29,7 +29,7 @@ fn what_containerd_writes_by_default_is_read_as_containerd_reads_it() {
     );
     lay(root.path(), Runtime::Containerd);
     says(root.path(), Runtime::Containerd, &["has no config_path for the CRI plugin"]);
-    // One that an import says is one.
+    // A config_path in an import counts.
     put(
         root.path(),
         "etc/containerd/config.toml",
@@ -42,7 +42,7 @@ fn what_containerd_writes_by_default_is_read_as_containerd_reads_it() {
         "etc/containerd/conf.d/old.toml",
         "[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\nendpoint = [\"https://mirror.example\", \"http://farm:5000\"]\n",
     );
-    // The later file takes the section's place in older versions, and is laid over it in newer ones.
+    // In older versions the later file replaces the section; in newer ones it is merged.
     says(
         root.path(),
         Runtime::Containerd,
@@ -69,9 +69,9 @@ fn every_way_past_the_farm_is_told_of_containerd() {
         Runtime::Containerd,
         &[
             "four.example/hosts.toml is not there, though its folder is",
-            "one.example/hosts.toml names no server, so that one.example itself",
+            "one.example/hosts.toml names no server, so containerd falls back to one.example itself",
             "one.example/hosts.toml also asks https://one.example",
-            "three.example/hosts.toml is not valid TOML, so that three.example itself is asked",
+            "three.example/hosts.toml is not valid TOML, so three.example itself is asked",
             "two.example/hosts.toml falls back to https://two.example",
         ],
     );
@@ -92,7 +92,7 @@ fn an_import_that_replaces_the_section_takes_config_path_away() {
     put(root.path(), "etc/containerd/conf.d/a.toml", "version = 2\noom_score = 1\n");
     put(root.path(), "etc/containerd/conf.d/b.toml", "version = 2\n[plugins.\"io.containerd.runtime\"]\n");
     says(root.path(), Runtime::Containerd, &[]);
-    // It says nothing of registries, and so older versions have none.
+    // The import has no registries, so older versions have none.
     let sandbox =
         "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"farm:5000/pause\"\n";
     put(root.path(), "etc/containerd/conf.d/b.toml", sandbox);
@@ -100,7 +100,7 @@ fn an_import_that_replaces_the_section_takes_config_path_away() {
         root.path(),
         Runtime::Containerd,
         &[
-            "no config_path for the CRI plugin, so that no hosts.toml is read: docker.io and all others are asked themselves \
+            "no config_path for the CRI plugin, so no hosts.toml is read: docker.io and all others are asked directly \
            (as containerd 1.x and containerd 2.0 reads it)",
         ],
     );
@@ -109,7 +109,7 @@ fn an_import_that_replaces_the_section_takes_config_path_away() {
     let evil = config(2, "io.containerd.grpc.v1.cri", "").replace("/etc/containerd/certs.d", "/opt/certs.d");
     put(root.path(), "etc/containerd/conf.d/more/x.toml", &evil);
     says(root.path(), Runtime::Containerd, &["/opt/certs.d/_default/hosts.toml is not there"]);
-    // What is not there is not passed over.
+    // An absent import is reported.
     put(root.path(), "etc/containerd/conf.d/b.toml", "imports = [\"none.toml\"]\n");
     says(
         root.path(),
@@ -127,14 +127,14 @@ fn a_plugin_counts_only_by_the_name_that_its_version_knows() {
         (3, "io.containerd.cri.v1.images", &[]),
         (4, "io.containerd.cri.v1.images", &[]),
         (1, "cri", &[]),
-        // Since version 3 the older plugin's section is passed over.
+        // Since version 3 the older plugin's section is ignored.
         (3, "io.containerd.grpc.v1.cri", &["no config_path"]),
         // containerd 1.x does not know the newer plugin.
         (
             2,
             "io.containerd.cri.v1.images",
             &[
-                "no config_path for the CRI plugin, so that no hosts.toml is read: docker.io and all others are asked themselves (as containerd 1.x",
+                "no config_path for the CRI plugin, so no hosts.toml is read: docker.io and all others are asked directly (as containerd 1.x",
             ],
         ),
         (2, "cri", &["no config_path"]),
@@ -156,7 +156,7 @@ fn of_several_folders_the_first_that_has_a_registry_counts() {
     lay(root.path(), Runtime::Containerd);
     let two = config(2, "io.containerd.grpc.v1.cri", "").replace("/certs.d", "/certs.d:/etc/docker/certs.d");
     put(root.path(), "etc/containerd/config.toml", &two);
-    // `_default` of the first folder stands before every folder of the second.
+    // `_default` in the first folder comes before every folder in the second.
     put(root.path(), "etc/docker/certs.d/quay.io/hosts.toml", "server = \"https://quay.io\"\n");
     says(root.path(), Runtime::Containerd, &[]);
     let reversed = two.replace(

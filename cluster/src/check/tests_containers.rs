@@ -26,7 +26,7 @@ fn what_debian_puts_there_for_podman_is_read_as_podman_reads_it() {
             "/etc/containers/policy.json accepts images of every registry",
         ],
     );
-    // Our files beside its short names: these lead to the farm, or nowhere.
+    // The farm's files beside the host's short names: these lead to the farm, or nowhere.
     lay(root.path(), Runtime::Podman);
     says(root.path(), Runtime::Podman, &[]);
     let ours = fs::read_to_string(root.path().join("etc/containers/registries.conf")).unwrap();
@@ -94,7 +94,7 @@ fn a_drop_in_of_somebody_else_is_not_before_ours_for_crio() {
 fn settings_of_each_person_are_judged_as_theirs() {
     let root = tempfile::tempdir().unwrap();
     lay(root.path(), Runtime::Podman);
-    // Beside the host's.
+    // In addition to the host's settings.
     put(
         root.path(),
         "home/a/.config/containers/registries.conf.d/x.conf",
@@ -105,7 +105,7 @@ fn settings_of_each_person_are_judged_as_theirs() {
         "home/b/.cache/containers/short-name-aliases.conf",
         "[aliases]\n\"x\" = \"images.invalid/x\"\n",
     );
-    // Instead of the host's, and as good.
+    // Instead of the host's settings, and just as good.
     let ours = fs::read_to_string(root.path().join("etc/containers/registries.conf")).unwrap();
     put(root.path(), "home/c/.config/containers/registries.conf", &ours);
     put(

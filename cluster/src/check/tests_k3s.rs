@@ -17,7 +17,7 @@ fn what_k3s_writes_by_default_is_read_as_k3s_reads_it() {
         Runtime::K3s,
         &[
             "registries.yaml is not there: docker.io and all others",
-            "after its mirrors, each registry itself is asked",
+            "after its mirrors, each registry is asked directly",
         ],
     );
     put(
@@ -44,7 +44,7 @@ fn what_k3s_writes_by_default_is_read_as_k3s_reads_it() {
     says(root.path(), Runtime::K3s, &[]);
     fs::remove_file(root.path().join("etc/systemd/system/k3s.service")).unwrap();
     says(root.path(), Runtime::K3s, &[]);
-    // Until it is started again, k3s does what it wrote before.
+    // Until k3s is started again, it uses what it wrote before.
     put(
         root.path(),
         "var/lib/rancher/k3s/agent/etc/containerd/certs.d/docker.io/hosts.toml",
@@ -95,7 +95,7 @@ fn registries_yaml_means_the_same_in_every_style() {
         says(root.path(), Runtime::K3s, &[words]);
         assert_eq!(check(Runtime::K3s, &registry(), root.path())[0].kind, Kind::Unknown);
     }
-    // A key of another case is none, and a mirror without endpoints is dropped.
+    // A key in another case does not count, and a mirror without endpoints is dropped.
     for open in [
         "Mirrors: {\"*\": {endpoint: [\"http://farm:5000\"]}}\n",
         "mirrors: {\"*\": {}}\n",
@@ -106,7 +106,7 @@ fn registries_yaml_means_the_same_in_every_style() {
         says(
             root.path(),
             Runtime::K3s,
-            &["has no mirror of \"*\": docker.io and all others are asked themselves"],
+            &["has no mirror of \"*\": docker.io and all others are asked directly"],
         );
     }
 }
@@ -122,7 +122,7 @@ fn a_registry_with_settings_of_its_own_stays_the_last_to_be_asked() {
     says(
         root.path(),
         Runtime::K3s,
-        &["has settings of quay.io below configs: with these, quay.io itself stays the last"],
+        &["has settings of quay.io below configs: with these, quay.io itself is still asked last"],
     );
 }
 
@@ -134,7 +134,7 @@ fn k3s_is_judged_by_the_files_that_its_settings_name() {
     put(root.path(), "etc/other.yaml", evil);
     put(root.path(), "etc/rancher/k3s/config.yaml", "private-registry: /etc/other.yaml\n");
     says(root.path(), Runtime::K3s, &["/etc/other.yaml has a mirror https://evil.example of *"]);
-    // A drop-in counts more, and the command line more than that.
+    // A drop-in overrides the file, and the command line overrides both.
     put(
         root.path(),
         "etc/rancher/k3s/config.yaml.d/50.yml",
@@ -145,7 +145,7 @@ fn k3s_is_judged_by_the_files_that_its_settings_name() {
         "[Service]\nExecStart=/usr/local/bin/k3s \\\n  agent \\\n  '--private-registry' /etc/other.yaml\n";
     put(root.path(), "etc/systemd/system/k3s-agent.service", unit);
     says(root.path(), Runtime::K3s, &["/etc/other.yaml has a mirror"]);
-    // Settings may lie elsewhere: then none of those that were written count.
+    // If the configuration lies elsewhere, none of the written files count.
     let unit = "[Service]\nEnvironmentFile=-/etc/systemd/system/%N.service.env\nExecStart=/usr/local/bin/k3s agent\n";
     put(root.path(), "etc/systemd/system/k3s-agent.service", unit);
     put(root.path(), "etc/systemd/system/k3s-agent.service.env", "K3S_CONFIG_FILE=/etc/elsewhere.yaml\n");
@@ -172,7 +172,7 @@ fn the_last_word_about_the_default_endpoint_counts() {
         put(root.path(), "etc/rancher/k3s/config.yaml.d/zz.yaml", &format!("{flag}: {value}\n"));
         says(root.path(), Runtime::K3s, parts);
     }
-    // What only looks like a setting is none.
+    // Text that only looks like the setting does not count.
     put(
         root.path(),
         "etc/rancher/k3s/config.yaml.d/hab-build.yaml",
@@ -211,7 +211,7 @@ fn a_template_is_judged_by_what_was_made_of_it_and_only_by_that() {
             lay(root.path(), runtime);
             put(root.path(), &format!("{folder}/{name}"), "{{ template \"base\" . }}\n");
             says(root.path(), runtime, &[&format!("{name} is a template")]);
-            // Made since then, with its hosts.toml files.
+            // The template was rendered since then, with its hosts.toml files.
             let certs = format!("/{folder}/certs.d");
             let made = format!(
                 "version = 3\nimports = [\"/{folder}/config-v3.toml.d/*.toml\"]\n[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = {certs:?}\n"

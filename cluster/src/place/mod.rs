@@ -1,8 +1,8 @@
-//! Writing a plan to a host, and taking it back.
+//! Writes a plan to a host, and takes it back.
 //!
-//! A file is replaced in one step: written beside, synced, renamed. What was there keeps its inode under another name
-//! (see `kept.rs`), and no earlier version is ever written over; one that has more names is copied, so that who
-//! finds a version with a further name knows that it was not kept here. Mode and owner stay.
+//! A file is replaced in one step: write beside it, sync, rename. The old file keeps its inode under another name (see
+//! `kept.rs`), and no earlier version is ever written over. A file with several names is copied instead, so that a
+//! version with a further name shows that somebody else made it. Mode and owner stay.
 
 mod restore;
 #[cfg(test)]
@@ -26,22 +26,22 @@ pub use restore::{Restoration, Restored, restore};
 /// A file could not be written or put back.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// The system says no, or it may be somebody else's.
+    /// The system refuses, or the file may be somebody else's.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Somebody else wrote it.
+    /// Somebody else wrote the file.
     #[error("{} changed while the change was planned; nothing was written: plan again", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
     },
-    /// Every number is taken.
+    /// Every number of a version is taken.
     #[error("cannot keep what is in {}: a version with the last number, {MOST}, is beside it", path.display())]
     Full {
         /// The file.
         path: PathBuf,
     },
-    /// The version that was there first is missing.
+    /// The version from before the first write is missing.
     #[error(
         "cannot tell what was in {} at first: {} is beside it, but no version with the number 1",
         path.display(),
@@ -65,7 +65,7 @@ impl PlaceError {
         }
     }
 
-    /// What a person can do about it.
+    /// What a person can do about the error.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
@@ -79,20 +79,20 @@ impl PlaceError {
     }
 }
 
-/// A file that was written, or taken away.
+/// A file that was written, or removed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Placed {
-    /// It.
+    /// Its path.
     pub path: PathBuf,
-    /// Where what was there before is kept; none where nothing was.
+    /// Where the earlier file is kept; `None` if there was none.
     pub earlier: Option<PathBuf>,
-    /// Whether nothing is there now.
+    /// Whether the file was removed.
     pub gone: bool,
 }
 
-/// Writes the changes below `root`, one file after the other. All files are looked at, and all new ones are on the
-/// disk under names of their own, before the first is replaced. What fails after that leaves the files before it
-/// written, each with its earlier version beside it.
+/// Writes the changes below `root`, one file after the other. Before it replaces the first file, it has looked at all
+/// files, and all new ones are on the disk under temporary names. A later failure leaves the files before it written,
+/// each with its earlier version beside it.
 pub fn apply(root: &Path, changes: &[Change]) -> Result<Vec<Placed>, PlaceError> {
     let looked_at: Result<Vec<_>, _> = changes.iter().map(|change| Write::new(root, change)).collect();
     let mut writes = looked_at?;
@@ -102,18 +102,18 @@ pub fn apply(root: &Path, changes: &[Change]) -> Result<Vec<Placed>, PlaceError>
     writes.into_iter().map(Write::carry_out).collect()
 }
 
-/// A change that is on its way.
+/// A change that is being made.
 struct Write<'a> {
     change: &'a Change,
     path: PathBuf,
-    /// What is there.
+    /// The file that is there, if any.
     there: Option<Regular>,
     staged: Option<TempPath>,
 }
 
 impl<'a> Write<'a> {
     fn new(root: &Path, change: &'a Change) -> Result<Self, PlaceError> {
-        // A link stays one: what it leads to is replaced.
+        // A link stays a link: the file that it leads to is replaced.
         let path = file::find(root, &change.path)?;
         let there = Regular::new("write over", &path)?;
         let text = there.as_ref().map(text_of).transpose().map_err(io_error("read", &path))?;
@@ -123,7 +123,7 @@ impl<'a> Write<'a> {
         Ok(Self { change, path, there, staged: None })
     }
 
-    /// Writes what will be there, with the mode and owner of what is there.
+    /// Writes the new file under a temporary name, with the mode and owner of the present one.
     fn stage(&mut self) -> Result<(), FileError> {
         let Some(text) = &self.change.after else { return Ok(()) };
         let folder = self.folder();
@@ -158,7 +158,7 @@ impl<'a> Write<'a> {
             Some(staged) => staged.persist(&self.path).map_err(|e| e.error),
             None => fs::remove_file(&self.path),
         };
-        // The new name has to survive a crash as well as the bytes.
+        // The new name must survive a crash, like the bytes.
         let synced = done.and_then(|()| File::open(folder)?.sync_all());
         synced.map_err(io_error(if gone { "remove" } else { "write" }, &self.path))?;
         Ok(Placed { path: self.path, earlier, gone })
@@ -169,14 +169,14 @@ impl<'a> Write<'a> {
     }
 }
 
-/// What is in a file, as it was read for the plan.
+/// The text of a file, in the form in which the plan has it.
 fn text_of(file: &Regular) -> io::Result<String> {
     let mut text = String::new();
     file.open()?.read_to_string(&mut text)?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Gives a file a second name that it keeps when it is replaced: the first number that is free.
+/// Gives a file a second name, with the first free number, which it keeps when it is replaced.
 fn keep(file: &Regular, versions: &Versions, when: When) -> Result<PathBuf, PlaceError> {
     for number in versions.free(when) {
         let kept = versions.path(when, number);
@@ -187,7 +187,7 @@ fn keep(file: &Regular, versions: &Versions, when: When) -> Result<PathBuf, Plac
         match linked {
             Ok(()) => return Ok(kept),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            // Some file systems have no second names.
+            // Some file systems have no hard links.
             Err(_) => match copy(file, &kept) {
                 Ok(()) => return Ok(kept),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -199,7 +199,7 @@ fn keep(file: &Regular, versions: &Versions, when: When) -> Result<PathBuf, Plac
 }
 
 fn copy(file: &Regular, kept: &Path) -> io::Result<()> {
-    // For nobody else until it is whole: it may hold passwords.
+    // Only its owner may read it until it is whole, because it may hold passwords.
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(kept)?;
     io::copy(&mut file.open()?, &mut to)?;
     own(&to, &file.about)?;
@@ -217,7 +217,7 @@ fn own(file: &File, about: &fs::Metadata) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, Some(user), Some(group))?)
 }
 
-/// Notes that nothing was there, unless something was there before that.
+/// Notes that there was no file, unless there is an earlier version or note.
 fn note_absence(versions: &Versions) -> Result<(), FileError> {
     if !versions.is_empty() {
         return Ok(());

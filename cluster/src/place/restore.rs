@@ -1,4 +1,4 @@
-//! Putting back what was there before the first write.
+//! Puts back what was there before the first write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,29 +13,29 @@ use crate::{Finding, Registry, Runtime, write};
 /// A file that was put back.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Restored {
-    /// It.
+    /// Its path.
     pub path: PathBuf,
-    /// Whether it is there again; else it is gone, because nothing was there.
+    /// Whether the file is there again. If not, it was removed, because there was none at first.
     pub there: bool,
 }
 
-/// What a restoration did and saw.
+/// The result of a restoration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restoration {
-    /// The files that were put back, in the order of their paths.
+    /// The files that were put back, sorted by path.
     pub files: Vec<Restored>,
-    /// Files beside them that are named like a version, but for a number that this program does not give. They are
-    /// left as they are.
+    /// Files beside them that are named like a version, except that this program does not write such a number. They
+    /// stay as they are.
     pub strange: Vec<PathBuf>,
-    /// Settings that could not be read, and where they lead therefore was not looked.
+    /// Settings that could not be read. The files that they lead to were not looked at.
     pub unread: Vec<Finding>,
 }
 
-/// Puts back what was there before the first write, of every file that a plan for this runtime writes and that has an
-/// earlier version beside it: where the host's settings lead now, and where they lead by default. What is taken away
-/// stays beside it as a version too. All files and versions are looked at before the first is touched.
+/// Puts back what was there before the first write, for every file that a plan for this runtime writes and that has an
+/// earlier version beside it. Looks where the host's settings lead now, and where they lead by default. Keeps what it
+/// takes away as a version too. Looks at all files and versions before it touches the first.
 pub fn restore(runtime: Runtime, root: &Path) -> Result<Restoration, PlaceError> {
-    // Which farm it was does not matter.
+    // It does not matter which farm the files were written for.
     let registry = Registry { url: String::new(), upstreams: Vec::new(), authority: None };
     let none = BTreeMap::new();
     let mut host = Host::new(&registry, root, &none);
@@ -60,8 +60,8 @@ pub fn restore(runtime: Runtime, root: &Path) -> Result<Restoration, PlaceError>
     Ok(restoration)
 }
 
-/// Where versions of a file may lie: beside what its name leads to, and beside the name, which may have been no link
-/// when the file was written.
+/// Where versions of a file may lie: beside the file that its name leads to, and beside the name itself, which may have
+/// become a link later.
 fn places(host: &Host<'_>, path: &str) -> io::Result<[PathBuf; 2]> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     Ok([host.place(path)?, host.place(folder)?.join(name)])
@@ -71,9 +71,9 @@ fn places(host: &Host<'_>, path: &str) -> io::Result<[PathBuf; 2]> {
 struct Return {
     path: PathBuf,
     versions: Versions,
-    /// What is there.
+    /// The file that is there, if any.
     there: Option<Regular>,
-    /// The versions before writes, the first one first.
+    /// The versions from before writes, first one first.
     before: Vec<Regular>,
 }
 
@@ -100,7 +100,7 @@ impl Return {
         Ok(Self { path, versions, there, before })
     }
 
-    /// Killed at any point, it can be done again and comes to the same end.
+    /// Puts the file back. After a kill at any point, it can run again and comes to the same end.
     fn carry_out(self) -> Result<Restored, PlaceError> {
         let Self { path, versions, there, before } = self;
         let first = before.first().filter(|_| !versions.none);
@@ -112,12 +112,12 @@ impl Return {
                 fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
         }
-        // Versions between are later than what is there then.
+        // Versions in between become versions from before this restoration.
         for version in before.iter().skip(usize::from(first.is_some())) {
             keep(version, &versions, When::After)?;
             fs::remove_file(&version.path).map_err(io_error("move", &version.path))?;
         }
-        // The first one and the note say what was there, so they go last.
+        // The first version and the note say what was there at first, so they go last.
         if let Some(first) = first {
             let put_back =
                 || if whole { fs::remove_file(&first.path) } else { fs::rename(&first.path, &path) };

@@ -26,7 +26,7 @@ pub(super) fn fifo(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Every name below a folder, with what it is and its permissions, and its text or where it leads.
+/// Every name below a folder, with its kind, its permissions, and its text or the link's target.
 pub(super) fn tree(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -173,7 +173,7 @@ fn what_somebody_else_may_have_planted_is_not_written_over() {
     let error = apply(root.path(), &[change(path, Some("root:hash:1\n"), "ours")]).unwrap_err();
     assert!(error.to_string().starts_with(&said), "{error}");
     assert_eq!(read(&root.path().join("etc/shadow")), "root:hash:1\n");
-    // A file of somebody else's is no better than a link.
+    // A file of somebody else is refused like a link.
     fs::remove_file(&link).unwrap();
     fs::write(&link, "theirs").unwrap();
     std::os::unix::fs::chown(&link, Some(1234), None).unwrap();

@@ -4,7 +4,7 @@ use super::tests::{before, change, fifo, put, read, tree};
 use super::*;
 use crate::{Plan, Registry, Runtime, files};
 
-/// Writes every file that a runtime's plan has, where the operator had one of his own, and returns their paths.
+/// Writes every file of a runtime's plan over one of the operator's own, and returns their paths.
 fn written(root: &Path, runtime: Runtime) -> Vec<PathBuf> {
     let (url, authority) = ("https://farm:5000".to_owned(), Some("PEM".to_owned()));
     let files = files(runtime, &Registry { url, upstreams: vec!["docker.io".to_owned()], authority }).files;
@@ -39,7 +39,7 @@ fn a_restoration_puts_back_what_was_there_before_the_first_write_and_loses_nothi
     assert!(!folder.join("certs.d/farm/ca.crt").exists());
     assert_eq!(read(&folder.join("daemon.json.after-hab-build.1")), "two");
     assert_eq!(restore(Runtime::Docker, root.path()).unwrap(), Restoration::default());
-    // Once more from the start: the original is the original again.
+    // Once more from the start: the operator's file is the original again.
     apply(root.path(), &[change(had, Some("mine"), "three")]).unwrap();
     restore(Runtime::Docker, root.path()).unwrap();
     assert_eq!(read(&folder.join("daemon.json")), "mine");
@@ -54,7 +54,7 @@ fn a_kept_version_that_was_planted_is_refused_and_nothing_changes() {
         ("it is a symbolic link", |path, _| symlink("/nowhere", path).unwrap()),
         ("it is not a regular file", |path, _| fifo(path)),
         ("it is not a regular file", |path, _| fs::create_dir(path).unwrap()),
-        ("the same file has 2 names, and 1 beside", |path, secret| fs::hard_link(secret, path).unwrap()),
+        ("it has 2 hard links, and this program made 1", |path, secret| fs::hard_link(secret, path).unwrap()),
         ("its group may write it (mode 0664)", |path, _| mode(path, 0o664)),
         ("others may write it (mode 0606)", |path, _| mode(path, 0o606)),
         ("its group and others may write it (mode 0666)", |path, _| mode(path, 0o666)),
@@ -74,7 +74,7 @@ fn a_kept_version_that_was_planted_is_refused_and_nothing_changes() {
                 if folder { fs::remove_dir(&version) } else { fs::remove_file(&version) }.unwrap();
                 fs::rename(&aside, &version).unwrap();
             }
-            // Versions between and the note that nothing was there are no better.
+            // Versions in between and the note that there was no file are refused as well.
             for (end, part) in [("2", "put back"), ("none", "believe")] {
                 let planted = before(&file, end);
                 link(&planted, &secret);
@@ -82,7 +82,7 @@ fn a_kept_version_that_was_planted_is_refused_and_nothing_changes() {
                 refused(root.path(), runtime, &part);
                 fs::remove_file(&planted).unwrap();
             }
-            // Nor is what lies where it would be put back.
+            // So is the file in whose place the original would come.
             let aside = root.path().join("aside");
             fs::rename(&file, &aside).unwrap();
             fifo(&file);
@@ -113,7 +113,7 @@ fn a_kept_version_of_somebody_else_or_of_another_group_is_refused() {
         let part = format!("put back {}: it belongs to user 1234", version.display());
         refused(root.path(), Runtime::Containerd, &part);
         std::os::unix::fs::chown(&version, Some(0), Some(1234)).unwrap();
-        // The file's own group may write it, and this is another one.
+        // The group of the file may write it, but the version has another group.
         for path in [&file, &version] {
             fs::set_permissions(path, Permissions::from_mode(0o664)).unwrap();
         }
@@ -154,7 +154,7 @@ fn what_only_looks_like_a_version_is_left_and_said() {
     expected.sort();
     assert_eq!(strange, expected);
     assert_eq!(tree(root.path()), there);
-    // They neither stand in the way of a write nor of its restoration.
+    // They stop neither a write nor its restoration.
     let placed = apply(root.path(), &[change("etc/docker/daemon.json", Some("mine"), "ours")]).unwrap();
     assert_eq!(placed[0].earlier.as_deref(), Some(before(&file, "1").as_path()));
     let restored = restore(Runtime::Docker, root.path()).unwrap();
@@ -178,7 +178,7 @@ fn without_its_first_version_a_file_stays_as_it_is() {
         Runtime::Docker,
         "daemon.json.before-hab-build.2 is beside it, but no version with the number 1",
     );
-    // One between may be missing.
+    // A version in between may be missing.
     fs::rename(root.path().join("away"), before(&file, "1")).unwrap();
     fs::remove_file(before(&file, "2")).unwrap();
     restore(Runtime::Docker, root.path()).unwrap();
@@ -205,13 +205,13 @@ fn what_was_killed_half_way_is_made_good_by_doing_it_again() {
     fs::hard_link(&file, before(&file, "1")).unwrap();
     restore(Runtime::Docker, root.path()).unwrap();
     assert_eq!((read(&file), before(&file, "1").exists()), ("mine".to_owned(), false));
-    // A restoration that gave a version its new name and did not take the old one away.
+    // A restoration that gave a version its new name and did not remove the old one.
     let (root, file) = begun(Some("one"));
     fs::hard_link(before(&file, "2"), format!("{}.after-hab-build.2", file.display())).unwrap();
     restore(Runtime::Docker, root.path()).unwrap();
     assert_eq!(read(&file), "one");
     assert_eq!(restore(Runtime::Docker, root.path()).unwrap(), Restoration::default());
-    // One that took the file away, of which there was none at first.
+    // A restoration that removed a file of which there was none at first.
     let (root, file) = begun(None);
     fs::remove_file(&file).unwrap();
     fs::remove_file(before(&file, "1")).unwrap();

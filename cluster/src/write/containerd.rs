@@ -11,11 +11,11 @@ pub(super) fn files(host: &mut Host<'_>) -> Files {
     let mut files = BTreeMap::new();
     let folders = containerd_folders(host);
     for (at, folder) in folders.iter().enumerate() {
-        // A folder of somebody else's would be a way past.
+        // A folder that somebody else made would be a way past the farm.
         let mut names: BTreeSet<String> = host.names(folder).into_iter().collect();
         names.retain(|name| host.is_folder(&format!("{folder}/{name}")));
         if at == 0 {
-            // `_default` stands for every registry that has no folder of its own: nothing falls back to the internet.
+            // `_default` is for every registry without a folder of its own, so that none is asked directly.
             let registry = host.registry;
             let ours = registry.upstreams.iter().map(String::as_str).chain(["_default", registry.host()]);
             names.extend(ours.map(str::to_owned));
@@ -31,7 +31,7 @@ pub(super) fn files(host: &mut Host<'_>) -> Files {
     Files { files, notes: vec![note] }
 }
 
-/// What a plan may write beside certificates.
+/// The files that a plan may write, except certificates.
 pub(super) fn written(host: &mut Host<'_>) -> Vec<String> {
     let mut folders = containerd_folders(host);
     folders.push(CONTAINERD_FOLDER.to_owned());
@@ -42,10 +42,11 @@ pub(super) fn written(host: &mut Host<'_>) -> Vec<String> {
     paths
 }
 
-/// `server` is what containerd asks when no host below answers: ourselves again, so it is nobody else.
+/// Writes a hosts.toml. `server` is whom containerd asks when no host below answers: the farm again, so that it asks
+/// nobody else.
 fn hosts_toml(registry: &Registry) -> String {
     let url = registry.address();
-    // `server` has settings of its own, which stand at the top.
+    // The settings of `server` stand at the top of the file.
     let ca = match registry.authority {
         Some(_) => format!("ca = \"/{}\"\n", registry.authority_path(Runtime::Containerd)),
         None => String::new(),

@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::{Registry, Runtime};
 
 const CONF: &str = "etc/containers/registries.conf";
-/// The last one of several that speak of a registry counts.
+/// Its name sorts last, because the last drop-in about a registry counts.
 const OURS: &str = "etc/containers/registries.conf.d/zz-hab-build.conf";
 const POLICY: &str = "etc/containers/policy.json";
 
@@ -19,10 +19,10 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     let mut files = BTreeMap::new();
     let others = others(host);
     let conf = registries_conf(host.registry, &others);
-    // Somebody else's file stays as it is: what it says of other things, short names among them, goes on counting.
+    // Another program's file stays as it is, and its other settings, such as short names, still count.
     let main = host.text(CONF);
     let ours = main.as_ref().is_none_or(|text| text.starts_with(HEAD));
-    // Ours is one file of two that CRI-O and podman share, and may be of another farm.
+    // CRI-O and podman share two files. This program's own file may be one of them, and may be for another farm.
     if ours && (runtime == Runtime::Podman || main.is_some()) {
         files.insert(CONF.to_owned(), conf.clone());
     }
@@ -34,17 +34,17 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
         None => new_policy(host.registry),
     };
     files.insert(POLICY.to_owned(), format!("{policy:#}\n"));
-    let note = "registries that are not named here are blocked by the ends of their names; policy.json refuses those that end \
-                otherwise only after they were asked: block the way out, too";
+    let note = "registries that are not named here are blocked if their names end in .com or another known way; policy.json refuses the \
+                others only after they were asked: block the way out, too";
     Ok(Files { files, notes: vec![note.to_owned()] })
 }
 
-/// What a plan may write beside certificates.
+/// The files that a plan may write, except certificates.
 pub(super) fn written() -> Vec<String> {
     [CONF, OURS, POLICY].map(str::to_owned).to_vec()
 }
 
-/// Prefixes that files of somebody else name: only an entry of the same prefix goes before them.
+/// Prefixes in other programs' files. Only an entry for the same prefix overrides them.
 fn others(host: &mut Host<'_>) -> Vec<String> {
     let ours: &[&str] =
         if host.text(CONF).is_some_and(|text| text.starts_with(HEAD)) { &[OURS, CONF] } else { &[OURS] };
@@ -60,7 +60,8 @@ fn is_end(prefix: &str) -> bool {
     ENDS.iter().any(|end| prefix.strip_prefix("*.") == Some(end))
 }
 
-/// A prefix whose location is ourselves has no other place to be pulled from. The longest prefix decides.
+/// Writes a registries.conf. A prefix whose location is the farm is pulled from nowhere else. The longest prefix
+/// decides.
 fn registries_conf(registry: &Registry, others: &[String]) -> String {
     let mut text = format!("{HEAD}unqualified-search-registries = []\nshort-name-mode = \"enforcing\"\n");
     let (host, insecure) = (registry.host(), registry.insecure());
@@ -80,7 +81,7 @@ fn registries_conf(registry: &Registry, others: &[String]) -> String {
             mapped(&mut text, prefix);
         } else if prefix != host {
             let _ = write!(text, "\n[[registry]]\nprefix = {prefix:?}\nblocked = true\n");
-            // Without a place, which only names with a star may do without, no entry is one.
+            // An entry must have a location, unless its prefix has a star.
             if !prefix.starts_with("*.") {
                 let _ = writeln!(text, "location = {prefix:?}");
             }
@@ -96,7 +97,7 @@ fn anything() -> Value {
     json!([{ "type": "insecureAcceptAnything" }])
 }
 
-/// What is not pulled from a registry: it was accepted before, and is further on.
+/// Transports that are not registries. They were accepted before, and stay accepted.
 fn elsewhere() -> impl Iterator<Item = (String, Value)> {
     let names = ["containers-storage", "docker-daemon", "oci", "oci-archive", "docker-archive", "dir"];
     names.into_iter().map(|name| (name.to_owned(), json!({ "": anything() })))
@@ -113,8 +114,8 @@ fn new_policy(registry: &Registry) -> Value {
     json!({ "default": [{ "type": "reject" }], "transports": transports })
 }
 
-/// What is there, with all registries refused but the farm's: a rule of the farm's names that asks for signatures
-/// stays.
+/// The present policy, with all registries refused except the farm's. A rule for the farm's names that asks for
+/// signatures stays.
 fn laid_over(registry: &Registry, text: &str) -> Result<Value, PlanError> {
     let bad = |cause: String| PlanError::new(POLICY, cause);
     let mut policy: Map<String, Value> =
@@ -143,7 +144,7 @@ fn laid_over(registry: &Registry, text: &str) -> Result<Value, PlanError> {
         docker.entry(name).or_insert_with(anything);
     }
     transports.insert("docker".to_owned(), Value::Object(docker));
-    // A policy that refused everything by itself says what it accepts.
+    // A policy that already refused everything by default names what it accepts.
     if !was_closed {
         for (name, rules) in elsewhere() {
             transports.entry(name).or_insert(rules);

@@ -1,7 +1,7 @@
-//! Docker: daemon.json, of which two keys are ours.
+//! Docker: daemon.json, of which two keys are the farm's.
 //!
-//! Docker refuses a daemon.json with a key that it does not know, and its format has no comments: what in it is the
-//! farm's stands in a file beside it, so that it goes when another farm's is written and the operator's stays.
+//! Docker refuses a daemon.json with a key that it does not know, and the format has no comments. A file beside it
+//! records what this program wrote, so that settings for another farm replace that part and leave the operator's alone.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Record {
     fn of(host: &mut Host<'_>) -> Result<Option<Self>, PlanError> {
         let Some(text) = host.text(RECORD) else { return Ok(None) };
         let read = serde_json::from_str(&text);
-        read.map(Some).map_err(|e| PlanError::new(RECORD, format!("is not what is written there: {e}")))
+        read.map(Some).map_err(|e| PlanError::new(RECORD, format!("is not what this program writes: {e}")))
     }
 }
 
@@ -62,12 +62,12 @@ pub(super) fn files(host: &mut Host<'_>) -> Result<Files, PlanError> {
     Ok(Files { files: BTreeMap::from([(DAEMON.to_owned(), text), (RECORD.to_owned(), record)]), notes })
 }
 
-/// What a plan may write beside certificates.
+/// The files that a plan may write, except certificates.
 pub(super) fn written() -> Vec<String> {
     [DAEMON, RECORD].map(str::to_owned).to_vec()
 }
 
-/// The registries that Docker may ask without TLS: those of the operator, and the farm if it has none.
+/// The registries that Docker may ask without TLS: the operator's, and the farm if the farm has no TLS.
 fn insecure(
     host: &mut Host<'_>,
     mut names: Vec<Value>,
@@ -82,7 +82,7 @@ fn insecure(
     let written = |name: &str| earlier.insecure_registries.iter().any(|known| known == name);
     names.retain(|name| match name.as_str() {
         Some(name) if written(name) && Some(name) != wanted => {
-            notes.push(format!("{name}, which was written for another farm, goes from {INSECURE}"));
+            notes.push(format!("{name}, which was written for another farm, is removed from {INSECURE}"));
             false
         }
         _ => true,
@@ -93,7 +93,7 @@ fn insecure(
         if !there {
             names.push(wanted.into());
         }
-        // What the operator wrote stays his.
+        // An entry that the operator wrote stays the operator's.
         if !there || written(wanted) {
             record.insecure_registries.push(wanted.to_owned());
         }
@@ -101,14 +101,14 @@ fn insecure(
     Ok((names, record))
 }
 
-/// Says what may be an earlier farm's, where this program wrote daemon.json and the record of it is gone.
+/// Notes entries that may be for an earlier farm, if this program wrote daemon.json and its record is gone.
 fn untold(host: &Host<'_>, names: &[Value], notes: &mut Vec<String>) {
     let others = names.iter().filter_map(Value::as_str).filter(|name| *name != host.registry.host());
     let others = others.collect::<Vec<_>>().join(", ");
     if !others.is_empty() && !versions(host, DAEMON).is_empty() {
         notes.push(format!(
-            "{others} below {INSECURE} stays, for without /{RECORD} it cannot be told whether another farm is meant: if \
-             so, take it out"
+            "{others} below {INSECURE} stays, because without /{RECORD} this program does not know whether it wrote that for \
+             another farm: if so, take it out"
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! k3s and RKE2: registries.yaml, and the switch that ends its lists of mirrors.
+//! k3s and RKE2: registries.yaml, and the switch that stops them from asking a registry after its mirrors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,13 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     let flags = Flags::read(host, runtime);
     let path = flags.registries(host);
     let text = host.text(&path).unwrap_or_default();
-    let there = yaml::parse(&text).map_err(|e| {
-        PlanError::new(&path, format!("is not YAML that is understood in one way alone: {e}"))
-    })?;
+    let there = yaml::parse(&text)
+        .map_err(|e| PlanError::new(&path, format!("is not YAML with a single meaning: {e}")))?;
     let earlier = earlier_farm(&text, &there);
     let (mut files, mut notes) = (BTreeMap::new(), Vec::new());
     let registries = registries_yaml(host, runtime, (&path, &there), earlier, &mut notes)?;
     files.insert(path, registries);
-    // A file of its own, because every mirror's list would else end with the registry itself.
+    // A file of its own. Without the switch, k3s would ask each registry itself after its mirrors.
     let config = flags.config().trim_start_matches('/');
     files.insert(switch(config), "disable-default-registry-endpoint: true\n".to_owned());
     let program = flags.program();
@@ -30,7 +29,7 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
     Ok(Files { files, notes })
 }
 
-/// What a plan may write: where the settings lead, and where they lead by default.
+/// The files that a plan may write: where the settings lead, and where they lead by default.
 pub(super) fn written(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
     let flags = Flags::read(host, runtime);
     let usual = format!("etc/rancher/{}", flags.program());
@@ -43,18 +42,18 @@ pub(super) fn written(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
     ]
 }
 
-/// The drop-in of a file of settings that ends lists of mirrors.
+/// The drop-in that has the switch, beside a configuration file.
 fn switch(config: &str) -> String {
     format!("{config}.d/hab-build.yaml")
 }
 
-/// The address that a file which this program wrote has everything pulled from.
+/// The address of the farm for which this program wrote the file, if it did.
 fn earlier_farm<'a>(text: &str, there: &'a Yaml) -> Option<&'a str> {
     let everything = there.get("mirrors").filter(|_| text.starts_with(HEAD))?.get("*")?;
     everything.get("endpoint")?.elements()?.first()?.text()
 }
 
-/// `earlier`: whose own name is no registry's any more.
+/// Writes registries.yaml. `earlier` is the address of an earlier farm, whose own name needs no mirror any more.
 fn registries_yaml(
     host: &Host<'_>,
     runtime: Runtime,
@@ -78,14 +77,14 @@ fn registries_yaml(
     let endpoint =
         |_: &str| Yaml::Map(vec![("endpoint".to_owned(), Yaml::List(vec![word(registry.address())]))]);
     let mirrors = names.into_iter().map(|name| (name.to_owned(), endpoint(name))).collect();
-    // What the host says of the farm itself stays: who it is there.
+    // The host's settings for the farm itself, such as its login there, stay.
     let mut kept: Vec<(String, Yaml)> = Vec::new();
     for (name, settings) in configs {
         if registry.is_here(name) {
             kept.push((name.clone(), settings.clone()));
         } else {
             notes.push(format!(
-                "the settings of {name} below configs are left out: with these, {name} itself would stay the last to be asked"
+                "the settings of {name} below configs are left out: with these, {name} itself would still be asked last"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! What a host needs, laid over what it has.
+//! The settings that a host needs, merged with those that it has.
 
 mod containerd;
 mod containers;
@@ -23,15 +23,15 @@ use crate::kept::Versions;
 use crate::used::{self, Use};
 use crate::{Finding, Kind, Registry, Runtime};
 
-/// What files begin with that this program writes as a whole.
+/// The first line of files that this program writes as a whole.
 const HEAD: &str = "# Everything is pulled from the farm, and from nowhere else.\n";
 
-/// Files by their paths on the host, and what a person has to know beside them.
+/// Files by their paths on the host, and what else a person must know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Files {
     /// Path without a leading slash, and content.
     pub files: BTreeMap<String, String>,
-    /// Sentences.
+    /// Sentences for a person.
     pub notes: Vec<String>,
 }
 
@@ -40,9 +40,9 @@ pub struct Files {
 pub struct Change {
     /// Its path on the host, without a leading slash.
     pub path: String,
-    /// What is there; none where nothing is.
+    /// What is there now; `None` if there is no file.
     pub before: Option<String>,
-    /// What would be there; none where the file would go.
+    /// What would be there; `None` if the file would be removed.
     pub after: Option<String>,
 }
 
@@ -51,27 +51,27 @@ pub struct Change {
 pub struct Plan {
     /// The files that would change.
     pub changes: Vec<Change>,
-    /// What a person has to know beside them.
+    /// What else a person must know.
     pub notes: Vec<String>,
-    /// Registries that the host uses today and that the farm has no upstream for: their images would not be had any
+    /// Registries that the host uses today and for which the farm has no upstream. Their images could not be pulled any
     /// more.
     pub lost: Vec<Use>,
-    /// What would stand against "it pulls from here alone" even then.
+    /// Findings that would contradict "it pulls from here alone" even then.
     pub left: Vec<Finding>,
 }
 
-/// A file of the host that what it needs cannot be laid over.
+/// The farm's settings cannot be merged with a file of the host.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// It says something else than such a file does.
+    /// The file has something that the farm's settings cannot be merged with.
     #[error("cannot lay the farm's settings over /{path}, which {cause}")]
     Over {
-        /// The file, as the host names it without its slash.
+        /// The file, as the host names it, without its leading slash.
         path: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// It may be somebody else's.
+    /// The file may be somebody else's.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -81,7 +81,7 @@ impl PlanError {
         Self::Over { path: path.to_owned(), cause: cause.into() }
     }
 
-    /// What a person can do about it.
+    /// What a person can do about the error.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Over { .. } => None,
@@ -90,11 +90,11 @@ impl PlanError {
     }
 }
 
-/// What a host with this runtime needs that has no settings of its own.
+/// The files for a host with this runtime and without settings of its own.
 pub fn files(runtime: Runtime, registry: &Registry) -> Files {
     let none = BTreeMap::new();
     let mut host = Host::new(registry, None, &none);
-    // Nothing is there that could not be merged with.
+    // A host without files has nothing that cannot be merged.
     wanted(&mut host, runtime).unwrap_or_default()
 }
 
@@ -125,11 +125,11 @@ pub(crate) fn written(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
 
 /// The versions of a file that this program kept.
 fn versions(host: &Host<'_>, path: &str) -> Versions {
-    // On a host that has no files yet, and where they cannot be listed, none is known.
+    // For a host without files, or with an unreadable folder, no version is known.
     host.place(path).ok().and_then(|place| Versions::of(&place).ok()).unwrap_or_default()
 }
 
-/// Certificates that this program put there for another farm, or for this one when it had one: nothing was there
+/// Certificates that this program wrote for another farm, or for this farm when it had one, and that nobody had there
 /// before.
 fn outdated(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
     let registry = host.registry;
@@ -144,20 +144,20 @@ fn outdated(host: &mut Host<'_>, runtime: Runtime) -> Vec<String> {
 }
 
 impl Plan {
-    /// Plans for the host whose files are below `root`, and rehearses: what it says of the host afterwards is what
-    /// [`crate::check`] would say.
+    /// Plans for the host whose files are below `root`, and rehearses: its findings are those that [`crate::check`]
+    /// would have afterwards.
     pub fn new(runtime: Runtime, registry: &Registry, root: &Path) -> Result<Self, PlanError> {
         let none = BTreeMap::new();
         let mut host = Host::new(registry, root, &none);
         let Files { files, mut notes } = wanted(&mut host, runtime)?;
         let outdated = outdated(&mut host, runtime);
         let goes =
-            |path: &String| format!("the certificate /{path}, which an earlier --write put there, goes");
+            |path: &String| format!("the certificate /{path}, put there by an earlier --write, is removed");
         notes.extend(outdated.iter().map(goes));
         let after = files.iter().map(|(path, text)| (path, Some(text)));
         let mut changes = Vec::new();
         for (path, after) in after.chain(outdated.iter().map(|path| (path, None))) {
-            // Before it is shown: somebody else's link may lead to what only root may read.
+            // Check before showing it: another user's link may lead to a file that only root may read.
             Regular::new("write over", &file::find(root, path)?)?;
             let before = host.text(path);
             let unread = host.found.iter().find(|f| f.kind == Kind::Unknown && f.path[1..] == **path);
@@ -190,10 +190,10 @@ impl Plan {
     }
 }
 
-/// Words that name what nobody else may read.
+/// Parts of keys whose values nobody else may read.
 const SECRET: [&str; 6] = ["auth", "password", "token", "secret", "identity", "passwd"];
 
-/// A text whose passwords are hidden: values of keys that name one, and what stands before `@` in addresses.
+/// Hides passwords in a text: values of keys that name one, and the text before `@` in addresses.
 fn without_secrets(text: &str) -> String {
     text.split_inclusive('\n').map(line_without_secrets).collect()
 }
@@ -204,7 +204,7 @@ fn line_without_secrets(line: &str) -> String {
         let before = body[..*at].trim_end_matches(['"', '\'', ' ']).to_ascii_lowercase();
         let key = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next();
         let value = body[at + 1..].trim();
-        // A mapping has keys of its own.
+        // A mapping has keys of its own, which are checked on their lines.
         let value = if value.starts_with('{') { "" } else { value };
         SECRET.iter().any(|word| key.is_some_and(|key| key.contains(word))) && !value.is_empty()
     });

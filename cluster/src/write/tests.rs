@@ -95,7 +95,7 @@ fn dockers_other_settings_stay() {
     assert_eq!(after["insecure-registries"], serde_json::json!(["old:1", "farm:5000"]));
     assert_eq!(after["registry-mirrors"], serde_json::json!(["http://farm:5000"]));
     assert!(plan.notes.iter().any(|note| note.contains("https://m.example") && note.contains("left out")));
-    // What cannot be merged is not written over.
+    // A file that cannot be merged is not written over.
     for bad in ["{", "[]", "{\"registry-mirrors\": \"x\"}"] {
         put(root.path(), "etc/docker/daemon.json", bad);
         let error = Plan::new(Runtime::Docker, &registry(), root.path()).unwrap_err().to_string();

@@ -39,19 +39,19 @@ fn what_was_written_for_another_farm_goes_and_what_was_not_stays() {
     put(root.path(), DAEMON, theirs);
     lay_for(Runtime::Docker, &farm("http://first:5000"), root.path());
     assert_eq!(insecure(root.path()), json!(["old:1", "third:5000", "first:5000"]));
-    // What the operator adds meanwhile is his, wherever in the list it stands.
+    // Entries that the operator adds meanwhile are the operator's, wherever in the list they stand.
     let text = fs::read_to_string(root.path().join(DAEMON)).unwrap();
     put(root.path(), DAEMON, &text.replace("\"first:5000\"", "\"mine:1\", \"first:5000\", \"mine:2\""));
     let plan = lay_for(Runtime::Docker, &farm("http://second:5000"), root.path());
     assert_eq!(insecure(root.path()), json!(["old:1", "third:5000", "mine:1", "mine:2", "second:5000"]));
-    let said = |note: &&String| note.starts_with("first:5000, which was written for another farm, goes");
+    let said = |note: &&String| note.starts_with("first:5000, which was written for another farm, is");
     assert_eq!(plan.notes.iter().filter(said).count(), 1, "{:?}", plan.notes);
-    // A farm whose address the operator wrote himself leaves it there.
+    // An address that the operator wrote stays, even if a farm with that address is written and replaced.
     lay_for(Runtime::Docker, &farm("http://third:5000"), root.path());
     assert_eq!(insecure(root.path()), json!(["old:1", "third:5000", "mine:1", "mine:2"]));
     lay_for(Runtime::Docker, &farm("https://fourth:5000"), root.path());
     assert_eq!(insecure(root.path()), json!(["old:1", "third:5000", "mine:1", "mine:2"]));
-    // One that has TLS now is not asked without it any more.
+    // A farm that has TLS now is not asked without it any more.
     lay_for(Runtime::Docker, &farm("http://fifth:5000"), root.path());
     lay_for(Runtime::Docker, &farm("https://fifth:5000"), root.path());
     assert_eq!(insecure(root.path()), json!(["old:1", "third:5000", "mine:1", "mine:2"]));
@@ -70,12 +70,12 @@ fn what_cannot_be_told_to_be_another_farms_stays_and_is_said() {
     let plan = lay_for(Runtime::Docker, &farm("http://second:5000"), root.path());
     assert!(untold(&plan) && plan.notes[0].starts_with("mine:1, first:5000 below "), "{:?}", plan.notes);
     assert_eq!(insecure(root.path()), json!(["mine:1", "first:5000", "second:5000"]));
-    // From here on it can be told again.
+    // From here on the record is there again.
     assert!(!untold(&lay_for(Runtime::Docker, &farm("http://third:5000"), root.path())));
     assert_eq!(insecure(root.path()), json!(["mine:1", "first:5000", "third:5000"]));
     put(root.path(), "etc/docker/hab-build.json", "{}");
     let error = Plan::new(Runtime::Docker, &farm("http://first:5000"), root.path()).unwrap_err().to_string();
-    assert!(error.contains("/etc/docker/hab-build.json, which is not what is written there"), "{error}");
+    assert!(error.contains("/etc/docker/hab-build.json, which is not what this program writes"), "{error}");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn no_file_speaks_of_an_earlier_farm() {
         let certificate = plan.changes.iter().find(|change| change.after.is_none());
         let path = &certificate.unwrap().path;
         assert_eq!(*path, farm("https://first:5000").authority_path(before));
-        let said = format!("the certificate /{path}, which an earlier --write put there, goes");
+        let said = format!("the certificate /{path}, put there by an earlier --write, is removed");
         assert!(plan.notes.contains(&said), "{:?}", plan.notes);
         assert!(plan.diff().contains(&format!("--- /{path}\n+++ /dev/null\n")), "{}", plan.diff());
         restore(after, root.path()).unwrap();

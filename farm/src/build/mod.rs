@@ -1,28 +1,28 @@
-//! The flow: order, plan, verify, build twice, compare, publish. Each step is a room's own call.
+//! The flow of a build: order, plan, verify, build twice, compare, publish. Each step is one call of another room.
 
 pub mod order;
 pub mod report;
 pub(crate) mod room;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hab_builder::{Inputs, Trials, Workshop};
+use hab_builder::{BuildError, Inputs, Trials, Workshop};
 use hab_keys::VerifiedSource;
 use hab_oci::{Descriptor, Digest, ImageIndex, Platform, RepositoryName, Tag, TagOrDigest, media_type};
 use hab_recipe::Plan;
 use hab_store::{Gaps, NewManifest, Publication, Store};
 
 use crate::bridge::Bridge;
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::fetching::Fetching;
 use crate::folder::DataFolder;
 use crate::progress::{BuilderView, Progress};
 use crate::source::debian::Debian;
+use hab_clock::now;
 use order::{Order, Orders, Request};
 use report::{
     BuildReport, ExperimentReport, IndexReport, PlatformReport, Record, RunsReport, SourceReport,
@@ -30,32 +30,32 @@ use report::{
 };
 use room::{DiskSpace, Watch};
 
-/// The largest manifest or index that is read back, in bytes. Ours have some thousand.
+/// The largest manifest or index that is read back, in bytes. Our own have a few thousand.
 const MANIFEST: u64 = 4 << 20;
 
-/// Builds and publishes.
+/// Builds recipes and publishes the images.
 #[derive(Clone, Copy)]
 pub struct Builds<'a> {
-    /// Resolves what is asked for.
+    /// Resolves requests.
     pub orders: Orders<'a>,
-    /// Where the packages of toolchains come from.
+    /// Names the archives that have the toolchains' packages.
     pub debian: Debian<'a>,
-    /// How they are fetched.
+    /// Fetches those packages.
     pub fetching: Fetching<'a>,
-    /// Whether there is room.
+    /// Checks that the disk has room.
     pub space: DiskSpace<'a>,
-    /// Where outputs and images are kept.
+    /// Stores outputs and images.
     pub store: &'a Store,
-    /// The way to the catalog.
+    /// Calls the catalog from synchronous code.
     pub bridge: &'a Bridge,
-    /// Where roots and scratch are.
+    /// The data folder, with roots and scratch space.
     pub data: &'a DataFolder,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Builds<'_> {
-    /// Builds what is asked for, or finds that it was built already, and publishes it.
+    /// Builds the request, unless an earlier build has the result, and publishes the image.
     pub fn run(&self, request: &Request) -> Result<BuildReport, FarmError> {
         let start = Instant::now();
         let order = self.orders.resolve(request)?;
@@ -69,8 +69,8 @@ impl Builds<'_> {
         Ok(report(&order, records, index, cached, start))
     }
 
-    /// Builds what is asked for, whether or not it was built already, and keeps nothing: an experiment with some
-    /// circumstances changed says less than an image has to.
+    /// Builds the request, even if an earlier build has the result, and keeps nothing: runs with only some
+    /// circumstances changed prove less than an image needs.
     pub fn experiment(&self, request: &Request) -> Result<ExperimentReport, FarmError> {
         let order = self.orders.resolve(request)?;
         let records = self.build_each(&order, &request.trials, |_| Ok(None), |_, _, _| Ok(()))?;
@@ -78,7 +78,7 @@ impl Builds<'_> {
         Ok(ExperimentReport { recipe: order.text.recipe.name.clone(), version: order.version, platforms })
     }
 
-    /// The records of all the order's plans, if every one was run that often and its bytes are still here.
+    /// The records of all plans of the order, if each plan ran at least `runs` times and its blobs are still here.
     fn known(&self, order: &Order, runs: u32) -> Result<Option<Vec<Record>>, FarmError> {
         let records = order.plans.iter().map(|plan| self.record(plan, runs));
         records.collect()
@@ -86,7 +86,7 @@ impl Builds<'_> {
 
     fn record(&self, plan: &Plan, runs: u32) -> Result<Option<Record>, FarmError> {
         let found = self.bridge.wait(self.store.catalog.build(&plan.digest()))?;
-        // A record of an older program that no longer reads is not an error: the plan is just built again.
+        // A record that an older program wrote and this one cannot read is not an error: the plan is built again.
         let Some(record) = found.and_then(|text| serde_json::from_str::<Record>(&text).ok()) else {
             return Ok(None);
         };
@@ -111,7 +111,8 @@ impl Builds<'_> {
         )
     }
 
-    /// Fetches, verifies and builds every plan of the order that `found` has not; `made` is told of each.
+    /// Fetches, verifies and builds every plan for which `found` has no record. Calls `made` for each plan that it
+    /// builds.
     fn build_each(
         &self,
         order: &Order,
@@ -160,14 +161,14 @@ impl Builds<'_> {
     fn remember(&self, plan: &Plan, record: &Record, started: i64) -> Result<(), FarmError> {
         let text = serde_json::to_string(record)
             .map_err(|e| FarmError::Io { path: PathBuf::from("the build record"), source: e.into() })?;
-        // The plan is a document of its own, so that its digest can always be opened.
+        // Store the plan as a document of its own, so that its digest can always be looked up.
         self.store.blobs.put(plan.to_text().as_bytes())?;
         let digest = plan.digest();
         let recorded = self.store.catalog.record_build(&digest, &text, started, now());
         Ok(self.bridge.wait(recorded)?)
     }
 
-    /// Every package of the toolchain's lock, by digest.
+    /// Fetches every package of the toolchain's lock, by digest.
     fn fetch_packages(&self, order: &Order) -> Result<(), FarmError> {
         self.progress.stage(&format!("fetch toolchain {}", order.text.toolchain.name));
         let suite = self.debian.suite(&order.text.toolchain.suite)?;
@@ -176,29 +177,20 @@ impl Builds<'_> {
         Ok(())
     }
 
-    /// Only one build runs in a data folder at a time; another one waits here. The lock goes with the process.
+    /// Waits until no other build runs in this data folder, and locks the folder. The lock ends with the process.
     fn build_alone(&self) -> Result<File, FarmError> {
-        let path = self.data.work().join("lock");
-        let file = File::create(&path).map_err(FarmError::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
+        let mut waits = false;
+        let locked = hab_file::lock(&self.data.work().join("lock"), || {
+            if !std::mem::replace(&mut waits, true) {
                 self.progress.note("another build uses this data folder; waiting for it to end");
-                // A blocking lock would not hear Ctrl-C.
-                while let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
-                    if self.progress.cancel().load(Ordering::Relaxed) {
-                        return Err(hab_builder::BuildError::Cancelled.into());
-                    }
-                    std::thread::sleep(Duration::from_millis(100));
-                }
             }
-            Err(fs::TryLockError::Error(source)) => return Err(FarmError::Io { path, source }),
-        }
-        Ok(file)
+            !self.progress.cancel().load(Ordering::Relaxed)
+        });
+        Ok(locked?.ok_or(BuildError::Cancelled)?)
     }
 
-    /// Makes the index and, unless the tag names it already and nothing was lost since, publishes everything in one
-    /// transaction.
+    /// Makes the index and publishes everything in one transaction, unless the tag already names this index and no blob
+    /// was lost since.
     fn publish(&self, order: &Order, records: &[Record], tag: Tag) -> Result<IndexReport, FarmError> {
         let repository = order.repository();
         let mut manifests = Vec::new();
@@ -214,8 +206,7 @@ impl Builds<'_> {
             manifests.push(NewManifest::new(media_type::IMAGE_MANIFEST, bytes));
         }
         let annotations = order.plans.first().map(hab_builder::annotations).unwrap_or_default();
-        let (index, descriptor) =
-            hab_image::index(&listed, annotations).map_err(hab_builder::BuildError::from)?;
+        let (index, descriptor) = hab_image::index(&listed, annotations).map_err(BuildError::from)?;
         let root = descriptor.digest;
         let report =
             IndexReport { repository: repository.to_string(), digest: root.clone(), tags: vec![tag.clone()] };
@@ -224,7 +215,7 @@ impl Builds<'_> {
         if tagged.as_ref().is_some_and(|found| found.digest == root) && self.holds(&repository, &blobs)? {
             return Ok(report);
         }
-        // A build of fewer platforms must not take the others out of a tag; it is there by its digest.
+        // A build of fewer platforms must not remove the others from a tag. Its own index can be pulled by digest.
         let keeps = tagged.map(|found| self.holds_more(&found.digest, &listed)).transpose()?.unwrap_or(false);
         let tags = if keeps { Vec::new() } else { vec![tag] };
         let report = IndexReport { tags: tags.clone(), ..report };
@@ -237,7 +228,7 @@ impl Builds<'_> {
 }
 
 impl Builds<'_> {
-    /// Whether a repository has all of these blobs; one that a scrub found to be damaged it does not have.
+    /// Whether a repository has all of these blobs. A blob that a scrub found damaged does not count.
     fn holds(&self, repository: &RepositoryName, blobs: &[Descriptor]) -> Result<bool, FarmError> {
         for blob in blobs {
             let held = self.bridge.wait(self.store.catalog.blob(repository, &blob.digest))?;
@@ -248,9 +239,9 @@ impl Builds<'_> {
         Ok(true)
     }
 
-    /// Whether the published index `digest` has all of `manifests`, and others besides.
+    /// Whether the published index `digest` lists all of `manifests`, and others besides.
     fn holds_more(&self, digest: &Digest, manifests: &[Descriptor]) -> Result<bool, FarmError> {
-        // What somebody else pushed there need not be an index of ours.
+        // Somebody else may have pushed something that is not an index of ours.
         let bytes = match self.store.blobs.read(digest, MANIFEST) {
             Err(hab_blobs::Error::TooLarge { .. }) => return Ok(false),
             read => read?.unwrap_or_default(),
@@ -304,7 +295,7 @@ fn report(
     }
 }
 
-/// A version as a tag: what a tag may not hold (Debian's `+`, `~` and `:`) becomes `_`.
+/// Makes a tag of a version: characters that a tag may not contain (Debian's `+`, `~` and `:`) become `_`.
 fn tag_for(version: &str) -> Result<Tag, FarmError> {
     Ok(version.replace(['+', '~', ':'], "_").parse()?)
 }

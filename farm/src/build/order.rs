@@ -1,4 +1,4 @@
-//! A request, resolved: which recipe, which locks, which source, one plan a platform.
+//! A request, resolved: the recipe, its locks, its source, and one plan for each platform.
 
 use std::collections::BTreeMap;
 
@@ -15,45 +15,45 @@ use crate::error::FarmError;
 use crate::source::LockedSources;
 use crate::source::tags::Tags;
 
-/// What is asked of a farm.
+/// A request to build a recipe.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The recipe's name.
     pub recipe: String,
     /// The version; without one, the newest in the lock.
     pub version: Option<String>,
-    /// For which platforms.
+    /// The platforms to build for.
     pub platforms: Vec<Platform>,
-    /// Whether source that nobody signed is asked for by name.
+    /// Whether the person asks by name for source that nobody signed.
     pub unsigned: bool,
-    /// How often each plan is run, and with what changed.
+    /// How often each plan runs, and what changes between the runs.
     pub trials: Trials,
 }
 
-/// A request with everything resolved that decides what comes out.
+/// A request with everything resolved that determines the outputs.
 pub struct Order {
     pub(crate) text: RecipeText,
     pub(crate) toolchain: ToolchainLock,
     pub(crate) lock: RecipeLock,
     pub(crate) version: String,
-    /// One a platform, in the order asked for.
+    /// One plan for each platform, in the requested order.
     pub(crate) plans: Vec<Plan>,
     origin: Origin,
 }
 
-/// How the recipe's own source is known.
+/// What identifies the recipe's own source: its lock, or a verified tag.
 enum Origin {
     Locked(LockedSource),
     Tag { project: String, tag: Box<VerifiedTag> },
 }
 
 impl Order {
-    /// The plans, one a platform.
+    /// The plans, one for each platform.
     pub fn plans(&self) -> &[Plan] {
         &self.plans
     }
 
-    /// Where the image is published: the recipe's repository, or its place in quarantine.
+    /// The repository to publish the image in: the recipe's own, or its place in quarantine.
     pub(crate) fn repository(&self) -> RepositoryName {
         let recipe = &self.text.recipe.image.repository;
         self.plans.first().map_or_else(|| recipe.clone(), |plan| plan.image.repository.clone())
@@ -63,17 +63,17 @@ impl Order {
 /// Resolves requests.
 #[derive(Clone, Copy)]
 pub struct Orders<'a> {
-    /// What can be built.
+    /// The recipes that can be built.
     pub recipes: &'a RecipeSet,
-    /// Sources that locks pin.
+    /// Verifies sources that locks pin.
     pub locked: LockedSources<'a>,
-    /// Sources that tags name.
+    /// Verifies sources that git tags name.
     pub tags: Tags<'a>,
 }
 
 impl Orders<'_> {
-    /// Resolves a request. A git source is mirrored and its tag judged here, because only then is it known what the
-    /// version is; nothing else is fetched.
+    /// Resolves a request. Mirrors a git source and judges its tag here, because only that reveals what the version is.
+    /// Fetches nothing else.
     pub fn resolve(&self, request: &Request) -> Result<Order, FarmError> {
         let text = self.recipes.recipe(&request.recipe)?;
         let recipe = &text.recipe;
@@ -120,7 +120,7 @@ impl Orders<'_> {
         }
     }
 
-    /// Fetches and judges the order's further inputs, by the name of their folder.
+    /// Fetches and judges the order's other inputs, by the names of their folders.
     pub(crate) fn verify_inputs(&self, order: &Order) -> Result<BTreeMap<String, VerifiedSource>, FarmError> {
         let recipe = &order.text.recipe;
         let pairs = recipe.input.iter().zip(&order.lock.input);

@@ -1,4 +1,4 @@
-//! What a build prints and what the catalog remembers of it.
+//! The result of a build: what the program prints, and what the catalog remembers.
 
 use hab_builder::Finished;
 use hab_keys::{Evidence, SourceKind};
@@ -6,14 +6,14 @@ use hab_oci::{Digest, Platform, Tag};
 use hab_recipe::RecipeName;
 use serde::{Deserialize, Serialize};
 
-/// `hab-build build --json`.
+/// The document that `hab-build build --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct BuildReport {
     /// The recipe.
     pub recipe: RecipeName,
     /// The version that was built.
     pub version: String,
-    /// What it was built from.
+    /// The source that it was built from.
     pub source: SourceReport,
     /// The digest of the recipe's lock.
     pub lock: Digest,
@@ -21,33 +21,33 @@ pub struct BuildReport {
     pub toolchain: Digest,
     /// The image index.
     pub index: IndexReport,
-    /// One a platform, in the order of the index.
+    /// One report for each platform, in the order of the index.
     pub platforms: Vec<PlatformReport>,
     /// How often each platform was built, and whether the outputs were the same each time.
     pub runs: RunsReport,
-    /// Whether every platform was answered from an earlier build.
+    /// Whether earlier builds already had the result for every platform.
     pub cached: bool,
     /// How long this command took.
     pub timings: TimingsReport,
 }
 
-/// `hab-build build --vary … --json`: what runs that published nothing came to.
+/// The document that `hab-build build --vary … --json` prints: the results of runs that publish nothing.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExperimentReport {
     /// The recipe.
     pub recipe: RecipeName,
     /// The version that was built.
     pub version: String,
-    /// One a platform.
+    /// One report for each platform.
     pub platforms: Vec<PlatformReport>,
 }
 
-/// What was built, and why it was accepted.
+/// The source of a build, and why it was accepted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceReport {
-    /// Where it comes from.
+    /// The kind of source.
     pub kind: SourceKind,
-    /// Its identity.
+    /// The digest that identifies it.
     pub digest: Digest,
     /// The upstream's own name for exactly this state.
     pub revision: String,
@@ -55,15 +55,15 @@ pub struct SourceReport {
     pub epoch: i64,
     /// Why it was accepted.
     pub evidence: Evidence,
-    /// Why the further inputs were accepted.
+    /// Why the other inputs were accepted.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub inputs: Vec<Evidence>,
 }
 
-/// Where the image is.
+/// The published index, and its repository.
 #[derive(Clone, Debug, Serialize)]
 pub struct IndexReport {
-    /// The repository it was published in.
+    /// The repository in which it was published.
     pub repository: String,
     /// The index's digest.
     pub digest: Digest,
@@ -71,14 +71,14 @@ pub struct IndexReport {
     pub tags: Vec<Tag>,
 }
 
-/// One platform's build: what the catalog keeps for a plan.
+/// The result of one platform's build, which the catalog keeps for its plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlatformReport {
-    /// For which platform.
+    /// The platform.
     pub platform: Platform,
     /// The plan's digest.
     pub plan: Digest,
-    /// What came out.
+    /// The finished build.
     #[serde(flatten)]
     pub finished: Finished,
 }
@@ -90,20 +90,20 @@ pub(crate) struct Record {
     pub platform: PlatformReport,
 }
 
-/// How often, and the same?
+/// How often each plan ran, and whether the outputs were the same.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunsReport {
-    /// Runs of each plan.
+    /// The number of runs of each plan.
     pub count: u32,
-    /// Whether all runs of each plan had the same outputs; a build where they had not ends in an error.
+    /// Whether all runs of each plan had the same outputs. A build whose runs differ ends in an error instead.
     pub identical: bool,
 }
 
-/// In milliseconds.
+/// Durations in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct TimingsReport {
-    /// From the start of the program.
+    /// From the request to the published image.
     pub total_ms: u64,
-    /// Each build run that was made when the plan was executed, in the order of the platforms.
+    /// The duration of each run when the plan was executed, by platform.
     pub runs_ms: Vec<Vec<u64>>,
 }

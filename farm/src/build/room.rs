@@ -1,4 +1,4 @@
-//! Whether the disk has room for a build: what earlier ones needed is known, and noted anew by each.
+//! Whether the disk has room for a build. Each build records how much it needed, for the next one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use crate::error::FarmError;
 use crate::facts::{Facts, Position};
 use crate::progress::Progress;
 
-/// How often the free space is looked at while something is built.
+/// How often the free space is measured during a build.
 const TICK: Duration = Duration::from_millis(500);
-/// A toolchain is unpacked twice, each time to about four times what its packages have.
+/// A toolchain is unpacked twice, each time to about four times the size of its packages.
 const UNPACKED: u64 = 8;
-/// Of what a recipe allows a run, a build uses about this part, as long as nothing better is known.
+/// Without a record of an earlier build, expect a run to use one part in this many of the disk that its recipe allows.
 const PART: u64 = 4;
 
-/// Looks whether there is room for a build.
+/// Checks whether the disk has room for a build.
 #[derive(Clone, Copy)]
 pub struct DiskSpace<'a> {
     /// The data folder.
     pub data: &'a Path,
-    /// What earlier builds needed.
+    /// Remembers how much earlier builds needed.
     pub facts: Facts<'a>,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl DiskSpace<'_> {
-    /// Refuses to begin what will not fit by what an earlier build needed; of what was never built it warns by an
-    /// estimate, because that is a guess. `unpacked`: whether its toolchain is.
+    /// Refuses a build that needs more than is free, if an earlier build showed its need. Without an earlier build it
+    /// only warns, because its estimate is a guess. `unpacked`: whether the toolchain is unpacked already.
     pub fn check(&self, order: &Order, unpacked: bool) -> Result<(), FarmError> {
         let path = self.data;
         let free = free(path).map_err(FarmError::io(path))?;
@@ -62,18 +62,19 @@ impl DiskSpace<'_> {
         Ok(())
     }
 
-    /// Notes what a build needed, for the next one; `unpacked`: whether its toolchain was there before.
+    /// Records how much a build needed, for the next one. `unpacked`: whether its toolchain was unpacked before.
     pub fn note(&self, order: &Order, unpacked: bool, used: u64) -> Result<(), FarmError> {
         self.facts.set_position(&position(order, unpacked), &used.to_string())
     }
 }
 
-/// Where the catalog has it: a toolchain that is to be unpacked first needs room of its own.
+/// The catalog's name for the record. A build that first unpacks its toolchain has another record, because it needs
+/// more.
 fn position(order: &Order, unpacked: bool) -> Position<'_> {
     Position::DiskNeeded { recipe: order.text.recipe.name.as_str(), unpacked }
 }
 
-/// Bytes that this user may still write to a folder's disk.
+/// Bytes that this user may still write to the disk of a folder.
 fn free(path: &Path) -> std::io::Result<u64> {
     let about = rustix::fs::statvfs(path)?;
     Ok(about.f_bavail.saturating_mul(about.f_frsize))
@@ -86,7 +87,7 @@ fn shown(bytes: u64) -> String {
     }
 }
 
-/// Looks how much of a disk is taken, until it is asked or dropped.
+/// Measures how much of a disk gets used, until `used` is called or the value is dropped.
 pub struct Watch {
     path: PathBuf,
     begun: u64,
@@ -113,7 +114,8 @@ impl Watch {
         Ok(Self { path: path.to_owned(), begun, least, stop, thread: Some(thread) })
     }
 
-    /// The most that was taken at a time. What other programs wrote meanwhile counts too: it is no less than was needed.
+    /// The most bytes used at one time. Includes what other programs wrote meanwhile, so it is no less than the build
+    /// needed.
     pub fn used(self) -> u64 {
         if let Ok(now) = free(&self.path) {
             self.least.fetch_min(now, Ordering::Relaxed);
@@ -127,7 +129,7 @@ impl Drop for Watch {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It has nothing to say.
+            // The thread returns nothing.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Blobs that a stranger's file brought and that nothing here names yet.
+//! Blobs from an imported file that nothing here names yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,25 +9,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hab_mirror::KeepError;
 use hab_oci::{Algorithm, Digest, Hasher};
 
-/// A folder of blobs, each with the digest it was announced by. Gone with this value; only what something names in the
-/// meantime is moved to the store.
+/// A folder of imported blobs, each with the digest that was announced for it. Dropping this value deletes the folder.
+/// Only blobs that something names before that move to the store.
 #[derive(Debug)]
 pub struct Aside {
     folder: tempfile::TempDir,
-    /// Those that lie here, with their sizes, and those that came and are in the store already.
+    /// The imported blobs with their sizes; `None` for a blob that the store already has.
     blobs: Mutex<BTreeMap<Digest, Option<u64>>>,
-    /// Guards which of them were named. Held while one is moved, so that nobody names what is only half there.
+    /// Guards the set of digests that were named. The lock is held while a blob moves, so that nobody names a blob that
+    /// is only half in the store.
     named: Mutex<BTreeSet<Digest>>,
 }
 
 impl Aside {
-    /// An empty one, in a new folder below `place`.
+    /// Makes an empty folder below `place`.
     pub fn new(place: &Path) -> io::Result<Self> {
         let folder = tempfile::tempdir_in(place)?;
         Ok(Self { folder, blobs: Mutex::default(), named: Mutex::default() })
     }
 
-    /// Puts bytes here, which must have this digest; with `known` they are in the store and only hashed.
+    /// Writes bytes to the folder and checks that they have this digest. With `known` the store has them, so they are
+    /// only hashed.
     pub fn put(&self, digest: &Digest, bytes: &mut dyn Read, known: bool) -> Result<(), KeepError> {
         let store = |e: io::Error| KeepError::Store(Box::new(e));
         let path = self.path(digest);
@@ -54,14 +56,14 @@ impl Aside {
         Ok(())
     }
 
-    /// Where the bytes of a digest lie, if they are here.
+    /// The path of a blob in the folder, if it is there.
     pub fn find(&self, digest: &Digest) -> Option<PathBuf> {
         let lies_here = self.blobs().get(digest).copied()?.is_some();
         lies_here.then(|| self.path(digest))
     }
 
-    /// Has a digest that came moved to the store where it is named for the first time; `found` is where it lies, or
-    /// nothing where the store has it and need only keep it for good.
+    /// Calls `adopt` when an imported digest is named for the first time. `adopt` moves the blob from its path to the
+    /// store, or gets `None` where the store has the blob and must only keep it for good.
     pub fn name(
         &self,
         digest: &Digest,
@@ -78,7 +80,7 @@ impl Aside {
         Ok(())
     }
 
-    /// How many blobs nothing named, and their bytes.
+    /// The number of blobs that nothing named, and their size in bytes.
     pub fn nameless(&self) -> (usize, u64) {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let blobs = self.blobs();
@@ -87,7 +89,7 @@ impl Aside {
     }
 
     fn blobs(&self) -> MutexGuard<'_, BTreeMap<Digest, Option<u64>>> {
-        // A panic while it is held cannot leave half a map operation behind.
+        // A panic while the lock is held cannot leave a map operation half done.
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,4 @@
-//! What is mirrored here, in one file: `hab-build mirror export`.
+//! Writes everything that is mirrored here into one file: `hab-build mirror export`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,15 +12,15 @@ use hab_oci::Digest;
 use hab_store::Blobs;
 
 use crate::carry::goes_on;
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::ACCEPTED_RELEASE;
 use crate::mirrors::Mirrors;
 use crate::progress::{MirrorView, Progress};
 use crate::source::packages::Packages;
+use hab_clock::now;
 
-/// The kinds of names whose bytes are carried. The names themselves are for whoever imports to give again, from its own locks,
-/// revisions and policies; only a line of a crates index, which nothing else names, is offered to them.
+/// The kinds of names whose bytes an export carries. The importer gives these names again, from its own locks,
+/// revisions and policies. Only a line of a crates index is offered by name, because nothing else names it.
 const CARRIED: [&str; 7] = [
     kinds::DEBIAN_POOL,
     kinds::DEBIAN_INDEX,
@@ -31,40 +31,41 @@ const CARRIED: [&str; 7] = [
     kinds::PLAIN_FILE,
 ];
 
-/// Whose journal names no password must not hand one on by another way.
+/// The project without users and passwords in its addresses. The exported journal names no password, so the project
+/// must not either.
 fn without_passwords(project: &Project) -> Project {
     Project { urls: project.urls.iter().map(|url| without_user(url)).collect(), ..project.clone() }
 }
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug, serde::Serialize)]
 pub struct Exported {
-    /// The digest of its manifest.
+    /// The digest of the export's manifest.
     pub manifest: Digest,
-    /// How many git projects.
+    /// The number of git projects.
     pub projects: usize,
-    /// How many blobs.
+    /// The number of blobs.
     pub blobs: usize,
     /// The file's size in bytes.
     pub bytes: u64,
 }
 
-/// Writes what is mirrored into one file.
+/// Writes everything that is mirrored into one file.
 #[derive(Clone, Copy)]
 pub struct Exporter<'a> {
     /// Git projects.
     pub mirrors: Mirrors<'a>,
-    /// What locks name.
+    /// The packages that locks name.
     pub packages: Packages<'a>,
-    /// Where blobs are.
+    /// The blobs to export.
     pub blobs: &'a Blobs,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Exporter<'_> {
-    /// Writes everything that is mirrored into `file`, or of git only the named projects; without what the export `since`
-    /// and those before it hold.
+    /// Writes everything that is mirrored into `file`, but of git only the named projects, if any are named. Leaves out
+    /// what the export `since` and those before it hold.
     pub fn run(&self, file: &Path, projects: &[String], since: Option<&Path>) -> Result<Exported, FarmError> {
         let before = since.map(airgap::manifest).transpose()?;
         let mut manifest = Manifest::new(now());
@@ -116,7 +117,7 @@ impl Exporter<'_> {
         })
     }
 
-    /// The mirrored projects that are to be carried; those whose objects others share come first.
+    /// The mirrored projects to export. A project whose objects forks share comes before its forks.
     fn carried_projects(&self, names: &[String]) -> Result<Vec<Project>, FarmError> {
         let known = self.mirrors.projects.all()?;
         let mut found = Vec::new();

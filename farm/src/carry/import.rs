@@ -1,7 +1,7 @@
-//! Another farm's mirror, taken in as if it came from an upstream: `hab-build mirror import`.
+//! Takes in another farm's mirror as if it came from an upstream: `hab-build mirror import`.
 //!
-//! First all of the file is read, with its blobs beside the store. Only then is anything of it believed, and a blob comes
-//! to the store when something that was accepted here names it; the rest goes with the folder that it lay in.
+//! The whole file is read first, and its blobs go into a folder beside the store. Only then is any of it judged. A blob
+//! moves to the store when something that was accepted here names it. The other blobs are deleted with the folder.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,51 +31,51 @@ use crate::source::packages::Packages;
 use crate::source::releases::Releases;
 use crate::words::counted;
 
-/// What of a file is wanted beside what the projects, locks and policies here name.
+/// What to take from an export besides what the projects, locks and policies here name.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Projects that are not known here, too: their addresses will be asked.
+    /// Whether to take projects that are not known here. Later syncs will ask their addresses.
     pub strangers: bool,
-    /// The crates that these Cargo.lock files name.
+    /// Cargo.lock files whose crates to take.
     pub crates: Vec<PathBuf>,
-    /// The sources that these revisions of projects name, as (project, revision).
+    /// Revisions whose depends sources to take, as (project, revision).
     pub depends: Vec<(String, String)>,
 }
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug, serde::Serialize)]
 pub struct Imported {
-    /// The digest of its manifest.
+    /// The digest of the export's manifest.
     pub manifest: Digest,
-    /// What changed of each git project.
+    /// What changed in each git project.
     pub projects: BTreeMap<String, Taken>,
-    /// Projects in it that nobody here knows.
+    /// Projects in the export that are not known here.
     pub strangers: Vec<String>,
-    /// How many blobs it held.
+    /// The number of blobs in the export.
     pub blobs: usize,
-    /// How many names are new here.
+    /// The number of names that are new here.
     pub names: usize,
-    /// What came and was not kept, because nothing that was accepted here names it.
+    /// Blobs that were not kept, because nothing accepted here names them.
     pub nameless: Nameless,
-    /// How many files that locks here name are not here, and were not in it.
+    /// The number of files that locks here name and that neither this farm nor the export has.
     pub missing: usize,
 }
 
-/// Some blobs.
+/// A number of blobs, and their size.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Nameless {
-    /// How many.
+    /// The number of blobs.
     pub blobs: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
 }
 
 /// A git project that was imported.
 #[derive(Debug, serde::Serialize)]
 pub struct Taken {
-    /// Whether it was not mirrored here before.
+    /// Whether the import made its mirror.
     pub new: bool,
-    /// How many branches and tags it has now.
+    /// The number of branches and tags it has now.
     pub refs: usize,
     /// What changed.
     #[serde(flatten)]
@@ -85,34 +85,34 @@ pub struct Taken {
 /// Takes in an export.
 #[derive(Clone, Copy)]
 pub struct Importer<'a> {
-    /// Where what came lies until something names it.
+    /// Holds imported blobs until something names them.
     pub aside: &'a Aside,
     /// Git projects.
     pub mirrors: Mirrors<'a>,
-    /// What locks here name.
+    /// The packages that locks here name.
     pub packages: Packages<'a>,
     /// Releases of projects that are known here.
     pub releases: Releases<'a>,
     /// Sources of depends packages.
     pub depends: DependsSources<'a>,
-    /// Who judges suites.
+    /// Judges Debian suites.
     pub debian: Debian<'a>,
-    /// What is remembered.
+    /// Remembers what is accepted.
     pub facts: Facts<'a>,
-    /// Where blobs are.
+    /// The store's blobs.
     pub blobs: &'a Blobs,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Importer<'_> {
-    /// Takes in an export: blobs by their digests, git through quarantine and journal, an InRelease by its signature. What
-    /// is here already is not replaced, and what nothing here names is not kept.
+    /// Takes in an export: blobs by their digests, git through quarantine and journal, an InRelease by its signature.
+    /// Replaces nothing that is here, and keeps nothing that no document here names.
     pub fn run(&self, file: &Path, wanted: &Wanted) -> Result<Imported, FarmError> {
         if !file.exists() {
             return Err(FarmError::missing(file));
         }
-        // A lock that does not read is the person's mistake, and better told before all the work.
+        // An unreadable lock is the person's mistake: report it before all the work.
         let crates = self.packages.crates_of(&wanted.crates)?;
         let partial = self.keep().partial();
         let work = tempfile::tempdir_in(partial).map_err(FarmError::io(partial))?;
@@ -127,12 +127,12 @@ impl Importer<'_> {
         Ok(imported)
     }
 
-    /// The store, and what lies beside it.
+    /// The store, together with the folder of imported blobs.
     pub fn keep(&self) -> &StoreKeep {
         self.mirrors.fetching.keep
     }
 
-    /// Reads all of the file, to its last byte, and believes nothing of it.
+    /// Reads the whole file, to its last byte, and trusts none of it.
     fn read_aside(&self, file: &Path, work: &Path) -> Result<Manifest, FarmError> {
         let (mut done, total) = (0, Cell::new(0));
         let manifest = airgap::read(
@@ -167,7 +167,7 @@ impl Importer<'_> {
         Ok(manifest)
     }
 
-    /// Lets in what policies, locks and projects here accept.
+    /// Takes what the policies, locks and projects here accept.
     fn accept(
         &self,
         file: &Path,
@@ -196,7 +196,7 @@ impl Importer<'_> {
             let adopted = self.keep().adopt(&digest);
             adopted.map_err(|source| MirrorError::Keep { what: digest.to_string(), source })?;
         }
-        // What came is served under the names that the locks here give it.
+        // Serve the imported files under the names that the locks here give them.
         let (_, missing) = self.packages.keep_here(crates)?;
         for (project, revision) in &wanted.depends {
             let releases = Selection::releases().map_err(|e| FarmError::Usage(e.to_string()))?;
@@ -221,7 +221,7 @@ impl Importer<'_> {
         })
     }
 
-    /// What is read is laid down before anything of it is known, so there has to be room for it.
+    /// Checks that the disk has room for the whole file, because all of it is unpacked before any of it is judged.
     fn can_hold(&self, file: &Path, bytes: u64) -> Result<(), MirrorError> {
         let data = || self.mirrors.data.path().to_owned();
         let free =
@@ -236,7 +236,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// An export that continues another needs what that one held.
+    /// Checks that this farm has what an incremental export leaves out.
     fn can_follow(&self, manifest: &Manifest) -> Result<(), MirrorError> {
         let kept = |what: &Digest| {
             let what = what.to_string();
@@ -265,7 +265,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Certificates that some policy pins; a stranger's others are none of ours.
+    /// Imports the certificates that some policy pins, and no others.
     fn import_certificates(&self, manifest: &Manifest, work: &Path) -> Result<(), FarmError> {
         let names = manifest.certificates.iter().map(|(name, _)| work.join(format!("{name}.certificate")));
         let files: Vec<_> = names.collect();
@@ -277,7 +277,7 @@ impl Importer<'_> {
             pinned.extend(policy.pins().iter().map(|pin| pin.id.to_string()));
         }
         let read = Certificates::read(&files, |f| pinned.contains(&KeyId::OpenPgp(f.clone()).to_string()))?;
-        // Whoever made the file may have added to them.
+        // Remove what the export's maker may have added to them.
         read.slimmed().keep_in(&self.mirrors.data.certificates())?;
         Ok(())
     }
@@ -293,7 +293,7 @@ impl Importer<'_> {
             Some(project) => project,
             None if strangers => {
                 let said = Project::parse(&entry.name, &entry.project)?;
-                // How its history is checked and where its objects lie is for a person here to say.
+                // Only a person here decides how its history is checked and where its objects are kept.
                 let project = Project { tolerate: Vec::new(), fork_of: None, ..said };
                 let path = self.mirrors.projects.add(&project)?;
                 self.progress.note(&format!("{} is a new project: {}", entry.name, path.display()));
@@ -309,11 +309,11 @@ impl Importer<'_> {
         let view = MirrorView(self.progress);
         let taken = mirror.carry_in(bundle, &journal, &entry.refs, entry.head.as_ref(), &wish, &view);
         if new && taken.is_err() {
-            // An empty one would be listed, and asked for.
+            // Schedules and lists would show an empty mirror, and ask for it.
             self.mirrors.repositories.get(&entry.name)?.remove_empty(&view)?;
         }
         let synced = taken?;
-        // Whoever exported says with it what he saw: evidence, though not ours.
+        // The exported journal says what the other farm saw. It is evidence, though not our own.
         let kept = |source| MirrorError::Keep { what: entry.name.clone(), source };
         let mut text = File::open(&journal).map_err(FarmError::io(&journal))?;
         let (digest, size) = self.keep().take(None, &mut text).map_err(kept)?;
@@ -324,7 +324,7 @@ impl Importer<'_> {
     }
 }
 
-/// Tells how far it is while a large entry is read, and ends when the person asks to stop.
+/// A reader that reports progress within a large entry, and fails when the person asks to stop.
 struct Told<'a> {
     progress: &'a dyn Progress,
     file: &'a Path,

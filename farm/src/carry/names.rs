@@ -1,4 +1,4 @@
-//! The names of an export, given again by what is accepted here.
+//! Gives names to the imported documents and files that are accepted here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -15,12 +15,12 @@ use crate::error::FarmError;
 use crate::facts::{ACCEPTED_RELEASE, Fact};
 use crate::source::releases::{Version, name_files};
 
-/// The largest signed document that is read, in bytes: an InRelease has 0.2 MB, a list of hashes less.
+/// The largest signed document that is read, in bytes. An InRelease has 0.2 MB, and a list of hashes has less.
 const DOCUMENT: u64 = 32 << 20;
 
 impl Importer<'_> {
-    /// An InRelease counts if it is accepted here; a line of a crates index if a lock here names its version, and then it
-    /// waits for that lock's checksum.
+    /// Takes the names that count here. An InRelease counts if its policy here accepts it. A line of a crates index
+    /// counts if a lock here names its version; it must still match that lock's checksum.
     pub fn import_names(
         &self,
         manifest: &Manifest,
@@ -54,7 +54,7 @@ impl Importer<'_> {
         Ok(new)
     }
 
-    /// Releases of projects that are known here, if their lists are accepted here; and the files that their tables pin.
+    /// Takes releases of known projects whose lists are accepted here, and files that the projects' tables pin.
     pub fn import_releases(&self, manifest: &Manifest) -> Result<(), FarmError> {
         let carried: BTreeMap<&str, &Digest> = manifest
             .names
@@ -95,8 +95,8 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// An InRelease that the exporting farm accepted is judged here, and counts if it is newer than what was accepted
-    /// here; `None` where nothing here says who would have to have signed it.
+    /// Judges an InRelease that the exporting farm accepted. It counts if it is newer than the one accepted here.
+    /// Returns `None` if nothing here says who must have signed it.
     fn import_release(&self, named: &Named) -> Result<Option<bool>, FarmError> {
         let Some(policy) = self.packages.suites()?.remove(&named.name) else { return Ok(None) };
         let accepted = self.facts.latest(&Fact::AcceptedRelease { suite: &named.name })?;
@@ -105,8 +105,8 @@ impl Importer<'_> {
         }
         let suite = self.debian.suite(&named.name)?;
         let bytes = self.came(&named.digest)?.unwrap_or_default();
-        let court = self.debian.trust.court(&policy, &[])?;
-        let judge = self.debian.trust.judge(&court);
+        let loaded = self.debian.trust.load(&policy, &[])?;
+        let judge = self.debian.trust.judge(&loaded);
         let verify = |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &judge);
         let release = verify(&bytes)?;
         self.packages
@@ -115,7 +115,7 @@ impl Importer<'_> {
         Ok(Some(true))
     }
 
-    /// A document that came or is here.
+    /// The bytes of a document that was imported or was here before.
     fn came(&self, digest: &Digest) -> Result<Option<Vec<u8>>, FarmError> {
         let kept = |source| MirrorError::Keep { what: digest.to_string(), source };
         let Some(file) = self.keep().open(digest).map_err(kept)? else { return Ok(None) };

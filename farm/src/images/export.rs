@@ -1,4 +1,4 @@
-//! Images to a folder or a file, without a registry between: `hab-build registry export`.
+//! Writes images to a folder or a file, without a second registry: `hab-build registry export`.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,32 +15,33 @@ use crate::images::gather::{Gathering, entry};
 use crate::images::watched::{Watched, amounts, stopped_or};
 use crate::words::counted;
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug, serde::Serialize)]
 pub struct Packed {
-    /// Which image has which tag.
+    /// The digest of each tag's image.
     pub tags: BTreeMap<Tag, Digest>,
-    /// How many manifests and indexes.
+    /// The number of manifests and indexes.
     pub manifests: usize,
-    /// How many layers and configurations.
+    /// The number of layers and configurations.
     pub blobs: usize,
-    /// Bytes of all files.
+    /// The size of all files, in bytes.
     pub bytes: u64,
-    /// What indexes list that is not here, or not all of it.
+    /// Manifests that indexes list and that are not here, or not completely.
     pub missing: BTreeSet<Digest>,
 }
 
-/// Which images of a repository.
+/// Which images of a repository to export.
 #[derive(Clone, Debug)]
 pub enum Wanted {
-    /// All that have a tag.
+    /// All images that have a tag.
     Tags,
-    /// These.
+    /// These images.
     These(Vec<TagOrDigest>),
 }
 
 impl Images<'_> {
-    /// Writes images of a repository, with all platforms that are here and, if wanted, what says something about them.
+    /// Writes images of a repository with all platforms that are here and, with `referrers`, the manifests that refer
+    /// to them.
     pub fn export(
         &self,
         repository: &RepositoryName,
@@ -77,7 +78,7 @@ impl Images<'_> {
         Ok(Packed { tags, manifests: manifests.len(), blobs: layers, bytes, missing })
     }
 
-    /// The tagged images that are wanted, and those that are wanted by digest.
+    /// The requested images that have a tag, and those requested by digest.
     fn roots(
         &self,
         repository: &RepositoryName,

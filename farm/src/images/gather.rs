@@ -1,4 +1,4 @@
-//! What of a repository belongs to an image: all platforms that are here, and what says something about them.
+//! Collects everything that belongs to an image: all platforms that are here, and the referrers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,21 +9,21 @@ use hab_store::{Error as StoreError, ManifestRecord, Store};
 use crate::bridge::Bridge;
 use crate::error::FarmError;
 
-/// What an export is made of, as far as it was gathered.
+/// The files of an export, as far as they are collected.
 pub struct Gathering<'a> {
     store: &'a Store,
     bridge: &'a Bridge,
     repository: &'a RepositoryName,
-    /// Every file, with its size.
+    /// Every blob, with its size.
     pub blobs: BTreeMap<Digest, u64>,
-    /// Those of them that are manifests and indexes.
+    /// The blobs that are manifests or indexes.
     pub manifests: BTreeSet<Digest>,
-    /// What indexes list that is not here, or not all of it.
+    /// Manifests that indexes list and that are not here, or not completely.
     pub missing: BTreeSet<Digest>,
 }
 
 impl<'a> Gathering<'a> {
-    /// Nothing of a repository yet.
+    /// Begins with nothing of a repository.
     pub fn new(store: &'a Store, bridge: &'a Bridge, repository: &'a RepositoryName) -> Self {
         Self {
             store,
@@ -35,7 +35,7 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// An image that was asked for by name has to be here with all its layers.
+    /// Takes an image that a person named, which must be here with all its layers.
     pub fn root(&mut self, record: &ManifestRecord) -> Result<(), FarmError> {
         match self.enter(record)? {
             None => Ok(()),
@@ -47,13 +47,14 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes an image and all below it; or, where a layer of it is not here, says which, and takes nothing.
+    /// Takes an image and everything below it. If one of its own layers is not here, returns that layer and takes
+    /// nothing.
     fn enter(&mut self, record: &ManifestRecord) -> Result<Option<Digest>, FarmError> {
         let mut listed = match self.take(record)? {
             Ok(listed) => listed,
             Err(lacking) => return Ok(Some(lacking)),
         };
-        // By hand, because indexes may be nested as deep as somebody likes.
+        // A loop without recursion, because a stranger may nest indexes as deep as they like.
         while let Some(digest) = listed.pop() {
             let mut here = self.take_blob(&digest)?;
             let key = TagOrDigest::Digest(digest.clone());
@@ -71,7 +72,8 @@ impl<'a> Gathering<'a> {
         Ok(None)
     }
 
-    /// Takes a manifest and its blobs, and says what it lists, which may be missing; or says which blob is not here.
+    /// Takes a manifest and its blobs, and returns the manifests that it lists, which may be missing. If a blob is not
+    /// here, returns that blob's digest instead.
     fn take(&mut self, record: &ManifestRecord) -> Result<Result<Vec<Digest>, Digest>, FarmError> {
         if self.manifests.contains(&record.digest) {
             return Ok(Ok(Vec::new()));
@@ -97,7 +99,7 @@ impl<'a> Gathering<'a> {
         Ok(Ok(listed.map(|e| e.digest).collect()))
     }
 
-    /// Takes what the repository holds as a blob; `false` if it does not.
+    /// Takes a blob if the repository holds it; returns whether it does.
     fn take_blob(&mut self, digest: &Digest) -> Result<bool, FarmError> {
         let held = self.held(digest)?;
         self.blobs.extend(held.map(|size| (digest.clone(), size)));
@@ -111,7 +113,7 @@ impl<'a> Gathering<'a> {
         Ok(store.blobs.get(digest)?.filter(|size| held == Some(*size)))
     }
 
-    /// What says something about what was taken, and what says something about that.
+    /// Takes the referrers of everything that was taken, and the referrers of those.
     pub fn referrers(&mut self) -> Result<Vec<Entry>, FarmError> {
         let (mut found, mut asked) = (BTreeMap::new(), BTreeSet::new());
         while let Some(subject) = self.manifests.difference(&asked).next().cloned() {
@@ -131,7 +133,7 @@ impl<'a> Gathering<'a> {
     }
 }
 
-/// A manifest, as a layout lists it.
+/// The entry of a layout for a manifest.
 pub fn entry(record: &ManifestRecord) -> Entry {
     Entry::new(&record.media_type, record.digest.clone(), record.size)
 }

@@ -1,4 +1,4 @@
-//! Images from a folder or a file, without a registry between: `hab-build registry import`.
+//! Reads images from a folder or a file, without a second registry: `hab-build registry import`.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,36 +9,37 @@ use hab_layout::{Content, Entry, Layout};
 use hab_oci::{Descriptor, Digest, RepositoryName, Tag};
 use hab_store::{Error as StoreError, Gaps, NewManifest, Publication};
 
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::images::Images;
 use crate::images::watched::{Watched, amounts, stopped_or};
 use crate::words::counted;
+use hab_clock::now;
 
-/// How often a publication is begun anew because a collection took what was just brought here.
+/// How many times a publication is tried, because a collection may remove blobs that were just stored.
 const TRIES: usize = 3;
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug, serde::Serialize)]
 pub struct Unpacked {
-    /// Which image has which tag.
+    /// The digest of each tag's image.
     pub tags: BTreeMap<Tag, Digest>,
-    /// How many manifests and indexes.
+    /// The number of manifests and indexes.
     pub manifests: usize,
-    /// How many layers and configurations.
+    /// The number of layers and configurations.
     pub blobs: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// What indexes list that is not in the layout.
+    /// Manifests that indexes list and that are not in the layout.
     pub missing: BTreeSet<Digest>,
     /// Images without a tag, which a collection removes when they are older than the grace period.
     pub untagged: BTreeSet<Digest>,
 }
 
 impl Images<'_> {
-    /// Checks all of a layout, and then makes its images those of a repository, in one transaction.
+    /// Checks a whole layout, and then adds its images to a repository in one transaction.
     ///
-    /// With `tag`: the image that is tagged so in the layout, or its only one; without: all, with the tags they have.
+    /// With `tag`, takes the image that has this tag in the layout, or the layout's only image. Without it, takes all
+    /// images with the tags they have.
     pub fn import(
         &self,
         from: &Path,
@@ -50,7 +51,7 @@ impl Images<'_> {
             Some(tag) => layout.one(tag)?,
             None => layout.everything()?,
         };
-        // Before a single byte is taken over: what is wrong with the last layer must not leave the first one here.
+        // Check before storing a single byte: a fault in the last layer must not leave the first layer here.
         self.progress.stage(&format!("check {}", from.display()));
         layout.verify(&content)?;
         self.progress.stage(&format!("take {} over", from.display()));
@@ -70,7 +71,8 @@ impl Images<'_> {
         Ok(Unpacked { tags: content.tags, manifests, blobs, bytes, missing: content.missing, untagged })
     }
 
-    /// As a push would: each is hashed again on its way, and goes with a collection if nothing comes to need it.
+    /// Stores the blobs as a push would. Hashes each blob again, and a collection removes it if nothing comes to need
+    /// it.
     fn keep_blobs(
         &self,
         layout: &Layout,
@@ -84,7 +86,7 @@ impl Images<'_> {
                 continue;
             }
             let Some(part) = layout.blob(&entry.digest)? else {
-                return Err(FarmError::Usage(format!("{} left the layout while it was read", entry.digest)));
+                return Err(FarmError::Usage(format!("{} vanished while the layout was read", entry.digest)));
             };
             let mut part = Watched { inner: part, progress: self.progress.as_ref(), done: &done, total };
             let mut writer = self.store.blobs.writer_with(entry.digest.algorithm())?;
@@ -121,7 +123,7 @@ fn publication(repository: &RepositoryName, content: &Content) -> Result<Publica
         manifests: content.manifests.iter().map(manifest).collect(),
         tags: Vec::new(),
         root: content.manifests.last().ok_or(hab_layout::Error::Empty)?.digest.clone(),
-        // A layout may hold some platforms of an index only; layers have to be there.
+        // A layout may have only some platforms of an index, but it must have all layers.
         gaps: Gaps::Indexes,
         at: now(),
     })
@@ -136,7 +138,7 @@ impl fmt::Display for Unpacked {
         }
         if !untagged.is_empty() {
             let images = counted(untagged.len() as u64, "image");
-            write!(f, "; without a tag, to go with a collection after the grace period: {images}")?;
+            write!(f, "; without a tag, so a collection removes them after the grace period: {images}")?;
         }
         Ok(())
     }

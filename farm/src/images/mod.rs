@@ -1,4 +1,4 @@
-//! The registry, tended: `hab-build registry`.
+//! The care of the registry's images: `hab-build registry`.
 
 pub mod export;
 mod gather;
@@ -23,28 +23,29 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::bridge::Bridge;
-use crate::clock::now;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::progress::Progress;
 use crate::words::{counted, near};
+use hab_chain::chain;
+use hab_clock::now;
 
-/// Between two passes of a scrub, and before it is tried again when it failed.
+/// Time between two passes of a scrub and between two copies of the catalog, also after a failure.
 const REST: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long after its start `serve` collects first, at the latest.
+/// The longest time from the start of `serve` to its first collection.
 const SETTLE: Duration = Duration::from_secs(5 * 60);
 
 /// The registry's images.
 #[derive(Clone, Copy)]
 pub struct Images<'a> {
-    /// Where they are.
+    /// The store that holds the images.
     pub store: &'a Store,
-    /// The way to the catalog.
+    /// Calls the catalog from synchronous code.
     pub bridge: &'a Bridge,
-    /// How they are kept.
+    /// The configuration of the registry.
     pub config: &'a RegistryConfig,
-    /// Which images builds would make.
+    /// The recipes, which say which repositories builds would make.
     pub recipes: &'a RecipeSet,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a Arc<dyn Progress>,
 }
 
@@ -68,7 +69,8 @@ impl Images<'_> {
         Ok(FarmError::UnknownRepository { name: name.clone(), near })
     }
 
-    /// Deletes tags of a repository, one or all; returns those that went. What they point at goes with a later collection.
+    /// Deletes one tag or all tags of a repository, and returns the deleted tags. A later collection removes what they
+    /// pointed at.
     pub fn delete_tags(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Result<Vec<Tag>, FarmError> {
         let rows = self.tags(repository)?;
         let wanted: Vec<&Tag> =
@@ -78,7 +80,7 @@ impl Images<'_> {
             let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             return Err(FarmError::Usage(format!("{repository} has no tag {tag}{near}")));
         }
-        // All or nothing: one that may not go keeps the others.
+        // All or nothing: if one tag is immutable, none is deleted.
         let immutable = |row: &&TagRow| {
             wanted.contains(&&row.tag)
                 && self.config.immutable.iter().any(|rule| rule.matches(repository, row.tag.as_str()))
@@ -96,19 +98,20 @@ impl Images<'_> {
         Ok(gone)
     }
 
-    /// How many bytes a collection could remove if nothing had any grace left.
+    /// How many bytes a collection would remove if the grace period were zero.
     pub fn unneeded(&self) -> Result<u64, FarmError> {
         let rules = Collection { grace: Span::hours(0), retain: Vec::new() };
         Ok(self.bridge.wait(self.store.would_collect(&rules, now() + 2))?.bytes)
     }
 
-    /// Rules of hab.toml that are for no repository that is here or that a recipe or an upstream would make: a sentence each.
+    /// Rules of hab.toml that match no repository, neither one that is here nor one that a recipe or an upstream would
+    /// make. One sentence each.
     pub fn idle_rules(&self) -> Result<Vec<String>, FarmError> {
         let config = self.config;
         let mut names: BTreeSet<String> =
             self.repositories()?.iter().map(|row| row.name.to_string()).collect();
         for name in self.recipes.names() {
-            // A recipe that does not read says so when it is built.
+            // An unreadable recipe reports its error when it is built.
             if let Ok(text) = self.recipes.recipe(name) {
                 let repository = text.recipe.image.repository;
                 names.insert(format!("unsigned/{repository}"));
@@ -128,7 +131,12 @@ impl Images<'_> {
         let tables = tables.chain(access.map(|pattern| ("access.rule", pattern)));
         let mut said: Vec<String> = tables
             .filter(|(_, pattern)| idle(pattern))
-            .map(|(table, pattern)| format!("[registry] {table}: no repository is named like {pattern:?}, so that the rule does nothing", pattern = pattern.to_string()))
+            .map(|(table, pattern)| {
+                format!(
+                    "[registry] {table}: no repository is named like {pattern:?}, so the rule does nothing",
+                    pattern = pattern.to_string()
+                )
+            })
             .collect();
         said.dedup();
         if !said.is_empty() {
@@ -138,12 +146,12 @@ impl Images<'_> {
                 .filter(|name| !name.starts_with("unsigned/"))
                 .take(10)
                 .collect();
-            said.push(format!("repositories are named as in: {}", few.join(", ")));
+            said.push(format!("repositories have names such as: {}", few.join(", ")));
         }
         Ok(said)
     }
 
-    /// Every move of a tag, the first one first.
+    /// Every move of a tag, oldest first.
     pub fn tag_history(&self, repository: &RepositoryName, tag: &Tag) -> Result<Vec<TagMove>, FarmError> {
         let moves = self.bridge.wait(self.store.catalog.tag_history(repository, tag))?;
         if moves.is_empty() {
@@ -157,11 +165,11 @@ impl Images<'_> {
         Ok(self.bridge.wait(self.store.catalog.rollback_tag(repository, tag, back, now()))?)
     }
 
-    /// Removes what nothing needs any more, or says what that would be.
+    /// Removes what nothing needs any more, or with `dry_run` returns what that would be.
     pub fn collect(&self, dry_run: bool) -> Result<Collected, FarmError> {
         let (rules, now) = (self.collection(), now());
         self.progress.stage("look for what nothing needs any more");
-        // A collection that is cut off leaves what it took out for the next one.
+        // An interrupted collection leaves the rest of its work to the next one.
         let again = "the next collection goes on";
         if dry_run {
             self.bridge.wait_unless(self.progress.cancel(), again, self.store.would_collect(&rules, now))
@@ -170,8 +178,8 @@ impl Images<'_> {
         }
     }
 
-    /// Hashes everything that is kept, once, at most so many bytes a second; what is damaged is fetched again where an
-    /// upstream of `upstreams` has it.
+    /// Hashes every blob once, at most `rate` bytes a second. Fetches a damaged blob again if one of `upstreams` has
+    /// it.
     pub fn scrub(&self, rate: Option<Bytes>, upstreams: Option<&Upstreams>) -> Result<Scrubbed, FarmError> {
         let mut scrub = Scrub::new(self.store.clone(), rate);
         if let Some(upstreams) = upstreams {
@@ -185,7 +193,7 @@ impl Images<'_> {
         self.bridge.wait_unless(self.progress.cancel(), "what was found so far is set aside", pass)
     }
 
-    /// Collects and scrubs as often as the operator wants, until it is aborted; what comes of it is counted.
+    /// Collects and scrubs at the operator's intervals until the task is aborted, and counts the results in `metrics`.
     pub fn tend(&self, upstreams: &Upstreams, metrics: &Metrics) -> JoinHandle<()> {
         let config = self.config;
         let (rules, every, rate) = (self.collection(), config.collect, config.scrub);
@@ -227,7 +235,7 @@ async fn collect_often(
                     progress.note(&format!("collected: {}", words(&gone)));
                 }
             }
-            Err(e) => progress.note(&format!("not collected: {}", chain(&e))),
+            Err(e) => progress.note(&format!("the collection failed: {}", chain(&e))),
         }
         sleep(every.into()).await;
     }
@@ -270,7 +278,7 @@ async fn scrub_on(
     }
 }
 
-/// Reads the whole catalog and copies it to beside the blobs, once a day. Never ends.
+/// Checks the whole catalog and copies it beside the blobs, once a day. Never ends.
 async fn keep_catalog(store: &Store, progress: &Arc<dyn Progress>) {
     loop {
         let checked = match store.catalog.check().await {
@@ -285,12 +293,12 @@ async fn keep_catalog(store: &Store, progress: &Arc<dyn Progress>) {
     }
 }
 
-/// Which repositories keep something for longer because of uploads in progress, for people.
+/// Which repositories keep something longer because of uploads in progress, for people.
 pub fn held_back(gone: &Collected) -> Vec<String> {
     let line = |(repository, uploads, since): &(RepositoryName, usize, i64)| {
         let minutes = (now() - since) / 60;
         format!(
-            "{repository}: what became unneeded lately stays, because of uploads in progress: {uploads}, the oldest begun \
+            "{repository}: keeps what became unneeded lately, because of uploads in progress: {uploads}, the oldest begun \
              {} ago",
             counted(minutes.unsigned_abs(), "minute")
         )
@@ -298,7 +306,7 @@ pub fn held_back(gone: &Collected) -> Vec<String> {
     gone.held_back.iter().map(line).collect()
 }
 
-/// What a collection did, for people.
+/// The result of a collection, for people.
 pub fn words(gone: &Collected) -> String {
     let (tags, manifests, blobs, bytes) = (gone.tags.len(), gone.manifests, gone.blobs, gone.bytes);
     let (tags, manifests) = (counted(tags as u64, "tag"), counted(manifests, "manifest"));

@@ -1,4 +1,4 @@
-//! Images of other registries, brought here before anybody asks: once, by hand, and on schedule while serving.
+//! Copies images of other registries here before anybody asks for them: once by hand, or on schedule while serving.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -15,19 +15,20 @@ use tokio::time::sleep;
 
 use crate::backoff::wait;
 use crate::bridge::Bridge;
-use crate::clock::now;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::facts::Position;
 use crate::progress::Progress;
+use hab_chain::chain;
+use hab_clock::now;
 
-/// How often is looked for what is due, and whether another process has ended its sync.
+/// How often to look for rules that are due, and for the end of another process's sync.
 const TICK: Duration = Duration::from_secs(1);
-/// The most hexadecimal digits of a rule's digest that its name needs.
+/// How many hexadecimal digits of a rule's digest its name has.
 const SHORT: usize = 16;
-/// How long nothing is tried when it was not the upstream that failed.
+/// How long to wait after a failure that was not the upstream's.
 const AFTER_OUR_FAULT: Duration = Duration::from_secs(60);
 
-/// How the syncs of a rule went: when it was last tried, in unix seconds, and how often in a row it failed.
+/// How the syncs of a rule went: when it was last tried, in unix seconds, and how many times in a row it failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tries {
     at: i64,
@@ -45,34 +46,34 @@ impl Tries {
     }
 }
 
-/// What became of a rule.
+/// The result of one sync rule.
 pub struct ImageSync {
-    /// The repository here.
+    /// The name of the repository here.
     pub repository: String,
-    /// What was done, or why nothing was.
+    /// What was done, or why nothing was done.
     pub outcome: Result<Synced, SyncError>,
 }
 
-/// Syncs images as the operator's rules say.
+/// Syncs images by the operator's rules.
 #[derive(Clone)]
 pub struct ImageSyncs {
-    /// Where images are kept.
+    /// Stores the images.
     pub store: Store,
-    /// The way to it.
+    /// Calls the store from synchronous code.
     pub bridge: Bridge,
-    /// The operator's rules.
+    /// The configuration, with the operator's rules.
     pub config: RegistryConfig,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: Arc<dyn Progress>,
-    /// Where the locks of turns are.
+    /// The folder of the locks that let one process at a time sync an upstream.
     pub work: PathBuf,
-    /// Whether nothing may be fetched.
+    /// Whether fetching is forbidden.
     pub offline: bool,
 }
 
 impl ImageSyncs {
-    /// Brings here once what the rules select of all upstreams, or of `only`: an upstream, or one repository of it,
-    /// `docker.io/library/alpine`. `told` hears of every tag when it is decided.
+    /// Syncs once what the rules select, of all upstreams or of `only`: an upstream, or one repository of it, such as
+    /// `docker.io/library/alpine`. Calls `told` for every tag as soon as its result is known.
     pub fn once(
         &self,
         upstreams: &Upstreams,
@@ -90,9 +91,9 @@ impl ImageSyncs {
             .filter(|(upstream, name, _)| only.is_none_or(|only| only == *upstream || only == name))
             .collect();
         if chosen.is_empty() {
-            let of = only.map_or_else(String::new, |only| format!(" of {only}"));
+            let of = only.map_or_else(String::new, |only| format!(" for {only}"));
             return Err(FarmError::Usage(format!(
-                "nothing{of} is to be synced; say what in [[registry.upstream.NAME.sync]] of hab.toml"
+                "there is no sync rule{of}; write one in [[registry.upstream.NAME.sync]] of hab.toml"
             )));
         }
         let work = async {
@@ -112,7 +113,7 @@ impl ImageSyncs {
         self.bridge.wait_unless(self.progress.cancel(), "the next sync goes on with what is here", work)
     }
 
-    /// Syncs what is due, one rule of an upstream at a time, until it is aborted.
+    /// Syncs rules when they are due, one rule of an upstream at a time, until the task is aborted.
     pub fn follow(self, upstreams: &Upstreams) -> JoinHandle<()> {
         let mut rules: BTreeMap<String, Vec<SyncRule>> = BTreeMap::new();
         for (upstream, rule) in self.config.sync_rules() {
@@ -160,12 +161,12 @@ impl ImageSyncs {
             self.progress.note(&format!("{name} is not synced: {}", chain(e)));
         }
         if !self.note(upstream, rule, succeeded(&synced)).await {
-            // A disk that takes no note of a try must not make an upstream be asked every second.
+            // If the disk cannot record the try, the upstream must still not be asked every second.
             sleep(AFTER_OUR_FAULT).await;
         }
     }
 
-    /// One sync of an upstream at a time, in whichever process; the turn ends with the value.
+    /// Waits for the turn to sync an upstream. Only one process at a time has it; dropping the file gives it back.
     async fn turn(&self, upstream: &str) -> Result<File, FarmError> {
         let path = self.work.join(format!("sync-{upstream}.lock"));
         let file = File::create(&path).map_err(FarmError::io(&path))?;
@@ -178,14 +179,14 @@ impl ImageSyncs {
         }
     }
 
-    /// Where the tries of a rule are noted, and how they went.
+    /// The name of a rule's position, and the recorded tries.
     async fn tries(&self, upstream: &str, rule: &SyncRule) -> (String, Option<Tries>) {
         let name = position(upstream, rule);
         let text = self.store.catalog.position(&name).await.ok().flatten();
         (name, text.as_deref().and_then(Tries::read))
     }
 
-    /// Notes a try, and says whether it was noted.
+    /// Records a try, and returns whether the record was written.
     async fn note(&self, upstream: &str, rule: &SyncRule, good: bool) -> bool {
         let (name, before) = self.tries(upstream, rule).await;
         let failures = before.map_or(0, |tries| tries.failures);
@@ -195,7 +196,8 @@ impl ImageSyncs {
     }
 }
 
-/// What is told of an upstream's fault counts, so that it is left alone; a refusal comes out the same the next time.
+/// Whether a sync counts as good. Only an upstream's own failure is bad and makes the next try wait; a refusal would
+/// come out the same next time.
 fn succeeded(synced: &Result<Synced, SyncError>) -> bool {
     match synced {
         Ok(synced) => {
@@ -205,13 +207,13 @@ fn succeeded(synced: &Result<Synced, SyncError>) -> bool {
     }
 }
 
-/// Where the tries of a rule are noted: by what it says, so that one that is changed is due at once.
+/// The position that records a rule's tries. Its name has the rule's digest, so that a changed rule is due at once.
 fn position(upstream: &str, rule: &SyncRule) -> String {
     let (repository, identity) = (rule.repository.as_str(), rule.identity());
     Position::ImageSync { upstream, repository, rule: &identity.hex()[..SHORT] }.name()
 }
 
-/// When a rule is due, in unix seconds, as with git: later after failures, and not all at once.
+/// When a rule is due, in unix seconds. As with git, it is later after failures, and not all rules are due at once.
 fn due(rule: &SyncRule, name: &str, tries: Tries) -> i64 {
     tries.at + wait(name, tries.at, rule.every.seconds(), tries.failures)
 }

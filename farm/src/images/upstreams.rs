@@ -1,5 +1,5 @@
-//! Other registries as the operator wants them; and where the registry, which knows no keys, meets the judge of images'
-//! signatures.
+//! The upstream registries of the operator's configuration. The registry knows no keys, so here it gets the judge of
+//! images' signatures.
 
 use std::error::Error as _;
 use std::path::Path;
@@ -16,11 +16,11 @@ use hab_config::{RegistryConfig, Revalidation, SignedTable, UpstreamTable};
 
 use crate::error::FarmError;
 
-/// Bytes of a password's or a key's file.
+/// Most bytes of the file of a password or a key.
 const LARGEST: u64 = 1 << 20;
 
-/// The upstreams of a configuration, ready to be asked, or never asked when nothing may be fetched; `pins` is a folder
-/// where it is kept which token service each first named.
+/// Opens the upstreams of a configuration. With `offline` they are never asked. `pins` is the folder that records which
+/// token service each upstream named first.
 pub fn open(config: &RegistryConfig, offline: bool, pins: &Path) -> Result<Upstreams, FarmError> {
     read(config, offline, pins).map_err(FarmError::Usage)
 }
@@ -42,9 +42,7 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Re
     for rule in &table.sync {
         let name = &rule.repository;
         if !table.repositories.is_empty() && !table.repositories.iter().any(|p| p.matches(name.as_str())) {
-            return Err(format!(
-                "{name} is to be synced, and not one of the repositories that may be pulled"
-            ));
+            return Err(format!("cannot sync {name}: it is not one of the repositories that may be pulled"));
         }
         if rule.every < Span::MINUTE {
             return Err(format!("{name} is to be synced more often than once a minute"));
@@ -77,7 +75,7 @@ fn upstream(name: &str, table: &UpstreamTable, offline: bool, pins: &Path) -> Re
     })
 }
 
-/// A user and a password are sent together, parted by the first colon (RFC 7617, section 2).
+/// Checks the user's name. It is sent together with the password, separated by the first colon (RFC 7617, section 2).
 fn login(table: &UpstreamTable) -> Result<(), String> {
     match (table.username.as_deref(), &table.password_file) {
         (Some(name), _) if name.contains(':') || name.chars().any(char::is_control) => {
@@ -105,7 +103,7 @@ fn signed(table: &SignedTable) -> Result<Signed, String> {
     Ok(Signed { repositories: table.repositories.clone(), judge })
 }
 
-/// A password or a key: who can write either decides what is served.
+/// Reads a file with a password or a key. Whoever can write it decides what is served, so it must be a trusted file.
 fn text(path: &Path, readers: Readers) -> Result<String, String> {
     hab_trusted_file::read_text(path, readers, LARGEST).map_err(|e| match e.source() {
         Some(cause) => format!("{e}: {cause}"),
@@ -113,11 +111,11 @@ fn text(path: &Path, readers: Readers) -> Result<String, String> {
     })
 }
 
-/// An operator's policy for images of other registries.
+/// An operator's signature policy for images of other registries.
 #[derive(Debug)]
 struct Cosigned {
     policy: ImagePolicy,
-    /// What name a signature may give the image; any without.
+    /// The names that a signature may give the image; empty allows any name.
     identity: Vec<Pattern>,
 }
 
@@ -144,7 +142,7 @@ mod tests {
     use super::*;
     use hab_config::Config;
 
-    /// What is wrong with a table of an upstream, in which FOLDER is one with a key in it.
+    /// The error for a table of an upstream. FOLDER in the table stands for a folder that contains a key.
     fn refusal(table: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";

@@ -1,4 +1,4 @@
-//! Reading with a person who watches and may ask to stop.
+//! Reads with progress, and stops when the person asks.
 
 use std::cell::Cell;
 use std::io;
@@ -8,15 +8,15 @@ use crate::error::FarmError;
 use crate::progress::Progress;
 use crate::words::counted;
 
-/// Counts what is read, and ends when the person asks to stop.
+/// Counts the bytes that it reads, and fails when the person asks to stop.
 pub struct Watched<'a, R> {
-    /// What is read.
+    /// The reader underneath.
     pub inner: R,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
-    /// Bytes so far, of all that is read.
+    /// Bytes read so far, by all readers with this count.
     pub done: &'a Cell<u64>,
-    /// Of how many.
+    /// Bytes to read in total.
     pub total: u64,
 }
 
@@ -32,7 +32,7 @@ impl<R: io::Read> io::Read for Watched<'_, R> {
     }
 }
 
-/// What failed because the person asked to stop, as that; `after` says what is then so.
+/// Turns a failure into a stop, if the person asked to stop. `after` says what state is left.
 pub fn stopped_or<T, E: Into<FarmError>>(
     progress: &dyn Progress,
     done: Result<T, E>,
@@ -42,7 +42,7 @@ pub fn stopped_or<T, E: Into<FarmError>>(
     done.map_err(|e| if stopped { FarmError::Stopped(after) } else { e.into() })
 }
 
-/// How much there is of something, for people.
+/// The numbers of tags, manifests, blobs and bytes, for people.
 pub fn amounts(tags: usize, manifests: usize, blobs: usize, bytes: u64) -> String {
     let count = |number: usize, thing: &str| counted(number as u64, thing);
     format!(

@@ -1,4 +1,4 @@
-//! What is mirrored, and whether it is still what it was: `hab-build mirror`.
+//! Mirrored projects, and whether each still is what it was: `hab-build mirror`.
 
 pub mod projects;
 mod remove;
@@ -12,17 +12,17 @@ use hab_mirror::MirrorError;
 use hab_mirror::git::{Change, Entry, State, size_below, without_user};
 use hab_mirror::projects::Project;
 
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::{Fact, Facts};
 use crate::fetching::Fetching;
 use crate::folder::DataFolder;
 use crate::progress::Progress;
+use hab_clock::now;
 use projects::ProjectFiles;
 use repositories::Repositories;
 use view::Views;
 
-/// A project, and how its mirror stands.
+/// A project, and the state of its mirror.
 #[derive(Debug, serde::Serialize)]
 pub struct MirrorRow {
     /// Its name.
@@ -31,58 +31,58 @@ pub struct MirrorRow {
     pub urls: Vec<String>,
     /// Whether it is mirrored here.
     pub mirrored: bool,
-    /// How many bytes its own folder takes; a fork's objects lie with the project it is a fork of.
+    /// How many bytes its own folder takes. A fork's objects lie with the project it is a fork of.
     pub size: u64,
-    /// How many branches and tags it has.
+    /// The number of branches and tags.
     pub refs: usize,
-    /// How many changes its journal has.
+    /// The number of changes in its journal.
     pub entries: usize,
-    /// When the newest was seen, in unix seconds.
+    /// When the newest change was seen, in unix seconds.
     pub newest: Option<i64>,
     /// The digest of its journal's last line.
     pub head: Option<hab_oci::Digest>,
     /// How the last syncs went.
     pub state: State,
-    /// For how many seconds it should have been synced and was not.
+    /// For how many seconds a sync has been overdue.
     pub lag: Option<i64>,
-    /// The refs that wait for a person.
+    /// The refs that wait for a person's decision.
     pub frozen: Vec<String>,
     /// The branch that HEAD names.
     pub branch: Option<String>,
-    /// How many refs are here that upstream has deleted.
+    /// How many refs are here that the upstream has deleted.
     pub deleted: usize,
-    /// Why its mirror does not read.
+    /// Why its mirror cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
-    /// What to do about that.
+    /// What a person can do about that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// A ref that waits for a person.
+/// A frozen ref, which waits for a person's decision.
 #[derive(Debug, serde::Serialize)]
 pub struct Waiting {
-    /// Which ref.
+    /// The ref's name.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// What it names here.
+    /// Its value here.
     pub old: String,
-    /// What it was last seen to name elsewhere.
+    /// Its value that was last seen elsewhere.
     pub new: String,
-    /// What that was.
+    /// What kind of change that is.
     pub kind: Change,
-    /// Where it was seen.
+    /// The upstream where it was seen.
     pub upstream: String,
-    /// When, in unix seconds.
+    /// When it was seen, in unix seconds.
     pub at: i64,
 }
 
-/// Something that can be removed without losing anything.
+/// A file or folder that can be removed without losing anything.
 #[derive(Debug, serde::Serialize)]
 pub struct Leftover {
-    /// Where it lies, below the data folder.
+    /// Its path below the data folder.
     pub path: PathBuf,
-    /// In bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// What it is.
     pub what: &'static str,
@@ -91,30 +91,30 @@ pub struct Leftover {
 /// The mirrored projects.
 #[derive(Clone, Copy)]
 pub struct Mirrors<'a> {
-    /// Which there are.
+    /// The known projects.
     pub projects: ProjectFiles<'a>,
-    /// Where they are mirrored.
+    /// The repositories of mirrors.
     pub repositories: Repositories<'a>,
-    /// What is accepted of them.
+    /// The verified views.
     pub views: Views<'a>,
-    /// Where their journals ended.
+    /// Remembers where journals ended.
     pub facts: Facts<'a>,
-    /// Where journals are kept, and whether anything may be fetched.
+    /// Stores journals, and says whether fetching is forbidden.
     pub fetching: Fetching<'a>,
     /// The data folder.
     pub data: &'a DataFolder,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Mirrors<'_> {
-    /// The projects that are mirrored here, or all that there are, by name.
+    /// The projects that are mirrored here, or with `all` all known projects, by name.
     pub fn rows(&self, all: bool) -> Result<Vec<MirrorRow>, FarmError> {
         let mut rows = Vec::new();
         let projects = self.projects.all()?;
         for name in self.repositories.names() {
             if projects.get(&name).is_none() {
-                // It was mirrored when something still named it.
+                // The project was mirrored while something still named it.
                 rows.push(self.row(&Project::new(&name, Vec::new())));
             }
         }
@@ -127,7 +127,7 @@ impl Mirrors<'_> {
         Ok(rows)
     }
 
-    /// The projects to sync: the named ones; without names those that are mirrored, or all.
+    /// The projects to sync: the named ones; without names the mirrored ones, or with `all` all known ones.
     pub fn wanted(&self, names: &[String], all: bool) -> Result<Vec<Project>, FarmError> {
         if !names.is_empty() {
             return names.iter().map(|name| self.projects.get(name)).collect();
@@ -135,17 +135,17 @@ impl Mirrors<'_> {
         let projects = self.projects.all()?;
         let mut wanted: Vec<Project> =
             projects.iter().filter(|p| all || self.repositories.has(&p.name)).cloned().collect();
-        // What a fork shares comes first.
+        // A fork comes after the project whose objects it shares.
         wanted.sort_by_key(|project| project.fork_of.is_some());
         Ok(wanted)
     }
 
-    /// Every change that was seen of a project's refs, the oldest first.
+    /// Every change of a project's refs that was seen, oldest first.
     pub fn log(&self, project: &str) -> Result<Vec<Entry>, FarmError> {
         Ok(self.repositories.get(project)?.journal()?.entries().to_vec())
     }
 
-    /// The refs of a project that wait for a person, and what was seen of them.
+    /// The refs of a project that wait for a person's decision, each with the newest value that was seen of it.
     pub fn waiting(&self, project: &str) -> Result<Vec<Waiting>, FarmError> {
         let mirror = self.repositories.get(project)?;
         let (journal, refs) = (mirror.journal()?, mirror.refs()?);
@@ -163,8 +163,8 @@ impl Mirrors<'_> {
         Ok(journal.frozen().into_iter().filter_map(waits).collect())
     }
 
-    /// Checks that a project's journal is whole, that its end is where it was, and that every object it names is here; with
-    /// `fsck` also every object that a ref reaches.
+    /// Checks that a project's journal is whole, that it still has its remembered end, and that every object it names
+    /// is here. With `fsck`, also checks every object that a ref reaches.
     pub fn check(&self, project: &str, fsck: bool) -> Result<MirrorRow, FarmError> {
         let mirror = self.repositories.get(project)?;
         let journal = mirror.journal()?;
@@ -193,8 +193,8 @@ impl Mirrors<'_> {
         Ok(self.row(&known))
     }
 
-    /// What can be removed without losing anything, and is unless `dry`: what killed runs left. Objects are none of it:
-    /// nothing that a journal ever named goes.
+    /// Finds what killed runs left behind, and removes it unless `dry`. Nothing is lost by that: an object that a
+    /// journal ever named stays.
     pub fn sweep(&self, dry: bool) -> Result<Vec<Leftover>, FarmError> {
         let mut found = Vec::new();
         for project in self.repositories.names() {
@@ -208,7 +208,7 @@ impl Mirrors<'_> {
         Ok(found.into_iter().map(left).collect())
     }
 
-    /// How a project stands.
+    /// The state of a project.
     pub fn row(&self, project: &Project) -> MirrorRow {
         let mirrored = self.repositories.has(&project.name);
         let mut row = MirrorRow {
@@ -228,7 +228,7 @@ impl Mirrors<'_> {
             broken: None,
             hint: None,
         };
-        // One that does not read must not hide the others.
+        // An unreadable mirror must not hide the others.
         if mirrored && let Err(e) = self.look_at(project, &mut row) {
             row.hint = e.hint();
             row.broken = Some(e.to_string());
@@ -244,7 +244,7 @@ impl Mirrors<'_> {
         row.size = size_below(mirror.path());
         row.refs = mirror.refs()?.len();
         row.branch = mirror.head();
-        // Last, because what can be said without it is said.
+        // The journal comes last, so that everything else is reported even if it cannot be read.
         let journal = mirror.journal()?;
         row.entries = journal.entries().len();
         row.newest = journal.entries().last().map(|e| e.at);

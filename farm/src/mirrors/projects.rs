@@ -1,8 +1,7 @@
-//! The projects that are mirrored: shipped, the operator's, and those that only a recipe names.
+//! The known projects: the shipped ones, the operator's, and those that only a recipe names.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use hab_config::{GitConfig, MirrorConfig};
@@ -21,21 +20,21 @@ static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../mirror/projects")
 /// The projects of a farm: files, recipes and configuration.
 #[derive(Clone, Copy)]
 pub struct ProjectFiles<'a> {
-    /// Where the operator's files are.
+    /// The data folder, with the operator's project files.
     pub data: &'a DataFolder,
-    /// Which projects recipes name.
+    /// The recipes, which name projects too.
     pub recipes: &'a RecipeSet,
-    /// Addresses of the operator's.
+    /// The operator's own addresses, by project.
     pub git: &'a BTreeMap<String, GitConfig>,
-    /// What may be mirrored.
+    /// The configuration of mirrors, which says what may be mirrored.
     pub mirror: &'a MirrorConfig,
-    /// Who has to have signed.
+    /// The policies, which say who must have signed.
     pub policies: &'a Policies,
 }
 
 impl ProjectFiles<'_> {
-    /// Every project: the shipped ones, over them those of the data folder's `projects/`, and over their addresses the
-    /// configuration's; then what recipes name and no file does.
+    /// Every known project. Files in the data folder's `projects/` override the shipped ones, and the configuration
+    /// overrides the addresses of both. A recipe adds a project that no file has.
     pub fn all(&self) -> Result<Projects, FarmError> {
         let mut projects = Projects::default();
         for file in SHIPPED.files() {
@@ -52,7 +51,7 @@ impl ProjectFiles<'_> {
             }
         }
         for name in self.recipes.names() {
-            // A recipe that does not read says so when it is built.
+            // An unreadable recipe reports its error when it is built.
             let Ok(text) = self.recipes.recipe(name) else { continue };
             let SourceTable::Git { project, urls, policy } = &text.recipe.source else { continue };
             if projects.get(project.as_str()).is_none() {
@@ -62,7 +61,8 @@ impl ProjectFiles<'_> {
         }
         for (name, git) in self.git {
             if git.urls.is_empty() {
-                // Addresses from elsewhere, an import among them, do not say who gets a password.
+                // Only an address in the configuration may get a password. An import and other sources of addresses may
+                // not choose who gets it.
                 if git.password_file.is_some() {
                     return Err(FarmError::Usage(format!(
                         "[git.{name}] names a password-file and no urls; name the address that it is for: \
@@ -87,8 +87,8 @@ impl ProjectFiles<'_> {
     pub fn get(&self, name: &str) -> Result<Project, FarmError> {
         let unknown = || {
             FarmError::Usage(format!(
-                "there is no project {name}; `hab-build mirror add {name} URL` makes it one, `hab-build mirror list --all` \
-                 shows those there are"
+                "there is no project {name}; `hab-build mirror add {name} URL` adds it, `hab-build mirror list --all` \
+                 lists the known ones"
             ))
         };
         self.all()?.get(name).cloned().ok_or_else(unknown)
@@ -115,14 +115,12 @@ impl ProjectFiles<'_> {
         let folder = self.data.projects();
         fs::create_dir_all(&folder).map_err(FarmError::io(&folder))?;
         let path = folder.join(format!("{}.toml", project.name));
-        let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(FarmError::io(&folder))?;
-        file.write_all(project.to_text().as_bytes()).map_err(FarmError::io(&path))?;
-        file.as_file().sync_all().map_err(FarmError::io(&path))?;
-        file.persist(&path).map_err(|e| FarmError::io(&path)(e.error))?;
+        // An address in it may hold a password.
+        hab_file::replace_with(&path, 0o600, project.to_text().as_bytes())?;
         Ok(path)
     }
 
-    /// Which transports the operator allows beside https, ssh and git.
+    /// The transports that the operator allows beside https, ssh and git.
     pub fn allowed(&self) -> Allow {
         Allow { file: self.mirror.file, http: self.mirror.http }
     }

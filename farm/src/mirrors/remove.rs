@@ -1,4 +1,4 @@
-//! Taking a mirrored project away: `hab-build mirror remove`.
+//! Removes a mirrored project: `hab-build mirror remove`.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use hab_mirror::{Keep as _, MirrorError};
 use hab_oci::{few, shown};
 
 use super::Mirrors;
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::Fact;
 use crate::progress::MirrorView;
+use hab_clock::now;
 
-/// How many refs are named in a sentence.
+/// The most refs that one sentence names.
 const MOST: usize = 20;
 
 impl Mirrors<'_> {
-    /// What would go with a project's mirror.
+    /// What a removal of the project's mirror would remove.
     pub fn removal(&self, project: &str) -> Result<Removal, FarmError> {
         let removal = self.repositories.get(project)?.removal()?;
         if let Some(fork) = removal.forks.first() {
@@ -30,7 +30,8 @@ impl Mirrors<'_> {
         Ok(removal)
     }
 
-    /// Takes a project's mirror away. Its journal is evidence: it is kept in the store, and as a file beside the mirrors.
+    /// Removes a project's mirror. Its journal is evidence, so it is kept in the store, and as a file beside the
+    /// mirrors.
     pub fn remove(&self, project: &str) -> Result<Removal, FarmError> {
         let mut removal = self.removal(project)?;
         let mirror = self.repositories.get(project)?;
@@ -48,7 +49,7 @@ impl Mirrors<'_> {
         Ok(removal)
     }
 
-    /// A name that no journal has that was kept before.
+    /// A file name that no earlier journal has.
     fn free_name(folder: &std::path::Path, project: &str) -> PathBuf {
         let mut at = now();
         loop {
@@ -60,7 +61,7 @@ impl Mirrors<'_> {
         }
     }
 
-    /// The journal that a project had when it was removed last, where it is not mirrored now.
+    /// The journal that a project had when it was last removed, unless the project is mirrored now.
     pub(super) fn removed_before(&self, project: &str) -> Result<Option<Journal>, FarmError> {
         if self.repositories.has(project) {
             return Ok(None);
@@ -68,16 +69,16 @@ impl Mirrors<'_> {
         let failed = |source| MirrorError::Keep { what: project.to_owned(), source };
         let Some(digest) = self.facts.latest(&Fact::RemovedJournal { project })? else { return Ok(None) };
         let path = self.fetching.keep.path(&digest).map_err(failed)?;
-        // One that did not read when it was removed says nothing that could be compared.
+        // A journal that was unreadable at the removal gives nothing to compare.
         Ok(path.and_then(|path| Journal::open(&path).ok()))
     }
 
-    /// Says what is another thing now than it was before the project was removed: removing it makes nothing undone.
+    /// Notes which refs differ from those before the removal, because removing a project must not hide a change.
     pub(super) fn compare_with_removed(&self, mirror: &GitMirror, before: &Journal) -> Result<(), FarmError> {
         let (project, now) = (mirror.project(), mirror.refs()?);
         let mut changed = Vec::new();
         for (name, old) in before.refs() {
-            // A branch goes on; a tag stays what it was.
+            // A branch may have moved on from its old commit; a tag must be the same.
             let kept = if name.starts_with("refs/tags/") {
                 now.get(&name) == Some(&old)
             } else {
@@ -90,12 +91,12 @@ impl Mirrors<'_> {
         }
         if !changed.is_empty() {
             let said = few(&changed, MOST, "; ");
-            self.progress.note(&format!("{project}: not as it was before it was removed: {said}"));
+            self.progress.note(&format!("{project}: refs changed since the project was removed: {said}"));
         }
         Ok(())
     }
 
-    /// What a removal that was killed left.
+    /// Finds what a killed removal left, and removes it unless `dry`.
     pub(super) fn sweep_removed(&self, dry: bool, found: &mut Vec<(PathBuf, u64)>) -> Result<(), FarmError> {
         let git = self.data.git();
         for entry in fs::read_dir(&git).into_iter().flatten().flatten() {

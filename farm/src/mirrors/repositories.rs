@@ -15,24 +15,24 @@ pub struct Repositories<'a> {
 }
 
 impl<'a> Repositories<'a> {
-    /// Those of this data folder.
+    /// The mirrors of this data folder.
     pub fn new(data: &'a DataFolder) -> Self {
         Self { data }
     }
 
-    /// The folder that they are in, made where it is missing.
+    /// The folder of the mirrors, created if it is missing.
     pub fn folder(self) -> Result<PathBuf, FarmError> {
         let folder = self.data.git();
         fs::create_dir_all(&folder).map_err(FarmError::io(&folder))?;
         Ok(folder)
     }
 
-    /// The mirror of a project, made where it is missing.
+    /// Opens the mirror of a project, and creates it if it is missing.
     pub fn open(self, project: &str) -> Result<GitMirror, FarmError> {
         Ok(GitMirror::open(&self.folder()?, project)?)
     }
 
-    /// The mirror of a project, which has to be here.
+    /// Opens the mirror of a project, which must exist.
     pub fn get(self, project: &str) -> Result<GitMirror, FarmError> {
         if is_project_name(project) && self.has(project) {
             self.open(project)
@@ -56,12 +56,12 @@ impl<'a> Repositories<'a> {
         projects
     }
 
-    /// Where the verified view of a project is.
+    /// The path of a project's verified view.
     pub fn view(self, project: &str) -> PathBuf {
         self.data.view(project)
     }
 
-    /// A repository that a person names: a path, or else the name of a project that is mirrored here.
+    /// Opens a repository that a person names by its path, or by the name of a project that is mirrored here.
     pub fn named(self, path: &Path) -> Result<GitMirror, FarmError> {
         let mirrored = self.path(&path.display().to_string());
         let is_name = path.components().count() == 1 && !path.exists() && mirrored.is_dir();
@@ -76,8 +76,8 @@ impl<'a> Repositories<'a> {
     }
 }
 
-/// The commit at the tip of a repository's default branch: where HEAD leads, or else its one branch, or that of a
-/// usual name.
+/// The commit at the tip of a repository's default branch: that of HEAD, or else of its only branch, or else of `main`
+/// or `master`.
 pub fn default_tip(mirror: &GitMirror) -> Result<Option<String>, FarmError> {
     if let Some(tip) = mirror.commit_id("HEAD") {
         return Ok(Some(tip));

@@ -1,4 +1,4 @@
-//! Bringing a project's mirror up to date, and what follows from that: the record, and the view of what is accepted.
+//! Syncs a project's mirror, and then updates its record and its verified view.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,17 @@ use hab_mirror::{Fault, MirrorError};
 use hab_oci::{few, shown};
 
 use super::Mirrors;
-use crate::clock::now;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::facts::Fact;
 use crate::progress::MirrorView;
+use hab_chain::chain;
+use hab_clock::now;
 
-/// How many submodules are named in a sentence.
+/// The most submodules that one sentence names.
 const NAMED: usize = 5;
 
 impl Mirrors<'_> {
-    /// Brings a project up to date.
+    /// Syncs a project.
     pub fn sync(&self, project: &Project) -> Result<Synced, FarmError> {
         if self.fetching.offline {
             return Err(MirrorError::Offline { what: project.name.clone() }.into());
@@ -54,33 +55,33 @@ impl Mirrors<'_> {
         Ok(synced)
     }
 
-    /// What belongs to a project and is not mirrored with it, which is told. A mirror whose files do not read is told when
-    /// they are needed.
+    /// Notes and returns what belongs to a project and is not mirrored with it. Returns `None` for a mirror whose files
+    /// cannot be read; that error comes when they are needed.
     pub fn lacking(&self, mirror: &GitMirror) -> Option<Lacking> {
         let lacking = mirror.lacking().ok()?;
         let project = mirror.project();
         if !lacking.submodules.is_empty() {
             let named = few(lacking.submodules.iter().map(|s| shown(&s.path)), NAMED, ", ");
             self.progress.note(&format!(
-                "{project}: not mirrored with it, because they are repositories of their own (submodules): {named}"
+                "{project}: not mirrored, because they are repositories of their own (submodules): {named}"
             ));
         }
         if lacking.lfs_files > 0 {
             let (files, bytes) = (lacking.lfs_files, lacking.lfs_bytes);
             let files = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
             self.progress.note(&format!(
-                "{project}: not mirrored with it, because Git LFS keeps them elsewhere: {files} of {bytes} bytes"
+                "{project}: not mirrored, because Git LFS keeps them elsewhere: {files} of {bytes} bytes"
             ));
         }
         Some(lacking)
     }
 
-    /// What follows from every change of a mirror.
+    /// Updates everything that depends on a mirror, after each change of it.
     pub fn after_change(&self, mirror: &GitMirror, policy: Option<&str>) -> Result<(), FarmError> {
         self.remember_journal(mirror)?;
         match policy {
             Some(policy) => self.views.show_accepted(mirror, policy, false),
-            // What was accepted by a policy that is gone is accepted by nobody.
+            // Without its policy, nothing is accepted any longer, so the view becomes empty.
             None if self.repositories.view(mirror.project()).exists() => {
                 let why = format!("{} has no policy, so no ref of it is accepted", mirror.project());
                 Ok(mirror.show(&self.repositories.view(mirror.project()), &BTreeMap::new(), &why)?)
@@ -89,7 +90,7 @@ impl Mirrors<'_> {
         }
     }
 
-    /// A project's mirror, made where it is not there, and what is wanted of its upstreams.
+    /// Opens a project's mirror, creating it if it is missing, and returns what to ask of its upstreams.
     pub fn open<'p>(&self, project: &'p Project) -> Result<(GitMirror, Wish<'p>), FarmError> {
         let folder = self.repositories.folder()?;
         let mirror = match &project.fork_of {
@@ -107,7 +108,7 @@ impl Mirrors<'_> {
         Ok((mirror, wish))
     }
 
-    /// Makes serving a project fast, and judges its branches where its policy can.
+    /// Makes serving a project fast, and judges its branches if its policy can.
     pub fn keep_up(&self, project: &Project) -> Result<Upkeep, FarmError> {
         let mirror = self.repositories.get(&project.name)?;
         let done = mirror.keep_up(true, &MirrorView(self.progress))?;
@@ -117,7 +118,7 @@ impl Mirrors<'_> {
         Ok(done)
     }
 
-    /// Decides about a ref that waits. What was accepted for builds before is judged anew.
+    /// Decides the value of a frozen ref. A tag that was accepted for builds before is judged anew.
     pub fn accept_ref(&self, project: &str, name: &str, value: Option<&str>) -> Result<Accepted, FarmError> {
         let mirror = self.repositories.get(project)?;
         let accepted = mirror.accept(name, value, &MirrorView(self.progress))?;
@@ -131,7 +132,7 @@ impl Mirrors<'_> {
         Ok(accepted)
     }
 
-    /// Whoever remembers where the journal ended notices when its end is cut off.
+    /// Remembers where the journal ended, so that a journal whose end was cut off is noticed.
     fn remember_journal(&self, mirror: &GitMirror) -> Result<(), FarmError> {
         let head = mirror.journal()?.head().clone();
         self.facts.remember(&Fact::RefJournal { project: mirror.project() }, &head, 0)?;

@@ -14,88 +14,90 @@ use crate::facts::{Fact, Facts, JudgedBy};
 use crate::mirrors::projects::ProjectFiles;
 use crate::mirrors::repositories::Repositories;
 use crate::progress::Progress;
+use crate::trust::Trust;
 use crate::trust::history::Place;
+use crate::trust::loaded::LoadedPolicy;
 use crate::trust::tag::claimed;
-use crate::trust::{Court, Trust};
 
-/// How many branches are named in a sentence.
+/// The most branches that one sentence names.
 const NAMED: usize = 5;
 
 /// A ref of a mirror, and whether the verified view shows it.
 #[derive(Debug, serde::Serialize)]
 pub struct Standing {
-    /// The ref.
+    /// The ref's name.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// What it names in the mirror.
+    /// Its value in the mirror.
     pub id: String,
-    /// What it names in the view, where it is shown.
+    /// Its value in the view, if the view shows it.
     pub shown: Option<String>,
-    /// Why it is not shown as it is in the mirror.
+    /// Why the view does not show the mirror's value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// By whom refs are judged.
-struct Bench<'a> {
-    court: &'a Court,
+/// The policy, certificates and judge by which refs are judged.
+struct RefJudge<'a> {
+    loaded: &'a LoadedPolicy,
     judge: Judge<'a>,
-    by: JudgedBy,
+    judged: JudgedBy,
 }
 
 /// Verified views of mirrors.
 #[derive(Clone, Copy)]
 pub struct Views<'a> {
-    /// Which policy a project has.
+    /// The projects, which name their policies.
     pub projects: ProjectFiles<'a>,
-    /// Where mirrors and views are.
+    /// The repositories of mirrors and views.
     pub repositories: Repositories<'a>,
-    /// Who judges.
+    /// Judges refs.
     pub trust: Trust<'a>,
-    /// What was accepted before.
+    /// Remembers what was accepted before.
     pub facts: Facts<'a>,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Views<'_> {
-    /// Makes `git/verified/<project>.git` show the refs that the policy accepts: tags by their signatures; branches, whose
-    /// whole history has to be judged, only when `branches` says so, and until then where they were last accepted.
+    /// Makes `git/verified/<project>.git` show the refs that the policy accepts. Tags are judged by their signatures. A
+    /// branch's whole history must be judged, which happens only with `branches`; until then the view shows its last
+    /// accepted value.
     pub fn show_accepted(&self, mirror: &GitMirror, policy: &str, branches: bool) -> Result<(), FarmError> {
         let view = self.repositories.view(mirror.project());
         let policy = self.trust.policies.get(policy)?;
-        let court = match self.trust.keyring.certificates(&policy, &[]) {
-            Ok(certificates) => Court { policy, certificates },
+        let loaded = match self.trust.keyring.certificates(&policy, &[]) {
+            Ok(certificates) => LoadedPolicy { policy, certificates },
             Err(FarmError::Refused(e)) => {
-                // Mirroring does not wait for keys; only nothing is accepted until they are here.
+                // Mirroring goes on without keys, but nothing is accepted until they are here.
                 self.progress.note(&format!("no ref of {} is accepted yet: {e}", mirror.project()));
                 return Ok(mirror.show(&view, &BTreeMap::new(), &nothing_shown(mirror, &policy))?);
             }
             Err(e) => return Err(e),
         };
-        let bench = self.bench(&court)?;
+        let by = self.ref_judge(&loaded)?;
         let mut shown = BTreeMap::new();
-        let judged = self.accepted_refs(mirror, &bench, branches, &mut shown);
-        // Whatever ended it: what was accepted before by somebody else is not shown any longer.
-        mirror.show(&view, &shown, &why_no_branch(mirror, &court.policy, &shown))?;
+        let judged = self.accepted_refs(mirror, &by, branches, &mut shown);
+        // Update the view even after an error: what an earlier policy accepted must not stay visible.
+        mirror.show(&view, &shown, &why_no_branch(mirror, &loaded.policy, &shown))?;
         judged
     }
 
-    fn bench<'b>(&'b self, court: &'b Court) -> Result<Bench<'b>, FarmError> {
-        let by = JudgedBy::new(court.policy.reference().digest, court.certificates.digest()?);
-        Ok(Bench { court, judge: self.trust.judge(court), by })
+    fn ref_judge<'b>(&'b self, loaded: &'b LoadedPolicy) -> Result<RefJudge<'b>, FarmError> {
+        let judged = JudgedBy::new(loaded.policy.reference().digest, loaded.certificates.digest()?);
+        Ok(RefJudge { loaded, judge: self.trust.judge(loaded), judged })
     }
 
     fn accepted_refs(
         &self,
         mirror: &GitMirror,
-        bench: &Bench<'_>,
+        by: &RefJudge<'_>,
         branches: bool,
         shown: &mut BTreeMap<String, String>,
     ) -> Result<(), FarmError> {
         let refs = mirror.refs()?;
-        // Read once for all refs: one by one, many refs would take hours.
-        let facts = self.facts.accepted_refs(mirror.project(), &bench.by)?;
+        // Read once for all refs, because reading one ref at a time would take hours for many refs.
+        let facts = self.facts.accepted_refs(mirror.project(), &by.judged)?;
         let view = self.shown_refs(mirror.project());
         let total = refs.len() as u64;
         for (at, (name, id)) in refs.into_iter().enumerate() {
@@ -105,15 +107,15 @@ impl Views<'_> {
             if self.progress.cancel().load(Ordering::Relaxed) {
                 return Err(stopped(mirror.project()).into());
             }
-            let fact = Fact::AcceptedRef { project: mirror.project(), reference: &name, judged: &bench.by };
+            let fact = Fact::AcceptedRef { project: mirror.project(), reference: &name, judged: &by.judged };
             let digest = Digest::of(id.as_bytes());
             let known = facts.get(&fact.name());
             if known == Some(&digest) {
                 shown.insert(name, id);
                 continue;
             }
-            let Some(judged) = self.judged(mirror, bench, &name, &id, branches) else {
-                // Where it was last accepted it still is.
+            let Some(judged) = self.judged(mirror, by, &name, &id, branches) else {
+                // The value that was last accepted is still accepted.
                 let before = view.get(&name).filter(|id| known == Some(&Digest::of(id.as_bytes())));
                 if let Some(before) = before {
                     shown.insert(name, before.clone());
@@ -126,7 +128,7 @@ impl Views<'_> {
                     shown.insert(name, id);
                 }
                 Err(FarmError::Refused(e)) if e.is_verdict() => {}
-                // One that cannot be judged, such as a tag of a file, hides no other.
+                // A ref that cannot be judged, such as a tag of a file, must not hide the others.
                 Err(FarmError::Mirror(MirrorError::Malformed { .. })) => {}
                 Err(FarmError::Mirror(e @ MirrorError::Missing { .. })) => {
                     let project = mirror.project();
@@ -139,35 +141,35 @@ impl Views<'_> {
         Ok(())
     }
 
-    /// Whether the policy accepts a ref; nothing where that is not found out now: the history of a branch, unless
-    /// `branches` are judged.
+    /// Whether the policy accepts a ref. Returns `None` for a branch unless `branches` is set, because its history is
+    /// not judged now.
     fn judged(
         &self,
         mirror: &GitMirror,
-        bench: &Bench<'_>,
+        by: &RefJudge<'_>,
         name: &str,
         id: &str,
         branches: bool,
     ) -> Option<Result<(), FarmError>> {
         let place = Place { project: mirror.project(), repository: mirror.path() };
         let Some(tag) = name.strip_prefix("refs/tags/") else {
-            let can = branches && bench.court.policy.requirement(RuleKind::CommitChain).is_some();
-            return can.then(|| self.trust.histories.verify(bench.court.bench(), place, id).map(drop));
+            let can = branches && by.loaded.policy.requirement(RuleKind::CommitChain).is_some();
+            return can.then(|| self.trust.histories.verify(by.loaded, place, id).map(drop));
         };
-        // Of its values the one that is served; what else upstream said it is has no say in that.
+        // Judge the tag's value that is served. Other values that upstream gave the tag do not matter here.
         let judged = mirror.tag_at(tag, id).map_err(FarmError::from).and_then(|tag| {
             let claimed = claimed(mirror.project(), &tag);
-            let verified = VerifiedTag::verify(claimed, &bench.judge).map_err(FarmError::from)?;
-            let verified = self.trust.histories.complete(bench.court.bench(), place, verified)?;
-            // A signature that is not remembered is judged by its own day the next time, too.
+            let verified = VerifiedTag::verify(claimed, &by.judge).map_err(FarmError::from)?;
+            let verified = self.trust.histories.complete(by.loaded, place, verified)?;
+            // Ignore an error: a signature that is not remembered is judged by its own date the next time, too.
             let _ = self.trust.memory.saw(&verified.evidence().signatures);
             Ok(())
         });
         Some(judged)
     }
 
-    /// Every ref of a project, or the named ones, and why the verified view does not show it. Only a branch that is named
-    /// has its history judged for that.
+    /// Every ref of a project, or only the named ones, each with the reason why the verified view does not show it.
+    /// Judges a branch's history only if the branch is named.
     pub fn standings(&self, project: &str, names: &[String]) -> Result<Vec<Standing>, FarmError> {
         let mirror = self.repositories.get(project)?;
         let policy = self.projects.all()?.get(project).and_then(|p| p.policy.clone());
@@ -189,20 +191,20 @@ impl Views<'_> {
             }
         }
         let shown = self.shown_refs(project);
-        let court = match self.trust.keyring.certificates(&policy, &[]) {
-            Ok(certificates) => Ok(Court { policy, certificates }),
+        let loaded = match self.trust.keyring.certificates(&policy, &[]) {
+            Ok(certificates) => Ok(LoadedPolicy { policy, certificates }),
             Err(FarmError::Refused(e)) => Err(e.to_string()),
             Err(e) => return Err(e),
         };
-        let bench = court.as_ref().ok().map(|court| self.bench(court)).transpose()?;
+        let by = loaded.as_ref().ok().map(|loaded| self.ref_judge(loaded)).transpose()?;
         let mut standings = Vec::new();
         for (reference, id) in refs {
             let seen = shown.get(&reference).cloned();
-            let why = match (&bench, &court) {
+            let why = match (&by, &loaded) {
                 _ if seen.as_ref() == Some(&id) => None,
-                (Some(bench), _) => {
-                    let judged = self.judged(&mirror, bench, &reference, &id, !names.is_empty());
-                    Some(why_hidden(project, bench, judged)?)
+                (Some(by), _) => {
+                    let judged = self.judged(&mirror, by, &reference, &id, !names.is_empty());
+                    Some(why_hidden(project, by, judged)?)
                 }
                 (None, Err(why)) => Some(why.clone()),
                 (None, Ok(_)) => None,
@@ -212,27 +214,27 @@ impl Views<'_> {
         Ok(standings)
     }
 
-    /// What the view shows now.
+    /// The refs that the view shows now.
     fn shown_refs(&self, project: &str) -> BTreeMap<String, String> {
         let view = GitMirror::existing(&self.repositories.view(project)).and_then(|view| view.refs());
         view.unwrap_or_default()
     }
 }
 
-/// Why a ref is not shown, by what was found out about it now.
+/// Why the view does not show a ref, given the judgement made now.
 fn why_hidden(
     project: &str,
-    bench: &Bench<'_>,
+    by: &RefJudge<'_>,
     judged: Option<Result<(), FarmError>>,
 ) -> Result<String, FarmError> {
-    let name = &bench.court.policy.reference().name;
+    let name = &by.loaded.policy.reference().name;
     Ok(match judged {
         Some(Ok(())) => {
             format!("it is accepted now: the next sync or `hab-build mirror upkeep {project}` shows it")
         }
         Some(Err(e @ (FarmError::Refused(_) | FarmError::Mirror(_)))) => e.to_string(),
         Some(Err(e)) => return Err(e),
-        None if bench.court.policy.requirement(RuleKind::CommitChain).is_none() => {
+        None if by.loaded.policy.requirement(RuleKind::CommitChain).is_none() => {
             format!("policy {name} judges tags only: it has no requirement for a branch's history")
         }
         None => format!(
@@ -241,7 +243,7 @@ fn why_hidden(
     })
 }
 
-/// What whoever clones a view is told that shows nothing.
+/// The message to a client that clones a view which shows nothing.
 fn nothing_shown(mirror: &GitMirror, policy: &Policy) -> String {
     let (project, policy) = (mirror.project(), policy.reference().name);
     format!(
@@ -249,7 +251,7 @@ fn nothing_shown(mirror: &GitMirror, policy: &Policy) -> String {
     )
 }
 
-/// What whoever clones a view is told whose HEAD names no branch.
+/// The message to a client that clones a view whose HEAD names no branch.
 fn why_no_branch(mirror: &GitMirror, policy: &Policy, refs: &BTreeMap<String, String>) -> String {
     if refs.is_empty() {
         return nothing_shown(mirror, policy);
@@ -266,7 +268,7 @@ fn why_no_branch(mirror: &GitMirror, policy: &Policy, refs: &BTreeMap<String, St
     format!("nothing is checked out: {head} is not accepted by policy {policy}; {instead}")
 }
 
-/// A person asked to stop while refs were judged.
+/// The error if a person asks to stop while refs are judged.
 fn stopped(project: &str) -> MirrorError {
     MirrorError::Stopped {
         what: format!("judging the refs of {project}"),

@@ -1,7 +1,7 @@
 //! Numbers about mirrored projects for Prometheus, beside the registry's own below `/metrics`.
 //!
-//! Anybody may ask for them, and counting refs and bytes costs the disk: what is shown is what was found when a project's
-//! files last changed.
+//! Anybody may ask for them, but counting refs and bytes costs disk reads. So they are counted only when a project's
+//! files have changed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,22 +15,22 @@ use std::time::{Duration, Instant, SystemTime};
 use hab_mirror::projects::Project;
 use hab_registry::Metrics;
 
-use crate::clock::now;
 use crate::farm::Farm;
 use crate::mirrors::{MirrorRow, Mirrors};
+use hab_clock::now;
 
-/// How often is looked whether a project's files have changed.
+/// How often to look whether a project's files have changed.
 const LOOK: Duration = Duration::from_secs(5);
-/// How soon is noticed that the program ends.
+/// How soon the thread notices that the program ends.
 const TICK: Duration = Duration::from_millis(200);
 
-/// When a project's files were changed last, and what was found then.
+/// When each project's files last changed, and the numbers counted then.
 type Known = BTreeMap<String, (Vec<Option<SystemTime>>, MirrorRow)>;
 
-/// A number of each project.
+/// Takes a number from a project's row, at a time in unix seconds.
 type Number = fn(&MirrorRow, i64) -> Option<i64>;
 
-/// The families: name, kind, unit, what it is, and each project's number at this moment.
+/// The metric families: name, kind, unit, description, and each project's number.
 const FAMILIES: [(&str, &str, &str, &str, Number); 8] = [
     ("hab_mirror_refs", "gauge", "", "Branches and tags that are mirrored", |row, _| count(row.refs)),
     ("hab_mirror_frozen_refs", "gauge", "", "Refs that wait for a decision", |row, _| {
@@ -55,12 +55,12 @@ const FAMILIES: [(&str, &str, &str, &str, Number); 8] = [
     ("hab_mirror_errors", "counter", "", "Syncs that failed ever", |row, _| {
         i64::try_from(row.state.errors).ok()
     }),
-    ("hab_mirror_broken", "gauge", "", "Whether a mirror or its journal does not read", |row, _| {
+    ("hab_mirror_broken", "gauge", "", "Whether a mirror or its journal cannot be read", |row, _| {
         Some(row.broken.is_some().into())
     }),
 ];
 
-/// Lets `/metrics` tell of a farm's mirrors, by a thread of its own that ends when the farm is told to stop.
+/// Adds a farm's mirrors to `/metrics`. A thread of its own counts, and ends when the farm is told to stop.
 pub fn watch(farm: Arc<Farm>, metrics: &Metrics) -> thread::JoinHandle<()> {
     let known: Arc<Mutex<Known>> = Arc::default();
     let shown = Arc::clone(&known);
@@ -77,10 +77,10 @@ pub fn watch(farm: Arc<Farm>, metrics: &Metrics) -> thread::JoinHandle<()> {
     })
 }
 
-/// Finds out anew about each project whose files have changed.
+/// Counts anew for each project whose files have changed.
 fn look(mirrors: &Mirrors<'_>, known: &Mutex<Known>) {
     let names = mirrors.repositories.names();
-    // What is here already stays as it is while a file is being written.
+    // Keep the old numbers while a project file is only half written.
     let Ok(projects) = mirrors.projects.all() else { return };
     for name in &names {
         let times = times(&mirrors.data.git(), name);
@@ -95,7 +95,7 @@ fn look(mirrors: &Mirrors<'_>, known: &Mutex<Known>) {
     known.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
 }
 
-/// When those of a project's files were changed that every sync, decision and upkeep changes.
+/// When the files last changed that every sync, decision and upkeep of a project changes.
 fn times(folder: &Path, name: &str) -> Vec<Option<SystemTime>> {
     let files = ["state", "journal", "git/packed-refs", "git/refs", "git/objects/pack"];
     let time =
@@ -107,7 +107,7 @@ fn count(number: usize) -> Option<i64> {
     i64::try_from(number).ok()
 }
 
-/// OpenMetrics text, without its end. A project's name needs no escape.
+/// Writes OpenMetrics text, without its end marker. A project's name needs no escaping.
 fn text(known: &Known, now: i64) -> String {
     let mut out = String::new();
     for (name, kind, unit, about, number) in FAMILIES {

@@ -1,4 +1,4 @@
-//! What goes on by itself while the farm serves.
+//! What runs by itself while the farm serves.
 
 mod figures;
 mod schedule;

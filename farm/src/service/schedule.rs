@@ -1,4 +1,5 @@
-//! Syncing on schedule, while serving: every mirrored project at its interval, one fetch per upstream host at a time.
+//! Syncs mirrored projects on schedule while the farm serves: each at its interval, one fetch per upstream host at a
+//! time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,45 +13,45 @@ use hab_mirror::git::{State, host};
 use hab_mirror::projects::Project;
 
 use crate::backoff::wait;
-use crate::clock::now;
-use crate::error::chain;
 use crate::farm::Farm;
 use crate::mirrors::Mirrors;
 use crate::source::releases::Releases;
 use crate::words::counted;
+use hab_chain::chain;
+use hab_clock::now;
 
 /// The least time between two tries of one project, in seconds.
 const LEAST: i64 = 60;
-/// How long what was just tried is left alone when the list of projects is made anew, in seconds.
+/// After the list of projects is made anew, a project waits at most this many seconds.
 const RECENT: i64 = LEAST;
-/// How often is looked for what is due.
+/// How often to look for projects that are due.
 const TICK: Duration = Duration::from_secs(1);
-/// How many syncs run at a time, of different hosts.
+/// How many syncs run at a time, each with other hosts.
 const AT_ONCE: usize = 3;
 
-/// The projects that are mirrored, and when each is to be looked at again.
+/// The mirrored projects, and when to look at each again.
 #[derive(Default)]
 struct Agenda {
-    /// What the list was made from; another one means that it is to be made anew.
+    /// The stamp of the files from which the list was made. If it changes, the list is made anew.
     made_from: Option<Stamp>,
-    /// Each with a time in unix seconds.
+    /// Each project, with a time in unix seconds.
     projects: Vec<(Project, i64)>,
-    /// How often it was made.
+    /// How often the list was made.
     made: u64,
 }
 
-/// What of the disk decides which projects there are: names, times and sizes, which cost no file to be read.
+/// What decides on disk which projects there are: names, times and sizes, found without reading a file.
 type Stamp = Vec<(PathBuf, SystemTime, u64)>;
 
 impl Agenda {
-    /// Makes the list anew where what it was made from has changed. `list` reads files and takes its time.
+    /// Makes the list anew if `stamp` has changed. `list` is slow, because it reads files.
     fn renew(&mut self, stamp: Stamp, list: impl FnOnce() -> Vec<Project>) {
         if self.made_from.as_ref() == Some(&stamp) {
             return;
         }
         let later: BTreeMap<String, i64> =
             self.projects.drain(..).map(|(project, at)| (project.name, at)).collect();
-        // A changed interval counts at once; a try just made still counts.
+        // A changed interval counts soon, but a project that was just tried still waits.
         let soon = |project: Project| {
             let at = later.get(&project.name).copied().unwrap_or(0).min(now() + RECENT);
             (project, at)
@@ -61,14 +62,15 @@ impl Agenda {
     }
 }
 
-/// Syncs on schedule.
+/// Syncs projects on schedule.
 struct Schedule<'a> {
     mirrors: Mirrors<'a>,
     releases: Releases<'a>,
 }
 
 impl Schedule<'_> {
-    /// Syncs what is due until the person asks to stop. While nothing is due and nothing changes, a tick reads no file.
+    /// Syncs projects that are due until the person asks to stop. While nothing is due and nothing changes, a tick
+    /// reads no file.
     fn follow(&self) {
         let busy: Mutex<BTreeSet<String>> = Mutex::default();
         let mut agenda = Agenda::default();
@@ -83,7 +85,7 @@ impl Schedule<'_> {
                 });
                 let now = now();
                 for (project, at) in agenda.projects.iter_mut().filter(|(_, at)| *at <= now) {
-                    // Another process may have synced it meanwhile.
+                    // Another process may have synced the project meanwhile.
                     let due = self.mirrors.repositories.get(&project.name).map(|m| due(project, &m.state()));
                     let Ok(due) = due else { continue };
                     if due > now {
@@ -96,7 +98,7 @@ impl Schedule<'_> {
                         continue;
                     }
                     taken.extend(hosts.iter().cloned());
-                    // A disk that takes no note of a try must not make an upstream be asked every second.
+                    // If the disk cannot record the try, the upstream must still not be asked every second.
                     *at = now + LEAST;
                     let (busy, project) = (&busy, project.clone());
                     scope.spawn(move || {
@@ -112,7 +114,7 @@ impl Schedule<'_> {
         });
     }
 
-    /// The folder of mirrors, and every file of a project in the data folder.
+    /// The stamp of the folder of mirrors, and of every project file in the data folder.
     fn stamp(&self) -> Stamp {
         let (git, projects) = (self.mirrors.data.git(), self.mirrors.data.projects());
         let files = fs::read_dir(&projects).into_iter().flatten().flatten().map(|e| e.path());
@@ -140,10 +142,10 @@ impl Schedule<'_> {
             Err(e) => return self.mirrors.progress.note(&format!("{name} is not synced: {}", chain(&e))),
         }
         if let Err(e) = self.releases.sync_project(project) {
-            self.mirrors.progress.note(&format!("not all that belongs to {name} is mirrored: {}", chain(&e)));
+            self.mirrors.progress.note(&format!("cannot mirror all files of {name}: {}", chain(&e)));
         }
         if let Err(e) = self.mirrors.keep_up(project) {
-            self.mirrors.progress.note(&format!("{name} is not kept up: {}", chain(&e)));
+            self.mirrors.progress.note(&format!("the upkeep of {name} failed: {}", chain(&e)));
         }
     }
 }
@@ -155,12 +157,12 @@ fn due(project: &Project, state: &State) -> i64 {
     tried + wait(&project.name, tried, interval, state.failures)
 }
 
-/// What must not be asked twice at a time: a host, or this machine.
+/// The host of an address, which is asked once at a time; empty for this machine.
 fn place(url: &str) -> String {
     host(url).unwrap_or("").to_ascii_lowercase()
 }
 
-/// A farm that follows its upstreams in a thread of its own, until it is stopped.
+/// Starts a thread that syncs the farm's projects on schedule, until the farm is stopped.
 pub fn follow(farm: Arc<Farm>) -> thread::JoinHandle<()> {
     thread::spawn(move || Schedule { mirrors: farm.mirrors(), releases: farm.releases() }.follow())
 }

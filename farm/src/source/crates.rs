@@ -9,12 +9,12 @@ use crate::error::FarmError;
 /// Where crates come from.
 #[derive(Clone, Copy)]
 pub struct Crates<'a> {
-    /// The operator's sparse index; the one that the host's cargo is configured to use, where there is none.
+    /// The operator's sparse index. Without one, the index that the host's cargo is configured to use.
     pub index: Option<&'a str>,
 }
 
 impl Crates<'_> {
-    /// The index, ready to be asked.
+    /// The index, ready to use.
     pub fn index(&self) -> Result<Index, FarmError> {
         let home = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)

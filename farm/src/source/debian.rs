@@ -1,4 +1,4 @@
-//! Debian archives: a suite's signed index, and what it lists.
+//! Debian archives: a suite's signed index, and the packages it lists.
 
 use std::path::Path;
 
@@ -15,20 +15,20 @@ use crate::facts::{Fact, Facts};
 use crate::progress::Progress;
 use crate::trust::Trust;
 
-/// Debian archives, as the operator or the host's apt names them.
+/// Debian archives, at the addresses that the operator or the host's apt names.
 #[derive(Clone, Copy)]
 pub struct Debian<'a> {
-    /// Who judges.
+    /// Judges signatures.
     pub trust: Trust<'a>,
-    /// What was accepted before.
+    /// Remembers what was accepted before.
     pub facts: Facts<'a>,
-    /// Base addresses of the operator; those of the host's apt, where there are none.
+    /// The operator's base addresses. Without any, those of the host's apt.
     pub bases: &'a [String],
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
-/// The Sources or Packages index at `path` of a suite, through its verified InRelease.
+/// Fetches the Sources or Packages index at `path` of a suite, by the digest in its verified InRelease.
 pub fn index(
     fetcher: &Fetcher<'_>,
     suite: &Suite,
@@ -41,7 +41,7 @@ pub fn index(
 }
 
 impl Debian<'_> {
-    /// A Debian suite, below the operator's base addresses or else those of the host's apt.
+    /// A Debian suite, at the operator's base addresses or else at those of the host's apt.
     pub fn suite(&self, name: &str) -> Result<Suite, FarmError> {
         let mut bases = self.bases.to_vec();
         if bases.is_empty() {
@@ -50,17 +50,17 @@ impl Debian<'_> {
         Ok(Suite::new(name, bases.iter().map(|b| b.trim_end_matches('/').to_owned()).collect()))
     }
 
-    /// The suite's InRelease, fetched and judged: the first base address that has one which the policy accepts. Offline,
-    /// when no upstream answers, or when what it has is older, the one that was accepted before; never one that was
-    /// only seen.
+    /// Fetches and judges the suite's InRelease, and takes the first one, by base address, that the policy accepts.
+    /// Returns the one that was accepted before if the farm is offline, if no upstream answers, or if the upstream's is
+    /// older; never one that was only seen.
     pub fn release(
         &self,
         fetcher: &Fetcher<'_>,
         suite: &Suite,
         policy: &str,
     ) -> Result<VerifiedRelease, FarmError> {
-        let court = self.trust.court(policy, &[])?;
-        let judge = self.trust.judge(&court);
+        let loaded = self.trust.load(policy, &[])?;
+        let judge = self.trust.judge(&loaded);
         let verify = |bytes: &[u8]| VerifiedRelease::verify(bytes, suite.name(), &judge);
         let (mut refused, mut away) = (None, None);
         for bytes in suite.in_releases(fetcher)? {
@@ -81,13 +81,13 @@ impl Debian<'_> {
                 self.progress.note(&format!("using the InRelease of {name} that was accepted before"));
                 Ok(verify(&bytes)?)
             }
-            // `in_releases` is an error for a suite that nobody carries.
-            (None, None) => Err(FarmError::Usage(format!("nobody carries suite {}", suite.name()))),
+            // `in_releases` returns an error for a suite that no upstream carries.
+            (None, None) => Err(FarmError::Usage(format!("no upstream carries suite {}", suite.name()))),
         }
     }
 
-    /// An old index is signed as well as a new one, but its packages are those of its day. Of what upstream has now and
-    /// what was accepted before, the newer one counts, and is remembered.
+    /// Returns and remembers the newer InRelease: upstream's, or the one that was accepted before. An old one is signed
+    /// as well as a new one, but lists the packages of its own day.
     pub fn newer(
         &self,
         fetcher: &Fetcher<'_>,
@@ -97,14 +97,14 @@ impl Debian<'_> {
         verify: impl Fn(&[u8]) -> Result<VerifiedRelease, Refusal>,
     ) -> Result<VerifiedRelease, FarmError> {
         let name = suite.name();
-        // One whose key expired since says nothing any more.
+        // An accepted InRelease does not count if its key has expired since.
         let accepted = self.accepted_release(fetcher, suite)?.and_then(|accepted| verify(&accepted).ok());
         let date = |release: &VerifiedRelease| release.date().as_second();
         let counts = precedent::newer(accepted.as_ref().map(date), date(&release));
         if let Some(accepted) = accepted.filter(|_| counts == Counts::Accepted) {
             self.progress.note(&format!(
-                "upstream has an InRelease of {name} from {}, older than the one of {} that was accepted before, which is \
-                 used",
+                "upstream has an InRelease of {name} from {}, older than the one of {} that was accepted before; that one stays \
+                 in use",
                 release.date(),
                 accepted.date()
             ));

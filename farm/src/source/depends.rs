@@ -1,8 +1,8 @@
-//! What Bitcoin Core's depends packages are built from: mirrored by digest, and written out for make.
+//! The sources of Bitcoin Core's depends packages: mirrored by digest, and written out for make.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use hab_mirror::depends::{self, DependsSource, Selection};
@@ -15,49 +15,49 @@ use crate::fetching::Fetching;
 use crate::mirrors::repositories::Repositories;
 use crate::progress::Progress;
 
-/// The largest source that is fetched, in bytes; compilers, which old versions fetched, have half of it.
+/// The largest source that is fetched, in bytes. Compilers, which old versions fetched, have half of that.
 const LIMIT: u64 = 1 << 30;
 
-/// The sources that one revision names.
+/// The depends sources that one revision names.
 #[derive(Debug, serde::Serialize)]
 pub struct Depends {
     /// The project.
     pub project: String,
     /// The revision, as it was asked for.
     pub revision: String,
-    /// Which commit that is.
+    /// The commit of that revision.
     pub commit: String,
-    /// How long reading them took, in milliseconds.
+    /// How long it took to read them, in milliseconds.
     pub milliseconds: u64,
-    /// The sources, by package and in its order.
+    /// The sources by package, in each package's order.
     pub sources: Vec<DependsSource>,
 }
 
-/// What was written for make.
+/// The files that were written for make.
 #[derive(Debug, serde::Serialize)]
 pub struct Exported {
-    /// Where to.
+    /// The folder.
     pub folder: PathBuf,
-    /// Which commit's sources.
+    /// The commit whose sources they are.
     pub commit: String,
-    /// How many files.
+    /// The number of files.
     pub files: usize,
-    /// How many stamps.
+    /// The number of stamps.
     pub stamps: usize,
 }
 
 /// Sources of depends packages.
 #[derive(Clone, Copy)]
 pub struct DependsSources<'a> {
-    /// Whose revisions name them.
+    /// The repositories whose revisions name sources.
     pub repositories: Repositories<'a>,
-    /// How they are fetched.
+    /// Fetches the sources.
     pub fetching: Fetching<'a>,
-    /// Under which names they are served.
+    /// Remembers the names under which they are served.
     pub facts: Facts<'a>,
-    /// Folders that are asked after the address that a package itself names.
+    /// Folders to ask after the address that the package itself names.
     pub mirrors: &'a [String],
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
@@ -77,7 +77,8 @@ impl DependsSources<'_> {
         Ok(Depends { project, revision, commit, milliseconds, sources })
     }
 
-    /// Fetches the sources that are not here yet. One that nobody has keeps no other away; it is an error in the end.
+    /// Fetches the sources that are not here yet. A source that nobody has does not stop the others; the error comes at
+    /// the end.
     pub fn fetch(&self, depends: &Depends) -> Result<(), FarmError> {
         self.progress.stage(&format!("mirror the sources of {} {}", depends.project, depends.revision));
         let wanted: Vec<_> = depends.sources.iter().map(|source| self.wanted(source)).collect();
@@ -87,9 +88,9 @@ impl DependsSources<'_> {
     }
 
     fn wanted(&self, source: &DependsSource) -> Wanted {
-        // The repository's makefiles name it, so whoever may write there.
+        // The address comes from the repository's makefiles, so anybody who may write there chooses it.
         let mut urls = vec![Address::from_outside(&source.url)];
-        // Old versions ask a fallback for the name that the file has upstream, so that is what some mirrors have.
+        // Old versions ask a fallback for the upstream's file name, so some mirrors have the file by that name.
         let names = BTreeSet::from([&source.file, &source.download_file]);
         for mirror in self.mirrors {
             let folder = mirror.trim_end_matches('/');
@@ -98,14 +99,14 @@ impl DependsSources<'_> {
         Wanted { what: source.file.clone(), urls, digest: source.digest.clone(), size: Size::AtMost(LIMIT) }
     }
 
-    /// Remembers the sources that are here by the names that a checkout's `FALLBACK_DOWNLOAD_PATH` asks for.
+    /// Remembers the sources that are here, by the names that a checkout's `FALLBACK_DOWNLOAD_PATH` asks for.
     fn remember(&self, sources: &[DependsSource]) -> Result<(), FarmError> {
         let mut names: BTreeMap<&str, &Digest> = BTreeMap::new();
         for source in sources {
             names.insert(&source.file, &source.digest);
         }
         for source in sources {
-            // A name such as v1.0.tar.gz may be that of two packages' files, of which only one can be had by it.
+            // Two packages may have files of one name, such as v1.0.tar.gz. Only one of them can be served by it.
             if depends::is_file_name(&source.download_file) {
                 names.entry(&source.download_file).or_insert(&source.digest);
             }
@@ -124,8 +125,8 @@ impl DependsSources<'_> {
         Ok(())
     }
 
-    /// Writes the sources and their stamps into `folder`, as make would have done. Each file is held against its digest
-    /// again, and a stamp is written only after all that it names.
+    /// Writes the sources and their stamps into `folder`, as make would have done. Checks each file's digest again, and
+    /// writes a stamp only after all the files that it names.
     pub fn export(&self, depends: &Depends, folder: &Path) -> Result<Exported, FarmError> {
         self.progress.stage(&format!("write the sources to {}", folder.display()));
         let stamps = folder.join("download-stamps");
@@ -154,23 +155,23 @@ impl DependsSources<'_> {
     }
 }
 
-/// Writes beside and renames, so that whoever looks finds a whole file or none.
+/// Writes a file that a build by another user may read. With `expected` the bytes on the disk must have that digest.
 fn place(from: &mut dyn Read, expected: Option<(&str, &Digest)>, to: &Path) -> Result<(), FarmError> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FarmError::io(folder))?;
-    std::io::copy(from, &mut file).and_then(|_| file.flush()).map_err(FarmError::io(to))?;
-    file.as_file().sync_all().map_err(FarmError::io(to))?;
-    if let Some((what, expected)) = expected {
-        file.seek(SeekFrom::Start(0)).map_err(FarmError::io(to))?;
-        let (actual, _) = Digest::of_reader(&mut file).map_err(FarmError::io(to))?;
-        if actual != *expected {
-            let (what, url) = (what.to_owned(), "this store".to_owned());
-            return Err(MirrorError::WrongDigest { what, url, expected: expected.clone(), actual }.into());
+    let mut wrong = None;
+    let placed = hab_file::replace(to, 0o644, |file| {
+        io::copy(from, file)?;
+        let Some((what, expected)) = expected else { return Ok(()) };
+        file.rewind()?;
+        let (actual, _) = Digest::of_reader(file)?;
+        if actual == *expected {
+            return Ok(());
         }
+        let (what, url) = (what.to_owned(), "this store".to_owned());
+        wrong = Some(MirrorError::WrongDigest { what, url, expected: expected.clone(), actual });
+        Err(io::ErrorKind::InvalidData.into())
+    });
+    match wrong {
+        Some(wrong) => Err(wrong.into()),
+        None => Ok(placed?),
     }
-    // A build may run as someone else; temporary files are made for their owner alone.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(file.path(), mode).map_err(FarmError::io(to))?;
-    file.persist(to).map_err(|e| FarmError::Io { path: to.to_owned(), source: e.error })?;
-    Ok(())
 }

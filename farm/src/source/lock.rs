@@ -1,7 +1,5 @@
-//! `hab-build lock`: resolving names into digests, once, for a person to review and commit.
+//! `hab-build lock`: resolves names into digests, once, for a person to review and commit.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use hab_mirror::apt::Resolver;
@@ -20,33 +18,33 @@ use crate::progress::Progress;
 use crate::source::crates::Crates;
 use crate::source::debian::{Debian, index};
 
-/// What was locked.
+/// The lock that was written.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Locked {
     /// The file that was written.
     pub path: PathBuf,
-    /// The lock's identity.
+    /// The digest that identifies the lock.
     pub digest: Digest,
-    /// How many packages, or versions and inputs, it names.
+    /// The number of packages, or of versions and inputs, that it names.
     pub entries: usize,
 }
 
 /// Writes locks.
 #[derive(Clone, Copy)]
 pub struct Locks<'a> {
-    /// What is locked.
+    /// The recipes to lock.
     pub recipes: &'a RecipeSet,
-    /// How documents are fetched.
+    /// Fetches documents.
     pub fetching: Fetching<'a>,
     /// Where packages come from.
     pub debian: Debian<'a>,
     /// Where crates come from.
     pub crates: Crates<'a>,
-    /// Where apt keeps its state.
+    /// The data folder, where apt keeps its state.
     pub data: &'a DataFolder,
-    /// The keyrings by which apt believes an archive.
+    /// The keyrings with which apt verifies an archive.
     pub keyrings: &'a [PathBuf],
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
@@ -85,7 +83,7 @@ impl Locks<'_> {
                 if exclude.contains(&found.name) {
                     continue;
                 }
-                // apt says which; what it is, only the signed index says.
+                // apt only says which package; the signed index says its digest and size.
                 let named = index.package(&found.name, &found.version, &found.architecture)?;
                 packages.push(LockedPackage {
                     root: root.to_owned(),
@@ -101,8 +99,8 @@ impl Locks<'_> {
         Ok(ToolchainLock::new(toolchain, release.document().digest.clone(), packages))
     }
 
-    /// Resolves a recipe's sources and writes its lock into `folder`. With `version`, that version is added to those
-    /// that the lock names already; without, the newest Debian version, or those that are locked already.
+    /// Resolves a recipe's sources and writes its lock into `folder`. With `version`, adds that version to those in the
+    /// lock. Without it, locks the same versions again, or else the newest Debian version.
     pub fn recipe(&self, folder: &Path, name: &str, version: Option<&str>) -> Result<Locked, FarmError> {
         let text = self.recipes.recipe(name)?;
         let toolchain = self.recipes.toolchain_lock(&text.toolchain)?;
@@ -129,7 +127,7 @@ impl Locks<'_> {
         if matches!(table, SourceTable::Git { .. }) {
             return Ok(Vec::new());
         }
-        // A lock that no longer fits is what this command is for; its versions are locked anew.
+        // This command renews locks that no longer fit, so it takes only their versions.
         let mut versions: Vec<Option<String>> =
             self.recipes.locked_versions(&text.recipe).into_iter().map(Some).collect();
         let wanted = version.map(str::to_owned);
@@ -236,15 +234,7 @@ impl Locks<'_> {
     }
 }
 
-/// Writes beside and renames, so that a full disk or a kill leaves the old lock.
+/// Everybody who reads the checkout may read its locks.
 fn replace(path: &Path, text: &str) -> Result<(), FarmError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FarmError::io(folder))?;
-    file.write_all(text.as_bytes()).map_err(FarmError::io(path))?;
-    file.as_file().sync_all().map_err(FarmError::io(path))?;
-    // A lock is read by whoever reads the checkout; temporary files are made for their owner alone.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(file.path(), mode).map_err(FarmError::io(path))?;
-    file.persist(path).map_err(|e| FarmError::Io { path: path.to_owned(), source: e.error })?;
-    Ok(())
+    Ok(hab_file::replace_with(path, 0o644, text.as_bytes())?)
 }

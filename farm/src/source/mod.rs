@@ -21,13 +21,13 @@ use debian::Debian;
 /// Sources that a lock pins.
 #[derive(Clone, Copy)]
 pub struct LockedSources<'a> {
-    /// How they are fetched.
+    /// Fetches the sources.
     pub fetching: Fetching<'a>,
     /// Debian source packages.
     pub debian: Debian<'a>,
     /// Crates.
     pub crates: Crates<'a>,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 

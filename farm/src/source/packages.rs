@@ -1,8 +1,6 @@
-//! Everything that a lock names, kept and served: `hab-build mirror packages` and `hab-build mirror crates`.
+//! Keeps and serves everything that locks name: `hab-build mirror packages` and `hab-build mirror crates`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,14 +20,14 @@ use crate::source::crates::Crates;
 use crate::source::debian::Debian;
 use crate::words::counted;
 
-/// What is kept now.
+/// The packages that are kept now.
 #[derive(Debug, serde::Serialize)]
 pub struct KeptPackages {
     /// The suites that are served.
     pub suites: Vec<Published>,
-    /// How many files of Debian archives locks name.
+    /// The number of files in Debian archives that locks name.
     pub files: usize,
-    /// How many crates.
+    /// The number of crates.
     pub crates: usize,
 }
 
@@ -40,14 +38,14 @@ pub struct Published {
     pub suite: String,
     /// Its InRelease.
     pub in_release: Digest,
-    /// How many indexes below it are kept.
+    /// The number of its indexes that are kept.
     pub indexes: usize,
 }
 
-/// What the known locks name.
+/// Everything that the known locks name.
 #[derive(Default)]
 struct Locked {
-    /// Suite, path, digest and size.
+    /// The files of Debian archives: suite, path, digest and size.
     files: BTreeSet<(String, String, Digest, u64)>,
     /// Suites, and the policies that must accept them.
     suites: BTreeMap<String, String>,
@@ -56,34 +54,34 @@ struct Locked {
     crates: BTreeSet<LockedCrate>,
 }
 
-/// What could not be kept, so far.
+/// The packages that could not be kept so far.
 #[derive(Default)]
 struct Missing {
     errors: Mutex<Vec<FarmError>>,
     silences: AtomicUsize,
 }
 
-/// For how many files an upstream may be silent before no more are asked for.
+/// For how many files an upstream may fail to answer before it is asked for no more.
 const PATIENCE: usize = 8;
 
 /// Keeps what locks name.
 #[derive(Clone, Copy)]
 pub struct Packages<'a> {
-    /// Whose locks.
+    /// The recipes, with their locks.
     pub recipes: &'a RecipeSet,
-    /// How files are fetched.
+    /// Fetches files.
     pub fetching: Fetching<'a>,
     /// Where packages come from.
     pub debian: Debian<'a>,
     /// Where crates come from.
     pub crates: Crates<'a>,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Packages<'_> {
-    /// Makes sure that everything which the locks of toolchains and recipes name is kept and served, and with it what apt
-    /// needs of their suites. One that is missing keeps none of the others away.
+    /// Keeps and serves everything that the locks of toolchains and recipes name, with what apt needs of their suites.
+    /// A missing package does not stop the others.
     pub fn keep(&self) -> Result<KeptPackages, FarmError> {
         let (packages, _) = self.keep_all(&self.locked()?, |missing, total| {
             missing.tell(self.progress);
@@ -92,8 +90,8 @@ impl Packages<'_> {
         Ok(packages)
     }
 
-    /// As [`Packages::keep`], with these crates too; but what is not here is only counted. For an import: it cannot
-    /// fetch, and what its file lacks is no error of it.
+    /// Like [`Packages::keep`], with these crates too, but only counts what is not here. For an import, which cannot
+    /// fetch: it is no error if its file lacks something.
     pub fn keep_here(&self, crates: &BTreeSet<LockedCrate>) -> Result<(KeptPackages, usize), FarmError> {
         let mut locked = self.locked()?;
         locked.crates.extend(crates.iter().cloned());
@@ -149,7 +147,7 @@ impl Packages<'_> {
         }
         if !named.elsewhere.is_empty() {
             self.progress.note(&format!(
-                "not kept, because not of the crates index: {}: {}",
+                "not kept, because they do not come from the crates index: {}: {}",
                 counted(named.elsewhere.len() as u64, "package"),
                 named.elsewhere.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
             ));
@@ -157,7 +155,7 @@ impl Packages<'_> {
         Ok(named.crates)
     }
 
-    /// Makes sure that every crate that a Cargo.lock names is kept and served.
+    /// Keeps and serves every crate that these Cargo.lock files name.
     pub fn keep_crates(&self, locks: &[PathBuf]) -> Result<KeptPackages, FarmError> {
         let crates = self.crates_of(locks)?;
         let missing = Missing::default();
@@ -200,11 +198,11 @@ impl Packages<'_> {
         })
     }
 
-    /// The InRelease that a lock was made from is served by its hash, where it is here.
+    /// Serves by its hash the InRelease that a lock was made from, if it is here.
     fn name_release(&self, fetcher: &Fetcher<'_>, suite: &str, digest: &Digest) -> Result<(), FarmError> {
         if fetcher.open(digest)?.is_none() {
             self.progress.note(&format!(
-                "the InRelease of {suite} that a toolchain was locked from is not here, and archives only have their newest: \
+                "the InRelease of {suite} that a toolchain was locked from is not here, and archives serve only their newest: \
                  {digest}"
             ));
             return Ok(());
@@ -213,7 +211,7 @@ impl Packages<'_> {
         Ok(fetcher.name(kinds::DEBIAN_INDEX, &name, digest, fetcher.size(digest)?)?)
     }
 
-    /// What the locks of all toolchains and recipes name.
+    /// Everything that the locks of all toolchains and recipes name.
     fn locked(&self) -> Result<Locked, FarmError> {
         let mut locked = Locked::default();
         for name in self.recipes.toolchains() {
@@ -257,7 +255,7 @@ impl Packages<'_> {
         Ok(self.locked()?.suites)
     }
 
-    /// A recipe that somebody is still writing has no lock yet.
+    /// Returns `None` for a recipe without a lock, because somebody may still be writing it.
     fn if_locked<T>(&self, lock: Result<T, RecipeError>) -> Result<Option<T>, FarmError> {
         match lock {
             Ok(lock) => Ok(Some(lock)),
@@ -270,19 +268,12 @@ impl Packages<'_> {
     }
 }
 
-/// Adds to `named` what the Cargo.lock at `path` names.
+/// Adds to `named` the crates that the Cargo.lock at `path` names.
 fn read_lock(path: &Path, named: &mut NamedCrates) -> Result<(), FarmError> {
     let unusable = |why: String| FarmError::Usage(format!("{}: {why}", path.display()));
-    let mut text = String::new();
-    let file = File::open(path).map_err(|e| unusable(e.to_string()))?;
-    file.take(cargo_lock::LARGEST + 1).read_to_string(&mut text).map_err(|e| unusable(e.to_string()))?;
-    if text.len() as u64 > cargo_lock::LARGEST {
-        return Err(FarmError::Usage(format!(
-            "{} is larger than {} bytes",
-            path.display(),
-            cargo_lock::LARGEST
-        )));
-    }
+    let bytes =
+        hab_file::read(path, cargo_lock::LARGEST).map_err(|e| FarmError::Usage(hab_chain::chain(&e)))?;
+    let text = String::from_utf8(bytes).map_err(|e| unusable(e.utf8_error().to_string()))?;
     let NamedCrates { crates, elsewhere } = cargo_lock::parse(&text).map_err(unusable)?;
     named.crates.extend(crates);
     named.elsewhere.extend(elsewhere);
@@ -296,7 +287,7 @@ impl Locked {
                 for f in source.files.iter() {
                     self.files.insert((suite.clone(), f.path.clone(), f.digest.clone(), f.size));
                 }
-                // A toolchain's policy comes first: its packages run.
+                // A toolchain's policy takes precedence, because its packages are executed.
                 self.suites.entry(suite.clone()).or_insert_with(|| policy.clone());
             }
             SourceTable::Crate { package, .. } => {
@@ -304,15 +295,15 @@ impl Locked {
                     self.crates.insert(LockedCrate::new(package, &source.version, f.digest.clone())?);
                 }
             }
-            // Its tag's signature pins it, not a lock.
+            // The tag's signature pins a git source, not a lock.
             SourceTable::Git { .. } => {}
         }
         Ok(())
     }
 }
 
-/// The indexes of component main that a usual apt asks for; one that the InRelease lists and that is not there fails its
-/// `update`, be it only a translation. Of each, the compression that apt prefers.
+/// The indexes of component main that apt usually asks for, in the compression that it prefers. An `apt update` fails
+/// if an index that the InRelease lists is missing, even a translation.
 fn asked_for(release: &VerifiedRelease) -> Result<Vec<&Named>, FarmError> {
     let mut asked = vec![release.index("main/source/Sources.xz")?];
     for platform in Platform::ALL {
@@ -335,14 +326,14 @@ fn asked_for(release: &VerifiedRelease) -> Result<Vec<&Named>, FarmError> {
     Ok(asked)
 }
 
-/// Whether something is only not here, and nobody was asked for it.
+/// Whether the error only says that something is not here, because fetching is forbidden.
 fn is_absence(error: &FarmError) -> bool {
     matches!(error, FarmError::Mirror(MirrorError::Offline { .. }))
 }
 
 impl Missing {
-    /// Writes down what an upstream is at fault for; everything else ends the work, as does an upstream that is silent
-    /// time and again: each of its files would be waited for.
+    /// Records an error that is an upstream's fault. Every other error ends the work. So does an upstream that
+    /// repeatedly does not answer, because each further file would wait for it.
     fn note(&self, progress: &dyn Progress, kept: Result<(), MirrorError>) -> Result<(), MirrorError> {
         match kept {
             Err(e) if e.is_silence() && self.silences.fetch_add(1, Ordering::Relaxed) >= PATIENCE => Err(e),
@@ -365,7 +356,8 @@ impl Missing {
         }
     }
 
-    /// What only the network could give is counted, and told once in the end; everything else is told at once.
+    /// Records an error. What is missing only because the farm is offline is noted once, at the end; every other error
+    /// is noted at once.
     fn push(&self, progress: &dyn Progress, error: FarmError) {
         if !is_absence(&error) {
             progress.note(&error.to_string());
@@ -373,7 +365,7 @@ impl Missing {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
     }
 
-    /// One line for all that is only absent.
+    /// Notes in one line what is missing because the farm is offline.
     fn tell(&self, progress: &dyn Progress) {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut absent = errors.iter().filter(|e| is_absence(e));
@@ -381,7 +373,7 @@ impl Missing {
             (None, _) => {}
             (Some(one), 0) => progress.note(&one.to_string()),
             (Some(one), others) => {
-                progress.note(&format!("{one} ({others} others are not here either)"));
+                progress.note(&format!("{one} ({others} other files are not here either)"));
             }
         }
     }

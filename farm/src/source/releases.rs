@@ -1,4 +1,4 @@
-//! Releases whose signed list of hashes a policy accepts, and plain files: mirrored and served.
+//! Mirrors and serves releases whose signed list of hashes a policy accepts, and plain files.
 
 use hab_keys::{HashList, Question, VerifiedSums, precedent};
 use hab_mirror::projects::Project;
@@ -22,38 +22,38 @@ pub struct Released {
     pub version: String,
     /// The document of the decision that accepted its list.
     pub decision: Digest,
-    /// What is served of it, the list and its signatures too.
+    /// The files that are served, with the list and its signatures.
     pub files: Vec<String>,
 }
 
 /// Mirrors releases and plain files.
 #[derive(Clone, Copy)]
 pub struct Releases<'a> {
-    /// Which there are.
+    /// The known projects.
     pub projects: ProjectFiles<'a>,
-    /// Who judges their lists.
+    /// Judges the lists of hashes.
     pub decisions: Decisions<'a>,
-    /// How they are fetched.
+    /// Fetches files.
     pub fetching: Fetching<'a>,
-    /// What is mirrored.
+    /// Remembers what is mirrored.
     pub facts: Facts<'a>,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
-/// A version of a project, and how its releases are laid out.
+/// A version of a project, with the layout of its releases.
 #[derive(Clone, Copy)]
 pub struct Version<'a> {
     /// The project's name.
     pub project: &'a str,
-    /// Its `[release]`.
+    /// The project's `[release]` table.
     pub table: &'a ReleaseTable,
-    /// Which version.
+    /// The version.
     pub version: &'a str,
 }
 
 impl Releases<'_> {
-    /// Mirrors versions of a project, or those that it names itself.
+    /// Mirrors these versions of a project; without any, those that its `[release]` names.
     pub fn sync(&self, project: &str, versions: &[String]) -> Result<Vec<Released>, FarmError> {
         let found = self.projects.get(project)?;
         let none = || FarmError::Usage(format!("project {project} has no [release]"));
@@ -74,8 +74,8 @@ impl Releases<'_> {
         Ok(files.into_iter().map(|file| file.name).collect())
     }
 
-    /// Mirrors one version: its list of hashes, from the first upstream that has one which the policy accepts, and the files
-    /// that the list names. Nothing of a release is served before that.
+    /// Mirrors one version: its list of hashes, from the first upstream whose list the policy accepts, and then the
+    /// files that the list names. Serves nothing of a release before the list is accepted.
     fn sync_version(&self, release: Version<'_>) -> Result<Released, FarmError> {
         let Version { project, table, version } = release;
         self.progress.stage(&format!("mirror release {version} of {project}"));
@@ -133,16 +133,18 @@ impl Releases<'_> {
         match (refused, away) {
             (Some(e), _) => Err(e.into()),
             (None, Some(e)) => Err(e.into()),
-            // A table that names no address does not pass its check.
-            (None, None) => Err(FarmError::Usage(format!("{project} says nowhere where its releases are"))),
+            // The check of a project file refuses a table without an address.
+            (None, None) => Err(FarmError::Usage(format!(
+                "the project file of {project} has no address for its releases"
+            ))),
         }
     }
 
-    /// Judges a list by its signatures; accepted or not, it is kept why.
+    /// Judges a list by its signatures. Keeps the decision, whether it accepts or refuses.
     pub fn judge(&self, release: Version<'_>, list: &List) -> Result<(HashList, Digest), FarmError> {
         let Version { project, table, version } = release;
-        let court = self.decisions.trust.court(&table.policy, &[])?;
-        let judge = self.decisions.trust.judge(&court);
+        let loaded = self.decisions.trust.load(&table.policy, &[])?;
+        let judge = self.decisions.trust.judge(&loaded);
         let name = release_name(project, version, &list.sums.0);
         let signatures: Vec<_> = list.signatures.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
         let verified = VerifiedSums::verify(&name, &list.sums.1, &signatures, &judge);
@@ -154,7 +156,7 @@ impl Releases<'_> {
         Ok((verified?.list().clone(), decided.document))
     }
 
-    /// Mirrors what a project's file names beside its repository and is not here yet: releases and plain files.
+    /// Mirrors the releases and plain files that a project's file names and that are not here yet.
     pub fn sync_project(&self, project: &Project) -> Result<(), FarmError> {
         if let Some(table) = &project.release {
             for version in &table.versions {
@@ -168,7 +170,8 @@ impl Releases<'_> {
     }
 }
 
-/// Names what is kept of a release whose list is accepted: the list, its signatures, and the files that it names.
+/// Gives names to the kept files of a release whose list is accepted: the list, its signatures, and the files that it
+/// names.
 pub fn name_files(
     fetcher: &Fetcher<'_>,
     Version { project, table, version }: Version<'_>,

@@ -1,4 +1,4 @@
-//! Tags of git projects: mirrored, judged, and exported as what is built.
+//! Git tags as sources: mirrored, judged, and exported for builds.
 
 use hab_keys::precedent::{self, Moved};
 use hab_keys::tag::VerifiedTag;
@@ -13,30 +13,31 @@ use crate::error::FarmError;
 use crate::facts::{Fact, Facts};
 use crate::mirrors::Mirrors;
 use crate::progress::{MirrorView, Progress};
+use crate::trust::Trust;
 use crate::trust::history::Place;
+use crate::trust::loaded::LoadedPolicy;
 use crate::trust::tag::claimed;
-use crate::trust::{Court, Trust};
 
 /// Tags as sources of builds.
 #[derive(Clone, Copy)]
 pub struct Tags<'a> {
-    /// Who judges.
+    /// Judges tags.
     pub trust: Trust<'a>,
-    /// Where tags are, and how they come here.
+    /// The mirrors, which have the tags.
     pub mirrors: Mirrors<'a>,
-    /// What was accepted before.
+    /// Remembers what was accepted before.
     pub facts: Facts<'a>,
-    /// Where trees are exported to.
+    /// Stores exported trees.
     pub blobs: &'a Blobs,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
-    /// Whether nothing may be fetched.
+    /// Whether fetching is forbidden.
     pub offline: bool,
 }
 
 impl Tags<'_> {
-    /// The tag `version` of a git project, mirrored and judged. What is mirrored already is not asked for again: a tag
-    /// that was accepted once does not change.
+    /// Mirrors and judges the tag `version` of a git project. Does not fetch again a tag that is mirrored and good,
+    /// because a tag that was accepted once must not change.
     pub fn verify(
         &self,
         project: &str,
@@ -44,9 +45,9 @@ impl Tags<'_> {
         (version, unsigned): (&str, bool),
     ) -> Result<VerifiedTag, FarmError> {
         self.progress.stage(&format!("verify tag {version} of {project}"));
-        let court = self.trust.court(policy, &[])?;
+        let loaded = self.trust.load(policy, &[])?;
         let (mirror, fresh) = self.mirror_of(project, version)?;
-        let unsigned = unsigned && court.policy.requirement(RuleKind::Unsigned).is_some();
+        let unsigned = unsigned && loaded.policy.requirement(RuleKind::Unsigned).is_some();
         let fact = if unsigned {
             Fact::UnsignedTag { project, tag: version }
         } else {
@@ -55,9 +56,9 @@ impl Tags<'_> {
         let accepted = self.facts.latest(&fact)?;
         if accepted.is_none() && !self.offline {
             let known = mirror.tag(version)?;
-            let judged = self.first_good(project, &known, &court, unsigned);
+            let judged = self.first_good(project, &known, &loaded, unsigned);
             if !fresh && !matches!(judged, Some(Ok(_))) {
-                // Nothing here is good: whatever was seen first does not stand in the way of what upstream has now.
+                // No value here is good. Ask upstream: a bad value that was seen first must not block a good one.
                 self.mirrors.sync(&self.mirrors.projects.get(project)?)?;
             }
         }
@@ -76,26 +77,26 @@ impl Tags<'_> {
             }
             .into());
         }
-        let judged = self.first_good(project, &seen, &court, unsigned);
+        let judged = self.first_good(project, &seen, &loaded, unsigned);
         let unknown =
             || FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream"));
         let verified = judged.ok_or_else(unknown)??;
         let place = Place { project, repository: mirror.path() };
-        let verified = self.trust.histories.complete(court.bench(), place, verified)?;
+        let verified = self.trust.histories.complete(&loaded, place, verified)?;
         self.facts.remember(&fact, verified.object_digest(), 0)?;
         self.trust.memory.saw(&verified.evidence().signatures)?;
         Ok(verified)
     }
 
-    /// Judges the values that a tag was seen to have, in their order. The first good one counts.
+    /// Judges the values that a tag was seen to have, in order, and returns the first good one.
     fn first_good(
         &self,
         project: &str,
         seen: &[TagBytes],
-        court: &Court,
+        loaded: &LoadedPolicy,
         unsigned: bool,
     ) -> Option<Result<VerifiedTag, Refusal>> {
-        let judge = self.trust.judge(court);
+        let judge = self.trust.judge(loaded);
         let mut refused = None;
         for tag in seen {
             let claimed = claimed(project, tag);
@@ -112,8 +113,8 @@ impl Tags<'_> {
         refused.map(Err)
     }
 
-    /// The mirror of a project of which the tag `version` is wanted, and whether it was synced right now. One that is not
-    /// here yet is mirrored first; where that fails, no empty one is left behind for lists and schedules.
+    /// The mirror of a project whose tag `version` is wanted, and whether it was synced just now. Mirrors the project
+    /// first if it is not here. If that fails, it leaves no empty mirror that lists and schedules would show.
     fn mirror_of(&self, project: &str, version: &str) -> Result<(GitMirror, bool), FarmError> {
         let fresh = !self.mirrors.repositories.has(project);
         if fresh {
@@ -131,7 +132,7 @@ impl Tags<'_> {
         Ok((self.mirrors.repositories.open(project)?, fresh))
     }
 
-    /// What is known of a tag's tree: from an earlier export, or by exporting it now.
+    /// The planned source of a tag: its tree from an earlier export, or exported now.
     pub fn plan(&self, project: &str, tag: &VerifiedTag) -> Result<PlannedSource, FarmError> {
         let known = self.facts.latest(&Fact::ExportedTree { project, commit: tag.commit() })?;
         let digest = match known.filter(|d| self.blobs.open_blob(d).is_ok_and(|f| f.is_some())) {
@@ -146,7 +147,7 @@ impl Tags<'_> {
         })
     }
 
-    /// Exports the signed tree into the blob store and holds it against the signature.
+    /// Exports the signed tree into the blob store, and checks the export against the signed tag.
     fn export(&self, project: &str, tag: &VerifiedTag) -> Result<VerifiedSource, FarmError> {
         self.progress.stage(&format!("export {project} {}", tag.commit()));
         let mut writer = self.blobs.writer()?;
@@ -157,7 +158,7 @@ impl Tags<'_> {
         Ok(source)
     }
 
-    /// The exported archive as a verified source: its tree is recomputed from its bytes.
+    /// Makes a verified source of an exported archive, by recomputing the git tree from the archive's bytes.
     pub fn verify_export(&self, tag: &VerifiedTag, digest: &Digest) -> Result<VerifiedSource, FarmError> {
         let blob = self.blobs.open_blob(digest)?;
         let mut file = blob.ok_or_else(|| MirrorError::Gone { what: digest.to_string() })?.file;
@@ -165,7 +166,7 @@ impl Tags<'_> {
     }
 }
 
-/// What identifies a value of a tag; a lightweight tag is its commit.
+/// The digest that identifies a value of a tag; for a lightweight tag, that of its commit.
 fn value(tag: &TagBytes) -> Digest {
     Digest::of(tag.object.as_deref().unwrap_or(&tag.commit))
 }

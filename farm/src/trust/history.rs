@@ -1,93 +1,90 @@
-//! Judging a repository's history, from where an earlier check under the same policy and certificates ended.
+//! Judges a repository's history, from where an earlier check under the same policy and certificates ended.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use hab_keys::chain::{self, RefusedChain};
 use hab_keys::tag::VerifiedTag;
-use hab_keys::{Certificates, Chain, ChainObserver, Judge, Policy, RuleKind, VerifiedChain};
+use hab_keys::{Chain, ChainObserver, Judge, RuleKind, VerifiedChain};
 use hab_store::Blobs;
 
 use crate::error::FarmError;
 use crate::facts::{Fact, Facts, JudgedBy};
 use crate::progress::Progress;
+use crate::trust::loaded::LoadedPolicy;
 use crate::trust::memory::Memory;
 
-/// The longest id of a commit, in bytes.
+/// The longest commit id, in bytes.
 const COMMIT: u64 = 64;
 
-/// Judges histories, and remembers how far they were good.
+/// Judges histories, and remembers up to which commit they were good.
 #[derive(Clone, Copy)]
 pub struct Histories<'a> {
-    /// Where it is remembered.
+    /// Remembers the last good commits.
     pub facts: Facts<'a>,
-    /// Where the ids of commits are kept that facts name.
+    /// Stores the ids of commits that facts name.
     pub blobs: &'a Blobs,
-    /// Where signatures are remembered.
+    /// Remembers signatures.
     pub memory: Memory<'a>,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
-/// A project and where its repository is.
+/// A project, and the path of its repository.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// The project's name.
     pub project: &'a str,
-    /// The repository.
+    /// The path of the repository.
     pub repository: &'a Path,
 }
 
-/// By whom a history is judged.
-#[derive(Clone, Copy)]
-pub struct Bench<'a> {
-    /// What is demanded.
-    pub policy: &'a Policy,
-    /// With which certificates.
-    pub certificates: &'a Certificates,
-}
-
-/// How much of a history is looked at.
+/// How much of a history to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// The first bad commit ends it.
+    /// Up to the first bad commit.
     FirstFailure,
-    /// All of it, so that every bad commit is found.
+    /// All of it, to find every bad commit.
     End,
 }
 
-/// What came of a history, and up to where it had been verified before.
+/// The result of judging a history, and where the judging began.
 pub struct Surveyed {
-    /// The history that is good, or what is bad in it.
+    /// The verified history, or what is bad in it.
     pub answer: Result<VerifiedChain, Box<RefusedChain>>,
-    /// Up to which commit it had been verified before.
+    /// The commit up to which it had been verified before.
     pub resumed: Option<String>,
 }
 
 impl Histories<'_> {
-    /// A judge who remembers what this farm has seen.
-    pub fn judge<'b>(&'b self, bench: Bench<'b>) -> Judge<'b> {
-        self.memory.judge(bench.policy, bench.certificates)
+    /// A judge that remembers what this farm has seen.
+    pub fn judge<'b>(&'b self, loaded: &'b LoadedPolicy) -> Judge<'b> {
+        self.memory.judge(&loaded.policy, &loaded.certificates)
     }
 
     /// Judges the history up to `tip`, from where an earlier check ended.
-    pub fn verify(&self, bench: Bench<'_>, place: Place<'_>, tip: &str) -> Result<VerifiedChain, FarmError> {
-        let surveyed = self.survey(bench, place, tip, Until::FirstFailure)?;
+    pub fn verify(
+        &self,
+        loaded: &LoadedPolicy,
+        place: Place<'_>,
+        tip: &str,
+    ) -> Result<VerifiedChain, FarmError> {
+        let surveyed = self.survey(loaded, place, tip, Until::FirstFailure)?;
         Ok(surveyed.answer.map_err(|refused| refused.refusal)?)
     }
 
-    /// The same, and what exactly is bad in it.
+    /// Like [`Histories::verify`], and says what exactly is bad.
     pub fn survey(
         &self,
-        bench: Bench<'_>,
+        loaded: &LoadedPolicy,
         place: Place<'_>,
         tip: &str,
         until: Until,
     ) -> Result<Surveyed, FarmError> {
-        let judged = JudgedBy::new(bench.policy.reference().digest, bench.certificates.digest()?);
+        let judged = JudgedBy::new(loaded.policy.reference().digest, loaded.certificates.digest()?);
         let fact = Fact::VerifiedHistory { judged: &judged, project: place.project };
         let resumed = self.verified_before(&fact)?;
-        let judge = self.judge(bench);
+        let judge = self.judge(loaded);
         let watch = Watch { histories: self, fact, project: place.project };
         let chain = Chain {
             project: place.project,
@@ -103,20 +100,20 @@ impl Histories<'_> {
         Ok(Surveyed { answer, resumed })
     }
 
-    /// Judges what else a policy demands of a tag's history, where the tag alone is not enough.
+    /// Judges the tag's history too, if the tag alone does not satisfy the policy and the policy asks for a history.
     pub fn complete(
         &self,
-        bench: Bench<'_>,
+        loaded: &LoadedPolicy,
         place: Place<'_>,
         tag: VerifiedTag,
     ) -> Result<VerifiedTag, FarmError> {
-        let needs_history = bench.policy.requirement(RuleKind::CommitChain).is_some();
+        let needs_history = loaded.policy.requirement(RuleKind::CommitChain).is_some();
         if tag.settle().is_ok() || !needs_history {
             tag.settle()?;
             return Ok(tag);
         }
         self.progress.stage(&format!("verify the history of {}", place.project));
-        let chain = self.verify(bench, place, tag.commit())?;
+        let chain = self.verify(loaded, place, tag.commit())?;
         let tag = tag.with_chain(&chain);
         tag.settle()?;
         Ok(tag)
@@ -128,7 +125,7 @@ impl Histories<'_> {
     }
 }
 
-/// Tells the person how far a decision that is made again has come, and remembers nothing.
+/// Reports the progress of a decision that is made again, and remembers nothing.
 pub struct Telling<'a>(pub &'a dyn Progress);
 
 impl ChainObserver for Telling<'_> {
@@ -141,7 +138,7 @@ impl ChainObserver for Telling<'_> {
     }
 }
 
-/// Tells the person and remembers for the next run.
+/// Reports progress, and remembers the last good commit for the next run.
 struct Watch<'a> {
     histories: &'a Histories<'a>,
     fact: Fact<'a>,
@@ -153,7 +150,7 @@ impl ChainObserver for Watch<'_> {
         let Histories { facts, blobs, progress, .. } = self.histories;
         progress.count("judged", done as u64, total as u64, &format!("commits of {}", self.project));
         let Some(tip) = good else { return };
-        // What is not remembered is verified once more; nothing else is lost.
+        // A commit that is not remembered is verified again; nothing else is lost.
         if let Ok(digest) = blobs.put(tip.as_bytes()) {
             let _ = facts.remember(&self.fact, &digest, tip.len() as u64);
         }

@@ -1,4 +1,4 @@
-//! The pinned keys and what is known of them: `hab-build keys`.
+//! The pinned keys, and what is known about them: `hab-build keys`.
 
 mod ask;
 mod folders;
@@ -29,51 +29,51 @@ const SOON: Duration = Duration::from_hours(90 * 24);
 /// A pinned key.
 #[derive(Debug, serde::Serialize)]
 pub struct KeyRow {
-    /// The policy.
+    /// The policy that pins it.
     pub policy: String,
-    /// Its whole fingerprint.
+    /// Its full fingerprint.
     pub fingerprint: String,
-    /// Whose it is.
+    /// The name of its owner.
     pub name: String,
     /// Why it is pinned.
     pub reason: String,
-    /// Its groups.
+    /// Its groups in the policy.
     pub groups: Vec<String>,
     /// What its certificate says now.
     pub standing: Standing,
-    /// When it was last seen here signing something new, in unix seconds.
+    /// When this farm last saw it sign something new, in unix seconds.
     pub last_signed: Option<u64>,
-    /// What a person can do, where it cannot be used.
+    /// What a person can do, if the key cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// Something that a person should look at.
+/// A problem of a key that a person should look at.
 #[derive(Debug, serde::Serialize)]
 pub struct Finding {
-    /// The policies that pin the key; none for one that nobody pins.
+    /// The policies that pin the key; empty if none does.
     pub policies: Vec<String>,
-    /// Its whole fingerprint.
+    /// Its full fingerprint.
     pub fingerprint: String,
-    /// Whose it is.
+    /// The name of its owner.
     pub name: String,
     /// What is wrong, in words.
     pub words: String,
-    /// Whether it stands in the way of accepting something.
+    /// Whether it prevents something from being accepted.
     pub urgent: bool,
     /// What a person can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// What a person can do about a key that stands so.
+/// What a person can do about a key with this standing.
 fn advice(policy: &Policy, standing: &Standing) -> Option<String> {
     let name = policy.name();
     Some(match standing {
         Standing::Missing => policy.how_to_find(),
         Standing::Expired { .. } => format!(
-            "`hab-build keys refresh {name}` looks for a certificate that its owner extended; without one, only what this farm \
-             saw before, and requirements with expired-since, count it"
+            "`hab-build keys refresh {name}` looks for a certificate that its owner extended; without one, the key counts only \
+             for signatures that this farm saw before, and in requirements with expired-since"
         ),
         Standing::Revoked => {
             "nothing brings a revoked key back: the policy should name the key that follows it".to_owned()
@@ -90,10 +90,10 @@ fn advice(policy: &Policy, standing: &Standing) -> Option<String> {
     })
 }
 
-/// When certificates of each policy's keys were last looked for outside; held for one look or one note.
+/// When certificates for each policy's keys were last searched outside. Locked only to read or write one entry.
 pub type Looked = Mutex<BTreeMap<String, Instant>>;
 
-/// The certificates of pinned keys: where they are, and where they are looked for.
+/// The certificates of pinned keys: those that are here, and the search for missing ones.
 #[derive(Clone, Copy)]
 pub struct Keyring<'a> {
     pub(crate) policies: &'a Policies,
@@ -106,20 +106,25 @@ pub struct Keyring<'a> {
     pub(crate) looked: &'a Looked,
 }
 
-/// Where the operator has certificates, and where others may be asked for.
+/// Where the operator has certificates, and which servers may be asked.
 #[derive(Clone, Copy)]
 pub struct OperatorsPlaces<'a> {
-    /// Files and folders.
+    /// The operator's files and folders.
     pub certificates: &'a [PathBuf],
     /// Keyrings of the host's packages.
     pub keyrings: &'a [PathBuf],
-    /// Key servers and directories.
+    /// Key servers and key directories.
     pub outside: &'a KeysConfig,
 }
 
 impl Keyring<'_> {
-    /// The certificates of the keys that `policy` pins: from `more`, the operator's places, the data folder and the
-    /// keyrings of the host; those that are missing from there are looked for.
+    /// The names of all policies.
+    pub fn policy_names(&self) -> Result<Vec<String>, FarmError> {
+        self.policies.names()
+    }
+
+    /// The certificates of the keys that `policy` pins: from `more`, the operator's files, the data folder and the
+    /// host's keyrings. Searches for those that are missing there.
     pub fn certificates(&self, policy: &Policy, more: &[PathBuf]) -> Result<Certificates, FarmError> {
         let places = self.places(more);
         let mut certificates = Certificates::pinned(policy, &places)?;
@@ -130,7 +135,7 @@ impl Keyring<'_> {
         Ok(certificates)
     }
 
-    /// Where certificates are searched.
+    /// The files and folders to read certificates from.
     fn places(&self, more: &[PathBuf]) -> Vec<PathBuf> {
         let OperatorsPlaces { certificates, keyrings, .. } = self.places;
         let kept = [self.data.certificates()];
@@ -175,7 +180,7 @@ impl Keyring<'_> {
         Ok(read.keep_in(&self.data.certificates())?)
     }
 
-    /// What is known of one key: every policy that pins it, and its certificate.
+    /// What is known about one key: every policy that pins it, and its certificate.
     pub fn show(&self, id: &KeyId) -> Result<(Vec<KeyRow>, Standing), FarmError> {
         let rows: Vec<_> =
             self.rows(None)?.into_iter().filter(|row| row.fingerprint == id.to_string()).collect();
@@ -186,8 +191,8 @@ impl Keyring<'_> {
         Ok((rows, standing))
     }
 
-    /// What a person should look at: keys that expire soon or have, are revoked, are pinned without a certificate, and
-    /// imported certificates that nobody pins.
+    /// What a person should look at: keys that have expired or will soon, that are revoked, or that are pinned without
+    /// a certificate, and imported certificates that no policy pins.
     pub fn audit(&self, policy: Option<&str>) -> Result<Vec<Finding>, FarmError> {
         let mut found: BTreeMap<String, Finding> = BTreeMap::new();
         for policy in self.policies.some(policy)? {
@@ -232,7 +237,7 @@ impl Keyring<'_> {
         Ok(found.into_values().collect())
     }
 
-    /// What is here, mirrored folders too; nobody is asked.
+    /// The certificates that are here, also in mirrored folders. Asks no server.
     fn certificates_of(&self, policy: &Policy) -> Result<Certificates, FarmError> {
         let mut certificates = Certificates::pinned(policy, &self.places(&[]))?;
         self.find_in_folders(policy, &mut certificates)?;

@@ -1,4 +1,4 @@
-//! What this farm remembers of signatures: when each was first seen, and when a key last signed something new.
+//! What this farm remembers about signatures: when each was first seen, and when a key last signed something new.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,24 +17,25 @@ pub struct Memory<'a> {
 
 impl FirstSeen for Memory<'_> {
     fn first_seen(&self, signature: &Digest) -> Option<SystemTime> {
-        // A catalog that does not answer must not stop a judgement: it is then made as of now, which is stricter.
+        // If the catalog does not answer, the judgement goes on as of now, which is stricter.
         self.facts.history(&Fact::Signature(signature)).ok()?.first().map(time)
     }
 }
 
 impl<'a> Memory<'a> {
-    /// What these facts say of signatures.
+    /// What these facts say about signatures.
     pub fn new(facts: Facts<'a>) -> Self {
         Self { facts }
     }
 
-    /// A judge who remembers what this farm has seen.
+    /// A judge that remembers what this farm has seen.
     pub fn judge<'b>(&'b self, policy: &'b Policy, certificates: &'b Certificates) -> Judge<'b> {
         Judge::new(policy, certificates, SystemTime::now()).remembering(self)
     }
 
-    /// Remembers that these signatures were good now, unless they were before. One that is not good is not remembered: that
-    /// its certificate was missing or its key expired at first must not be held against it later.
+    /// Remembers the good ones of these signatures as good now, unless they were good before. A bad one is not
+    /// remembered, so that a certificate that was missing or a key that had expired at first does not count against it
+    /// later.
     pub fn saw(&self, signatures: &[SignatureSeen]) -> Result<(), FarmError> {
         for seen in signatures.iter().filter(|s| s.verdict == Verdict::Good) {
             if self.facts.remember(&Fact::Signature(&seen.digest), &seen.digest, 0)? {
@@ -44,7 +45,7 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// When a key was last seen signing something new.
+    /// When this farm last saw a key sign something new.
     pub fn last_signed(&self, key: &KeyId) -> Result<Option<SystemTime>, FarmError> {
         Ok(self.facts.history(&Fact::SignedBy(&key.to_string()))?.last().map(time))
     }

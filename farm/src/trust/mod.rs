@@ -3,58 +3,45 @@
 pub mod decide;
 pub mod history;
 pub mod keyring;
+pub mod loaded;
 pub mod memory;
 pub mod policies;
 pub mod tag;
 
 use std::path::PathBuf;
 
-use hab_keys::{Certificates, Judge, Policy};
+use hab_keys::Judge;
 
 use crate::error::FarmError;
-use history::{Bench, Histories};
+use history::Histories;
 use keyring::Keyring;
+use loaded::LoadedPolicy;
 use memory::Memory;
 use policies::Policies;
 
-/// All that a judgement needs.
+/// Everything that a judgement needs.
 #[derive(Clone, Copy)]
 pub struct Trust<'a> {
-    /// What is demanded.
+    /// The policies.
     pub policies: &'a Policies,
-    /// Whose certificates are where.
+    /// The certificates of pinned keys.
     pub keyring: Keyring<'a>,
-    /// When signatures were first seen.
+    /// Remembers when signatures were first seen.
     pub memory: Memory<'a>,
-    /// How far histories were verified.
+    /// Remembers how far histories were verified.
     pub histories: Histories<'a>,
 }
 
-/// A policy with the certificates of its keys.
-pub struct Court {
-    /// What is demanded.
-    pub policy: Policy,
-    /// With which certificates.
-    pub certificates: Certificates,
-}
-
 impl Trust<'_> {
-    /// The policy of that name, with the certificates that are here or are found, and those in `more`.
-    pub fn court(&self, policy: &str, more: &[PathBuf]) -> Result<Court, FarmError> {
+    /// The policy of that name, with the certificates that are here or can be found, and those in `more`.
+    pub fn load(&self, policy: &str, more: &[PathBuf]) -> Result<LoadedPolicy, FarmError> {
         let policy = self.policies.get(policy)?;
         let certificates = self.keyring.certificates(&policy, more)?;
-        Ok(Court { policy, certificates })
+        Ok(LoadedPolicy { policy, certificates })
     }
 
-    /// A judge of that court, who remembers what this farm has seen.
-    pub fn judge<'b>(&'b self, court: &'b Court) -> Judge<'b> {
-        self.memory.judge(&court.policy, &court.certificates)
-    }
-}
-
-impl Court {
-    /// As histories are judged by it.
-    pub fn bench(&self) -> Bench<'_> {
-        Bench { policy: &self.policy, certificates: &self.certificates }
+    /// A judge by this policy that remembers what this farm has seen.
+    pub fn judge<'b>(&'b self, loaded: &'b LoadedPolicy) -> Judge<'b> {
+        self.memory.judge(&loaded.policy, &loaded.certificates)
     }
 }

@@ -1,4 +1,4 @@
-//! Who has to have signed what: policies by name, built in or from the operator's folders.
+//! Policies by name, built in or from the operator's folders: they say who must have signed what.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +9,12 @@ use hab_recipe::RecipeName;
 use hab_trusted_file::Readers;
 use include_dir::{Dir, include_dir};
 
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::overlay::entries;
 use crate::progress::Progress;
+use hab_chain::chain;
 
-/// The policies that the program was built with, so that it needs no checkout to run.
+/// The policies that are built into the program, so that it runs without a checkout.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../keys/trust");
 
 /// The most bytes of a policy.
@@ -21,14 +22,14 @@ const LARGEST: u64 = 1 << 20;
 
 /// The policies of a farm.
 pub struct Policies {
-    /// Folders over the built-in ones, each over those before it.
+    /// Folders that override the built-in policies; each overrides those before it.
     folders: Vec<PathBuf>,
     built_in: bool,
 }
 
 impl Policies {
-    /// Policies of these folders, each over those before it and all over the built-in ones, if these count. Says which
-    /// take the place of others: who decides what is accepted must not change in silence.
+    /// Opens folders of policies. Each overrides those before it, and all override the built-in ones, which count only
+    /// with `built_in`. Notes every policy that is overridden: who decides what is accepted must not change in silence.
     pub fn open(folders: Vec<PathBuf>, built_in: bool, progress: &dyn Progress) -> Result<Self, FarmError> {
         let policies = Self { folders, built_in };
         let mut known: BTreeMap<String, String> = BTreeMap::new();
@@ -49,11 +50,12 @@ impl Policies {
 
     /// The policy of that name.
     pub fn get(&self, name: &str) -> Result<Policy, FarmError> {
-        // A name is a folder's, and nothing that leads out of it.
+        // A policy's name is a folder's name, and must not lead out of that folder.
         if name.parse::<RecipeName>().is_err() {
             return Err(self.unknown(name));
         }
-        // The last folder that has it counts. One that cannot be read must not give way to a milder one below.
+        // The last folder that has the policy counts. If it cannot be read there, a milder policy in an earlier folder
+        // must not take its place.
         for folder in self.folders.iter().rev() {
             if let Some(text) = read(folder, name)? {
                 return Ok(Policy::parse(name, &text)?);
@@ -107,7 +109,7 @@ fn read(folder: &Path, name: &str) -> Result<Option<String>, FarmError> {
 
 /// The names of a folder's policies.
 fn names_in(folder: &Path) -> Result<Vec<String>, FarmError> {
-    // Whatever else it is than a file is said when it is read.
+    // A `policy.toml` that is not a file is reported when it is read.
     let has_policy = |e: &fs::DirEntry| e.path().join("policy.toml").symlink_metadata().is_ok();
     let named = entries(folder, "policies")?.filter_map(|e| e.ok().filter(has_policy));
     Ok(named.filter_map(|e| e.file_name().into_string().ok()).collect())

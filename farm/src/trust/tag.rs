@@ -1,9 +1,9 @@
-//! A tag as a mirror has it, for who judges it.
+//! A mirrored tag, in the form that a judge takes.
 
 use hab_keys::tag::Claimed;
 use hab_mirror::git::TagBytes;
 
-/// What a mirror says of a value of a tag.
+/// What a mirror claims about a value of a tag.
 pub fn claimed<'t>(project: &'t str, tag: &'t TagBytes) -> Claimed<'t> {
     Claimed {
         project,

@@ -1,4 +1,4 @@
-//! What builders handed in, from a folder or from a commit of a repository.
+//! Reads what builders submitted, from a folder or from a commit in a repository.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -14,10 +14,10 @@ use crate::object::{TreeEntry, admit, tree_entries};
 const LIMIT: u64 = 4 << 20;
 /// The most builders that are read.
 const BUILDERS: usize = 1000;
-/// The most that all files of a commit's folder may have together, in bytes; 24 builders of one version have 200,000.
+/// The most bytes that all files of a commit's folder may have; those of 24 builders of one version have 200,000.
 const ALL: usize = 256 << 20;
 
-/// Reads what the builders of `version` handed in below `folder`, in the order of their names.
+/// Reads what the builders of `version` submitted below `folder`, ordered by builder.
 pub fn read(folder: &Path, version: &str) -> Result<Vec<Submitted>, Refusal> {
     let base = folder.join(version);
     let io = |path: &Path| {
@@ -33,7 +33,7 @@ pub fn read(folder: &Path, version: &str) -> Result<Vec<Submitted>, Refusal> {
         .collect();
     builders.sort();
     if builders.len() > BUILDERS {
-        let detail = format!("{} builders are more than are read ({BUILDERS})", builders.len());
+        let detail = format!("it has {} builders, more than {BUILDERS}", builders.len());
         return Err(Refusal::Malformed { what: base.display().to_string(), detail });
     }
     let mut found = Vec::new();
@@ -48,8 +48,8 @@ pub fn read(folder: &Path, version: &str) -> Result<Vec<Submitted>, Refusal> {
     Ok(found)
 }
 
-/// A builder's file; an empty one where there is something else than a file of a decent size, so that one builder's
-/// folder cannot stop the judgement of all others: an empty list does not count.
+/// Reads a builder's file. Anything but a regular file within the size limit becomes an empty list, which does not
+/// count, so that one builder's folder cannot stop the judgement of all others.
 fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
     let io = |source| Refusal::Io { path: path.to_owned(), source };
     let file = match File::open(path) {
@@ -65,8 +65,8 @@ fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
     Ok(Some(if bytes.len() as u64 > LIMIT { Vec::new() } else { bytes }))
 }
 
-/// Reads what the builders of `version` handed in by a commit of the repository at `repository`, from its objects
-/// alone: no checkout is needed, and none is believed. `None` where the commit has no folder of that name.
+/// Reads what the builders of `version` submitted in a commit of `repository`, from git's objects alone: a checkout is
+/// neither needed nor trusted. `None` if the commit has no folder of that name.
 pub fn read_commit(
     repository: &Path,
     commit: &str,
@@ -83,14 +83,14 @@ pub fn read_commit(
     }
     folder.retain(|_, (_, kind, _)| *kind == ObjectType::Tree);
     if folder.len() > BUILDERS {
-        let detail = format!("{} builders are more than are read ({BUILDERS})", folder.len());
+        let detail = format!("it has {} builders, more than {BUILDERS}", folder.len());
         return Err(Refusal::Malformed { what: version.to_owned(), detail });
     }
     let mut found = Vec::new();
     for (name, (id, _, _)) in folder {
-        // No pin names a builder that is not text.
+        // No pin names a builder whose name is not UTF-8.
         let Ok(builder) = String::from_utf8(name) else { continue };
-        // One builder's folder cannot stop the judgement of all others.
+        // One builder's folder must not stop the judgement of all others.
         let files = objects.folder(id, &builder).unwrap_or_default();
         for kind in ListKind::EACH {
             let Some(sums) = files.get(kind.file().as_bytes()) else { continue };
@@ -123,12 +123,12 @@ impl Objects<'_> {
         tree_entries(&tree).ok_or_else(odd)
     }
 
-    /// A file; an empty one where there is something else than a file of a decent size.
+    /// Reads a file; anything but a regular file within the size limit becomes empty bytes.
     fn small(&self, (id, kind, mode): &TreeEntry) -> Result<Vec<u8>, Refusal> {
         if *kind != ObjectType::Blob || *mode == 0o120_000 {
             return Ok(Vec::new());
         }
-        // The size is asked first: a pack of megabytes can hold a file of gigabytes.
+        // Ask for the size first: a pack of megabytes can hold a file of gigabytes.
         let (size, _) = self.odb.read_header(*id).map_err(self.broken)?;
         if size as u64 > LIMIT {
             return Ok(Vec::new());

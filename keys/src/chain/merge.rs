@@ -1,9 +1,9 @@
-//! A merge, made again: its tree must be what merging its parents gives, so that nothing was slipped in.
+//! Repeats a merge: its tree must be the result of merging its parents, so that nothing was slipped in.
 //!
-//! Three ways, from cheap to exact. Most merges touch different files, and comparing four trees entry by entry shows that
-//! each entry is the one that one side changed. Where both sides changed one file, libgit2 merges; where that gives another
-//! tree or a conflict (it does not search for renames here), git itself decides, as in Bitcoin Core's own checker. The
-//! first two say yes only where no entry comes from nowhere, which is what the check is for.
+//! There are three ways, from cheap to exact. Most merges touch different files: comparing four trees entry by entry
+//! shows that one side changed each entry. If both sides changed a file, libgit2 merges. If that gives another tree or
+//! a conflict (it does not search for renames here), git itself decides, as in Bitcoin Core's own checker. The first
+//! two accept only if every entry comes from one of the sides, which is the purpose of the check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,18 +16,18 @@ use git2::{MergeOptions, ObjectType, Oid, Repository};
 
 use crate::object::{DEPTH, TreeEntry, admit, tree_entries};
 
-/// The longest that git may take for one merge.
+/// The longest time that git may take for one merge.
 const LONGEST: Duration = Duration::from_mins(5);
 
 pub(super) struct Merger {
     objects: PathBuf,
-    /// Whether the repository has a commit graph: a cache of who descends from whom, which libgit2 believes.
+    /// Whether the repository has a commit-graph: a cache of ancestry that libgit2 trusts.
     graph: bool,
 }
 
 impl Merger {
-    /// For merges in `repository`, into which nothing is written: what a merge makes stays in memory, as long as this
-    /// opened repository does.
+    /// Prepares for merges in `repository` and writes nothing into it: objects that a merge makes stay in memory, until
+    /// this opened repository is dropped.
     pub fn new(repository: &Repository) -> Result<Self, git2::Error> {
         repository.odb()?.add_new_mempack_backend(1000)?;
         let objects = repository.commondir().join("objects");
@@ -36,7 +36,7 @@ impl Merger {
         Ok(Self { objects, graph })
     }
 
-    /// Whether merging `theirs` into `ours` gives `tree`.
+    /// Checks that merging `theirs` into `ours` gives `tree`.
     pub fn check(&self, repository: &Repository, ours: Oid, theirs: Oid, tree: Oid) -> Result<(), String> {
         if !self.graph && by_entries(repository, ours, theirs, tree).unwrap_or(false) {
             return Ok(());
@@ -52,10 +52,10 @@ impl Merger {
     }
 }
 
-/// Whether every entry of `merged` is that of the side which changed it. `false` says nothing.
+/// Whether every entry of `merged` is that of the side that changed it. `false` decides nothing.
 fn by_entries(repository: &Repository, ours: Oid, theirs: Oid, merged: Oid) -> Result<bool, git2::Error> {
     let bases = repository.merge_bases(ours, theirs)?;
-    // Histories that cross have several, and merging them is not this simple.
+    // Crossing histories have several merge bases, and merging those is not this simple.
     let [base] = &bases[..] else { return Ok(false) };
     let tree = |commit| repository.find_commit(commit).map(|c| c.tree_id());
     entries(repository, [tree(*base)?, tree(ours)?, tree(theirs)?, merged], 0)
@@ -102,7 +102,7 @@ fn entries(
     Ok(true)
 }
 
-/// What a three-way merge takes: the value of the side that changed it.
+/// The result of a three-way merge: the value of the side that changed it.
 fn pick<'a, T: PartialEq>(base: &T, ours: &'a T, theirs: &'a T) -> Option<&'a T> {
     if base == theirs || ours == theirs {
         Some(ours)
@@ -121,12 +121,12 @@ fn by_libgit2(repository: &Repository, ours: Oid, theirs: Oid) -> Result<Option<
     if index.has_conflicts() { Ok(None) } else { index.write_tree_to(repository).map(Some) }
 }
 
-/// `git merge-tree` (2.38 or newer) over `objects`, in an empty repository of its own, so that the settings and caches of
-/// the one that is judged do not matter. `None`: conflicts.
+/// Runs `git merge-tree` (2.38 or newer) over `objects`, in an empty repository of its own, so that the settings and
+/// caches of the judged repository do not matter. `None` means conflicts.
 fn by_git(objects: &Path, ours: Oid, theirs: Oid) -> Result<Option<String>, String> {
     let folder = tempfile::tempdir().map_err(|e| format!("no folder to merge in: {e}"))?;
     Repository::init_bare(folder.path()).map_err(|e| e.message().to_owned())?;
-    // Into files: what it says of a conflict is as long as the conflict.
+    // Write the output to files: a report of conflicts has no limit.
     let place = |name: &str| folder.path().join(name);
     let file = |name: &str| File::create(place(name)).map_err(|e| format!("no file to merge into: {e}"));
     let mut child = Command::new("git")
@@ -142,23 +142,23 @@ fn by_git(objects: &Path, ours: Oid, theirs: Oid) -> Result<Option<String>, Stri
         .stdout(file("said")?)
         .stderr(file("complained")?)
         .spawn()
-        .map_err(|e| format!("git cannot be run to make its merge again: {e}"))?;
+        .map_err(|e| format!("cannot run git to repeat its merge: {e}"))?;
     let status = wait(&mut child)?;
     let first_line = |name: &str| -> String {
         let mut line = String::new();
         let reader = File::open(place(name)).map(|file| BufReader::new(file.take(1000)));
-        // What cannot be read is no answer, and is told apart below by being none.
+        // Output that cannot be read stays empty, and so matches no tree.
         let _ = reader.and_then(|mut reader| reader.read_line(&mut line));
         line.trim().to_owned()
     };
     match status.code() {
         Some(0) => Ok(Some(first_line("said"))),
         Some(1) => Ok(None),
-        _ => Err(format!("git cannot make its merge again: {}", first_line("complained"))),
+        _ => Err(format!("git cannot repeat its merge: {}", first_line("complained"))),
     }
 }
 
-/// Waits for git to end, but not for ever.
+/// Waits for git to end, within a time limit.
 fn wait(child: &mut Child) -> Result<ExitStatus, String> {
     let start = Instant::now();
     loop {
@@ -169,11 +169,11 @@ fn wait(child: &mut Child) -> Result<ExitStatus, String> {
                 let killed = child.kill().and_then(|()| child.wait());
                 let seconds = LONGEST.as_secs();
                 return Err(match killed {
-                    Ok(_) => format!("git did not make its merge again within {seconds} seconds"),
-                    Err(e) => format!("git did not make its merge again within {seconds} seconds: {e}"),
+                    Ok(_) => format!("git did not repeat its merge within {seconds} seconds"),
+                    Err(e) => format!("git did not repeat its merge within {seconds} seconds: {e}"),
                 });
             }
-            Err(e) => return Err(format!("git cannot be waited for: {e}")),
+            Err(e) => return Err(format!("cannot wait for git: {e}")),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether a check failed because the repository never had what it needs: a shallow clone has no history, a partial
-//! one no files or no folders. Looked for only after a check has failed.
+//! Finds whether a check failed because the repository is incomplete: a shallow clone lacks history, a partial one
+//! files or folders. Runs only after a check has failed.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use git2::{ObjectType, Oid, Repository};
 
 use crate::object::Commit;
 
-/// How many files and folders are looked for.
+/// The most files and folders that are searched.
 const ENTRIES: usize = 1_000_000;
 
-/// The first thing that is not in the repository and that checking this commit needs: something of its tree, or of its
-/// parents' trees; or, for a merge, history that was cut off.
+/// The first thing that checking this commit needs and the repository lacks: part of its tree, or of its parents'
+/// trees; or, for a merge, history that was cut off.
 pub(super) fn first(repository: &Repository, commit: &Commit<'_>) -> Option<String> {
     let odb = repository.odb().ok()?;
     let mut trees = vec![commit.tree];
-    // A merge is made again of its parents.
+    // A merge is repeated from its parents.
     if commit.parents.len() > 1 {
         for parent in &commit.parents {
             match repository.find_commit(*parent) {
                 Ok(parent) => trees.push(parent.tree_id()),
                 Err(_) if !odb.exists(*parent) => return Some(format!("commit {parent}")),
-                // One that does not read is for the check itself to tell.
+                // A parent that cannot be parsed is not missing; the check itself reports it.
                 Err(_) => {}
             }
         }

@@ -1,9 +1,9 @@
-//! A history of signed commits, the way Bitcoin Core's own checker defines it: along first parents from a tip to a
-//! trusted root, every commit signed by a key that may, every tree's SHA-512 recomputed and named by the signed message,
-//! and every merge made again.
+//! Judges a history of signed commits by the rules of Bitcoin Core's own checker. Along first parents from a tip to a
+//! trusted root, a key that may sign must have signed every commit, and every signed message must contain the SHA-512
+//! of its tree. The SHA-512 is recomputed, and every merge is repeated.
 //!
-//! Oldest first, so that what is verified is always a whole chain from the root, and a later run can begin where an
-//! earlier one ended.
+//! Judges the oldest commit first. So the verified part is always a whole chain from the root, and a later run can
+//! continue from where an earlier one ended.
 
 mod merge;
 mod missing;
@@ -26,15 +26,15 @@ use worker::Worker;
 /// How many commits are judged between two reports of progress.
 const BATCH: usize = 64;
 
-/// Who is told how far a check has come.
+/// Receives the progress of a check.
 pub trait ChainObserver: Sync {
-    /// The first `done` of `total` commits were looked at; up to `good`, all of them are good.
+    /// The first `done` of `total` commits were judged; all of them up to `good` are good.
     fn looked_at(&self, done: usize, total: usize, good: Option<&str>);
     /// Whether to stop.
     fn cancelled(&self) -> bool;
 }
 
-/// What a check is about.
+/// The history to check.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a> {
     /// The project's name, for people.
@@ -43,24 +43,24 @@ pub struct Chain<'a> {
     pub repository: &'a Path,
     /// The newest commit's id.
     pub tip: &'a str,
-    /// A commit that was verified before, under the same policy: nothing before it is looked at again.
+    /// A commit that was verified before under the same policy; neither it nor any commit before it is judged again.
     pub verified: Option<&'a str>,
-    /// Whether the first bad commit ends it; otherwise all are looked at, and counted.
+    /// Whether the first bad commit ends the check; otherwise all commits are judged, and the bad ones counted.
     pub first_failure: bool,
 }
 
-/// A history that is refused, and what was seen of it.
+/// A refused history, with the findings.
 #[derive(Debug)]
 pub struct RefusedChain {
-    /// Why.
+    /// Why it is refused.
     pub refusal: Refusal,
-    /// What was found along the good part of it.
+    /// The findings along its good commits.
     pub summary: Summary,
-    /// The bad commits that were looked at, oldest first: id and why. Of very many, the first.
+    /// The bad commits, oldest first: id and reason. If there are very many, only the first ones.
     pub failed: Vec<(String, String)>,
-    /// How many there are.
+    /// The number of bad commits.
     pub failures: usize,
-    /// How many commits were looked at.
+    /// The number of commits that were judged.
     pub looked_at: usize,
 }
 
@@ -81,18 +81,18 @@ pub struct VerifiedChain {
     evidence: Evidence,
 }
 
-/// What was found along a chain.
+/// The findings along a chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Summary {
-    /// Commits that were judged now.
+    /// The number of commits that this run judged.
     pub commits: usize,
-    /// Of these, merges that were made again.
+    /// How many of these are merges that were repeated.
     pub merges: usize,
-    /// Of these, trees whose SHA-512 was recomputed.
+    /// For how many of these the tree's SHA-512 was recomputed.
     pub trees: usize,
-    /// Signatures by name or fingerprint.
+    /// The number of signatures for each name or fingerprint.
     pub by_key: BTreeMap<String, usize>,
-    /// Commits that did not follow a rule and are allowed not to: id and rule.
+    /// Commits that break a rule and are allowed to: id and rule.
     pub allowed: Vec<(String, ChainCheck)>,
 }
 
@@ -102,7 +102,7 @@ impl VerifiedChain {
         &self.tip
     }
 
-    /// The name of the requirement that it meets.
+    /// The name of the requirement that the history meets.
     pub fn requirement(&self) -> &str {
         &self.requirement
     }
@@ -112,7 +112,7 @@ impl VerifiedChain {
         &self.policy
     }
 
-    /// What was found.
+    /// The findings.
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
@@ -132,7 +132,7 @@ pub fn verify(
     survey(chain, judge, observer).map_err(|refused| refused.refusal)
 }
 
-/// Judges a history, and says of one that is refused what was seen.
+/// Judges a history; a refusal comes with the findings.
 pub fn survey(
     chain: Chain<'_>,
     judge: &Judge<'_>,
@@ -145,7 +145,7 @@ pub fn survey(
     Err(Box::new(seen.refused(chain)))
 }
 
-/// What a walk along a chain is made of.
+/// The walk along a chain, and the rest that a verdict needs.
 struct Seen<'a> {
     what: String,
     requirement: &'a str,
@@ -203,7 +203,7 @@ fn look<'a>(chain: Chain<'_>, judge: &Judge<'a>, observer: &dyn ChainObserver) -
     Ok(Seen { what, requirement: &requirement.name, tip, walk })
 }
 
-/// What was seen along a chain.
+/// The findings of a walk so far.
 #[derive(Default)]
 struct Walk {
     /// Of the good commits.
@@ -215,10 +215,11 @@ struct Walk {
     looked_at: usize,
 }
 
-/// How many bad commits are named; more are only counted.
+/// The most bad commits that are named; further ones are only counted.
 const NAMED: usize = 1000;
 
-/// The commits to judge, oldest first: from after the root, or after what was verified before, to the tip.
+/// The commits to judge, oldest first: those after the root, or after the commit that was verified before, up to the
+/// tip.
 fn first_parents(odb: &Odb<'_>, what: &str, chain: Chain<'_>, rule: &ChainRule) -> Result<Vec<Oid>, Refusal> {
     let malformed = |detail: String| Refusal::Malformed { what: what.to_owned(), detail };
     let id =
@@ -243,12 +244,12 @@ fn first_parents(odb: &Odb<'_>, what: &str, chain: Chain<'_>, rule: &ChainRule) 
     Ok(ids)
 }
 
-/// What is missing is no verdict.
+/// Something is missing, so there is no verdict.
 fn lacking(what: &str, detail: &str) -> Refusal {
     Refusal::Missing { what: what.to_owned(), detail: detail.to_owned() }
 }
 
-/// What every worker sees.
+/// What all workers share.
 struct Context<'a> {
     what: &'a str,
     chain: Chain<'a>,
@@ -259,13 +260,13 @@ struct Context<'a> {
 
 /// Why a commit is not good.
 enum Bad {
-    /// It is judged, and refused.
+    /// It was judged, and is refused.
     Commit(String),
-    /// It cannot be judged: the repository, or this machine.
+    /// It cannot be judged, because of the repository or of this machine.
     Judgement(Refusal),
 }
 
-/// What was found of one good commit.
+/// The findings for one good commit.
 struct Found {
     id: Oid,
     merge: bool,
@@ -303,7 +304,7 @@ impl Context<'_> {
                     while !stop.load(Ordering::Relaxed) {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(id) = ids.get(at) else { break };
-                        // Nobody listens any more once one has failed.
+                        // The receiver is gone once a commit has failed.
                         if sender.send((at, worker.commit(*id))).is_err() {
                             break;
                         }
@@ -326,7 +327,7 @@ impl Context<'_> {
     ) -> Result<Walk, Refusal> {
         let mut waiting = BTreeMap::new();
         let mut walk = Walk::default();
-        // The newest commit up to which all are good: what a later run may begin after.
+        // The newest commit up to which all are good: a later run may continue after it.
         let mut good = None;
         for (at, result) in results {
             waiting.insert(at, result);

@@ -1,5 +1,5 @@
-//! The SHA-512 of a tree, as Bitcoin Core's merge script writes it into every merge: the SHA-512 of the lines
-//! `sha512(content)`, two spaces, path, for every file in the order of their whole paths.
+//! Computes the SHA-512 of a tree that Bitcoin Core's merge script writes into every merge: the SHA-512 of the lines
+//! `sha512(content)`, two spaces, path, for every file in the order of full paths.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -12,12 +12,12 @@ use crate::object::{Commit, DEPTH, admit, tree_entries};
 
 /// The largest file that is hashed, in bytes.
 const FILE_LIMIT: usize = 1 << 30;
-/// The most files that a tree may have; Bitcoin Core's has 2,700.
+/// The most files in one folder; all of Bitcoin Core's tree has 2,700.
 const FILES_LIMIT: usize = 1_000_000;
-/// After so many trees, what the last as many did not use is forgotten.
+/// After this many trees, folders that none of them used are forgotten.
 const GENERATION: u64 = 64;
 
-/// The SHA-512 of file contents, by git's id; shared by all workers. A file keeps its content from commit to commit.
+/// The SHA-512 of file contents, by git's id, shared by all workers: most files stay the same from commit to commit.
 #[derive(Default)]
 pub(super) struct Blobs {
     known: Mutex<HashMap<Oid, [u8; 64]>>,
@@ -40,10 +40,10 @@ impl Blobs {
     }
 }
 
-/// One worker's trees: the lines of a folder that did not change are the lines of the commit before.
+/// The trees of one worker: an unchanged folder has the same lines as in the commit before.
 pub(super) struct Trees<'a> {
     blobs: &'a Blobs,
-    /// By the folder's id and its path.
+    /// The lines of folders, by the folder's id and path.
     folders: HashMap<(Oid, Vec<u8>), Folder>,
     turn: u64,
 }
@@ -59,7 +59,7 @@ impl<'a> Trees<'a> {
         Self { blobs, folders: HashMap::new(), turn: 0 }
     }
 
-    /// Whether the commit's message names its tree's SHA-512, on a line of its own.
+    /// Checks that the commit's message has its tree's SHA-512, on a line of its own.
     pub fn check(&mut self, repository: &Repository, commit: &Commit<'_>) -> Result<(), String> {
         self.turn += 1;
         if self.turn.is_multiple_of(GENERATION) {
@@ -80,8 +80,8 @@ impl<'a> Trees<'a> {
         })
     }
 
-    /// The lines of the folder `tree` at `prefix`. Git sorts a folder as if its name ended in a slash, so that walking in
-    /// its order is the order of whole paths.
+    /// The lines of the folder `tree` at `prefix`. git sorts a folder as if its name ended in a slash, so git's order
+    /// is the order of full paths.
     fn lines(&mut self, repository: &Repository, tree: Oid, prefix: &[u8]) -> Result<Rc<Vec<u8>>, String> {
         let key = (tree, prefix.to_vec());
         if let Some(known) = self.folders.get_mut(&key) {

@@ -1,4 +1,4 @@
-//! One thread's part of a chain: everything that is checked of one commit.
+//! One thread of a chain check: all checks of one commit at a time.
 
 use git2::{ErrorCode, Oid, Repository};
 
@@ -14,12 +14,12 @@ use crate::{Refusal, SignatureSeen};
 pub(super) struct Worker<'a> {
     context: &'a Context<'a>,
     trees: Trees<'a>,
-    /// Opened with the first commit, so that a repository that does not open is that commit's error.
+    /// Opened with the first commit, so that a repository that cannot be opened is that commit's error.
     opened: Option<(Repository, Merger)>,
     commits: u32,
 }
 
-/// After so many commits the repository is opened anew: what merges made is forgotten with it.
+/// After this many commits the repository is opened anew, to free the objects that merges made.
 const FORGET: u32 = 256;
 
 impl<'a> Worker<'a> {
@@ -27,7 +27,7 @@ impl<'a> Worker<'a> {
         Self { context, trees: Trees::new(&context.blobs), opened: None, commits: 0 }
     }
 
-    /// Checks everything of one commit.
+    /// Runs all checks of one commit.
     pub fn commit(&mut self, id: Oid) -> Result<Found, Bad> {
         self.commits += 1;
         if self.commits.is_multiple_of(FORGET) {
@@ -44,7 +44,7 @@ impl<'a> Worker<'a> {
             }
         };
         let odb = repository.odb().map_err(|e| Bad::Commit(e.message().to_owned()))?;
-        // libgit2 hashes what it reads, so these are the bytes that the id names.
+        // libgit2 hashes the objects that it reads, so these bytes match the id.
         let read = object::admit(&odb, id).and_then(|()| odb.read(id));
         let bytes = read.map_err(|e| match e.code() {
             ErrorCode::NotFound => {
@@ -66,7 +66,7 @@ impl<'a> Worker<'a> {
                 if check != ChainCheck::Signature
                     && let Some(lacks) = missing::first(repository, &commit) =>
             {
-                let detail = format!("commit {id} needs what is not in the repository: {lacks}");
+                let detail = format!("commit {id} needs something that the repository lacks: {lacks}");
                 Err(Bad::Judgement(self.context.lacking(&detail)))
             }
             other => other.map_err(Bad::Commit),
@@ -95,7 +95,7 @@ impl Context<'_> {
         let seen = self.judge.detached(&what, Signed::Git, signature, &commit.payload);
         let seen = seen.map_err(|e| match e {
             Refusal::Unreadable { detail, .. } => {
-                Bad::Commit(format!("its signature does not read: {detail}"))
+                Bad::Commit(format!("its signature cannot be read: {detail}"))
             }
             other => Bad::Judgement(other),
         })?;

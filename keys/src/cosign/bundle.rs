@@ -1,9 +1,9 @@
-//! Signatures as cosign makes them since version 3: a sigstore bundle (sigstore's protobuf-specs,
+//! Parses signatures as cosign makes them since version 3: a sigstore bundle (sigstore's protobuf-specs,
 //! "sigstore_bundle.proto", version 0.3) around a DSSE envelope (secure-systems-lab/dsse, "protocol.md") around an
-//! in-toto statement that names the digests of what is signed.
+//! in-toto statement that names the signed digests.
 //!
-//! A bundle may bring keys, certificates and entries of a log. None of them is looked at: whoever made the bundle chose
-//! them, and only keys that the operator gave count here. Nor is the hint, which says which key to try first.
+//! A bundle may contain keys, certificates and log entries. None of them is used: the author of the bundle chose them,
+//! and only keys that the operator gave count here. The hint, which says which key to try first, is not used either.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use openssl::base64;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What the bundle calls itself.
+/// The bundle's media type.
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// What the envelope calls its payload.
+/// The payload type in the envelope.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// What the statement calls itself.
+/// The type of the statement.
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-/// The statement that somebody signs these digests, and nothing else. Any other says something about an image, which
-/// may be that it must not be used.
+/// The predicate type that means "I sign these digests" and nothing else. Any other statement says something about an
+/// image, perhaps that it must not be used.
 const SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 
 const FREE: Shape = Shape::Free;
@@ -66,7 +66,7 @@ const SAID: Shape = Shape::Fields(&[
     ),
 ]);
 
-/// Names that are not known are refused: the format has two spellings for each of its fields.
+/// Unknown names are refused: the format has two spellings for each of its fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Bundle {
@@ -109,16 +109,16 @@ struct Subject {
     digest: BTreeMap<String, String>,
 }
 
-/// What a bundle has that is signed, and the one signature over it; **unverified**.
+/// The signed part of a bundle, and its only signature; **unverified**.
 pub(super) struct Envelope {
     /// The payload.
     statement: Vec<u8>,
-    /// The signature, not base64 any more.
+    /// The signature, decoded from base64.
     pub(super) signature: Vec<u8>,
 }
 
 impl Envelope {
-    /// `None` if it is no bundle of this version, or has no envelope with one signature in it.
+    /// Parses a bundle; `None` if it is not of this version, or has no envelope with exactly one signature.
     pub(super) fn read(bundle: &[u8]) -> Option<Self> {
         let Bundle { media_type, dsse_envelope: sealed, .. } = json::read(bundle, BUNDLE).ok()?;
         let [seal] = sealed.signatures.as_slice() else { return None };
@@ -131,7 +131,7 @@ impl Envelope {
         Some(Self { statement: decode(&sealed.payload)?, signature: decode(&seal.sig)? })
     }
 
-    /// The bytes that the signature is over: DSSE's "pre-authentication encoding".
+    /// The bytes that the signature covers: DSSE's "pre-authentication encoding".
     pub(super) fn signed(&self) -> Vec<u8> {
         let (kind, length) = (PAYLOAD_TYPE, self.statement.len());
         let mut bytes = format!("DSSEv1 {} {kind} {length} ", kind.len()).into_bytes();
@@ -139,8 +139,8 @@ impl Envelope {
         bytes
     }
 
-    /// The names that the statement gives a manifest, empty where it gives none; no name if it does not sign it. To be
-    /// believed only when the signature is right.
+    /// The names that the statement gives a manifest, each perhaps empty; no name if it does not sign the manifest.
+    /// Valid only if the signature is valid.
     pub(super) fn names_of(&self, manifest: &Digest) -> Vec<String> {
         let Ok(statement) = json::read::<Statement>(&self.statement, SAID) else { return Vec::new() };
         if statement.kind != STATEMENT || statement.predicate_type != SIGN {
@@ -153,7 +153,7 @@ impl Envelope {
     }
 }
 
-/// Base64 in its one spelling: padded, and without anything between.
+/// Decodes base64 in its only canonical spelling: padded, and without anything in between.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     base64::decode_block(text).ok().filter(|bytes| base64::encode_block(bytes) == text)
 }
@@ -173,7 +173,7 @@ pub(super) mod tests {
         })
     }
 
-    /// A bundle around a statement, with a signature that `sign` makes of what is to be signed.
+    /// A bundle around a statement; `sign` makes the signature over the bytes that it gets.
     pub(crate) fn bundle(statement: &Value, sign: impl FnOnce(&[u8]) -> String) -> Value {
         let statement = statement.to_string().into_bytes();
         let envelope = Envelope { statement, signature: Vec::new() };
@@ -231,7 +231,7 @@ pub(super) mod tests {
         ] {
             assert!(read(&other).is_none(), "{other}");
         }
-        // The format's other spelling, and names that differ in case, are for somebody else to read.
+        // The format's other spelling, and names that differ only in case, are refused.
         let text = made.to_string();
         for more in [
             ",\"dsse_envelope\":{}}",

@@ -1,4 +1,4 @@
-//! Signatures of images as others make them, and as nobody should believe them.
+//! Signatures of images as other programs make them, and forged ones.
 #![allow(clippy::unwrap_used)]
 
 use openssl::base64;
@@ -25,7 +25,7 @@ fn payload(reference: &str, digest: &Digest) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A document that says something else, too.
+/// A document with one more field.
 fn twice(document: &[u8], name: &str) -> Vec<u8> {
     [&document[..document.len() - 1], format!(",\"{name}\":null}}").as_bytes()].concat()
 }
@@ -85,7 +85,7 @@ fn a_signature_over_other_bytes_another_digest_type_or_name_does_not_count() {
         made(&payload("r.invalid/a/b", &another)),
         made(&kind),
         made(b"not json"),
-        // What two programs read in two ways.
+        // A document that two programs could read differently.
         made(&twice(&good, "critical")),
         made(&twice(&good, "Critical")),
         (good.clone(), String::new()),
@@ -126,7 +126,7 @@ fn a_bundle_of_cosign_3_counts_for_what_it_signs_by_the_keys_that_were_given() {
         assert_eq!(weigh(&unnamed, &digest, ""), Ok(()));
         let said = weigh(&unnamed, &digest, "r.invalid/a").unwrap_err();
         assert!(said.contains("one names none, and a name is demanded"), "{said}");
-        // What the same key says of an image is no signature of it.
+        // Another statement by the same key about the image does not sign it.
         let about = statement("https://slsa.dev/verification_summary/v1", "r.invalid/a", &digest);
         let about = bundle(&about, |bytes| sign(&key, bytes));
         assert!(weigh(&about, &digest, "r.invalid/a").is_err());
@@ -137,7 +137,7 @@ fn a_bundle_of_cosign_3_counts_for_what_it_signs_by_the_keys_that_were_given() {
     let mut smuggled = bundle(&said, |bytes| sign(&stranger, bytes));
     let pem = stranger.public_key_to_pem().unwrap();
     smuggled["verificationMaterial"]["publicKey"]["rawBytes"] = base64::encode_block(&pem).into();
-    // Over the statement alone, without what DSSE puts before it.
+    // A signature over the statement alone, without DSSE's prefix.
     let bare = bundle(&said, |_| sign(&key, said.to_string().as_bytes()));
     for bad in [smuggled, bare, bundle(&said, |_| String::new())] {
         let bytes = bad.to_string().into_bytes();

@@ -1,5 +1,5 @@
-//! A decision as a document: what was asked, on which bytes, by which policy and certificates, and what was decided. From
-//! the kept bytes it can be decided again, years later and without a network.
+//! A decision as a document: the question, the bytes, the policy and the certificates that it rests on, and the answer.
+//! With the stored bytes, it can be decided again years later, without a network.
 
 mod question;
 
@@ -20,25 +20,25 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
-    /// The form of this document: 1.
+    /// The version of this document's format: 1.
     pub schema: u32,
-    /// What was asked.
+    /// The question.
     pub question: Question,
-    /// When it was decided, RFC 3339.
+    /// The time of the decision, RFC 3339.
     pub at: String,
-    /// On what.
+    /// The evidence that it rests on.
     pub evidence: Evidence,
-    /// The certificates at hand, each as one document.
+    /// The certificates that were available, each as one document.
     pub certificates: Vec<Document>,
-    /// Why not; none when it was accepted.
+    /// Why it was refused; `None` if it was accepted.
     pub refusal: Option<String>,
 }
 
-/// Bytes that a decision rests on, to be kept beside it.
+/// The bytes that a decision rests on, to be stored beside it.
 pub type Bytes = Vec<(Document, Vec<u8>)>;
 
 impl Decision {
-    /// Answers a question over `documents` and says on what.
+    /// Answers a question over `documents` and records the evidence.
     pub fn make(
         question: Question,
         documents: &[Vec<u8>],
@@ -47,7 +47,7 @@ impl Decision {
         Self::make_telling(question, documents, judge, &question::Silent)
     }
 
-    /// The same, telling `observer` how far it has come, where that takes its time.
+    /// Like [`Decision::make`], and reports progress to `observer` where the answer takes time.
     pub fn make_telling(
         question: Question,
         documents: &[Vec<u8>],
@@ -58,7 +58,7 @@ impl Decision {
         Self::record(question, documents, judge, answer)
     }
 
-    /// Says on what a question was answered by `judge` already.
+    /// Records a question that `judge` has already answered, with its evidence.
     pub fn record(
         question: Question,
         documents: &[Vec<u8>],
@@ -101,11 +101,11 @@ impl Decision {
 
     /// The document's text: JSON with sorted keys and no white space, so that equal decisions are equal bytes.
     pub fn to_text(&self) -> String {
-        // serde_json keeps a value's keys sorted, and numbers here are whole.
+        // serde_json sorts a value's keys, and all numbers here are integers.
         serde_json::to_value(self).map(|value| value.to_string()).unwrap_or_default()
     }
 
-    /// Reads a decision.
+    /// Parses a decision.
     pub fn parse(text: &[u8]) -> Result<Self, Refusal> {
         let unreadable = |detail| Refusal::Unreadable { what: "the decision".to_owned(), detail };
         let this: Self = json::read(text, json::Shape::Free).map_err(|e| unreadable(e.to_string()))?;
@@ -116,8 +116,9 @@ impl Decision {
         }
     }
 
-    /// Decides again, at the same time, by the same policy and certificates, from bytes that `read` finds by digest; and
-    /// holds the new decision against this one. Words may differ, for a later program says the same otherwise.
+    /// Decides again, for the same time, by the same policy and certificates, over bytes that `read` finds by digest.
+    /// An error if the result differs from this decision; the wording may differ, because a later program may use other
+    /// words.
     pub fn again(
         &self,
         read: &dyn Fn(&Digest) -> Result<Vec<u8>, Refusal>,
@@ -157,7 +158,7 @@ impl Decision {
         Err(Refusal::Malformed {
             what: "the decision".to_owned(),
             detail: if again.refusal == self.refusal {
-                "decided again from the same bytes, its evidence is another".to_owned()
+                "decided again from the same bytes, it has other evidence".to_owned()
             } else {
                 format!("decided again from the same bytes: {}; it says: {}", say(&again), say(self))
             },
@@ -166,7 +167,8 @@ impl Decision {
 }
 
 impl Decision {
-    /// Whether both answer the same from the same: which signatures count is a part of it, how that is told is not.
+    /// Whether both give the same answer from the same evidence. It compares which signatures count, but not how
+    /// verdicts are worded.
     fn says_the_same(&self, other: &Self) -> bool {
         let weighed = |decision: &Self| {
             let seen = decision.evidence.signatures.iter();
@@ -187,7 +189,7 @@ impl Decision {
     }
 }
 
-/// What a decision says of when signatures were first seen.
+/// The times at which signatures were first seen, as a decision records them.
 struct Recorded(BTreeMap<Digest, SystemTime>);
 
 impl Recorded {

@@ -1,4 +1,4 @@
-//! What can be asked, and how it is answered from documents.
+//! The questions that can be asked, and their answers from documents.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::{
     VerifiedFile, VerifiedSums, chain, sums,
 };
 
-/// What was asked. The bytes are the evidence's documents, in its order.
+/// A question. The bytes that it is about are the evidence's documents, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
@@ -26,26 +26,26 @@ pub enum Question {
         /// The commit's id.
         commit: String,
     },
-    /// Is this file? Documents: the file, and its signature where it is detached.
+    /// Is this file signed? Documents: the file, and its signature if that is detached.
     File {
         /// The file's name.
         name: String,
-        /// The signature file's name; none for a clearsigned file.
+        /// The signature file's name; `None` for a clearsigned file.
         signature: Option<String>,
     },
-    /// Is this list of hashes? Documents: the list, its signatures.
+    /// Is this list of hashes signed? Documents: the list, its signatures.
     Sums {
         /// The list's name.
         name: String,
-        /// The signature files' names; none for a file of clearsigned lists.
+        /// The signature files' names; empty for a file of clearsigned lists.
         signatures: Vec<String>,
     },
-    /// Is this history signed back to the trusted root? Document: the newest commit. The others lie in the repository, which
-    /// is read again when the decision is made again.
+    /// Is this history signed back to the trusted root? Document: the newest commit. The other commits are in the
+    /// repository, which is read again when the decision is made again.
     Commits {
         /// The project's name.
         project: String,
-        /// Where the repository was.
+        /// The path of the repository.
         repository: PathBuf,
         /// The newest commit's id.
         tip: String,
@@ -54,9 +54,9 @@ pub enum Question {
     Attestations {
         /// The version.
         version: String,
-        /// Builder and list, in the documents' order.
+        /// Builders and lists, in the documents' order.
         submitted: Vec<(String, ListKind)>,
-        /// The commit that they were read from; none where they lay in a folder.
+        /// The commit that they were read from; `None` if they were read from a folder.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         commit: Option<String>,
     },
@@ -78,7 +78,7 @@ impl Question {
         }
     }
 
-    /// Which kind of requirement decides about it.
+    /// The kind of requirement that decides the question.
     pub(super) fn rule(&self) -> RuleKind {
         match self {
             Self::Tag { .. } => RuleKind::Tag,
@@ -99,7 +99,7 @@ impl Question {
         }
     }
 
-    /// The answer: accepted, or why not.
+    /// Answers the question: accepted, or why not.
     pub(super) fn answer(
         &self,
         documents: &[Vec<u8>],
@@ -139,7 +139,7 @@ impl Question {
         }
     }
 
-    /// Every signature, whatever the answer.
+    /// Every signature, whatever the answer is.
     pub(super) fn signatures(&self, documents: &[Vec<u8>], judge: &Judge<'_>) -> Vec<SignatureSeen> {
         use crate::judge::Signed;
         let Some(first) = documents.first() else { return Vec::new() };
@@ -175,7 +175,7 @@ impl Question {
         Some(Claimed { project, name, id, object: Some(object), commit: (commit, bytes) })
     }
 
-    /// What builders handed in, from the documents.
+    /// The builders' lists and signatures, from the documents.
     pub fn submitted(&self, documents: &[Vec<u8>]) -> Vec<Submitted> {
         let Self::Attestations { submitted, .. } = self else { return Vec::new() };
         let pairs = submitted.iter().zip(documents.chunks_exact(2));
@@ -202,7 +202,7 @@ impl std::fmt::Display for Question {
     }
 }
 
-/// Nobody is told how far a check has come.
+/// An observer that ignores progress.
 pub(super) struct Silent;
 
 impl ChainObserver for Silent {

@@ -1,4 +1,4 @@
-//! What is said of a key, and of an error about one.
+//! Verdicts on keys, and on errors about them.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use openpgp::{Cert, Fingerprint};
 
 use crate::{Verdict, usable};
 
-/// What a key is worth at a moment: its certificate and itself, alive and not taken back.
+/// The verdict on a key at a moment: whether the key and its certificate are alive and not revoked.
 pub(super) fn standing(
     cert: &Cert,
     signer: &Fingerprint,
@@ -29,7 +29,7 @@ pub(super) fn standing(
             });
         }
     };
-    // Revocations before expiry: a key that was taken back does not come back by expiring.
+    // Revocation before expiry: a key that was revoked must not count as one that merely expired.
     if let Some(verdict) = revoked(&valid.revocation_status(), "its certificate") {
         return verdict;
     }
@@ -45,7 +45,7 @@ pub(super) fn standing(
     }
 }
 
-/// That a certificate or key was taken back, and why.
+/// The verdict if a certificate or key was revoked, with the reason.
 pub(super) fn revoked(status: &RevocationStatus<'_>, what: &str) -> Option<Verdict> {
     let RevocationStatus::Revoked(signatures) = status else { return None };
     let reason = signatures.first().and_then(|s| s.reason_for_revocation());
@@ -59,7 +59,7 @@ pub(super) fn revoked(status: &RevocationStatus<'_>, what: &str) -> Option<Verdi
     Some(Verdict::Revoked(format!("{what} ({reason})")))
 }
 
-/// A policy's no is about strength; everything else is what `otherwise` makes of it.
+/// The verdict for an error: too weak if the policy refused it, and otherwise what `otherwise` makes of its text.
 pub(super) fn explain(error: &openpgp::anyhow::Error, otherwise: impl FnOnce(String) -> Verdict) -> Verdict {
     let weak = error
         .chain()
@@ -67,7 +67,7 @@ pub(super) fn explain(error: &openpgp::anyhow::Error, otherwise: impl FnOnce(Str
     if weak { Verdict::Weak(words(error)) } else { otherwise(words(error)) }
 }
 
-/// An error and its causes, each said once.
+/// An error and its causes, without repetitions.
 fn words(error: &openpgp::anyhow::Error) -> String {
     let mut all: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {

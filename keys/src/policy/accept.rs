@@ -1,11 +1,11 @@
-//! Which requirements a source must meet: names, combined by all and any.
+//! Which requirements a source must meet: names, combined by `all` and `any`.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
 
-/// `"release-tag"`, `{ all = […] }` or `{ any = […] }`.
+/// An expression: `"release-tag"`, `{ all = […] }` or `{ any = […] }`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(
     untagged,
@@ -17,12 +17,12 @@ pub enum Accept {
     Name(String),
     /// Every one of these.
     All {
-        /// Which.
+        /// The expressions that must all be met.
         all: Vec<Accept>,
     },
     /// At least one of these.
     Any {
-        /// Which.
+        /// The expressions of which one must be met.
         any: Vec<Accept>,
     },
 }
@@ -37,7 +37,7 @@ impl Accept {
         }
     }
 
-    /// The names in it.
+    /// The names of all requirements in it.
     pub fn names(&self) -> Vec<&str> {
         match self {
             Self::Name(name) => vec![name],
@@ -47,7 +47,7 @@ impl Accept {
         }
     }
 
-    /// Whether it could be met by nothing, or never be met: an empty list is one or the other.
+    /// Whether part of it is always met, or can never be met, because a list is empty.
     pub(super) fn is_hollow(&self) -> bool {
         match self {
             Self::Name(_) => false,

@@ -1,4 +1,4 @@
-//! policy.toml, as a person writes it, and what must hold of it.
+//! Parses policy.toml as a person writes it, and checks it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ struct PolicyFile {
     weak_hash: Vec<WeakHashTable>,
     #[serde(default)]
     weak_certificate: Vec<WeakCertificateTable>,
-    /// Where certificates of its keys lie.
+    /// Folders with certificates of its keys.
     #[serde(default)]
     certificates: Vec<CertificateFolder>,
 }
@@ -102,7 +102,7 @@ struct WeakCertificateTable {
 }
 
 impl Policy {
-    /// Reads a policy from the text of its file. `folder` is the name it must have.
+    /// Parses a policy from the text of its file. Its name must be `folder`.
     pub fn parse(folder: &str, text: &str) -> Result<Self, PolicyError> {
         let invalid = |detail: String| PolicyError::Invalid { name: folder.to_owned(), detail };
         if text.len() > LIMIT {
@@ -140,7 +140,7 @@ fn read(file: PolicyFile, text: &str) -> Result<Policy, String> {
         }
         let same = |r: &&Requirement| r.rule.kind() == rule.kind();
         if let Some(other) = requirements.values().find(same) {
-            // Which of the two decides would be a matter of their names.
+            // Otherwise their names would decide which of the two applies.
             return Err(format!(
                 "require.{name} is of the same kind as require.{}: {}",
                 other.name,
@@ -221,7 +221,7 @@ fn rule(table: RequireTable) -> Result<Rule, String> {
     })
 }
 
-/// Why a quorum can never be reached.
+/// Why a quorum can never be reached; `None` if it can.
 fn unmeetable(quorum: &Quorum, pins: &[Pin]) -> Option<String> {
     let count = pins.iter().filter(|pin| pin.counts_for(quorum.group.as_deref())).count();
     let among = quorum.group.as_ref().map_or_else(String::new, |group| format!(" in group {group}"));
@@ -235,7 +235,7 @@ fn pin(table: KeyTable) -> Result<Pin, String> {
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
-        return Err(format!("{id} is pinned until before it is pinned since"));
+        return Err(format!("{id} has an until that is not after its since"));
     }
     if table.name.trim().is_empty() || table.reason.trim().is_empty() {
         return Err(format!("{id} needs a name and a reason"));
@@ -278,7 +278,7 @@ fn weak_certificate(table: WeakCertificateTable) -> Result<WeakCertificate, Stri
     Ok(WeakCertificate { key, until: date(&table.until)?, reason: table.reason })
 }
 
-/// `2026-01-31`, the beginning of that day in UTC.
+/// Parses a day such as `2026-01-31`, and returns its beginning in UTC.
 fn date(text: &str) -> Result<jiff::Timestamp, String> {
     let day: jiff::civil::Date =
         text.parse().map_err(|_| format!("{text:?} is not a day such as 2026-01-31"))?;

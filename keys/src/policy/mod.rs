@@ -1,7 +1,7 @@
-//! What a project demands: `trust/<project>/policy.toml`.
+//! A project's policy: `trust/<project>/policy.toml`.
 //!
-//! A policy pins keys, names requirements over them, and says which of the requirements a source must meet. Reading the
-//! file is in `file.rs`; what the expression of requirements means is in [`Accept`].
+//! A policy pins keys, names requirements for them, and says which requirements a source must meet. `file.rs` parses
+//! the file; [`Accept`] evaluates the expression of requirements.
 
 mod accept;
 mod file;
@@ -24,7 +24,7 @@ use crate::PolicyRef;
 /// The largest policy that is read, in bytes.
 const LIMIT: usize = 1 << 20;
 
-/// Which keys, how many of them, over what.
+/// Which keys must sign, how many of them, and what.
 #[derive(Clone, Debug)]
 pub struct Policy {
     name: String,
@@ -38,7 +38,7 @@ pub struct Policy {
     text: String,
 }
 
-/// One demand that bytes can meet.
+/// One demand of a policy, which bytes can meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     /// Its name in the policy.
@@ -54,17 +54,18 @@ pub enum Rule {
     Tag(Quorum),
     /// A history of signed commits back to a trusted one.
     CommitChain(ChainRule),
-    /// A list of hashes, signed by enough keys; for builders' attestations, enough for each artifact.
+    /// A list of hashes, signed by enough keys; for builders' attestations, by enough keys for each file.
     SignedHashes(Quorum),
     /// A file (an archive, an index), signed by enough keys, detached or clearsigned.
     ArchiveSignature(Quorum),
-    /// Exactly these bytes.
+    /// Files with exactly these digests.
     Digest(BTreeMap<String, Digest>),
-    /// Nothing: why the project's sources cannot be verified. Never met unless a person asks for it by name.
+    /// Nothing; the text says why the project's sources cannot be verified. Never met, unless a person explicitly asks
+    /// for unsigned source.
     Unsigned(String),
 }
 
-/// The kinds of rules, as files and people write them.
+/// The kinds of rules, as policies and messages write them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuleKind {
@@ -96,7 +97,7 @@ impl std::fmt::Display for RuleKind {
 }
 
 impl Rule {
-    /// Its kind.
+    /// The kind of the rule.
     pub fn kind(&self) -> RuleKind {
         match self {
             Self::Tag(_) => RuleKind::Tag,
@@ -108,7 +109,7 @@ impl Rule {
         }
     }
 
-    /// How many of which keys, for a rule about signatures.
+    /// How many of which keys must sign, if the rule is about signatures.
     pub fn quorum(&self) -> Option<&Quorum> {
         match self {
             Self::Tag(quorum) | Self::SignedHashes(quorum) | Self::ArchiveSignature(quorum) => Some(quorum),
@@ -121,81 +122,80 @@ impl Rule {
 /// How many distinct keys of which group must sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quorum {
-    /// How many, at least 1.
+    /// The number of keys, at least 1.
     pub threshold: usize,
-    /// Only keys of this group count; all pinned keys without one.
+    /// The group whose keys count; without one, all pinned keys count.
     pub group: Option<String>,
-    /// Whether a key that expired since it signed counts.
+    /// Whether a key counts that expired after it signed.
     pub expired_since: bool,
 }
 
-/// A history of signed commits.
+/// The rules for a history of signed commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainRule {
-    /// Who may sign a commit; one signature each is enough.
+    /// Who may sign a commit; one signature for each commit is enough.
     pub signers: Quorum,
     /// The trusted commit at which the history begins; it is not judged itself.
     pub root: String,
-    /// Whether every commit's message must hold the SHA-512 of its tree.
+    /// Whether every commit's message must contain the SHA-512 of its tree.
     pub tree_sha512: bool,
-    /// Commits that need not follow a rule.
+    /// Commits that may break a rule.
     pub allow: Vec<Allowance>,
 }
 
-/// A commit that need not follow one rule.
+/// A commit that may break one rule.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allowance {
     /// Its object id.
     pub commit: String,
-    /// Which rule.
+    /// The rule that it may break.
     pub rule: ChainCheck,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Since when it is allowed, `2026-01-31`.
+    /// The day since which it is allowed, such as `2026-01-31`.
     pub date: String,
 }
 
-/// What is checked of every commit of a chain.
+/// A check that every commit of a chain must pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChainCheck {
-    /// A signature by a key that may.
+    /// It has a signature by a key that may sign it.
     Signature,
-    /// The `Tree-SHA512` line.
+    /// Its message has the right `Tree-SHA512` line.
     TreeSha512,
-    /// A merge has the tree that merging its parents gives.
+    /// The tree of a merge is the result of merging its parents.
     Merge,
 }
 
-/// A hash algorithm that is accepted from one certificate although it is weak.
+/// A weak hash algorithm that is accepted from one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeakHash {
-    /// Whose signatures.
+    /// The certificate whose signatures may use it.
     pub key: KeyId,
     /// The algorithm.
     pub hash: sequoia_openpgp::types::HashAlgorithm,
-    /// Until when.
+    /// The end of the exception.
     pub until: jiff::Timestamp,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// A certificate that is accepted although all that it says of itself is signed with SHA-1. Only its primary key
-/// counts then: that key is the one that is pinned, and whether a subkey belongs to it is what SHA-1 could be made to
-/// lie about.
+/// A certificate that is accepted although all its self-signatures use SHA-1. Then only its primary key counts: the pin
+/// names that key, but a forged SHA-1 signature could attach a subkey to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeakCertificate {
-    /// Whose.
+    /// The certificate.
     pub key: KeyId,
-    /// Until when.
+    /// The end of the exception.
     pub until: jiff::Timestamp,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl Policy {
-    /// Its name.
+    /// The policy's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -215,22 +215,22 @@ impl Policy {
         self.pins.iter().find(|pin| pin.id == *key)
     }
 
-    /// Its requirements, by name.
+    /// The requirements, by name.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.requirements.values()
     }
 
-    /// The requirement of a kind; a policy has one of each at most.
+    /// The requirement of a kind; a policy has at most one of each.
     pub fn requirement(&self, kind: RuleKind) -> Option<&Requirement> {
         self.requirements.values().find(|r| r.rule.kind() == kind)
     }
 
-    /// What a source must meet.
+    /// The requirements that a source must meet.
     pub fn accept(&self) -> &Accept {
         &self.accept
     }
 
-    /// The hash that is accepted from `key` at `now` although it is weak.
+    /// The weak hashes that are accepted from `key` at `now`.
     pub fn exceptions<'a>(
         &'a self,
         key: &'a KeyId,
@@ -239,17 +239,17 @@ impl Policy {
         self.exceptions.iter().filter(move |e| e.key == *key && now < e.until)
     }
 
-    /// The exception for `key`'s certificate at `now`, where the policy makes one.
+    /// The exception for `key`'s certificate at `now`, if the policy makes one.
     pub fn weak_certificate(&self, key: &KeyId, now: jiff::Timestamp) -> Option<&WeakCertificate> {
         self.weak.iter().find(|e| e.key == *key && now < e.until)
     }
 
-    /// Folders of mirrored projects in which certificates of its keys lie.
+    /// Folders of mirrored projects with certificates of its keys.
     pub fn certificate_folders(&self) -> &[CertificateFolder] {
         &self.folders
     }
 
-    /// What a person can do where certificates of its keys are missing.
+    /// What a person can do if certificates of its keys are missing.
     pub fn how_to_find(&self) -> String {
         let name = &self.name;
         let mut ways = vec![format!("`hab-build keys refresh {name}` looks for them again")];
@@ -260,30 +260,30 @@ impl Policy {
         format!("{}; `hab-build keys import FILE` takes one from a file", ways.join(", "))
     }
 
-    /// The text that it was read from.
+    /// The text that the policy was parsed from.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Its name and digest, for evidence.
+    /// The policy's name and digest, for evidence.
     pub fn reference(&self) -> PolicyRef {
         PolicyRef { name: self.name.clone(), digest: Digest::of(self.text.as_bytes()) }
     }
 }
 
-/// Why a text is not a policy.
+/// Why a text is not a valid policy.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// Not TOML, or not a policy's fields; the source says line and column.
-    #[error("policy {name} does not read")]
+    /// It is not TOML, or has other fields than a policy; the source gives line and column.
+    #[error("cannot parse policy {name}")]
     Syntax {
         /// The folder's name.
         name: String,
-        /// Where and why.
+        /// The parser's error.
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// Something that must not be.
+    /// It breaks a rule for policies.
     #[error("policy {name}: {detail}")]
     Invalid {
         /// The policy's name.

@@ -1,4 +1,4 @@
-//! A pinned key.
+//! A key that a policy pins.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sequoia_openpgp::Fingerprint;
 
-/// A key, by the whole hash of it: a key id of 64 bits or less can be made to collide.
+/// A key, named by its whole hash: a key id of 64 bits or less can be made to collide.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyId {
     /// An OpenPGP certificate, by its primary key's fingerprint.
@@ -45,29 +45,29 @@ impl FromStr for KeyId {
     }
 }
 
-/// A key that a policy pins.
+/// A pinned key, with what the policy says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// Which.
+    /// The key.
     pub id: KeyId,
-    /// Whose it is.
+    /// The owner's name.
     pub name: String,
-    /// Why it is pinned, for whoever reviews the file.
+    /// Why it is pinned, for people who review the policy.
     pub reason: String,
-    /// Signatures that claim to be made before this do not count.
+    /// Signatures that claim to be made before this time do not count.
     pub since: Option<jiff::Timestamp>,
-    /// As if the key expired then.
+    /// The key is judged as if it expired at this time.
     pub until: Option<jiff::Timestamp>,
-    /// The groups that it is in.
+    /// The groups that the key belongs to.
     pub groups: BTreeSet<String>,
-    /// The folders of the builder whose attestations it signs; a builder who took another name has two.
+    /// The folders of the builder whose attestations it signs; a builder who changed names has two.
     pub builders: BTreeSet<String>,
-    /// Addresses by which its certificate is asked for in a Web Key Directory. They only say where to look.
+    /// Addresses under which a Web Key Directory may have its certificate. They only say where to look.
     pub addresses: BTreeSet<String>,
 }
 
 impl Pin {
-    /// Whether it counts for a requirement over `group`.
+    /// Whether the key counts for a requirement on `group`.
     pub fn counts_for(&self, group: Option<&str>) -> bool {
         group.is_none_or(|group| self.groups.contains(group))
     }

@@ -1,5 +1,5 @@
-//! Where certificates of pinned keys may be found. A place is never trusted: what lies there is held against the pinned
-//! fingerprint.
+//! Where certificates of pinned keys may be found. A place is never trusted: every certificate is compared with the
+//! pinned fingerprint.
 
 use serde::Deserialize;
 
@@ -12,12 +12,12 @@ const ADDRESS: usize = 254;
 pub struct CertificateFolder {
     /// The project's name, as in mirror/projects.
     pub project: String,
-    /// The folder within it, at the tip of its default branch.
+    /// The folder within the project, at the tip of its default branch.
     pub folder: String,
 }
 
 impl CertificateFolder {
-    /// Whether both are names, and lead nowhere else.
+    /// Checks that both are plain names that lead nowhere else.
     pub(super) fn check(&self) -> Result<(), String> {
         let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
         if self.project.contains('/') || !plain(&self.project) {
@@ -30,7 +30,7 @@ impl CertificateFolder {
     }
 }
 
-/// Whether `text` is an address whose domain is a plain host name, so that it cannot name a port, a user or a path.
+/// Whether `text` is an e-mail address whose domain is a plain host name, without a port, a user or a path.
 pub(crate) fn is_address(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let label = |label: &str| {

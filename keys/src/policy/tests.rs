@@ -51,7 +51,7 @@ fn what_would_accept_too_much_or_nothing_is_refused() {
         ("name = \"p\"", "name = \"p\"\naccept = \"relase\"", "accept names relase"),
         ("name = \"p\"", "name = \"p\"\naccept = { all = [] }", "empty list"),
         ("name = \"p\"", "name = \"p\"\naccept = { some = [] }", "{ all = [...] }"),
-        // Of two conditions, none may be dropped.
+        // If both are given, neither may be dropped silently.
         (
             "name = \"p\"",
             "name = \"p\"\naccept = { all = [\"release\"], any = [\"release\"] }",
@@ -66,7 +66,7 @@ fn what_would_accept_too_much_or_nothing_is_refused() {
         ("reason = \"r\"", "", "missing field `reason`"),
         ("kind = \"tag\"", "kind = \"anything\"", "unknown variant"),
         ("threshold = 1", "threshold = 1\nthresholds = 2", "unknown field"),
-        ("until = \"2030-01-01\"", "until = \"2010-01-01\"", "until before"),
+        ("until = \"2030-01-01\"", "until = \"2010-01-01\"", "not after its since"),
         ("until = \"2030-01-01\"", "until = \"tomorrow\"", "not a day"),
     ] {
         assert!(GOOD.contains(from), "{from}");

@@ -1,4 +1,4 @@
-//! A list of hashes as sha256sum(1), BSD's sha256(1) and the tools of other systems write it.
+//! Parses a list of hashes in the formats of sha256sum(1), BSD's sha256(1) and tools of other systems.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,29 +7,29 @@ use hab_oci::Digest;
 /// The largest list that is read, in bytes.
 const LIMIT: usize = 4 << 20;
 
-/// What BSD's tools call other hashes; their lines say nothing of a SHA-256.
+/// BSD's names of other hashes; lines with these are skipped.
 const OTHERS: [&str; 8] = ["MD5", "SHA1", "SHA224", "SHA384", "SHA512", "SHA512/256", "RMD160", "BLAKE2b"];
 
-/// File names and the SHA-256 of their content. **Unverified** by itself.
+/// File names with the SHA-256 of their contents. **Unverified** by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HashList {
     entries: BTreeMap<String, Digest>,
-    /// Names with several hashes: nobody can say which of them is the file's.
+    /// Names with several hashes: nobody can say which one is the file's.
     contested: BTreeMap<String, BTreeSet<Digest>>,
 }
 
 impl HashList {
-    /// Reads a list: 64 hexadecimal digits, a space, a space or `*`, a name; or `SHA256 (name) = digits`; a line
-    /// each, which may end as lines do on Windows. Empty lines and comments say nothing.
+    /// Parses a list, one entry a line: 64 hexadecimal digits, a space, a space or `*`, a name; or `SHA256 (name) =
+    /// digits`. Lines may end as on Windows. Skips empty lines and comments.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > LIMIT {
-            return Err(format!("{} bytes are more than a list may have ({LIMIT})", bytes.len()));
+            return Err(format!("it has {} bytes, more than the limit of {LIMIT}", bytes.len()));
         }
         let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut list = Self::default();
         for (number, line) in text.split_terminator('\n').enumerate() {
-            // Bitcoin Core 22.0rc1 has lists whose lines end in two of these.
+            // Bitcoin Core 22.0rc1 has lists whose lines end in two carriage returns.
             let line = line.trim_end_matches('\r');
             if line.trim().is_empty() || line.starts_with('#') || is_of_another_hash(line) {
                 continue;
@@ -45,7 +45,7 @@ impl HashList {
         Ok(list)
     }
 
-    /// Adds what somebody says of a file. A name with a second hash is contested from then on.
+    /// Adds a hash for a file. A name with a second hash is contested from then on.
     pub(super) fn add(&mut self, name: String, digest: Digest) {
         if let Some(said) = self.contested.get_mut(&name) {
             said.insert(digest);
@@ -61,29 +61,30 @@ impl HashList {
         }
     }
 
-    /// What it says of each file, where that is one thing.
+    /// The hash of each file that has only one in the list.
     pub fn entries(&self) -> &BTreeMap<String, Digest> {
         &self.entries
     }
 
-    /// The names that stand in it with several hashes, and these.
+    /// The names that have several hashes in the list, and these hashes.
     pub fn contested(&self) -> &BTreeMap<String, BTreeSet<Digest>> {
         &self.contested
     }
 
-    /// What it says of the file `name`, where that is one thing.
+    /// The hash of the file `name`, if it has only one in the list.
     pub fn get(&self, name: &str) -> Option<&Digest> {
         self.entries.get(name)
     }
 
-    /// Every name with every hash that it stands with.
+    /// Every name with every hash that it has.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Digest)> {
         let contested = self.contested.iter().flat_map(|(name, said)| said.iter().map(move |d| (name, d)));
         self.entries.iter().chain(contested)
     }
 }
 
-/// `digits  name` or `digits *name`. A backslash before the digits says that those in the name are doubled.
+/// Parses `digits  name` or `digits *name`. A backslash before the digits means that backslashes in the name are
+/// doubled.
 fn coreutils(line: &str) -> Option<(String, Digest)> {
     let (line, escaped) = match line.strip_prefix('\\') {
         Some(rest) => (rest, true),
@@ -95,7 +96,7 @@ fn coreutils(line: &str) -> Option<(String, Digest)> {
     Some((plain(name)?, digest(hex)?))
 }
 
-/// `SHA256 (name) = digits`.
+/// Parses `SHA256 (name) = digits`.
 fn bsd(line: &str) -> Option<(String, Digest)> {
     let (name, hex) = line.strip_prefix("SHA256 (")?.rsplit_once(") = ")?;
     Some((plain(name.to_owned())?, digest(hex)?))
@@ -111,13 +112,13 @@ fn digest(hex: &str) -> Option<Digest> {
     Digest::from_sha256_hex(&hex.to_ascii_lowercase()).ok()
 }
 
-/// A name that is shown as what it is.
+/// Refuses a name that could be displayed as another one.
 fn plain(name: String) -> Option<String> {
     let plain = !name.is_empty() && !name.chars().any(char::is_control) && name.trim() == name;
     plain.then_some(name)
 }
 
-/// Line breaks stay out of names, so only the backslash itself may stand behind one.
+/// Names have no line breaks, so the only escape is a doubled backslash.
 fn unescaped(name: &str) -> Option<String> {
     let mut out = String::new();
     let mut chars = name.chars();
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn lines_that_end_as_on_windows_are_lines() {
-        // Bitcoin Core 22.0rc1 and 22.0rc2, and Knots 26.1, were attested so.
+        // Attestations for Bitcoin Core 22.0rc1 and 22.0rc2, and for Knots 26.1, have such lines.
         let hash = A.repeat(32);
         assert_eq!(names(&format!("{hash}  a\r\n{hash} *b\r\r\n")), ["a", "b"]);
         assert_eq!(names(&format!("\u{feff}{hash}  a\r\n\r\n{hash}  b")), ["a", "b"]);

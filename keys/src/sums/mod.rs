@@ -1,4 +1,5 @@
-//! Signed lists of hashes: `SHA256SUMS`, with detached signatures beside it, or clearsigned, several times in one file.
+//! Judges signed lists of hashes: `SHA256SUMS` with detached signatures beside it, or one or more clearsigned lists in
+//! a file.
 
 mod list;
 
@@ -12,7 +13,7 @@ use crate::judge::Signed;
 use crate::policy::{KeyId, Quorum, Rule, RuleKind};
 use crate::{Document, Evidence, EvidenceKind, Judge, Refusal, SignatureSeen, blocks};
 
-/// The largest text within one signature, in bytes; a larger one would be no list.
+/// The most bytes of text in one signature; a larger text is no list.
 const TEXT: u64 = 8 << 20;
 
 /// A list whose signatures a policy accepted.
@@ -23,8 +24,8 @@ pub struct VerifiedSums {
 }
 
 impl VerifiedSums {
-    /// Judges `bytes` by `signatures`, each a file of one or more detached signatures; without any, as clearsigned
-    /// lists.
+    /// Judges `bytes` by `signatures`, each a file of one or more detached signatures. Without signatures, `bytes` must
+    /// be clearsigned lists.
     pub fn verify(
         name: &str,
         bytes: &[u8],
@@ -49,9 +50,9 @@ impl VerifiedSums {
         Ok(Self { list, evidence: evidence(name, &requirement.name, judge, documents, seen) })
     }
 
-    /// Judges one or more clearsigned lists in one file, which need not say the same: what enough signers say of a
-    /// file is accepted, and a file of which signers that count say different things is not, however many say one of
-    /// them.
+    /// Judges one or more clearsigned lists in one file, which may differ. A file is accepted if enough signers name
+    /// the same hash for it. If signers that count name different hashes, the file is not accepted, however many agree
+    /// on one.
     fn clearsigned(name: &str, bytes: &[u8], judge: &Judge<'_>) -> Result<Self, Refusal> {
         let requirement = judge.requirement(RuleKind::SignedHashes, name)?;
         let Rule::SignedHashes(quorum) = &requirement.rule else { return Err(judge.unsigned(name)) };
@@ -60,7 +61,7 @@ impl VerifiedSums {
         let list = agreed(&parts, quorum, judge);
         if list.entries().is_empty() {
             judge.quorum(name, quorum, &seen)?;
-            let detail = format!("its lists name no file of which {} signers say the same", quorum.threshold);
+            let detail = format!("its lists have no file whose hash {} signers agree on", quorum.threshold);
             return Err(Refusal::Malformed { what: name.to_owned(), detail });
         }
         let documents = vec![Document::of(name, bytes)];
@@ -107,7 +108,7 @@ fn parts(name: &str, bytes: &[u8], judge: &Judge<'_>) -> Result<Vec<Part>, Refus
     Ok(parts)
 }
 
-/// What enough signers say of each file. Of what a part says that nobody who counts signed, nothing is heard.
+/// The hashes that enough signers agree on. A part that no counting key signed is ignored.
 fn agreed(parts: &[Part], quorum: &Quorum, judge: &Judge<'_>) -> HashList {
     let mut said: BTreeMap<&String, BTreeMap<&Digest, BTreeSet<&KeyId>>> = BTreeMap::new();
     for part in parts {

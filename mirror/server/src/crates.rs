@@ -1,4 +1,5 @@
-//! A sparse crates index and its .crate files, for cargo to use as a source replacement (Cargo book, "Index Format").
+//! Serves a sparse crates index and its .crate files, for cargo to use as a source replacement (Cargo book, "Index
+//! Format").
 
 use std::io::Read as _;
 
@@ -18,7 +19,7 @@ pub(crate) async fn get(
     Path(path): Path<String>,
     request: Request,
 ) -> Result<Response, Error> {
-    // One place decides, because `dl` is the beginning of a crate's name too.
+    // One match decides, because `dl` may also be the beginning of a crate's path.
     match path.split('/').collect::<Vec<_>>()[..] {
         ["config.json"] => configuration(request.headers()),
         ["dl", name, version, "download"] => {
@@ -28,15 +29,17 @@ pub(crate) async fn get(
     }
 }
 
-/// Where the files are: below the address by which this client reaches the mirror, for cargo takes no relative one.
+/// The index's config.json. Its `dl` repeats the address by which this client reaches the mirror, because cargo accepts
+/// no relative one.
 fn configuration(headers: &HeaderMap) -> Result<Response, Error> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or(Error::NoHost)?;
     let host: Authority = host.parse().map_err(|_| Error::NoHost)?;
-    // Of an authority, only a host and a port: somebody's name before it would be sent along, and braces are cargo's.
+    // Only a host and a port: cargo would send a user name before it along, and expands braces.
     if !host.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b)) {
         return Err(Error::NoHost);
     }
-    // The listener believes these of proxies that are named to it, and takes them from everybody else's requests.
+    // The listener keeps these headers from the proxies that its configuration names, and removes them from other
+    // requests.
     let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let scheme = if said("x-forwarded-proto") == "https" { "https" } else { "http" };
     let prefix = said("x-forwarded-prefix");
@@ -48,7 +51,7 @@ fn configuration(headers: &HeaderMap) -> Result<Response, Error> {
         .into_response())
 }
 
-/// The kept lines of a crate.
+/// The mirrored index lines of a crate.
 async fn entry(mirror: &Mirror, name: &str, headers: &HeaderMap) -> Result<Response, Error> {
     let (keep, prefix) = (mirror.keep.clone(), format!("{name} "));
     let lines = tokio::task::spawn_blocking(move || lines(keep.as_ref(), &prefix)).await??;

@@ -4,12 +4,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hab_mirror::KeepError;
 
-/// Why a request is not answered; turned into a status here alone.
+/// Why a request gets no answer; only this file turns it into an HTTP status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("there is no such thing here")]
+    #[error("nothing is served under this address")]
     NotFound,
-    #[error("it is not kept here; `hab-build mirror` keeps what a lock names")]
+    #[error("this file is not mirrored here; `hab-build mirror` mirrors what a lock names")]
     NotKept,
     #[error(
         "{0} was never synced, so there is nothing of it here yet; on the farm, `hab-build mirror list` says why"
@@ -19,7 +19,7 @@ pub(crate) enum Error {
     NoView(String),
     #[error("{0}")]
     NothingShown(String),
-    #[error("that suite is not kept here; {}", match kept.len() { 0 => "none is".to_owned(), _ => format!("kept are: {}", kept.join(", ")) })]
+    #[error("this suite is not mirrored; {}", match kept.len() { 0 => "no suite is".to_owned(), _ => format!("these are: {}", kept.join(", ")) })]
     NoSuite { kept: Vec<String> },
     #[error("the Host header must say by which name this mirror is reached")]
     NoHost,
@@ -27,11 +27,11 @@ pub(crate) enum Error {
     ReadOnly,
     #[error("only git's smart HTTP protocol is spoken here; use a git client")]
     NotSmart,
-    #[error("the request does not read as one of git's: {0}")]
+    #[error("the request is not a valid git request: {0}")]
     Malformed(&'static str),
     #[error("the request has more than {limit} bytes")]
     TooLarge { limit: u64 },
-    #[error("the client stayed silent for too long")]
+    #[error("the client took too long to send its request")]
     Stalled,
     #[error("too many clones are running; try again in a minute")]
     Busy,
@@ -39,7 +39,7 @@ pub(crate) enum Error {
     Git(#[source] io::Error),
     #[error("the store could not be read")]
     Keep(#[from] KeepError),
-    #[error("a task ended before its time")]
+    #[error("an internal task failed")]
     Task(#[from] tokio::task::JoinError),
 }
 

@@ -1,4 +1,4 @@
-//! Kept files under the names that their clients know them by.
+//! Serves mirrored files under the names that clients know them by.
 
 use std::io::Read as _;
 
@@ -37,8 +37,9 @@ pub(crate) async fn plain(
     named(mirror, kinds::PLAIN_FILE, name, request).await
 }
 
-/// What apt asks for. An index is the one beside the InRelease that is served now, whatever was kept since. apt knows
-/// no entity tags: all of a suite is as old as its InRelease says, and one that has not changed is not sent again.
+/// Serves a Debian archive to apt. An index is the one that belongs to the InRelease that is served now, even if a
+/// newer one was mirrored since. apt sends no entity tags, so the date in the InRelease is the date of the whole suite,
+/// and an unchanged suite is not sent again.
 pub(crate) async fn debian(
     State(mirror): State<Mirror>,
     Path(path): Path<String>,
@@ -75,7 +76,7 @@ pub(crate) async fn debian(
     Ok(response)
 }
 
-/// The suites of the Debian archive, by name.
+/// The mirrored suites of the Debian archive, by name.
 pub(crate) fn suites(keep: &dyn Keep) -> Result<Vec<String>, KeepError> {
     let names = keep.names_below(kinds::DEBIAN_INDEX, "dists/")?.into_iter();
     let suite = |name: &str| Some(name.strip_prefix("dists/")?.strip_suffix("/InRelease")?.to_owned());
@@ -84,10 +85,10 @@ pub(crate) fn suites(keep: &dyn Keep) -> Result<Vec<String>, KeepError> {
     Ok(suites)
 }
 
-/// The date that an InRelease says (Debian repository format, "Date, Valid-Until"), as HTTP writes it; `None` where
-/// it does not read as one.
+/// The date in an InRelease (Debian repository format, "Date, Valid-Until"), in HTTP's form; `None` if it cannot be
+/// parsed.
 fn date(keep: &dyn Keep, release: &Digest) -> Result<Option<HeaderValue>, Error> {
-    /// Bytes of its head: the date stands before the lists.
+    /// The bytes to read: the date comes before the lists.
     const HEAD: u64 = 16 << 10;
     let Some(file) = keep.open(release)? else { return Ok(None) };
     let mut head = Vec::new();
@@ -101,7 +102,7 @@ fn date(keep: &dyn Keep, release: &Digest) -> Result<Option<HeaderValue>, Error>
     Ok(date.and_then(|date| HeaderValue::from_str(&httpdate::fmt_http_date(date)).ok()))
 }
 
-/// The newest bytes that are kept under a name of this kind.
+/// Serves the newest bytes that are mirrored under a name of this kind.
 pub(crate) async fn named(
     mirror: Mirror,
     kind: &'static str,
@@ -113,7 +114,7 @@ pub(crate) async fn named(
     kept(&mirror, found.ok_or(Error::NotFound)?, request).await
 }
 
-/// Kept bytes: whole, or the range that was asked for (RFC 9110, section 14).
+/// Serves mirrored bytes: whole, or the range that the client asks for (RFC 9110, section 14).
 pub(crate) async fn kept(mirror: &Mirror, digest: Digest, mut request: Request) -> Result<Response, Error> {
     let keep = mirror.keep.clone();
     let tag = tag(&digest)?;
@@ -125,11 +126,11 @@ pub(crate) async fn kept(mirror: &Mirror, digest: Digest, mut request: Request) 
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     let headers = request.headers_mut();
-    // A range of other bytes than these would be spliced with them.
+    // The client holds part of other bytes: a range of these would not fit.
     if headers.get(header::IF_RANGE).is_some_and(|wanted| *wanted != tag) {
         headers.remove(header::RANGE);
     }
-    // The file's own date says when it was mirrored, which is no date of what it holds: nothing may depend on it.
+    // The file's own date is when it was mirrored, not a date of its content: no answer may depend on it.
     for name in [
         header::IF_NONE_MATCH,
         header::IF_MATCH,
@@ -140,7 +141,7 @@ pub(crate) async fn kept(mirror: &Mirror, digest: Digest, mut request: Request) 
         headers.remove(name);
     }
     let served = ServeFile::new(path).oneshot(request).await;
-    // Its error type has no values.
+    // Its error type has no values, so this always succeeds.
     let mut response = served.into_response();
     let headers = response.headers_mut();
     headers.insert(header::ETAG, tag);
@@ -149,17 +150,17 @@ pub(crate) async fn kept(mirror: &Mirror, digest: Digest, mut request: Request) 
     Ok(response)
 }
 
-/// The entity tag of these bytes.
+/// The entity tag of bytes with this digest.
 pub(crate) fn tag(digest: &Digest) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(&format!("\"{digest}\"")).map_err(|_| Error::NotFound)
 }
 
-/// Whether a client says that it has what `tag` names already (RFC 9110, section 13.1.2).
+/// Whether the client already has the bytes that `tag` names (RFC 9110, section 13.1.2).
 pub(crate) fn has(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     listed(headers, &header::IF_NONE_MATCH).any(|one| one == "*" || one.trim_start_matches("W/") == *tag)
 }
 
-/// Whether a client wants other bytes than those that `tag` names, or nothing (RFC 9110, section 13.1.1).
+/// Whether the client accepts only bytes other than those that `tag` names (RFC 9110, section 13.1.1).
 fn wants_another(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     headers.contains_key(header::IF_MATCH)
         && !listed(headers, &header::IF_MATCH).any(|one| one == "*" || one == *tag)

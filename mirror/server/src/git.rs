@@ -1,8 +1,8 @@
-//! Git's smart HTTP protocol, read-only (gitprotocol-http(5)): each request is answered by one `git upload-pack`.
+//! Serves git's smart HTTP protocol, read-only (gitprotocol-http(5)): one `git upload-pack` answers each request.
 //!
-//! The request is taken whole into a file before git starts, so that a slow sender holds no process; git reads it from
-//! there and its answer is streamed (`pump`). Whoever drops the answer ends the process, and everything that it started. Turns
-//! are given to clients fairly, and none has all of them.
+//! The whole request is received into a file before git starts, so that a slow sender holds no process. git reads the
+//! file, and its answer is streamed (`pump`). If the client drops the answer, the process and everything that it
+//! started end. Clients get turns fairly, and no client can have all of them.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -31,18 +31,18 @@ use crate::Mirror;
 use crate::error::Error;
 use crate::pump::{self, Way};
 
-/// How much of git's answer is handed on at a time: as much as a pipe holds.
+/// The most bytes of git's answer that are passed on at a time: as much as a pipe holds.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// A path below `/git/`.
+/// The meaning of a path below `/git/`.
 struct Target<'a> {
     repository: PathBuf,
     rest: &'a str,
-    /// What whoever clones it is told, where it has nothing to check out.
+    /// A message for clients that clone a repository with nothing to check out.
     note: Option<Note>,
 }
 
-/// `<project>.git/…` or `verified/<project>.git/…`.
+/// Parses `<project>.git/…` or `verified/<project>.git/…`.
 fn target<'a>(mirror: &Mirror, path: &'a str) -> Result<Target<'a>, Error> {
     let (verified, path) = match path.strip_prefix("verified/") {
         Some(rest) => (true, rest),
@@ -57,7 +57,7 @@ fn target<'a>(mirror: &Mirror, path: &'a str) -> Result<Target<'a>, Error> {
     if !whole.is_dir() {
         return Err(Error::NotFound);
     }
-    // An empty repository would tell a client that upstream has nothing.
+    // An empty repository would make a client believe that upstream has nothing.
     if !was_synced(&whole) {
         return Err(Error::NeverSynced(project.to_owned()));
     }
@@ -75,7 +75,7 @@ fn target<'a>(mirror: &Mirror, path: &'a str) -> Result<Target<'a>, Error> {
     }
 }
 
-/// Whether a repository, or a verified view, is served. What is listed and what is served are the same.
+/// Whether a repository, or a verified view, is served. The list of repositories uses this too, so it matches.
 pub(crate) fn is_served(repository: &FilePath) -> bool {
     let is_view = repository.parent().is_some_and(|folder| folder.ends_with("verified"));
     let empty = || note(repository).is_some_and(|note| note.empty);
@@ -94,7 +94,7 @@ pub(crate) async fn get(
             advertise(&mirror, &repository, request.uri(), request.headers(), client).await
         }
         "clone.bundle" => Ok(ServeFile::new(repository.join(rest)).oneshot(request).await.into_response()),
-        // The files that the dumb protocol would ask for.
+        // Files that git's dumb protocol would ask for.
         "HEAD" => Err(Error::NotSmart),
         rest if rest.starts_with("objects/") => Err(Error::NotSmart),
         _ => Err(Error::NotFound),
@@ -138,7 +138,7 @@ pub(crate) async fn post(
     let (head, body) = request.into_parts();
     let is = |name: header::HeaderName, value: &str| head.headers.get(name).is_some_and(|v| v == value);
     if !is(header::CONTENT_TYPE, "application/x-git-upload-pack-request") {
-        return Err(Error::Malformed("its content type is another"));
+        return Err(Error::Malformed("its content type is wrong"));
     }
     let gzip = match head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => false,
@@ -156,7 +156,7 @@ pub(crate) async fn post(
             receive(&mirror, body).await
         }
     };
-    // However slowly it comes, it comes to an end.
+    // A slow request ends too, at the latest when the time is over.
     let (file, light) = timeout(mirror.limits.idle, received).await.map_err(|_| Error::Stalled)??;
     drop(receiving);
     let turns = if light { &mirror.light } else { &mirror.packs };
@@ -167,7 +167,7 @@ pub(crate) async fn post(
     Ok(answer("application/x-git-upload-pack-result", Bytes::new(), running, way))
 }
 
-/// The request in a file of its own, and whether it only asks for a list of refs.
+/// Receives the request into a file, and says whether it only asks for a list of refs.
 async fn receive(mirror: &Mirror, mut body: impl AsyncRead + Unpin) -> Result<(File, bool), Error> {
     let folder = mirror.keep.partial().to_owned();
     let mut file =
@@ -181,18 +181,18 @@ async fn receive(mirror: &Mirror, mut body: impl AsyncRead + Unpin) -> Result<(F
             break;
         }
         room = room.checked_sub(read as u64).ok_or(Error::TooLarge { limit: mirror.limits.request })?;
-        // At most 64 KiB into the page cache.
+        // Blocks only briefly: at most 64 KiB go to the page cache.
         file.write_all(&buffer[..read]).map_err(Error::Git)?;
     }
     let mut first = [0; 19];
     file.rewind().map_err(Error::Git)?;
-    // A shorter one is another command.
+    // A shorter request is another command.
     let light = file.read_exact(&mut first).is_ok() && first[4..].starts_with(b"command=ls-refs");
     file.rewind().map_err(Error::Git)?;
     Ok((file, light))
 }
 
-/// Whose request it is. Where the listener does not say, all are one client.
+/// The client that a request comes from. If the listener does not say, all requests count as one client's.
 fn client(extensions: &Extensions) -> Client {
     let from = extensions.get::<ConnectInfo<SocketAddr>>();
     from.map_or(Client::UNKNOWN, |ConnectInfo(from)| Client::of(from.ip()))
@@ -207,14 +207,15 @@ fn way(mirror: &Mirror, turns: &Turns, client: Client) -> Way {
     Way { client, turns: turns.clone(), budget: mirror.spool.clone(), folder }
 }
 
-/// `Git-Protocol`, which becomes an environment variable: only what git itself writes there.
+/// The `Git-Protocol` header. It becomes an environment variable, so only characters that git itself sends are
+/// accepted.
 fn protocol(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     let Some(value) = headers.get("git-protocol") else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| {
         text.len() <= 100
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b':' | b'-' | b'.'))
     });
-    text.map(Some).ok_or(Error::Malformed("its Git-Protocol header"))
+    text.map(Some).ok_or(Error::Malformed("its Git-Protocol header is malformed"))
 }
 
 fn answer(kind: &'static str, head: Bytes, running: Running, way: Way) -> Response {
@@ -225,26 +226,27 @@ fn answer(kind: &'static str, head: Bytes, running: Running, way: Way) -> Respon
     (headers, Body::from_stream(body)).into_response()
 }
 
-/// What git is asked.
+/// What git is asked for.
 enum Asked {
-    /// What there is.
+    /// The list of refs.
     Refs,
-    /// What stands in this file; who is sent a pack is told this, if anything.
+    /// The request in this file; the text, if any, is a message for a client that gets a pack.
     Pack(File, Option<String>),
 }
 
-/// Says to a client what [`NOTE`] holds, before git makes the pack (git-config(1), `uploadpack.packObjectsHook`).
+/// Prints the message in [`NOTE`] to the client before git makes the pack (git-config(1),
+/// `uploadpack.packObjectsHook`).
 const SAYS_NOTE: &str =
     "uploadpack.packObjectsHook=f() { printf '%s\\n' \"$HAB_CLONE_NOTE\" >&2; exec \"$@\"; }; f";
-/// Where the sentence stands for it.
+/// The environment variable that holds the message.
 const NOTE: &str = "HAB_CLONE_NOTE";
 
-/// A git that is answering. Ends with its value.
+/// A git process that is answering. Dropping this value ends it.
 pub(crate) struct Running {
     child: Child,
     stdout: ChildStdout,
     buffer: BytesMut,
-    /// Ends it when it takes too long, whether or not anybody reads.
+    /// Ends the process when it takes too long, whether or not the client reads.
     watch: tokio::task::AbortHandle,
     _turn: Turn,
 }
@@ -262,14 +264,14 @@ impl Running {
             Asked::Pack(file, note) => (false, Stdio::from(file), note),
         };
         let mut command = Command::new("git");
-        // Nothing of the host's own configuration has a say in what is served.
+        // The host's own git configuration must not change what is served.
         command
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("LC_ALL", "C")
             .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"])
-            // Before version 2 of the protocol a client gets objects by their ids only where that is allowed, and a
-            // partial clone needs them; version 2 gives them in any case.
+            // Before version 2 of the protocol, a client may fetch objects by id only if that is allowed, and a partial
+            // clone needs it; version 2 always allows it.
             .args(["-c", "uploadpack.allowFilter=true", "-c", "uploadpack.allowAnySHA1InWant=true"])
             .args(["-c", "pack.windowMemory=64m", "-c", "pack.deltaCacheSize=64m"])
             .args(note.iter().flat_map(|_| ["-c", SAYS_NOTE]))
@@ -305,7 +307,7 @@ impl Running {
         if self.stdout.read_buf(&mut self.buffer).await? > 0 {
             return Ok(Some(self.buffer.split().freeze()));
         }
-        // What git has to say to its client it has said by its own means, so its status changes nothing here.
+        // git has already told its client about any error, so its exit status changes nothing here.
         self.watch.abort();
         let status = self.child.wait().await?;
         tracing::debug!(status = status.code(), "upload-pack ended");
@@ -316,7 +318,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.watch.abort();
-        // One that was waited for has no id any more, and its number may be somebody else's.
+        // A process that was waited for has no id any more: its number may belong to another process by now.
         kill(group(&self.child));
     }
 }

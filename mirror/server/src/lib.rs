@@ -1,8 +1,8 @@
-//! What the mirror keeps, served: git repositories over smart HTTP, and kept files by the names their clients know, among
-//! them a Debian archive for apt and a sparse index for cargo.
+//! Serves what the mirror keeps: git repositories over smart HTTP, and files under the names that their clients know,
+//! among them a Debian archive for apt and a sparse index for cargo.
 //!
-//! Layer: above `hab-mirror`; the program listens and this crate answers, read-only. It holds no state of its own: a
-//! repository is served by git's own upload-pack, and a file is whatever the [`Keep`] has under its name.
+//! Layer: above `hab-mirror`; the program listens and this crate answers, read-only. It holds no state of its own:
+//! git's upload-pack serves repositories, and the [`Keep`] has the bytes under each file name.
 //!
 //! Start reading at [`router`].
 
@@ -22,39 +22,39 @@ use axum::routing::get;
 use hab_mirror::{Keep, KeepError};
 use hab_turns::Turns;
 
-/// What is served.
+/// What to serve, and the limits that clients share.
 #[derive(Clone)]
 pub struct Mirror {
     pub(crate) keep: Arc<dyn Keep>,
     pub(crate) git: PathBuf,
     pub(crate) limits: Limits,
-    /// For upload-packs.
+    /// Turns for upload-packs.
     pub(crate) packs: Turns,
-    /// For gits that only list refs.
+    /// Turns for git processes that only list refs.
     pub(crate) light: Turns,
-    /// For requests that are coming in.
+    /// Turns for receiving requests.
     pub(crate) receiving: Turns,
-    /// For what slow clients have not taken yet.
+    /// The disk space for answers that slow clients have not read yet.
     pub(crate) spool: pump::Budget,
 }
 
-/// What one client, and all of them together, may use.
+/// The most that one client, and all clients together, may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many upload-packs run at a time, a quarter of them for one client; who comes later waits.
+    /// Upload-packs that run at a time, a quarter of them for one client; further clients wait.
     pub packs: usize,
-    /// How many gits list refs at a time, a quarter of them for one client.
+    /// Processes that list refs at a time, a quarter of them for one client.
     pub lists: usize,
-    /// Bytes on disk of answers that git has given and clients have not taken yet, a quarter of them for one client. Whoever
-    /// needs more keeps a git waiting.
+    /// Bytes on disk of git's answers that clients have not read yet, a quarter of them for one client. Beyond that,
+    /// git has to wait for its client.
     pub spool: u64,
-    /// How long a client waits for its turn before it is sent away.
+    /// How long a client waits for its turn before it gets an error.
     pub turn: Duration,
-    /// The longest that one upload-pack may take.
+    /// The longest time that one upload-pack may take.
     pub wall: Duration,
-    /// How long a client may take to send its request. That it takes what it is sent is for the listener to see to.
+    /// How long a client may take to send its request. The listener limits how long it may take to read the answer.
     pub idle: Duration,
-    /// The largest request of a git client, in bytes after decompression: 50 for every ref that it has or wants.
+    /// The largest request of a git client, in bytes after decompression: 50 for each ref that it has or wants.
     pub request: u64,
 }
 
@@ -93,7 +93,7 @@ impl Mirror {
     }
 }
 
-/// Everything that is served, to be merged with other routes.
+/// Routes for everything that is served, to be merged with other routes.
 pub fn router(mirror: Mirror) -> Router {
     Router::new()
         .route("/git", get(projects::redirect))

@@ -1,7 +1,8 @@
-//! Which repositories are served below `/git/`: a line of text each, or JSON for whoever accepts that.
+//! Lists the repositories that are served below `/git/`: as text with one a line, or as JSON for a client that accepts
+//! it.
 //!
-//! Names are told as they are to be appended to this list's own address, which stays right behind a proxy that serves
-//! it below another path.
+//! The list has relative addresses, to be appended to its own. So they stay right behind a proxy that serves the list
+//! below another path.
 
 use std::fs;
 use std::io;
@@ -18,17 +19,17 @@ use crate::Mirror;
 use crate::error::Error;
 use crate::git::is_served;
 
-/// The most repositories that are listed.
+/// The most projects that are listed.
 const MOST: usize = 10_000;
 
 /// A project that is served.
 #[derive(Serialize)]
 struct Project {
     name: String,
-    /// Everything that is mirrored, to be appended to this list's address.
+    /// The relative address of everything that is mirrored.
     #[serde(skip_serializing_if = "Option::is_none")]
     git: Option<String>,
-    /// What a policy accepts of it.
+    /// The relative address of the part that the project's policy accepts.
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<String>,
 }
@@ -38,13 +39,13 @@ struct List {
     projects: Vec<Project>,
 }
 
-/// `/git`: names are appended to an address that ends with a slash.
+/// Redirects `/git` to `/git/`: relative addresses need a slash at the end.
 pub(crate) async fn redirect() -> Response {
-    // Of the last part of the path alone, so that it is right behind a proxy that serves it below another path.
+    // A relative redirect, which is right behind a proxy that serves it below another path.
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "git/")]).into_response()
 }
 
-/// `/git/`.
+/// Answers `/git/`.
 pub(crate) async fn list(State(mirror): State<Mirror>, request: Request) -> Result<Response, Error> {
     let folder = mirror.git.clone();
     let projects = tokio::task::spawn_blocking(move || projects(&folder)).await?.map_err(Error::Git)?;
@@ -60,7 +61,7 @@ pub(crate) async fn list(State(mirror): State<Mirror>, request: Request) -> Resu
     Ok((vary, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 
-/// What would be served if it were asked for, by name.
+/// The projects that are served now, by name.
 fn projects(folder: &FilePath) -> io::Result<Vec<Project>> {
     let (all, verified) = (names(folder)?, names(&folder.join("verified"))?);
     let mut names: Vec<&String> = all.iter().chain(&verified).collect();
@@ -74,12 +75,12 @@ fn projects(folder: &FilePath) -> io::Result<Vec<Project>> {
     Ok(names.into_iter().take(MOST).map(project).collect())
 }
 
-/// The projects whose repositories in a folder are served.
+/// The names of the projects whose repositories in this folder are served.
 fn names(folder: &FilePath) -> io::Result<std::collections::BTreeSet<String>> {
     let mut names = std::collections::BTreeSet::new();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        // Nothing was mirrored yet.
+        // Nothing is mirrored yet.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names),
         Err(e) => return Err(e),
     };
@@ -94,7 +95,7 @@ fn names(folder: &FilePath) -> io::Result<std::collections::BTreeSet<String>> {
     Ok(names)
 }
 
-/// Whether a client asks for JSON by name (RFC 9110, section 12.5.1).
+/// Whether a client's Accept header names JSON (RFC 9110, section 12.5.1).
 fn wants_json(headers: &HeaderMap) -> bool {
     let said = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     said.flat_map(|value| value.split(',')).any(|range| {

@@ -1,7 +1,8 @@
-//! What git says, on its way to a client that may be slow.
+//! Passes git's answer on to a client that may be slow.
 //!
-//! A git that waits for its client holds a turn that others wait for. So what the client does not take in time goes to a file,
-//! git comes to its end, and the client reads the file. The file has no name, and ends with the answer.
+//! A git process that waits for its client holds a turn that others wait for. So whatever the client does not read in
+//! time goes to a file, git finishes, and the client reads the file. The file has no name, and is gone when the answer
+//! ends.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,14 +22,14 @@ use tokio::time::sleep;
 
 use crate::git::{CHUNK, Running};
 
-/// Pieces that wait for a client in memory.
+/// The most pieces that wait in memory for a client.
 const QUEUED: usize = 16;
-/// How long git waits for a client that does not take them, where nobody waits for git.
+/// How long git waits for a client that does not read, while nobody waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes that an answer may have in its file in any case.
+/// Bytes that an answer may always have in its file, whatever the budget.
 const LEAST: u64 = 1 << 20;
 
-/// How much disk answers may take. A clone is another handle on the same numbers.
+/// How much disk space answers may take. A clone is another handle on the same budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<Shares>);
 
@@ -36,12 +37,12 @@ pub(crate) struct Budget(Arc<Shares>);
 struct Shares {
     total: u64,
     each: u64,
-    /// Guards what all, and what each client has.
+    /// Guards the bytes of all answers, and those of each client.
     taken: Mutex<(u64, HashMap<Client, u64>)>,
 }
 
 impl Budget {
-    /// Bytes for all answers, and for those of one client.
+    /// A budget of `total` bytes for all answers, and `each` for those of one client.
     pub(crate) fn new(total: u64, each: u64) -> Self {
         Self(Arc::new(Shares { total, each, taken: Mutex::default() }))
     }
@@ -71,17 +72,17 @@ impl Budget {
     }
 }
 
-/// Where an answer goes.
+/// The client that an answer goes to, and what it may use.
 pub(crate) struct Way {
     pub(crate) client: Client,
-    /// Those of which git holds one.
+    /// The queue that git's turn came from.
     pub(crate) turns: Turns,
     pub(crate) budget: Budget,
-    /// The folder for its file.
+    /// The folder for the file.
     pub(crate) folder: PathBuf,
 }
 
-/// All that git says. Dropped before its end, git is ended.
+/// Streams git's answer. Dropping the stream ends git.
 pub(crate) fn answer(git: Running, way: Way) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let (sender, receiver) = channel(QUEUED);
     let spool = Arc::new(Spool {
@@ -99,13 +100,13 @@ pub(crate) fn answer(git: Running, way: Way) -> impl Stream<Item = io::Result<By
     )
 }
 
-/// What the client did not take in time.
+/// The part of an answer that the client did not read in time.
 struct Spool {
-    /// Guards numbers; held to read or write them.
+    /// Guards the file and its positions; held only to read or write them.
     state: Mutex<State>,
-    /// Told when there is more to read, or the end.
+    /// Notified when there is more to read, or the answer has ended.
     more: Notify,
-    /// Told when something was read.
+    /// Notified when the client has read something.
     taken: Notify,
     client: Client,
     budget: Budget,
@@ -116,7 +117,7 @@ struct State {
     file: Option<Arc<File>>,
     written: u64,
     read: u64,
-    /// Of the budget.
+    /// Bytes taken from the budget.
     held: u64,
     end: Option<io::Result<()>>,
 }
@@ -131,7 +132,7 @@ impl Spool {
         self.more.notify_one();
     }
 
-    /// Writes a piece, when there is room for it.
+    /// Writes a piece, once there is room for it.
     async fn add(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
         let length = bytes.len() as u64;
         loop {
@@ -147,7 +148,7 @@ impl Spool {
                 state.read == state.written
             };
             if begins_anew {
-                // Its bytes were all taken, so they need no room any more.
+                // The client has read all of the file, so its space can be used again.
                 file.set_len(0)?;
                 io::Seek::rewind(&mut file)?;
                 let mut state = self.state();
@@ -157,7 +158,7 @@ impl Spool {
                 self.taken.notified().await;
             }
         }
-        // At most 64 KiB into the page cache.
+        // Blocks only briefly: at most 64 KiB go to the page cache.
         file.write_all(bytes)?;
         self.state().written += length;
         self.more.notify_one();
@@ -174,7 +175,7 @@ impl Drop for Spool {
 
 async fn pump(mut git: Running, sender: Sender<Bytes>, spool: Arc<Spool>, way: Way) {
     let how = feed(&mut git, sender, &spool, &way).await;
-    // The next turn begins, whether or not the client has everything.
+    // Gives the turn back, whether or not the client has everything.
     drop(git);
     spool.end(how);
 }
@@ -191,10 +192,10 @@ async fn feed(git: &mut Running, sender: Sender<Bytes>, spool: &Spool, way: &Way
         };
         match room {
             Some(Ok(room)) => drop(room.send(bytes)),
-            // The client went.
+            // The client has gone.
             Some(Err(_)) => return Ok(()),
             None => {
-                // What is queued is read first, and then the file.
+                // The client reads the queue to its end, and then the file.
                 drop(sender);
                 return keep(git, bytes, spool, way).await;
             }
@@ -203,7 +204,7 @@ async fn feed(git: &mut Running, sender: Sender<Bytes>, spool: &Spool, way: &Way
     Ok(())
 }
 
-/// Writes what git says from now on into a file.
+/// Writes the rest of git's answer into a file.
 async fn keep(git: &mut Running, first: Bytes, spool: &Spool, way: &Way) -> io::Result<()> {
     let folder = way.folder.clone();
     let made = spawn_blocking(move || tempfile::tempfile_in(folder)).await;

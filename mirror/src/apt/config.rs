@@ -1,4 +1,4 @@
-//! The host's own apt configuration: which base addresses it takes packages from.
+//! Reads the host's own apt configuration: which base addresses it takes packages from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ struct Entry {
 }
 
 impl AptConfig {
-    /// Reads `sources.list` and `sources.list.d` under `folder` (usually /etc/apt). A host without apt has none.
+    /// Reads `sources.list` and `sources.list.d` under `folder` (usually /etc/apt). On a host without apt there are no
+    /// entries.
     pub fn load(folder: &Path) -> Result<Self, MirrorError> {
         let mut files = vec![folder.join("sources.list")];
         let parts = folder.join("sources.list.d");
@@ -41,9 +42,9 @@ impl AptConfig {
         Ok(config)
     }
 
-    /// The base addresses that carry component `main` of `suite`, in the order in which apt would ask them; none with a
-    /// trailing slash. Addresses of other kinds than http, https and file are left out. Many a vendor names its suite
-    /// after Debian's too; most of them call their component otherwise.
+    /// The base addresses that have component `main` of `suite`, without a final slash, in the order in which apt asks
+    /// them. Only http, https and file addresses. Many vendors use Debian's suite names too, but most of them name
+    /// their component differently.
     pub fn bases(&self, suite: &str) -> Vec<String> {
         let mut found = Vec::new();
         let carries = |e: &&Entry| {
@@ -68,7 +69,7 @@ impl AptConfig {
     }
 }
 
-/// `deb [option=value …] uri suite component…`
+/// Parses `deb [option=value …] uri suite component…`.
 fn one_line(line: &str) -> Option<Entry> {
     let line = line.split('#').next()?.trim();
     let rest = line.strip_prefix("deb ").or_else(|| line.strip_prefix("deb\t"))?.trim_start();
@@ -80,9 +81,9 @@ fn one_line(line: &str) -> Option<Entry> {
     Some(Entry { uris: vec![words.next()?], suites: vec![words.next()?], components: words.collect() })
 }
 
-/// The deb822 format: paragraphs with `Types`, `URIs`, `Suites`, and perhaps `Enabled: no`.
+/// Parses the deb822 format: paragraphs with `Types`, `URIs`, `Suites`, and perhaps `Enabled: no`.
 fn deb822(text: &str, file: &Path) -> Result<Vec<Entry>, MirrorError> {
-    // deb822-fast knows no comments within a paragraph, which sources files are full of.
+    // deb822-fast does not allow comments within a paragraph, and sources files are full of them.
     let text: String =
         text.lines().filter(|l| !l.starts_with('#')).fold(String::new(), |all, l| all + l + "\n");
     let parsed: deb822_fast::Deb822 = text

@@ -1,4 +1,4 @@
-//! apt, the host's: what it is configured to use, and its resolver. Only `hab-build lock` runs the resolver.
+//! The host's apt: its configured archives, and its resolver. Only `hab-build lock` runs the resolver.
 
 mod config;
 mod resolve;

@@ -1,4 +1,4 @@
-//! apt's own dependency resolver, in a private state folder, over one suite and nothing installed.
+//! Runs apt's dependency resolver in a private state folder, for one suite, with no packages installed.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::debian::Suite;
 use crate::{MirrorError, Observer};
 
-/// A binary package that the resolver chose. A claim: what it says is looked up in the verified index.
+/// A binary package that the resolver chose. It is a claim: the caller looks the package up in the verified index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resolved {
     /// The package's name.
@@ -19,15 +19,15 @@ pub struct Resolved {
     pub architecture: String,
 }
 
-/// apt over one suite for one architecture.
+/// apt for one suite and one architecture.
 pub struct Resolver {
     folder: PathBuf,
     architecture: String,
 }
 
 impl Resolver {
-    /// Prepares `folder` (made anew) and lets apt fetch the suite's index into it. `keyring` is what apt checks the
-    /// suite's signature with; the house checks it again by its own pins.
+    /// Makes `folder` anew and lets apt fetch the suite's index into it. apt checks the suite's signature with
+    /// `keyring`; `hab-keys` checks it again with pinned keys.
     pub fn new(
         folder: &Path,
         suite: &Suite,
@@ -57,7 +57,7 @@ impl Resolver {
         Ok(this)
     }
 
-    /// The packages that an empty system of this architecture needs to have `packages`, without recommendations.
+    /// The packages that an empty system of this architecture must install to have `packages`, without recommendations.
     pub fn resolve(
         &self,
         packages: &[String],
@@ -125,7 +125,7 @@ impl Resolver {
     }
 }
 
-/// `'uri' name_version_architecture.deb size SHA256:hex`, where a colon in the version is written %3a.
+/// Parses `'uri' name_version_architecture.deb size SHA256:hex`, in which %3a stands for a colon of the version.
 fn uri_line(line: &str) -> Option<Resolved> {
     let file = line.strip_prefix('\'')?.split_once("' ")?.1.split(' ').next()?;
     let mut parts = file.strip_suffix(".deb")?.split('_');

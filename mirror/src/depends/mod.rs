@@ -1,8 +1,9 @@
-//! Bitcoin Core's depends packages: which files they are built from, read from a checkout's `depends` folder as data.
+//! Bitcoin Core's depends packages: the files that they are built from, read as data from a checkout's `depends`
+//! folder.
 //!
-//! The makefiles of that folder say it in make's own language, and differ from version to version; so that language is
-//! read (`make`), as far as these files use it, and nothing is run. What cannot be known without running something is
-//! an error that names the line, never a guess.
+//! That folder names them in makefiles, which differ from version to version. So this module reads make's language
+//! (`make`), as far as these files use it, and runs nothing. A value that only running something could give is an error
+//! that names the line, never a guess.
 
 mod make;
 #[cfg(test)]
@@ -21,18 +22,18 @@ pub use triplet::Triplet;
 use crate::git::Files;
 use make::Make;
 
-/// What stands for the folder of sources while the files are read.
+/// Stands for the folder of sources while the files are read.
 const SOURCES: &str = "/sources";
 /// The most packages that are read, and the most files.
 const LIMIT: usize = 1000;
 
-/// Why the files do not say what is needed.
+/// Why the depends files do not give their sources.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}: {}", shown(file), at(*line), shown(detail))]
 pub struct DependsError {
-    /// Which file, below the `depends` folder.
+    /// The file, relative to the `depends` folder.
     pub file: String,
-    /// Its line; 0 where it is not one line's fault.
+    /// The line; 0 if no single line is at fault.
     pub line: usize,
     /// What is wrong.
     pub detail: String,
@@ -42,39 +43,39 @@ fn at(line: usize) -> String {
     if line == 0 { String::new() } else { format!(" line {line}") }
 }
 
-/// One file that a package is built from. Pinned by the revision that it was read from, and by nothing else.
+/// One file that a package is built from. Only the revision that it was read from pins it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DependsSource {
     /// The package.
     pub package: String,
     /// Its version.
     pub version: String,
-    /// The name that the file has here, a single path component.
+    /// The file's name here, a single path component.
     pub file: String,
-    /// The name that it has upstream.
+    /// The file's name upstream.
     pub download_file: String,
-    /// Where upstream has it.
+    /// The file's address upstream.
     pub url: String,
-    /// Which bytes it is.
+    /// The file's digest.
     pub digest: Digest,
-    /// The file in `download-stamps` that tells make that all sources of the package are here. One stamp may name
+    /// The file in `download-stamps` that tells make that all sources of the package are present. One stamp may name
     /// several sources.
     pub stamp: String,
 }
 
-/// For which platforms, and with which options.
+/// The platforms and options to read the sources for.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// What is built for.
+    /// The platforms to build for.
     pub hosts: Vec<Triplet>,
-    /// What is built on.
+    /// The platforms to build on.
     pub builds: Vec<Triplet>,
     /// Variables on make's command line, such as `NO_QT=1`.
     pub options: BTreeMap<String, String>,
 }
 
 impl Selection {
-    /// What Bitcoin Core releases are built for: on x86_64, and on aarch64.
+    /// The platforms that Bitcoin Core releases are built for, built on x86_64 and on aarch64.
     pub fn releases() -> Result<Self, DependsError> {
         let parse = |names: &[&str]| names.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>();
         Ok(Self {
@@ -94,8 +95,8 @@ impl Selection {
     }
 }
 
-/// Every source that any pair of the selection's platforms needs, by package and in its order. `files` lie in the `depends` folder, as
-/// [`GitMirror::files`](crate::git::GitMirror::files) finds them.
+/// Every source that any pair of the selection's platforms needs, sorted by package; a package's own order stays.
+/// `files` are those of the `depends` folder, as [`GitMirror::files`](crate::git::GitMirror::files) returns them.
 pub fn sources(files: &Files, selection: &Selection) -> Result<Vec<DependsSource>, DependsError> {
     let pairs =
         selection.hosts.iter().flat_map(|host| selection.builds.iter().map(move |build| (host, build)));
@@ -103,7 +104,7 @@ pub fn sources(files: &Files, selection: &Selection) -> Result<Vec<DependsSource
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
     let mut names: BTreeMap<String, DependsSource> = BTreeMap::new();
-    // Each pair is a reading of its own, so they are read side by side.
+    // Each pair needs a reading of its own; read them in parallel.
     for part in pairs.chunks(threads) {
         let read = thread::scope(|scope| {
             let start =
@@ -125,7 +126,7 @@ pub fn sources(files: &Files, selection: &Selection) -> Result<Vec<DependsSource
             }
         }
     }
-    // A package's own order stays: its stamp is written in it.
+    // A stable sort: make writes a package's stamp in the package's own order.
     all.sort_by(|a, b| a.package.cmp(&b.package));
     Ok(all)
 }
@@ -141,7 +142,7 @@ pub fn of_platform(
     build: &Triplet,
     options: &BTreeMap<String, String>,
 ) -> Result<Vec<DependsSource>, DependsError> {
-    // What the Makefile asks config.guess and config.sub for, and what it takes from its surroundings.
+    // The values that the Makefile takes from config.guess, config.sub and its environment.
     let mut given = vec![
         ("HOST", host.named()),
         ("BUILD", build.canonical()),
@@ -183,7 +184,7 @@ fn of_package(
     found: &mut Vec<DependsSource>,
 ) -> Result<(), DependsError> {
     let named = |what: &str| format!("{package}_{what}");
-    // Packed from a folder of the checkout; there is nothing to fetch.
+    // Packed from a folder of the checkout, so there is nothing to fetch.
     if !make.known(Some(package), &named("local_dir"))?.trim().is_empty() {
         return Ok(());
     }
@@ -191,7 +192,7 @@ fn of_package(
     let fetched = make.known(Some(package), &named("fetched"))?;
     let stamp =
         fetched.trim().strip_prefix(&format!("{SOURCES}/download-stamps/")).filter(|s| is_file_name(s));
-    // The line that set it, where a line did.
+    // An error at the line that set the variable, if a line did.
     let wrong = |make: &Make<'_>, what: &str, detail: String| {
         let detail = format!("package {package}: {detail}");
         make.error(&named(what), &detail).unwrap_or_else(|| DependsError {
@@ -231,7 +232,8 @@ fn of_package(
     Ok(())
 }
 
-/// Whether `name` may be a file's: one path component of plain characters. `download-stamps` is a folder's.
+/// Whether `name` can be a file's name: one path component of plain characters. `download-stamps` is the name of a
+/// folder.
 pub fn is_file_name(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '/' | '\\' | '?' | '#' | '%');
     !matches!(name, "" | "." | ".." | "download-stamps") && name.len() <= 200 && name.chars().all(plain)

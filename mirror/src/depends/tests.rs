@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::{DependsSource, Files, Selection, Triplet, of_platform, sources};
 
-/// The tiny tree in testdata, which GNU make understands as well.
+/// The tiny tree in testdata, which GNU make can read too.
 fn tree() -> Files {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/depends");
     let mut files = Files::new();
@@ -32,7 +32,7 @@ fn of(host: &str, build: &str) -> Vec<DependsSource> {
     sources(&tree(), &selection(&[host], &[build])).unwrap()
 }
 
-/// The tree with one package's file changed.
+/// The sources of the tree after a change to one package's file.
 fn changed(from: &str, to: &str) -> Result<Vec<DependsSource>, super::DependsError> {
     let mut files = tree();
     let text = String::from_utf8(files["packages/alpha.mk"].clone()).unwrap();

@@ -23,7 +23,7 @@ const ARCHITECTURES: &[&str] = &[
 ];
 const SYSTEMS: &[&str] = &["linux", "darwin", "freebsd", "netbsd", "openbsd", "mingw32"];
 
-/// A platform such as `aarch64-linux-gnu`, as it was named and in full.
+/// A platform such as `aarch64-linux-gnu`, as it was given and in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Triplet {
     named: String,
@@ -31,12 +31,12 @@ pub struct Triplet {
 }
 
 impl Triplet {
-    /// As it was named.
+    /// The platform as it was given.
     pub fn named(&self) -> &str {
         &self.named
     }
 
-    /// Architecture, vendor and system, as config.sub writes them.
+    /// The architecture, vendor and system, as config.sub writes them.
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
@@ -53,7 +53,7 @@ impl FromStr for Triplet {
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if text.len() > 64 || !text.chars().all(plain) {
-            return Err(wrong("it has other characters, or too many"));
+            return Err(wrong("it has characters that are not allowed, or too many"));
         }
         let parts: Vec<&str> = text.split('-').collect();
         let architecture = match parts[0] {
@@ -70,7 +70,7 @@ impl FromStr for Triplet {
             [_, "linux", libc] => format!("{architecture}-{vendor}-linux-{libc}"),
             [_, vendor, system] => format!("{architecture}-{vendor}-{system}"),
             [_, vendor, kernel, libc] => format!("{architecture}-{vendor}-{kernel}-{libc}"),
-            _ => return Err(wrong("name architecture, vendor and system")),
+            _ => return Err(wrong("give architecture, vendor and system")),
         };
         let system = canonical.splitn(3, '-').nth(2).unwrap_or_default();
         if !SYSTEMS.iter().any(|known| system.starts_with(known)) {

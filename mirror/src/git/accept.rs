@@ -1,4 +1,4 @@
-//! A person decides about a ref that waits.
+//! Carries out a person's decision about a frozen ref.
 
 use git2::Oid;
 use hab_oci::{few, shown};
@@ -6,31 +6,32 @@ use hab_oci::{few, shown};
 use super::journal::{Change, Seen};
 use super::program::{Git, RefUpdate};
 use super::room::beside;
-use super::sync::now;
 use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
+use hab_clock::now;
 
-/// How many refs, or values of one, a sentence names: upstreams choose how many there are.
+/// The most refs, or values of a ref, that a sentence names: upstreams choose how many there are.
 const NAMED: usize = 20;
-/// Who decides, where a journal's entry names an upstream.
+/// The upstream's name in a journal entry for a person's decision.
 const OPERATOR: &str = "operator";
 
-/// A decision about a ref.
+/// A decision that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Accepted {
-    /// Which ref.
+    /// The ref.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// What it named.
+    /// The object that it named.
     pub old: String,
-    /// What it names now.
+    /// The object that it names now.
     pub new: String,
 }
 
 impl GitMirror {
-    /// Lets the frozen ref `name` (`v1.0`, or whole) name `value` from now on: an id, or its beginning, that the ref was
-    /// seen to have since the last decision; the newest one without. The one it had stays under `refs/history/`.
+    /// Points the frozen ref `name` (`v1.0`, or the full name) at `value`, as a person decided. `value` is an object
+    /// id, or its beginning, that the ref was seen to have since the last decision; without it, the newest one. The old
+    /// value stays under `refs/history/`.
     pub fn accept(
         &self,
         name: &str,
@@ -56,10 +57,10 @@ impl GitMirror {
         let frozen = journal.frozen();
         let reference = match frozen.iter().filter(fits).collect::<Vec<_>>().as_slice() {
             [one] => (**one).to_owned(),
-            [] if frozen.is_empty() => return Err(unknown("nothing of this project waits".to_owned())),
+            [] if frozen.is_empty() => return Err(unknown("no ref of this project is frozen".to_owned())),
             [] => {
                 let waiting = few(frozen.iter().map(shown), NAMED, ", ");
-                return Err(unknown(format!("what waits is {waiting}")));
+                return Err(unknown(format!("the frozen refs are {waiting}")));
             }
             several => {
                 return Err(unknown(format!("it may be {}", few(several.iter().map(shown), NAMED, " or "))));
@@ -78,15 +79,15 @@ impl GitMirror {
         let new = new.map(str::to_owned).ok_or_else(|| {
             values.dedup();
             let seen = few(values.iter().map(shown), NAMED, ", ");
-            unknown(format!("it was seen to be {seen}; give 7 or more digits of one"))
+            unknown(format!("its values were {seen}; give 7 or more digits of one"))
         })?;
         let value = Oid::from_str(&new).map_err(self.broken())?;
         if !self.holds(value)? {
             return Err(unknown(format!("{new} is not here; sync first")));
         }
-        // What git could not do must not be written down as done.
+        // The journal must not record something that git then cannot do.
         if reference.starts_with("refs/heads/") && self.repository.find_commit(value).is_err() {
-            return Err(unknown(format!("{new} is no commit, which a branch must name; give another value")));
+            return Err(unknown(format!("{new} is not a commit, which a branch needs; give another value")));
         }
         let seen = Seen {
             upstream: OPERATOR.to_owned(),

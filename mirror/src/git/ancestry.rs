@@ -1,5 +1,5 @@
-//! Which commits have which among their ancestors, for many pairs in one walk. One by one, each pair that is not related
-//! costs a walk of the whole history; an upstream that rewrites thousands of branches would cost as many.
+//! Finds which commits are ancestors of which, for many pairs in one walk. Compared one by one, each pair of unrelated
+//! commits costs a walk of the whole history, and an upstream may rewrite thousands of branches.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,13 +10,13 @@ use super::change::{Answer, Here, Step, is_tag};
 use super::journal::Journal;
 use crate::Observer;
 
-/// How many pairs are compared one by one.
+/// Up to this many pairs are compared one by one.
 const MANY: usize = 200;
-/// How many pairs one walk answers: so many bits are kept for each commit that is waited for.
+/// The most pairs that one walk compares: it keeps as many bits for each commit that is still to come.
 const AT_ONCE: usize = 4096;
 
 impl GitMirror {
-    /// What follows from the answers.
+    /// The steps that follow from the upstreams' answers.
     pub(super) fn steps(
         &self,
         refs: &BTreeMap<String, Oid>,
@@ -28,7 +28,7 @@ impl GitMirror {
             !observer.cancelled() && self.repository.graph_descendant_of(one, other).unwrap_or(false)
         };
         let Some(first) = answers.first() else { return Vec::new() };
-        // What may be asked about a branch that is not where it was: change.rs compares three values of it.
+        // The pairs that change.rs may compare for a branch that moved: it looks at three values.
         let mut pairs = BTreeSet::new();
         for (name, theirs) in first.refs.iter().filter(|(name, _)| !is_tag(name)) {
             if let Some(ours) = refs.get(name).filter(|ours| *ours != theirs) {
@@ -38,7 +38,7 @@ impl GitMirror {
                 pairs.extend(said.map(|said| (*theirs, said)));
             }
         }
-        // Few that went on a little are found sooner one by one.
+        // A few branches that went on a little are faster to compare one by one.
         let many = (pairs.len() > MANY).then(|| related(&self.repository, &pairs, &|| observer.cancelled()));
         let contains = |one: Oid, other: Oid| match &many {
             Some(related) if pairs.contains(&(one, other)) => related.contains(&(one, other)),
@@ -48,8 +48,8 @@ impl GitMirror {
     }
 }
 
-/// Of these pairs, those whose first commit has the second among its ancestors. What is not here or no commit has none;
-/// nothing of the rest is known when `cancelled` says so.
+/// The pairs whose first commit has the second among its ancestors. An object that is missing or not a commit has none.
+/// When `cancelled` says so, the rest counts as unrelated.
 fn related(
     repository: &Repository,
     pairs: &BTreeSet<(Oid, Oid)>,
@@ -60,7 +60,7 @@ fn related(
         pairs.iter().filter(|(one, other)| one != other && is_commit(*one)).copied().collect();
     let mut found = BTreeSet::new();
     for pairs in pairs.chunks(AT_ONCE) {
-        // A history that does not read has no ancestors that anybody could rely on.
+        // Nobody can rely on ancestors in a history that cannot be read.
         if cancelled() || walk(repository, pairs, &mut found, cancelled).is_err() {
             break;
         }
@@ -76,7 +76,7 @@ fn walk(
 ) -> Result<(), git2::Error> {
     let words = pairs.len().div_ceil(64);
     let mut wanted: HashMap<Oid, Vec<usize>> = HashMap::new();
-    // For each commit that comes later: the pairs of which it is, or descends to from, the first.
+    // For each commit still to come: the pairs whose first commit it is, or is an ancestor of.
     let mut from: HashMap<Oid, Vec<u64>> = HashMap::new();
     let mut walk = repository.revwalk()?;
     walk.set_sorting(Sort::TOPOLOGICAL)?;
@@ -91,7 +91,7 @@ fn walk(
             return Ok(());
         }
         let id = id?;
-        // Children come before their parents, so nothing more will be added to it.
+        // Children come before their parents, so this entry is complete.
         let Some(bits) = from.remove(&id) else { continue };
         for at in wanted.get(&id).into_iter().flatten().filter(|at| bits[**at / 64] & 1 << (**at % 64) != 0) {
             found.insert(pairs[*at]);
@@ -127,7 +127,7 @@ mod tests {
                 let above: Vec<_> = above.iter().collect();
                 ids.push(repository.commit(None, &who, &who, &at.to_string(), &tree, &above).unwrap());
             }
-            // One that is not here, and one that is no commit.
+            // An object that is missing, and one that is not a commit.
             let odd = [Oid::from_str(&"1".repeat(40)).unwrap(), tree.id()];
             let all: Vec<Oid> = ids.iter().copied().chain(odd).collect();
             let pairs: BTreeSet<_> = all.iter().flat_map(|one| all.iter().map(|other| (*one, *other))).collect();

@@ -1,4 +1,4 @@
-//! Asking upstreams what they have, and bringing what is missing here into quarantine.
+//! Asks upstreams for their refs, and fetches missing objects into quarantine.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,27 @@ use super::remote::Remote;
 use super::sync::Wish;
 use crate::{Fault, MirrorError};
 
-/// An upstream that answered, and what of it is wanted.
+/// An upstream that answered, with those of its refs that are wanted.
 pub(super) struct Told<'a> {
     pub remote: &'a Remote,
     pub answer: Answer,
     pub head: Option<Head>,
-    /// Whether it was asked a second time, because it could not give what it first said it has.
+    /// Whether it was asked a second time, because it could not send what it first claimed to have.
     again: bool,
 }
 
-/// What became of asking all upstreams.
+/// The outcome of asking all upstreams.
 pub(super) struct Asked<'a> {
-    /// Those whose answers count, in the order of preference.
+    /// Upstreams whose answers count, in the order of preference.
     pub told: Vec<Told<'a>>,
-    /// Those that have nothing any more.
+    /// Upstreams that have no refs any more.
     pub wiped: Vec<Answer>,
-    /// Why another one does not count.
+    /// The error of an upstream that does not count.
     last: Option<MirrorError>,
 }
 
 impl Asked<'_> {
-    /// One that is left out. That somebody has other things says more than that somebody else does not answer.
+    /// Notes an upstream that does not count. A refusal is worth more as the final error than silence.
     fn leave_out(&mut self, git: &Git<'_>, wish: &Wish<'_>, e: MirrorError) {
         if wish.urls.len() > 1 {
             git.observer.note(&format!("{}: {e}", git.project));
@@ -45,8 +45,8 @@ impl Asked<'_> {
 }
 
 impl GitMirror {
-    /// Asks every upstream for its refs. Those that do not answer, that name objects in another way, or that have
-    /// nothing any more where `refs` are here, are told and left out.
+    /// Asks every upstream for its refs. Reports and leaves out each one that does not answer, uses another object
+    /// format, or has no refs any more although `refs` of them are mirrored here.
     pub(super) fn ask<'a>(
         &self,
         git: &Git<'_>,
@@ -80,8 +80,8 @@ impl GitMirror {
         Ok(asked)
     }
 
-    /// Fetches what is missing. Whoever cannot give what it says it has is asked no more, and everything is begun anew
-    /// without it.
+    /// Fetches missing objects. If an upstream cannot send what it claims to have, it is left out and everything begins
+    /// again without it.
     pub(super) fn bring<'g>(
         &'g self,
         git: &'g Git<'g>,
@@ -107,8 +107,8 @@ impl GitMirror {
         }
     }
 
-    /// Fetches into quarantine what is missing here: of the first upstream everything, of the others the tags that are
-    /// not the same. On failure says whose fault it was.
+    /// Fetches into quarantine what is missing here: everything from the first upstream, and from the others only tags
+    /// with another value. An error comes with the index of the upstream that failed.
     fn fetch<'g>(
         &'g self,
         git: &'g Git<'g>,
@@ -126,7 +126,7 @@ impl GitMirror {
             let wanted = answer.refs.iter().filter(|(name, id)| at == 0 || differs(name, **id));
             let mut missing = self.missing(git, here, wanted).map_err(|e| (at, e))?;
             if at > 0 {
-                // A tag that only the others have is not taken from them.
+                // A tag that only other upstreams have is not taken from them.
                 missing.retain(|name, _| first.contains_key(name) || here.contains_key(name));
             }
             if missing.is_empty() {
@@ -143,7 +143,7 @@ impl GitMirror {
             if fresh {
                 let arrived = place.clone(remote, &more).map_err(|e| (at, e))?;
                 for name in missing.keys() {
-                    // It may have gone on since it was asked.
+                    // The branch may have moved since the refs were listed.
                     match arrived.get(name) {
                         Some(id) => answer.refs.insert(name.clone(), *id),
                         None => answer.refs.remove(name),
@@ -165,7 +165,7 @@ impl GitMirror {
     }
 }
 
-/// Whether an upstream says other refs than before, which it then means: it is asked once more only.
+/// Whether an upstream lists other refs than before, because it changed meanwhile. It is asked only once more.
 fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
     if std::mem::replace(&mut told.again, true) {
         return false;
@@ -179,7 +179,7 @@ fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
     }
 }
 
-/// The refs of an upstream that are wanted.
+/// Lists the refs of an upstream that are wanted.
 fn listed(git: &Git<'_>, wish: &Wish<'_>, remote: &Remote) -> Result<Listed, MirrorError> {
     git.ls_remote(remote, &|name| wish.refs.iter().any(|pattern| pattern.matches(name)))
 }

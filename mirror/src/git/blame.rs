@@ -1,9 +1,9 @@
-//! Whose fault it is that git failed, by its last words.
+//! Decides from git's output whose fault a failure is.
 
 use super::remote::Remote;
 use crate::{Failed, MirrorError};
 
-/// A person asked to stop while git was at work: it keeps no half of what it fetches.
+/// The error for a person's request to stop while git was running: nothing of the fetch is kept.
 pub(super) fn stopped(project: &str) -> MirrorError {
     MirrorError::Stopped {
         what: format!("mirroring {project}"),
@@ -11,7 +11,7 @@ pub(super) fn stopped(project: &str) -> MirrorError {
     }
 }
 
-/// What git says of an upstream that cannot give all that its own refs need.
+/// git's messages about an upstream that cannot send all objects that its own refs need.
 const LACKS: [&str; 4] = [
     "repository corruption on the remote side",
     "did not send all necessary objects",
@@ -19,14 +19,14 @@ const LACKS: [&str; 4] = [
     "missing necessary objects",
 ];
 
-/// git's failure with an upstream, and what that says of it.
+/// The error for git's failure with an upstream.
 pub(super) fn failed(action: &'static str, remote: &Remote, stderr: &str) -> MirrorError {
     let mut stderr = remote.conceal(stderr);
     if ["301", "302", "303", "307", "308"]
         .iter()
         .any(|code| stderr.ends_with(&format!("returned error: {code}")))
     {
-        stderr.push_str("; redirects are not followed: if it should, name the address that it leads to");
+        stderr.push_str("; redirects are not followed; to allow this one, name the address it leads to");
     }
     if LACKS.iter().any(|words| stderr.contains(words)) {
         stderr.push_str("; this upstream cannot give all objects that its own refs need");
@@ -35,12 +35,12 @@ pub(super) fn failed(action: &'static str, remote: &Remote, stderr: &str) -> Mir
     MirrorError::Git { action, url: remote.name().to_owned(), stderr, why }
 }
 
-/// Whether git, which ended well, left out what an upstream with a cut-off history sent.
+/// Whether git, which succeeded, left out refs because the upstream's history is cut off.
 pub(super) fn says_shallow(said: &str) -> bool {
     said.split("; ").any(|line| !line.starts_with("remote:") && line.contains("shallow roots"))
 }
 
-/// Whose fault a failure is, by git's own last words. What an upstream says itself stands behind `remote:` there.
+/// Decides whose fault a failure is, by git's own lines. An upstream's own lines begin with `remote:` and are ignored.
 fn why(stderr: &str) -> Failed {
     let ours = |line: &&str| !line.starts_with("remote:");
     let mut lines = stderr.split("; ").map(str::trim).filter(ours).peekable();

@@ -1,9 +1,9 @@
-//! Carrying a mirror to another place by hand: a bundle and a journal, out and in.
+//! Exports and imports a mirror as files: a bundle and a journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use git2::Oid;
@@ -21,25 +21,25 @@ use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
 
-/// How a journal names what was carried in.
+/// The upstream's name in journal entries for an import.
 const CARRIED: &str = "import";
 
-/// The longest line of a bundle's list, in bytes.
+/// The longest line in a bundle's list of refs, in bytes.
 const LINE: u64 = 4096;
 
-/// A mirror, ready to be carried: its files lie in the folder that was given.
+/// An exported mirror; its files are in the folder that the caller gave.
 #[derive(Clone, Debug)]
 pub struct Carried {
-    /// Every ref, those under `refs/history/` among them.
+    /// Every ref, with those under `refs/history/`.
     pub refs: BTreeMap<String, String>,
-    /// Whether there is a bundle: not where nothing is new.
+    /// Whether there is a bundle; there is none if nothing is new.
     pub bundle: bool,
     /// The branch that HEAD names.
     pub head: Option<String>,
 }
 
 impl GitMirror {
-    /// Writes `journal` and `bundle` into `folder`. What `since` names need not be carried again.
+    /// Writes `journal` and `bundle` into `folder`. Objects that the refs in `since` name are left out of the bundle.
     pub fn carry_out(
         &self,
         folder: &Path,
@@ -49,7 +49,7 @@ impl GitMirror {
         let _alone = self.lock(observer)?;
         let journal = folder.join("journal");
         let from = self.path.with_extension("journal");
-        // A chain that does not hold is not handed on.
+        // Refuse to export a journal whose chain is broken.
         self.journal()?;
         if from.exists() {
             fs::copy(&from, &journal).map_err(MirrorError::io(&from))?;
@@ -80,8 +80,9 @@ impl GitMirror {
         Ok(Carried { refs: carried, bundle: true, head: self.head() })
     }
 
-    /// Takes in what was carried here, as if it came from an upstream: into quarantine, checked, written down, and only
-    /// then served. A mirror that has no history of its own takes over the journal, if everything it says holds.
+    /// Imports an exported mirror as if it came from an upstream: into quarantine, checked, recorded in the journal,
+    /// and only then served. A mirror without a history of its own takes over the whole journal, if everything in it is
+    /// true.
     pub fn carry_in(
         &self,
         bundle: Option<&Path>,
@@ -98,7 +99,7 @@ impl GitMirror {
         let theirs = Journal::open(journal)?;
         let named = refs.keys().chain(theirs.entries().iter().flat_map(named));
         if let Some(odd) = named.chain(head).find(|name| !is_ref_name(name)) {
-            return Err(self.not_whole(&format!("no ref may be named {:?}", shown(odd))));
+            return Err(self.not_whole(&format!("{:?} is not a valid ref name", shown(odd))));
         }
         let ids = refs.values().chain(theirs.entries().iter().flat_map(Entry::objects));
         let ids: BTreeSet<&str> = ids.map(String::as_str).collect();
@@ -121,7 +122,7 @@ impl GitMirror {
             .find(|name| offered.get(**name).copied() != said.get(**name))
         {
             let odd = shown(odd);
-            return Err(self.not_whole(&format!("its journal and its refs do not say the same about {odd}")));
+            return Err(self.not_whole(&format!("its journal and its refs differ about {odd}")));
         }
         let fresh = own.entries().is_empty() && self.refs()?.is_empty();
         if fresh {
@@ -138,14 +139,14 @@ impl GitMirror {
         let head = head.map(|name| Head::Branch(name.clone()));
         synced.head = self.follow_head(&mut own, CARRIED, head.as_ref(), true, fresh, observer)?;
         if fresh {
-            // What a journal brought that was taken over is as new here as what a sync brings.
+            // The entries of a journal that was taken over count as new, like those of a sync.
             synced.changes += theirs.entries().len();
             synced.moved += said.len();
         }
         Ok(synced)
     }
 
-    /// A bundle's objects in quarantine, checked one by one.
+    /// Fetches a bundle's objects into quarantine, where each is checked.
     fn unpack<'a>(&'a self, git: &'a Git<'a>, bundle: &Path) -> Result<Quarantine<'a>, MirrorError> {
         let tips =
             tips(bundle, git.bounds.refs)?.ok_or_else(|| self.not_whole("its bundle has no list of refs"))?;
@@ -158,12 +159,7 @@ impl GitMirror {
     fn take_over(&self, journal: &Path) -> Result<(), MirrorError> {
         let own = self.path.with_extension("journal");
         let text = fs::read(journal).map_err(MirrorError::io(journal))?;
-        let folder = own.parent().unwrap_or(&own);
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
-        file.write_all(&text).map_err(MirrorError::io(&own))?;
-        file.as_file().sync_all().map_err(MirrorError::io(&own))?;
-        file.persist(&own).map_err(|e| MirrorError::io(&own)(e.error))?;
-        File::open(folder).and_then(|f| f.sync_all()).map_err(MirrorError::io(folder))
+        Ok(hab_file::replace_with(&own, 0o600, &text)?)
     }
 
     fn local<'a>(&'a self, observer: &'a dyn Observer) -> Git<'a> {
@@ -173,8 +169,8 @@ impl GitMirror {
 
     pub(super) fn not_whole(&self, detail: &str) -> MirrorError {
         MirrorError::Malformed {
-            what: format!("what was carried of {}", self.project),
-            expected: "a mirror of it",
+            what: format!("the import of {}", self.project),
+            expected: "a valid mirror",
             detail: detail.to_owned(),
         }
     }
@@ -188,11 +184,12 @@ fn named(entry: &Entry) -> Vec<&String> {
     }
 }
 
-/// What a bundle's own list names (gitformat-bundle(5)). git reads that list byte by byte, each with a system call.
+/// The objects in a bundle's own list (gitformat-bundle(5)). git itself reads that list byte by byte, with a system
+/// call for each.
 fn tips(bundle: &Path, most: usize) -> Result<Option<BTreeSet<Oid>>, MirrorError> {
     let mut file = BufReader::new(File::open(bundle).map_err(MirrorError::io(bundle))?);
     let mut tips = BTreeSet::new();
-    // More lines than refs: what it needs is listed first.
+    // More lines than refs, because the list begins with the objects that the bundle requires.
     for at in 0..=2 * most {
         let mut line = Vec::new();
         file.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(MirrorError::io(bundle))?;

@@ -1,4 +1,5 @@
-//! What upstreams' refs say that the ones here do not, and what follows. Pure: which commit contains which is asked.
+//! Compares upstreams' refs with the ones here, and decides what to do. Pure: the caller says which commit contains
+//! which.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +9,12 @@ use super::journal::{Change, Entry, Journal, Seen};
 
 /// The refs of one upstream that are wanted.
 pub(super) struct Answer {
-    /// Its address, as the journal has it.
+    /// The upstream's address, as the journal has it.
     pub upstream: String,
     pub refs: BTreeMap<String, Oid>,
 }
 
-/// One change, and what is done about it.
+/// One change, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub seen: Seen,
@@ -22,13 +23,13 @@ pub(super) struct Step {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The ref is made, or goes on to this value.
+    /// Create the ref, or move it forward to this value.
     Move(Oid),
-    /// The ref stays; this other value is kept beside it.
+    /// Leave the ref; keep this other value below `refs/history/`.
     Beside(Oid),
-    /// The ref goes, because another needs its place; this value of it is kept beside.
+    /// Remove the ref, because another one needs its name; keep this value below `refs/history/`.
     Aside(Oid),
-    /// Only written down.
+    /// Only record the change.
     Nothing,
 }
 
@@ -41,13 +42,14 @@ pub(super) struct Here<'a> {
 }
 
 impl Here<'_> {
-    /// The steps that follow from the answers: the first one's refs count, the others' tags are compared with them.
+    /// The steps that follow from the answers. The first upstream's refs count; the tags of the others are compared
+    /// with them.
     pub(super) fn steps(&self, answers: &[Answer]) -> Vec<Step> {
         let Some((first, others)) = answers.split_first() else { return Vec::new() };
         let mut steps = Vec::new();
         for (name, theirs) in &first.refs {
             let mut ours = self.refs.get(name).copied();
-            // One that made room for another and is back goes on from where it was: it has a history.
+            // A ref that made room for another and is back has a history: it continues from its last value.
             if ours.is_none()
                 && let Some(was) = self.journal.displaced(name).and_then(|id| Oid::from_str(id).ok())
             {
@@ -66,7 +68,7 @@ impl Here<'_> {
         steps
     }
 
-    /// The refs here that this upstream had once and has no more. One that it never had, it has not deleted.
+    /// The refs here that this upstream once had and lacks now. A ref that it never had is not deleted.
     pub(super) fn gone(&self, answer: &Answer) -> Vec<Step> {
         let upstream = &answer.upstream;
         let lacks = self.refs.iter().filter(|(name, _)| !answer.refs.contains_key(*name));
@@ -84,7 +86,7 @@ impl Here<'_> {
         let last = self.last_by(upstream, name);
         let said = last.and_then(|e| Oid::from_str(e.new.as_deref()?).ok());
         let frozen = self.journal.is_frozen(name);
-        // Told already; comparing histories again would cost as much again.
+        // Already recorded; comparing the histories again would cost as much again.
         if said == Some(theirs) && (frozen || last.is_some_and(|e| e.kind.freezes())) {
             return None;
         }
@@ -96,7 +98,8 @@ impl Here<'_> {
         if goes_on {
             return Some(seen(upstream, name, Change::FastForward, Some(ours), Some(theirs)));
         }
-        // An upstream that lags behind the one that ours is from takes nothing back that it ever said itself.
+        // An upstream may lag behind the one that our value is from, as long as it does not take back a value of its
+        // own.
         let lags = (self.contains)(ours, theirs)
             && said.is_none_or(|said| said == theirs || (self.contains)(theirs, said));
         (!lags).then(|| seen(upstream, name, Change::Rewritten, Some(ours), Some(theirs)))
@@ -106,11 +109,12 @@ impl Here<'_> {
         self.held(upstream, name, ours, theirs, Change::Disagreed)
     }
 
-    /// A ref that must not change: told once for every value that an upstream says, and once when it says ours again.
+    /// A step for a ref that must not change: one for each new value that an upstream has, and one when it has ours
+    /// again.
     fn held(&self, upstream: &str, name: &str, ours: Oid, theirs: Oid, kind: Change) -> Option<Step> {
         let last = self.last_by(upstream, name);
         if ours == theirs {
-            // What a person has accepted since is no news.
+            // A deviation that a person has decided about since does not count.
             let open = |e: &Entry| self.journal.undecided(name).iter().any(|u| u.seq == e.seq);
             let strayed = last.is_some_and(|e| e.kind == Change::Deleted || (e.kind.freezes() && open(e)));
             return strayed.then(|| seen(upstream, name, Change::Restored, Some(ours), Some(theirs)));
@@ -128,7 +132,7 @@ pub(super) fn is_tag(name: &str) -> bool {
     name.starts_with("refs/tags/")
 }
 
-/// A ref makes room for another.
+/// The step for a ref that makes room for another.
 pub(super) fn displaced(upstream: &str, name: &str, value: Oid) -> Step {
     let step = seen(upstream, name, Change::Displaced, Some(value), None);
     Step { action: Action::Aside(value), ..step }
@@ -139,7 +143,7 @@ fn seen(upstream: &str, name: &str, kind: Change, old: Option<Oid>, new: Option<
     let action = match (kind, new) {
         (Change::New | Change::FastForward, Some(new)) => Action::Move(new),
         (kind, Some(new)) if kind.freezes() => Action::Beside(new),
-        // What goes on from ours while it is frozen waits too, and must be here when a person decides for it.
+        // A value that continues ours while the ref is frozen must be kept here until a person decides.
         (Change::Restored, Some(new)) if Some(new) != old => Action::Beside(new),
         _ => Action::Nothing,
     };
@@ -175,7 +179,7 @@ mod tests {
             Self { _folder: folder, journal, refs: BTreeMap::new(), seq: 0 }
         }
 
-        /// What a sync tells, in words; the refs that it moves are moved.
+        /// The steps of a sync as words; moves the refs that they move.
         fn sync(&mut self, answers: &[(&str, &[(&str, u64)])]) -> Vec<String> {
             let answer = |(upstream, refs): &(&str, &[(&str, u64)])| Answer {
                 upstream: (*upstream).to_owned(),
@@ -229,7 +233,7 @@ mod tests {
         assert_eq!(mirror.at(M), id(4));
         assert_eq!(mirror.sync(&[("a", &[(M, 3)])]), ["a rewritten heads/m"]);
         assert!(mirror.sync(&[("a", &[(M, 3)])]).is_empty());
-        // Even what goes on from ours waits now.
+        // Now even a value that continues ours waits for a decision.
         assert_eq!(mirror.sync(&[("a", &[(M, 8)])]), ["a restored heads/m"]);
         assert_eq!(mirror.at(M), id(4));
         mirror.accept(M, 8);
@@ -257,7 +261,7 @@ mod tests {
         assert_eq!(mirror.sync(&[("a", &[(T, 1)])]), ["a restored tags/t"]);
         assert_eq!(mirror.sync(&[("a", &[(T, 2)])]), ["a tag-moved tags/t"]);
         assert!(mirror.journal.is_frozen("refs/tags/t"));
-        // A person stays with ours: upstream may go on saying what it said, and nothing else.
+        // A person decides for our value: upstream may keep the value that it had, but not change to a third one.
         mirror.accept(T, 1);
         assert!(mirror.sync(&[("a", &[(T, 2)])]).is_empty());
         assert!(!mirror.journal.is_frozen("refs/tags/t"));
@@ -273,7 +277,7 @@ mod tests {
         assert_eq!(told, ["a new heads/m", "a new tags/t", "b disagreed tags/t"]);
         assert_eq!((mirror.at(T), mirror.journal.frozen()), (id(1), vec!["refs/tags/t"]));
         assert!(mirror.sync(&[("a", &[(T, 1), (M, 2)]), ("b", &[(T, 2)])]).is_empty());
-        // The first is away: the other says nothing new.
+        // The first upstream is away, and the other one has nothing new.
         assert!(mirror.sync(&[("b", &[(T, 2)])]).is_empty());
         assert_eq!(mirror.sync(&[("b", &[(T, 1)])]), ["b restored tags/t"]);
     }

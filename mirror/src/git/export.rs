@@ -1,4 +1,4 @@
-//! A tree as one tar archive whose bytes are a function of the tree and the time given.
+//! Writes a tree as one tar archive whose bytes depend only on the tree and the given time.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use git2::{ObjectType, Oid, Tree};
 use super::GitMirror;
 use crate::MirrorError;
 
-/// How deep folders may lie within each other: deeper ones are for exhausting a stack.
+/// How deep folders may nest: deeper ones are made to exhaust a stack.
 const DEPTH: usize = 256;
 
 /// What an export wrote.
@@ -15,13 +15,13 @@ const DEPTH: usize = 256;
 pub struct Exported {
     /// Files and links.
     pub files: u64,
-    /// Bytes of their content.
+    /// Bytes of their contents.
     pub bytes: u64,
 }
 
 impl GitMirror {
-    /// Writes the tree of `commit_id` as a tar archive: git's order, owner 0, `mtime` everywhere, paths below
-    /// `source/`. A submodule is an error, because its content is not in the signed tree.
+    /// Writes the tree of `commit_id` as a tar archive: in git's order, with owner 0, `mtime` everywhere, and paths
+    /// below `source/`. A submodule is an error, because the signed tree does not hold its content.
     pub fn export(&self, commit_id: &str, mtime: i64, to: &mut dyn Write) -> Result<Exported, MirrorError> {
         let tree = Oid::from_str(commit_id)
             .and_then(|id| self.repository.find_commit(id))

@@ -1,24 +1,24 @@
-//! Which branch a clone checks out.
+//! Decides which branch a clone checks out.
 
 use super::GitMirror;
 use super::journal::{Change, Journal, Seen};
 use super::program::Head;
-use super::sync::now;
 use super::view::{Note, tell_clones};
 use crate::{MirrorError, Observer};
+use hab_clock::now;
 
 impl GitMirror {
-    /// The branch that HEAD names, where that branch is here.
+    /// The branch that HEAD names, if that branch is here.
     pub fn head(&self) -> Option<String> {
         let head = self.repository.find_reference("HEAD").ok()?;
         let name = head.symbolic_target().ok().flatten()?.to_owned();
         self.repository.find_reference(&name).is_ok().then_some(name)
     }
 
-    /// Lets HEAD name the branch that the upstream's does, so that a clone checks out what upstream wants it to;
-    /// returns it where that is another one than before, which is written down first. An upstream that does not lead
-    /// has a say only where HEAD names nothing or the mirror is `fresh`; one whose HEAD names no branch, or none that
-    /// is mirrored, changes nothing.
+    /// Makes HEAD name the same branch as upstream's HEAD, so that a clone checks out what upstream intends. Returns
+    /// the branch if it is a new one; the change is first recorded in the journal. An upstream that does not lead
+    /// counts only if HEAD names nothing or the mirror is `fresh`. If upstream's HEAD names no branch, or one that is
+    /// not mirrored, nothing changes.
     pub(super) fn follow_head(
         &self,
         journal: &mut Journal,
@@ -28,12 +28,12 @@ impl GitMirror {
         fresh: bool,
         observer: &dyn Observer,
     ) -> Result<Option<String>, MirrorError> {
-        // What a repository's HEAD names when it is made is nobody's word.
+        // A new repository's HEAD names a default branch, which nobody chose.
         let ours = self.head().filter(|_| !fresh);
         let branches = self.targets("refs/heads/")?;
         let wished = match said {
             Some(Head::Branch(name)) => branches.contains_key(name).then(|| name.clone()),
-            // Several branches may be there; git's own clone guesses in this order.
+            // Several branches may be at that commit; git's own clone guesses in this order.
             Some(Head::Detached(id)) if ours.is_none() => {
                 let at = |name: &&str| branches.get(*name) == Some(id);
                 let usual = ["refs/heads/main", "refs/heads/master"].into_iter().find(at);
@@ -52,7 +52,7 @@ impl GitMirror {
         tell_clones(&self.path, none.then_some(&note))?;
         if none {
             let project = &self.project;
-            observer.note(&format!("{project}: whoever clones it has {why}"));
+            observer.note(&format!("{project}: a clone has {why}"));
         }
         let Some(new) = new else { return Ok(None) };
         if ours.as_ref() == Some(&new) {

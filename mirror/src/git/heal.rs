@@ -1,4 +1,4 @@
-//! What a run that was killed left half done.
+//! Finishes what a killed run left half done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,8 +13,8 @@ use super::room::{beside, is_beside, still_there};
 use crate::MirrorError;
 
 impl GitMirror {
-    /// Finishes what a run that was killed wrote down and did not do: every ref is where the journal says, and what the
-    /// journal names and no ref does any more is kept beside. Returns the refs as they are then.
+    /// Finishes what a killed run recorded in the journal but did not do. Then every ref is where the journal says, and
+    /// every other value in the journal is kept below `refs/history/`. Returns the refs after that.
     pub(super) fn heal(
         &self,
         git: &Git<'_>,
@@ -79,7 +79,7 @@ impl GitMirror {
         self.targets("refs/")
     }
 
-    /// What refs were locked by a git that was killed. Whoever holds the project's lock may remove it.
+    /// The lock files that a killed git left. The holder of the project's lock may remove them.
     pub(super) fn locks(&self) -> Result<Vec<PathBuf>, MirrorError> {
         let mut found: Vec<_> =
             ["packed-refs.lock", "packed-refs.new", "HEAD.lock"].map(|name| self.path.join(name)).into();
@@ -99,7 +99,7 @@ impl GitMirror {
     }
 }
 
-/// What the refs are when a journal has been followed to its end.
+/// The refs at the end of a journal.
 pub(super) fn replay(entries: &[Entry]) -> BTreeMap<String, String> {
     let mut refs = BTreeMap::new();
     for entry in entries {

@@ -1,10 +1,10 @@
-//! The ref journal: every change that a sync ever saw, one JSON object a line, each naming the digest of the line before.
-//! Lines are only ever added. Whoever changes or removes one in the middle breaks the chain; whoever cuts the end is found
-//! by whoever remembers where it was (`Journal::head`).
+//! The ref journal: every change that a sync ever saw, one JSON object a line, each with the digest of the line before.
+//! Lines are only ever appended. Changing or removing a line in the middle breaks the chain; cutting off the end shows
+//! to anyone who remembers the digest of the last line (`Journal::head`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use super::heal::replay;
 use crate::MirrorError;
 
-/// The largest journal that is read, in bytes: a million changes.
+/// The largest journal that is read, in bytes: room for a million changes.
 pub const LIMIT: u64 = 512 << 20;
 
 /// What happened to a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// It was not here before.
+    /// The ref was not here before.
     New,
-    /// A branch went on from where it was.
+    /// A branch moved forward.
     FastForward,
     /// Upstream has another value of a branch, which does not contain ours: ours stays.
     Rewritten,
@@ -30,21 +30,21 @@ pub enum Change {
     TagMoved,
     /// A second upstream has another value of a tag than the first: ours stays.
     Disagreed,
-    /// Upstream does not have it any more: ours stays.
+    /// Upstream does not have the ref any more: ours stays.
     Deleted,
     /// Upstream has our value again.
     Restored,
     /// A person decided which value counts.
     Accepted,
-    /// Upstream does not have it any more and has another ref where it stood: git holds `x` or `x/y`, never both. Its
-    /// value is kept under `refs/history/`.
+    /// Upstream has another ref in the place of this one: git holds `x` or `x/y`, never both. The value of this one is
+    /// kept under `refs/history/`.
     Displaced,
-    /// The branch that HEAD names is another one; `old` and `new` are branches, not objects.
+    /// HEAD names another branch; `old` and `new` are branches, not objects.
     Head,
 }
 
 impl Change {
-    /// Whether the ref stays where it is until a person decides.
+    /// Whether this change freezes the ref: it stays where it is until a person decides.
     pub fn freezes(self) -> bool {
         matches!(self, Self::Rewritten | Self::TagMoved | Self::Disagreed)
     }
@@ -67,49 +67,49 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// One line.
+/// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Counts from 0.
+    /// The entry's number, counted from 0.
     pub seq: u64,
-    /// When it was seen, in unix seconds.
+    /// When it was seen, in Unix seconds.
     pub at: i64,
-    /// From which upstream.
+    /// The upstream where it was seen.
     pub upstream: String,
-    /// Which ref, `refs/tags/v1`.
+    /// The ref, such as `refs/tags/v1`.
     #[serde(rename = "ref")]
     pub reference: String,
     /// What happened.
     pub kind: Change,
-    /// The object that it named here.
+    /// The object that the ref named here.
     pub old: Option<String>,
-    /// The object that it names upstream.
+    /// The object that the ref names upstream.
     pub new: Option<String>,
-    /// The digest of the line before, line feed included; of nothing for the first.
+    /// The digest of the line before, line feed included; for the first line, the digest of no bytes.
     pub previous: Digest,
 }
 
 impl Entry {
-    /// The objects that it names: none where HEAD is concerned, which names a branch.
+    /// The objects that it names; none if it is about HEAD, which names a branch.
     pub fn objects(&self) -> impl Iterator<Item = &String> {
         let names = self.kind != Change::Head;
         self.old.iter().chain(&self.new).filter(move |_| names)
     }
 }
 
-/// A change, before it has its place in the chain.
+/// A change that has no place in the chain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// From which upstream.
+    /// The upstream where it was seen.
     pub upstream: String,
-    /// Which ref.
+    /// The ref.
     pub reference: String,
     /// What happened.
     pub kind: Change,
-    /// The object that it named here.
+    /// The object that the ref named here.
     pub old: Option<String>,
-    /// The object that it names upstream.
+    /// The object that the ref names upstream.
     pub new: Option<String>,
 }
 
@@ -124,33 +124,30 @@ impl Seen {
 pub struct Journal {
     path: PathBuf,
     entries: Vec<Entry>,
-    /// Where the entries about each ref are.
+    /// The positions of the entries about each ref.
     about: HashMap<String, Vec<usize>>,
     /// The digest of the last line.
     head: Digest,
-    /// How many bytes whole lines take; what follows was being written when somebody was killed.
+    /// The bytes of all complete lines; a killed process may have left part of a line after them.
     whole: u64,
 }
 
 impl Journal {
-    /// Reads a journal and checks its chain; one that does not exist is empty.
+    /// Reads a journal and checks its chain; a missing file is an empty journal.
     pub fn open(path: &Path) -> Result<Self, MirrorError> {
-        let mut text = Vec::new();
-        match File::open(path) {
-            Ok(file) => {
-                file.take(LIMIT + 1).read_to_end(&mut text).map_err(MirrorError::io(path))?;
-                // Half of it would look like a journal whose end was being written.
-                if text.len() as u64 > LIMIT {
-                    return Err(MirrorError::Malformed {
-                        what: path.display().to_string(),
-                        expected: "a ref journal",
-                        detail: format!("it has more than {LIMIT} bytes"),
-                    });
-                }
+        let text = match hab_file::read(path, LIMIT) {
+            Ok(text) => text,
+            // Half of it would look like a journal whose end was being written.
+            Err(hab_file::Error::TooLarge { .. }) => {
+                return Err(MirrorError::Malformed {
+                    what: path.display().to_string(),
+                    expected: "a ref journal",
+                    detail: format!("it has more than {LIMIT} bytes"),
+                });
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(MirrorError::io(path)(e)),
-        }
+            Err(hab_file::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
         let mut this = Self {
             path: path.to_owned(),
             entries: Vec::new(),
@@ -184,12 +181,12 @@ impl Journal {
         &self.entries
     }
 
-    /// The digest of the last line; whoever remembers it notices when the end is cut off.
+    /// The digest of the last line. Somebody who remembers it notices when the end is cut off.
     pub fn head(&self) -> &Digest {
         &self.head
     }
 
-    /// Whether the line with this digest is, or was, the last one.
+    /// Whether the line with this digest is in the journal.
     pub fn contains(&self, head: &Digest) -> bool {
         self.head == *head || self.entries.iter().any(|e| e.previous == *head)
     }
@@ -204,19 +201,19 @@ impl Journal {
         self.about.get(reference).into_iter().flatten().filter_map(|at| self.entries.get(*at))
     }
 
-    /// The value that a ref had when it made room for another, where it has not come back since.
+    /// The last value of a ref that made room for another one and has not come back.
     pub fn displaced(&self, reference: &str) -> Option<&str> {
         use Change::{Accepted, Displaced, FastForward, New};
         let moves = |e: &&Entry| matches!(e.kind, New | FastForward | Accepted | Displaced);
         self.about(reference).rev().find(moves).filter(|e| e.kind == Displaced)?.old.as_deref()
     }
 
-    /// What the refs are when it has been followed to its end.
+    /// The refs at the end of the journal.
     pub fn refs(&self) -> BTreeMap<String, String> {
         replay(&self.entries)
     }
 
-    /// The refs whose newest change is of this kind, by name.
+    /// The refs whose newest entry is of this kind, sorted by name.
     pub fn newest(&self, kind: Change) -> Vec<&str> {
         let is = |name: &&str| self.last(name).is_some_and(|e| e.kind == kind);
         let mut names: Vec<_> = self.about.keys().map(String::as_str).filter(is).collect();
@@ -224,7 +221,7 @@ impl Journal {
         names
     }
 
-    /// What was seen of a ref since a person last decided about it.
+    /// The entries about a ref since a person last decided about it.
     pub fn undecided(&self, reference: &str) -> Vec<&Entry> {
         let mut since: Vec<_> =
             self.about(reference).rev().take_while(|e| e.kind != Change::Accepted).collect();
@@ -232,12 +229,12 @@ impl Journal {
         since
     }
 
-    /// Whether a ref stays where it is until a person decides.
+    /// Whether a ref is frozen: it stays where it is until a person decides.
     pub fn is_frozen(&self, reference: &str) -> bool {
         self.undecided(reference).iter().any(|e| e.kind.freezes())
     }
 
-    /// The refs that stay where they are until a person decides, by name.
+    /// The frozen refs, sorted by name.
     pub fn frozen(&self) -> Vec<&str> {
         let mut names: Vec<_> =
             self.about.keys().map(String::as_str).filter(|name| self.is_frozen(name)).collect();
@@ -245,8 +242,8 @@ impl Journal {
         names
     }
 
-    /// Adds changes, all or none as far as a file can: one write, synced before this returns. A change that is already the
-    /// newest entry about its ref is not added again: a sync that was killed after this is seen once more by the next.
+    /// Appends changes, all or none as far as a file allows: in one write, synced before this returns. Skips a change
+    /// that is already the newest entry about its ref, because a sync repeats what a killed one recorded.
     pub fn append(&mut self, at: i64, seen: &[Seen]) -> Result<usize, MirrorError> {
         let mut lines = Vec::new();
         let mut added = Vec::new();
@@ -266,7 +263,7 @@ impl Journal {
                 new: change.new.clone(),
                 previous: head,
             };
-            // Only a map with keys that are not strings could fail.
+            // Serialising fails only for maps whose keys are not strings.
             let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";
             head = Digest::of(line.as_bytes());
             lines.extend_from_slice(line.as_bytes());
@@ -275,7 +272,7 @@ impl Journal {
         if added.is_empty() {
             return Ok(0);
         }
-        // One that grew beyond what is read could never be read again.
+        // A journal larger than the limit could never be read again.
         if self.whole + lines.len() as u64 > LIMIT {
             return Err(self.broken(&format!("with it the journal would have more than {LIMIT} bytes")));
         }
@@ -347,7 +344,7 @@ mod tests {
             let said = Journal::open(&path).unwrap_err().to_string();
             assert!(said.contains("of ") && said.contains("ref journal"), "{said}");
         }
-        // A cut end is a shorter, valid journal; its old head is what tells.
+        // A journal whose end is cut off is valid, only shorter; its old head shows the loss.
         let whole = {
             fs::write(&path, &text).unwrap();
             Journal::open(&path).unwrap()

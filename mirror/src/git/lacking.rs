@@ -1,5 +1,5 @@
-//! What belongs to a project and is not in its repository: submodules, which are other repositories, and files that Git
-//! LFS keeps elsewhere. Neither is mirrored; whoever mirrors a project is told.
+//! Finds what belongs to a project but is not in its repository: submodules, which are other repositories, and files
+//! that Git LFS stores elsewhere. Neither is mirrored; the operator gets a note.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,50 +10,50 @@ use super::GitMirror;
 use super::url::without_user;
 use crate::MirrorError;
 
-/// How many branches are looked at beside the one that HEAD names.
+/// The most branches that are read, besides the one that HEAD names.
 const BRANCHES: usize = 50;
-/// How many files and folders are looked at, all of them together.
+/// The most files and folders that are read, of all branches together.
 const ENTRIES: usize = 500_000;
-/// How many submodules are named.
+/// The most submodules that are named.
 const SUBMODULES: usize = 1000;
-/// The largest `.gitmodules` and `.gitattributes` that are read, in bytes.
+/// The largest `.gitmodules` or `.gitattributes` that is read, in bytes.
 const TEXT: usize = 1 << 20;
-/// The largest file that may stand for one of LFS, in bytes (its specification's own limit).
+/// The largest LFS pointer file, in bytes (the LFS specification's own limit).
 const POINTER: usize = 1024;
-/// How such a file begins.
+/// The first bytes of a pointer file.
 const POINTER_START: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// What a project's branches need and its repository does not hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lacking {
-    /// Other repositories, by the path at which they belong.
+    /// Submodules: other repositories, with the path at which they belong.
     pub submodules: Vec<Submodule>,
-    /// How many files Git LFS keeps elsewhere.
+    /// The number of files that Git LFS stores elsewhere.
     pub lfs_files: u64,
-    /// How many bytes those have, by what stands in their place.
+    /// The size of those files in bytes, by their pointers.
     pub lfs_bytes: u64,
-    /// Whether there was more than is looked at.
+    /// Whether a limit was reached, so that there may be more.
     pub partly: bool,
 }
 
 /// A repository within another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Submodule {
-    /// Where it belongs.
+    /// The path at which it belongs.
     pub path: String,
-    /// Its address, as `.gitmodules` gives it; perhaps relative to the project's own.
+    /// Its address in `.gitmodules`; it may be relative to the project's own.
     pub url: Option<String>,
 }
 
 impl Lacking {
-    /// Whether the repository is all there is.
+    /// Whether the repository holds everything.
     pub fn is_nothing(&self) -> bool {
         self.submodules.is_empty() && self.lfs_files == 0
     }
 }
 
-/// What was seen on a walk.
+/// What a walk through the branches has found so far.
 #[derive(Default)]
 struct Seen {
     trees: BTreeSet<Oid>,
@@ -134,7 +134,7 @@ impl GitMirror {
         Ok(())
     }
 
-    /// A small file, if it is one.
+    /// The text of a small file; `None` if it is large or not a file.
     fn text(&self, id: Oid) -> Option<String> {
         let odb = self.repository.odb().ok()?;
         let (size, kind) = odb.read_header(id).ok()?;
@@ -142,7 +142,7 @@ impl GitMirror {
         small.then(|| odb.read(id).ok()).flatten().map(|o| String::from_utf8_lossy(o.data()).into_owned())
     }
 
-    /// The size of the file that this one stands for, where it stands for one of LFS.
+    /// The size of the real file, if this one is an LFS pointer.
     fn pointer(&self, id: Oid) -> Option<u64> {
         let odb = self.repository.odb().ok()?;
         let (size, _) = odb.read_header(id).ok()?;
@@ -158,7 +158,7 @@ impl GitMirror {
     }
 }
 
-/// The addresses that a `.gitmodules` gives, by path (gitmodules(5)).
+/// The addresses in a `.gitmodules`, by path (gitmodules(5)).
 fn addresses(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let (mut path, mut url) = (None, None);

@@ -1,8 +1,8 @@
 //! Bare mirrors of git repositories.
 //!
-//! The git program fetches, because it speaks every transport and indexes packs faster than the libraries; libgit2
-//! reads. What arrives lies in quarantine until git has checked it and it is compared with what is here: a tag never
-//! moves and a branch only goes on; another value is kept beside, under `refs/history/`, until a person decides.
+//! The git program fetches, because it supports every transport and indexes packs faster than the libraries do; libgit2
+//! reads. New objects stay in quarantine until git has checked them. Then refs are compared: a tag never moves, and a
+//! branch only moves forward. Any other value is kept under `refs/history/` until a person decides.
 //!
 //! Start reading at [`GitMirror::sync`].
 
@@ -35,9 +35,8 @@ mod view;
 mod whole;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use git2::{ErrorClass, ErrorCode, ObjectType, Oid, Repository};
@@ -62,35 +61,35 @@ use refs::is_ref_name;
 
 use crate::{MirrorError, Observer};
 
-/// Where a repository says that its objects are with another's.
+/// The file that names the object folder of another repository.
 const ALTERNATES: &str = "objects/info/alternates";
 
-/// Where a repository's commit-graph lies, within it: an object folder of its own, which only serving looks at. Whoever
-/// judges a history must not believe it: it is a summary of objects that nothing signs.
+/// The name of a repository's folder for its commit-graph: an object folder of its own that only serving uses. Code
+/// that judges a history must not use it, because a commit-graph is a summary of objects that nothing signs.
 pub const GRAPH: &str = "graph";
 
-/// Whether `name` may be a project's: letters, digits, `-`, `_` and `.`, and no leading dot.
+/// Whether `name` is a valid project name: letters, digits, `-`, `_` and `.`, with no leading dot.
 pub fn is_project_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.bytes().all(plain)
 }
 
-/// What an upstream may cost.
+/// Limits on what an upstream may make git use.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The most that one fetch may bring, in bytes; Bitcoin Core's packs have 0.4 GB.
+    /// The most bytes of one fetch; Bitcoin Core's packs have 0.4 GB.
     pub packs: u64,
-    /// The largest object, in bytes, however small it is packed.
+    /// The largest object, in bytes, uncompressed.
     pub object: u64,
-    /// The most refs that are listed.
+    /// The most refs that an upstream may list.
     pub refs: usize,
-    /// The most that git may say, in bytes.
+    /// The most bytes of git's output.
     pub output: u64,
-    /// The most memory that git may take for itself, in bytes.
+    /// The most memory that git may allocate, in bytes.
     pub memory: u64,
-    /// The longest that an upstream may take to list its refs.
+    /// The longest time for listing an upstream's refs.
     pub answer: Duration,
-    /// The longest that a fetch may take altogether.
+    /// The longest time for a fetch.
     pub fetch: Duration,
 }
 
@@ -112,13 +111,13 @@ impl Default for Bounds {
 pub struct GitMirror {
     project: String,
     path: PathBuf,
-    /// The folder that its objects are kept in: its own, or that of the project it is a fork of.
+    /// The folder of its objects: its own, or that of the project that it is a fork of.
     objects: PathBuf,
     repository: Repository,
 }
 
 impl GitMirror {
-    /// Opens the mirror of `project` below `folder`, made when it is not there.
+    /// Opens the mirror of `project` below `folder`, and creates it if it is missing.
     pub fn open(folder: &Path, project: &str) -> Result<Self, MirrorError> {
         let path = folder.join(format!("{project}.git"));
         let repository = Repository::open_bare(&path).or_else(|e| match e.code() {
@@ -131,7 +130,7 @@ impl GitMirror {
         Ok(Self { project: project.to_owned(), path, objects, repository })
     }
 
-    /// Opens the mirror of `project`, whose objects are kept together with those of the project `of`.
+    /// Opens the mirror of `project`, whose objects are stored with those of the project `of`.
     pub fn open_fork(folder: &Path, project: &str, of: &str) -> Result<Self, MirrorError> {
         let own = Self::open(folder, project)?;
         if own.path.join(ALTERNATES).exists() {
@@ -144,14 +143,14 @@ impl GitMirror {
         Self::open(folder, project)
     }
 
-    /// Opens the repository at `path`, bare or not, to read it. A person's own repository is judged like any other.
+    /// Opens any repository at `path`, bare or not, to read it. A person's own repository is judged like a mirror.
     pub fn existing(path: &Path) -> Result<Self, MirrorError> {
         let repository = Repository::open(path).map_err(|e| {
             let detail = match e.code() {
                 _ if e.message().contains("object format") => {
                     "it names its objects by SHA-256, and only SHA-1 can be read".to_owned()
                 }
-                ErrorCode::NotFound => "there is none".to_owned(),
+                ErrorCode::NotFound => "there is no repository".to_owned(),
                 _ => e.message().to_owned(),
             };
             MirrorError::NotARepository { path: path.to_owned(), detail }
@@ -165,7 +164,8 @@ impl GitMirror {
 
     /// Whether the repository was cloned without all of its history or all of its objects.
     pub fn is_partial(&self) -> bool {
-        // A promisor is who gives later what a partial clone left out (gitrepository-layout(5), git-config(1)).
+        // A promisor is the remote that later sends what a partial clone left out (gitrepository-layout(5),
+        // git-config(1)).
         let promised = || {
             let config = self.repository.config().ok()?;
             let mut entries = config.entries(Some("partialclone$|\\.promisor$")).ok()?;
@@ -179,8 +179,8 @@ impl GitMirror {
         &self.project
     }
 
-    /// The id of the commit that `revision` names (gitrevisions(7)), if it names one; also of one that git could not
-    /// take apart, which is for whoever judges it to say.
+    /// The id of the commit that `revision` names (gitrevisions(7)), if it names one. Also of a commit that git cannot
+    /// parse: the judge must see it and refuse it.
     pub fn commit_id(&self, revision: &str) -> Option<String> {
         let found = self.repository.revparse_single(revision).and_then(|o| o.peel(ObjectType::Commit));
         let found = found.ok().map(|commit| commit.id()).or_else(|| {
@@ -199,21 +199,14 @@ impl GitMirror {
         Ok(self.small(id)?.1)
     }
 
-    /// Where it lies.
+    /// The repository's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     fn lock(&self, observer: &dyn Observer) -> Result<File, MirrorError> {
         let path = self.path.with_extension("lock");
-        let file = File::create(&path).map_err(MirrorError::io(&path))?;
-        while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if observer.cancelled() {
-                return Err(blame::stopped(&self.project));
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(file)
+        hab_file::lock(&path, || !observer.cancelled())?.ok_or_else(|| blame::stopped(&self.project))
     }
 
     /// The journal of every change that a sync of this project saw.
@@ -226,12 +219,12 @@ impl GitMirror {
         State::read(&self.path.with_extension("state"))
     }
 
-    /// Writes down how the last syncs went.
+    /// Records how the last syncs went.
     pub fn record(&self, state: &State) -> Result<(), MirrorError> {
         state.write(&self.path.with_extension("state"))
     }
 
-    /// Whether an object is here, of whatever kind.
+    /// Whether an object of any kind is here.
     pub fn has(&self, id: &str) -> Result<bool, MirrorError> {
         self.holds(Oid::from_str(id).map_err(self.broken())?)
     }
@@ -240,12 +233,12 @@ impl GitMirror {
         Ok(self.repository.odb().map_err(self.broken())?.exists(id))
     }
 
-    /// Where an upstream's objects land first.
+    /// The folder where an upstream's objects arrive first.
     fn quarantine(&self) -> PathBuf {
         self.path.with_extension("incoming")
     }
 
-    /// The repositories that keep their objects where this one does, itself among them.
+    /// The repositories that store their objects in the same folder as this one, itself among them.
     fn sharers(&self) -> Result<Vec<Repository>, MirrorError> {
         let folder = self.path.parent().unwrap_or(&self.path);
         let mut found = Vec::new();
@@ -253,7 +246,7 @@ impl GitMirror {
             let path = entry.path();
             let name = path.file_name().and_then(|name| name.to_str()).and_then(|n| n.strip_suffix(".git"));
             let theirs = name.filter(|name| is_project_name(name)).and_then(|_| objects_of(&path).ok());
-            // One that does not open has no say in what another needs.
+            // A repository that cannot be opened is left out.
             if theirs.as_ref() == Some(&self.objects)
                 && let Ok(repository) = Repository::open_bare(&path)
             {
@@ -275,7 +268,7 @@ impl GitMirror {
         Ok(found)
     }
 
-    /// An object that could not be read: it is not here, it is not what its id says or no object at all, or the
+    /// The error for an object that cannot be read: it is missing, it is malformed or does not match its id, or the
     /// repository cannot be read.
     fn unreadable(&self, what: String, e: &git2::Error) -> MirrorError {
         match (e.code(), e.class()) {
@@ -297,11 +290,11 @@ impl GitMirror {
     }
 }
 
-/// Where the objects of the repository at `path` are kept.
+/// The object folder of the repository at `path`.
 fn objects_of(path: &Path) -> Result<PathBuf, MirrorError> {
     let shared = fs::read_to_string(path.join(ALTERNATES)).ok();
     let objects = match shared.as_deref().and_then(|text| text.lines().next()) {
-        // Relative to the object folder that names it (gitrepository-layout(5)).
+        // Relative to this repository's own object folder (gitrepository-layout(5)).
         Some(shared) => path.join("objects").join(shared),
         None => path.join("objects"),
     };

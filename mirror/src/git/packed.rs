@@ -1,4 +1,4 @@
-//! Moving many refs at once. git writes a file for each, under a lock for each; all of them can be one file, written once.
+//! Moves many refs at once. git writes a file for each ref, under a lock for each; this writes all refs into one file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -12,14 +12,13 @@ use super::GitMirror;
 use super::program::{Git, RefUpdate, lines};
 use crate::MirrorError;
 
-/// How many refs are moved one by one.
+/// Up to this many refs are moved by git, one by one.
 const MANY: usize = 100;
-/// git's name for what it is about to rename to `packed-refs`; whoever made it may (git-pack-refs(1)).
+/// git's lock: the new `packed-refs` before it is renamed. Whoever creates it may write the refs (git-pack-refs(1)).
 const LOCK: &str = "packed-refs.lock";
 
 impl GitMirror {
-    /// Moves refs, all of them or none; of two instructions for one ref the last counts. Whoever calls this holds the
-    /// project's lock.
+    /// Moves refs, all of them or none; the last of two updates of one ref counts. The caller holds the project's lock.
     pub(super) fn move_refs(&self, git: &Git<'_>, updates: &[RefUpdate]) -> Result<(), MirrorError> {
         if updates.len() > MANY && self.rewrite(git, updates)? {
             return Ok(());
@@ -27,13 +26,13 @@ impl GitMirror {
         git.update_refs(&self.path, updates)
     }
 
-    /// Writes all refs as one file in which these have moved. `false`, and nothing is done, where that cannot be: git then
-    /// says why, or does it in its own way.
+    /// Writes all refs, after these updates, as one file. Returns `false` and does nothing if that is impossible; git
+    /// then reports why, or does it in its own way.
     fn rewrite(&self, git: &Git<'_>, updates: &[RefUpdate]) -> Result<bool, MirrorError> {
         if has_file_below(&self.path.join("refs"))? {
             git.here("pack-refs", &self.path, &["--all".as_ref()], None)?;
         }
-        // A ref that has a file of its own is what the file says.
+        // A ref with a file of its own would hide its line in the packed file.
         if has_file_below(&self.path.join("refs"))? {
             return Ok(false);
         }
@@ -41,7 +40,7 @@ impl GitMirror {
         let Ok(mut file) = OpenOptions::new().write(true).create_new(true).open(&path) else {
             return Ok(false);
         };
-        // From here on the lock is ours to remove.
+        // From here on, this function must remove the lock.
         let written = self.moved(updates).and_then(|refs| match refs {
             None => Ok(false),
             Some(refs) => {
@@ -66,7 +65,7 @@ impl GitMirror {
         Ok(false)
     }
 
-    /// All refs as they are after these updates; nothing where one of them cannot be.
+    /// All refs after these updates; `None` if one of the updates is impossible.
     fn moved(&self, updates: &[RefUpdate]) -> Result<Option<BTreeMap<String, Oid>>, MirrorError> {
         let mut refs = self.targets("refs/")?;
         let updates: BTreeMap<&str, &RefUpdate> = updates.iter().map(|u| (u.name.as_str(), u)).collect();
@@ -85,7 +84,7 @@ impl GitMirror {
                 return Ok(None);
             }
         }
-        // A ref cannot be a folder of others.
+        // A ref cannot also be a folder of refs.
         let folder = |(name, _): (&str, &&RefUpdate)| {
             let below = format!("{name}/");
             let above = name.match_indices('/').any(|(at, _)| refs.contains_key(&name[..at]));
@@ -97,23 +96,18 @@ impl GitMirror {
     }
 }
 
-/// Writes all refs of a repository that has no others, at once.
+/// Writes all refs of a repository that has none yet, at once.
 pub(super) fn write_packed(path: &Path, refs: &BTreeMap<String, Oid>) -> Result<(), MirrorError> {
-    let mut file = tempfile::NamedTempFile::new_in(path).map_err(MirrorError::io(path))?;
-    file.write_all(text(refs).as_bytes()).map_err(MirrorError::io(path))?;
-    file.as_file().sync_all().map_err(MirrorError::io(path))?;
-    fs::set_permissions(file.path(), Permissions::from_mode(0o644)).map_err(MirrorError::io(path))?;
-    file.persist(path.join("packed-refs")).map_err(|e| MirrorError::io(path)(e.error))?;
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(MirrorError::io(path))
+    Ok(hab_file::replace_with(&path.join("packed-refs"), 0o644, text(refs).as_bytes())?)
 }
 
-/// Not "peeled": git then looks for itself.
+/// The text of a packed-refs file. Its header does not claim "peeled", so git peels tags itself.
 fn text(refs: &BTreeMap<String, Oid>) -> String {
     let header = "# pack-refs with: sorted ".to_owned();
     lines(std::iter::once(header).chain(refs.iter().map(|(name, id)| format!("{id} {name}"))))
 }
 
-/// Whether there is a file below a folder, however deep.
+/// Whether there is a file anywhere below a folder.
 pub(super) fn has_file_below(folder: &Path) -> Result<bool, MirrorError> {
     let mut waiting = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop() {

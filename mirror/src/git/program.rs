@@ -1,4 +1,4 @@
-//! What git is asked; `run` is how.
+//! The git commands that a mirror uses; `run` executes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,22 +14,22 @@ use super::url::Allow;
 use super::{Bounds, is_ref_name};
 use crate::{MirrorError, Observer};
 
-/// One project's git, told what an upstream may cost.
+/// Runs git for one project, within limits.
 pub(super) struct Git<'a> {
     pub project: &'a str,
     pub allow: Allow,
     pub bounds: Bounds,
-    /// Checks of fsck that this project's history does not pass (git-config(1), `fsck.<msg-id>`).
+    /// fsck checks that this project's history is known to fail (git-config(1), `fsck.<msg-id>`).
     pub tolerate: &'a [String],
     pub observer: &'a dyn Observer,
 }
 
-/// An instruction to move a ref.
+/// An instruction to move, create or remove a ref.
 #[derive(Clone, Debug)]
 pub(super) struct RefUpdate {
     pub name: String,
     pub new: Oid,
-    /// What it must name before; all zeros: it must not exist; `None`: whatever it names.
+    /// The value that it must have before. All zeros: it must not exist; `None`: any value.
     pub old: Option<Oid>,
 }
 
@@ -40,24 +40,24 @@ impl RefUpdate {
     }
 }
 
-/// What an upstream says it has.
+/// The refs and the HEAD that an upstream lists.
 pub(super) struct Listed {
     pub refs: BTreeMap<String, Oid>,
     pub head: Option<Head>,
 }
 
-/// What an upstream's HEAD is, where it says so: one that names a branch which is not there yet is not told.
+/// An upstream's HEAD, if it is listed: git does not list one that names a missing branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// It names this branch.
+    /// HEAD names this branch.
     Branch(String),
-    /// It is this commit, and names no branch.
+    /// HEAD is this commit, and names no branch.
     Detached(Oid),
 }
 
 impl Git<'_> {
-    /// The refs that an upstream says it has, as far as they are `wanted`, and its HEAD; names that no ref may have
-    /// are left out and told. All of its refs are listed: git sends what HEAD names only with them.
+    /// Lists an upstream's `wanted` refs and its HEAD. Reports and leaves out invalid ref names. Lists all of its refs,
+    /// because git sends the branch that HEAD names only with them.
     pub(super) fn ls_remote(
         &self,
         remote: &Remote,
@@ -82,19 +82,19 @@ impl Git<'_> {
             if value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Err(MirrorError::ObjectFormat { url: remote.name().to_owned() });
             }
-            // What an annotated tag finally names; git asks for the tag itself.
+            // The object that an annotated tag points at; git fetches the tag itself.
             if name.ends_with("^{}") {
                 continue;
             }
             match Oid::from_str(value) {
                 Ok(id) if name == "HEAD" => head = head.or(Some(Head::Detached(id))),
                 _ if !wanted(name) => {}
-                // A name that is not UTF-8 could not be asked for by what it was read as.
+                // A name that is not UTF-8 has been changed by decoding, so git could not be asked for it.
                 Ok(id) if is_ref_name(name) && std::str::from_utf8(line).is_ok() => {
                     refs.insert(name.to_owned(), id);
                 }
                 _ => odd.tell(&format!(
-                    "upstream has a ref {:?} that is not mirrored: no ref may be named so",
+                    "upstream has a ref {:?} that is not mirrored: it is not a valid ref name",
                     shown(name)
                 )),
             }
@@ -106,13 +106,12 @@ impl Git<'_> {
         Ok(Listed { refs, head })
     }
 
-    /// Clones branches and tags into `to`, which must not exist: for a first fetch, whose pack can be checked for
-    /// completeness while it is indexed.
-    /// Other refs come with it by `more`, patterns of git's own kind.
+    /// Clones branches and tags into `to`, which must not exist. This is for a first fetch: git checks a clone's pack
+    /// for completeness while it indexes it. `more` has git's refspec patterns for other refs.
     pub(super) fn clone(&self, remote: &Remote, more: &[String], to: &Path) -> Result<(), MirrorError> {
         let mut command = self.command();
         remote.settle(&mut command);
-        // A path would otherwise be linked file by file, unchecked.
+        // Without `--no-local`, git would link the files of a local repository unchecked.
         command.args(["clone", "--bare", "--no-local", "--template=", "--progress"]);
         for pattern in more {
             command.arg("--config").arg(format!("remote.origin.fetch=+{pattern}:{pattern}"));
@@ -122,9 +121,9 @@ impl Git<'_> {
         self.done("clone", remote, command, &run).map(drop)
     }
 
-    /// Fetches the objects with these ids, and what they reach, into `repository`; no ref is written. What lies in
-    /// `alternates` is not sent again. By ids and not by names, because for each name git would look at every ref of the
-    /// upstream, and the upstream at every name.
+    /// Fetches the objects with these ids, and everything that they reach, into `repository`; writes no ref. Objects in
+    /// `alternates` are not sent again. Asks by id and not by name: for each name, git would search all refs of the
+    /// upstream, and the upstream all names.
     pub(super) fn fetch(
         &self,
         remote: &Remote,
@@ -148,14 +147,14 @@ impl Git<'_> {
             steady: false,
         };
         let (_, said) = self.done("fetch", remote, command, &run)?;
-        // git ends well, and has written a commit whose parents are nowhere.
+        // git succeeds here, and has written a commit whose parents are missing.
         if says_shallow(&said) {
             return Err(failed("fetch", remote, &format!("its history is cut off (shallow): {said}")));
         }
         Ok(())
     }
 
-    /// The size of the largest object in `repository` alone.
+    /// The size of the largest object in `repository`, without its alternates.
     pub(super) fn largest(&self, remote: &Remote, repository: &Path) -> Result<u64, MirrorError> {
         let mut command = self.command();
         command.arg("--git-dir").arg(repository).args(["cat-file", "--batch-all-objects", "--unordered"]);
@@ -166,14 +165,14 @@ impl Git<'_> {
         Ok(sizes.split(|b| *b == b'\n').filter_map(size).max().unwrap_or(0))
     }
 
-    /// Moves refs of a repository here, all of them or none (git-update-ref(1)); of two instructions for one ref the last
-    /// counts. Not to be cut off: what it holds locks on would stay locked.
+    /// Moves refs of a repository here, all of them or none (git-update-ref(1)); the last of two updates of one ref
+    /// counts. Must not be cancelled, because its locks would remain.
     pub(super) fn update_refs(&self, repository: &Path, updates: &[RefUpdate]) -> Result<(), MirrorError> {
         let updates: BTreeMap<&str, &RefUpdate> = updates.iter().map(|u| (u.name.as_str(), u)).collect();
         if updates.is_empty() {
             return Ok(());
         }
-        // Without `commit` at its end nothing of it is done, so that half of a text does nothing.
+        // git does nothing without the final `commit`, so half of this text has no effect.
         let mut text = String::from("start\0");
         for RefUpdate { name, new, old } in updates.values() {
             let old = old.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -186,7 +185,7 @@ impl Git<'_> {
         self.done_here("update-ref", repository, command, &run)
     }
 
-    /// Anything else on a repository here.
+    /// Runs any other git command on a repository here.
     pub(super) fn here(
         &self,
         action: &'static str,
@@ -201,7 +200,7 @@ impl Git<'_> {
         self.done_here(action, repository, command, &run)
     }
 
-    /// The same, with something to read.
+    /// Like [`Git::here`], with text for stdin.
     pub(super) fn told(
         &self,
         action: &'static str,
@@ -217,8 +216,8 @@ impl Git<'_> {
     }
 }
 
-/// Sentences of one kind, of which an upstream may cause as many as it wants: the first ones are told, and how many more
-/// there are.
+/// Reports sentences of one kind, of which an upstream can cause any number: the first ones, and how many more there
+/// are.
 pub(super) struct Few<'a> {
     observer: &'a dyn Observer,
     project: &'a str,
@@ -226,7 +225,7 @@ pub(super) struct Few<'a> {
 }
 
 impl<'a> Few<'a> {
-    /// How many are told.
+    /// The most sentences that are reported.
     const MOST: usize = 20;
 
     pub(super) fn new(observer: &'a dyn Observer, project: &'a str) -> Self {
@@ -249,7 +248,7 @@ impl Drop for Few<'_> {
     }
 }
 
-/// Each on a line of its own.
+/// A text with each item on a line of its own.
 pub(super) fn lines<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
     let mut text = String::new();
     for one in all {

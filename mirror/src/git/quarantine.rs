@@ -1,5 +1,5 @@
-//! Where an upstream's objects land first: a repository of its own, in which nothing here ever looks for anything. Git
-//! checks what arrives there, and only then are its packs moved to the others.
+//! The repository where an upstream's objects arrive first, which nothing else reads. git checks the objects there;
+//! only then are its packs moved to the mirror's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -18,13 +18,13 @@ pub(super) struct Quarantine<'a> {
     path: PathBuf,
     /// The object folder that its packs will be moved to.
     objects: &'a Path,
-    /// What was fetched by its id.
+    /// The objects that were fetched by id.
     came: BTreeSet<Oid>,
 }
 
 impl<'a> Quarantine<'a> {
-    /// An empty one; what a run that was killed left there is removed. `known` are commits and tags that are here
-    /// already: what they reach is not sent again.
+    /// An empty quarantine; removes what a killed run left. `known` are commits and tags that are here already: what
+    /// they reach is not sent again.
     pub(super) fn new(
         git: &'a Git<'a>,
         path: PathBuf,
@@ -35,7 +35,7 @@ impl<'a> Quarantine<'a> {
         let this = Self { git, path, objects, came: BTreeSet::new() };
         if !known.is_empty() {
             Repository::init_bare(&this.path).map_err(this.broken())?;
-            // Not "sorted" and not "peeled": git then takes nothing for granted.
+            // The header claims neither "sorted" nor "peeled", so git relies on neither.
             let refs = lines(known.iter().map(|(name, id)| format!("{id} {name}")));
             let packed = this.path.join("packed-refs");
             fs::write(&packed, refs).map_err(MirrorError::io(&packed))?;
@@ -43,13 +43,13 @@ impl<'a> Quarantine<'a> {
         Ok(this)
     }
 
-    /// Where it lies.
+    /// The quarantine's folder.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Brings all branches and tags from `remote`, and what `more` names, by a clone, when nothing is here; returns the
-    /// values that arrived.
+    /// Clones all branches and tags, and refs that match `more`, from `remote`; for a mirror that is still empty.
+    /// Returns the refs that arrived.
     pub(super) fn clone(
         &self,
         remote: &Remote,
@@ -68,20 +68,20 @@ impl<'a> Quarantine<'a> {
         Ok(arrived)
     }
 
-    /// Brings the objects with these ids from `remote`, and what they reach.
+    /// Fetches the objects with these ids, and everything that they reach, from `remote`.
     pub(super) fn fetch(&mut self, remote: &Remote, ids: &BTreeSet<Oid>) -> Result<(), MirrorError> {
         if !self.path.exists() {
             Repository::init_bare(&self.path).map_err(self.broken())?;
         }
         self.git.fetch(remote, ids, &self.path, self.objects)?;
         self.check_sizes(remote)?;
-        // The next upstream need not send them again.
+        // Record the new objects, so that the next upstream need not send them again.
         let packed = self.path.join("packed-refs");
         let before = match fs::read_to_string(&packed) {
             Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
             before => before.map_err(MirrorError::io(&packed))?,
         };
-        // Without the header that a clone writes, git takes nothing about the lines for granted, such as their order.
+        // Drop the header that a clone writes, so that git relies on nothing, such as the order of the lines.
         let before = before.lines().filter(|line| !line.starts_with('#'));
         let came =
             ids.iter().filter(|id| self.came.insert(**id)).map(|id| format!("{id} refs/known/came/{id}"));
@@ -89,7 +89,7 @@ impl<'a> Quarantine<'a> {
         fs::write(&packed, text).map_err(MirrorError::io(&packed))
     }
 
-    /// A small pack may hold a huge object.
+    /// Checks the largest object, because a small pack may hold a huge one.
     fn check_sizes(&self, remote: &Remote) -> Result<(), MirrorError> {
         let (largest, most) = (self.git.largest(remote, &self.path)?, self.git.bounds.object);
         if largest > most {
@@ -100,7 +100,7 @@ impl<'a> Quarantine<'a> {
         Ok(())
     }
 
-    /// Moves what arrived to where it is read from; a pack's index last, because with it the pack begins to exist.
+    /// Moves the packs to the mirror's; each pack's index last, because a pack exists only once its index does.
     pub(super) fn release(self) -> Result<(), MirrorError> {
         let (from, to) = (self.path.join("objects/pack"), self.objects.join("pack"));
         let mut files: Vec<_> =
@@ -125,7 +125,7 @@ impl<'a> Quarantine<'a> {
     }
 }
 
-/// Removes a quarantine and all that is in it.
+/// Removes a quarantine and everything in it.
 pub(super) fn clear(path: &Path) -> Result<(), MirrorError> {
     hab_tree::remove(path).map_err(MirrorError::io(path))
 }

@@ -1,24 +1,25 @@
-//! Names and patterns of refs.
+//! Names of refs, and patterns for them.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a ref may be named so (git-check-ref-format(1)), below `refs/`; each part becomes a file's name, with more behind it.
+/// Whether this is a valid ref name (git-check-ref-format(1)) below `refs/`. Each part becomes a file name with a
+/// suffix, so parts are limited too.
 pub(super) fn is_ref_name(name: &str) -> bool {
     let short = name.len() <= 1024 && name.split('/').all(|part| part.len() <= 200);
     short && name.starts_with("refs/") && git2::Reference::is_valid_name(name)
 }
 
-/// Below these a mirror keeps refs of its own.
+/// The prefixes of refs that a mirror uses itself.
 const OURS: [&str; 3] = ["refs/history/", "refs/known/", "refs/_/"];
 
-/// Whether a mirror keeps a ref of this name for itself.
+/// Whether a mirror uses a ref of this name itself.
 pub(super) fn is_ours(name: &str) -> bool {
     OURS.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// A full ref name with at most one `*`, which stands for anything: `refs/heads/*`.
+/// A full ref name with at most one `*`, which stands for any text: `refs/heads/*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RefPattern {
@@ -27,7 +28,7 @@ pub struct RefPattern {
 }
 
 impl RefPattern {
-    /// Whether a ref's full name fits.
+    /// Whether the pattern matches a ref's full name.
     pub fn matches(&self, name: &str) -> bool {
         match &self.after {
             None => name == self.before,
@@ -39,12 +40,12 @@ impl RefPattern {
         }
     }
 
-    /// Whether all that fits is a branch or a tag.
+    /// Whether the pattern matches only branches or only tags.
     pub(super) fn is_branch_or_tag(&self) -> bool {
         self.before.starts_with("refs/heads/") || self.before.starts_with("refs/tags/")
     }
 
-    /// Branches and tags: what a project's refs are when nobody says otherwise.
+    /// Branches and tags: the refs of a project that sets none.
     pub fn usual() -> Vec<Self> {
         let all = |before: &str| Self { before: before.to_owned(), after: Some(String::new()) };
         vec![all("refs/heads/"), all("refs/tags/")]
@@ -59,7 +60,7 @@ impl FromStr for RefPattern {
             Some((before, after)) => (before.to_owned(), Some(after.to_owned())),
             None => (text.to_owned(), None),
         };
-        // What the mirror keeps for itself, and patterns that would take it.
+        // The mirror's own refs, and patterns that would match them.
         let ours = |prefix: &&str| {
             before.starts_with(*prefix)
                 || (after.is_some() && before != "refs/" && prefix.starts_with(&before))
@@ -69,7 +70,7 @@ impl FromStr for RefPattern {
                 "{text:?} is not a ref's full name with at most one *, such as refs/heads/*"
             ));
         }
-        // `refs/*` would take the names that the mirror keeps for itself.
+        // `refs/*` would match the mirror's own refs.
         if before == "refs/" {
             return Err(format!(
                 "{text:?} is too wide; name refs/heads/*, refs/tags/* and what else is wanted"

@@ -1,5 +1,5 @@
-//! An upstream as git is told of it: its address without user and password, which git's command lines would show to
-//! every user of this machine, and these by another way.
+//! An upstream, as git sees it. git gets the address without user and password, because every user of this machine can
+//! read git's command line; it gets these in another way.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -17,33 +17,34 @@ use crate::MirrorError;
 
 /// The longest password that is read from a file, in bytes.
 const PASSWORD: u64 = 4096;
-/// A password that is shorter than this is no secret, and hiding it would take words apart.
+/// A shorter password is not hidden in messages: that would cut words apart.
 const SHORT: usize = 4;
 
 /// An upstream.
 pub(super) struct Remote {
-    /// What git is told; for https without whatever stood before the host.
+    /// The address for git; a web address is without user and password.
     address: String,
-    /// How it is named to people, and in journals.
+    /// The upstream's name in messages and journals.
     name: String,
     login: Option<Login>,
-    /// Whether its password stands in its address.
+    /// Whether the address contains its password.
     exposed: bool,
 }
 
-/// What an upstream may ask for.
+/// Credentials that an upstream may ask for.
 struct Login {
-    /// Scheme, host and port of whom it is for.
+    /// The scheme, host and port that they are for.
     origin: String,
-    /// What git asks its credential helper for (git-credential(1)), in memory: never on a disk, in an environment or on a
-    /// command line, and gone with this program. Its path leads through this process, which other users cannot look into.
+    /// The text for git's credential helper (git-credential(1)), in memory: never on a disk, in an environment or on a
+    /// command line, and gone with this program. Its path leads through this process, which other users cannot inspect.
     answer: File,
-    /// In which forms the password may come back in what an upstream says.
+    /// The forms in which the password may appear in an upstream's messages.
     forms: Vec<String>,
 }
 
 impl Remote {
-    /// Takes the address apart. A user without a password, on the web, has its password from `password_file`.
+    /// Takes an address apart. If a web address names a user without a password, the password comes from
+    /// `password_file`.
     pub(super) fn new(url: &str, password_file: Option<&Path>) -> Result<Self, MirrorError> {
         let name = without_user(url);
         let web = ["https", "http"].into_iter().find(|scheme| scheme_of(url) == Some(scheme));
@@ -52,7 +53,7 @@ impl Remote {
         };
         let refused = |detail: &str| MirrorError::Url { url: name.clone(), detail: detail.to_owned() };
         let host = name[scheme.len() + "://".len()..].split('/').next().unwrap_or_default();
-        // It becomes part of a setting that says who gets the password, where a * would stand for any host.
+        // The host becomes part of the setting that decides who gets the password, and a * in it would match any host.
         if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b)) {
             return Err(refused("it names no host"));
         }
@@ -62,7 +63,7 @@ impl Remote {
         let exposed = has_password(url);
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
         let text =
-            |part: &str| decoded(part).ok_or_else(|| refused("its user or password has an odd character"));
+            |part: &str| decoded(part).ok_or_else(|| refused("its user or password has a bad character"));
         let (user, mut password) = (text(user)?, text(password)?);
         if !exposed && let Some(file) = password_file {
             password = read_password(file)?;
@@ -73,7 +74,7 @@ impl Remote {
         Ok(Self { address: name.clone(), name, login: Some(login), exposed })
     }
 
-    /// A file or repository of this machine.
+    /// A file or repository on this machine.
     pub(super) fn here(path: &Path) -> Self {
         let address = path.display().to_string();
         Self { name: address.clone(), address, login: None, exposed: false }
@@ -87,12 +88,12 @@ impl Remote {
         &self.name
     }
 
-    /// Whether its password stands in its address.
+    /// Whether the address contains its password.
     pub(super) fn is_exposed(&self) -> bool {
         self.exposed
     }
 
-    /// Tells git where to ask for user and password: only for this scheme, host and port, and nobody else's helper.
+    /// Tells git where to ask for user and password: for this scheme, host and port only, and with no other helper.
     pub(super) fn settle(&self, command: &mut Command) {
         if let Some(login) = &self.login {
             let path = format!("/proc/{}/fd/{}", std::process::id(), login.answer.as_raw_fd());
@@ -103,7 +104,7 @@ impl Remote {
         }
     }
 
-    /// What git or the upstream said, without anything that is nobody else's business.
+    /// A message of git or of the upstream, without credentials.
     pub(super) fn conceal(&self, text: &str) -> String {
         let text = without_users(text);
         let forms = self.login.iter().flat_map(|login| &login.forms);
@@ -122,7 +123,7 @@ impl Login {
             .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
             .collect();
         let mut forms = vec![both.trim_end_matches('=').to_owned(), escaped, password.to_owned()];
-        // A token may stand in the place of a user.
+        // A token may stand in the place of the user.
         if password.is_empty() {
             forms.push(user.to_owned());
         }
@@ -136,14 +137,14 @@ fn scheme_of(url: &str) -> Option<&str> {
     url.split_once("://").map(|(scheme, _)| scheme)
 }
 
-/// What stands before the host.
+/// The user, and perhaps the password, in an address.
 fn user_of(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
     authority.rsplit_once('@').map(|(user, _)| user).filter(|user| !user.is_empty())
 }
 
-/// Percent-decoded (RFC 3986, section 2.1); nothing where that is no text of one line.
+/// Percent-decoded text (RFC 3986, section 2.1); `None` if it is not valid text of one line.
 fn decoded(part: &str) -> Option<String> {
     let bytes = part.as_bytes();
     let mut out = Vec::new();
@@ -182,8 +183,8 @@ fn read_password(path: &Path) -> Result<String, MirrorError> {
     }
 }
 
-/// The upstreams of a project. A password file is for one scheme, host and port alone: whose address names a user and no
-/// password.
+/// The upstreams of a project. The password file is for a single scheme, host and port: those of the addresses with a
+/// user and no password.
 pub(super) fn remotes(urls: &[String], password_file: Option<&Path>) -> Result<Vec<Remote>, MirrorError> {
     let remotes = urls.iter().map(|url| Remote::new(url, password_file)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = password_file {
@@ -196,10 +197,10 @@ pub(super) fn remotes(urls: &[String], password_file: Option<&Path>) -> Result<V
         origins.dedup();
         let detail = match origins.as_slice() {
             [_] => return Ok(remotes),
-            [] => "no address says whom it is for; name the user there, as in https://USER@host/project.git"
+            [] => "no address names its user; name the user there, as in https://USER@host/project.git"
                 .to_owned(),
             several => format!(
-                "the addresses name users at {}, and it is for one of them only",
+                "the addresses name users at {}, but it is for only one of them",
                 several.join(" and ")
             ),
         };
@@ -264,7 +265,7 @@ mod tests {
             "https://me:secret%2@h.invalid/a",
         ] {
             let said = Remote::new(url, None).err().unwrap().to_string();
-            assert!(said.contains("nothing is fetched from") && !said.contains("sec"), "{url}: {said}");
+            assert!(said.contains("cannot fetch from") && !said.contains("sec"), "{url}: {said}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Taking a project's mirror away. Its journal is evidence and stays.
+//! Removes a project's mirror. Its journal is evidence and stays.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,27 +10,27 @@ use super::upkeep::size_below;
 use super::{GitMirror, is_project_name};
 use crate::{MirrorError, Observer};
 
-/// What goes with a project's mirror, and what stays.
+/// What a removal removes, and what it keeps.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Removal {
     /// The project.
     pub project: String,
-    /// How many bytes its own folder takes; a fork's objects lie with another project, and stay there.
+    /// The bytes of its own folder; a fork's objects are in another project's folder, and stay.
     pub bytes: u64,
-    /// How many branches and tags go.
+    /// The number of branches and tags that are lost.
     pub refs: usize,
-    /// How many values go that upstream took back or changed: nobody else may have them any more.
+    /// The number of values lost that upstream took back or changed: perhaps no other copy exists.
     pub history: usize,
-    /// The refs that wait for a decision.
+    /// The frozen refs.
     pub frozen: Vec<String>,
-    /// Projects whose objects lie with it: it cannot go before them.
+    /// Projects whose objects are stored in it: they must be removed first.
     pub forks: Vec<String>,
-    /// Where its journal is kept, once it is removed.
+    /// Where its journal is, after the removal.
     pub journal: Option<PathBuf>,
 }
 
 impl GitMirror {
-    /// What would go with this mirror. A journal that does not read says nothing of what waits.
+    /// What removing this mirror would lose. If the journal cannot be read, no frozen refs are reported.
     pub fn removal(&self) -> Result<Removal, MirrorError> {
         let frozen = self.journal().map(|j| j.frozen().into_iter().map(str::to_owned).collect());
         Ok(Removal {
@@ -44,7 +44,7 @@ impl GitMirror {
         })
     }
 
-    /// The projects whose objects are kept here.
+    /// The projects whose objects are stored here.
     fn forks(&self) -> Result<Vec<String>, MirrorError> {
         let own = fs::canonicalize(self.path.join("objects")).map_err(MirrorError::io(&self.path))?;
         if own != self.objects {
@@ -57,18 +57,18 @@ impl GitMirror {
         Ok(self.sharers()?.iter().filter_map(name).collect())
     }
 
-    /// Where this mirror's journal lies.
+    /// The file of this mirror's journal.
     pub fn journal_path(&self) -> PathBuf {
         self.path.with_extension("journal")
     }
 
-    /// Takes the mirror away, with its verified `view`; its journal is moved to `kept`, if it has one. A kill in
-    /// between leaves a folder that a sweep finds.
+    /// Removes the mirror and its verified `view`; moves its journal, if there is one, to `kept`. If the process is
+    /// killed in between, it leaves a folder that a sweep removes.
     pub fn remove(self, view: &Path, kept: &Path, observer: &dyn Observer) -> Result<(), MirrorError> {
         let _alone = self.lock(observer)?;
         let (doomed, journal) = (removed(&self.path), self.journal_path());
         hab_tree::remove(&doomed).map_err(MirrorError::io(&doomed))?;
-        // Whoever looks from here on finds nothing, or what is begun anew.
+        // From here on, others find no mirror, or one that is begun anew.
         fs::rename(&self.path, &doomed).map_err(MirrorError::io(&self.path))?;
         if journal.exists() {
             fs::rename(&journal, kept).map_err(MirrorError::io(kept))?;
@@ -82,14 +82,14 @@ impl GitMirror {
         Ok(())
     }
 
-    /// Takes away a mirror that never had anything: no ref, and no entry in its journal.
+    /// Removes a mirror that never had anything: no ref, and no entry in its journal.
     pub fn remove_empty(self, observer: &dyn Observer) -> Result<(), MirrorError> {
         if !self.targets("refs/")?.is_empty() || !self.journal()?.entries().is_empty() {
             return Ok(());
         }
         let _alone = self.lock(observer)?;
         quarantine::clear(&self.quarantine())?;
-        // Not its lock: somebody may wait for that.
+        // The lock file stays: another process may wait for it.
         for extension in ["git", "state", "journal"] {
             let path = self.path.with_extension(extension);
             hab_tree::remove(&path).map_err(MirrorError::io(&path))?;
@@ -98,7 +98,7 @@ impl GitMirror {
     }
 }
 
-/// What the repository at `path` is called while it is taken away.
+/// The repository's path while it is being removed.
 fn removed(path: &Path) -> PathBuf {
     path.with_extension("removed")
 }

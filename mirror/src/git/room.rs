@@ -1,4 +1,4 @@
-//! Which refs can stand beside each other: git keeps a ref as a file, so `x` and `x/y` cannot both be there.
+//! Decides which refs can exist side by side: git stores a ref as a file, so `x` and `x/y` cannot both exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,30 +12,30 @@ use super::program::{Few, RefUpdate};
 use super::refs::is_ours;
 use crate::{MirrorError, Observer};
 
-/// Where a value is kept by itself, because the name that it would have below `refs/history/` is taken by a folder or
-/// within one: an upstream may name its refs after objects.
+/// The prefix for a value whose usual name below `refs/history/` collides with another name: an upstream may name its
+/// refs after objects.
 const APART: &str = "refs/history/_/";
 
 /// A ref of upstream that is not mirrored.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LeftOut {
-    /// Which ref.
+    /// The ref.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// Why not, and what to do where something can be done.
+    /// Why not, and what to do if something can be done.
     pub why: String,
 }
 
-/// What can be done, and which refs cannot be mirrored.
+/// The possible steps, and the refs that cannot be mirrored.
 pub(super) struct Fitting {
     pub steps: Vec<Step>,
     pub left_out: Vec<LeftOut>,
 }
 
 impl GitMirror {
-    /// Leaves out what cannot be done: a ref that git could not hold, with everything else that was seen of it, and a
-    /// value whose object did not come. One such ref must not hide all others. A ref that no upstream has any more
-    /// makes room for one that needs its place.
+    /// Leaves out impossible steps: those of a ref that git could not hold, and those for a value whose object did not
+    /// arrive. So one such ref does not stop all others. A ref that no upstream has any more makes room for one that
+    /// needs its place.
     pub(super) fn fitting(
         &self,
         here: &BTreeMap<String, Oid>,
@@ -100,7 +100,8 @@ impl GitMirror {
         Ok(fits)
     }
 
-    /// What has to go before a step can be done; or why it cannot. `go` says of a ref in its way how that goes.
+    /// The refs that must be removed before a step; or why the step is impossible. `go` decides how a ref in the way is
+    /// removed.
     fn room_for(
         &self,
         step: &Step,
@@ -110,7 +111,7 @@ impl GitMirror {
         let name = &step.seen.reference;
         Ok(match step.action {
             Action::Move(id) | Action::Beside(id) if !self.holds(id)? => {
-                Err("its object did not come".to_owned())
+                Err("its object did not arrive".to_owned())
             }
             Action::Move(id) if self.is_no_branch(name, id) => {
                 Err("it is a branch, but names no commit".to_owned())
@@ -120,7 +121,7 @@ impl GitMirror {
         })
     }
 
-    /// Whether git could hold a ref of this name and value where these are.
+    /// Whether git could hold a ref of this name and value beside these names.
     pub(super) fn fits(&self, names: &BTreeSet<String>, name: &str, id: Oid) -> bool {
         in_the_way(names, name).is_empty() && !self.is_no_branch(name, id)
     }
@@ -130,7 +131,8 @@ impl GitMirror {
     }
 }
 
-/// The refs that `name` cannot stand beside: those that are a part of its name, and those of which it is one.
+/// The refs that `name` cannot exist beside: those whose name begins with it as a folder, and those that are a folder
+/// in it.
 fn in_the_way<'n>(names: &'n BTreeSet<String>, name: &'n str) -> Vec<&'n str> {
     let folder = format!("{name}/");
     let above = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|above| names.contains(*above));
@@ -138,7 +140,7 @@ fn in_the_way<'n>(names: &'n BTreeSet<String>, name: &'n str) -> Vec<&'n str> {
     above.chain(below.map(String::as_str)).collect()
 }
 
-/// Keeps another value of a ref: below `refs/history/` by the ref's name, or else apart.
+/// Keeps another value of a ref: below `refs/history/` under the ref's name, or under [`APART`].
 pub(super) fn beside(names: &mut BTreeSet<String>, reference: &str, id: Oid) -> RefUpdate {
     let usual = usual(reference, id);
     let fits = names.contains(&usual) || in_the_way(names, &usual).is_empty();
@@ -147,7 +149,7 @@ pub(super) fn beside(names: &mut BTreeSet<String>, reference: &str, id: Oid) -> 
     RefUpdate { name, new: id, old: None }
 }
 
-/// Whether a value of a ref is kept beside it already.
+/// Whether a value of a ref is already kept below `refs/history/`.
 pub(super) fn is_beside(here: &BTreeMap<String, Oid>, reference: &str, id: Oid) -> bool {
     here.contains_key(&usual(reference, id)) || here.contains_key(&format!("{APART}{id}"))
 }
@@ -156,8 +158,7 @@ fn usual(reference: &str, id: Oid) -> String {
     format!("{}/{id}", reference.replacen("refs/", "refs/history/", 1))
 }
 
-/// Of the refs here, those of which a journal says that they made room for others: what a run that was killed did not
-/// do.
+/// The refs here that the journal says made room for others: a killed run did not remove them.
 pub(super) fn still_there(here: &BTreeMap<String, Oid>, journal: &Journal) -> Vec<(String, Oid)> {
     let theirs = here.iter().filter(|(name, _)| !is_ours(name) && journal.displaced(name).is_some());
     theirs.map(|(name, id)| (name.clone(), *id)).collect()
@@ -185,7 +186,7 @@ mod tests {
         let mut all = names(&[]);
         let first = beside(&mut all, "refs/heads/x", id);
         assert_eq!(first.name, format!("refs/history/heads/x/{id}"));
-        // A branch that is named after that very object.
+        // The name of a branch may end in that very object's id.
         let other = beside(&mut all, &format!("refs/heads/x/{id}"), id);
         assert_eq!(other.name, format!("{APART}{id}"));
         assert_eq!(beside(&mut all, "refs/heads/x", id).name, first.name);

@@ -1,4 +1,4 @@
-//! Running git, bounded in time, memory and disk, without the host's hooks and prompts.
+//! Runs git with limits of time, memory and disk, without the host's hooks and prompts.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -18,7 +18,7 @@ use super::remote::Remote;
 use super::url::without_users;
 use crate::MirrorError;
 
-/// What git is told each time, over the host's own configuration.
+/// Settings for every git command; they override the host's own configuration.
 const SETTINGS: [&str; 15] = [
     "safe.directory=*",
     "core.hooksPath=/dev/null",
@@ -27,7 +27,7 @@ const SETTINGS: [&str; 15] = [
     "maintenance.auto=false",
     "transfer.fsckObjects=true",
     "fetch.fsckObjects=true",
-    // A history that is cut off cannot be checked, and would be served as if it were whole.
+    // A history that is cut off cannot be checked, and would be served as if it were complete.
     "clone.rejectShallow=true",
     "fetch.unpackLimit=1",
     "transfer.unpackLimit=1",
@@ -38,7 +38,7 @@ const SETTINGS: [&str; 15] = [
     "http.lowSpeedTime=60",
 ];
 
-/// What the environment must not tell git: where things are, and to write down what it says to whom, passwords among it.
+/// Environment variables that git must not see: other paths, and logs that would contain passwords.
 const UNWANTED: [&str; 11] = [
     "GIT_SSL_NO_VERIFY",
     "GIT_DIR",
@@ -53,26 +53,26 @@ const UNWANTED: [&str; 11] = [
     "GIT_CURL_VERBOSE",
 ];
 
-/// How much larger a file may grow than a fetch may be, in bytes: the limit that says why comes first.
+/// How far a file may grow beyond a fetch's limit, in bytes, so that the limit with the better message applies first.
 const SLACK: u64 = 64 << 20;
 
-/// How much of a line is read that git or an upstream says, in bytes.
+/// The most bytes of a line of git's or an upstream's output that are read.
 const LINE: usize = 1000;
 
-/// What a run of git is given beside its arguments.
+/// What a run of git gets, besides its arguments.
 #[derive(Default)]
 pub(super) struct Run<'a> {
     pub stdin: Option<String>,
-    /// Object folders to read from, beside the repository's own.
+    /// An object folder to read from, besides the repository's own.
     pub alternates: Option<&'a Path>,
-    /// Whose size is watched.
+    /// The folder whose size is limited.
     pub grows: Option<PathBuf>,
     pub wall: Duration,
-    /// It ends by itself, whatever a person wants: it is short, and holds locks.
+    /// The run is not cancelled on request: it is short, and holds locks.
     pub steady: bool,
 }
 
-/// How git ended: well, with what it said on stdout and on stderr, or badly, with the latter.
+/// How git ended: successfully, with its stdout and stderr, or not, with its stderr or the reason.
 pub(super) enum Ended {
     Well(Vec<u8>, String),
     Badly(String),
@@ -81,8 +81,8 @@ pub(super) enum Ended {
 impl Git<'_> {
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new("sh");
-        // What an upstream sends must not take more memory or disk than this, however it is packed; where a limit is lower
-        // already, it stays. And git must not outlive this program, which keeps all other limits.
+        // Limits on the memory and disk that an upstream's data may take, however it is packed; a lower limit that is
+        // already set stays. And git must not outlive this program, which enforces all other limits.
         command
             .arg("-c")
             .arg(
@@ -95,8 +95,8 @@ impl Git<'_> {
         command
     }
 
-    /// For what writes nothing and is short: it ends with our end of its pipe, so that the detour by setpriv is spared, which
-    /// would take as long as all the rest.
+    /// For short commands that write nothing. Such a command ends when our end of its pipe closes, so setpriv is not
+    /// needed, which would take as long as everything else.
     pub(super) fn brief(&self) -> Command {
         let mut command = Command::new("sh");
         command
@@ -133,7 +133,7 @@ impl Git<'_> {
         }
     }
 
-    /// The same on a repository of ours: what goes wrong is no upstream's fault.
+    /// Runs git on a repository here, so a failure is no upstream's fault.
     pub(super) fn done_here(
         &self,
         action: &'static str,
@@ -169,13 +169,13 @@ impl Git<'_> {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (ended, stdout, words) = thread::scope(|scope| {
             let text = run.stdin.clone().unwrap_or_default();
-            // It may end without having read everything; its status says more than the broken pipe.
+            // git may end without reading everything; its exit status says more than the broken pipe.
             scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(text.as_bytes())));
             let limit = self.bounds.output;
             let stdout = scope.spawn(move || stdout.map(|pipe| bounded(pipe, limit)).unwrap_or_default());
             let words = scope.spawn(|| stderr.map(|pipe| self.last_words(pipe)).unwrap_or_default());
             let ended = self.wait(&mut child, run);
-            // Whatever it left behind would hold on to our pipes.
+            // Processes that git left behind would keep our pipes open.
             kill_group(&mut child);
             (ended, stdout.join().unwrap_or_default(), words.join().unwrap_or_default())
         });
@@ -192,7 +192,7 @@ impl Git<'_> {
         })
     }
 
-    /// Waits for git's end; the error is why it was ended, or nothing when it failed by itself.
+    /// Waits until git ends. The inner error is the reason for ending it, or empty if git failed by itself.
     fn wait(&self, child: &mut Child, run: &Run<'_>) -> Result<Result<(), String>, MirrorError> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
@@ -200,7 +200,7 @@ impl Git<'_> {
             if let Some(status) = child.try_wait().map_err(MirrorError::io("git"))? {
                 return match status.code() {
                     Some(0) => Ok(Ok(())),
-                    // What the shell says of a program that is not there.
+                    // The shell's status for a program that does not exist.
                     Some(127) => Err(MirrorError::NoGit(io::ErrorKind::NotFound.into())),
                     _ => Ok(Err(String::new())),
                 };
@@ -221,7 +221,7 @@ impl Git<'_> {
                     None => Err(stopped(self.project)),
                 };
             }
-            // Most runs are short, and what they are waited for longer than they take shows.
+            // Most runs are short, so a long pause would be noticed.
             thread::sleep(pause);
             if start.elapsed() > Duration::from_millis(200) {
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -229,7 +229,7 @@ impl Git<'_> {
         }
     }
 
-    /// Shows git's progress lines as they come, and returns the others: what it says when it fails.
+    /// Reports git's progress lines as they arrive, and returns the last of the other lines, which explain a failure.
     fn last_words(&self, mut stderr: impl Read) -> String {
         let mut line = Vec::new();
         let mut kept: VecDeque<String> = VecDeque::new();
@@ -267,7 +267,7 @@ impl Git<'_> {
     }
 }
 
-/// Reads up to `limit` bytes, and whether there were more; closing the pipe then ends whoever writes into it.
+/// Reads up to `limit` bytes, and says whether there were more. Closing the pipe then ends the writer.
 pub(super) fn bounded(pipe: impl Read, limit: u64) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let _ = pipe.take(limit + 1).read_to_end(&mut bytes);
@@ -280,28 +280,28 @@ fn folder_size(folder: &Path) -> u64 {
     entries.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
 }
 
-/// git's transport is a child of its own, which would hold on to our end of the pipe.
+/// Kills git with its children: git's transport is a child process that would keep our pipes open.
 fn kill_group(child: &mut Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // A group that has just ended cannot be killed, which is as good.
+        // Killing fails if the group has just ended, which is as good.
         let _ = kill_process_group(group, Signal::KILL);
     }
     let _ = child.wait();
 }
 
-/// What an upstream's git tells about its own progress.
+/// Whether a line is an upstream's report on its own progress.
 fn is_chatter(line: &str) -> bool {
     ["remote: Enumerating", "remote: Counting", "remote: Compressing", "remote: Total", "Cloning into"]
         .iter()
         .any(|start| line.starts_with(start))
 }
 
-/// `Receiving objects:  42% (420/1000), 1.20 MiB | 2.00 MiB/s`: how many, of how many, and how much that is so far.
+/// Parses `Receiving objects:  42% (420/1000), 1.20 MiB | 2.00 MiB/s` into the count, the total, and the bytes so far.
 fn progress(line: &str) -> Option<(u64, u64, Option<&str>)> {
     let (counts, rest) = line.split_once("% (")?.1.split_once(')')?;
     let (done, total) = counts.split_once('/')?;
     let bytes = rest.strip_prefix(", ").and_then(|rest| rest.split(" |").next()).filter(|b| b.ends_with('B'));
-    // What is here is counted here; an upstream may say anything.
+    // Take the bytes only from our own git: an upstream could claim anything.
     let bytes = bytes.filter(|_| !line.starts_with("remote:"));
     Some((done.parse().ok()?, total.parse().ok()?, bytes))
 }

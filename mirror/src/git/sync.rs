@@ -1,9 +1,8 @@
-//! One sync: ask every upstream what it has, fetch what is missing into quarantine, write down what changed, and only
-//! then move refs.
+//! One sync: asks every upstream for its refs, fetches missing objects into quarantine, records changes in the journal,
+//! and only then moves refs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use git2::Oid;
 use hab_oci::shown;
@@ -21,20 +20,21 @@ use super::url::{Allow, without_user};
 use super::{Bounds, GitMirror, Lacking};
 use crate::{MirrorError, Observer};
 
-/// From where, and what.
+/// What to sync, and from where.
 #[derive(Clone, Copy)]
 pub struct Wish<'a> {
-    /// Upstreams, the preferred one first. The first that answers counts; the others' tags are compared with its.
+    /// Upstreams, the preferred one first. The first that answers decides; the tags of the others are compared with its
+    /// tags.
     pub urls: &'a [String],
-    /// Which refs.
+    /// Which refs to mirror.
     pub refs: &'a [RefPattern],
-    /// Which transports beside https, ssh and git.
+    /// Which transports are allowed besides https, ssh and git.
     pub allow: Allow,
-    /// Checks of fsck that this history is known not to pass.
+    /// fsck checks that this history is known to fail.
     pub tolerate: &'a [String],
-    /// What an upstream may cost.
+    /// Limits on what an upstream may make git use.
     pub bounds: Bounds,
-    /// A file whose first line is the password of the user whom one of the addresses names.
+    /// A file whose first line is the password for the user in one of the addresses.
     pub password_file: Option<&'a Path>,
 }
 
@@ -48,30 +48,30 @@ impl std::fmt::Debug for Wish<'_> {
 /// What a sync did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Synced {
-    /// The upstream whose refs counted.
+    /// The upstream that decided.
     pub upstream: String,
-    /// How many refs moved or were made.
+    /// The number of refs that were moved or created.
     pub moved: usize,
-    /// How many changes were written down.
+    /// The number of changes recorded in the journal.
     pub changes: usize,
-    /// The refs that wait for a person.
+    /// The refs that wait for a person's decision.
     pub frozen: Vec<String>,
-    /// How many refs are here that upstream has deleted.
+    /// The number of refs here that upstream has deleted.
     pub deleted: usize,
-    /// The branch that HEAD names from now on, where it named another one before.
+    /// The branch that HEAD names now, if it named another one before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
     /// Refs of upstream that are not mirrored, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// What belongs to the project and is not mirrored with it, where that was looked for.
+    /// What belongs to the project and is not in its repository; `None` if that was not searched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lacking: Option<Lacking>,
 }
 
 impl GitMirror {
-    /// Brings the mirror up to date. One process at a time; another waits. Whenever it ends or is killed, every ref that
-    /// was here before is here still.
+    /// Brings the mirror up to date. Only one process syncs a project at a time; others wait. No ref is lost, even if
+    /// the process is killed at any point.
     pub fn sync(&self, wish: &Wish<'_>, observer: &dyn Observer) -> Result<Synced, MirrorError> {
         for url in wish.urls {
             wish.allow.check(url)?;
@@ -103,11 +103,11 @@ impl GitMirror {
         for wiped in &asked.wiped {
             let steps = Here { refs: &refs, journal: &journal, contains: &|_, _| false }.gone(wiped);
             let seen: Vec<_> = steps.into_iter().map(|step| step.seen).collect();
-            journal.append(now(), &seen)?;
+            journal.append(hab_clock::now(), &seen)?;
         }
         let quarantine = self.bring(&git, wish, &here, &mut asked);
         if quarantine.is_err() {
-            // What is left there would only take room until the next sync.
+            // Leftovers would only take space until the next sync.
             quarantine::clear(&self.quarantine())?;
         }
         if let Some(quarantine) = quarantine? {
@@ -128,7 +128,7 @@ impl GitMirror {
         Ok(synced)
     }
 
-    /// Writes down what the answers change, and moves the refs that follow.
+    /// Records the changes in the upstreams' answers, and moves the refs.
     pub(super) fn settle(
         &self,
         git: &Git<'_>,
@@ -141,13 +141,13 @@ impl GitMirror {
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
         let refs = here.iter().filter(|(name, _)| wanted(name)).map(|(n, id)| (n.clone(), *id)).collect();
         let steps = self.steps(&refs, journal, answers, git.observer);
-        // Where a history is compared, a person's wish to stop is no answer.
+        // A cancelled comparison of histories gives no valid result.
         if git.observer.cancelled() {
             return Err(stopped(&self.project));
         }
         let Fitting { steps, left_out } = self.fitting(here, journal, answers, steps, git.observer)?;
         let seen: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
-        let changes = journal.append(now(), &seen)?;
+        let changes = journal.append(hab_clock::now(), &seen)?;
         let moved = self.act(git, here, &steps)?;
         let mut waits = Few::new(git.observer, &self.project);
         for step in steps.iter().filter(|step| step.seen.kind.freezes()) {
@@ -166,7 +166,7 @@ impl GitMirror {
         Ok(Synced { upstream, moved, changes, frozen, deleted, head: None, left_out, lacking: None })
     }
 
-    /// Moves refs, all at once; returns how many.
+    /// Moves all refs at once; returns how many.
     fn act(&self, git: &Git<'_>, here: &BTreeMap<String, Oid>, steps: &[Step]) -> Result<usize, MirrorError> {
         let mut names: BTreeSet<String> = here.keys().cloned().collect();
         let (mut asides, mut updates) = (Vec::new(), Vec::new());
@@ -192,13 +192,13 @@ impl GitMirror {
             write_packed(&self.path, &refs)?;
             return Ok(moved);
         }
-        // git does not take both at once: a ref that goes and one that takes its place.
+        // git cannot remove a ref and create one in its place in the same transaction.
         self.move_refs(git, &asides)?;
         self.move_refs(git, &updates)?;
         Ok(moved)
     }
 
-    /// What an upstream need not send: everything that any project in this object store names.
+    /// The refs of every project in this object store: an upstream need not send what they reach.
     pub(super) fn known(&self) -> Result<BTreeMap<String, Oid>, MirrorError> {
         let mut known = BTreeMap::new();
         for (at, repository) in self.sharers()?.iter().enumerate() {
@@ -211,9 +211,4 @@ impl GitMirror {
         }
         Ok(known)
     }
-}
-
-pub(super) fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    i64::try_from(now).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Tags, with every value that they were seen to have.
+//! Reads tags, with every value that they were seen to have.
 
 use git2::{ErrorCode, ObjectType, Oid};
 
@@ -9,24 +9,24 @@ use crate::MirrorError;
 /// The largest tag or commit object that is read, in bytes.
 const OBJECT_LIMIT: usize = 4 << 20;
 
-/// An annotated tag as it lies in the repository: bytes with names, **unverified**.
+/// An annotated tag as it is in the repository: bytes with names, **unverified**.
 #[derive(Clone, Debug)]
 pub struct TagBytes {
-    /// The ref that was asked for, without `refs/tags/`.
+    /// The name of the tag, without `refs/tags/`.
     pub name: String,
     /// The object id that the ref names.
     pub id: String,
-    /// The tag object, as git stores it, signature included. `None` for a lightweight tag.
+    /// The tag object as git stores it, signature included. `None` for a lightweight tag.
     pub object: Option<Vec<u8>>,
-    /// The id of the commit that the tag finally names.
+    /// The id of the commit that the tag leads to.
     pub commit_id: String,
-    /// That commit object, as git stores it.
+    /// That commit object as git stores it.
     pub commit: Vec<u8>,
 }
 
 impl GitMirror {
-    /// Every value that the tag `name` was ever seen to have, the first one first. A tag that made room for another
-    /// ref, because upstream has it no more, still has its value.
+    /// Every value that the tag `name` was ever seen to have, the mirrored one first. A tag that made room for another
+    /// ref, because upstream deleted it, still has its value.
     pub fn tag(&self, name: &str) -> Result<Vec<TagBytes>, MirrorError> {
         let refname = format!("refs/tags/{name}");
         if !git2::Reference::is_valid_name(&refname) {
@@ -47,7 +47,7 @@ impl GitMirror {
         ids.into_iter().map(|id| self.tag_bytes(name, id)).collect()
     }
 
-    /// What a ref was seen to be elsewhere, as far as that is open.
+    /// Other values that a ref was seen to have and that no person has decided about.
     fn other_values(&self, journal: &Journal, refname: &str) -> Result<Vec<Oid>, MirrorError> {
         let mut ids: Vec<Oid> = Vec::new();
         let mut add = |id: Oid| {
@@ -60,7 +60,7 @@ impl GitMirror {
             let folder = format!("{}/", refname.replacen("refs/", "refs/history/", 1));
             for reference in self.repository.references_glob(&format!("{folder}*")).map_err(self.broken())? {
                 let reference = reference.map_err(self.broken())?;
-                // A star stands for folders too, and what lies in one is another ref's.
+                // A star matches slashes too, and names with a further folder belong to another ref.
                 let own = |name: &str| name.strip_prefix(&folder).is_some_and(|rest| !rest.contains('/'));
                 if reference.name().is_ok_and(own)
                     && let Some(id) = reference.target()
@@ -69,7 +69,7 @@ impl GitMirror {
                 }
             }
         }
-        // A person decided; only what was seen since is open.
+        // After a person's decision, only values seen since then are undecided.
         for entry in journal.undecided(refname) {
             if let Some(id) = entry.new.as_deref().and_then(|id| Oid::from_str(id).ok())
                 && (decided || entry.kind.freezes())
@@ -81,7 +81,7 @@ impl GitMirror {
         Ok(ids)
     }
 
-    /// The tag `name` with the one value `id`.
+    /// The tag `name` with the value `id`.
     pub fn tag_at(&self, name: &str, id: &str) -> Result<TagBytes, MirrorError> {
         self.tag_bytes(name, Oid::from_str(id).map_err(self.broken())?)
     }
@@ -91,7 +91,7 @@ impl GitMirror {
         let (kind, object) = self.small(id)?;
         let commit = self.repository.find_object(id, None).map_err(|e| self.unreadable(what(), &e))?;
         let commit = commit.peel(ObjectType::Commit).map_err(|e| match e.code() {
-            ErrorCode::NotFound => self.unreadable(format!("what {} leads to", what()), &e),
+            ErrorCode::NotFound => self.unreadable(format!("the target of {}", what()), &e),
             _ => MirrorError::Malformed {
                 what: what(),
                 expected: "a tag of a commit",
@@ -108,7 +108,7 @@ impl GitMirror {
         })
     }
 
-    /// A tag or commit object. Its size is asked first: a pack of megabytes can hold one of gigabytes.
+    /// A tag or commit object. Asks for its size first: a pack of megabytes can hold an object of gigabytes.
     pub(super) fn small(&self, id: Oid) -> Result<(ObjectType, Vec<u8>), MirrorError> {
         let what = || format!("object {id} of {}", self.project);
         let odb = self.repository.odb().map_err(self.broken())?;
@@ -117,7 +117,7 @@ impl GitMirror {
             return Err(MirrorError::Malformed {
                 what: what(),
                 expected: "a tag or commit",
-                detail: format!("{size} bytes are more than one may have ({OBJECT_LIMIT})"),
+                detail: format!("it has {size} bytes, more than the {OBJECT_LIMIT} allowed"),
             });
         }
         Ok((kind, odb.read(id).map_err(|e| self.unreadable(what(), &e))?.data().to_vec()))

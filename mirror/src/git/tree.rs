@@ -1,4 +1,4 @@
-//! The files below one folder of a commit, in memory.
+//! Reads the files below one folder of a commit into memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,19 +8,19 @@ use git2::{ErrorCode, ObjectType, Oid, Tree};
 use super::GitMirror;
 use crate::MirrorError;
 
-/// How deep folders may lie within each other.
+/// How deep folders may nest.
 const DEPTH: usize = 32;
-/// How many files and folders are looked at.
+/// The most files and folders that are read.
 const ENTRIES: usize = 10_000;
-/// How many bytes all files may have together.
+/// The most bytes that all files together may have.
 const BYTES: usize = 32 << 20;
 
-/// Files by their path below the folder that was asked for.
+/// Files by their path relative to a folder.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 impl GitMirror {
-    /// The files below `folder` of a commit, by their path below it; links and submodules are left out. **Unverified**:
-    /// only as good as whoever vouches for the commit.
+    /// The files below `folder` of a commit, by their path relative to it, without links and submodules.
+    /// **Unverified**: the files are only as trustworthy as the commit.
     pub fn files(&self, commit_id: &str, folder: &str) -> Result<Files, MirrorError> {
         let tree = Oid::from_str(commit_id)
             .and_then(|id| self.repository.find_commit(id))
@@ -57,7 +57,7 @@ impl GitMirror {
                 detail: what.to_owned(),
             };
             taken.entries = taken.entries.checked_sub(1).ok_or_else(|| too_large("it has too many files"))?;
-            // Whoever looks for a file by its name cannot look for this one.
+            // Nobody can look up a file whose name is not UTF-8.
             let Ok(name) = entry.name() else { continue };
             match (entry.kind(), entry.filemode()) {
                 (Some(ObjectType::Tree), _) => {
@@ -66,7 +66,7 @@ impl GitMirror {
                     self.take(&tree, &format!("{}/", path(name)), depth, taken)?;
                 }
                 (Some(ObjectType::Blob), mode) if mode != 0o120_000 => {
-                    // The size first: a pack of megabytes can hold a file of gigabytes.
+                    // Ask for the size first: a pack of megabytes can hold a file of gigabytes.
                     let (size, _) = odb.read_header(entry.id()).map_err(self.broken())?;
                     taken.bytes =
                         taken.bytes.checked_sub(size).ok_or_else(|| too_large("it has too many bytes"))?;
@@ -80,7 +80,7 @@ impl GitMirror {
     }
 }
 
-/// What was taken, and how much more may be.
+/// The files read so far, and how many more may be read.
 struct Taken {
     files: Files,
     entries: usize,
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// A commit with these files, each in a folder of the folder `depends`.
+    /// Makes a commit with these files in `depends/packages`.
     fn commit(at: &Path, files: &[(&str, &[u8], i32)]) -> String {
         let repo = Repository::init_bare(at).unwrap();
         let mut sub = repo.treebuilder(None).unwrap();

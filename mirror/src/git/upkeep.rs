@@ -1,5 +1,5 @@
-//! What makes serving fast and changes nothing that is served: packs in few files with a bitmap, a commit-graph, packed
-//! refs, and a bundle for first clones. It may be left off or cut short at any point.
+//! Maintenance that makes serving fast and changes nothing that is served: few packs with a bitmap, a commit-graph,
+//! packed refs, and a bundle for first clones. It may be skipped, or interrupted at any point.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,20 +13,20 @@ use super::url::Allow;
 use super::{Bounds, GRAPH, GitMirror, State};
 use crate::{MirrorError, Observer};
 
-/// How old a bundle becomes before it is made anew; whoever clones with an older one fetches the rest.
+/// The age at which a bundle is made anew. A client that clones with an older one fetches the rest.
 const BUNDLE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What upkeep did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Upkeep {
-    /// Whether anything had changed since it was last done.
+    /// Whether anything had changed since the last upkeep.
     pub needed: bool,
     /// Whether the bundle was made anew.
     pub bundled: bool,
 }
 
 impl GitMirror {
-    /// Does what is needed since it was last done.
+    /// Does the upkeep that has become necessary since the last one.
     pub fn keep_up(&self, bundle: bool, observer: &dyn Observer) -> Result<Upkeep, MirrorError> {
         let _alone = self.lock(observer)?;
         let head = self.journal()?.head().to_string();
@@ -61,12 +61,12 @@ impl GitMirror {
             File::open(&new).and_then(|file| file.sync_all()).map_err(MirrorError::io(&new))?;
             fs::rename(&new, &file).map_err(MirrorError::io(&file))?;
         }
-        // A sync may have written it meanwhile.
+        // Read the state again: a sync may have written it meanwhile.
         self.record(&State { kept_up: Some(head), ..self.state() })?;
         Ok(Upkeep { needed, bundled })
     }
 
-    /// Checks every object that a ref reaches, and that none is missing (git-fsck(1)).
+    /// Checks that every object that a ref reaches is present and valid (git-fsck(1)).
     pub fn fsck(&self, tolerate: &[String], observer: &dyn Observer) -> Result<(), MirrorError> {
         let bounds = Bounds::default();
         let git = Git { project: &self.project, allow: Allow::default(), bounds, tolerate, observer };
@@ -74,7 +74,7 @@ impl GitMirror {
         git.here("fsck", &self.path, &words, None)
     }
 
-    /// What syncs and upkeeps that were killed left behind, removed unless `dry`; nothing while one is at work.
+    /// Finds what killed syncs and upkeeps left, and removes it unless `dry`; does nothing while one of them runs.
     pub fn sweep(&self, dry: bool, found: &mut Vec<(PathBuf, u64)>) -> Result<(), MirrorError> {
         let path = self.path.with_extension("lock");
         let lock = File::create(&path).map_err(MirrorError::io(&path))?;
@@ -83,7 +83,7 @@ impl GitMirror {
         }
         let mut left = vec![self.quarantine(), self.path.join("clone.bundle.new")];
         left.extend(self.locks()?);
-        // Under the lock of whoever's objects they are: nobody packs them meanwhile.
+        // Only in the mirror's own object folder: its lock keeps others from packing there meanwhile.
         for entry in fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("tmp_") {
                 left.push(entry.path());
@@ -104,11 +104,11 @@ impl GitMirror {
 
     fn pack(&self, git: &Git<'_>) -> Result<(), MirrorError> {
         let words = |text: &'static str| text.split(' ').map(OsStr::new).collect::<Vec<_>>();
-        // The object folder may be another project's.
+        // The object folder may belong to another project.
         let store = self.objects.parent().unwrap_or(&self.path);
         let store = Self::open(store.parent().unwrap_or(store), &stem(store))?;
         let _alone = if store.path == self.path { None } else { Some(store.lock(git.observer)?) };
-        // Packs that grow geometrically keep every object, reachable or not: nothing here is ever collected.
+        // A geometric repack keeps every object, reachable or not: nothing in a mirror is ever garbage-collected.
         git.here("repack", &store.path, &words("-d -q --geometric=2"), None)?;
         let tips = self.tips()?;
         if !tips.is_empty() {
@@ -129,7 +129,7 @@ impl GitMirror {
         git.here("commit-graph", &self.path, &arguments, Some(&graph))
     }
 
-    /// The commits that every ref in this object store names: where bitmaps are worth having.
+    /// The commits that the refs of all projects in this object store name: the ones for which bitmaps are useful.
     fn tips(&self) -> Result<String, MirrorError> {
         let mut text = String::new();
         for repository in self.sharers()? {
@@ -148,7 +148,7 @@ fn stem(path: &std::path::Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Bytes of all files below a folder, or of one file; links are not followed.
+/// The bytes of all files below a folder, or of one file; links are not followed.
 pub fn size_below(path: &std::path::Path) -> u64 {
     let (mut sum, mut waiting) = (0, vec![path.to_owned()]);
     while let Some(path) = waiting.pop() {

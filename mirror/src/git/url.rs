@@ -1,24 +1,24 @@
-//! Addresses that a repository may be fetched from.
+//! Checks addresses that a repository may be fetched from, and shows them without secrets.
 
 use crate::MirrorError;
 
-/// Which transports are allowed beside https, ssh and git.
+/// Which transports are allowed besides https, ssh and git.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allow {
-    /// Repositories of this machine: `file://` and paths.
+    /// Repositories on this machine: `file://` and paths.
     pub file: bool,
     /// Unencrypted http.
     pub http: bool,
 }
 
 impl Allow {
-    /// For `GIT_ALLOW_PROTOCOL`, which also holds for what an upstream redirects to (git(1)).
+    /// The value of `GIT_ALLOW_PROTOCOL`, which git applies to redirects too (git(1)).
     pub(super) fn words(self) -> String {
         let more = [(self.file, ":file"), (self.http, ":http")];
         more.iter().filter(|(on, _)| *on).fold("https:ssh:git".to_owned(), |all, (_, word)| all + word)
     }
 
-    /// Refuses an address of a transport that is not allowed, and one that git would read as something else.
+    /// Refuses an address with a transport that is not allowed, and text that git would not read as an address.
     pub fn check(self, url: &str) -> Result<(), MirrorError> {
         let refused =
             |detail: &str| Err(MirrorError::Url { url: without_user(url), detail: detail.to_owned() });
@@ -27,7 +27,7 @@ impl Allow {
         }
         let transport = transport(url);
         let web = matches!(transport, "https" | "http");
-        // git's own processes have the address on their command lines, for everybody on this machine to read.
+        // The address is on the command lines of git's child processes, which everybody on this machine can read.
         if web && url.contains(['?', '#']) {
             return refused(
                 "it has a query, which every user of this machine could read; name the repository only",
@@ -43,19 +43,19 @@ impl Allow {
             "file" => refused("it is on this machine; set mirror.file = true in hab.toml to allow that"),
             "http" => refused("it is not encrypted; set mirror.http = true in hab.toml to allow that"),
             other => {
-                refused(&format!("{other:?} is not a transport that is fetched by; use https, ssh or git"))
+                refused(&format!("{other:?} is not a transport that is supported; use https, ssh or git"))
             }
         }
     }
 }
 
-/// As git tells them apart (connect.c, `parse_connect_url`).
+/// The transport of an address, as git decides it (connect.c, `parse_connect_url`).
 fn transport(url: &str) -> &str {
     if let Some((scheme, _)) = url.split_once("://") {
         return scheme;
     }
     match url.split_once("::") {
-        // A remote helper, `ext::sh -c …` among them.
+        // A remote helper, such as `ext::sh -c …`.
         Some((helper, _)) => helper,
         None => match url.find([':', '/']) {
             Some(at) if url[at..].starts_with(':') => "ssh",
@@ -64,7 +64,7 @@ fn transport(url: &str) -> &str {
     }
 }
 
-/// The host that an address names; none for one of this machine.
+/// The host in an address; `None` if it is on this machine.
 pub fn host(url: &str) -> Option<&str> {
     let (rest, ends): (_, &[char]) = match url.split_once("://") {
         Some(("file", _)) => return None,
@@ -78,26 +78,27 @@ pub fn host(url: &str) -> Option<&str> {
     Some(&host[..end.unwrap_or(host.len())])
 }
 
-/// Whether somebody put a password before the host, in whichever form.
+/// Whether an address contains a password before the host, in any form.
 pub(super) fn has_password(url: &str) -> bool {
     let user = match url.split_once("://") {
         Some((_, rest)) => authority(rest).rsplit_once('@').map(|(user, _)| user),
-        // `user:password@host:path`, which git would read as the host `user`; a path may hold an @, but not before a colon.
+        // `user:password@host:path`, which git would read as the host `user`; a path may contain an @, but not before a
+        // colon.
         None if url.contains("::") || !url.contains(':') => None,
         None => url.rsplit_once(':').and_then(|(start, _)| start.rsplit_once('@')).map(|(user, _)| user),
     };
     user.is_some_and(|user| user.contains(':'))
 }
 
-/// What stands before the path: user, host and port.
+/// The part before the path: user, host and port.
 fn authority(rest: &str) -> &str {
     &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
 }
 
-/// An address without whatever a person put before the host, and without a query: a journal is for everybody to read.
+/// An address without user, password and query, for messages and for journals, which everybody may read.
 pub fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // What would be a password there is refused, and must not be told when it is.
+        // git would refuse a password here, and the error must not repeat it.
         return match url.rsplit_once('@') {
             Some((_, rest)) if has_password(url) => rest.to_owned(),
             _ => url.to_owned(),
@@ -112,8 +113,8 @@ pub fn without_user(url: &str) -> String {
     format!("{scheme}://{rest}{query}")
 }
 
-/// A text by git or by whom it speaks with, with every address in it as [`without_user`] has it: git's own errors name
-/// the address that it was given, and an upstream may name any.
+/// A message of git or an upstream in which every address is shortened as by [`without_user`]: git's own errors repeat
+/// the address that it was given, and an upstream may mention any.
 pub fn without_users(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,8 +1,8 @@
-//! A view: a repository without objects of its own that shows some of a mirror's refs.
+//! Writes views: repositories without objects of their own that show some of a mirror's refs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -13,9 +13,9 @@ use super::packed::write_packed;
 use super::{ALTERNATES, GRAPH, GitMirror};
 use crate::MirrorError;
 
-/// Where a repository says why it has nothing to check out.
+/// The file that says why a repository has nothing to check out.
 const NOTE: &str = "clone-note";
-/// The most that is read of that, in bytes.
+/// The most bytes of that file that are read.
 const NOTE_LIMIT: u64 = 16 << 10;
 
 impl GitMirror {
@@ -26,9 +26,9 @@ impl GitMirror {
         Ok(refs.into_iter().map(|(name, id)| (name, id.to_string())).collect())
     }
 
-    /// Makes the repository at `path` show exactly `refs`, all of them at once. Its HEAD is the mirror's where that
-    /// branch is shown, or the only branch that is; where it names none, or there is no ref at all, `why` is what a
-    /// clone is told.
+    /// Makes the repository at `path` show exactly `refs`, all at once. Its HEAD names the mirror's branch if that is
+    /// shown, or else the only branch, if there is just one. If HEAD then names no branch that is shown, a clone gets
+    /// `why` as a message.
     pub fn show(&self, path: &Path, refs: &BTreeMap<String, String>, why: &str) -> Result<(), MirrorError> {
         let broken = |source| MirrorError::Repository { path: path.to_owned(), source };
         if !path.join("HEAD").exists() {
@@ -48,17 +48,21 @@ impl GitMirror {
         let mut branches = refs.keys().filter(|name| name.starts_with("refs/heads/"));
         let only = branches.next().filter(|_| branches.next().is_none());
         let head = only.filter(|_| !refs.contains_key(&ours)).unwrap_or(&ours);
-        replace(path, "HEAD", format!("ref: {head}\n").as_bytes())?;
+        hab_file::replace_unsynced(&path.join("HEAD"), 0o600, format!("ref: {head}\n").as_bytes())?;
         let note = Note { empty: refs.is_empty(), text: why.to_owned() };
         tell_clones(path, Some(&note).filter(|_| !refs.contains_key(head)))
     }
 }
 
-/// Lets whoever clones the repository at `path` be told something, or nothing any more.
+/// Sets or removes the message for clients that clone the repository at `path`.
 pub(super) fn tell_clones(path: &Path, note: Option<&Note>) -> Result<(), MirrorError> {
     match note {
-        // Only a map with keys that are not strings could fail.
-        Some(note) => replace(path, NOTE, &serde_json::to_vec(note).unwrap_or_default()),
+        // Serialising fails only for maps whose keys are not strings.
+        Some(note) => Ok(hab_file::replace_unsynced(
+            &path.join(NOTE),
+            0o600,
+            &serde_json::to_vec(note).unwrap_or_default(),
+        )?),
         None => match fs::remove_file(path.join(NOTE)) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(MirrorError::io(path.join(NOTE))(e)),
             _ => Ok(()),
@@ -66,12 +70,12 @@ pub(super) fn tell_clones(path: &Path, note: Option<&Note>) -> Result<(), Mirror
     }
 }
 
-/// What whoever clones a mirror or a view is told, where it has nothing to check out.
+/// The message for clients that clone a mirror or a view with nothing to check out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// Whether it shows no ref at all.
+    /// Whether the repository shows no ref at all.
     pub empty: bool,
-    /// Why, in one sentence.
+    /// The reason, in one sentence.
     pub text: String,
 }
 
@@ -80,11 +84,4 @@ pub fn note(path: &Path) -> Option<Note> {
     let mut text = Vec::new();
     File::open(path.join(NOTE)).ok()?.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
-}
-
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), MirrorError> {
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MirrorError::io(folder))?;
-    file.write_all(bytes).map_err(MirrorError::io(folder))?;
-    file.persist(folder.join(name)).map_err(|e| MirrorError::io(folder)(e.error))?;
-    Ok(())
 }

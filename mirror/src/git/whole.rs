@@ -1,4 +1,4 @@
-//! Whether objects that are here have all that they need.
+//! Checks whether objects have everything that they need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -12,8 +12,8 @@ use super::quarantine::Quarantine;
 use crate::MirrorError;
 
 impl GitMirror {
-    /// Those of these refs whose objects are not here. An object that is here and that no ref names may have come with
-    /// what was carried here, without what it needs: it counts only if that is here, too.
+    /// The refs whose objects are not here. An import may have brought an object without the objects that it needs, so
+    /// an object that no ref names counts only if those are here too.
     pub(super) fn missing<'r>(
         &self,
         git: &Git<'_>,
@@ -40,8 +40,8 @@ impl GitMirror {
         Ok(missing)
     }
 
-    /// Whether everything that these ids reach is here or in quarantine. git asks that only of what a bundle's own list
-    /// names.
+    /// Checks that everything that these ids reach is here or in quarantine. git itself checks that only for objects
+    /// that a bundle's list names.
     pub(super) fn complete(
         &self,
         git: &Git<'_>,
@@ -59,7 +59,7 @@ impl GitMirror {
         };
         match git.told("rev-list", repository, &words, text, alternates) {
             Err(MirrorError::GitHere { stderr, .. }) => Err(self.not_whole(&format!(
-                "an object that it names or needs is neither in it nor here ({}); import what it continues first",
+                "an object that it needs is neither in it nor here ({}); first import the export that it continues",
                 shown(&stderr)
             ))),
             other => other,

@@ -91,7 +91,7 @@ fn an_address_of_another_transport_is_refused_before_anything_runs() {
     let world = World::new();
     for url in ["ext::touch x", "--upload-pack=touch x", "ftp://h.invalid/p", "fd::7", "rsync://h.invalid/p"]
     {
-        world.refused(url, &["nothing is fetched from"]);
+        world.refused(url, &["cannot fetch from"]);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::{Blocking, story};
 
-/// A host on loopback that answers the n-th request as `answer` says, and remembers what was asked.
+/// A host on loopback that gives its n-th request the answer `answer(n, head)`, and records the requests.
 struct Host {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -55,7 +55,7 @@ fn to(location: &str) -> String {
     format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
-/// A client for which every name below `example` is this machine, and which waits for nobody long.
+/// A client with short time limits, which resolves every name below `example` to this machine.
 fn client(inner: &[&str]) -> Client {
     let settings = Settings {
         connect: Duration::from_secs(2),
@@ -119,7 +119,7 @@ fn a_host_leads_to_no_inner_address_by_literal_by_name_by_number_or_mapped() {
 fn an_inner_host_may_lead_to_its_own_origin_and_to_those_that_the_operator_named() {
     let server = Host::start(|n, _| if n % 2 == 0 { to("/there") } else { ok("") });
     assert_eq!(get(&client(&[]), &server.url("registry.example", "/")).unwrap(), 200);
-    // Not when it was outside before: then it has learned to resolve to an inner address.
+    // A host that was outside before may not redirect to its own origin once its name resolves to an inner address.
     let suspicious = client(&[]);
     suspicious.hosts.saw("registry.example", false);
     assert!(leads_in(&get(&suspicious, &server.url("registry.example", "/"))));
@@ -154,7 +154,7 @@ fn redirects_end_and_are_not_followed_where_nobody_else_may_answer() {
     assert!(said.contains("6th redirect in a row"), "{said}");
     assert_eq!(server.asked().len(), 6);
     let request = Request { follow: false, ..Request::get(url.parse().unwrap()) };
-    assert!(send(&client(&[]), &request).unwrap_err().to_string().contains("nobody is asked there"));
+    assert!(send(&client(&[]), &request).unwrap_err().to_string().contains("may not be redirected"));
     assert_eq!(server.asked().len(), 7);
 }
 
@@ -169,7 +169,7 @@ fn credentials_go_to_the_origin_that_they_are_for_and_never_after_a_redirect() {
     let other = Authorization::basic("http://127.0.0.1:1".parse().unwrap(), "user", "pass").unwrap();
     request.authorization = Some(other);
     send(&client(&[]), &request).unwrap();
-    // The same for a user in the address, and for whoever writes a header by hand.
+    // The same for a user in the address, and for an `Authorization` header that the caller sets.
     request.authorization = None;
     request.headers.insert(AUTHORIZATION, "Basic x".parse().unwrap());
     send(&client(&[]), &request).unwrap();
@@ -232,8 +232,8 @@ fn an_error_names_the_address_and_the_cause_and_no_secret() {
     }
 }
 
-/// A host on loopback that keeps its connections: it answers so many requests on each, and ends it at the next one. Says how
-/// many requests came, and how many connections.
+/// A host on loopback that keeps connections open: it answers `answers` requests on each, and closes it at the next
+/// one. Returns its address, and a count of requests and connections.
 fn ends_after(answers: usize) -> (String, Arc<Mutex<(usize, usize)>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -273,7 +273,7 @@ fn a_request_that_meets_the_end_of_a_kept_connection_is_asked_again_on_a_new_one
         assert_eq!(answer.whole(10, Duration::from_secs(5)).await.unwrap(), b"hi");
     };
     runtime.block_on(async {
-        // Three connections are kept, and each of them will end at the next request.
+        // The client keeps three connections, and the host closes each at its next request.
         for answer in [ask().await, ask().await, ask().await] {
             read(answer).await;
         }

@@ -1,5 +1,4 @@
-//! Where the files of an archive lie: one walk over its headers by [`hab_archive`], after which each file is read where
-//! it is.
+//! Finds the files of an archive: [`hab_archive`] walks once over the headers; afterwards each file is read in place.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +10,7 @@ use hab_archive::{Kind, Limits, Problem, Source, Tar, shown};
 
 use crate::{BLOB, Error, MEMBERS, Result};
 
-/// What is read of an oci-archive or of what `docker save` writes.
+/// The limits for an oci-archive or an archive of `docker save`.
 const LIMITS: Limits = Limits {
     name: 1024,
     link: 1024,
@@ -23,20 +22,20 @@ const LIMITS: Limits = Limits {
     ..Limits::ORDINARY
 };
 
-/// How many links lead to a file at most: `docker save` writes one.
+/// The most links that are followed to a file: `docker save` writes one.
 const LINKS: usize = 4;
 
 /// The members of an archive, by their paths without a leading `./`.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
-    /// Offset and size of every file.
+    /// The offset and size of every file.
     pub(crate) files: BTreeMap<String, (u64, u64)>,
-    /// Symbolic links and their targets as spelled.
+    /// The targets of symbolic links, as the archive has them.
     pub(crate) links: BTreeMap<String, String>,
 }
 
 impl Members {
-    /// A file, by its path or through links; both stay within the archive.
+    /// Finds a file by its path or through links, which cannot leave the archive.
     pub(crate) fn find(&self, path: &str) -> Option<(u64, u64)> {
         let mut path = path.to_owned();
         for _ in 0..=LINKS {
@@ -49,7 +48,7 @@ impl Members {
     }
 }
 
-/// Where a link at `path` leads to: a path of the archive, or nowhere.
+/// The path that a link at `path` leads to; `None` if it leaves the archive.
 fn beside(path: &str, target: &str) -> Option<String> {
     if target.starts_with('/') {
         return None;
@@ -66,7 +65,7 @@ fn beside(path: &str, target: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Bytes that can be read anywhere.
+/// Bytes that can be read at any offset.
 pub(crate) trait Bytes {
     fn length(&self) -> io::Result<u64>;
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
@@ -91,7 +90,7 @@ impl Bytes for [u8] {
     }
 }
 
-/// Bytes from a place on; content is passed over unread.
+/// A reader from an offset that skips content without reading it.
 struct Walk<'a, B: ?Sized> {
     bytes: &'a B,
     length: u64,
@@ -114,7 +113,7 @@ impl<B: Bytes + ?Sized> Source for Walk<'_, B> {
     }
 }
 
-/// Finds the files of an archive. `path`: for what is said about it.
+/// Finds the files of an archive. Errors name `path`.
 pub(crate) fn members<B: Bytes + ?Sized>(path: &Path, bytes: &B) -> Result<Members> {
     let failed = |problem: hab_archive::Error| match problem.problem {
         Problem::Read(source) => Error::io("read", path)(source),
@@ -154,7 +153,7 @@ pub(crate) fn members<B: Bytes + ?Sized>(path: &Path, bytes: &B) -> Result<Membe
     Ok(members)
 }
 
-/// A path within the archive: `./` before it, and `/` behind it, mean nothing.
+/// Normalises a path within the archive: `.` and empty parts mean nothing.
 fn clean(name: &[u8]) -> Result<String, &'static str> {
     let name = str::from_utf8(name).map_err(|_| "whose name is not UTF-8")?;
     if name.starts_with('/') || name.split('/').any(|part| part == "..") {
@@ -175,13 +174,13 @@ mod tests {
         for (name, kind, bytes) in entries {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::new(*kind));
-            // Of a link, its target.
+            // For a link, `bytes` is its target.
             let content: &[u8] = if matches!(kind, b'1' | b'2') { b"" } else { bytes };
             if content.is_empty() {
                 header.as_mut_bytes()[157..157 + bytes.len()].copy_from_slice(bytes);
             }
             header.set_size(content.len() as u64);
-            // The crate refuses to write what is tested here.
+            // Write the name directly, because the crate tar refuses these names.
             header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
             header.set_cksum();
             builder.append(&header, content).unwrap();
@@ -284,7 +283,7 @@ mod tests {
         #[test]
         fn bytes_from_outside_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..1100), kind in any::<u8>()) {
             let _ = read(&bytes);
-            // Past the checksum, which chance does not find.
+            // Fix the checksum, because random bytes never have a right one.
             if bytes.len() >= 512 {
                 let mut header = tar::Header::new_old();
                 header.as_mut_bytes().copy_from_slice(&bytes[..512]);

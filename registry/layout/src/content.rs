@@ -1,4 +1,4 @@
-//! What an image of a layout is made of: read, bounded and checked, before anybody makes use of it.
+//! Reads the content of images in a layout, within limits, and checks it before anything uses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -9,45 +9,45 @@ use hab_oci::{Algorithm, Digest, Hasher, Outline, Tag, media_type};
 use crate::entry::Parts;
 use crate::{ALL_MANIFESTS, BLOB, BLOBS, DEPTH, Entry, Error, Layout, MANIFEST, MANIFESTS, Part, Result};
 
-/// A manifest or an index of a layout; its bytes have its digest.
+/// A manifest or an index of a layout, checked against its digest.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// Its digest.
     pub digest: Digest,
     /// One of the four types that a registry serves.
     pub media_type: &'static str,
-    /// As they are.
+    /// The unchanged bytes.
     pub bytes: Vec<u8>,
 }
 
-/// What several images together need.
+/// The content of one or more images.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
-    /// Manifests and indexes, each once, those that list others after them.
+    /// Manifests and indexes, each once, an index after the manifests that it lists.
     pub manifests: Vec<Manifest>,
-    /// Layers and configurations, each once, by digest.
+    /// Layers and configurations by digest.
     pub blobs: BTreeMap<Digest, Entry>,
-    /// What indexes list that is not in the layout: a copy of some platforms only.
+    /// Digests that an index lists and the layout lacks, as in a copy of some platforms only.
     pub missing: BTreeSet<Digest>,
     /// The tags that the images have in the layout.
     pub tags: BTreeMap<Tag, Digest>,
-    /// Whether each manifest says something about another one.
+    /// Whether each manifest has a subject.
     about: BTreeMap<Digest, bool>,
 }
 
 impl Content {
-    /// Whether a manifest is in it.
+    /// Whether the content has a manifest.
     pub fn has(&self, digest: &Digest) -> bool {
         self.about.contains_key(digest)
     }
 
-    /// Bytes of layers, configurations and manifests.
+    /// The bytes of all layers, configurations and manifests.
     pub fn bytes(&self) -> u64 {
         let manifests = self.manifests.iter().map(|m| m.bytes.len() as u64);
         self.blobs.values().map(|b| b.size).chain(manifests).sum()
     }
 
-    /// Images that have no tag, and that say nothing about another one.
+    /// Images that have neither a tag nor a subject.
     pub fn nameless(&self, layout: &Layout) -> BTreeSet<Digest> {
         let named: BTreeSet<_> = self.tags.values().collect();
         let listed = layout.entries().iter().map(|e| &e.digest);
@@ -56,18 +56,18 @@ impl Content {
     }
 }
 
-/// A walk that has begun.
+/// The state of a walk over the content of a layout.
 struct Walk<'a> {
     layout: &'a Layout,
     content: Content,
-    /// Everything that was read, and as what.
+    /// Every manifest that was read, with its type and size.
     seen: BTreeMap<Digest, (&'static str, u64)>,
-    /// Bytes of it.
+    /// The bytes of these manifests.
     read: u64,
 }
 
 impl Layout {
-    /// All that is in the layout, each image with the tag that it has there.
+    /// The content of all images, each with the tag that it has in the layout.
     pub fn everything(&self) -> Result<Content> {
         let mut walk = Walk::new(self);
         for entry in self.images() {
@@ -82,7 +82,7 @@ impl Layout {
         if walk.content.tags.is_empty() { Err(Error::NoTag) } else { Ok(walk.content) }
     }
 
-    /// The image that is tagged so in the layout, or else its only one, and what says something about it.
+    /// The image with this tag in the layout, or else the only image, with its referrers.
     pub fn one(&self, tag: &Tag) -> Result<Content> {
         let subjects = self.subjects()?;
         let tagged = |e: &&Entry| e.tag().as_ref() == Some(tag);
@@ -105,7 +105,7 @@ impl Layout {
         }
         let mut walk = Walk::new(self);
         walk.root(root)?;
-        // Every manifest once, those that come on the way too.
+        // Look for referrers of every manifest once, including those that the loop adds.
         let mut at = 0;
         while let Some(manifest) = walk.content.manifests.get(at) {
             at += 1;
@@ -117,8 +117,7 @@ impl Layout {
         Ok(walk.content)
     }
 
-    /// Hashes the layers and configurations, and reads the latter; what [`Content`] has besides was checked when it was
-    /// read.
+    /// Hashes the layers and configurations, and parses the configurations. Manifests were checked when they were read.
     pub fn verify(&self, content: &Content) -> Result<()> {
         for entry in content.blobs.values() {
             let part = self.sized(entry, "index.json")?;
@@ -135,12 +134,12 @@ impl Layout {
         Ok(())
     }
 
-    /// What index.json lists that a registry serves; other types are allowed there, and nobody's images.
+    /// The entries of index.json that a registry serves as manifests. Entries of other types are allowed and ignored.
     pub(crate) fn images(&self) -> impl Iterator<Item = &Entry> {
         self.entries().iter().filter(|e| kind(&e.media_type).is_some())
     }
 
-    /// Configuration and layers of every image at or below an entry.
+    /// The configuration and layers of every image at or below an entry.
     pub(crate) fn parts_below(&self, entry: &Entry) -> Result<BTreeSet<(Digest, Vec<Digest>)>> {
         let mut walk = Walk::new(self);
         walk.root(entry)?;
@@ -155,7 +154,7 @@ impl Layout {
         Ok(found)
     }
 
-    /// What each of them says something about.
+    /// Every image with its subject.
     fn subjects(&self) -> Result<Vec<(&Entry, Option<Digest>)>> {
         let subject = |entry| {
             let read = self.manifest(entry, "index.json")?;
@@ -164,7 +163,7 @@ impl Layout {
         self.images().map(subject).collect()
     }
 
-    /// The file of an entry, of the size that the entry says.
+    /// The file of an entry; fails unless it has the size of the entry.
     fn sized(&self, entry: &Entry, wanted_by: &str) -> Result<Part> {
         let digest = entry.digest.clone();
         let missing = || Error::Missing { digest: digest.clone(), wanted_by: wanted_by.to_owned() };
@@ -175,8 +174,8 @@ impl Layout {
         Ok(part)
     }
 
-    /// Whether a file is there that cannot be a manifest, because it does not begin as JSON does. An index may call
-    /// it one all the same; then it is a blob, which no client can take for a manifest.
+    /// Whether the file of a digest exists and cannot be a manifest, because it does not begin as a JSON object. An
+    /// index may still list it as a manifest; it is then stored as a blob, which no client can take for a manifest.
     fn is_no_document(&self, digest: &Digest) -> Result<bool> {
         let Some(part) = self.blob(digest)? else { return Ok(false) };
         let mut start = Vec::new();
@@ -212,7 +211,7 @@ impl<'a> Walk<'a> {
         Err(Error::Missing { digest: entry.digest.clone(), wanted_by: "index.json".to_owned() })
     }
 
-    /// Reads a manifest and all below it; `false` if it is not in the layout.
+    /// Reads a manifest and everything below it; `false` if the manifest is not in the layout.
     fn enter(&mut self, entry: &Entry, wanted_by: &str, depth: usize) -> Result<bool> {
         let Some(kind) = kind(&entry.media_type) else { return Ok(false) };
         if let Some(before) = self.seen.get(&entry.digest) {
@@ -254,7 +253,7 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    /// What an index lists that is no manifest, as a cache of BuildKit does: it may be left out.
+    /// Adds content that an index lists and that is not a manifest, as in BuildKit's cache. It may be missing.
     fn listed(&mut self, entry: &Entry, wanted_by: &str) -> Result<()> {
         if self.layout.blob(&entry.digest)?.is_some() {
             return self.part(entry, wanted_by, false);

@@ -1,9 +1,9 @@
-//! What `docker save` writes, and podman and skopeo as `docker-archive`: a tar archive with a `manifest.json` that names,
-//! for each image, a configuration and uncompressed layers ("Docker Image Specification v1.2", "Combined Image JSON +
-//! Filesystem Changeset Format"). Since docker 25 the same file is an OCI layout too.
+//! Reads the archives of `docker save`, which podman and skopeo call `docker-archive`: a tar archive with a
+//! `manifest.json` that names a configuration and uncompressed layers for each image ("Docker Image Specification
+//! v1.2", "Combined Image JSON + Filesystem Changeset Format"). Since docker 25 the same file is also an OCI layout.
 //!
-//! Such an image has no manifest of its own, so one is made here, whose bytes are a function of the configuration and
-//! the layers. A layer is as good as its diffID, which the configuration names.
+//! Such an image has no manifest, so this module makes one; its bytes are a function of the configuration and the
+//! layers. Layers are checked against the diffIDs in the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read as _};
@@ -17,12 +17,12 @@ use serde::Deserialize;
 use crate::content::hash;
 use crate::{BLOB, Entry, Error, Layout, MANIFEST, Part, Result};
 
-/// Images of one file.
+/// The most images of one file.
 const IMAGES: usize = 1000;
-/// Layers of one image; docker's own limit is 127.
+/// The most layers of one image; docker's own limit is 127.
 const LAYERS: usize = 1000;
 
-/// An image, as manifest.json lists it.
+/// An image in manifest.json.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Saved {
@@ -31,7 +31,7 @@ pub(crate) struct Saved {
     layers: Option<Vec<String>>,
 }
 
-/// The names in manifest.json.
+/// The field names in manifest.json.
 const SAVED: Shape = Shape::Fields(&[
     ("Config", Shape::Free),
     ("RepoTags", Shape::Free),
@@ -40,7 +40,7 @@ const SAVED: Shape = Shape::Fields(&[
     ("LayerSources", Shape::Free),
 ]);
 
-/// What of a configuration is held against the layers.
+/// The part of a configuration against which layers are checked.
 #[derive(Deserialize)]
 struct Config {
     rootfs: RootFs,
@@ -51,7 +51,7 @@ struct RootFs {
     diff_ids: Option<Vec<Digest>>,
 }
 
-/// Images that have manifests now.
+/// The images of an archive, with the manifests that were made for them.
 #[derive(Debug, Default)]
 pub(crate) struct Docker {
     pub(crate) entries: Vec<Entry>,
@@ -62,7 +62,7 @@ pub(crate) struct Docker {
 }
 
 impl Docker {
-    /// The images of manifest.json; `None` where there is no such file.
+    /// The images in manifest.json; `None` if there is no such file.
     pub(crate) fn saved(layout: &Layout) -> Result<Option<Vec<Saved>>> {
         let Some(part) = layout.part("manifest.json")? else { return Ok(None) };
         let bytes = layout.whole(part, "manifest.json", MANIFEST)?;
@@ -82,7 +82,7 @@ impl Docker {
         let mut docker = Self::default();
         for image in images {
             let manifest = docker.manifest(layout, image)?;
-            // A structure of strings and numbers; only a map with keys that are no strings could fail.
+            // This cannot fail: only a map whose keys are not strings fails to serialise.
             let bytes = serde_json::to_vec(&manifest)
                 .map_err(|source| Error::Json { what: image.config.clone(), source })?;
             let digest = Digest::of(&bytes);
@@ -96,7 +96,7 @@ impl Docker {
         Ok(docker)
     }
 
-    /// The bytes of a digest, if an image here has them; nothing of them is checked yet.
+    /// The bytes of a digest, not checked, if an image of the archive has them.
     pub(crate) fn blob(&self, layout: &Layout, digest: &Digest) -> Result<Option<Part>> {
         if let Some(bytes) = self.made.get(digest) {
             return Ok(Some(Part::made(bytes)));
@@ -137,11 +137,11 @@ impl Saved {
         self.layers.as_deref().unwrap_or_default()
     }
 
-    /// The configuration's descriptor, and the layers that it names.
+    /// The configuration's descriptor, and the diffIDs of its layers.
     fn configuration(&self, layout: &Layout) -> Result<(Descriptor, Vec<Digest>)> {
         let bytes = layout.whole(layout.named(&self.config)?, &self.config, MANIFEST)?;
         let found = Digest::of(&bytes);
-        // An image is called by its configuration's digest: a file of that name has those bytes.
+        // If the file is named by a digest, as docker does it, its bytes have to match the name.
         let name = self.config.rsplit('/').next().unwrap_or_default();
         let name = name.strip_suffix(".json").unwrap_or(name);
         if let Ok(expected) = Digest::from_sha256_hex(name)
@@ -160,8 +160,8 @@ impl Saved {
     }
 }
 
-/// A layer's descriptor. One that is not compressed has its diffID for a digest, and [`Layout::verify`] holds it against
-/// that; one that is, is unpacked and hashed here.
+/// Makes a layer's descriptor. The digest of an uncompressed layer is its diffID, and [`Layout::verify`] checks it
+/// later. A compressed layer is unpacked and checked against its diffID here.
 fn layer(layout: &Layout, path: &str, diff_id: &Digest) -> Result<Descriptor> {
     let part = layout.named(path)?;
     let size = part.size();
@@ -193,7 +193,7 @@ fn layer(layout: &Layout, path: &str, diff_id: &Digest) -> Result<Descriptor> {
     Ok(Descriptor { media_type: media_type.to_owned(), digest, size, platform: None })
 }
 
-/// Holds manifest.json against index.json of the same file: whoever reads one of them must get what the other says.
+/// Fails unless manifest.json and index.json of the same file agree: a reader of either must get the same images.
 pub(crate) fn agree(layout: &Layout, images: &[Saved]) -> Result<()> {
     let listed: Vec<_> = layout.images().collect();
     if listed.len() > IMAGES {
@@ -247,7 +247,7 @@ pub(crate) fn agree(layout: &Layout, images: &[Saved]) -> Result<()> {
     }
 }
 
-/// Whether these files are these blobs.
+/// Whether the files have the bytes of these blobs.
 fn same(layout: &Layout, paths: &[String], digests: &[Digest]) -> Result<bool> {
     if paths.len() != digests.len() {
         return Ok(false);
@@ -255,7 +255,7 @@ fn same(layout: &Layout, paths: &[String], digests: &[Digest]) -> Result<bool> {
     for (path, digest) in paths.iter().zip(digests) {
         let file = layout.named(path)?;
         let Some(blob) = layout.blob(digest)? else { return Ok(false) };
-        // Usually they are one file; that it has its digest is checked later, with all others.
+        // Usually both are the same file. Its digest is checked later, with all others.
         let one = layout.is_archive() && (blob.begins(), blob.size()) == (file.begins(), file.size());
         if !one && hash(digest.algorithm(), file).map_err(Error::io("read", layout.path()))? != *digest {
             return Ok(false);

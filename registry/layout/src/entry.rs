@@ -1,4 +1,4 @@
-//! Descriptors as `index.json`, indexes and manifests have them.
+//! Descriptors in `index.json`, indexes and manifests.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::{Error, Result};
 /// The annotation that names an image within a layout (image specification, "Pre-Defined Annotation Keys").
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The annotation by which podman, docker and containerd call what they load. The one above they would take for the
-/// repository's name.
+/// The annotation from which podman, docker and containerd take the whole name of an image that they load. They would
+/// take the value of [`REF_NAME`] for the repository's name.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// A descriptor: what index.json lists, and what manifests point at.
+/// A descriptor in index.json, an index or a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -24,10 +24,10 @@ pub struct Entry {
     pub digest: Digest,
     /// The content's size in bytes.
     pub size: u64,
-    /// What kind of artifact it is, of manifests that say something about another one.
+    /// The artifact type, for a manifest that has a subject.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub artifact_type: Option<String>,
-    /// Notes; in index.json also the image's name.
+    /// The annotations; in index.json they include the image's name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub annotations: Option<BTreeMap<String, String>>,
 }
@@ -38,7 +38,7 @@ impl Entry {
         Self { media_type: media_type.to_owned(), digest, size, artifact_type: None, annotations: None }
     }
 
-    /// The same, named by a repository and a tag.
+    /// Adds a name: a repository and a tag.
     #[must_use]
     pub fn named(mut self, repository: &RepositoryName, tag: &Tag) -> Self {
         let annotations = self.annotations.get_or_insert_default();
@@ -47,27 +47,27 @@ impl Entry {
         self
     }
 
-    /// The same, by the name that docker gives it: a repository and a tag.
+    /// Adds the name that docker gives the image: a repository and a tag.
     #[must_use]
     pub(crate) fn called(mut self, name: &str) -> Self {
         self.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), name.to_owned());
         self
     }
 
-    /// The tag in its name. skopeo and this program write a tag there, podman a whole reference.
+    /// The tag in the entry's name. skopeo and this program write a tag as the name, podman a whole reference.
     pub fn tag(&self) -> Option<Tag> {
         let name = self.annotations.as_ref()?.get(REF_NAME)?;
         let last = name.rsplit('/').next()?;
         match last.split_once(':') {
             Some((_, tag)) if !last.contains('@') => tag.parse().ok(),
-            // A repository without a tag is no tag of that name.
+            // A name with `/` and no tag is a repository, not a tag.
             None if !name.contains('/') => name.parse().ok(),
             _ => None,
         }
     }
 }
 
-/// The parts of index.json, and of every index and manifest, that are descriptors.
+/// The descriptors of index.json, an index or a manifest.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parts {
     pub(crate) config: Option<Entry>,
@@ -80,13 +80,13 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Those of a manifest or an index.
+    /// Parses the descriptors of a manifest or an index.
     pub(crate) fn of(digest: &Digest, bytes: &[u8]) -> Result<Self> {
         json::read(bytes, shapes::MANIFEST).map_err(|source| Error::Json { what: digest.to_string(), source })
     }
 }
 
-/// index.json, to be written: an image index (image specification, "index.json file").
+/// index.json as it is written: an image index (image specification, "index.json file").
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Index<'a> {

@@ -1,4 +1,4 @@
-//! What can be wrong with a layout, and whose fault it is.
+//! Errors of layouts, and whose fault each is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use hab_oci::{Digest, OutlineError, Tag};
 /// Whose fault an [`Error`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// What was asked for cannot be done with this path or layout.
+    /// The request cannot be met with this path or layout.
     Request,
-    /// The layout is not what it says.
+    /// The layout is malformed or damaged.
     Layout,
     /// A disk failed, or is full.
     Ours,
@@ -19,35 +19,35 @@ pub enum Fault {
 /// Why a layout was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such path, or it is a device or a pipe.
+    /// The path does not exist, or is a device or a pipe.
     #[error("{} is neither a folder nor a file", path.display())]
     Neither {
-        /// Which.
+        /// The path.
         path: PathBuf,
     },
-    /// A folder or an archive of something else.
+    /// The folder or archive is not a layout.
     #[error("{} is not an OCI layout: {why}", path.display())]
     NotALayout {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// In what way.
         why: &'static str,
     },
-    /// What was to be written is there already.
+    /// The path to write to exists already.
     #[error("{} exists already; nothing is overwritten: remove it, or choose another name", path.display())]
     Exists {
-        /// Which.
+        /// The path.
         path: PathBuf,
     },
-    /// An archive cannot be read as one.
+    /// The archive is damaged or malformed.
     #[error("{} is not a whole tar archive; {problem}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// Where in it, and in what way.
+        /// The place and the kind of the problem.
         problem: hab_archive::Error,
     },
-    /// What docker saved is not what it says, or there is not all of it.
+    /// The output of `docker save` is inconsistent or incomplete.
     #[error("{} is not what `docker save` writes: {why}", path.display())]
     Docker {
         /// The archive.
@@ -55,7 +55,7 @@ pub enum Error {
         /// In what way.
         why: String,
     },
-    /// A member of an archive that no layout has.
+    /// The archive has a member that no layout may have.
     #[error("{} has a member {member:?} {why}; a layout has only files and folders of its own, each once", path.display())]
     Member {
         /// The archive.
@@ -65,48 +65,48 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A file of a folder that is a link, or is behind one, or is no file.
+    /// A path in the folder is a link, leads through a link, or is not a plain file.
     #[error("{} is a link, or no file; no link of a layout is followed", path.display())]
     Link {
-        /// Which.
+        /// The path.
         path: PathBuf,
     },
-    /// Something is larger than it may be.
+    /// Something is larger than its limit.
     #[error("{what} has {size} bytes: at most {limit} are read")]
     TooLarge {
-        /// What.
+        /// The file or document.
         what: String,
         /// Its size.
         size: u64,
-        /// How much there may be.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// More of something than there may be.
+    /// There is more of something than its limit allows.
     #[error("the layout has more than {limit} {what}")]
     TooMany {
-        /// What, in the plural.
+        /// The things, in the plural.
         what: &'static str,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
-    /// Indexes within indexes within indexes.
-    #[error("the index {digest} is {limit} indexes deep: no deeper one is read")]
+    /// Indexes are nested too deeply.
+    #[error("the index {digest} is nested deeper than {limit} indexes")]
     TooDeep {
         /// The index.
         digest: Digest,
-        /// How deep there may be indexes.
+        /// The limit.
         limit: usize,
     },
-    /// Not JSON, or not of the shape that the specification gives.
-    #[error("{what} does not read")]
+    /// A document is not JSON, lacks fields that its specification demands, or is ambiguous.
+    #[error("{what} cannot be parsed")]
     Json {
-        /// What.
+        /// The file or document.
         what: String,
         /// Why.
         #[source]
         source: serde_json::Error,
     },
-    /// What was said to be a manifest is none.
+    /// Content that is listed as a manifest is not one.
     #[error("{digest} is not a manifest")]
     Manifest {
         /// Its digest.
@@ -115,18 +115,18 @@ pub enum Error {
         #[source]
         source: OutlineError,
     },
-    /// Two descriptors of the same content disagree: reading it either way could be meant.
+    /// Two descriptors of the same content disagree, so the layout is ambiguous.
     #[error("{digest} is listed twice, with different sizes or types")]
     Disagreement {
         /// The content.
         digest: Digest,
     },
-    /// A file that something points at is not there.
+    /// A file that a manifest or index.json points at is missing.
     #[error("{digest} is not in the layout, though {wanted_by} needs it")]
     Missing {
-        /// What is not there.
+        /// The missing content.
         digest: Digest,
-        /// A manifest's digest, or index.json.
+        /// The digest of the manifest that points at it, or index.json.
         wanted_by: String,
     },
     /// A file has another size than its descriptor says.
@@ -134,47 +134,47 @@ pub enum Error {
     WrongSize {
         /// The file.
         digest: Digest,
-        /// What its descriptor says.
+        /// The size in its descriptor.
         expected: u64,
-        /// What it has.
+        /// The size of the file.
         found: u64,
     },
-    /// A file's bytes are not those that its name says.
-    #[error("the bytes at {expected} are {found}")]
+    /// The bytes of a file do not have the digest of its name.
+    #[error("the bytes at {expected} have the digest {found}")]
     WrongDigest {
         /// Its name.
         expected: Digest,
-        /// What they are.
+        /// The digest of its bytes.
         found: Digest,
     },
-    /// Nothing in the layout has a tag, and none was given.
-    #[error("nothing in this layout has a tag: say which tag it gets, REPOSITORY:TAG")]
+    /// No image of the layout has a tag, and the caller gave none.
+    #[error("no image in this layout has a tag: give one, as REPOSITORY:TAG")]
     NoTag,
-    /// A tag was given, and no image has it, nor is there only one.
+    /// No image has the tag that was given, and the layout has several images.
     #[error("the layout has several images and none is tagged {wanted}: {there}")]
     NoSuchTag {
-        /// What was asked for.
+        /// The tag that was given.
         wanted: Tag,
-        /// What is there, in words.
+        /// The tags or digests in the layout, in words.
         there: String,
     },
-    /// One tag, several images.
-    #[error("the layout tags several images {tag}, of one repository each: they cannot be one tag here")]
+    /// Several images have the same tag.
+    #[error("images of several repositories in the layout have the tag {tag}; it can name only one here")]
     TagTwice {
         /// The tag.
         tag: Tag,
     },
-    /// There is nothing in it.
+    /// The layout has no image.
     #[error("the layout has no image")]
     Empty,
     /// The file system failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// To which path.
+        /// The path that it failed on.
         path: PathBuf,
-        /// The system's words.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },

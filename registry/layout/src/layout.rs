@@ -1,4 +1,4 @@
-//! A layout that is read.
+//! Opens and reads a layout.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,14 +17,14 @@ use crate::docker::{self, Docker};
 use crate::entry::Parts;
 use crate::{Entry, Error, MANIFEST, Part, Result};
 
-/// Bytes of the `oci-layout` file.
+/// The most bytes of the `oci-layout` file.
 const MARK: u64 = 4096;
 
-/// An OCI layout, opened: `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`.
+/// An open OCI layout: `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`.
 ///
-/// Nothing else of the folder or the archive is looked at, except that an archive with members which no layout has is
-/// refused as a whole; and a `manifest.json`, as `docker save` writes it, which must say the same, or stands for a layout
-/// where there is none.
+/// Other files are ignored, with two exceptions. An archive with members that no layout may have is refused as a whole.
+/// A `manifest.json`, as `docker save` writes it, must agree with the layout; in an archive without a layout it
+/// replaces one.
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
@@ -45,7 +45,7 @@ struct Mark {
     version: String,
 }
 
-/// The names in `oci-layout`.
+/// The field names in `oci-layout`.
 const MARK_SHAPE: Shape = Shape::Fields(&[("imageLayoutVersion", Shape::Free)]);
 
 impl Layout {
@@ -79,7 +79,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Only what docker saved has links.
+    /// Refuses links in an archive, unless `docker save` wrote it.
     fn without_links(&self, saved: bool) -> Result<()> {
         let Place::Archive(_, members) = &self.place else { return Ok(()) };
         match members.links.keys().next().filter(|_| !saved) {
@@ -91,12 +91,12 @@ impl Layout {
         }
     }
 
-    /// What index.json lists, in its order.
+    /// The descriptors in index.json, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The file of a digest; nothing of it is checked yet. `None` if there is none.
+    /// The file of a digest, not checked; `None` if there is no such file.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Part>> {
         match self.docker.blob(self, digest)? {
             Some(part) => Ok(Some(part)),
@@ -104,38 +104,38 @@ impl Layout {
         }
     }
 
-    /// Whether it is one file.
+    /// Whether the layout is an archive.
     pub(crate) fn is_archive(&self) -> bool {
         matches!(self.place, Place::Archive(..))
     }
 
-    /// A file that manifest.json names; in an archive a link may stand for it.
+    /// A file that manifest.json names. In an archive the name may be a link.
     pub(crate) fn linked(&self, name: &str) -> Result<Option<Part>> {
         match &self.place {
             Place::Archive(file, members) => {
                 Ok(members.find(name).map(|(at, size)| Part::new(file.clone(), at, size)))
             }
-            // Such a path could lead out of a folder.
+            // These paths could lead out of the folder.
             Place::Folder(_) if name.starts_with('/') || name.split('/').any(|part| part == "..") => Ok(None),
             Place::Folder(_) => self.part(name),
         }
     }
 
-    /// The same; it has to be there.
+    /// As [`Layout::linked`]; a missing file is an error.
     pub(crate) fn named(&self, name: &str) -> Result<Part> {
         let shown = || hab_archive::shown(name.as_bytes());
         self.linked(name)?
             .ok_or_else(|| self.odd(format!("manifest.json names {}, which is not in it", shown())))
     }
 
-    /// What is wrong with what docker saved.
+    /// An error about the output of `docker save`.
     pub(crate) fn odd(&self, why: String) -> Error {
         Error::Docker { path: self.path.clone(), why }
     }
 
     fn document<T: DeserializeOwned>(&self, name: &'static str, limit: u64, shape: Shape) -> Result<T> {
         let part = self.part(name)?.ok_or_else(|| match name {
-            "oci-layout" => self.no("it has no file oci-layout, and it is no file that `docker save` writes"),
+            "oci-layout" => self.no("it has no file oci-layout, and no manifest.json of `docker save`"),
             _ => self.no("it has no file index.json"),
         })?;
         let bytes = self.whole(part, name, limit)?;
@@ -186,7 +186,7 @@ impl Place {
             _ => Error::io("look at", path)(source),
         })?;
         let kind = found.file_type();
-        // To open a pipe would wait for its writer.
+        // Opening a pipe would wait for its writer.
         if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
             return Err(Error::Neither { path: path.to_owned() });
         }
@@ -205,7 +205,7 @@ impl Place {
     }
 }
 
-/// Opens a file below a folder. No link is followed, not even one that stays within.
+/// Opens a file below a folder. Follows no link, not even one that stays within the folder.
 fn within(folder: &File, name: &str, path: &Path) -> Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;

@@ -1,11 +1,11 @@
-//! A stretch of a file.
+//! [`Part`]: a range of bytes in a file or in memory.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// The bytes of one file of a layout, wherever they lie: a file of its own, a stretch of an archive, or memory.
+/// The bytes of one file of a layout: a file of its own, a range of an archive, or memory.
 #[derive(Clone, Debug)]
 pub struct Part {
     bytes: Bytes,
@@ -24,23 +24,23 @@ impl Part {
         Self { bytes: Bytes::File(file), at, left: size }
     }
 
-    /// A manifest that was made here.
+    /// A manifest that this crate made in memory.
     pub(crate) fn made(bytes: &Arc<[u8]>) -> Self {
         Self { bytes: Bytes::Memory(Arc::clone(bytes)), at: 0, left: bytes.len() as u64 }
     }
 
-    /// How many bytes are left to be read.
+    /// How many bytes are left to read.
     pub fn size(&self) -> u64 {
         self.left
     }
 
-    /// Where in the archive it begins: two parts of one archive that begin at one place are the same.
+    /// The offset in the archive. Two parts of one archive with the same offset and size are the same bytes.
     pub(crate) fn begins(&self) -> u64 {
         self.at
     }
 }
 
-/// Ends with an error where the file is shorter than it was when it was looked at.
+/// Fails if the file became shorter since the part was made.
 impl Read for Part {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());

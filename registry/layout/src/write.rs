@@ -1,4 +1,4 @@
-//! A layout that is written: whole, under a temporary name beside its own, and then renamed to it; or not at all.
+//! Writes a layout under a temporary name and renames it when it is whole, so that no half layout ever exists.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -14,20 +14,20 @@ use crate::{Entry, Error, Result};
 
 const MARK: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 
-/// What is to be written.
+/// The content of a layout to write.
 #[derive(Clone, Debug, Default)]
 pub struct Bundle {
-    /// What index.json lists, in this order.
+    /// The entries of index.json, in order.
     pub entries: Vec<Entry>,
     /// Every manifest, layer and configuration, with its size in bytes.
     pub blobs: BTreeMap<Digest, u64>,
 }
 
-/// Writes a layout: an oci-archive if the path ends in `.tar`, or else a folder. Returns how many bytes its files have.
+/// Writes a layout: an oci-archive if the path ends in `.tar`, otherwise a folder. Returns the bytes of its files.
 ///
-/// The same bundle makes the same bytes: members are sorted, and have no owner and no time. `open` gives the bytes of a
-/// digest, which are hashed on their way; other bytes end with [`Error::WrongDigest`] and leave nothing. What is there
-/// already is never overwritten ([`Error::Exists`]).
+/// The same bundle gives the same bytes: members are sorted, and have no owner and no time. `open` opens the bytes of a
+/// digest, which are hashed while they are copied; wrong bytes are [`Error::WrongDigest`] and leave nothing behind. An
+/// existing path is never overwritten ([`Error::Exists`]).
 pub fn write<R: Read>(
     to: &Path,
     bundle: &Bundle,
@@ -45,7 +45,7 @@ pub fn write<R: Read>(
     let mut bytes = 0;
     output.folder("blobs")?;
     for (digest, size) in &bundle.blobs {
-        // In the digests' order the folders are in theirs, too.
+        // The digests are sorted, so the folders are too.
         let within = format!("blobs/{}", digest.algorithm().name());
         output.folder(&within)?;
         let reader = open(digest).map_err(Error::io("read", Path::new(&digest.to_string())))?;
@@ -69,7 +69,7 @@ pub fn write<R: Read>(
     Ok(bytes)
 }
 
-/// Hashes what is read.
+/// Hashes the bytes that pass through.
 struct Checked<R> {
     inner: R,
     hasher: Hasher,
@@ -83,7 +83,7 @@ impl<R: Read> Read for Checked<R> {
     }
 }
 
-/// Gone with its value until it is finished.
+/// The unfinished output. Dropping it removes its files.
 enum Output {
     Folder(tempfile::TempDir),
     Archive(tar::Builder<tempfile::NamedTempFile>, PathBuf, Vec<String>),
@@ -150,7 +150,7 @@ impl Output {
                     }
                 }
                 match rustix::fs::renameat_with(CWD, folder.path(), CWD, to, RenameFlags::NOREPLACE) {
-                    // It has another name now, so there is nothing to be removed.
+                    // The folder has its final name, so the temporary one must not be removed.
                     Ok(()) => drop(folder.keep()),
                     Err(rustix::io::Errno::EXIST) => return Err(Error::Exists { path: to.to_owned() }),
                     Err(e) => return Err(Error::io("rename a folder to", to)(e.into())),

@@ -200,9 +200,9 @@ fn what_manifest_json_says_and_the_archive_has_not_is_refused() {
             vec!["the bytes at", "sha256:"],
         ),
         (vec![file(&wrong_name, good.clone()), layer(), one(&wrong_name, &["l.tar"])], vec!["the bytes at"]),
-        (vec![file("c.json", "{}"), layer(), one("c.json", &["l.tar"])], vec!["c.json does not read"]),
-        (vec![file("manifest.json", "{")], vec!["manifest.json does not read"]),
-        (vec![file("manifest.json", "[{\"Config\":7}]")], vec!["manifest.json does not read"]),
+        (vec![file("c.json", "{}"), layer(), one("c.json", &["l.tar"])], vec!["c.json cannot be parsed"]),
+        (vec![file("manifest.json", "{")], vec!["manifest.json cannot be parsed"]),
+        (vec![file("manifest.json", "[{\"Config\":7}]")], vec!["manifest.json cannot be parsed"]),
         (vec![file("manifest.json", vec![b' '; (4 << 20) + 1])], vec!["manifest.json has", "at most"]),
         (vec![file("c.json", vec![b' '; (4 << 20) + 1]), one("c.json", &[])], vec!["c.json has", "at most"]),
         (vec![manifest(&vec![listed("c", &[], &[]); 1001])], vec!["more than 1000 images"]),
@@ -331,11 +331,11 @@ fn what_docker_saved_is_refused_where_it_could_be_read_in_two_ways() {
     let good = config(&[ONE]);
     world.read(&saved(&good, "")).unwrap();
     for more in [r#","layers":["2.tar"]"#, r#","Layers":["1.tar"]"#, r#","config":"x.json""#] {
-        world.refused(&saved(&good, more), &["manifest.json does not read"]);
+        world.refused(&saved(&good, more), &["manifest.json cannot be parsed"]);
     }
     let text = String::from_utf8(good).unwrap();
     for more in [r#","RootFS":{"type":"layers","diff_ids":[]}"#, r#","os":"linux""#] {
         let config = format!("{}{more}}}", text.strip_suffix('}').unwrap());
-        world.refused(&saved(config.as_bytes(), ""), &[".json does not read"]);
+        world.refused(&saved(config.as_bytes(), ""), &[".json cannot be parsed"]);
     }
 }

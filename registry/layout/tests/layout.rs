@@ -327,7 +327,7 @@ fn what_is_no_layout_says_why() {
     world.write("oci-layout", b"{\"imageLayoutVersion\":\"2.0.0\"}");
     assert!(said(&world.path()).contains("imageLayoutVersion is not 1.0.0"));
     world.write("oci-layout", b"{");
-    assert!(said(&world.path()).contains("oci-layout does not read"));
+    assert!(said(&world.path()).contains("oci-layout cannot be parsed"));
     world.write("oci-layout", &[b' '; 5000]);
     assert!(said(&world.path()).contains("at most 4096"));
     fs::remove_file(world.path().join("oci-layout")).unwrap();

@@ -11,14 +11,14 @@ use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 /// A registered digest algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// 32 bytes; what this house computes itself.
+    /// 32 bytes; the algorithm of every digest that this program computes by itself.
     Sha256,
     /// 64 bytes; accepted from clients that ask for it.
     Sha512,
 }
 
 impl Algorithm {
-    /// The name before the colon.
+    /// The name that stands before the colon.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -54,12 +54,12 @@ pub enum DigestError {
     /// There is no colon, or the part before it is not a registered algorithm.
     #[error("{0:?} is not a digest: expected sha256: or sha512: and lowercase hexadecimal digits")]
     Algorithm(String),
-    /// The part after the colon has another length or other characters than the algorithm asks for.
+    /// The part after the colon has the wrong length or wrong characters for the algorithm.
     #[error("{text:?} is not a digest: expected {expected} lowercase hexadecimal digits after the colon")]
     Hex {
-        /// What was given.
+        /// The text that is not a digest.
         text: String,
-        /// How many digits the algorithm has.
+        /// How many digits a digest of the algorithm has.
         expected: usize,
     },
 }
@@ -77,7 +77,7 @@ impl Digest {
         hasher.finish()
     }
 
-    /// The sha256 of everything `reader` yields, and how many bytes that was.
+    /// The sha256 of everything that `reader` yields, and the number of bytes.
     pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut buffer = vec![0; 128 * 1024];
@@ -93,7 +93,7 @@ impl Digest {
         }
     }
 
-    /// A sha256 digest from its 64 hexadecimal digits, as Debian's indexes and Cargo's write it.
+    /// A sha256 digest from its 64 hexadecimal digits, the form in the indexes of Debian and Cargo.
     pub fn from_sha256_hex(hex: &str) -> Result<Self, DigestError> {
         Self::new(Algorithm::Sha256, hex, hex)
     }
@@ -179,7 +179,7 @@ impl Hasher {
         })
     }
 
-    /// What it computes.
+    /// The algorithm of the hasher.
     pub const fn algorithm(&self) -> Algorithm {
         match self.0 {
             State::Sha256(_) => Algorithm::Sha256,
@@ -195,8 +195,8 @@ impl Hasher {
         }
     }
 
-    /// What it has seen, in so few bytes that they can be kept and gone on from. Whoever can change them decides what the
-    /// digest will be: they are for places that nobody else writes to, or that are sealed.
+    /// The hasher's state in a few bytes, from which [`Hasher::resume`] continues. Anyone who can change these bytes
+    /// decides the digest, so keep them where nobody else can write, or seal them.
     pub fn state(&self) -> Vec<u8> {
         match &self.0 {
             State::Sha256(state) => state.serialize().to_vec(),
@@ -204,12 +204,13 @@ impl Hasher {
         }
     }
 
-    /// Goes on from [`Hasher::state`] after `seen` bytes; `None` if these bytes are no state of that algorithm and length.
+    /// Continues from [`Hasher::state`] after `seen` bytes; `None` if `state` is not a state of this algorithm after so
+    /// many bytes.
     pub fn resume(algorithm: Algorithm, seen: u64, state: &[u8]) -> Option<Self> {
         fn from<T: SerializableState>(bytes: &[u8]) -> Option<T> {
             T::deserialize(&SerializedState::<T>::try_from(bytes).ok()?).ok()
         }
-        // The number of whole blocks is behind the eight words; the crate would believe any.
+        // The number of whole blocks follows the eight words. The crate sha2 would accept any number.
         let (words, number, block) = match algorithm {
             Algorithm::Sha256 => (8 * 4, 8, 64),
             Algorithm::Sha512 => (8 * 8, 16, 128),
@@ -264,7 +265,7 @@ mod tests {
         assert!(serde_json::from_str::<Digest>("\"sha256:zz\"").is_err());
     }
 
-    /// A version of the hash's crate with other states must change the format of whoever keeps them.
+    /// If a new version of the crate sha2 has other states, code that saves states must change its format.
     #[test]
     fn a_state_is_what_it_was_in_earlier_versions() {
         for (algorithm, begin, length) in [

@@ -1,34 +1,34 @@
-//! Content that a descriptor holds itself, in its field `data` (image specification, "Embedded Content"). Clients may
-//! use it instead of the bytes that the digest names, so it has to be these bytes.
+//! Embedded content: bytes in the field `data` of a descriptor (image specification, "Embedded Content"). Clients may
+//! use it instead of the bytes that the digest names, so both have to be the same.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::Digest;
 
-/// Why embedded content is not what its descriptor says.
+/// Why embedded content does not match its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmbeddedError {
-    /// Not base64 (RFC 4648, section 4): another alphabet, line breaks, or missing padding.
+    /// It is not base64 (RFC 4648, section 4): it has another alphabet, line breaks or no padding.
     #[error("it is not base64")]
     Encoding,
-    /// Another size.
+    /// It has another size than the descriptor.
     #[error("it has {found} bytes, and the descriptor's size is {expected}")]
     Size {
         /// The descriptor's size.
         expected: u64,
-        /// How many bytes there are.
+        /// The size of the content.
         found: u64,
     },
-    /// Other bytes.
+    /// It has another digest than the descriptor.
     #[error("its digest is {found}")]
     Digest {
-        /// The digest of these bytes.
+        /// The digest of the content.
         found: Digest,
     },
 }
 
-/// Refuses content that is not the `size` bytes of `digest`.
+/// Decodes embedded content, and fails unless it has this digest and size.
 pub(crate) fn check(data: &str, digest: &Digest, size: u64) -> Result<(), EmbeddedError> {
     let bytes = BASE64_STANDARD.decode(data).map_err(|_| EmbeddedError::Encoding)?;
     let found = bytes.len() as u64;
@@ -54,7 +54,8 @@ mod tests {
             assert_eq!(check("W10=", &digest, 2), Err(EmbeddedError::Digest { found }));
         }
         assert_eq!(check("", &Digest::of(b""), 0), Ok(()));
-        // Without padding, with a line break, with bits that are thrown away, and of the alphabet for addresses.
+        // No padding, a line break, unused bits that are not zero, the alphabet for URLs, padding in the middle, and a
+        // letter outside ASCII.
         for bad in ["e30", "e30=\n", "e31=", "_-8=", "e30=e30=", "\u{e4}"] {
             assert_eq!(check(bad, &Digest::of(b"{}"), 2), Err(EmbeddedError::Encoding), "{bad}");
         }

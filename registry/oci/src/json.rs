@@ -1,10 +1,10 @@
-//! JSON that somebody else wrote, read so that it has one meaning.
+//! Reads JSON that somebody else wrote, and refuses documents with more than one meaning.
 //!
-//! The standard does not say what an object means that has a name twice (RFC 8259, section 4): some programs take the
-//! first value, some the last. Programs in Go, which most clients of a registry are, also match the names of fields
-//! without regard to case, so that `"LAYERS"` is `layers` to them and an unknown name to everybody else. A document
-//! that can be read in two ways can show one image to who checks it and another one to who runs it, under one digest.
-//! Such a document is refused here, at every level, whatever it may have meant.
+//! The standard does not define an object that has a name twice (RFC 8259, section 4): some programs take the first
+//! value, some the last. Most clients of a registry are written in Go, and Go matches the names of fields without
+//! regard to case: `"LAYERS"` is `layers` to them and an unknown name to other programs. An ambiguous document can show
+//! one image to the program that checks it and another to the program that runs it, under one digest. This module
+//! refuses such documents, at every level.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,14 +13,13 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAcces
 
 use crate::shown;
 
-/// The names that a format gives to the fields of its objects.
+/// The field names that a format gives to its objects.
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
-    /// Nothing is known: objects whose names anybody may choose, such as annotations. Two names that differ in case are
-    /// two names there.
+    /// Objects with free names, such as annotations. Names that differ in case are different names.
     Free,
-    /// An object with these fields, or a list of such objects. There may be others, but none that differs from one of
-    /// these, or from another one that is there, in case alone.
+    /// An object with these fields, or a list of such objects. Other fields are allowed, but no name may differ from
+    /// one of these, or from another present name, only in case.
     Fields(&'static [(&'static str, Shape)]),
 }
 
@@ -40,9 +39,10 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8], shape: Shape) -> Result<T, serde_
     serde_json::from_slice(bytes)
 }
 
-/// Refuses what is not one JSON document, or has two meanings.
+/// Refuses bytes that are not exactly one JSON document, or that are ambiguous.
 pub fn check(bytes: &[u8], shape: Shape) -> Result<(), serde_json::Error> {
-    // The parser does not look into texts that nobody asks for; JSON is UTF-8 as a whole (RFC 8259, section 8.1).
+    // Check UTF-8 here, because the parser does not look into strings that it skips; all of JSON is UTF-8 (RFC 8259,
+    // section 8.1).
     let text =
         std::str::from_utf8(bytes).map_err(|e| serde_json::Error::custom(format_args!("not UTF-8: {e}")))?;
     let mut document = serde_json::Deserializer::from_str(text);
@@ -50,7 +50,7 @@ pub fn check(bytes: &[u8], shape: Shape) -> Result<(), serde_json::Error> {
     document.end()
 }
 
-/// A value that is read for its names alone.
+/// Visits a value only to check its names.
 struct Reading(Shape);
 
 impl<'de> DeserializeSeed<'de> for Reading {
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for Reading {
             };
             let key = key.unwrap_or_else(|| name.clone());
             if !seen.insert(key) {
-                let twice = if matches!(self.0, Shape::Free) { "twice" } else { "twice, but for case" };
+                let twice = if matches!(self.0, Shape::Free) { "twice" } else { "twice if case is ignored" };
                 return Err(Error::custom(format_args!("{:?} is there {twice}", shown(&name))));
             }
             object.next_value_seed(Reading(shape))?;
@@ -115,7 +115,7 @@ impl<'de> Visitor<'de> for Reading {
     }
 }
 
-/// What is known of the field of this name.
+/// The shape of the field with this name.
 fn field(fields: &[(&'static str, Shape)], name: &str) -> Result<Shape, String> {
     let same = |(known, _): &&(&str, Shape)| known.chars().map(lower).eq(name.chars().map(lower));
     match fields.iter().find(same) {
@@ -129,8 +129,8 @@ fn fold(name: &str) -> String {
     name.chars().map(lower).collect()
 }
 
-/// As Go compares names: Unicode's simple case folding, which of all letters beyond ASCII brings only these two to
-/// ASCII ones, and every known name is ASCII.
+/// Folds case as Go does, by Unicode's simple case folding. Every known name is ASCII, and these two are the only
+/// letters outside ASCII that fold to ASCII letters.
 fn lower(c: char) -> char {
     match c {
         '\u{17f}' => 's',
@@ -162,7 +162,7 @@ mod tests {
             (r#"{"links":{"\u212aind":1}}"#, "to programs that ignore case"),
             (r#"{"links":[{"kind":1},{"KIND":1}]}"#, r#""KIND" is "kind""#),
             (r#"{"links":[[[{"KIND":1}]]]}"#, r#""KIND" is "kind""#),
-            (r#"{"other":1,"OTHER":2}"#, r#""OTHER" is there twice, but for case"#),
+            (r#"{"other":1,"OTHER":2}"#, r#""OTHER" is there twice if case is ignored"#),
             (r#"{"notes":{"a":1,"a":1}}"#, r#""a" is there twice"#),
             (r#"{"other":[{"deep":{"x":1,"x":1}}]}"#, r#""x" is there twice"#),
             (r#"{"a\u001b[2J":1,"a\u001b[2J":1}"#, r#""a\u{1b}[2J" is there twice"#),

@@ -1,11 +1,10 @@
-//! The words of the OCI specifications as types: digests, references, media types, descriptors and manifests.
+//! The terms of the OCI specifications as types: digests, references, media types, descriptors and manifests.
 //!
-//! Layer: the bottom. Pure: no I/O, no async, no clock. A value of a type here is valid by construction,
-//! because `Deserialize` goes through `FromStr`; nothing past the boundary has to check it again.
+//! Layer: the bottom. Pure: no I/O, no async, no clock. A value of these types is valid by construction, because
+//! `Deserialize` goes through `FromStr`; no caller has to check it again.
 //!
-//! Start reading at [`Digest`], the identity of every byte in the house, then [`Descriptor`]. Documents that somebody
-//! else wrote are read by [`json`], in one way or not at all; [`Outline`] is what a registry has to know of a
-//! manifest.
+//! Start reading at [`Digest`], the identity of all stored bytes, then [`Descriptor`]. [`json`] reads documents that
+//! somebody else wrote, and refuses ambiguous ones; [`Outline`] holds what a registry has to know about a manifest.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,6 +1,6 @@
 //! Descriptors, manifests, indexes and image configurations: the subset of the OCI image specification that this
-//! house writes. What it only passes on (a client's push, another registry's bytes) is never rewritten, so nothing
-//! here has to round-trip foreign documents; fields are in the order in which they are written.
+//! program writes. Foreign documents (a client's push, another registry's bytes) are passed on unchanged, so these
+//! types need not round-trip them. Fields are in the order in which they are written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub mod media_type {
     pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
     /// An OCI image configuration.
     pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    /// A layer: tar, as it is.
+    /// A layer: tar, not compressed.
     pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// A layer: tar, compressed with gzip.
     pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -34,9 +34,9 @@ pub mod media_type {
 
 /// Pre-defined annotation keys of the image specification.
 pub mod annotations {
-    /// When it was made, RFC 3339; here always the source's date.
+    /// The date of the image, RFC 3339; this program always writes the source's date.
     pub const CREATED: &str = "org.opencontainers.image.created";
-    /// Where the source is.
+    /// The address of the source.
     pub const SOURCE: &str = "org.opencontainers.image.source";
     /// The source's revision.
     pub const REVISION: &str = "org.opencontainers.image.revision";
@@ -44,9 +44,9 @@ pub mod annotations {
     pub const VERSION: &str = "org.opencontainers.image.version";
     /// SPDX licence expression.
     pub const LICENSES: &str = "org.opencontainers.image.licenses";
-    /// A person's title for it.
+    /// A title for people.
     pub const TITLE: &str = "org.opencontainers.image.title";
-    /// One sentence.
+    /// A description in one sentence.
     pub const DESCRIPTION: &str = "org.opencontainers.image.description";
 }
 
@@ -60,7 +60,7 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The content's size in bytes.
     pub size: u64,
-    /// Which platform it runs on; only within an index.
+    /// The platform that the content runs on; only within an index.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub platform: Option<Platform>,
 }
@@ -77,7 +77,7 @@ impl Descriptor {
     }
 }
 
-/// `linux/amd64` or `linux/arm64`: what this house builds for.
+/// A platform that this program builds for: `linux/amd64` or `linux/arm64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Platform {
     /// x86_64.
@@ -95,7 +95,7 @@ impl Platform {
     /// Every platform, in the order in which an index lists them.
     pub const ALL: [Self; 2] = [Self::LinuxAmd64, Self::LinuxArm64];
 
-    /// GOARCH's name, which is also Debian's.
+    /// The architecture's name in Go (GOARCH) and Debian.
     pub const fn architecture(self) -> &'static str {
         match self {
             Self::LinuxAmd64 => "amd64",
@@ -103,7 +103,7 @@ impl Platform {
         }
     }
 
-    /// The machine's name in a GNU triplet.
+    /// The architecture's name in a GNU triplet.
     pub const fn machine(self) -> &'static str {
         match self {
             Self::LinuxAmd64 => "x86_64",
@@ -136,7 +136,7 @@ struct PlatformFields<'a> {
     os: std::borrow::Cow<'a, str>,
 }
 
-/// As the image specification writes it within an index: `{"architecture": "amd64", "os": "linux"}`.
+/// Written as the image specification has it within an index: `{"architecture": "amd64", "os": "linux"}`.
 impl Serialize for Platform {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         PlatformFields { architecture: self.architecture().into(), os: "linux".into() }.serialize(serializer)
@@ -175,7 +175,7 @@ pub struct ImageIndex {
     pub schema_version: u32,
     /// [`media_type::IMAGE_INDEX`].
     pub media_type: String,
-    /// One manifest a platform.
+    /// The manifests, one for each platform.
     pub manifests: Vec<Descriptor>,
     /// Notes for people and tools.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
@@ -185,15 +185,15 @@ pub struct ImageIndex {
 /// How to run an image: the image specification's `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
-    /// RFC 3339; the source's date.
+    /// The source's date, RFC 3339.
     pub created: String,
-    /// GOARCH.
+    /// The architecture, as GOARCH names it.
     pub architecture: String,
-    /// GOOS.
+    /// The operating system, as GOOS names it.
     pub os: String,
-    /// What to execute.
+    /// The execution parameters.
     pub config: Config,
-    /// The layers' uncompressed identities.
+    /// The digests of the layers before compression.
     pub rootfs: RootFs,
 }
 
@@ -220,22 +220,22 @@ pub struct Config {
     /// `/path` -> {}.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub volumes: BTreeMap<String, Empty>,
-    /// Where it starts.
+    /// The folder in which the program starts.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub working_dir: String,
-    /// Notes, repeated here because some tools show only these.
+    /// The annotations again, because some tools show only labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub labels: BTreeMap<String, String>,
-    /// The signal that asks it to end.
+    /// The signal that asks the program to end.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub stop_signal: String,
 }
 
-/// `{}`: the value of a member of one of the specification's sets.
+/// `{}`: the specification writes a set as an object with this value for each member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
 
-/// The layers of an image, uncompressed.
+/// The layers of an image, by their digests before compression.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.

@@ -1,5 +1,5 @@
-//! What a registry has to know about a manifest that somebody else wrote: its type, what it points at, and nothing
-//! more. The bytes themselves are kept as they came.
+//! The facts that a registry needs about a manifest that somebody else wrote: its type and what it points at. The bytes
+//! themselves are stored unchanged.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use crate::{Digest, EmbeddedError, embedded, json, media_type};
 /// How one manifest points at other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EdgeKind {
-    /// An image's configuration, or an artifact's.
+    /// The configuration of an image or artifact.
     Config,
     /// A layer, or any other blob that is not the configuration.
     Layer,
-    /// A manifest that an index lists as one.
+    /// A manifest that an index lists with the type of a manifest.
     Manifest,
-    /// The manifest that this one says something about. It need not exist.
+    /// The manifest that this one is about. It need not exist.
     Subject,
 }
 
 impl EdgeKind {
-    /// One lowercase word, as the catalog keeps it.
+    /// The kind as one lowercase word, as the catalog stores it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Config => "config",
@@ -36,15 +36,15 @@ impl EdgeKind {
 /// One pointer out of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edge {
-    /// How it points.
+    /// The kind of the pointer.
     pub kind: EdgeKind,
-    /// At what.
+    /// The digest of the target.
     pub digest: Digest,
-    /// How many bytes the manifest says that is.
+    /// The size of the target, as the manifest states it.
     pub size: u64,
-    /// The manifest names other places for these bytes (`urls`), so a registry need not hold them.
+    /// The descriptor has `urls`: other places hold these bytes, so a registry need not.
     pub elsewhere: bool,
-    /// An index lists it, of whatever type: a copy of an index may leave some out.
+    /// An index lists the target, with any type. A copy of an index may leave targets out.
     pub listed: bool,
 }
 
@@ -53,12 +53,12 @@ pub struct Edge {
 pub struct Outline {
     /// One of the four media types that a registry serves.
     pub media_type: &'static str,
-    /// What it points at, in document order; a digest may occur more than once.
+    /// The edges in document order; a digest may occur more than once.
     pub edges: Vec<Edge>,
     /// The digest of its subject, if it has one.
     pub subject: Option<Digest>,
-    /// What kind of artifact it is: `artifactType`, or else its configuration's media type (distribution
-    /// specification, "Listing Referrers").
+    /// The artifact type: `artifactType`, or else the configuration's media type (distribution specification, "Listing
+    /// Referrers").
     pub artifact_type: Option<String>,
     /// The media type of its configuration.
     pub config_media_type: Option<String>,
@@ -66,39 +66,39 @@ pub struct Outline {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Why bytes are not a manifest of the type they were said to have.
+/// Why bytes are not a manifest of the media type with which they were sent.
 #[derive(Debug, thiserror::Error)]
 pub enum OutlineError {
-    /// A type that no registry has to accept.
+    /// The media type is not one of the four manifest types.
     #[error(
         "{0:?} is not the media type of a manifest: expected an OCI manifest or index, or Docker's schema 2 or list"
     )]
     MediaType(String),
-    /// Not JSON, or not of the shape that the specification gives.
-    #[error("the manifest is not what its media type says")]
+    /// The bytes are not JSON, or lack the fields that the specification demands, or are ambiguous.
+    #[error("cannot parse the manifest as its media type")]
     Json(#[source] serde_json::Error),
     /// `schemaVersion` is not 2.
     #[error("the manifest's schemaVersion is {0}: expected 2")]
     SchemaVersion(u32),
-    /// The document says another type than its sender: reading it either way could be meant.
+    /// The document states another type than its sender, so it is ambiguous.
     #[error("the manifest says it is {document:?}, but was sent as {sent:?}")]
     Disagreement {
         /// `mediaType` in the document.
         document: String,
-        /// What it was sent as.
+        /// The media type with which it was sent.
         sent: String,
     },
-    /// An index with layers or an image with manifests (CVE-2021-41190): reading it either way could be meant.
+    /// An index has layers, or an image has manifests, so the document is ambiguous (CVE-2021-41190).
     #[error("the manifest has both the fields of an image and those of an index")]
     Ambiguous,
-    /// An image without the field that makes it one.
+    /// The image manifest has no `config`.
     #[error("the manifest has no config")]
     NoConfig,
-    /// The configuration of an image that nobody would read.
+    /// The configuration of an image is larger than [`LARGEST_CONFIG`].
     #[error("the manifest's configuration has {0} bytes: at most {LARGEST_CONFIG} are read")]
     LargeConfig(u64),
-    /// Content within a descriptor that is not what the descriptor says.
-    #[error("the data in the manifest's descriptor of {digest} is not what it describes")]
+    /// The embedded content of a descriptor does not match the descriptor.
+    #[error("the data in the manifest's descriptor of {digest} does not match it")]
     Embedded {
         /// The descriptor's digest.
         digest: Digest,
@@ -116,7 +116,7 @@ struct Document {
     artifact_type: Option<String>,
     config: Option<Pointer>,
     layers: Option<Vec<Pointer>>,
-    /// Of artifact manifests, which the image specification had for a while; a manifest of another type may have it
+    /// The field of artifact manifests, which the image specification once had. Manifests of other types may have it
     /// too.
     blobs: Option<Vec<Pointer>>,
     manifests: Option<Vec<Pointer>>,
@@ -132,7 +132,7 @@ struct Pointer {
     size: u64,
     #[serde(default)]
     urls: Option<Vec<String>>,
-    /// The content itself, in base64.
+    /// The embedded content, in base64.
     #[serde(default)]
     data: Option<String>,
 }
@@ -149,8 +149,8 @@ impl Pointer {
         Edge { kind, digest: self.digest.clone(), size: self.size, elsewhere, listed: false }
     }
 
-    /// Of something that an index lists. BuildKit's cache is an index that lists layers: those are blobs, to be
-    /// pulled as such, and so is whatever else no registry serves as a manifest.
+    /// The edge to content that an index lists. Content that no registry serves as a manifest is a blob and is pulled
+    /// as one: BuildKit's cache, for example, is an index that lists layers.
     fn listed(&self) -> Edge {
         let kind = if is_manifest(&self.media_type) { EdgeKind::Manifest } else { EdgeKind::Layer };
         Edge { listed: true, ..self.edge(kind) }
@@ -198,13 +198,13 @@ impl Outline {
         Ok(document.outline(media_type))
     }
 
-    /// Its configuration, where that is an image's, which runtimes read.
+    /// The digest of the configuration, if it is an image's, which runtimes read.
     pub fn image_config(&self) -> Option<&Digest> {
         let is_image = self.config_media_type.as_deref().is_some_and(is_image_config);
         self.edges.iter().find(|edge| is_image && edge.kind == EdgeKind::Config).map(|edge| &edge.digest)
     }
 
-    /// The media type that a document gives itself, for senders that say none.
+    /// The media type that a document states for itself, for senders that state none.
     pub fn media_type_within(bytes: &[u8]) -> Option<String> {
         json::read::<Document>(bytes, shapes::MANIFEST).ok()?.media_type
     }
@@ -226,7 +226,8 @@ impl Document {
         let subject = self.subject.as_ref().map(|s| s.digest.clone());
         let mut edges: Vec<Edge> = self.config.iter().map(|c| c.edge(EdgeKind::Config)).collect();
         edges.extend(self.layers.iter().flatten().map(|p| p.edge(EdgeKind::Layer)));
-        // No client has to push what the specification does not know; what was pushed is kept.
+        // The specification no longer has `blobs`, so a client need not push them (hence `listed`). Pushed ones are
+        // kept.
         edges.extend(self.blobs.iter().flatten().map(|p| Edge { listed: true, ..p.edge(EdgeKind::Layer) }));
         edges.extend(self.manifests.iter().flatten().map(Pointer::listed));
         edges.extend(self.subject.iter().map(|s| s.edge(EdgeKind::Subject)));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Digest;
 
-/// Why a text is not a name, a tag or a reference.
+/// Why a text is not a repository name, a tag or a reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// Not a repository name.
@@ -89,7 +89,7 @@ fn is_tag(text: &str) -> bool {
         && text.bytes().all(|b| word(b) || b == b'.' || b == b'-')
 }
 
-/// What stands after `/manifests/`: a tag or a digest.
+/// The reference after `/manifests/` in a URL: a tag or a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagOrDigest {
     /// A tag.
@@ -101,7 +101,7 @@ pub enum TagOrDigest {
 impl FromStr for TagOrDigest {
     type Err = ReferenceError;
 
-    /// A colon cannot stand in a tag, so it decides.
+    /// A text with a colon is a digest, because a tag cannot have one.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if text.contains(':') {
             text.parse().map(Self::Digest).map_err(|_| ReferenceError::Tag(text.chars().take(300).collect()))
@@ -147,7 +147,7 @@ mod tests {
         assert!(matches!(Digest::of(b"").to_string().parse(), Ok(TagOrDigest::Digest(_))));
         assert!("sha256:00".parse::<TagOrDigest>().is_err());
     }
-    /// The specification's own expression, by another way than the code: parts divided at every separator.
+    /// The specification's grammar, implemented in another way than the code: divides parts at every separator.
     fn is_name_by_the_grammar(text: &str) -> bool {
         let part = |part: &str| {
             let mut rest = part;

@@ -1,4 +1,4 @@
-//! The names that the image specification, and Docker's formats before it, give to the fields of their documents.
+//! The field names of documents in the image specification and in Docker's older formats.
 
 use crate::json::{Shape, check};
 use crate::media_type;
@@ -26,7 +26,7 @@ pub const DESCRIPTOR: Shape = Shape::Fields(&[
     ("platform", PLATFORM),
 ]);
 
-/// A manifest or an index, OCI's or Docker's: whoever reads the one must not find the other in it.
+/// A manifest or an index, OCI's or Docker's. One shape for all, so that no document can be read as both.
 pub const MANIFEST: Shape = Shape::Fields(&[
     ("schemaVersion", FREE),
     ("mediaType", FREE),
@@ -39,7 +39,7 @@ pub const MANIFEST: Shape = Shape::Fields(&[
     ("annotations", FREE),
 ]);
 
-/// What a container is run with, in both formats.
+/// The execution parameters of a container, in both formats.
 const RUN: Shape = Shape::Fields(&[
     ("User", FREE),
     ("ExposedPorts", FREE),
@@ -109,15 +109,16 @@ pub const CONFIG: Shape = Shape::Fields(&[
     ("docker_version", FREE),
 ]);
 
-/// The most bytes of an image's configuration: far more than any has, and few enough to be read before it is published.
+/// The most bytes of an image's configuration: far more than any real one has, and few enough to read before
+/// publishing.
 pub const LARGEST_CONFIG: u64 = 16 << 20;
 
-/// Whether content of this type is what runtimes read as the configuration of an image.
+/// Whether runtimes read content of this type as the configuration of an image.
 pub fn is_image_config(media_type: &str) -> bool {
     matches!(media_type, media_type::IMAGE_CONFIG | media_type::DOCKER_CONFIG)
 }
 
-/// Whether content of this type is a manifest or an index that a registry serves as one.
+/// Whether a registry serves content of this type as a manifest or an index.
 pub fn is_manifest(media_type: &str) -> bool {
     is_index(media_type) || matches!(media_type, media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST)
 }
@@ -127,8 +128,8 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST)
 }
 
-/// Refuses the configuration of an image that two runtimes could read in two ways. What is no JSON object from its
-/// first byte on is read by none, and nobody's business here: artifacts call all sorts of bytes a configuration.
+/// Refuses the configuration of an image that two runtimes could read in two ways. Bytes that do not begin as a JSON
+/// object pass: no runtime reads them, and artifacts have all sorts of bytes as their configuration.
 pub fn check_image_config(bytes: &[u8]) -> Result<(), serde_json::Error> {
     match bytes.trim_ascii_start().first() {
         Some(b'{') => check(bytes, CONFIG),

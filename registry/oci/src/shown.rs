@@ -1,17 +1,18 @@
-//! Text that somebody else chose, as it may be shown to a person.
+//! Escapes text that somebody else chose, so that it can be shown to a person.
 //!
-//! A name in an archive, a line of a build, a sentence of an upstream: each may hold characters that move the cursor,
-//! turn the direction of what follows or take no room at all, and then what is read is not what was said. Whoever puts
-//! such a text into a sentence passes it through [`shown`]; JSON keeps it as it is, because JSON escapes it.
+//! A name in an archive, a line of a build or a message of an upstream may hold characters that move the cursor,
+//! reverse the direction of the text after them, or are invisible. A person would then read something else than the
+//! text. Code that puts such a text into a sentence passes it through [`shown`]. JSON needs no escaping here, because
+//! JSON escapes by itself.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// How much of a text is shown: more than any honest name needs, less than a screen.
+/// The most bytes of a text that are shown: more than any honest name needs, less than a screen.
 pub const LONGEST: usize = 400;
 
-/// A text that somebody else chose, safe to put into a sentence: one line, nothing that cannot be seen, and at most
-/// [`LONGEST`] bytes of it. `{:?}` puts it into quotes, which a text with spaces needs.
+/// Makes a text that somebody else chose safe in a sentence: one line, no invisible characters, and at most [`LONGEST`]
+/// bytes. `{:?}` puts it into quotes, which a text with spaces needs.
 ///
 /// ```
 /// # use hab_oci::shown;
@@ -19,24 +20,24 @@ pub const LONGEST: usize = 400;
 /// assert_eq!(format!("{:?}", shown("a\nb")), r#""a\nb""#);
 /// ```
 ///
-/// What was shown once is shown the same a second time, so it does not matter who remembers. The price: a text that
-/// has the escape itself reads the same. Where that matters, JSON has the text.
+/// Escaping a text twice gives the same as escaping it once, so callers need not know whether it is escaped. The price:
+/// a text that contains an escape sequence looks like an escaped text. Where that matters, JSON has the original.
 pub fn shown(text: &(impl AsRef<str> + ?Sized)) -> Shown<'_> {
     Shown { text: Cow::Borrowed(text.as_ref()), longest: LONGEST, lines: false }
 }
 
-/// The same for bytes that need not be UTF-8.
+/// As [`shown`], for bytes that may not be UTF-8.
 pub fn shown_bytes(bytes: &[u8]) -> Shown<'_> {
     Shown { text: String::from_utf8_lossy(bytes), longest: LONGEST, lines: false }
 }
 
-/// A text of several lines, whose line breaks and tabs stay. Only for text that stands by itself: within a sentence a
-/// line break can pretend that another sentence begins.
+/// As [`shown`], but line breaks and tabs stay. Only for text that stands alone: within a sentence a line break could
+/// fake a new message.
 pub fn shown_lines(text: &(impl AsRef<str> + ?Sized)) -> Shown<'_> {
     Shown { text: Cow::Borrowed(text.as_ref()), longest: LONGEST, lines: true }
 }
 
-/// The first `most` of a list, and how many more there are: `a; b; … and 3 more`.
+/// Joins the first `most` items of a list and says how many more there are: `a; b; … and 3 more`.
 pub fn few<T: fmt::Display>(items: impl IntoIterator<Item = T>, most: usize, between: &str) -> String {
     let mut items = items.into_iter();
     let mut text = String::new();
@@ -51,7 +52,7 @@ pub fn few<T: fmt::Display>(items: impl IntoIterator<Item = T>, most: usize, bet
     }
 }
 
-/// See [`shown`].
+/// A text that is escaped when it is formatted; made by [`shown`].
 #[derive(Clone)]
 pub struct Shown<'a> {
     text: Cow<'a, str>,
@@ -67,7 +68,7 @@ impl Shown<'_> {
         self
     }
 
-    /// The escaped text; with quotes escaped too where it will stand in quotes.
+    /// The escaped text. With `quoted`, double quotes are escaped too.
     fn escaped(&self, quoted: bool) -> String {
         let mut out = String::new();
         for (at, c) in self.text.char_indices() {
@@ -101,12 +102,12 @@ impl fmt::Debug for Shown<'_> {
     }
 }
 
-/// Whether a character is not seen as itself: it moves the cursor (Unicode's category Cc), changes how its neighbours
-/// look (Cf, such as U+202E), ends a line or paragraph (Zl, Zp), takes no room or is only blank (the default ignorable
-/// ones), or belongs to nobody (private use and noncharacters).
+/// Whether a character can mislead a reader: it moves the cursor (Unicode's category Cc), changes how its neighbours
+/// look (Cf, such as U+202E), ends a line or paragraph (Zl, Zp), is invisible or blank (the default ignorable ones), or
+/// has no assigned meaning (private use and noncharacters).
 ///
-/// The ranges are written down rather than taken from a table of some version of Unicode, because what is refused in
-/// an output must be the same with every version of this program.
+/// The ranges are fixed here instead of taken from a version of Unicode, so that every version of this program refuses
+/// the same characters in an output.
 pub fn deceives(c: char) -> bool {
     matches!(c,
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}'

@@ -1,23 +1,24 @@
-//! `hab-build mirror accept`: a person decides about refs that wait.
+//! `hab-build mirror accept`: a person decides about frozen refs.
 
 use hab_oci::shown;
 
 use super::refs::stamp;
-use crate::cli::{Global, print_json, terminal, usage};
+use crate::cli::{Global, complete, print_json, terminal, usage};
 use hab_farm::Farm;
 use hab_farm::mirrors::Waiting;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The project
+    #[arg(add = complete::projects())]
     project: String,
-    /// The tag or branch, or its full name: v1.0, refs/heads/master; without one, what waits is listed
+    /// The tag or branch, or its full name: v1.0, refs/heads/master; without one, list the refs that wait
     #[arg(conflicts_with = "all")]
     reference: Option<String>,
-    /// The id, or its first seven digits or more, of a value that it was seen to have; the newest one without
+    /// The id of a value that it was seen to have, or at least the id's first seven digits; without one, the newest
     #[arg(conflicts_with = "all")]
     value: Option<String>,
-    /// All that wait, each at the newest value that was seen, after they are listed
+    /// Accept all refs that wait, each at the newest value that was seen, after listing them
     #[arg(long)]
     all: bool,
     /// Do not ask
@@ -37,7 +38,7 @@ pub fn run(global: &Global, farm: &Farm, args: &Args) -> anyhow::Result<()> {
         terminal::say(&line(one));
     }
     if waiting.is_empty() {
-        terminal::say(&format!("nothing of {project} waits for a decision"));
+        terminal::say(&format!("no ref of {project} waits for a decision"));
     }
     if !args.all || waiting.is_empty() {
         return if global.json { print_json(&waiting) } else { Ok(()) };
@@ -49,7 +50,7 @@ pub fn run(global: &Global, farm: &Farm, args: &Args) -> anyhow::Result<()> {
     }
     let mut done = Vec::new();
     for one in &waiting {
-        // The value that was shown, whatever came since.
+        // Accept the value that was shown, even if another one came since.
         let accepted = farm.mirrors().accept_ref(project, &one.reference, Some(&one.new))?;
         say(project, &accepted);
         done.push(accepted);

@@ -25,7 +25,7 @@ pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&
 }
 
 pub fn import(global: &Global, file: &Path, wanted: &Wanted) -> anyhow::Result<()> {
-    // What is missing in the file is not fetched behind its back.
+    // An import does not fetch what its file lacks.
     let farm = Global { offline: true, ..global.clone() }.farm()?;
     let imported = farm.finish(farm.import(file, wanted))?;
     for (project, Taken { new, refs, synced }) in &imported.projects {
@@ -62,11 +62,10 @@ pub fn import(global: &Global, file: &Path, wanted: &Wanted) -> anyhow::Result<(
     if global.json { print_json(&imported) } else { Ok(()) }
 }
 
-/// Projects of the file that nobody here knows.
+/// The sentence about projects in the file that are not known here, if there are any.
 fn left_out(strangers: &[String]) -> Option<String> {
     let first = strangers.first()?;
-    let way =
-        format!("`hab-build mirror add {first}` makes one, --new-projects takes the file's word for it");
+    let way = format!("`hab-build mirror add {first}` adds it, --new-projects adds all that the file has");
     Some(if strangers.len() == 1 {
         format!("{first} is left out, because no project here has that name; {way}")
     } else {

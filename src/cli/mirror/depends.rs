@@ -1,11 +1,11 @@
-//! `hab-build mirror depends` and `export-depends`: what Bitcoin Core's depends packages are built from.
+//! `hab-build mirror depends` and `export-depends`: the sources of Bitcoin Core's depends packages.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hab_mirror::depends::{Selection, Triplet};
 
-use crate::cli::{Global, print_json, terminal, usage};
+use crate::cli::{Global, complete, print_json, terminal, usage};
 use hab_farm::{Farm, FarmError, counted};
 
 pub const PINNED: &str = "\
@@ -14,10 +14,10 @@ revision first (`hab-build verify tag`), where it matters who wrote that.";
 
 #[derive(Debug, clap::Args)]
 struct Selected {
-    /// A platform that is built for, such as aarch64-linux-gnu [default: those that releases are built for]
+    /// A platform to build for, such as aarch64-linux-gnu [default: those that releases are built for]
     #[arg(long = "host", value_name = "TRIPLET")]
     hosts: Vec<String>,
-    /// A platform that is built on [default: x86_64 and aarch64 Linux]
+    /// A platform to build on [default: x86_64 and aarch64 Linux]
     #[arg(long = "build", value_name = "TRIPLET")]
     builds: Vec<String>,
     /// A variable on make's command line, such as NO_QT=1
@@ -28,25 +28,26 @@ struct Selected {
 #[derive(Debug, clap::Args)]
 pub struct Fetch {
     /// The mirrored project
+    #[arg(add = complete::projects())]
     project: String,
     /// Its tag or commit
     revision: String,
     #[command(flatten)]
     selected: Selected,
-    /// Only say which; fetch nothing
+    /// Only list the sources; fetch nothing
     #[arg(long)]
     list: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Export {
-    /// Where to
+    /// The folder to write to
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// The project's tag or commit
     revision: String,
     /// The mirrored project
-    #[arg(long, default_value = "bitcoin")]
+    #[arg(long, default_value = "bitcoin", add = complete::projects())]
     project: String,
     #[command(flatten)]
     selected: Selected,
@@ -65,7 +66,7 @@ pub fn fetch(global: &Global, args: &Fetch) -> anyhow::Result<()> {
         let (package, version) = (&source.package, &source.version);
         let line = format!("{}  {}  {package} {version}", source.digest.hex(), source.file);
         match (args.list, global.json) {
-            // What was asked for; elsewhere it only tells of what was done.
+            // The list is what was asked for. Otherwise these lines only report what was done.
             (true, false) => terminal::print(&line),
             _ => terminal::say(&line),
         }

@@ -1,4 +1,4 @@
-//! `hab-build mirror`: what is mirrored, what moved, and whether all of it is still here.
+//! `hab-build mirror`: mirrored projects, their changes, and whether everything is still here.
 
 mod accept;
 mod archives;
@@ -12,7 +12,7 @@ mod view;
 
 use std::path::PathBuf;
 
-use super::Global;
+use super::{Global, complete};
 use hab_farm::carry::import::Wanted;
 
 #[derive(Debug, clap::Args)]
@@ -23,32 +23,35 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The git projects that are mirrored here: size, refs, last success, lag, and refs that wait for `accept`
+    /// List the git projects that are mirrored here: size, refs, last success, lag, and refs that wait for `accept`
     List {
-        /// Also those that are known but not mirrored yet
+        /// List also projects that are known but not mirrored yet
         #[arg(long)]
         all: bool,
     },
-    /// Add a project to those that are known; `sync` mirrors it
+    /// Add a project to the known ones; `sync` mirrors it
     Add(refs::AddArgs),
     /// Bring projects up to date with their upstreams
     Sync {
         /// The projects; without names, those that are mirrored already
+        #[arg(add = complete::projects())]
         projects: Vec<String>,
         /// All known projects
         #[arg(long, conflicts_with = "projects")]
         all: bool,
     },
-    /// Every change of a project's refs that was ever seen
+    /// List every change of a project's refs that was ever seen
     Log {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
     },
     /// Decide about a tag that moved or a branch that was rewritten: which value it has from now on
     Accept(accept::Args),
-    /// What of a project the verified view shows, and why its other refs are missing there
+    /// Show which refs of a project are in its verified view, and why the others are missing there
     View {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
         /// Only these tags and branches; the history of a branch is judged only if it is named
         references: Vec<String>,
@@ -56,22 +59,25 @@ enum What {
     /// Remove a project's mirror; its journal, its file and everything that was built of it stay
     Remove {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
-        /// Do it; without, it is only said what would go
+        /// Remove it; without this, only say what would be removed
         #[arg(long)]
         yes: bool,
     },
     /// Check a project's ref journal, and that every object it names is still here and whole
     Verify {
-        /// The project; all without one
+        /// The project; without one, all
+        #[arg(add = complete::projects())]
         project: Option<String>,
-        /// Only the journal and the objects that it names, not everything that they reach
+        /// Check only the journal and the objects that it names, not everything that they reach
         #[arg(long)]
         quick: bool,
     },
-    /// Pack what is mirrored so that it is served fast, and judge the branches of projects whose policy can
+    /// Pack mirrors so that they are served fast, and judge the branches of projects whose policy can
     Upkeep {
-        /// The projects; all without names
+        /// The projects; without names, all
+        #[arg(add = complete::projects())]
         projects: Vec<String>,
     },
     /// Remove what killed runs left; nothing that a journal ever named is removed
@@ -80,27 +86,28 @@ enum What {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Write everything that is mirrored into one file, to be carried to a place without a network
+    /// Write everything that is mirrored into one file, to carry it to a place without a network
     Export {
         /// The file: a zstd-compressed tar
         file: PathBuf,
-        /// Only these git projects; all without names
+        /// Only these git projects; without names, all
+        #[arg(add = complete::projects())]
         projects: Vec<String>,
-        /// An earlier export: what it holds is left out
+        /// An earlier export; leave out what it holds
         #[arg(long, value_name = "FILE")]
         since: Option<PathBuf>,
     },
-    /// Take in what `export` wrote, verified as if it came from an upstream
+    /// Import what `export` wrote, verified as if it came from an upstream
     Import {
         /// The file
         file: PathBuf,
-        /// Also projects that are not known here, with the addresses that the file gives them
+        /// Take also projects that are not known here, with the addresses that the file gives them
         #[arg(long)]
         new_projects: bool,
-        /// Also the crates that this Cargo.lock names
+        /// Take also the crates that this Cargo.lock names
         #[arg(long, value_name = "CARGO.LOCK")]
         crates: Vec<PathBuf>,
-        /// Also the sources of depends that this revision of a project names
+        /// Take also the depends sources that this revision of a project names
         #[arg(long, num_args = 2, value_names = ["PROJECT", "REVISION"])]
         depends: Vec<String>,
     },
@@ -108,26 +115,28 @@ enum What {
     Packages,
     /// Keep and serve every crate that a Cargo.lock names
     Crates {
-        /// The locks, of version 3 or 4
+        /// The Cargo.lock files, of version 3 or 4
         #[arg(required = true, value_name = "CARGO.LOCK")]
         locks: Vec<PathBuf>,
     },
     /// Keep and serve a project's releases: their signed lists of hashes, and the files that those name
     Release {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
-        /// The versions; without, those that the project names
+        /// The versions; without any, those that the project names
         versions: Vec<String>,
     },
     /// Keep and serve the plain files that a project pins
     Files {
         /// The project
+        #[arg(add = complete::projects())]
         project: String,
     },
     /// Keep and serve the sources that a revision's depends folder names
     #[command(after_help = depends::PINNED)]
     Depends(depends::Fetch),
-    /// Write those sources as a SOURCES_PATH that make takes without a network
+    /// Write a revision's depends sources as a SOURCES_PATH that make can use without a network
     #[command(after_help = depends::PINNED)]
     ExportDepends(depends::Export),
 }
@@ -146,7 +155,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::Gc { dry_run } => refs::gc(global, &*global.farm()?, *dry_run),
         What::Export { file, projects, since } => carry::export(global, file, projects, since.as_deref()),
         What::Import { file, new_projects, crates, depends } => {
-            // clap takes them two by two.
+            // Each two values that clap returns are one pair.
             let depends = depends.chunks_exact(2).map(|two| (two[0].clone(), two[1].clone())).collect();
             let wanted = Wanted { strangers: *new_projects, crates: crates.clone(), depends };
             carry::import(global, file, &wanted)

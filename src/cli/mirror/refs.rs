@@ -1,4 +1,4 @@
-//! Projects and their refs: what there is, what moved, and what a person decides.
+//! Lists projects and changes of their refs, and adds, checks and cleans up projects.
 
 use hab_mirror::git::{Change, without_user};
 use hab_mirror::projects::{Interval, Project};
@@ -15,19 +15,19 @@ pub struct AddArgs {
     /// Its upstreams, the preferred one first: https, ssh or git addresses
     #[arg(required = true)]
     urls: Vec<String>,
-    /// Which refs, as full names with at most one * [default: refs/heads/* and refs/tags/*]
+    /// The refs to mirror, as full names with at most one * [default: refs/heads/* and refs/tags/*]
     #[arg(long = "ref", value_name = "PATTERN")]
     refs: Vec<String>,
-    /// The policy that its refs are judged by
+    /// The policy that judges its refs
     #[arg(long)]
     policy: Option<String>,
-    /// How often upstream is asked while serving: 30m, 1h, 1d
+    /// How often to ask upstream while serving: 30m, 1h, 1d
     #[arg(long, default_value = "1h")]
     interval: String,
-    /// The project of which it is a fork, to keep their objects together
+    /// The project that it is a fork of, to keep their objects together
     #[arg(long, value_name = "PROJECT")]
     fork_of: Option<String>,
-    /// A check of git's fsck that its history is known not to pass, such as badTimezone
+    /// A check of git's fsck that its history is known to fail, such as badTimezone
     #[arg(long, value_name = "CHECK")]
     tolerate: Vec<String>,
 }
@@ -49,7 +49,7 @@ pub fn list(global: &Global, farm: &Farm, all: bool) -> anyhow::Result<()> {
 pub fn log(global: &Global, farm: &Farm, project: &str) -> anyhow::Result<()> {
     let entries = farm.mirrors().log(project)?;
     for e in &entries {
-        // What HEAD names is no id, and nothing of it may be missing.
+        // HEAD's value is a name and not an id, so it must be shown whole.
         let short = |id: &Option<String>| match id.as_deref() {
             Some(name) if e.kind == Change::Head => shown(name).to_string(),
             Some(id) => id.get(..12).unwrap_or("-").to_owned(),
@@ -120,7 +120,7 @@ pub fn add(global: &Global, farm: &Farm, args: &AddArgs) -> anyhow::Result<()> {
         path.display(),
         args.name
     ));
-    // The file has its addresses as they were given; nobody else needs the passwords in them.
+    // The file keeps the addresses as they were given. Nobody else needs the passwords in them.
     project.urls = project.urls.iter().map(|url| without_user(url)).collect();
     if global.json { print_json(&project) } else { Ok(()) }
 }
@@ -146,7 +146,7 @@ fn line(row: &MirrorRow) -> String {
     format!("{:<28} {mib:>6} MiB {refs:>6} refs, {last}{lag}{failed}{broken}", row.project)
 }
 
-/// What a person may have to do something about.
+/// The lines about a project that a person may have to act on.
 fn below(row: &MirrorRow) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(broken) = &row.broken {
@@ -176,7 +176,7 @@ fn below(row: &MirrorRow) -> Vec<String> {
         if lacking.lfs_files > 0 {
             let (count, bytes) = (lacking.lfs_files, lacking.lfs_bytes);
             lines.push(format!(
-                "what Git LFS keeps elsewhere is not mirrored: {count} files of {bytes} bytes"
+                "files that Git LFS keeps elsewhere are not mirrored: {count} files of {bytes} bytes"
             ));
         }
     }

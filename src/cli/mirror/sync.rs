@@ -1,4 +1,4 @@
-//! Bringing mirrors up to date and into order.
+//! `hab-build mirror sync` and `hab-build mirror upkeep`.
 
 use hab_mirror::projects::Project;
 
@@ -7,7 +7,7 @@ use hab_oci::{few, shown};
 use crate::cli::{Global, Said, print_json, terminal};
 use hab_farm::{Farm, FarmError, Fault, chain};
 
-/// What became of one project in a run over several.
+/// The result for one project in a run over several.
 #[derive(serde::Serialize)]
 struct Row<T> {
     project: String,
@@ -17,7 +17,7 @@ struct Row<T> {
     error: Option<String>,
 }
 
-/// Does `work` for every project; one that fails does not keep the others from their turn, and the first failure is the
+/// Does `work` for every project. A project that fails does not stop those after it, and the first failure is the
 /// result.
 fn each<T: serde::Serialize>(
     global: &Global,
@@ -50,7 +50,8 @@ fn each<T: serde::Serialize>(
         }
     }
     match first {
-        // With several projects the document says which of them failed; the exit code is the first failure's.
+        // With several projects, the document says which of them failed, and the exit code is that of the first
+        // failure.
         Some(e) if projects.len() > 1 && global.json => {
             print_json(&rows)?;
             Err(Said(e).into())

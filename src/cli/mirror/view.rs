@@ -1,4 +1,4 @@
-//! `hab-build mirror view`: what the verified view shows, and why not the rest.
+//! `hab-build mirror view`: which refs the verified view shows, and why it hides the others.
 
 use hab_oci::shown;
 

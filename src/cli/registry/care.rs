@@ -1,4 +1,4 @@
-//! What may go, and whether what stays is still what it was.
+//! Collection and scrub: removes what nothing needs, and checks that the rest is what it was.
 
 use hab_store::Bytes;
 use serde_json::json;

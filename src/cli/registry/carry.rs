@@ -1,4 +1,4 @@
-//! Images to a folder or a file, and in from there.
+//! Exports images to a folder or a file, and imports them from there.
 
 use std::path::Path;
 use std::str::FromStr;

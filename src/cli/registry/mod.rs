@@ -1,4 +1,4 @@
-//! `hab-build registry`: what is in the registry, where tags were, and what may go.
+//! `hab-build registry`: the registry's images, the history of tags, and what may be removed.
 
 mod care;
 mod carry;
@@ -12,7 +12,7 @@ use std::str::FromStr;
 use hab_oci::{RepositoryName, Tag};
 use hab_store::{Back, Bytes};
 
-use super::Global;
+use super::{Global, complete};
 use hab_farm::Farm;
 
 #[derive(Debug, clap::Args)]
@@ -23,30 +23,31 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The repositories and how much is in them, or the tags of one
+    /// List the repositories and how much is in them, or the tags of one
     List {
-        /// Its tags
+        /// The repository whose tags to list
+        #[arg(add = complete::repositories())]
         repository: Option<RepositoryName>,
     },
-    /// Everywhere a tag ever was
+    /// List every value that a tag ever had
     History {
         /// The tag
-        #[arg(value_name = "REPO:TAG")]
+        #[arg(value_name = "REPO:TAG", add = complete::tags())]
         tag: Named,
     },
-    /// Move a tag back to where it was, also one that was deleted; this is recorded like any other move
+    /// Move a tag, even a deleted one, back to where it was; this is recorded like any other move
     Rollback {
         /// The tag
-        #[arg(value_name = "REPO:TAG")]
+        #[arg(value_name = "REPO:TAG", add = complete::tags())]
         tag: Named,
-        /// Where it was, or how many values ago
+        /// The digest where it was, or how many values to go back
         #[arg(value_name = "DIGEST|STEPS", default_value = "1")]
         back: Back,
     },
-    /// Delete a tag, or all tags of a repository; what they point at goes with a later collection
+    /// Delete a tag, or all tags of a repository; a later collection removes what they point at
     Delete {
         /// The tag, or the repository with all its tags
-        #[arg(value_name = "REPO[:TAG]")]
+        #[arg(value_name = "REPO[:TAG]", add = complete::tags())]
         place: carry::Place,
         /// Do not ask
         #[arg(long)]
@@ -58,42 +59,42 @@ enum What {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Bring here what [[registry.upstream.NAME.sync]] in hab.toml selects of other registries
+    /// Sync the images that [[registry.upstream.NAME.sync]] in hab.toml selects from other registries
     Sync {
-        /// Only of this upstream, or of this repository of it
+        /// Sync only this upstream, or this repository of it
         #[arg(value_name = "UPSTREAM[/REPOSITORY]")]
         only: Option<String>,
-        /// Only say what would be brought
+        /// Only say what would be synced
         #[arg(long)]
         dry_run: bool,
     },
-    /// Hash everything that is kept again; what is damaged is set aside, and fetched again if an upstream has it
+    /// Hash every blob again; damaged ones are set aside, and fetched again if an upstream has them
     Scrub {
-        /// How much to read in a second, such as 50MiB; as fast as it goes without
+        /// How much to read in a second, such as 50MiB; without it, as fast as possible
         #[arg(long, value_name = "BYTES")]
         rate: Option<Bytes>,
     },
-    /// Make tokens for machines, and take them back
+    /// Make tokens for machines, and revoke them
     Token(token::Args),
     /// Write images as an OCI layout: a folder, or an oci-archive if its name ends in .tar
     Export {
-        /// Images of one repository; without a tag or digest all that have a tag
-        #[arg(value_name = "REPO[:TAG|@DIGEST]", required = true)]
+        /// Images of one repository; without a tag or digest, all that have a tag
+        #[arg(value_name = "REPO[:TAG|@DIGEST]", required = true, add = complete::tags())]
         images: Vec<carry::Image>,
-        /// The folder or the file, which must not be there yet
+        /// The folder or the file to write, which must not exist yet
         #[arg(value_name = "FOLDER|FILE.tar", required = true)]
         to: PathBuf,
-        /// Leave out what says something about the images, such as signatures; podman load wants one image alone
+        /// Leave out the images' referrers, such as signatures; podman load wants one image alone
         #[arg(long)]
         no_referrers: bool,
     },
-    /// Check an OCI layout and publish what is in it, all at once or not at all
+    /// Check an OCI layout and publish its images, all at once or not at all
     Import {
         /// The folder, or a tar archive of one
         #[arg(value_name = "FOLDER|FILE.tar")]
         from: PathBuf,
-        /// Where to; with a tag only the image that has it in the layout, or its only one
-        #[arg(value_name = "REPO[:TAG]")]
+        /// Where to publish; with a tag, only the image that has it in the layout, or the layout's only one
+        #[arg(value_name = "REPO[:TAG]", add = complete::tags())]
         place: carry::Place,
     },
 }
@@ -117,7 +118,7 @@ impl FromStr for Named {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    // These read and write files alone.
+    // Commands about tokens only read and write files, so they need no farm.
     if let What::Token(args) = &args.what {
         return token::run(global, args);
     }

@@ -1,4 +1,4 @@
-//! Images of other registries, brought here by hand.
+//! Syncs images of other registries by hand.
 
 use hab_oci::Tag;
 use hab_registry::{Change, SyncError};

@@ -1,4 +1,4 @@
-//! Repositories and tags, now and before.
+//! Lists repositories and tags with their history, and moves or deletes tags.
 
 use hab_oci::RepositoryName;
 use hab_store::Back;

@@ -1,4 +1,4 @@
-//! Tokens: instead of passwords, for machines.
+//! Tokens for machines, which replace passwords.
 
 use std::fs;
 
@@ -17,34 +17,34 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Issue a token that says itself what it is for, until it expires or is revoked
+    /// Issue a token that itself says what it allows, until it expires or is revoked
     Issue {
-        /// Whose it is: with the token as its password
+        /// The account that it is for; the token serves as its password
         #[arg(long)]
         name: Account,
         /// The repositories that it is for; * is any run of characters
         #[arg(long, required = true, value_name = "PATTERN")]
         repository: Vec<Pattern>,
-        /// What it is for there
+        /// The actions that it allows there
         #[arg(long, required = true, value_name = "pull|push|delete")]
         action: Vec<Action>,
-        /// For how long, such as 12h or 30d; at most 3650d
+        /// How long it is good, such as 12h or 30d; at most 3650d
         #[arg(long, value_name = "TIME", default_value = "30d")]
         expires: Span,
     },
     /// Revoke an issued token
     Revoke {
-        /// Its id, as `issue` said it
+        /// Its id, as `issue` printed it
         id: String,
     },
-    /// Make a token for the file that `tokens` in [registry.access] names: prints the token, and says the line
+    /// Make a token for the file that `tokens` in [registry.access] names; prints the token, and the line for the file
     New {
-        /// Whose it is
+        /// The account that it is for
         name: Account,
     },
 }
 
-/// Ten years.
+/// The longest time that a token is good, in seconds: ten years.
 const LONGEST: i64 = 3650 * 24 * 3600;
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
@@ -97,7 +97,7 @@ fn issue(global: &Global, what: Issue) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file that cannot be used is for the operator to mend; one that cannot be written is not.
+/// An unusable file is for the operator to mend. A file that cannot be written is not.
 fn of_access(error: AccessError) -> anyhow::Error {
     match error {
         AccessError::Write { .. } | AccessError::Random(_) => error.into(),

@@ -1,4 +1,4 @@
-//! Bytes at the end of a growing file, hashed while they are written: one thread does the one, another the other.
+//! Appends bytes to a file and hashes them at the same time: one thread writes, another hashes.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -9,10 +9,10 @@ use crate::files::write_ahead;
 use crate::helpers;
 use crate::tally::Tally;
 
-/// Fewer bytes than this are hashed sooner than another thread wakes.
+/// Hashing fewer bytes than this takes less time than waking another thread.
 const WORTH_A_THREAD: usize = 128 << 10;
 
-/// Appends all parts, or nothing: where this fails, the file and its tally are what they were.
+/// Appends all parts or none: after an error the file and its tally are unchanged.
 pub(crate) fn append<B: AsRef<[u8]> + Send + Sync + 'static>(
     file: &mut File,
     tally: &mut Tally,
@@ -22,8 +22,8 @@ pub(crate) fn append<B: AsRef<[u8]> + Send + Sync + 'static>(
     match both(file, tally, parts) {
         Ok(hashed) => *tally = hashed,
         Err(error) => {
-            // What is left of them would be taken for bytes that were hashed. That it cannot be cut off is found by whoever
-            // looks: its length is not the tally's.
+            // Bytes left in the file would pass for bytes that were hashed. If the file cannot be shortened, the next
+            // reader notices: its length differs from the tally's.
             let _ = file.set_len(before).and_then(|()| file.seek(SeekFrom::Start(before)));
             return Err(error);
         }
@@ -42,7 +42,7 @@ fn both<B: AsRef<[u8]> + Send + Sync + 'static>(
     let hash = {
         let (parts, tally) = (parts.clone(), tally.clone());
         move || {
-            // Whoever does not take it has failed to write.
+            // Sending fails only where the writer failed and dropped the receiver.
             let _ = give.send(hashed(tally, &parts));
         }
     };

@@ -1,4 +1,4 @@
-//! Files that may have come to be something else, and where they go then.
+//! Finds files that no longer match their digest, and moves them to `damaged/`.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,38 +14,38 @@ use crate::files::sync_folder_of;
 use crate::folder::Blobs;
 use crate::loose::Alone;
 
-/// One of the folders that blobs are in: `sha256/ab`.
+/// One of the folders that hold blobs, such as `sha256/ab`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stripe {
-    /// By which their names are.
+    /// The algorithm of the digests in the folder.
     pub algorithm: Algorithm,
     byte: u8,
 }
 
-/// A file that is looked at.
+/// A blob's file that a scrub reads.
 #[derive(Debug)]
 pub struct Suspect {
-    /// Opened.
+    /// The open file.
     pub file: File,
     inode: u64,
     changed: Option<SystemTime>,
 }
 
 impl Stripe {
-    /// All of them, in their order.
+    /// All folders, in order.
     pub fn all() -> impl Iterator<Item = Self> {
         let of = |algorithm| (0..=u8::MAX).map(move |byte| Self { algorithm, byte });
         [Algorithm::Sha256, Algorithm::Sha512].into_iter().flat_map(of)
     }
 
-    /// What the digests in it begin with, `sha256:ab`.
+    /// What the digests in the folder begin with, such as `sha256:ab`.
     pub fn prefix(self) -> String {
         format!("{}:{:02x}", self.algorithm.name(), self.byte)
     }
 }
 
 impl Suspect {
-    /// Whether it has been as it is for this long.
+    /// Whether the file was last changed longer ago than `than`.
     pub fn is_older(&self, than: Duration) -> bool {
         self.changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > than)
     }
@@ -63,7 +63,7 @@ impl Blobs {
         let mut found = Vec::new();
         for entry in entries {
             let name = entry.map_err(Error::io("list", &folder))?.file_name();
-            // What somebody else put there is not ours to judge.
+            // Names that are no digests are not this program's files; skip them.
             let digest = format!("{}:{}", stripe.algorithm.name(), name.to_string_lossy()).parse::<Digest>();
             found.extend(digest.ok().filter(|digest| digest.to_string().starts_with(&stripe.prefix())));
         }
@@ -71,7 +71,7 @@ impl Blobs {
         Ok(found)
     }
 
-    /// Opens a file to be looked at; `None` if there is none.
+    /// Opens a blob's file for a scrub; `None` if there is no such file.
     pub fn suspect(&self, digest: &Digest) -> Result<Option<Suspect>> {
         let path = self.path(digest);
         let Some(blob) = self.open_blob(digest)? else { return Ok(None) };
@@ -79,7 +79,7 @@ impl Blobs {
         Ok(Some(Suspect { file: blob.file, inode: found.ino(), changed: found.modified().ok() }))
     }
 
-    /// The next bytes of a file, none at its end; `None` if the disk does not give them any more.
+    /// Reads up to `length` bytes at the offset `at`, none at the end; `None` if the disk reports an I/O error.
     pub fn read_some(
         &self,
         digest: &Digest,
@@ -88,7 +88,8 @@ impl Blobs {
         length: usize,
     ) -> Result<Option<Vec<u8>>> {
         const EIO: i32 = 5;
-        // The disk is to be asked, not the cache, which is for those who pull: that this fails harms nothing.
+        // Drop the range from the page cache: a scrub must read the disk, and pulls need the cache. A failure is
+        // harmless.
         let forget = || {
             let range = NonZeroU64::new(length as u64);
             let _ = rustix::fs::fadvise(&suspect.file, at, range, rustix::fs::Advice::DontNeed);
@@ -107,12 +108,13 @@ impl Blobs {
         }
     }
 
-    /// Moves a file away that was found to be something else, unless another one has taken its place since.
+    /// Moves a file that does not match its digest to `damaged/`, unless another file has replaced it since. Returns
+    /// whether it moved the file.
     pub fn set_aside(&self, digest: &Digest, suspect: &Suspect, alone: &Alone) -> Result<bool> {
         self.move_away(digest, suspect, &self.damaged(digest), alone)
     }
 
-    /// Moves a file from its place, unless another one has taken that since.
+    /// Moves a file to the path `to`, unless another file has replaced it since. Returns whether it moved the file.
     pub fn move_away(&self, digest: &Digest, suspect: &Suspect, to: &Path, _alone: &Alone) -> Result<bool> {
         let path = self.path(digest);
         match fs::metadata(&path) {

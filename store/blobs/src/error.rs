@@ -22,50 +22,50 @@ pub enum Fault {
 /// Why bytes were not kept or not read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The bytes do not have the digest that they were said to have. Nothing was kept.
-    #[error("these bytes are {found}, not {expected}")]
+    /// The bytes do not have the digest that the caller expected. Nothing was kept.
+    #[error("the bytes have the digest {found}, not {expected}")]
     WrongDigest {
-        /// What was said.
+        /// The digest that the caller gave.
         expected: Digest,
-        /// What arrived.
+        /// The digest of the bytes that arrived.
         found: Digest,
     },
-    /// A document is larger than any of its kind may be. It was not read.
+    /// A document is larger than the limit for its kind. It was not read.
     #[error("{digest} has {size} bytes: at most {limit} are read of a document of its kind")]
     TooLarge {
         /// The document.
         digest: Digest,
-        /// What it has.
+        /// Its size in bytes.
         size: u64,
-        /// How much is read.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// There is no such upload, or it is finished.
+    /// No upload has this name, or the upload is finished.
     #[error("there is no upload {0}")]
     UploadUnknown(UploadId),
     /// Somebody else is writing to this upload right now.
     #[error("the upload {0} is being written by somebody else")]
     UploadBusy(UploadId),
-    /// Another process or task collects at the moment.
+    /// Another process or task is running a collection.
     #[error("another collection is running in this data folder; try again when it has ended")]
     Collecting,
     /// The disk or the quota is full.
     #[error("cannot {doing}: the disk or the quota is full; free some space and try again")]
     NoSpace {
-        /// What was being done, with the path.
+        /// The operation, with its path.
         doing: String,
-        /// The system's words.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
     /// The file system failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// To which path.
+        /// The path that it failed on.
         path: PathBuf,
-        /// The system's words.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 use hab_oci::{Algorithm, Digest};
 
 use crate::error::{Error, Result};
-use crate::files::{open_plain, remove_if_there, sync_folder_of};
+use crate::files::{open_plain, remove_if_there};
 use crate::id::UploadId;
 use crate::loose::Keeping;
 use crate::tally::Tally;
 use crate::writer::BlobWriter;
 
-/// The folder `<data>/blobs`: `sha256/ab/<hex>` and `sha512/ab/<hex>` are finished, immutable and synced; `tmp/` and
-/// `uploads/` are not, and nothing ever reads them by a digest. `damaged/` has files that were found to be something else.
+/// The folder `<data>/blobs`: `sha256/ab/<hex>` and `sha512/ab/<hex>` hold finished, immutable and synced blobs. `tmp/`
+/// and `uploads/` hold unfinished ones, and nothing reads those by a digest. `damaged/` holds files that did not match
+/// their digest.
 ///
 /// Synchronous; a clone is another handle on the same folder.
 #[derive(Clone, Debug)]
@@ -37,12 +38,12 @@ pub(crate) struct Shared {
 pub struct Blob {
     /// Its bytes, at offset 0.
     pub file: File,
-    /// How many there are.
+    /// Its size in bytes.
     pub size: u64,
 }
 
 impl Blobs {
-    /// Opens `<data_dir>/blobs`, making it where it is missing, and removes what dead writers left in `tmp`.
+    /// Opens `<data_dir>/blobs`, makes it if it is missing, and removes files that dead writers left in `tmp`.
     pub fn open(data_dir: &Path) -> Result<Self> {
         let root = data_dir.join("blobs");
         for folder in ["tmp", "uploads", "damaged", "strays", "sha256", "sha512"] {
@@ -54,7 +55,8 @@ impl Blobs {
         Ok(blobs)
     }
 
-    /// A live writer holds a lock on its file, so a file that can be locked has no writer.
+    /// Removes files in `tmp` that have no writer. A live writer holds a lock on its file, so a file that can be locked
+    /// has none.
     fn sweep(&self) -> Result<()> {
         let folder = self.tmp();
         for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
@@ -84,31 +86,31 @@ impl Blobs {
         BlobWriter::create(self.clone(), algorithm)
     }
 
-    /// Whether something could be kept now.
+    /// Fails unless a blob can be written now.
     pub fn is_ready(&self) -> Result<()> {
         self.writer()?.add(b"?")
     }
 
-    /// Bytes that the file system still has for us.
+    /// Free bytes in the file system that this process may use.
     pub fn free(&self) -> Result<u64> {
         let found = rustix::fs::statvfs(&self.shared.root);
         let found = found.map_err(|e| Error::io("look at", &self.shared.root)(e.into()))?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    /// Keeps a small document; for streams there is [`Blobs::writer`].
+    /// Stores a small document for good; use [`Blobs::writer`] for a stream.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         self.put_as(&digest, bytes)?;
         Ok(digest)
     }
 
-    /// Keeps a small document that has to have this digest. One that is there and damaged is replaced.
+    /// Stores a small document for good and checks its digest. Replaces a stored file that is damaged.
     pub fn put_as(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
         self.put_kept(digest, bytes, Keeping::ForGood)
     }
 
-    /// The same, kept for good or not.
+    /// As [`Blobs::put_as`], for good or loose.
     pub fn put_kept(&self, digest: &Digest, bytes: &[u8], keeping: Keeping) -> Result<()> {
         let damaged = {
             let kept = self.read(digest, bytes.len() as u64);
@@ -136,17 +138,17 @@ impl Blobs {
         Ok(opened.map(|(file, size)| Blob { file, size }))
     }
 
-    /// A document's bytes, checked against the digest; `None` if there is no such blob.
+    /// Reads a document and checks it against its digest; `None` if there is no such blob.
     ///
-    /// One of more than `limit` bytes is [`Error::TooLarge`]: whoever put it here may be a stranger, and a digest says
-    /// nothing of a size.
+    /// A document of more than `limit` bytes is [`Error::TooLarge`]: a stranger may have pushed it, and a digest does
+    /// not bound a size.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(blob) = self.open_blob(digest)? else { return Ok(None) };
         if blob.size > limit {
             return Err(Error::TooLarge { digest: digest.clone(), size: blob.size, limit });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
-        // A file that grows is damaged, and no reason to read on.
+        // A file that grows is damaged: read one byte too many, and no more.
         let mut file = blob.file.take(blob.size.saturating_add(1));
         file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path(digest)))?;
         if Digest::of_with(digest.algorithm(), &bytes) == *digest {
@@ -156,13 +158,13 @@ impl Blobs {
         }
     }
 
-    /// Where a finished blob is, or would be. To be read only.
+    /// The path of a finished blob, whether or not it exists. Callers must only read there.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.shared.root.join(digest.algorithm().name()).join(&hex[..2]).join(hex)
     }
 
-    /// Removes a blob; `false` if there was none. The catalog must not mention it any more.
+    /// Removes a blob; `false` if there was none. The catalog must no longer mention it.
     pub fn remove(&self, digest: &Digest) -> Result<bool> {
         let path = self.path(digest);
         match fs::remove_file(&path) {
@@ -172,34 +174,35 @@ impl Blobs {
         }
     }
 
-    /// Where the file of a digest goes that was found to be something else.
+    /// The path to which a file is moved that does not match this digest.
     pub fn damaged(&self, digest: &Digest) -> PathBuf {
         self.shared.root.join("damaged").join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
-    /// The folder.
+    /// The folder `<data>/blobs`.
     pub fn root(&self) -> &Path {
         &self.shared.root
     }
 
-    /// Which farm's blobs these are, if that was ever said.
+    /// The identity of the farm that these blobs belong to, if [`Blobs::set_farm`] recorded one.
     pub fn farm(&self) -> Result<Option<String>> {
         let path = self.shared.root.join("farm");
         match fs::read_to_string(&path) {
-            // Anything else is damage, and as good as nothing: the catalog knows whose they are.
+            // A damaged file counts as a missing one: the catalog also knows the farm.
             Ok(text) => Ok(Some(text.trim().to_owned()).filter(|farm| is_identity(farm))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path)(e)),
         }
     }
 
-    /// Says which farm's blobs these are.
+    /// Records the identity of the farm that these blobs belong to.
     pub fn set_farm(&self, farm: &str) -> Result<()> {
-        let (path, scratch) = (self.shared.root.join("farm"), self.shared.root.join("farm.new"));
-        fs::write(&scratch, format!("{farm}\n")).map_err(Error::io("write", &scratch))?;
-        File::open(&scratch).and_then(|file| file.sync_all()).map_err(Error::io("write", &scratch))?;
-        fs::rename(&scratch, &path).map_err(Error::io("rename a file to", &path))?;
-        sync_folder_of(&path)
+        let written =
+            hab_file::replace_with(&self.shared.root.join("farm"), 0o644, format!("{farm}\n").as_bytes());
+        written.map_err(|e| {
+            let (path, source) = e.into_io();
+            Error::io("write", &path)(source)
+        })
     }
 
     /// Whether there is any blob.
@@ -208,7 +211,7 @@ impl Blobs {
             let folder = self.shared.root.join(algorithm.name());
             for stripe in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
                 let stripe = stripe.map_err(Error::io("list", &folder))?.path();
-                // What somebody else put there is not ours to judge.
+                // Plain files in this folder are not this program's; skip them.
                 if stripe.is_dir()
                     && fs::read_dir(&stripe).map_err(Error::io("list", &stripe))?.next().is_some()
                 {

@@ -1,11 +1,11 @@
-//! Names that nobody can guess.
+//! Random names that nobody can guess.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// 128 random bits as 32 hexadecimal digits: for names that nobody can guess, and that never come twice.
+/// 128 random bits as 32 hexadecimal digits, for names that nobody can guess and that never repeat.
 pub fn random_hex() -> Result<String, Error> {
     let mut bits = [0; 16];
     rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())
@@ -13,11 +13,11 @@ pub fn random_hex() -> Result<String, Error> {
     Ok(hex::encode(bits))
 }
 
-/// The name of an upload: 128 random bits, as 32 hexadecimal digits. Whoever shows it may write to the upload.
+/// The name of an upload: 128 random bits, as 32 hexadecimal digits. Any client that knows it may write to the upload.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UploadId(Box<str>);
 
-/// A text is not an upload's name.
+/// The error for a text that is not the name of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of an upload")]
 pub struct UploadIdError;

@@ -1,12 +1,13 @@
 //! Bytes named by their digest, as files.
 //!
-//! Layer: above `hab-oci`, below everything that keeps bytes. Synchronous: no runtime and no database. In scope: writing a
-//! blob so that it is whole or not there, reading it with a limit and against its digest, uploads in pieces, which files a
-//! collection may remove (`loose`), and setting aside what was damaged. Out of scope: what points at a blob; that is the
-//! catalog's, in `hab-store`.
+//! Layer: above `hab-oci`, below everything that keeps bytes. Synchronous: no runtime and no database. In scope:
+//! writing a blob so that it is whole or not there, reading it with a limit and against its digest, uploads in pieces,
+//! which files a collection may remove (`loose`), and setting aside what was damaged. Out of scope: what points at a
+//! blob; the catalog in `hab-store` knows that.
 //!
-//! The order that makes a crash harmless: bytes are hashed while they are written to a temporary name, synced, renamed to
-//! their digest, the folder synced. Nothing reads what has no digest for a name.
+//! The order of writing makes a crash harmless: a writer hashes the bytes while it writes them under a temporary name,
+//! syncs the file, renames it to its digest, and syncs the folder. A file whose name is not a digest is never read as a
+//! blob.
 //!
 //! Start reading at [`Blobs`].
 

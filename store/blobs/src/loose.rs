@@ -1,18 +1,19 @@
-//! Which files a collection may remove, and how that meets those who keep the same bytes at that moment.
+//! Which files a collection may remove, and how it avoids removing bytes that somebody stores at the same moment.
 //!
-//! One folder holds what clients push and what nobody can push again: mirrored files, evidence, logs, builds. Much of
-//! the latter is written by those who know no catalog, so no query could find all that needs a blob. Therefore the file
-//! itself says whether it is *loose*: only what came through a push and was never kept by anybody else is, and only
-//! loose files are ever removed. [`Blobs::put`] and [`BlobWriter::commit`](crate::BlobWriter::commit), which everybody
-//! else uses, keep for good, and make a loose file kept for good when it has the same bytes. The mark is the sticky
-//! bit, which means nothing on a file and which no umask and no `cp` sets: where it is lost, the file stays.
+//! One folder holds blobs that clients push and blobs that nobody can push again: mirrored files, evidence, logs,
+//! builds. Code that does not know the catalog writes many of the latter, so no query could find everything that needs
+//! a blob. Therefore the file itself says whether it is *loose*: a file is loose if it came through a push and nobody
+//! else stored the same bytes, and only loose files are ever removed. [`Blobs::put`] and
+//! [`BlobWriter::commit`](crate::BlobWriter::commit), which all other code uses, store for good; where a loose file has
+//! the same bytes, they make it stay for good. The mark is the sticky bit, which means nothing on a file and which no
+//! umask and no `cp` sets. A file that loses the bit stays.
 //!
-//! Whoever keeps bytes pins their digest: a shared lock of the folder `sha256/ab` that the file is in, from before it
-//! is looked whether the file is there until what is said about it is committed. A collection takes the row out of the
-//! catalog first; then, for each digest, it locks that folder alone, looks again whether the catalog names the digest,
-//! and removes the file. So either the pin came first: then the row is there when the collection looks, and the file
-//! stays. Or the lock came first: then the file is gone when the pin is taken, and is written again. 512 folders are
-//! 512 locks; none is held for longer than a transaction.
+//! A process that stores bytes pins their digest: it takes a shared lock of the file's folder `sha256/ab` before it
+//! looks for the file, and holds it until the catalog's row is committed. A collection first deletes the row from the
+//! catalog. Then, for each digest, it takes the folder's exclusive lock, looks again whether the catalog names the
+//! digest, and if not removes the file. If the pin came first, the collection finds the row again and the file stays.
+//! If the exclusive lock came first, the file is gone when the pin is taken, and is written again. There are 512
+//! folders and so 512 locks; none is held for longer than a transaction.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions, TryLockError};
@@ -30,7 +31,7 @@ const LOOSE: u32 = 0o1444;
 const FOR_GOOD: u32 = 0o444;
 const STICKY: u32 = 0o1000;
 
-/// For how long bytes are kept.
+/// How long a blob stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeping {
     /// As long as the data folder lives.
@@ -48,13 +49,13 @@ impl Keeping {
     }
 }
 
-/// While it lives no collection removes the files of some digests.
+/// A shared lock: while it lives, no collection removes the files of its digests.
 #[derive(Debug)]
 pub struct Pin {
     _folders: Vec<File>,
 }
 
-/// While it lives nobody else keeps or removes the file of a digest.
+/// An exclusive lock: while it lives, nobody else stores or removes the file of its digest.
 #[derive(Debug)]
 pub struct Alone {
     _folder: File,
@@ -77,7 +78,7 @@ impl Blobs {
         Ok(Pin { _folders: folders })
     }
 
-    /// Waits until nobody pins a digest, and keeps others from pinning it until this is dropped.
+    /// Waits until nobody pins a digest; others cannot pin it until the result is dropped.
     pub fn alone(&self, digest: &Digest) -> Result<Alone> {
         let (folder, path) = self.folder(digest)?;
         folder.lock().map_err(Error::io("lock", &path))?;
@@ -91,7 +92,7 @@ impl Blobs {
         Ok((File::open(&folder).map_err(Error::io("open", &folder))?, folder))
     }
 
-    /// Only one at a time may collect; the lock goes with the value.
+    /// Takes the lock of the only collection; dropping the file releases it.
     pub fn only_collector(&self) -> Result<File> {
         let path = self.shared.root.join("collector.lock");
         let file = File::create(&path).map_err(Error::io("open", &path))?;
@@ -108,7 +109,8 @@ impl Blobs {
         Ok(found.filter(|(keeping, _)| *keeping == Keeping::Loose).map(|(_, size)| size))
     }
 
-    /// Removes a loose file and returns its size. The caller is [`Alone`] with it, and has asked the catalog since.
+    /// Removes a loose file and returns its size. The caller holds [`Alone`], and must have asked the catalog since it
+    /// took that lock.
     pub fn remove_loose(&self, digest: &Digest, _alone: &Alone) -> Result<Option<u64>> {
         let size = self.loose(digest)?;
         if size.is_some() {
@@ -117,7 +119,7 @@ impl Blobs {
         Ok(size)
     }
 
-    /// How a file that is about to be written is kept: for good, if one that it takes the place of was.
+    /// How long a file that is about to be written stays: for good, if the file that it replaces was to stay for good.
     pub(crate) fn keeping(&self, digest: &Digest, wanted: Keeping) -> Result<Keeping> {
         let before = match look(&self.path(digest))? {
             Some(found) => Some(found),
@@ -127,7 +129,7 @@ impl Blobs {
     }
 }
 
-/// Makes a loose file kept for good.
+/// Makes a loose file stay for good.
 pub(crate) fn keep_for_good(path: &Path) -> Result<()> {
     if look(path)?.is_some_and(|(keeping, _)| keeping == Keeping::Loose) {
         let file = File::open(path).map_err(Error::io("open", path))?;

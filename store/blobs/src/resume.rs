@@ -1,14 +1,13 @@
-//! The running hash of an upload, beside its file: what makes a restart cost nothing.
+//! Saves the running hash of an upload beside its file, so that nothing is read again after a restart.
 //!
-//! To believe it means not to read the bytes again, so it is believed only where it is certain to be of these bytes:
+//! A saved hash replaces reading the bytes, so it is used only if it certainly belongs to them:
 //!
-//! - It is written after the bytes were synced. No crash can leave it beside bytes that never reached the disk.
-//! - It says which file it is of (the upload's name and inode), how long that was, and when it was last changed, which
-//!   nobody but the kernel can set (ctime). Whatever touched the file since then, a killed writer too, makes it void.
-//! - It is sealed with a key that this folder alone has, so that neither a flipped bit nor a file that somebody put there
-//!   is taken for one of ours.
+//! - The hash is written after the bytes are synced. No crash can leave it beside bytes that never reached the disk.
+//! - It names its file (the upload's name and inode), the file's length, and its ctime, which only the kernel can set.
+//!   Any later change to the file, also by a writer that was killed, makes the hash void.
+//! - It is sealed with a key that only this folder has, so that a flipped bit or a planted file is detected.
 //!
-//! Anything else about it means that the upload is read again, as if there were none.
+//! If any of this does not hold, the upload is read again, as if no hash were saved.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -22,25 +21,25 @@ use crate::files::remove_if_there;
 use crate::id::UploadId;
 use crate::tally::Tally;
 
-/// Changes with the format and with what `Hasher::state` means.
+/// Changes with the format of the file and with the meaning of `Hasher::state`.
 const MAGIC: &[u8; 8] = b"hab-up-1";
-/// Larger than any state, and no more is read.
+/// The most bytes that are read: more than any state has.
 const MOST: u64 = 1024;
 const KEY: usize = 32;
-/// A seal's length: hexadecimal digits of a sha256.
+/// The length of a seal: the hexadecimal digits of a sha256.
 const SEAL: usize = 64;
 
-/// Keeps the running hash of an upload whose bytes are on disk.
+/// Saves the running hash of an upload whose bytes are on disk.
 pub(crate) fn save(folder: &Path, id: &UploadId, file: &File, tally: &Tally) -> io::Result<()> {
     let body = body(file, tally)?;
     let seal = seal(&key(folder)?, id, &body);
     let new = folder.join(format!("{id}.new"));
     fs::write(&new, [body.as_slice(), seal.as_bytes()].concat())?;
-    // Not synced: where a crash loses it, the upload is read again.
+    // Not synced: if a crash loses the file, the upload is read again.
     fs::rename(new, path(folder, id))
 }
 
-/// The running hash that was kept, if it is of this file as it is now.
+/// The saved running hash, if it belongs to this file as it is now.
 pub(crate) fn load(folder: &Path, id: &UploadId, file: &File) -> Option<Tally> {
     let mut bytes = Vec::new();
     File::open(path(folder, id)).ok()?.take(MOST).read_to_end(&mut bytes).ok()?;
@@ -53,11 +52,11 @@ pub(crate) fn load(folder: &Path, id: &UploadId, file: &File) -> Option<Tally> {
         [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|a| kept.get(8) == Some(&code(*a)))?;
     let size = file.metadata().ok()?.len();
     let tally = Tally { hasher: Hasher::resume(algorithm, size, state)?, size };
-    // Of this file, this long, unchanged since: then it is what would be written now.
+    // If the file, its length and its times are the same, saving now would give the same bytes.
     (body(file, &tally).ok()?.as_slice() == kept).then_some(tally)
 }
 
-/// Removes what was kept, if anything was.
+/// Removes the saved hash, if there is one.
 pub(crate) fn forget(folder: &Path, id: &UploadId) -> Result<()> {
     remove_if_there(&path(folder, id))?;
     remove_if_there(&folder.join(format!("{id}.new")))
@@ -78,7 +77,8 @@ const fn body_start() -> usize {
     MAGIC.len() + 1 + 6 * 8
 }
 
-/// Which file, how long, last changed when, and the state: every field but the last has a fixed length.
+/// The saved bytes without the seal: algorithm, inode, length, times and the hasher's state. Every field but the last
+/// has a fixed length.
 fn body(file: &File, tally: &Tally) -> io::Result<Vec<u8>> {
     let found = file.metadata()?;
     if found.len() != tally.size {
@@ -96,7 +96,8 @@ fn body(file: &File, tally: &Tally) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// A key before a message whose length follows from what it says it is: nothing can be added to it.
+/// sha256 of the key, the name and the body. Nothing can be appended to the message (length extension), because its
+/// fields fix its length.
 fn seal(key: &[u8; KEY], id: &UploadId, body: &[u8]) -> String {
     let digest = Digest::of(&[key, id.as_str().as_bytes(), body].concat());
     digest.hex().to_owned()
@@ -109,7 +110,7 @@ fn key(folder: &Path) -> io::Result<[u8; KEY]> {
         match fs::read(&path) {
             Ok(bytes) => match bytes.try_into() {
                 Ok(key) => return Ok(key),
-                // Cut by a crash: what it sealed is read again.
+                // A crash cut the key short. Uploads that it sealed are read again.
                 Err(_) => fs::remove_file(&path)?,
             },
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -117,7 +118,7 @@ fn key(folder: &Path) -> io::Result<[u8; KEY]> {
         }
         let mut key = [0; KEY];
         rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
-        // For its owner alone, as temporary files are. Of two processes, the first one's stays.
+        // Readable by its owner only, as temporary files are. If two processes make a key, the first one's stays.
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&key)?;
         let _ = file.persist_noclobber(&path);

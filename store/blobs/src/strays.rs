@@ -16,9 +16,9 @@ use crate::loose::Alone;
 /// A file that was set aside because the catalog does not know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stray {
-    /// What it is.
+    /// Its digest by its name.
     pub digest: Digest,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
     /// How long ago it was last written.
     pub age: Duration,
@@ -33,12 +33,12 @@ impl Blobs {
         self.stray_folder().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
-    /// Sets a file aside, if it is still the one that was looked at.
+    /// Moves a file to `strays/`, if it is still the one that was looked at. Returns whether it moved the file.
     pub fn set_stray_aside(&self, digest: &Digest, suspect: &Suspect, alone: &Alone) -> Result<bool> {
         self.move_away(digest, suspect, &self.stray(digest), alone)
     }
 
-    /// The files that were set aside, by digest.
+    /// All strays, sorted by digest.
     pub fn strays(&self) -> Result<Vec<Stray>> {
         let folder = self.stray_folder();
         let mut found = Vec::new();
@@ -54,7 +54,7 @@ impl Blobs {
         Ok(found)
     }
 
-    /// Removes the files that were set aside and last written before `older` ago, and returns them.
+    /// Removes the strays that were last written at least `older` ago, and returns them.
     pub fn remove_strays(&self, older: Duration) -> Result<Vec<Stray>> {
         let mut gone = self.strays()?;
         gone.retain(|stray| stray.age >= older);
@@ -65,7 +65,8 @@ impl Blobs {
         Ok(gone)
     }
 
-    /// Moves every stray to where its digest belongs, unless something is there; returns how many.
+    /// Moves every stray back to the path of its digest, and returns how many there were. Where a file is there
+    /// already, that one stays.
     pub fn bring_back_strays(&self) -> Result<usize> {
         let strays = self.strays()?;
         for stray in &strays {

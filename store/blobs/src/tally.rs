@@ -1,11 +1,11 @@
-//! Counting and hashing what goes by.
+//! Counts and hashes bytes.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 
 use hab_oci::{Algorithm, Hasher};
 
-/// How many bytes went by, and their running digest.
+/// A number of bytes and their running hash.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     pub(crate) hasher: Hasher,

@@ -20,19 +20,19 @@ use crate::resume;
 use crate::tally::Tally;
 use crate::writer::{check, is_kept, seal};
 
-/// An upload, opened by its only writer. On drop it is put back: what was written stays, and another request goes on
-/// from there.
+/// An upload, opened by its only writer. After a drop the written bytes stay, and another request can continue.
 #[derive(Debug)]
 pub struct Upload {
     blobs: Blobs,
     id: UploadId,
-    /// Locked while it is open, against another process and another request alike.
+    /// Locked while it is open, against other processes and other requests.
     file: File,
     tally: Tally,
     ended: bool,
 }
 
-/// Uploads from this size on keep their running hash beside them: what is smaller is read again sooner than it is synced.
+/// From this size on, an upload's running hash is saved beside it. Reading a smaller one again is faster than syncing
+/// it.
 const LARGE: u64 = 4 << 20;
 
 /// A point in an upload to which it can be rewound.
@@ -49,7 +49,7 @@ impl Blobs {
         Ok(id)
     }
 
-    /// For how long nothing came for an upload; `None` if there is none.
+    /// The time since the last bytes of an upload came; `None` if there is no such upload.
     pub fn upload_silence(&self, id: &UploadId) -> Result<Option<Duration>> {
         let path = self.upload_path(id);
         match fs::metadata(&path) {
@@ -62,10 +62,10 @@ impl Blobs {
         }
     }
 
-    /// Opens an upload to go on with it. Its running hash is the one of this process, or else the one that
-    /// [`Upload::put_back`] kept; where neither is of this file as it is, the file is read again.
+    /// Opens an upload to continue it. Its running hash comes from this process, or else from [`Upload::put_back`]; if
+    /// neither belongs to the file as it is now, the file is read again.
     ///
-    /// [`Error::UploadUnknown`] if there is none, [`Error::UploadBusy`] if somebody is writing to it.
+    /// [`Error::UploadUnknown`] if there is no such upload, [`Error::UploadBusy`] if somebody is writing to it.
     pub fn upload(&self, id: &UploadId) -> Result<Upload> {
         let path = self.upload_path(id);
         Self::unseal(id, &path)?;
@@ -83,7 +83,7 @@ impl Blobs {
         Ok(Upload { blobs: self.clone(), id: id.clone(), file, tally, ended: false })
     }
 
-    /// Opens an upload's file and locks it, against another process and another request alike.
+    /// Opens an upload's file and locks it, against other processes and other requests.
     fn lock_upload(id: &UploadId, path: &Path, how: &OpenOptions) -> Result<File> {
         let file = match how.open(path) {
             Ok(file) => file,
@@ -95,23 +95,24 @@ impl Blobs {
             Err(TryLockError::WouldBlock) => return Err(Error::UploadBusy(id.clone())),
             Err(TryLockError::Error(e)) => return Err(Error::io("lock", path)(e)),
         }
-        // Its writer may have finished it between the two steps above: then this is a blob, and not ours to write.
+        // Its writer may have finished the upload between opening and locking. The file is then a blob and must not be
+        // written.
         if path.exists() { Ok(file) } else { Err(Error::UploadUnknown(id.clone())) }
     }
 
-    /// Makes an upload writable again that was sealed and then not renamed, because its writer was killed in between:
-    /// only root could open it for writing.
+    /// Makes an upload writable again whose writer was killed between sealing and renaming the file: a sealed file is
+    /// read-only, and only root could open it for writing.
     fn unseal(id: &UploadId, path: &Path) -> Result<()> {
         let is_sealed = |found: fs::Metadata| found.permissions().mode() & 0o200 == 0;
         if !fs::metadata(path).is_ok_and(is_sealed) {
             return Ok(());
         }
-        // Under the lock, because a live writer seals it just before it becomes a blob.
+        // Take the lock first, because a live writer seals its file just before it becomes a blob.
         let file = Self::lock_upload(id, path, OpenOptions::new().read(true))?;
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(Error::io("make writable", path))
     }
 
-    /// How many bytes of an upload are there, without opening it.
+    /// The bytes of an upload so far, without opening it.
     pub fn upload_size(&self, id: &UploadId) -> Result<u64> {
         let path = self.upload_path(id);
         match fs::metadata(&path) {
@@ -126,13 +127,13 @@ impl Blobs {
     }
 
     fn parked(&self) -> MutexGuard<'_, HashMap<UploadId, Tally>> {
-        // A panic while it is held cannot leave half a map operation behind.
+        // A poisoned lock is fine: a panic cannot leave a map operation half done.
         self.shared.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 impl Upload {
-    /// How many bytes there are.
+    /// The bytes so far.
     pub fn size(&self) -> u64 {
         self.tally.size
     }
@@ -142,17 +143,17 @@ impl Upload {
         self.write_all(bytes).map_err(Error::io("write", &self.path()))
     }
 
-    /// Writes all of these, one after the other, and hashes them meanwhile. Where this fails, none of them is there.
+    /// Writes all parts in order and hashes them at the same time. If this fails, none of them is written.
     pub fn add_parts<B: AsRef<[u8]> + Send + Sync + 'static>(&mut self, parts: Vec<B>) -> Result<()> {
         append(&mut self.file, &mut self.tally, parts).map_err(Error::io("write", &self.path()))
     }
 
-    /// Where it stands now.
+    /// The current point, for [`Upload::rewind`].
     pub fn mark(&self) -> Mark {
         Mark(self.tally.clone())
     }
 
-    /// Forgets what was written since `mark`.
+    /// Removes the bytes that were written since `mark`.
     pub fn rewind(&mut self, mark: Mark) -> Result<()> {
         let path = self.path();
         resume::forget(&self.blobs.uploads(), &self.id)?;
@@ -162,24 +163,24 @@ impl Upload {
         Ok(())
     }
 
-    /// Puts it back so that a restart costs nothing: what was written is on disk afterwards, and then the running hash
-    /// of it. To drop it instead means that the next one who opens it after a restart reads it again.
+    /// Closes the upload so that it costs nothing to open after a restart: syncs its bytes, then saves their running
+    /// hash. If the upload is dropped instead, the first to open it after a restart reads it again.
     pub fn put_back(self) -> Result<()> {
         if self.tally.size >= LARGE {
             self.file.sync_all().map_err(Error::io("write", &self.path()))?;
-            // It only saves time: a full disk is for the next bytes to find.
+            // The saved hash only saves time. If the disk is full, the next write says so.
             let _ = resume::save(&self.blobs.uploads(), &self.id, &self.file, &self.tally);
         }
         Ok(())
     }
 
-    /// Finishes the upload as [`BlobWriter::commit`](crate::BlobWriter::commit) does, but not for good: until a collection
-    /// finds that nothing needs the blob. Either way the upload is over.
+    /// Finishes the upload as [`BlobWriter::commit`](crate::BlobWriter::commit) does, but as a loose blob: it stays
+    /// until a collection finds that nothing needs it. The upload is over even if this fails.
     pub fn commit(mut self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
         self.ended = true;
         let from = self.path();
         let size = self.tally.size;
-        // First, so that a kill cannot leave it without its upload.
+        // Removed first, so that a kill cannot leave a saved hash without its upload.
         resume::forget(&self.blobs.uploads(), &self.id)?;
         let kept = check(&mut self.file, self.tally.clone(), expected).and_then(|digest| {
             let target = self.blobs.path(&digest);
@@ -199,7 +200,7 @@ impl Upload {
         kept
     }
 
-    /// Gives the upload up and removes what was written.
+    /// Ends the upload and removes its bytes.
     pub fn cancel(mut self) -> Result<()> {
         self.ended = true;
         resume::forget(&self.blobs.uploads(), &self.id)?;

@@ -1,4 +1,4 @@
-//! From a stream to a finished blob.
+//! Writes a stream into a finished blob.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::folder::Blobs;
 use crate::loose::{Keeping, keep_for_good};
 use crate::tally::Tally;
 
-/// A blob being written: bytes are hashed as they come, under a temporary name that is removed on drop.
+/// A blob that is being written: its bytes are hashed as they come, and its temporary file is removed on drop.
 ///
 /// ```
 /// # use std::io::Write;
@@ -44,7 +44,7 @@ impl BlobWriter {
                 .tempfile_in(&folder)
                 .map_err(Error::io("create a file in", &folder))?;
             temp.as_file().lock().map_err(Error::io("lock", temp.path()))?;
-            // Another process that opened the folder just now may have swept the file before it was locked.
+            // Another process that just opened the folder may have removed the file before it was locked.
             let links = temp.as_file().metadata().map_err(Error::io("look at", temp.path()))?.nlink();
             if links > 0 {
                 return Ok(Self { blobs, temp, tally: Tally::new(algorithm) });
@@ -57,7 +57,7 @@ impl BlobWriter {
         self.tally.size
     }
 
-    /// Another handle to read from what is written so far, good until the blob is finished and after.
+    /// Opens the file to read the bytes so far; the handle stays valid after the blob is finished.
     pub fn reader(&self) -> Result<File> {
         File::open(self.temp.path()).map_err(Error::io("open", self.temp.path()))
     }
@@ -67,20 +67,21 @@ impl BlobWriter {
         self.write_all(bytes).map_err(Error::io("write", self.temp.path()))
     }
 
-    /// Writes all of these, one after the other, and hashes them meanwhile. Where this fails, none of them is there.
+    /// Writes all parts in order and hashes them at the same time. If this fails, none of them is written.
     pub fn add_parts<B: AsRef<[u8]> + Send + Sync + 'static>(&mut self, parts: Vec<B>) -> Result<()> {
         let written = append(self.temp.as_file_mut(), &mut self.tally, parts);
         written.map_err(Error::io("write", self.temp.path()))
     }
 
-    /// Finishes the blob: it exists afterwards, on disk, under its digest and for good, or it does not exist at all.
+    /// Finishes the blob and stores it for good. Afterwards it is on disk under its digest, or it does not exist.
     ///
-    /// With `expected` the bytes have to have that digest ([`Error::WrongDigest`]). A blob that exists already is kept.
+    /// With `expected`, bytes of another digest are [`Error::WrongDigest`]. A blob that exists already is not written
+    /// again.
     pub fn commit(self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
         self.finish(expected, Keeping::ForGood, false)
     }
 
-    /// As [`BlobWriter::commit`]; with `replace` a blob that exists already gives way.
+    /// As [`BlobWriter::commit`], for good or loose; with `replace` it overwrites a blob that exists already.
     pub fn finish(
         mut self,
         expected: Option<&Digest>,
@@ -115,10 +116,10 @@ impl Write for BlobWriter {
     }
 }
 
-/// The digest of what was written, which has to be the expected one.
+/// Returns the digest of the written bytes, or an error if it is not the expected one.
 pub(crate) fn check(file: &mut File, tally: Tally, expected: Option<&Digest>) -> Result<Digest> {
     let found = match expected {
-        // The stream was hashed by another algorithm than the one that is asked for at its end.
+        // The stream was hashed by another algorithm than that of the expected digest.
         Some(digest) if digest.algorithm() != tally.hasher.algorithm() => {
             let again = Tally::of_file(file, digest.algorithm());
             again.map_err(Error::io("read again", Path::new("what was written")))?.hasher.finish()
@@ -131,8 +132,8 @@ pub(crate) fn check(file: &mut File, tally: Tally, expected: Option<&Digest>) ->
     }
 }
 
-/// Whether the blob is there already, and from now on for as long as is wanted. A file of another size cannot be these
-/// bytes, so it is replaced.
+/// Whether the blob exists already. If it does, makes it stay for as long as `keeping` says. A file of another size
+/// cannot hold the same bytes, so it does not count and is replaced.
 pub(crate) fn is_kept(target: &Path, size: u64, keeping: Keeping) -> Result<bool> {
     let kept = match fs::metadata(target) {
         Ok(metadata) => metadata.len() == size,
@@ -145,7 +146,7 @@ pub(crate) fn is_kept(target: &Path, size: u64, keeping: Keeping) -> Result<bool
     Ok(kept)
 }
 
-/// Makes a file ready to be renamed to its place: read-only and on disk.
+/// Makes a file read-only and syncs it, before it is renamed to its place.
 pub(crate) fn seal(file: &File, path: &Path, keeping: Keeping) -> Result<()> {
     file.set_permissions(keeping.permissions()).map_err(Error::io("make read-only", path))?;
     file.sync_all().map_err(Error::io("write", path))

@@ -1,16 +1,16 @@
-//! Work that serves everybody who asked for it before it began.
+//! One run of some work serves every caller that asked before it began.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-/// Runs one piece of work at a time for any number of callers: who asks while one runs shares the next one with all who
-/// asked meanwhile. What a caller gets was begun after it asked.
+/// Runs one piece of work at a time for any number of callers. Callers that ask during a run share the next one. A
+/// caller's result always comes from a run that began after the caller asked.
 #[derive(Debug, Default)]
 pub(crate) struct Batch<T> {
     asked: AtomicU64,
-    /// Guards the last result, and who it is for: everybody who asked up to there. Held while the work runs, so that the
-    /// others wait here.
+    /// Guards the last result and the number of the last caller that it serves. Held while the work runs, so that other
+    /// callers wait here.
     last: Mutex<(u64, Option<T>)>,
 }
 

@@ -1,81 +1,86 @@
-//! Collection: what nothing needs goes, online, while others push and pull.
+//! Collection: removes content that nothing needs, while others push and pull.
 //!
-//! Needed are, in a repository: what a tag points at; a manifest younger than the grace period, or whose last tag went
-//! away within it; what an index lists that is needed; what has something needed as its subject; and blobs that a
-//! needed manifest has, or that became members within the grace period. While a push is in progress in a repository,
-//! its clock stands at the start of the oldest upload. A blob is needed while any repository holds it, or its name was
-//! mirrored. An upload that nobody wrote to for an hour is abandoned, and holds nothing back. See `catalog/collect.rs`.
+//! In a repository these are needed: a manifest that a tag points at; a manifest that was pushed or lost its last tag
+//! within the grace period; a manifest that a needed index lists; a manifest whose subject is needed; and blobs that a
+//! needed manifest names or that became members within the grace period. During a push the grace period of the
+//! repository is counted back from the start of its oldest upload instead of from now. A blob is needed while any
+//! repository holds it or a mirrored name stands for it. An upload that nobody wrote to for an hour is abandoned and
+//! holds nothing back. See `catalog/collect.rs`.
 //!
-//! What keeps this right while others write:
+//! Why this is correct while others write:
 //!
-//! - What goes is found on a snapshot, and looked at again in the transaction that takes it out. A client that was told
-//!   before that a blob or manifest is there, and refers to it afterwards, is told that it is missing: publication looks
-//!   in its own transaction. So nothing that was acknowledged is ever without its parts.
-//! - A manifest goes before what it lists, so that whatever can be pulled is whole, also after a kill.
-//! - The row of a blob goes first, in a transaction that also writes the blob down as doomed; its file goes when no one
-//!   who pins its digest has named it again: see `blobs/loose.rs`. A kill between the two leaves the doomed ones for the
-//!   next collection.
-//! - Only files that came through a push are removed, whatever the catalog says.
+//! - The collection finds candidates on a snapshot, and checks each again in the transaction that deletes it. A client
+//!   may have been told that a blob or manifest exists and refer to it after its removal. It is then told that the
+//!   content is missing, because a publication checks in its own transaction. So an acknowledged manifest never lacks
+//!   its parts.
+//! - A manifest is deleted before the manifests that it lists, so that everything that can be pulled is whole, also
+//!   after a kill.
+//! - The row of a blob is deleted first, in a transaction that also records the blob as doomed. Its file is removed
+//!   unless a holder of a pin has named the digest again: see `blobs/loose.rs`. After a kill between the two, the next
+//!   collection removes the doomed files.
+//! - Only loose files, which came through a push, are removed, whatever the catalog says.
 
 use std::time::Duration;
 
 use hab_oci::{Digest, RepositoryName, Tag};
 
+use crate::blocking::blocking;
 use crate::catalog::Sweep;
-use crate::store::blocking;
 use crate::{Result, Retain, Span, Store, UploadId};
 
-/// An upload that got nothing for this long is abandoned: whoever comes back to it pushes what belongs to it again.
+/// An upload without new bytes for this long is abandoned. A client that continues it later may have to push other
+/// blobs again.
 const SILENCE: Duration = Duration::from_secs(60 * 60);
 
-/// For how long an upload holds a collection back, in seconds, however slowly it goes on.
+/// The longest time for which an upload can hold a collection back, in seconds.
 const LONGEST: i64 = 24 * 60 * 60;
 
-/// What may go.
+/// What a collection may remove.
 #[derive(Clone, Debug)]
 pub struct Collection {
-    /// What was pushed, or lost its last tag, within this time stays.
+    /// Content that was pushed, or lost its last tag, within this time stays.
     pub grace: Span,
-    /// Tags that may go by themselves.
+    /// Rules for tags that a collection deletes.
     pub retain: Vec<Retain>,
 }
 
-/// What went, or would.
+/// What a collection removed, or would remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Tags, by the rules.
+    /// Tags that the rules let go.
     pub tags: Vec<(RepositoryName, Tag)>,
-    /// Manifests.
+    /// The number of manifests.
     pub manifests: u64,
-    /// Files of blobs, those of manifests among them.
+    /// The number of files, including those of manifests.
     pub blobs: u64,
-    /// How many bytes these files have.
+    /// The bytes of these files.
     pub bytes: u64,
-    /// Repositories in which something stays a while longer because of uploads in progress, how many of these there are,
-    /// and when the oldest began, in unix seconds.
+    /// Repositories in which uploads in progress hold the collection back: the name, the number of uploads, and the
+    /// start of the oldest one in unix seconds.
     pub held_back: Vec<(RepositoryName, usize, i64)>,
 }
 
 impl Store {
-    /// Collects, at a time in unix seconds. One collection runs at a time ([`Error::Collecting`](crate::Error::Collecting)).
+    /// Runs a collection; `now` is in unix seconds. Only one runs at a time
+    /// ([`Error::Collecting`](crate::Error::Collecting)).
     pub async fn collect(&self, rules: &Collection, now: i64) -> Result<Collected> {
         let blobs = self.blobs.clone();
         let _only = blocking(move || blobs.only_collector()).await?;
         let mut sweep = self.catalog.sweep(now);
         let mut collected = self.sweep(&mut sweep, rules, now).await?;
-        // Also what an earlier collection left when it was killed.
+        // This includes files that a killed collection left.
         for batch in sweep.doomed().await?.chunks(BATCH) {
             for digest in batch {
                 collected.add(self.remove_unnamed(digest).await?);
             }
-            // Not while a folder is locked: who pins may be waiting to write.
+            // No folder is locked here: a holder of a pin may be waiting for the turn to write.
             sweep.buried(batch).await?;
         }
         Ok(collected)
     }
 
-    /// What [`Store::collect`] would do now: the same statements, in one transaction that is taken back. Writers wait
-    /// for it; readers do not.
+    /// Returns what [`Store::collect`] would remove: runs the same statements in one transaction and rolls it back.
+    /// Writers wait for it; readers do not.
     pub async fn would_collect(&self, rules: &Collection, now: i64) -> Result<Collected> {
         let mut sweep = self.catalog.dry_sweep(now).await?;
         let mut collected = self.sweep(&mut sweep, rules, now).await?;
@@ -120,7 +125,7 @@ impl Store {
 }
 
 impl Store {
-    /// Of some uploads those that somebody still writes to: one that was abandoned holds nothing back.
+    /// Keeps the uploads that somebody still writes to; an abandoned one holds nothing back.
     async fn live_uploads(&self, uploads: Vec<(UploadId, i64)>) -> Result<Vec<(UploadId, i64)>> {
         if uploads.is_empty() {
             return Ok(uploads);
@@ -140,7 +145,7 @@ impl Store {
 }
 
 impl Collected {
-    /// Whether nothing went.
+    /// Whether nothing was removed.
     pub fn is_nothing(&self) -> bool {
         self.tags.is_empty() && self.manifests == 0 && self.blobs == 0
     }
@@ -153,10 +158,10 @@ impl Collected {
     }
 }
 
-/// How many rows one transaction takes out, so that no writer waits for long.
+/// How many rows one transaction deletes. Small, so that no writer waits for long.
 pub(crate) const BATCH: usize = 100;
 
-/// A digest that is behind none.
+/// The text of the digest, or an empty text, which sorts before every digest.
 pub(crate) fn behind(last: Option<&Digest>) -> String {
     last.map(ToString::to_string).unwrap_or_default()
 }
@@ -177,7 +182,7 @@ mod tests {
             writer.add(bytes).unwrap();
             store.keep_blob(&repository, writer, &Digest::of(bytes), 1).await.unwrap();
         }
-        // Two pushes that have found the file, and have not said so yet.
+        // Two pushes have found the file and have not named it in the catalog yet.
         let pin = store.blobs.pin(&digests).unwrap();
         let collecting = tokio::spawn({
             let store = store.clone();

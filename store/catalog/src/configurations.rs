@@ -1,19 +1,19 @@
-//! Configurations of images: none becomes part of a repository that two runtimes could read in two ways. One of them would
-//! run something else than the other one, under one digest.
+//! Checks the configurations of images: a repository takes none that two runtimes could read in two ways. Under one
+//! digest they would run different things.
 //!
-//! It is asked when a manifest is published whose configuration is here, and when bytes come that a manifest here calls
-//! its configuration: through an upstream they come after it.
+//! The check runs when a manifest is published whose configuration is stored already, and when bytes arrive that a
+//! stored manifest names as its configuration. An upstream sends them after the manifest.
 
 use hab_blobs::Error as BlobError;
 use hab_oci::shapes::{LARGEST_CONFIG, check_image_config};
 use hab_oci::{Descriptor, Digest, RepositoryName};
 
+use crate::blocking::blocking;
 use crate::catalog::Reading;
-use crate::store::blocking;
 use crate::{Blobs, Error, Result, Store};
 
 impl Store {
-    /// Configurations of images that the repository holds, each with its manifest.
+    /// The image configurations of these manifests that the repository holds, each with its manifest's digest.
     pub(crate) async fn configurations(
         &self,
         repository: &RepositoryName,
@@ -32,8 +32,8 @@ impl Store {
         Ok(held)
     }
 
-    /// Looks at bytes that are about to become part of these repositories. Where they are refused, nothing of them stays
-    /// that somebody else does not need. `pin` keeps their file until it is named.
+    /// Checks a blob that is about to become a member of these repositories, if a manifest names it as a configuration.
+    /// A refused blob is removed, unless something else needs it. `pin` protects the file until the catalog names it.
     pub(crate) async fn keep_readable<P>(
         &self,
         pin: P,
@@ -54,7 +54,7 @@ impl Store {
     }
 }
 
-/// Refuses a configuration that has several meanings, or none.
+/// Refuses a configuration that is malformed or ambiguous.
 pub(crate) fn readable(files: &Blobs, digest: &Digest, of: &Digest) -> Result<()> {
     let refused = |source| Error::Configuration { digest: digest.clone(), of: of.clone(), source };
     match files.read(digest, LARGEST_CONFIG) {
@@ -63,7 +63,7 @@ pub(crate) fn readable(files: &Blobs, digest: &Digest, of: &Digest) -> Result<()
             let sentence = format!("it has {size} bytes: at most {LARGEST_CONFIG} are read");
             Err(refused(serde::de::Error::custom(sentence)))
         }
-        // What is lost or damaged is read by nobody; whether it has to be here is asked elsewhere.
+        // No runtime reads a lost or damaged configuration. Another check decides whether it has to be here.
         Ok(None) | Err(BlobError::Damaged { .. }) => Ok(()),
         Err(e) => Err(e.into()),
     }

@@ -10,18 +10,21 @@ use hab_blobs::{Error as BlobError, Fault, UploadId};
 
 use crate::Mismatch;
 
-/// Why the store did not do it.
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The bytes do not have the digest that they were said to have. Nothing was kept.
-    #[error("these bytes are {found}, not {expected}")]
+    /// The bytes do not have the digest that the caller expected. Nothing was kept.
+    #[error("the bytes have the digest {found}, not {expected}")]
     WrongDigest {
-        /// What was said.
+        /// The digest that the caller gave.
         expected: Digest,
-        /// What arrived.
+        /// The digest of the bytes that arrived.
         found: Digest,
     },
-    /// Content has another size than a descriptor says.
+    /// The size of some content differs from its descriptor.
     #[error("{digest} has {found} bytes, not {expected}")]
     WrongSize {
         /// The content.
@@ -31,14 +34,14 @@ pub enum Error {
         /// What it has.
         found: u64,
     },
-    /// A document is larger than any of its kind may be. It was not read.
+    /// A document is larger than the limit for its kind. It was not read.
     #[error("{digest} has {size} bytes: at most {limit} are read of a document of its kind")]
     TooLarge {
         /// The document.
         digest: Digest,
         /// What it has.
         size: u64,
-        /// How much is read.
+        /// The limit in bytes.
         limit: u64,
     },
     /// A manifest points at content that its repository does not hold.
@@ -46,9 +49,9 @@ pub enum Error {
     Missing {
         /// The repository.
         repository: RepositoryName,
-        /// What is not there.
+        /// The missing content.
         digest: Digest,
-        /// As what it is needed.
+        /// The kind of the edge that points at it.
         kind: EdgeKind,
         /// The manifest that points at it.
         wanted_by: Digest,
@@ -64,7 +67,7 @@ pub enum Error {
     /// A publication's root is not one of its manifests.
     #[error("the root {0} is not among the manifests to be published")]
     NoRoot(Digest),
-    /// Bytes that were to be a manifest are not one.
+    /// The bytes are not a manifest.
     #[error("{digest} is not a manifest")]
     Manifest {
         /// The bytes' digest.
@@ -73,8 +76,8 @@ pub enum Error {
         #[source]
         source: OutlineError,
     },
-    /// The configuration of an image that two runtimes could read in two ways.
-    #[error("{digest}, the configuration of {of}, cannot be read, or not in one way only")]
+    /// The configuration of an image is malformed, or two runtimes could read it in two ways.
+    #[error("the configuration {digest} of {of} is malformed or ambiguous")]
     Configuration {
         /// The configuration.
         digest: Digest,
@@ -92,7 +95,7 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
-    /// A tag that has to stay where it is would move or go.
+    /// The operation would move or delete an immutable tag.
     #[error("{repository}:{tag} is immutable: it stays at {at}")]
     Immutable {
         /// The repository.
@@ -102,7 +105,7 @@ pub enum Error {
         /// Where it is.
         at: Digest,
     },
-    /// What is at a tag, or whether a manifest is there, is not what whoever wanted to change it expected.
+    /// A tag points elsewhere, or a manifest exists or is missing, against the condition of the request.
     #[error("{repository} has {} at {reference}, which is not what was expected", said(found.as_ref()))]
     Unexpected {
         /// The repository.
@@ -112,17 +115,17 @@ pub enum Error {
         /// What is there.
         found: Option<Digest>,
     },
-    /// A tag never was where it is to go back to.
-    #[error("{repository}:{tag} was never {wanted}; its history says where it was")]
+    /// A rollback asks for a value that the tag never had.
+    #[error("cannot roll back {repository}:{tag}: it never pointed at {wanted}; see its history")]
     NeverThere {
         /// The repository.
         repository: RepositoryName,
         /// The tag.
         tag: Tag,
-        /// Where, in words.
+        /// The value asked for, in words.
         wanted: String,
     },
-    /// A tag cannot go back to a manifest that its repository does not hold any more.
+    /// A rollback asks for a manifest that the repository no longer holds.
     #[error("{repository}:{tag} cannot go back to {digest}: {repository} does not hold it any more")]
     NotHeld {
         /// The repository.
@@ -132,32 +135,32 @@ pub enum Error {
         /// The manifest.
         digest: Digest,
     },
-    /// There is no such upload, or it is finished.
+    /// No upload has this name, or the upload is finished.
     #[error("there is no upload {0}")]
     UploadUnknown(UploadId),
     /// Somebody else is writing to this upload right now.
     #[error("the upload {0} is being written by somebody else")]
     UploadBusy(UploadId),
-    /// Another process or task collects at the moment.
+    /// Another process or task is running a collection.
     #[error("another collection is running in this data folder; try again when it has ended")]
     Collecting,
     /// The disk or the quota is full.
     #[error("cannot {doing}: the disk or the quota is full; free some space and try again")]
     NoSpace {
-        /// What was being done, with the path.
+        /// The operation, with its path.
         doing: String,
-        /// The system's or the database's words.
+        /// The error of the operating system or the database.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The file system failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// To which path.
+        /// The path that it failed on.
         path: PathBuf,
-        /// The system's words.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -172,10 +175,10 @@ pub enum Error {
     Mismatch {
         /// The data folder.
         data: PathBuf,
-        /// How not.
+        /// How they do not fit together.
         mismatch: Mismatch,
     },
-    /// The data folder is open in another process, and has to be ours alone.
+    /// Another process has the data folder open, and the operation needs it alone.
     #[error("{} is in use by another process; stop it first", data.display())]
     InUseElsewhere {
         /// The data folder.
@@ -190,7 +193,7 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
-    /// A copy of the catalog that a person named is none.
+    /// A file that a person named is not a usable copy of the catalog.
     #[error("{} cannot be used as a copy of the catalog: {why}", path.display())]
     NoCopy {
         /// The file.
@@ -198,13 +201,13 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// A copy of the catalog was made and cannot be used.
-    #[error("the copy that was made of the catalog cannot be used: {why}")]
+    /// A new copy of the catalog is not usable.
+    #[error("cannot use the new copy of the catalog: {why}")]
     Copy {
         /// Why not.
         why: String,
     },
-    /// A later version of this program has written the catalog.
+    /// A later version of this program wrote the catalog.
     #[error(
         "{} was written by a later version (its schema is {found}, this program knows {known}): use that version, or another data folder",
         path.display()
@@ -212,7 +215,7 @@ pub enum Error {
     Newer {
         /// The catalog.
         path: PathBuf,
-        /// The newest migration within it that this program does not know.
+        /// The newest migration in the catalog, which this program does not know.
         found: i64,
         /// The newest migration that this program knows.
         known: i64,
@@ -222,33 +225,33 @@ pub enum Error {
     Migrate {
         /// The catalog.
         path: PathBuf,
-        /// The migrator's words.
+        /// The error of the migrator.
         #[source]
         source: Box<sqlx::migrate::MigrateError>,
     },
     /// The database failed.
     #[error("the catalog could not {doing}")]
     Database {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// The database's words.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
     /// The catalog holds a value that this program never writes.
-    #[error("the catalog holds {value:?} where a {what} has to be")]
+    #[error("the catalog holds {value:?} instead of a {what}")]
     Nonsense {
-        /// What was expected.
+        /// The kind of value that belongs there.
         what: &'static str,
         /// What is there.
         value: String,
     },
-    /// A worker of ours ended without an answer.
+    /// A thread of the store ended without a result.
     #[error("a worker of the store ended early")]
     Worker(#[source] tokio::task::JoinError),
 }
 
-/// What went wrong with blobs is as wrong with the store.
+/// Every error of the blobs is an error of the store.
 impl From<BlobError> for Error {
     fn from(error: BlobError) -> Self {
         match error {
@@ -300,7 +303,7 @@ impl Error {
         }
     }
 
-    /// What a person can do about it, in a sentence of its own.
+    /// What a person can do about the error.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Mismatch { mismatch, .. } => Some(mismatch.hint().to_owned()),
@@ -313,9 +316,10 @@ impl Error {
         }
     }
 
-    /// Whether the catalog's file is not the database that it was.
+    /// Whether the error shows that the catalog's file is damaged.
     pub fn is_catalog_damage(&self) -> bool {
-        // SQLite's primary result codes: corrupt, and not a database. The extended ones have them in their low byte.
+        // SQLite's primary result codes SQLITE_CORRUPT and SQLITE_NOTADB. An extended code has its primary code in the
+        // low byte.
         const DAMAGED: [i64; 2] = [11, 26];
         let source = match self {
             Self::CatalogDamaged { .. }
@@ -333,7 +337,7 @@ impl Error {
         code.and_then(|code| code.parse::<i64>().ok()).is_some_and(|code| DAMAGED.contains(&(code & 0xff)))
     }
 
-    /// The same error with the catalog's path, if it says that the catalog is damaged.
+    /// Adds the catalog's path to an error that shows a damaged catalog.
     pub(crate) fn in_catalog(self, path: &Path) -> Self {
         match self {
             Self::CatalogDamaged { .. } | Self::Nonsense { .. } => self,
@@ -342,17 +346,6 @@ impl Error {
             }
             _ => self,
         }
-    }
-
-    /// It and what caused it, in one sentence.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
     }
 
     /// An input or output error, told apart from a full disk.

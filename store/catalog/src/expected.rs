@@ -1,12 +1,11 @@
-//! What has to be there for something to be done: the conditions of a request (RFC 9110, section 13), asked again within
-//! the transaction that would break them.
+//! The conditions of a request (RFC 9110, section 13). The transaction that makes the change checks them again.
 
 use hab_oci::Digest;
 
-/// Digests that a condition names.
+/// The digests that a condition names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
-    /// Whatever there is.
+    /// Any digest: `*`.
     Any,
     /// One of these.
     These(Vec<Digest>),
@@ -21,27 +20,27 @@ impl Named {
     }
 }
 
-/// What has to be at a tag, or whether a manifest has to be there.
+/// What a tag has to point at, or whether a manifest has to exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// One of these has to be there (`If-Match`).
+    /// The current digest has to be one of these (`If-Match`).
     pub is: Option<Named>,
-    /// None of these may be there (`If-None-Match`).
+    /// The current digest may be none of these (`If-None-Match`).
     pub is_not: Option<Named>,
 }
 
 impl Expected {
-    /// Whether nothing is expected.
+    /// Whether there is no condition.
     pub fn is_empty(&self) -> bool {
         self.is.is_none() && self.is_not.is_none()
     }
 
-    /// Whether what is there is one of those that have to be. Nothing is none of them.
+    /// Whether `If-Match` holds. If there is no current digest, it does not.
     pub fn is_met(&self, current: Option<&Digest>) -> bool {
         self.is.as_ref().is_none_or(|named| current.is_some_and(|current| named.has(current)))
     }
 
-    /// Whether what is there is one of those that may not be.
+    /// Whether `If-None-Match` fails.
     pub fn is_barred(&self, current: Option<&Digest>) -> bool {
         self.is_not.as_ref().is_some_and(|named| current.is_some_and(|current| named.has(current)))
     }

@@ -1,24 +1,25 @@
-//! Whether a catalog and the blobs beside it belong together. Pure: what was found goes in, what to do comes out.
+//! Decides whether a catalog and the blobs beside it belong together. Pure: it takes what was found and returns what to
+//! do.
 //!
-//! Both carry the farm's identity, and both count the changes of facts: the catalog in a row, the blobs in their journal
-//! ([`crate::journal`]). So a half that was lost, restored from an older backup or put beside another farm's is noticed
-//! before anything is served, collected or scrubbed.
+//! Both halves carry the farm's identity, and both count the changes of facts: the catalog in a row, the blobs in their
+//! journal ([`crate::journal`]). So a half that was lost, restored from an older backup, or put beside another farm's
+//! half is noticed before anything is served, collected or scrubbed.
 
 use std::fmt;
 
-/// What is known of a catalog before it is used.
+/// What was found of a catalog before it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CatalogHalf {
-    /// There is no file, or an empty one.
+    /// The file is missing or empty.
     New,
-    /// One of a version that did not mark it yet.
+    /// A catalog of an early version that did not mark it with a farm.
     Unmarked {
         /// Whether it names any blob.
         names_blobs: bool,
     },
-    /// It belongs to a farm.
+    /// A catalog that belongs to a farm.
     Marked {
-        /// Which farm's it is.
+        /// The farm's identity.
         farm: String,
         /// How many changes it holds.
         changes: u64,
@@ -27,28 +28,28 @@ pub(crate) enum CatalogHalf {
     },
 }
 
-/// What is known of the folder of blobs.
+/// What was found of the folder of blobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BlobsHalf {
-    /// Which farm's they are.
+    /// The farm's identity, if it is recorded.
     pub(crate) farm: Option<String>,
     /// The number of the journal's last entry, 0 if there is none.
     pub(crate) last: u64,
-    /// Whether any blob is there.
+    /// Whether there is any blob.
     pub(crate) any: bool,
 }
 
-/// What follows.
+/// What to do with the two halves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Neither holds anything that the other could miss: both are marked, with this identity where there is one.
+    /// Neither half lacks anything that the other has: mark both, with this identity if there is one.
     Mark(Option<String>),
-    /// They belong together. The journal may hold one entry more, whose commit was cut off.
+    /// They belong together. The journal may have one entry more, whose commit was cut off.
     Together {
-        /// Whether there is one.
+        /// Whether the journal has that entry.
         cut_off: bool,
     },
-    /// They belong together, but the journal lacks the last entries: a power failure took them, or the blobs are older.
+    /// They belong together, but the journal lacks the last entries: a power failure lost them, or the blobs are older.
     JournalBehind {
         /// How many entries.
         missing: u64,
@@ -64,20 +65,20 @@ pub enum Mismatch {
     CatalogLost,
     /// The catalog lacks changes that the journal beside the blobs has.
     CatalogOlder {
-        /// How many.
+        /// How many changes.
         missing: u64,
     },
-    /// The catalog names blobs, and there is none.
+    /// The catalog names blobs, and there are none.
     BlobsLost,
-    /// Only the journal beside the blobs is left.
+    /// Both the catalog and the blobs are missing; only the journal is left.
     BothLost,
-    /// The blobs are of another farm.
+    /// The blobs belong to another farm.
     Strangers,
-    /// Blobs that the catalog names are not there, and the journal lacks changes that the catalog has.
+    /// Blobs that the catalog names are missing, and the journal lacks changes that the catalog has.
     BlobsOlder {
-        /// How many of the newest blobs.
+        /// How many of the newest blobs are missing.
         missing: usize,
-        /// Of how many that were looked at.
+        /// How many of the newest blobs were looked for.
         of: usize,
     },
 }
@@ -96,7 +97,7 @@ impl fmt::Display for Mismatch {
                 "the catalog names blobs, but there is none: they were lost, or their disk is not mounted",
             ),
             Self::BothLost => {
-                f.write_str("neither a catalog nor a blob is there, only the journal of what there was")
+                f.write_str("both the catalog and the blobs are missing; only the journal is left")
             }
             Self::Strangers => f.write_str("the catalog and the blobs belong to different farms"),
             Self::BlobsOlder { missing, of } => write!(
@@ -108,7 +109,7 @@ impl fmt::Display for Mismatch {
 }
 
 impl Mismatch {
-    /// What a person can do.
+    /// What a person can do about it.
     pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::CatalogLost | Self::CatalogOlder { .. } => {
@@ -117,7 +118,7 @@ impl Mismatch {
             }
             Self::BlobsLost => {
                 "mount the disk, or put the folder `blobs` back from a backup. If they are gone for good, `hab-build store \
-                 accept` goes on without them: what they were is answered 404 until it is pushed or built again"
+                 accept` goes on without them: a request for one is answered 404 until it is pushed or built again"
             }
             Self::BothLost => {
                 "put the folder `blobs` and catalog.sqlite back from a backup. If they are gone for good, move the folder \
@@ -135,7 +136,7 @@ impl Mismatch {
     }
 }
 
-/// Judges what was found. That the newest blobs are there is looked at by the caller where the journal is behind.
+/// Judges what was found. If the journal is behind, the caller checks that the newest blobs exist.
 pub(crate) fn judge(catalog: &CatalogHalf, blobs: &BlobsHalf) -> Verdict {
     let empty = !blobs.any && blobs.last == 0;
     match (catalog, &blobs.farm) {
@@ -143,7 +144,7 @@ pub(crate) fn judge(catalog: &CatalogHalf, blobs: &BlobsHalf) -> Verdict {
         (CatalogHalf::New, _) if !blobs.any => Verdict::Refuse(Mismatch::BothLost),
         (CatalogHalf::New, _) => Verdict::Refuse(Mismatch::CatalogLost),
         (CatalogHalf::Unmarked { names_blobs: true }, _) if empty => Verdict::Refuse(Mismatch::BlobsLost),
-        // A version that marks neither wrote both; or it was killed when it had marked the blobs.
+        // An early version that marks neither half wrote both, or opening was killed after it marked the blobs.
         (CatalogHalf::Unmarked { .. }, farm) if blobs.last == 0 => Verdict::Mark(farm.clone()),
         (CatalogHalf::Unmarked { .. }, _) => Verdict::Refuse(Mismatch::CatalogOlder { missing: blobs.last }),
         (CatalogHalf::Marked { farm, changes: 0, .. }, None) if empty => Verdict::Mark(Some(farm.clone())),

@@ -1,15 +1,16 @@
-//! Everything the house keeps: a transactional catalog of what points at what, over the bytes of `hab-blobs`.
+//! The store: a transactional catalog of facts about blobs (what points at what), and the bytes of `hab-blobs`.
 //!
 //! Layer: above `hab-blobs`, below the registry and the farm. [`Blobs`] is synchronous and knows only bytes;
 //! [`Catalog`] is asynchronous and knows only facts; [`Store::publish`] is where the two meet, and the only way a
 //! manifest or a tag comes to exist. Several processes may have one data folder open at the same time.
 //!
-//! The order that makes a crash harmless: a blob is whole and on disk before one transaction of the catalog mentions it.
-//! What the catalog does not mention is not served.
+//! The order of writing makes a crash harmless: a blob is whole and on disk before a transaction of the catalog
+//! mentions it. Blobs that the catalog does not mention are not served.
 //!
 //! Start reading at [`Store`], then [`Blobs`] and [`Catalog`].
 
 mod batch;
+mod blocking;
 mod catalog;
 mod collect;
 mod configurations;
@@ -19,35 +20,30 @@ mod halves;
 mod journal;
 mod open;
 mod pattern;
+mod publication;
 mod pulls;
 mod rebuild;
 mod rules;
 mod scrub;
 mod store;
 mod strays;
+mod tags;
 mod units;
 
 pub use catalog::{
     Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow, Totals, Version,
 };
 pub use collect::{Collected, Collection};
-pub use error::Error;
+pub use error::{Error, Result};
 pub use expected::{Expected, Named};
 pub use hab_blobs::{Blob, BlobWriter, Blobs, Fault, Mark, Stray, Upload, UploadId, UploadIdError};
 pub use halves::Mismatch;
 pub use pattern::{Pattern, PatternError};
+pub use publication::{Gaps, NewManifest, Publication};
 pub use pulls::Pulls;
 pub use rebuild::{Accepted, Rebuild, Rebuilt, Status, accept};
-pub use rules::{Retain, Tags};
+pub use rules::Retain;
 pub use scrub::{Mender, Mending, Scrub, Scrubbed};
-pub use store::{Gaps, NewManifest, Publication, Store};
+pub use store::Store;
+pub use tags::Tags;
 pub use units::{AmountError, Bytes, Span};
-
-/// A result of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Now, in unix seconds.
-pub(crate) fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}

@@ -1,20 +1,20 @@
-//! Opening a data folder: its two halves are looked at together, and made ready, before anything else is done with them.
+//! Opens a data folder: checks that its two halves, catalog and blobs, belong together, and repairs what a crash left.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blocking::blocking;
 use crate::catalog::newest;
 use crate::halves::{CatalogHalf, Mismatch, Verdict, judge};
 use crate::journal::Journal;
 use crate::rebuild::{blobs_half, older_blobs};
-use crate::store::blocking;
 use crate::{Blobs, Catalog, Error, Result, Store};
 
 impl Store {
-    /// Opens a data folder, making it where it is missing. Another process may have it open too.
+    /// Opens a data folder, and makes it if it is missing. Other processes may have it open too.
     ///
-    /// [`Error::Mismatch`] if the catalog and the blobs do not belong together: nothing is changed then.
+    /// [`Error::Mismatch`] if the catalog and the blobs do not belong together; nothing is changed then.
     pub async fn open(data_dir: &Path) -> Result<Self> {
         let _opening = lock_opening(data_dir).await?;
         let folder = data_dir.to_owned();
@@ -28,10 +28,10 @@ impl Store {
         .await?;
         let path = data_dir.join(CATALOG);
         let refused = |mismatch| Error::Mismatch { data: data_dir.to_owned(), mismatch };
-        // Looked at first: opening it would make it.
+        // Look at the file before opening the catalog, because that would create it.
         let found = std::fs::metadata(&path);
         if found.as_ref().is_ok_and(|found| !found.is_file()) {
-            let source = Box::new(Error::io("open", &path)(std::io::Error::other("it is no file")));
+            let source = Box::new(Error::io("open", &path)(std::io::Error::other("it is not a plain file")));
             return Err(Error::CatalogDamaged { path, source });
         }
         let new = found.map_or(true, |found| found.len() == 0);
@@ -40,7 +40,7 @@ impl Store {
         }
         let catalog = Catalog::open(&path, journal).await?;
         let mut store = Self { blobs, catalog, in_use: None };
-        // Somebody else may be writing: both are looked at together.
+        // Another process may be writing: read both halves while nobody can commit.
         let journal = catalog_journal(&store.blobs)?;
         let (catalog, half) = store.catalog.half_and(|| blobs_half(&store.blobs, &journal)).await?;
         let verdict = judge(&catalog, &half);
@@ -55,13 +55,13 @@ impl Store {
         Ok(store)
     }
 
-    /// A data folder without a look at whether its halves belong together, by who has it alone.
+    /// Opens a data folder without checking its halves. The caller holds the folder's exclusive lock.
     pub(crate) async fn assemble(data_dir: &Path, blobs: &Blobs, journal: Journal) -> Result<Self> {
         let catalog = Catalog::open(&data_dir.join(CATALOG), journal).await?;
         Ok(Self { blobs: blobs.clone(), catalog, in_use: None })
     }
 
-    /// Does what the two halves of the folder need before they are used.
+    /// Does what the verdict demands before the halves may be used.
     async fn settle(&self, verdict: Verdict) -> Result<(), Settling> {
         match verdict {
             Verdict::Together { cut_off: false } => {}
@@ -74,7 +74,7 @@ impl Store {
             }
             Verdict::Mark(farm) => {
                 let farm = farm.map_or_else(hab_blobs::random_hex, Ok).map_err(Error::from)?;
-                // The blobs first: blobs that are marked and nothing else are as good as new.
+                // Mark the blobs first: if a crash leaves only that mark, the folder still counts as new.
                 self.blobs.set_farm(&farm).map_err(Error::from)?;
                 self.catalog.mark(&farm, 0).await?;
             }
@@ -82,7 +82,7 @@ impl Store {
                 if let Some(mismatch) = older_blobs(&newest(self.catalog.path()).await?, &self.blobs)? {
                     return Err(Settling::Mismatch(mismatch));
                 }
-                // A power failure took the entries; a copy has what they said.
+                // A power failure lost the last entries; a new copy of the catalog holds their changes.
                 self.copy_catalog().await?;
             }
             Verdict::Refuse(mismatch) => return Err(Settling::Mismatch(mismatch)),
@@ -105,15 +105,16 @@ impl From<Error> for Settling {
 
 /// The catalog's file in the data folder.
 pub(crate) const CATALOG: &str = "catalog.sqlite";
-/// Locked by everybody who has the data folder open.
+/// The lock file: every process that has the data folder open holds a shared lock of it.
 pub(crate) const IN_USE: &str = "in-use.lock";
 
-/// The journal beside some blobs.
+/// Opens the catalog's journal in the folder of blobs.
 pub(crate) fn catalog_journal(blobs: &Blobs) -> Result<Journal> {
     Journal::open(blobs.root().join("catalog"))
 }
 
-/// Held while a folder is opened: two processes must not both make the schema, nor mark the halves.
+/// Takes the lock that is held while a folder is opened: two processes must not both make the schema or mark the
+/// halves.
 pub(crate) async fn lock_opening(data_dir: &Path) -> Result<File> {
     let folder = data_dir.to_owned();
     blocking(move || {

@@ -1,27 +1,28 @@
-//! Names by what they look like.
+//! Patterns with `*` for names of repositories and tags.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A pattern of repository names or tags: `*` is any run of characters, `/` among them; all else is itself.
+/// A pattern of repository names or tags: `*` matches any run of characters, including `/`; every other character
+/// matches itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Pattern(Box<str>);
 
-/// A text is not a pattern.
+/// The error for a text that is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a pattern: at most 255 letters, digits, . _ - / and *")]
 pub struct PatternError(String);
 
 impl Pattern {
-    /// The pattern of every name.
+    /// The pattern `*`, which matches every name.
     pub fn all() -> Self {
         Self("*".into())
     }
 
-    /// Whether a name is one of those.
+    /// Whether the pattern matches a name.
     ///
     /// ```
     /// let pattern: hab_store::Pattern = "v*.0".parse()?;
@@ -29,32 +30,7 @@ impl Pattern {
     /// # Ok::<(), hab_store::PatternError>(())
     /// ```
     pub fn matches(&self, name: &str) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut p, mut n) = (0, 0);
-        // Where the last star was, and how much of the name it had taken: it takes one more whenever the rest fails, so
-        // that the work is at most the product of both lengths.
-        let mut star = None;
-        while n < name.len() {
-            match pattern.get(p) {
-                Some(b'*') => {
-                    star = Some((p, n));
-                    p += 1;
-                }
-                Some(byte) if *byte == name[n] => {
-                    p += 1;
-                    n += 1;
-                }
-                _ => match star {
-                    Some((at, taken)) => {
-                        star = Some((at, taken + 1));
-                        p = at + 1;
-                        n = taken + 1;
-                    }
-                    None => return false,
-                },
-            }
-        }
-        pattern[p..].iter().all(|byte| *byte == b'*')
+        hab_glob::matches(&self.0, name)
     }
 }
 
@@ -97,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// The definition, as short as it can be said.
+    /// The definition of a match, as short as possible.
     fn defined(pattern: &[u8], name: &[u8]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, None) => true,

@@ -1,4 +1,4 @@
-//! When manifests were last pulled.
+//! Remembers when manifests were last pulled.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,18 +7,19 @@ use hab_oci::{Digest, RepositoryName};
 
 use crate::{Catalog, Result};
 
-/// Pulls that were seen and are not in the catalog yet, so that no reader waits for a writer. A clone is another handle
-/// on the same ones.
+/// Pulls that are not in the catalog yet. They are collected here so that no reader waits for a writer. A clone is
+/// another handle on the same pulls.
 #[derive(Clone, Debug, Default)]
 pub struct Pulls {
-    /// Guards when each manifest was last pulled; held for a map operation.
+    /// Guards the times of the last pulls. Held for a map operation.
     seen: Arc<Mutex<Seen>>,
 }
 
 type Seen = HashMap<(RepositoryName, Digest), i64>;
 
 impl Pulls {
-    /// More different manifests than these between two recordings are not remembered: this is a guide, not a ledger.
+    /// The most manifests that are remembered between two recordings. Losing a pull is fine: the times only guide rules
+    /// about tags.
     const MOST: usize = 100_000;
 
     /// Notes a pull at a time, in unix seconds.
@@ -29,7 +30,7 @@ impl Pulls {
         }
     }
 
-    /// Writes what was seen into the catalog. What could not be written is tried again with the next recording.
+    /// Writes the remembered pulls into the catalog. After a failure they are written with the next recording.
     pub async fn record(&self, catalog: &Catalog) -> Result<()> {
         let seen = std::mem::take(&mut *self.seen());
         if seen.is_empty() {
@@ -46,7 +47,7 @@ impl Pulls {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        // A panic while it is held cannot leave half a map operation behind.
+        // A poisoned lock is fine: a panic cannot leave a map operation half done.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

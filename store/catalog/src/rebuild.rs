@@ -1,84 +1,84 @@
-//! A data folder whose halves do not belong together, or whose catalog is damaged: looked at, and made whole again.
+//! Inspects and repairs a data folder whose halves do not belong together or whose catalog is damaged.
 //!
-//! A rebuild takes the newest of the catalogs that are whole and this farm's (the present one, the copies beside the
-//! blobs, one that a person names), and makes every later entry of the journal true in it. What was there before is
-//! moved aside, never removed.
+//! A rebuild starts from the newest catalog that is whole and belongs to this farm: the present one, a copy beside the
+//! blobs, or one that a person names. It then replays every later entry of the journal. The old catalog is moved aside,
+//! never removed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
 
+use crate::blocking::blocking;
 use crate::catalog::{examine, newest};
 use crate::halves::{BlobsHalf, CatalogHalf, Mismatch, Verdict, judge};
 use crate::journal::Journal;
 use crate::open::{CATALOG, IN_USE, catalog_journal, lock_opening};
-use crate::store::blocking;
 use crate::{Blobs, Catalog, Error, Result, Store};
 
 /// How many copies of the catalog are kept.
 const COPIES: usize = 3;
 
-/// How to make a catalog again.
+/// How to rebuild a catalog.
 #[derive(Clone, Debug, Default)]
 pub struct Rebuild {
-    /// A copy of the catalog that a person has, besides those in the data folder.
+    /// A copy of the catalog that a person names, in addition to those in the data folder.
     pub from: Option<PathBuf>,
 }
 
-/// How a catalog was made again.
+/// What a rebuild did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The catalog that it began with; `None`: an empty one.
+    /// The catalog that it started from; `None` for an empty one.
     pub base: Option<PathBuf>,
-    /// How many changes that one held.
+    /// How many changes that catalog held.
     pub base_changes: u64,
-    /// How many entries of the journal were made true in it.
+    /// How many entries of the journal were replayed.
     pub replayed: u64,
-    /// Entries that are missing between those that are there.
+    /// How many entries are missing from the sequence.
     pub missing: u64,
-    /// Lines of the journal that were cut or damaged.
+    /// How many lines of the journal were cut or damaged.
     pub damaged: u64,
-    /// Blobs that an entry needs and that are not there.
+    /// Blobs that an entry or the catalog names and that are missing.
     pub lost: Vec<Digest>,
-    /// How many files that had been set aside as unknown were put back.
+    /// How many strays were moved back.
     pub strays: usize,
-    /// Where the catalog went that was there before.
+    /// The folder to which the old catalog was moved.
     pub aside: Option<PathBuf>,
     /// Catalogs that could not be used, and why.
     pub unusable: Vec<(PathBuf, String)>,
 }
 
-/// What is known of a data folder without using it.
+/// The state of a data folder, found without changing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Which farm's the blobs are.
+    /// The farm that the blobs belong to.
     pub farm: Option<String>,
-    /// How many changes the catalog holds, or why it cannot be read; `None`: there is none.
+    /// How many changes the catalog holds, or why it cannot be read; `None` if there is no catalog.
     pub catalog: Option<Result<u64, String>>,
     /// The number of the journal's last entry.
     pub journal: u64,
     /// The copies of the catalog, and how many changes each holds.
     pub copies: Vec<(PathBuf, u64)>,
-    /// How the two do not belong together.
+    /// How the catalog and the blobs do not belong together.
     pub mismatch: Option<Mismatch>,
-    /// Files that were set aside as unknown, and their bytes.
+    /// The number of strays and their bytes.
     pub strays: (usize, u64),
 }
 
-/// How a data folder was declared to be whole.
+/// What [`accept`] declared about a data folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The farm's identity from now on.
     pub farm: String,
-    /// How many changes the catalog is said to hold.
+    /// How many changes the catalog counts from now on.
     pub changes: u64,
-    /// Blobs that the catalog names and that are not there.
+    /// Blobs that the catalog names and that are missing.
     pub gone: Vec<Digest>,
 }
 
 impl Status {
-    /// Looks at a data folder that may be in use.
+    /// Inspects a data folder, which may be in use.
     pub async fn of(data: &Path) -> Result<Self> {
         let folder = data.to_owned();
         let (blobs, journal) = blocking(move || {
@@ -117,7 +117,7 @@ impl Status {
 }
 
 impl Rebuild {
-    /// Makes the catalog of a data folder again. [`Error::InUse`] if another process has the folder open.
+    /// Rebuilds the catalog of a data folder. [`Error::InUseElsewhere`] if another process has the folder open.
     pub async fn run(&self, data: &Path) -> Result<Rebuilt> {
         let (blobs, _opening, _alone) = take(data).await?;
         let journal = catalog_journal(&blobs)?;
@@ -144,7 +144,7 @@ impl Rebuild {
             rebuilt.replayed += 1;
         }
         catalog.mark(&farm, before).await?;
-        rebuilt.lost.extend(catalog.mark_gone(&blobs, crate::now()).await?);
+        rebuilt.lost.extend(catalog.mark_gone(&blobs, hab_clock::now()).await?);
         rebuilt.lost.sort();
         rebuilt.lost.dedup();
         catalog.close().await;
@@ -155,11 +155,11 @@ impl Rebuild {
         Ok(rebuilt)
     }
 
-    /// Finds the catalog to begin with: the one with the most changes of those that are whole and this farm's. Returns
-    /// the farm's identity, which the catalog says where the blobs do not.
+    /// Chooses the catalog to start from: of those that are whole and belong to this farm, the one with the most
+    /// changes. Returns the farm's identity, from the catalog if the blobs do not have it.
     ///
-    /// [`Error::Mismatch`] if all that are whole are another farm's: a catalog that says more than nothing is not given up
-    /// for one that is empty.
+    /// [`Error::Mismatch`] if every whole catalog belongs to another farm: the present one must not give way to an
+    /// empty one.
     async fn choose(
         &self,
         data: &Path,
@@ -184,11 +184,11 @@ impl Rebuild {
                     (rebuilt.base_changes, rebuilt.base) = (changes, Some(path));
                     said = Some(other);
                 }
-                // Of a version that did not mark it yet.
+                // Written by an early version that did not mark catalogs.
                 Ok(CatalogHalf::Unmarked { names_blobs: true }) if better(0) => rebuilt.base = Some(path),
-                // Older than what is chosen already, or empty.
+                // Older than the catalog that is chosen already, or empty.
                 Ok(_) => {}
-                // What a person named has to be what they think it is.
+                // A file that a person named must be usable; anything else is an error.
                 Err(why) if Some(&path) == self.from.as_ref() => return Err(Error::NoCopy { path, why }),
                 Err(why) => rebuilt.unusable.push((path, why)),
             }
@@ -202,8 +202,7 @@ impl Rebuild {
 
 /// Declares that the catalog and the blobs of a data folder belong together as they are.
 ///
-/// Nothing is made again: changes that only the journal has stay out of the catalog. What a collection was about to
-/// remove is forgotten.
+/// Nothing is rebuilt: changes that only the journal has stay out of the catalog. The list of doomed blobs is cleared.
 pub async fn accept(data: &Path) -> Result<Accepted> {
     let (blobs, _opening, _alone) = take(data).await?;
     let journal = catalog_journal(&blobs)?;
@@ -215,9 +214,9 @@ pub async fn accept(data: &Path) -> Result<Accepted> {
     };
     let farm = hab_blobs::random_hex()?;
     catalog.forget_doomed().await?;
-    // The journal must not say that the catalog is older, so its numbers go on behind both.
+    // The journal must not make the catalog look older, so the count continues from the higher of the two.
     catalog.mark(&farm, changes).await?;
-    let gone = catalog.mark_gone(&blobs, crate::now()).await?;
+    let gone = catalog.mark_gone(&blobs, hab_clock::now()).await?;
     catalog.close().await;
     blobs.set_farm(&farm)?;
     let store = Store::assemble(data, &blobs, catalog_journal(&blobs)?).await?;
@@ -227,8 +226,8 @@ pub async fn accept(data: &Path) -> Result<Accepted> {
 }
 
 impl Store {
-    /// Copies the catalog, as it is at one moment, to beside the blobs, and begins a new segment of the journal. The
-    /// newest three copies stay, and the segments behind the oldest of these.
+    /// Copies a snapshot of the catalog to the folder beside the blobs, and begins a new segment of the journal. Keeps
+    /// the newest three copies and every segment after the oldest of them.
     pub async fn copy_catalog(&self) -> Result<()> {
         self.catalog.begin_segment().await?;
         let journal = catalog_journal(&self.blobs)?;
@@ -238,7 +237,7 @@ impl Store {
             made?;
             let changes = match examine(&scratch).await {
                 Ok(CatalogHalf::Marked { changes, .. }) => changes,
-                Ok(_) => return Err(Error::Copy { why: "it does not say whose it is".to_owned() }),
+                Ok(_) => return Err(Error::Copy { why: "it does not name its farm".to_owned() }),
                 Err(why) => return Err(Error::Copy { why }),
             };
             let (journal, from) = (catalog_journal(&self.blobs)?, scratch.clone());
@@ -246,7 +245,7 @@ impl Store {
         };
         let kept = work.await;
         if kept.is_err() {
-            // It may not be there; the error that matters is the first one.
+            // The file may be missing; the first error is the one that matters.
             let _ = fs::remove_file(&scratch);
         }
         kept
@@ -267,7 +266,8 @@ fn keep_copy(journal: &Journal, from: &Path, changes: u64) -> Result<()> {
         let path = journal.copy(*copy);
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
-    // A segment whose successor begins at or before the first entry behind the oldest copy holds nothing that it lacks.
+    // If the next segment begins at or before the first entry after the oldest copy, that copy holds all of this
+    // segment.
     let segments = journal.segments()?;
     for pair in segments.windows(2).filter(|pair| pair[1] <= oldest + 1) {
         let path = journal.segment(pair[0]);
@@ -276,7 +276,7 @@ fn keep_copy(journal: &Journal, from: &Path, changes: u64) -> Result<()> {
     Ok(())
 }
 
-/// The blobs of a folder that nobody else has open, and the locks that say so.
+/// Opens the blobs of a folder that no other process has open, and returns the locks that keep others out.
 async fn take(data: &Path) -> Result<(Blobs, File, File)> {
     let (folder, opening) = (data.to_owned(), lock_opening(data).await?);
     let (blobs, alone) = blocking(move || {
@@ -295,11 +295,11 @@ async fn take(data: &Path) -> Result<(Blobs, File, File)> {
     Ok((blobs, opening, alone))
 }
 
-/// Puts the catalog to begin with in place, and moves what was there aside.
+/// Puts the chosen catalog in place, and moves the old one aside.
 fn place_base(data: &Path, path: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
     let sidecars = ["", "-wal", "-shm"].map(|end| format!("{CATALOG}{end}"));
-    // Several in one second have names of their own.
-    let names = (0..1000).map(|again| data.join(format!("catalog.aside-{}.{again}", crate::now())));
+    // Rebuilds within one second get different numbers.
+    let names = (0..1000).map(|again| data.join(format!("catalog.aside-{}.{again}", hab_clock::now())));
     let aside = names.into_iter().find(|path| !path.exists()).unwrap_or_else(|| data.join("catalog.aside"));
     let scratch = data.join(format!("{CATALOG}.new"));
     if let Some(base) = rebuilt.base.as_ref().filter(|base| *base != path) {
@@ -311,7 +311,7 @@ fn place_base(data: &Path, path: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
         fs::create_dir(&aside).map_err(Error::io("create", &aside))?;
         for name in present {
             let (from, to) = (data.join(name), aside.join(name));
-            // The present one goes on where it is, so of that a copy is set aside.
+            // If the present catalog stays in use, set a copy of it aside.
             let moved = if rebuilt.base.as_deref() == Some(path) {
                 fs::copy(&from, &to).map(drop)
             } else {
@@ -327,14 +327,14 @@ fn place_base(data: &Path, path: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
     Ok(hab_blobs::sync_folder_of(path)?)
 }
 
-/// Whether of the blobs that a catalog was last told of some are not there.
+/// Returns a mismatch if some of the newest blobs of the catalog are missing.
 pub(crate) fn older_blobs(newest: &[Digest], blobs: &Blobs) -> Result<Option<Mismatch>> {
     let here = newest.iter().map(|digest| Ok(blobs.get(digest)?.is_some()));
     let missing = here.collect::<Result<Vec<_>>>()?.iter().filter(|here| !**here).count();
     Ok((missing > 0).then_some(Mismatch::BlobsOlder { missing, of: newest.len() }))
 }
 
-/// What is known of the folder of blobs.
+/// Reads what [`judge`] needs to know about the folder of blobs.
 pub(crate) fn blobs_half(blobs: &Blobs, journal: &Journal) -> Result<BlobsHalf> {
     Ok(BlobsHalf { farm: blobs.farm()?, last: journal.last()?, any: blobs.any()? })
 }

@@ -1,46 +1,25 @@
-//! What an operator decides about tags: plain data, read from `hab.toml`.
+//! The operator's rules about tags: plain data, read from `hab.toml`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use hab_oci::{RepositoryName, Tag};
+use hab_oci::RepositoryName;
 use serde::Deserialize;
 
+use crate::tags::Tags;
 use crate::{Pattern, Span, TagRow};
 
-/// Some tags of some repositories.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tags {
-    /// Of which repositories; all without it.
-    #[serde(default = "Pattern::all")]
-    pub repository: Pattern,
-    /// Which tags.
-    pub tag: Pattern,
-}
-
-impl Tags {
-    /// Whether this tag is one of them.
-    pub fn matches(&self, repository: &RepositoryName, tag: &str) -> bool {
-        self.repository.matches(repository.as_str()) && self.tag.matches(tag)
-    }
-
-    pub(crate) fn any(rules: &[Self], repository: &RepositoryName, tag: &Tag) -> bool {
-        rules.iter().any(|rule| rule.matches(repository, tag.as_str()))
-    }
-}
-
-/// Tags that may go by themselves. A tag goes when everything that the rule says is so.
+/// A rule for tags that a collection deletes. A tag is deleted when all conditions of the rule hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Said")]
 pub struct Retain {
-    /// Which tags.
+    /// The tags that the rule is about.
     pub tags: Tags,
-    /// It is not among this many of them, in its repository, that moved last.
+    /// The tag is not among the `keep` tags of this rule that moved last in its repository.
     pub keep: Option<u32>,
-    /// It has not moved for this long.
+    /// The tag has not moved for this long.
     pub older: Option<Span>,
-    /// It has not moved, and nobody has pulled what it points at, for this long.
+    /// For this long the tag has not moved, and nobody has pulled its manifest.
     pub unpulled: Option<Span>,
 }
 
@@ -68,7 +47,7 @@ impl TryFrom<Said> for Retain {
 }
 
 impl Retain {
-    /// Of a repository's tags, those that go at a time in unix seconds.
+    /// Returns the tags of a repository that the rules let go at `now`, in unix seconds.
     pub(crate) fn expired<'a>(
         rules: &[Self],
         immutable: &[Tags],
@@ -77,7 +56,7 @@ impl Retain {
         now: i64,
     ) -> Vec<&'a TagRow> {
         let mut newest_first: Vec<&TagRow> = rows.iter().collect();
-        // Of those pushed within one second the one with the greater name is more likely the later.
+        // Of tags that were pushed within one second, the one with the greater name is probably the later one.
         newest_first.sort_by_key(|row| Reverse((row.moved, row.tag.as_str())));
         let mut gone = BTreeSet::new();
         for rule in rules {

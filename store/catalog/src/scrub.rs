@@ -1,11 +1,11 @@
-//! Scrubbing: every file is hashed again, at a bounded rate. What is not what its name says is set aside.
+//! Scrubbing: hashes every file again at a bounded rate, and sets aside files that do not match their digest.
 //!
-//! A damaged file goes to `damaged/` and its blob is marked in the catalog: it is answered 404, so that a client pushes
-//! it again, which mends it. In this order, so that a kill between the two leaves a blob without a file, which the next
-//! pass finds and marks; the other way round a push could believe the damaged file.
+//! A damaged file is moved to `damaged/`, then its blob is marked in the catalog. Requests for the blob are answered
+//! 404, so that a client pushes it again, which mends it. The order matters: a kill between the two leaves a blob
+//! without a file, which the next pass finds and marks. In the other order a push could take the damaged file for good.
 //!
-//! A scrub also sets aside what the catalog does not know: loose files (see `blobs/loose.rs`) that it does not name, most
-//! often because the push that wrote them was refused, or killed before it was recorded. See `strays.rs`.
+//! A scrub also sets aside strays: loose files (see `blobs/loose.rs`) that the catalog does not name, most often
+//! because the push that wrote them was refused, or was killed before it was recorded. See `strays.rs`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use std::time::Duration;
 use hab_oci::{Digest, Hasher};
 use tokio::time::{Instant, sleep_until};
 
+use crate::blocking::blocking;
 use crate::error::Error;
-use crate::store::blocking;
 use crate::{Bytes, Result, Store};
 use hab_blobs::{Stripe, Suspect};
 
-/// How much is hashed at a time.
+/// Bytes that are read and hashed at a time.
 const CHUNK: usize = 1 << 20;
-/// A file that the catalog does not name may belong to a push that is about to name it.
+/// The age from which an unnamed file is a stray. A younger one may belong to a push that is about to name it.
 const STRAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WORK: &str = "scrub";
 
@@ -30,23 +30,23 @@ const WORK: &str = "scrub";
 pub struct Scrubbed {
     /// How many files were hashed.
     pub files: u64,
-    /// How many bytes these have.
+    /// The bytes of these files.
     pub bytes: u64,
-    /// Files that were something else, or that the disk does not give any more; they are set aside.
+    /// Files that do not match their digest or that the disk cannot read; they are set aside.
     pub damaged: Vec<Digest>,
     /// Blobs that have no file.
     pub missing: Vec<Digest>,
     /// Blobs without a file that an earlier pass found already.
     pub known: Vec<Digest>,
-    /// Those that are there again, some of them damaged in an earlier pass.
+    /// Blobs that have a good file again; an earlier pass may have found the damage.
     pub mended: Vec<Digest>,
     /// Files set aside because the catalog does not know them.
     pub strays: u64,
 }
 
-/// Somebody who may be able to get a blob's bytes again.
+/// A source that may be able to fetch a blob's bytes again, such as an upstream.
 pub trait Mender: Send + Sync {
-    /// Gets them into the blob store and says whether they are there; says why not by itself.
+    /// Fetches the bytes into the blob store and returns whether they are there. It reports a failure itself.
     fn mend<'a>(&'a self, digest: &'a Digest) -> Mending<'a>;
 }
 
@@ -59,29 +59,29 @@ pub struct Scrub {
     /// Bytes a second.
     rate: Option<Bytes>,
     mender: Option<Arc<dyn Mender>>,
-    /// When the next chunk may be read.
+    /// The time from which the next chunk may be read.
     due: Option<Instant>,
 }
 
 impl Scrub {
-    /// One that reads at most `rate` bytes a second; as fast as it goes without.
+    /// A scrub that reads at most `rate` bytes a second, or without a limit.
     pub fn new(store: Store, rate: Option<Bytes>) -> Self {
         Self { store, rate: rate.filter(|rate| rate.get() > 0), mender: None, due: None }
     }
 
-    /// The same, with somebody who is asked for what is damaged or missing.
+    /// Adds a mender, which is asked for every blob that is damaged or missing.
     #[must_use]
     pub fn with_mender(mut self, mender: Arc<dyn Mender>) -> Self {
         self.mender = Some(mender);
         self
     }
 
-    /// Hashes everything once. `now`: unix seconds.
+    /// Hashes every file once. `now` is in unix seconds.
     pub async fn pass(&mut self, now: i64) -> Result<Scrubbed> {
         self.pass_telling(now, |_| ()).await
     }
 
-    /// The same; `told` hears again and again what was found so far.
+    /// As [`Scrub::pass`]; calls `told` after every folder with the findings so far.
     pub async fn pass_telling(&mut self, now: i64, told: impl Fn(&Scrubbed)) -> Result<Scrubbed> {
         let mut whole = Scrubbed::default();
         for stripe in Stripe::all() {
@@ -91,12 +91,12 @@ impl Scrub {
         Ok(whole)
     }
 
-    /// Goes on where the last one in this data folder was stopped, to the end; `found` is told of every folder that had
-    /// anything in it. `now` says the time in unix seconds.
+    /// Continues to the end from where the last scrub of this data folder stopped. Calls `found` for every folder with
+    /// files or missing blobs. `now` returns the time in unix seconds.
     pub async fn go_on(&mut self, now: impl Fn() -> i64, found: impl Fn(&Scrubbed)) -> Result<()> {
         let catalog = self.store.catalog.clone();
         let place = catalog.position(WORK).await?.unwrap_or_default();
-        // One that is not there is behind all: then it begins anew.
+        // An unknown position means that the last pass ended: begin anew.
         let from = Stripe::all().position(|stripe| stripe.prefix() == place).unwrap_or(0);
         for stripe in Stripe::all().skip(from) {
             let mut part = Scrubbed::default();
@@ -113,7 +113,7 @@ impl Scrub {
         let blobs = self.store.blobs.clone();
         for digest in blocking(move || blobs.list(stripe)).await? {
             let (blobs, key) = (self.store.blobs.clone(), digest.clone());
-            // It may have been collected since.
+            // A collection may have removed it since.
             let Some(suspect) = blocking(move || blobs.suspect(&key)).await? else { continue };
             let suspect = Arc::new(suspect);
             found.files += 1;
@@ -125,7 +125,8 @@ impl Scrub {
             }
         }
         for (digest, damaged) in self.store.catalog.blobs_below(&stripe.prefix()).await? {
-            // Somebody else may have made it again since, and one that is there was looked at above.
+            // A blob marked as damaged may have been pushed again since. If its file exists, the loop above found it
+            // good.
             if damaged && self.store.blobs.get(&digest)?.is_some() && !found.damaged.contains(&digest) {
                 self.store.catalog.mark_mended(&digest).await?;
                 found.mended.push(digest);
@@ -139,7 +140,7 @@ impl Scrub {
         Ok(())
     }
 
-    /// Whether a file is what its name says; no if the disk does not give it any more.
+    /// Whether a file matches its digest; `false` also if the disk cannot read it.
     async fn is_whole(&mut self, digest: &Digest, suspect: &Arc<Suspect>, bytes: &mut u64) -> Result<bool> {
         let mut hasher = Hasher::new(digest.algorithm());
         let mut at = 0;
@@ -164,7 +165,7 @@ impl Scrub {
         }
     }
 
-    /// What was not used of the rate is not made up for later.
+    /// Delays the next chunk according to the rate. Unused time is not made up for later.
     fn spend(&mut self, bytes: usize) {
         if let Some(rate) = self.rate {
             let time = Duration::from_micros(bytes as u64 * 1_000_000 / rate.get());
@@ -191,7 +192,8 @@ impl Scrub {
         if blocking(move || blobs.get(&key)).await?.is_some() {
             return Ok(false);
         }
-        // Nobody keeps or collects it now: if the catalog still names it, it should be there.
+        // Under the exclusive lock nobody stores or collects the blob: if the catalog still names it, the file should
+        // exist.
         let (blobs, key) = (self.store.blobs.clone(), digest.clone());
         let (there, _alone) = blocking(move || {
             let alone = blobs.alone(&key)?;

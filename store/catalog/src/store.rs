@@ -1,89 +1,41 @@
-//! Bytes and facts together.
+//! [`Store`]: blobs and catalog together.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
 use hab_oci::{Descriptor, Digest, Edge, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
-use tokio::task::spawn_blocking;
 
+use crate::blocking::blocking;
 use crate::catalog::{Facts, Reading};
 use crate::configurations::readable;
+use crate::publication::{Gaps, NewManifest, Publication};
 use crate::{BlobWriter, Blobs, Catalog, Error, Expected, Result, Tags, Upload, UploadId};
 use hab_blobs::Keeping;
 
-/// A data folder, opened. A clone is another handle on the same one.
+/// An open data folder. A clone is another handle on the same folder.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// The bytes.
+    /// The blobs.
     pub blobs: Blobs,
-    /// What points at what.
+    /// The facts about the blobs.
     pub catalog: Catalog,
-    /// Shared by all who have the folder open; who makes the catalog again has it alone.
+    /// The lock of the folder: shared by all processes that have it open; a rebuild of the catalog takes it
+    /// exclusively.
     #[allow(dead_code, reason = "it is held, not read")]
     pub(crate) in_use: Option<Arc<File>>,
 }
 
-/// What [`Store::publish`] makes visible.
-#[derive(Clone, Debug)]
-pub struct Publication {
-    /// Where.
-    pub repository: RepositoryName,
-    /// Layers and configurations whose bytes were committed to [`Store::blobs`] before. What the repository holds
-    /// already need not be listed.
-    pub blobs: Vec<Descriptor>,
-    /// Manifests and indexes, in any order.
-    pub manifests: Vec<NewManifest>,
-    /// Tags that point at the root afterwards.
-    pub tags: Vec<Tag>,
-    /// One of `manifests`.
-    pub root: Digest,
-    /// What the manifests may name that the repository does not hold.
-    pub gaps: Gaps,
-    /// Now, in unix seconds.
-    pub at: i64,
-}
-
-/// What a manifest may name that its repository does not hold; a subject may always be missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Gaps {
-    /// Nothing.
-    #[default]
-    None,
-    /// Manifests of an index: a copy of some platforms only.
-    Indexes,
-    /// Layers and configurations too.
-    All,
-}
-
-/// A manifest to be published.
-#[derive(Clone, Debug)]
-pub struct NewManifest {
-    /// The digest of `bytes`.
-    pub digest: Digest,
-    /// What it is sent as, and will be served as.
-    pub media_type: String,
-    /// Kept as they are.
-    pub bytes: Vec<u8>,
-}
-
-impl NewManifest {
-    /// A manifest named by its sha256.
-    pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
-        Self { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
-    }
-}
-
 impl Store {
-    /// The same store, in which these tags stay where they are once they exist: a publication that would move one is
-    /// refused as a whole ([`Error::Immutable`]).
+    /// Makes these tags immutable in this handle: once one exists, a publication that would move it is refused as a
+    /// whole ([`Error::Immutable`]).
     #[must_use]
     pub fn with_immutable(mut self, tags: &[Tags]) -> Self {
         self.catalog = self.catalog.with_immutable(tags);
         self
     }
 
-    /// An error if nothing could be read from the catalog, or kept, now.
+    /// Fails unless the catalog can be read and a blob can be written now.
     pub async fn is_ready(&self) -> Result<()> {
         self.catalog.is_sound()?;
         self.catalog.version().await?;
@@ -92,18 +44,19 @@ impl Store {
         blocking(move || blobs.is_ready()).await
     }
 
-    /// Writes the manifests' bytes, then makes membership, manifests, edges, tags and history true in one transaction.
+    /// Writes the manifests' bytes, then records membership, manifests, edges, tags and their history in one
+    /// transaction.
     ///
-    /// Refuses, and changes nothing that is served, when the root is not among the manifests ([`Error::NoRoot`]), when
-    /// bytes are not a manifest or have another digest, when a blob's bytes are not stored ([`Error::NotStored`]) or
-    /// have another size, when a manifest points at what the repository would not hold ([`Error::Missing`]), or when the
-    /// configuration of an image could be read in two ways ([`Error::Configuration`]).
+    /// Refuses, and changes nothing that is served, if the root is not among the manifests ([`Error::NoRoot`]), if
+    /// bytes are not a manifest or have another digest, if a blob's bytes are not stored ([`Error::NotStored`]) or have
+    /// another size, if a manifest points at content that the repository would not hold ([`Error::Missing`]), or if the
+    /// configuration of an image is ambiguous ([`Error::Configuration`]).
     pub async fn publish(&self, publication: Publication) -> Result<()> {
         self.publish_tagged(publication, Vec::new()).await
     }
 
-    /// [`Store::publish`], if what is at `reference` is what is expected: the same transaction looks
-    /// ([`Error::Unexpected`]).
+    /// [`Store::publish`], on the condition that `reference` points at the expected content; the same transaction
+    /// checks it ([`Error::Unexpected`]).
     pub async fn publish_if(
         &self,
         publication: Publication,
@@ -130,7 +83,7 @@ impl Store {
         if let Some(other) = std::iter::once(&root).chain(more.iter().map(|(_, at)| at)).find(stranger) {
             return Err(Error::NoRoot(other.clone()));
         }
-        // Elsewhere, because reading a manifest of megabytes takes a while.
+        // On a blocking thread, because parsing a manifest of megabytes takes long.
         let read = move || {
             let readings = manifests.iter().map(manifest_of).collect::<Result<Vec<_>>>()?;
             Ok::<_, Error>((readings, manifests))
@@ -163,8 +116,8 @@ impl Store {
         self.catalog.publish(&facts).await
     }
 
-    /// Before any file is looked at: how long it takes to refuse a manifest must not tell whether bytes that its repository
-    /// does not hold are here for another one. The transaction asks again.
+    /// Refuses manifests whose blobs the repository does not hold. This happens before any file is looked at: the time
+    /// of a refusal must not reveal whether another repository holds the bytes. The transaction checks again.
     async fn refuse_missing(
         &self,
         repository: &RepositoryName,
@@ -187,9 +140,9 @@ impl Store {
         Ok(())
     }
 
-    /// Finishes a pushed blob and makes it a member of a repository; returns its size. `at`: unix seconds.
+    /// Finishes a pushed blob and makes it a member of a repository; returns its size. `at` is in unix seconds.
     ///
-    /// It is kept for as long as something in the catalog needs it, unlike what [`BlobWriter::commit`] keeps.
+    /// Unlike a blob of [`BlobWriter::commit`], it stays only as long as something in the catalog needs it.
     pub async fn keep_blob(
         &self,
         repository: &RepositoryName,
@@ -209,8 +162,8 @@ impl Store {
         Ok(size)
     }
 
-    /// [`Store::keep_blob`] of what an upstream sent, for all of its repositories here that were promised it. `upstream`: its
-    /// address, by which [`Catalog::was_received`] knows it.
+    /// [`Store::keep_blob`] for a blob that an upstream sent, in all its local repositories that wait for the blob.
+    /// `upstream` is the upstream's address, as [`Catalog::was_received`] takes it.
     pub async fn keep_received(
         &self,
         repositories: &[RepositoryName],
@@ -231,8 +184,9 @@ impl Store {
         Ok(size)
     }
 
-    /// Makes bytes that are here a member of one more repository of an upstream that sent them once, and said now that this
-    /// repository holds them; `false` if they are not here any more, or others than `size`, or it never sent them.
+    /// Makes a stored blob a member of one more repository of an upstream. The upstream must have sent the bytes once,
+    /// and have said now that this repository holds them. `false` if the blob is gone, has another size, or never came
+    /// from this upstream.
     pub async fn share_received(
         &self,
         repository: &RepositoryName,
@@ -252,7 +206,7 @@ impl Store {
         Ok(true)
     }
 
-    /// [`Store::keep_blob`] of what an upload has. Either way the upload is over.
+    /// [`Store::keep_blob`] for the bytes of an upload. The upload is over even if this fails.
     pub async fn finish_upload(
         &self,
         id: &UploadId,
@@ -286,8 +240,8 @@ impl Store {
         }
     }
 
-    /// Gives up uploads that were started before a time, in unix seconds, and says how many; those that are being
-    /// written right now stay.
+    /// Cancels the uploads that started before a time, in unix seconds, and returns how many. Uploads that somebody is
+    /// writing to stay.
     pub async fn expire_uploads(&self, before: i64) -> Result<usize> {
         let mut expired = 0;
         for id in self.catalog.uploads_before(before).await? {
@@ -325,8 +279,8 @@ fn stored(files: &Blobs, repository: &RepositoryName, blob: Descriptor) -> Resul
     }
 }
 
-/// The catalog says in its transaction what the repository holds; that the files of it are there is looked at here, so
-/// that no manifest is accepted over a file that was lost.
+/// Fails if the file of a layer or configuration is missing, so that no manifest is accepted over a lost file. The
+/// catalog's transaction checks only what the repository holds.
 fn whole(files: &Blobs, repository: &RepositoryName, manifest: &Reading) -> Result<()> {
     for edge in manifest.outline.edges.iter().filter(|edge| is_needed_blob(edge)) {
         if files.get(&edge.digest)?.is_none() {
@@ -341,17 +295,8 @@ fn whole(files: &Blobs, repository: &RepositoryName, manifest: &Reading) -> Resu
     Ok(())
 }
 
-/// Whether a repository that leaves out no layers has to hold it as a blob. What an index lists may be left out, and is
-/// looked for in the transaction, because it may be a manifest here.
+/// Whether the repository has to hold the target as a blob, if no layers may be missing. The target of an index's entry
+/// does not count: it may be left out, and it may be a manifest here, so the transaction looks for it.
 fn is_needed_blob(edge: &Edge) -> bool {
     matches!(edge.kind, EdgeKind::Config | EdgeKind::Layer) && !edge.elsewhere && !edge.listed
-}
-
-pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T>
-where
-    T: Send + 'static,
-    E: Send + 'static,
-    Error: From<E>,
-{
-    Ok(spawn_blocking(work).await.map_err(Error::Worker)??)
 }

@@ -1,4 +1,4 @@
-//! Amounts that people write: `30d`, `50MiB`.
+//! Amounts as people write them: `30d`, `50MiB`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use serde::Deserialize;
 #[serde(try_from = "String")]
 pub struct Span(u32);
 
-/// An amount of bytes: a number and nothing, `KiB`, `MiB` or `GiB`.
+/// An amount of bytes: a number, alone or with `KiB`, `MiB` or `GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Bytes(u64);
 
-/// A text is not an amount.
+/// The error for a text that is not an amount.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
-    /// Of time.
+    /// The text is not a span of time.
     #[error("{0:?} is not a span of time, such as 90s, 30m, 12h or 30d")]
     Span(String),
-    /// Of bytes.
+    /// The text is not an amount of bytes.
     #[error("{0:?} is not an amount of bytes, such as 4096, 64KiB, 50MiB or 1GiB")]
     Bytes(String),
 }
@@ -30,12 +30,12 @@ impl Span {
     /// One minute.
     pub const MINUTE: Self = Self(60);
 
-    /// So many hours.
+    /// A span of whole hours.
     pub const fn hours(hours: u16) -> Self {
         Self(hours as u32 * 3600)
     }
 
-    /// In seconds.
+    /// The span in seconds.
     pub const fn seconds(self) -> i64 {
         self.0 as i64
     }
@@ -48,12 +48,12 @@ impl From<Span> for Duration {
 }
 
 impl Bytes {
-    /// So many mebibytes.
+    /// An amount of whole mebibytes.
     pub const fn mebi(mebi: u32) -> Self {
         Self((mebi as u64) << 20)
     }
 
-    /// As a number.
+    /// The number of bytes.
     pub const fn get(self) -> u64 {
         self.0
     }

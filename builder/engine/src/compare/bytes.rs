@@ -1,4 +1,4 @@
-//! A file's content, piece by piece: what is asked for is read, and nothing else is held.
+//! Reads a file's content piece by piece: only the piece that is asked for is in memory.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use super::ElfProblem;
 
-/// A stretch of a file.
+/// A part of a file.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     file: &'a File,
@@ -24,13 +24,13 @@ impl<'a> Part<'a> {
         self.size
     }
 
-    /// `size` bytes of it from `offset` on, if it has them.
+    /// The part of `size` bytes from `offset` on; `None` if it has fewer.
     pub(super) fn part(&self, offset: u64, size: u64) -> Option<Self> {
         let end = offset.checked_add(size)?;
         (end <= self.size).then_some(Self { file: self.file, start: self.start.checked_add(offset)?, size })
     }
 
-    /// Exactly the bytes of a part. The caller has limited `size`: it is what is held in memory.
+    /// Reads exactly `size` bytes from `offset` on. The caller has to limit `size`, because so much is held in memory.
     pub(super) fn read(&self, offset: u64, size: usize, what: &'static str) -> Result<Vec<u8>, ElfProblem> {
         let part = self.part(offset, size as u64).ok_or(ElfProblem::Outside(what))?;
         let mut bytes = vec![0; size];
@@ -41,7 +41,7 @@ impl<'a> Part<'a> {
         Ok(bytes)
     }
 
-    /// A text of at most `longest` bytes that ends with a zero byte, or with the part.
+    /// Reads a text of at most `longest` bytes that ends with a zero byte, or with the part.
     pub(super) fn text(&self, offset: u64, longest: usize, what: &'static str) -> Result<String, ElfProblem> {
         let left = self.size.checked_sub(offset).ok_or(ElfProblem::Outside(what))?;
         let size = usize::try_from(left).unwrap_or(usize::MAX).min(longest + 1);

@@ -1,4 +1,4 @@
-//! Two trees, and where they first differ.
+//! Compares two trees, and finds where they first differ.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,44 +8,44 @@ use hab_oci::shown;
 use super::locate::Place;
 use super::tree::{Entry, Node, Tree};
 
-/// Something that is not the same in two trees.
+/// A difference between two trees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Where.
+    /// The path that differs.
     pub path: String,
-    /// What.
+    /// The kind of difference.
     pub what: What,
 }
 
 /// What differs at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The second tree does not have it.
+    /// The path is in the first tree only.
     OnlyFirst,
-    /// The first tree does not have it.
+    /// The path is in the second tree only.
     OnlySecond,
-    /// A file here and a link there, for example.
+    /// The kinds differ: a file and a link, for example.
     Kind {
-        /// In the first tree.
+        /// The kind in the first tree.
         first: &'static str,
-        /// In the second tree.
+        /// The kind in the second tree.
         second: &'static str,
     },
-    /// Executable in one tree only.
+    /// The file is executable in one tree only.
     Mode {
-        /// In the first tree.
+        /// Whether it is executable in the first tree.
         first: bool,
-        /// In the second tree.
+        /// Whether it is executable in the second tree.
         second: bool,
     },
-    /// Symbolic links to different targets.
+    /// The links have different targets.
     Target {
-        /// In the first tree.
+        /// The target in the first tree.
         first: String,
-        /// In the second tree.
+        /// The target in the second tree.
         second: String,
     },
-    /// Different bytes; the place is known where both files could still be read.
+    /// The bytes differ; the place is known if both files could still be read.
     Content(Option<Place>),
 }
 
@@ -69,13 +69,13 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Whether two trees are identical, or the first difference in the order of paths. Contents are not read, so
+/// Compares two trees; fails with the first difference in the order of paths. Contents are not read, so
 /// [`What::Content`] has no place; [`super::locate`] finds it.
 pub fn compare(first: &Tree, second: &Tree) -> Result<(), Difference> {
     pairs(first, second).next().map_or(Ok(()), Err)
 }
 
-/// How many paths differ.
+/// The number of paths that differ.
 pub fn differing(first: &Tree, second: &Tree) -> usize {
     pairs(first, second).count()
 }

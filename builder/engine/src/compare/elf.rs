@@ -1,7 +1,7 @@
-//! What an ELF file says of itself, read in pieces of a known size.
+//! Reads an ELF file, in pieces of a known size.
 //!
-//! What the loader reads comes from segments, because sections may be stripped; only the symbols' names come from
-//! sections. Linkers write far less than the limits here; what has more was made to be read slowly.
+//! What the loader reads is taken from segments, because sections may be stripped; only the symbols' names are taken
+//! from sections. Linkers stay far below the limits here; a file that exceeds them was made to be slow to read.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -24,11 +24,11 @@ const NEEDED: usize = 1_000;
 const SEARCH: usize = 100;
 pub(super) const SECTIONS: u64 = 100_000;
 const SYMBOLS: u64 = 4_000_000;
-/// How many symbols are in memory at a time.
+/// The most symbols that are in memory at a time.
 const SYMBOLS_AT_ONCE: u64 = 65_536;
-/// Bytes of all symbols' names.
+/// The most bytes of all symbols' names.
 const NAMES: u64 = 64 << 20;
-/// No name that is looked for is longer.
+/// The most bytes of a symbol's name; no name that is searched for is longer.
 const SYMBOL: usize = 256;
 
 /// How an ELF file was linked and compiled.
@@ -37,7 +37,7 @@ const SYMBOL: usize = 256;
 pub struct Hardening {
     /// Position-independent (ET_DYN).
     pub pie: bool,
-    /// Relocations that are read-only after loading.
+    /// Which relocations are read-only after loading.
     pub relro: Relro,
     /// The stack is not executable.
     pub nx: bool,
@@ -47,7 +47,7 @@ pub struct Hardening {
     pub fortify: bool,
 }
 
-/// Relocations that are read-only after loading.
+/// Which relocations are read-only after loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Relro {
@@ -65,21 +65,21 @@ pub(super) struct Facts {
     pub(super) class: FileClass,
     pub(super) machine: Machine,
     pub(super) interpreter: Option<String>,
-    /// Each name once: the loader loads a library once too.
+    /// Each name once, because the loader loads a library once.
     pub(super) needed: Vec<String>,
     /// DT_RPATH and DT_RUNPATH, each folder once.
     pub(super) search: Vec<String>,
     pub(super) hardening: Hardening,
 }
 
-/// How the ELF file at `path` was linked and compiled; `None` if it is no ELF file.
+/// How the ELF file at `path` was linked and compiled; `None` if it is not an ELF file.
 pub fn hardening(path: &Path) -> Result<Option<Hardening>, CompareError> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|source| CompareError::Read { path: name.clone(), source })?;
     Ok(facts(&file, &name)?.map(|facts| facts.hardening))
 }
 
-/// What the file, which errors call `path`, says; `None` if it is no ELF file.
+/// The facts about `file`, which errors call `path`; `None` if it is not an ELF file.
 pub(super) fn facts(file: &File, path: &str) -> Result<Option<Facts>, CompareError> {
     let elf = |source| CompareError::Elf { path: path.to_owned(), source };
     let whole = Part::whole(file).map_err(|e| elf(ElfProblem::Read(e)))?;
@@ -90,7 +90,7 @@ pub(super) fn facts(file: &File, path: &str) -> Result<Option<Facts>, CompareErr
     }
 }
 
-/// `None` if this is no ELF file.
+/// The class of an ELF file: 32 or 64 bits. `None` if this is not an ELF file.
 pub(super) fn class(part: &Part<'_>) -> Result<Option<FileClass>, ElfProblem> {
     if part.size() < 4 || part.read(0, 4, "the ELF header")? != elf::ELFMAG {
         return Ok(None);
@@ -106,7 +106,7 @@ where
 {
     let header: Elf = one(part, 0, "the ELF header")?;
     if !header.is_supported() {
-        return Err(ElfProblem::Header("its ELF header is of no kind that is known here"));
+        return Err(ElfProblem::Header("its ELF header is of an unknown kind"));
     }
     let endian = header.endian().map_err(|_| ElfProblem::Header("its ELF header has no byte order"))?;
     Ok((header, endian))
@@ -117,7 +117,7 @@ fn one<T: Pod + Copy>(part: &Part<'_>, offset: u64, what: &'static str) -> Resul
     from_bytes::<T>(&bytes).map(|(value, _)| *value).map_err(|()| ElfProblem::Outside(what))
 }
 
-/// `count` values of a table, if there may be so many.
+/// Reads `count` values of a table; fails if that is more than `limit`.
 fn many<T: Pod + Copy>(
     part: &Part<'_>,
     offset: u64,
@@ -132,7 +132,7 @@ fn many<T: Pod + Copy>(
     Ok(values.to_vec())
 }
 
-/// The section headers; none where the file has none.
+/// The section headers; empty if the file has none.
 pub(super) fn sections<Elf>(
     part: &Part<'_>,
     header: &Elf,
@@ -147,7 +147,7 @@ where
         return Ok(Vec::new());
     }
     if usize::from(header.e_shentsize(endian)) != size_of::<Elf::SectionHeader>() {
-        return Err(ElfProblem::Header("its section headers are not as long as they should be"));
+        return Err(ElfProblem::Header("its section headers have the wrong size"));
     }
     let count = match header.e_shnum(endian) {
         // With 65,280 sections or more, the first header has the count.
@@ -157,7 +157,7 @@ where
     many(part, at, count, SECTIONS, "sections")
 }
 
-/// Reads what the loader reads, so from segments.
+/// Reads the facts from segments, as the loader does.
 fn parse<Elf>(whole: &Part<'_>) -> Result<Facts, ElfProblem>
 where
     Elf: FileHeader<Endian = Endianness> + Copy,
@@ -212,12 +212,12 @@ where
         return Ok(Vec::new());
     }
     if usize::from(header.e_phentsize(endian)) != size_of::<Elf::ProgramHeader>() {
-        return Err(ElfProblem::Header("its program headers are not as long as they should be"));
+        return Err(ElfProblem::Header("its program headers have the wrong size"));
     }
     many(whole, header.e_phoff(endian).into(), count, SEGMENTS, "segments")
 }
 
-/// What the dynamic entries say.
+/// The facts in the dynamic entries.
 struct Linked {
     needed: Vec<String>,
     search: Vec<String>,
@@ -261,7 +261,7 @@ fn linked<Elf: FileHeader<Endian = Endianness>>(
     Ok(linked)
 }
 
-/// Adds what is not there yet.
+/// Adds `text` to `list`, unless it is there already.
 fn add(
     text: String,
     limit: usize,
@@ -329,7 +329,7 @@ where
     Ok((canary, fortify))
 }
 
-/// A symbol's name without its version; nothing where it is longer than any that is looked for.
+/// A symbol's name without its version; empty if it is longer than every name that is searched for.
 fn symbol_name(names: &[u8], offset: u32) -> &[u8] {
     let tail = usize::try_from(offset).ok().and_then(|offset| names.get(offset..)).unwrap_or_default();
     let tail = &tail[..tail.len().min(SYMBOL)];

@@ -1,4 +1,4 @@
-//! A folder that a build owned, and a walk through it that goes nowhere else.
+//! Opens and walks a folder that a build owned, without leaving it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,27 +14,27 @@ use rustix::io::Errno;
 
 use super::{CompareError, Limits, NameProblem};
 
-/// Bytes of a component, as the kernel has it.
+/// The most bytes of a component, the kernel's own limit.
 const COMPONENT: usize = 255;
-/// Bytes of a path, as the kernel has it: one less than PATH_MAX, for the zero byte.
+/// The most bytes of a path, the kernel's own limit: one less than PATH_MAX, for the zero byte.
 pub(super) const PATH: usize = 4095;
-/// No link is followed, wherever it stands in a path.
+/// Follows no link, wherever it stands in a path.
 const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-/// Never waits for a fifo's other end.
+/// Opening never waits for the other end of a fifo.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A folder, held by its descriptor: what is put in its place later is not looked at.
+/// A folder, held by its descriptor: another one that is put in its place later is not read.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
-/// What a walk meets. Directories with something in them are implied by that.
+/// An entry that a walk finds. A directory that is not empty is implied by its entries.
 pub(super) enum Found {
     /// A regular file.
     File {
         size: u64,
         executable: bool,
-        /// Device and inode of one with several names, of which some may lie elsewhere.
+        /// Device and inode number of a file with several names, of which some may lie elsewhere.
         identity: Option<(u64, u64)>,
     },
     /// A symbolic link with its target.
@@ -44,7 +44,7 @@ pub(super) enum Found {
 }
 
 impl Folder {
-    /// Opens the folder at `path`; a link in its place is an error. What leads there must be the caller's own.
+    /// Opens the folder at `path`; a link in its place is an error. The caller must own the folders that lead there.
     pub fn open(path: &Path) -> Result<Self, CompareError> {
         match rustix::fs::open(path, READ | OFlags::DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Self(fd)),
@@ -54,20 +54,21 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file below it, never through a link.
+    /// Opens a regular file below the folder, never through a link.
     pub fn file(&self, path: &str) -> io::Result<File> {
         let file = File::from(openat2(&self.0, path, READ, Mode::empty(), RESOLVE)?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
-    /// Opens `path` as a process would whose root this folder is: links are followed, but not out of it.
+    /// Opens `path` as a process with this folder as its root would: it follows links, but not out of the folder.
     pub(super) fn in_root(&self, path: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(File::from(openat2(&self.0, path, flags, Mode::empty(), resolve)?))
     }
 
-    /// Meets everything below, in no particular order. Without recursion: a folder can be as deep as a path is long.
+    /// Calls `meet` for every entry below, in no particular order. It does not recurse, because a folder can be as deep
+    /// as a path is long.
     pub(super) fn walk(
         &self,
         limits: &Limits,
@@ -103,7 +104,7 @@ impl Folder {
     }
 }
 
-/// What is at a name; `None` for a directory.
+/// The entry with a name; `None` for a directory.
 fn look(
     above: &OwnedFd,
     name: &[u8],
@@ -114,7 +115,7 @@ fn look(
     let name = OsStr::from_bytes(name);
     let stat = statat(above.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(read)?;
     let mode = stat.st_mode & 0o7777;
-    // Root can read all of it, but what checks outputs is not root, and must not depend on who it is.
+    // Root can read all files, but the worker is not root, and its answer must not depend on who it is.
     let readable = |bits: u32| {
         let unreadable = || CompareError::Unreadable { path: path.to_owned(), mode };
         if mode & bits == bits { Ok(()) } else { Err(unreadable()) }
@@ -143,13 +144,13 @@ fn look(
     }
 }
 
-/// What was met so far, held against the limits before anything is kept of it.
+/// The totals of a walk so far; they are checked against the limits before an entry is stored.
 struct Count<'a> {
     limits: &'a Limits,
     entries: usize,
     names: usize,
     bytes: u64,
-    /// Files with several names.
+    /// The files with several names that were found.
     seen: BTreeSet<(u64, u64)>,
 }
 
@@ -228,8 +229,8 @@ fn target_of(path: &str, target: &[u8]) -> Result<String, CompareError> {
     }
 }
 
-/// Whether the link at `path` may point at `target`. A container stops at its root where a target has too many `..`;
-/// other programs that unpack an image may not.
+/// Whether the link at `path` may point at `target`. In a container, a target with too many `..` ends at the root; in
+/// other programs that unpack an image it may not.
 pub(super) fn check_target(path: &str, target: &str) -> Result<(), NameProblem> {
     if target.is_empty() {
         return Err(NameProblem::NoPath);

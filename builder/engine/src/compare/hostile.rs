@@ -1,4 +1,4 @@
-//! What a build may leave that was made to mislead or to wear out whoever looks at it.
+//! Outputs that a build made to mislead or to wear out the program that checks them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::ffi::OsStr;
@@ -164,7 +164,7 @@ fn a_sparse_file_counts_in_full_and_is_not_read() {
     for n in 0..2 {
         fs::hard_link(folder.path().join("s"), folder.path().join(format!("h{n}"))).unwrap();
     }
-    // A second name is no second file, neither on disk nor in an image; a second file is.
+    // A second name does not count as a second file, neither on disk nor in an image; a second file does.
     Tree::scan(folder.path(), &small).unwrap();
     fs::write(folder.path().join("t"), "123456").unwrap();
     refused(Tree::scan(folder.path(), &small), "more than 10 bytes");
@@ -254,7 +254,7 @@ fn no_link_is_followed_on_the_way_to_a_file() {
     for path in ["l/f", "m", "/etc/passwd", "../x", "d"] {
         folder.file(path).unwrap_err();
     }
-    refused(Folder::open(&root.path().join("l")), "something else was put in the folder's place");
+    refused(Folder::open(&root.path().join("l")), "the folder was replaced by something else");
     refused(Folder::open(&root.path().join("d/f")), "something else");
 }
 
@@ -264,7 +264,7 @@ fn a_folder_as_deep_as_a_path_is_long_is_walked_and_a_deeper_one_refused() {
     let deep = |levels: usize| vec!["d"; levels].join("/");
     fs::create_dir_all(root.path().join(deep(1000))).unwrap();
     assert_eq!(scan(root.path()).unwrap().entries().len(), 1);
-    // Deeper than any path can say, by going there in steps.
+    // Make a folder deeper than any path can say, step by step.
     let mut at =
         rustix::fs::open(root.path().join(deep(1000)), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())
             .unwrap();

@@ -1,4 +1,4 @@
-//! Where two files first differ, in words that lead to the cause.
+//! Finds where two files first differ, and describes the place so that a person finds the cause.
 
 use std::fmt;
 use std::fs::File;
@@ -14,27 +14,27 @@ use super::bytes::Part;
 use super::{Folder, elf};
 use crate::unpack::ar::{self, Member};
 
-/// Members of a static library that are walked.
+/// The most members of a static library that are read.
 const MEMBERS: usize = 1_000_000;
-/// Bytes of a section's or member's name.
+/// The most bytes of a section's or member's name.
 const NAME: usize = 1024;
 
 /// The first differing byte of two files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// The member, where the files are static libraries.
+    /// The member, if the files are static libraries.
     pub member: Option<String>,
-    /// What holds the byte.
+    /// The part of the file that holds the byte.
     pub region: Region,
-    /// From the beginning of the file.
+    /// The byte's offset from the beginning of the file.
     pub offset: u64,
-    /// The first file's byte, or its end.
+    /// The first file's byte; `None` at its end.
     pub first: Option<u8>,
-    /// The second file's byte, or its end.
+    /// The second file's byte; `None` at its end.
     pub second: Option<u8>,
 }
 
-/// Which part of a file.
+/// A part of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Region {
     /// The section of an ELF file, by its name.
@@ -43,7 +43,7 @@ pub enum Region {
     Header(String),
     /// The line of a text, from 1.
     Line(u64),
-    /// Nothing is known about this kind of file.
+    /// A part of a file of an unknown kind.
     Unknown,
 }
 
@@ -72,18 +72,18 @@ impl fmt::Display for Place {
 pub fn locate(first: &Folder, second: &Folder, path: &str) -> io::Result<Option<Place>> {
     let (a, b) = (first.file(path)?, second.file(path)?);
     let Some(Split { offset, line, text, one, two }) = split(&a, &b)? else { return Ok(None) };
-    // A file that ends early is described by the one that goes on.
+    // If one file ends early, the longer one describes the place.
     let whole = Part::whole(if one.is_some() { &a } else { &b })?;
     let (member, region) = describe(&whole, offset);
     let region = if region == Region::Unknown && text { Region::Line(line) } else { region };
     Ok(Some(Place { member, region, offset, first: one, second: two }))
 }
 
-/// Where two files part.
+/// The place where two files begin to differ.
 struct Split {
     offset: u64,
     line: u64,
-    /// Whether all bytes up to there, and both of those there, could be a text's.
+    /// Whether all bytes before this place, and both bytes at it, can be text.
     text: bool,
     one: Option<u8>,
     two: Option<u8>,
@@ -131,7 +131,7 @@ fn describe(whole: &Part<'_>, offset: u64) -> (Option<String>, Region) {
     }
 }
 
-/// The section with the byte at `offset`, or which of ELF's own tables has it.
+/// The section that holds the byte at `offset`, or the ELF table that does.
 fn elf_region(part: &Part<'_>, offset: u64) -> Option<Region> {
     match elf::class(part).ok()?? {
         FileClass(1) => region::<FileHeader32<Endianness>>(part, offset),
@@ -188,7 +188,8 @@ fn member<'a>(whole: &Part<'a>, offset: u64) -> Option<(String, Option<u64>, Par
     None
 }
 
-/// GNU's spelling: `name/`, or `/123` for a name at that offset of the member `//`; `/` is the symbol table.
+/// The member's name in GNU's spelling: `name/`, or `/123` for a name at that offset of the member `//`; `/` is the
+/// symbol table.
 fn member_name(name: &str, names: Option<Part<'_>>) -> String {
     if name == "/" {
         return "(symbol table)".to_owned();

@@ -1,12 +1,12 @@
-//! What a run left, and whether another run left the same.
+//! Records what a run left, and finds whether another run left the same.
 //!
-//! [`Tree::scan`] is the record of a run's outputs, [`compare`] says identical or names the first path where not,
-//! [`locate`] says where in a file: the section of an ELF file, the member of a static library or the line of a text,
-//! and the offset. [`missing_libraries`] and [`weakest`] look at what the outputs need and how they were linked.
+//! [`Tree::scan`] records a run's outputs. [`compare`] finds the first path that differs, and [`locate`] the place in
+//! its file: the section of an ELF file, the member of a static library or the line of a text, and the offset.
+//! [`missing_libraries`] and [`weakest`] check what the outputs need and how they were linked.
 //!
 //! The outputs were written by a build, which may be an attacker's. So nothing here follows a symbolic link out of
-//! them, every walk is relative to a descriptor and has no recursion, every file is read piece by piece, and every
-//! count, name and table has a limit. The engine calls all of this in a process of its own beside (`crate::worker`).
+//! them, every walk is relative to a descriptor and does not recurse, every file is read piece by piece, and every
+//! count, name and table has a limit. The engine also calls all of this in a separate process (`crate::worker`).
 
 mod bytes;
 mod difference;
@@ -35,14 +35,14 @@ pub use tree::{Entry, EntryError, Node, Tree};
 pub struct Limits {
     /// Files, links and directories.
     pub entries: usize,
-    /// Bytes of all files, counted as they are read: a sparse file counts in full, one with two names twice.
+    /// Bytes of all files: a sparse file counts in full, a file with several names once.
     pub bytes: u64,
     /// Bytes of all paths and of all targets of links. They are kept in memory, in the build's record and in reports.
     pub names: usize,
 }
 
 impl Default for Limits {
-    /// Ten times what the largest recipe leaves.
+    /// Ten times as much as the largest recipe leaves.
     fn default() -> Self {
         Self { entries: 50_000, bytes: 16 << 30, names: 8 << 20 }
     }

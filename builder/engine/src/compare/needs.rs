@@ -1,4 +1,4 @@
-//! What the programs of a tree need at run time, and which of them were not linked as they should be.
+//! Finds what the programs of a tree need at run time, and which of them were not linked as a recipe asks.
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -13,9 +13,10 @@ use super::elf::{Facts, facts};
 use super::folder::Found;
 use super::{CompareError, Folder, Limits, Relro};
 
-/// Files that are opened to look for libraries, over all programs of a tree. Debian's largest program looks at 2,000.
+/// The most files that are opened to look for libraries, over all programs of a tree. Debian's largest program needs
+/// 2,000.
 const PLACES: usize = 1_000_000;
-/// What is missing is told so often; the rest is counted.
+/// The most needs that are listed; all others are only counted.
 const TOLD: usize = 20;
 
 /// Something that a program in the tree needs and the tree does not have.
@@ -23,11 +24,11 @@ const TOLD: usize = 20;
 pub struct Missing {
     /// The program or library.
     pub file: String,
-    /// What it asks for.
+    /// The loader or library that it needs.
     pub need: Need,
 }
 
-/// What an ELF file asks for.
+/// A need of an ELF file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Need {
@@ -37,19 +38,19 @@ pub enum Need {
     Library(String),
 }
 
-/// What the programs of a tree lack.
+/// The loaders and libraries that the programs of a tree need and the tree does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lacking {
-    /// Some of it, sorted by file.
+    /// The first ones, sorted by file.
     pub told: Vec<Missing>,
-    /// How much there is.
+    /// How many there are in all.
     pub total: usize,
 }
 
 /// A program that was not linked or compiled as a recipe asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weak {
-    /// Which.
+    /// The program's path.
     pub path: String,
     /// What it lacks.
     pub lacks: String,
@@ -71,7 +72,7 @@ impl std::fmt::Display for Missing {
 
 impl std::fmt::Display for Lacking {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        /// As many as fit into a sentence.
+        /// The most that a sentence lists.
         const SAID: usize = 5;
         f.write_str(&few(self.told.iter().take(SAID), SAID, "; "))?;
         match self.total.saturating_sub(SAID.min(self.told.len())) {
@@ -81,8 +82,8 @@ impl std::fmt::Display for Lacking {
     }
 }
 
-/// What the ELF files of the tree at `root` need and the tree does not have. Files of other kinds are passed over; links
-/// within the tree are followed as a process in it would follow them.
+/// Finds the loaders and libraries that ELF files of the tree at `root` need and the tree does not have. Other files
+/// are skipped. Links in the tree are followed as a process in it would follow them.
 pub fn missing_libraries(root: &Path, limits: &Limits) -> Result<Lacking, CompareError> {
     let folder = Folder::open(root)?;
     let mut missing = Vec::new();
@@ -90,7 +91,7 @@ pub fn missing_libraries(root: &Path, limits: &Limits) -> Result<Lacking, Compar
     programs(&folder, limits, &mut |path, facts| {
         let mut need = |need| {
             total += 1;
-            // Kept in order, so that what is told does not depend on the order of a folder.
+            // Keep the first ones by path, so that the list does not depend on the order of a folder.
             missing.push(Missing { file: path.to_owned(), need });
             if missing.len() > 2 * TOLD {
                 settle(&mut missing);
@@ -117,13 +118,13 @@ pub fn missing_libraries(root: &Path, limits: &Limits) -> Result<Lacking, Compar
 }
 
 fn settle(missing: &mut Vec<Missing>) {
-    // Within a file the order is that of its dynamic entries.
+    // The sort is stable: the needs of one file stay in the order of its dynamic entries.
     missing.sort_by(|a, b| a.file.cmp(&b.file));
     missing.truncate(TOLD);
 }
 
-/// The first program or library by its path that lacks what `build.hardened` asks for: flags are easily lost on their
-/// way through a build system.
+/// Finds the first program or library, by path, that lacks what `build.hardened` asks for: flags are easily lost on
+/// their way through a build system.
 pub fn weakest(root: &Path, limits: &Limits) -> Result<Option<Weak>, CompareError> {
     let mut first: Option<Weak> = None;
     programs(&Folder::open(root)?, limits, &mut |path, facts| {
@@ -145,7 +146,7 @@ pub fn weakest(root: &Path, limits: &Limits) -> Result<Option<Weak>, CompareErro
     Ok(first)
 }
 
-/// Meets every ELF file of a tree.
+/// Calls `meet` for every ELF file of a tree.
 fn programs(
     folder: &Folder,
     limits: &Limits,
@@ -181,7 +182,7 @@ impl Look<'_> {
         let Ok(mut file) = self.folder.in_root(path) else { return Ok(false) };
         let mut start = [0; 20];
         let whole = file.read_exact(&mut start).is_ok();
-        // e_ident[EI_CLASS] and, for the little-endian machines of this house, e_machine.
+        // This compares e_ident[EI_CLASS] and e_machine; all machines that images are built for are little-endian.
         Ok(whole
             && start.starts_with(&elf::ELFMAG)
             && start[4] == self.facts.class.0
@@ -190,7 +191,7 @@ impl Look<'_> {
 }
 
 impl Facts {
-    /// Where ld.so(8) looks, with Debian's multiarch folders; each folder once.
+    /// The folders in which ld.so(8) looks, with Debian's multiarch folders, each once.
     fn folders(&self, file: &str) -> Vec<String> {
         let origin = file.rsplit_once('/').map_or("", |(folder, _)| folder);
         let own = self.search.iter().map(|s| s.replace("$ORIGIN", origin).replace("${ORIGIN}", origin));

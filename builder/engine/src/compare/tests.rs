@@ -1,5 +1,4 @@
-//! Trees are compared as two runs leave them; real programs come from this machine's compiler, and a test that has
-//! none says so.
+//! Compares trees as two runs leave them. Real programs come from this machine's compiler; a test without one says so.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::folder::{Found, check_path, check_target};
 use super::{CompareError, Folder, Limits, NameProblem};
 
-/// A folder's files, symbolic links and empty directories, sorted by the bytes of their paths. Times and owners are
-/// not part of it: images have their own.
+/// A folder's files, symbolic links and empty directories, sorted by the bytes of their paths. Times and owners are not
+/// part of it, because images have their own.
 ///
 /// It serialises as a list of `{"path", "sha256", "size", "mode"}`, `{"path", "link"}`, `{"path", "same_as"}` and
 /// `{"path", "directory": true}`.
@@ -21,13 +21,13 @@ pub struct Tree {
     entries: Vec<Entry>,
 }
 
-/// Something at a path.
+/// A path, and what is at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Wire", try_from = "Wire")]
 pub struct Entry {
-    /// Below the root, components joined by `/`.
+    /// The path below the root, its components joined by `/`.
     pub path: String,
-    /// What it is.
+    /// What is at the path.
     pub node: Node,
 }
 
@@ -47,12 +47,12 @@ pub enum Node {
     Link(String),
     /// Another name of the file at this path, which sorts before it.
     HardLink(String),
-    /// A directory with nothing in it; those with something are implied by that.
+    /// An empty directory; others are implied by their entries.
     Directory,
 }
 
 impl Tree {
-    /// Records the folder `root`. What leads there must be the caller's own; a link in its place is an error.
+    /// Records the folder `root`; a link in its place is an error. The caller must own the folders that lead there.
     pub fn scan(root: &Path, limits: &Limits) -> Result<Self, CompareError> {
         let folder = Folder::open(root)?;
         let mut all = BTreeMap::new();
@@ -79,14 +79,14 @@ impl Tree {
         Ok(Self { folder: Some(Arc::new(folder)), entries })
     }
 
-    /// The same record, with its files to be read below `folder`.
+    /// The same record, whose files are read below `folder`.
     #[must_use]
     pub fn within(mut self, folder: Folder) -> Self {
         self.folder = Some(Arc::new(folder));
         self
     }
 
-    /// Where its files are, unless it was read from a record.
+    /// The folder of the tree's files; `None` if the tree was read from a record.
     pub fn folder(&self) -> Option<&Arc<Folder>> {
         self.folder.as_ref()
     }
@@ -113,7 +113,7 @@ impl Tree {
     }
 }
 
-/// Where a tree lies is not part of what it is.
+/// Trees are equal if their entries are, in whatever folders they lie.
 impl PartialEq for Tree {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for Tree {
         match stray {
             None => Ok(tree),
             Some(stray) => {
-                Err(serde::de::Error::custom(format!("{:?} is the same as no file", shown(&stray.path))))
+                Err(serde::de::Error::custom(format!("{:?} is a hard link to no file", shown(&stray.path))))
             }
         }
     }
@@ -155,7 +155,7 @@ fn file(folder: &Folder, path: &str, expected: u64, executable: bool) -> Result<
     Ok(Node::File { digest, size, executable })
 }
 
-/// An entry as it is written down.
+/// An entry as it is written to JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
@@ -183,21 +183,21 @@ enum WireMode {
     Plain,
 }
 
-/// Why a written entry is not one.
+/// Why an entry of a record is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// The fields are not those of exactly one kind.
-    #[error("{path:?} is neither a file (sha256, size, mode), a link, the same as another nor a directory", path = shown(.0))]
+    #[error("{path:?} does not have the fields of one kind: file (sha256, size, mode), link, same_as or directory", path = shown(.0))]
     Kind(String),
     /// No image may have that path or link.
     #[error("{path:?}: {problem}", path = shown(path))]
     Name {
         /// The path.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the path or the target.
         problem: NameProblem,
     },
-    /// The digest is none.
+    /// The digest is not valid.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }

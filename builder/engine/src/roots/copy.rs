@@ -1,7 +1,7 @@
 //! The second copy of a root: the same files, other inodes.
 //!
-//! An inode number and the times of a file's creation and last change come from the disk below the overlay, and nothing
-//! but another file has others. The copy costs its space once, and a build nothing.
+//! A file's inode number and its times of creation and last change come from the disk below the overlay, and only
+//! another file has other ones. The copy takes its space once, and costs a build nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, utimensat};
 
 use super::tree::{Seen, Tree};
 
-/// Copies `tree`, which was looked at in `from`, to `to`, which must not exist. Both lie in a private folder.
+/// Copies `tree`, which was read from `from`, to `to`, which must not exist. Both lie in a private folder.
 pub(super) fn copy(tree: &Tree, from: &Path, to: &Path, cancel: &AtomicBool) -> io::Result<()> {
     let place = |folder: &Path, seen: &Seen| -> PathBuf {
         if seen.path.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn copy(tree: &Tree, from: &Path, to: &Path, cancel: &AtomicBool) -> 
         fs::create_dir(place(to, folder))?;
     }
     let mut linked: BTreeMap<u64, PathBuf> = BTreeMap::new();
-    // Backwards: where a folder lists its files by age, it lists them in another order.
+    // Copy backwards, so that a file system that lists files by age lists them in another order.
     for seen in tree.entries.iter().rev() {
         if cancel.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
@@ -42,7 +42,7 @@ pub(super) fn copy(tree: &Tree, from: &Path, to: &Path, cancel: &AtomicBool) -> 
                     fs::hard_link(first, &path)?;
                     continue;
                 }
-                // Shares blocks where the filesystem can.
+                // This shares blocks if the file system can.
                 io::copy(&mut File::open(&source)?, &mut File::create_new(&path)?)?;
                 if seen.stat.st_nlink > 1 {
                     linked.insert(seen.stat.st_ino, path.clone());
@@ -52,7 +52,7 @@ pub(super) fn copy(tree: &Tree, from: &Path, to: &Path, cancel: &AtomicBool) -> 
         }
         dress(seen, &path)?;
     }
-    // A folder after what lies in it, which would change its time.
+    // A folder comes after its entries, because making them changes its time.
     tree.entries
         .iter()
         .rev()

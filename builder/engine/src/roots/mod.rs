@@ -1,15 +1,15 @@
 //! Unpacked toolchains: `<roots>/<key>` and `<roots>/<key>-again`, the same files twice, and `<roots>/<key>.seal`.
 //!
-//! A root is used because it is what was unpacked, not because its folder exists. The seal names its manifest, which is
-//! in the store, and the stamp of each copy ([`tree`]). Before a use the stamps are made again. Where one differs, or a
-//! day has passed, every file is read and held against the manifest. A root that is not what it was is set aside, never
-//! used and never deleted, and made anew from the locked packages. After the runs of a plan the stamps are made once
-//! more, since an image takes files from the root.
+//! A root is used only if it is what was unpacked; that its folder exists is not enough. The seal names the root's
+//! manifest, which is in the store, and the stamp of each copy ([`tree`]). Before each use the stamps are computed
+//! again. If one differs, or a day has passed, every file is read and compared with the manifest. A root that changed
+//! is set aside, never used and never deleted, and a new one is made from the locked packages. After the runs of a plan
+//! the stamps are computed once more, since an image takes files from the root.
 //!
-//! What this guards against: as root, the folder is open to nobody but root, and the sandbox mounts a root read-only, so
-//! a build that breaks out as the build user reaches nothing here. As a normal user, a build that breaks out is that
-//! user, and whoever is that user can write seals too: there a change is found, a forgery by somebody who knows this
-//! page is not. docs/TRUST.md says so.
+//! What this protects against: as root, only root can enter the folder, and the sandbox mounts a root read-only, so a
+//! build that breaks out as the build user reaches nothing here. As a normal user, a build that breaks out is that
+//! user, who can write seals too: a change is found then, but not a forgery by somebody who knows this page.
+//! docs/TRUST.md says so.
 
 mod copy;
 #[cfg(test)]
@@ -28,13 +28,13 @@ use serde::{Deserialize, Serialize};
 use crate::{BuildError, Observer};
 use tree::Tree;
 
-/// The largest list of a root's files that is read, in bytes: a root of a million files has a smaller one.
+/// The largest manifest that is read, in bytes; a root of a million files has a smaller one.
 const MANIFEST: u64 = 256 << 20;
 
-/// How long a stamp alone is believed: a disk that forgets changes no stamp.
+/// How long a stamp alone is trusted, because data that rots on the disk changes no stamp.
 const READ_EVERY: Duration = Duration::from_hours(24);
 
-/// A toolchain's root, verified when this was made.
+/// A toolchain's root, which was verified when this value was made.
 #[derive(Debug)]
 pub struct Root {
     copies: [PathBuf; 2],
@@ -42,7 +42,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// The copy for the first run, and for whatever else needs files of the root.
+    /// The copy for the first run, and for everything else that needs files of the root.
     pub fn first(&self) -> &Path {
         &self.copies[0]
     }
@@ -52,7 +52,7 @@ impl Root {
         &self.copies[1]
     }
 
-    /// Refuses a root that was changed since it was verified.
+    /// Fails if the root changed since it was verified.
     pub(crate) fn still_the_same(&self, observer: &dyn Observer) -> Result<(), BuildError> {
         let changed = |path: &PathBuf| BuildError::RootChanged { path: path.clone() };
         let trees = match look(&self.copies, observer) {
@@ -76,31 +76,31 @@ struct Seal {
     manifest: Digest,
     /// The stamps of both copies.
     stamps: [Digest; 2],
-    /// When every file was read last, in seconds since 1970.
+    /// When all files were read last, in seconds since 1970.
     read: u64,
 }
 
 /// Why a root is not used.
 enum Doubt {
-    /// There is nothing.
+    /// The root does not exist.
     Absent,
-    /// There is something that is not what was unpacked; why.
+    /// The root is not what was unpacked, for this reason.
     Spoilt(String),
 }
 
 /// The roots of one folder.
 pub(crate) struct Roots<'a> {
-    /// A folder that nobody else reaches ([`crate::private`]).
+    /// A folder that nobody else can enter ([`crate::private`]).
     pub folder: PathBuf,
     pub blobs: &'a Blobs,
     pub observer: &'a dyn Observer,
-    /// Whom everything in a root must belong to; the group only where files are given away, since without that some
-    /// folders hand on their own.
+    /// The uid and gid that must own everything in a root. The gid counts only where files are given away, because
+    /// otherwise some folders give new files their own.
     pub owner: (u32, Option<u32>),
 }
 
 impl Roots<'_> {
-    /// The root with this key, as it is or made by `unpack` in a new folder.
+    /// Returns the root with this key: the existing one, or one that `unpack` makes in a new folder.
     pub(crate) fn get(
         &self,
         key: &str,
@@ -168,7 +168,7 @@ impl Roots<'_> {
         Ok(Ok(Root { copies, stamps }))
     }
 
-    /// Reads every file of both copies; what is not as the manifest says.
+    /// Reads every file of both copies. Returns the first difference from the manifest.
     fn differs(&self, seal: &Seal, trees: &[Tree; 2]) -> Result<Option<String>, BuildError> {
         self.observer.stage("read the unpacked toolchain and hold it against its manifest");
         let Some(expected) = self.blobs.read(&seal.manifest, MANIFEST)? else {
@@ -198,12 +198,12 @@ impl Roots<'_> {
         key: &str,
         unpack: impl FnOnce(&Path) -> Result<(), BuildError>,
     ) -> Result<Root, BuildError> {
-        // What an earlier process did not finish; the caller's lock says that nobody is at it now.
+        // An earlier process may have left this; the caller's lock says that none is at work on it now.
         let unfinished = self.folder.join("unfinished");
         hab_tree::remove(&unfinished).map_err(BuildError::io(&unfinished))?;
         fs::create_dir(&unfinished).map_err(BuildError::io(&unfinished))?;
         let made = self.make_in(key, &unfinished, unpack);
-        // After an error, that is the better one of the two.
+        // If making failed, that error is the better one of the two.
         let removed = hab_tree::remove(&unfinished);
         let root = made?;
         removed.map_err(BuildError::io(&unfinished))?;
@@ -222,7 +222,7 @@ impl Roots<'_> {
         self.observer.stage("copy the toolchain for the second run, and write its manifest");
         let tree = Tree::look(&new[0], cancel).map_err(|e| self.failed(e))?;
         copy::copy(&tree, &new[0], &new[1], cancel).map_err(|e| self.failed(e))?;
-        // Images take files from a root, so it must not lose any to a power cut.
+        // Images take files from a root, so it must not lose any in a power cut.
         File::open(unfinished)
             .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
             .map_err(BuildError::io(unfinished))?;
@@ -238,13 +238,13 @@ impl Roots<'_> {
         for (from, to) in new.iter().zip(&copies) {
             fs::rename(from, to).map_err(BuildError::io(to))?;
         }
-        // To rename a folder is to change it.
+        // Renaming a folder changes its stamp.
         let stamps = look(&copies, self.observer)?.each_ref().map(Tree::stamp);
         self.write_seal(key, &Seal { manifest, stamps: stamps.clone(), read: now() })?;
         Ok(Root { copies, stamps })
     }
 
-    /// The last step: without a seal there is no root.
+    /// Writes the seal. This is the last step, because a root without a seal does not count.
     fn write_seal(&self, key: &str, seal: &Seal) -> Result<(), BuildError> {
         let path = self.seal(key);
         let new = self.folder.join("unfinished.seal");
@@ -255,7 +255,7 @@ impl Roots<'_> {
         fs::rename(&new, &path).map_err(BuildError::io(&path))
     }
 
-    /// Moves all of a root away, for a person to look at.
+    /// Moves all files of a root away, so that a person can look at them.
     fn set_aside(&self, key: &str) -> Result<PathBuf, BuildError> {
         let aside = crate::private::private(&self.folder.join("aside"))?;
         let free = (0_u32..).map(|number| aside.join(format!("{key}.{number}")));
@@ -271,7 +271,7 @@ impl Roots<'_> {
     }
 }
 
-/// Looks at both copies at the same time.
+/// Reads the metadata of both copies at the same time.
 fn look(copies: &[PathBuf; 2], observer: &dyn Observer) -> Result<[Tree; 2], BuildError> {
     let one = |copy: &PathBuf| {
         Tree::look(copy, observer.cancel()).map_err(|error| match error.kind() {

@@ -1,4 +1,4 @@
-//! Roots that something happened to.
+//! Roots that changed after they were unpacked.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -45,7 +45,7 @@ impl World {
         self.folder.path().join("roots").join(name)
     }
 
-    /// Gets the root, and says whether it was unpacked for that.
+    /// Gets the root, and says whether it was unpacked for this.
     fn get(&self) -> (Root, bool) {
         let folder = crate::private::private(&self.folder.path().join("roots")).expect("private");
         let owner = (rustix::process::geteuid().as_raw(), None);
@@ -62,7 +62,7 @@ impl World {
         self.told.notes.lock().expect("one thread").join("\n")
     }
 
-    /// Believes what is there now, as a forger or a restored backup would have it.
+    /// Changes the seal, as a forger or a restored backup would.
     fn seal(&self, change: impl FnOnce(&mut Seal)) {
         let path = self.path("key.seal");
         let mut seal: Seal = serde_json::from_slice(&fs::read(&path).expect("read")).expect("a seal");
@@ -79,11 +79,11 @@ fn unpack(root: &Path) -> std::io::Result<()> {
     symlink("usr/bin", root.join("bin"))
 }
 
-/// What can happen to a root while nobody looks.
+/// Changes that can happen to a root between two uses.
 type Harm = (&'static str, fn(&Path) -> std::io::Result<()>);
 const HARM: [Harm; 7] = [
     ("is not what was unpacked", |root| fs::write(root.join("usr/bin/gcc"), "compiles!")),
-    // The same size, and the time put back.
+    // The same size, with the time set back.
     ("is not what was unpacked", |root| {
         let path = root.join("usr/bin/gcc");
         let time = fs::metadata(&path)?.modified()?;
@@ -91,7 +91,7 @@ const HARM: [Harm; 7] = [
         fs::File::options().write(true).open(&path)?.set_modified(time)
     }),
     ("is missing", |root| fs::remove_file(root.join("usr/bin/gcc-12"))),
-    ("was not unpacked", |root| fs::write(root.join("usr/bin/as"), "")),
+    ("was added later", |root| fs::write(root.join("usr/bin/as"), "")),
     ("is not what was unpacked", |root| {
         fs::remove_file(root.join("bin"))?;
         symlink("../elsewhere", root.join("bin"))
@@ -140,7 +140,7 @@ fn a_root_that_was_changed_is_set_aside_and_made_anew_whichever_copy_it_was() {
                 "{}",
                 world.notes()
             );
-            // Kept, for a person to look at.
+            // The changed root is kept, so that a person can look at it.
             assert!(fs::symlink_metadata(world.path("aside/key.0").join(copy)).is_ok());
             for root in [root.first(), root.second()] {
                 assert_eq!(fs::read(root.join("usr/bin/gcc")).expect("there"), b"compiler");
@@ -184,7 +184,7 @@ fn after_a_day_every_file_is_read_again_so_that_rot_is_found() {
         "{}",
         world.notes()
     );
-    // Neither is one from the future believed.
+    // Nor is a time in the future trusted.
     world.seal(|seal| seal.read += 3600);
     assert!(!world.get().1);
     let seal: Seal =

@@ -1,9 +1,9 @@
-//! What a root holds, as a document and as a stamp.
+//! The content of a root, as a manifest and as a stamp.
 //!
-//! The **manifest** is a line for every file: kind, mode, time, size, sha256, target, path. It is the same on every
-//! machine. The **stamp** is a digest over what stat(2) says of every file, its inode number and the time of its last
-//! change included, which nobody but the kernel sets: while the stamp is the same, so is the manifest. It costs no
-//! reading of files, so it is looked at before and after every use.
+//! The **manifest** has a line for every file: kind, mode, time, size, sha256, target, path. It is the same on every
+//! machine. The **stamp** is a digest over the results of stat(2) for every file, with its inode number and the time of
+//! its last change, which only the kernel sets. While the stamp is the same, so is the manifest. A stamp needs no
+//! reading of files, so it is computed before and after every use.
 //!
 //! Every name is looked up from the root's own descriptor and never through a link.
 
@@ -24,7 +24,8 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, open, openat2, readlinkat, statat,
 };
 
-/// More than any toolchain has, fewer than fill the memory: what is looked at here may have been tampered with.
+/// The most entries: more than any toolchain has, fewer than fill the memory, because a root may have been tampered
+/// with.
 const ENTRIES: usize = 1_000_000;
 
 const RESOLVE: ResolveFlags =
@@ -32,7 +33,7 @@ const RESOLVE: ResolveFlags =
 
 /// One file, folder or link.
 pub(super) struct Seen {
-    /// Below the root; empty for the root itself.
+    /// The path below the root; empty for the root itself.
     pub path: Vec<u8>,
     pub stat: Stat,
 }
@@ -43,15 +44,15 @@ impl Seen {
     }
 }
 
-/// A root, looked at once.
+/// The metadata of a root's files, read once.
 pub(super) struct Tree {
     folder: OwnedFd,
-    /// By path.
+    /// All entries, sorted by path.
     pub entries: Vec<Seen>,
 }
 
 impl Tree {
-    /// Everything below `root`.
+    /// Reads the metadata of everything below `root`.
     pub(super) fn look(root: &Path, cancel: &AtomicBool) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = open(root, flags, Mode::empty())?;
@@ -88,7 +89,7 @@ impl Tree {
         Ok(Self { folder, entries })
     }
 
-    /// What stat(2) says of everything, as one digest.
+    /// One digest over the results of stat(2) for all entries.
     pub(super) fn stamp(&self) -> Digest {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         for Seen { path, stat } in &self.entries {
@@ -162,20 +163,20 @@ impl Tree {
                 format!("link {time} {} {shown}\n", escaped(target.as_bytes()))
             }
             FileType::RegularFile => {
-                // NONBLOCK: what was a file when it was looked at may be a pipe by now.
+                // NONBLOCK, because the file may have become a pipe meanwhile.
                 let file = File::from(below(self.folder.as_fd(), path, OFlags::NONBLOCK)?);
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
-                // One byte more shows that it grew.
+                // One byte more shows that the file grew.
                 let (digest, read) = Digest::of_reader(file.take(size.saturating_add(1)))?;
                 format!("file {mode:o} {time} {read} {digest} {shown}\n")
             }
-            // A root has none: they are skipped when it is unpacked.
+            // A root has no special files, because unpacking skips them.
             _ => format!("special {:o} {shown}\n", stat.st_mode),
         })
     }
 }
 
-/// Opens what lies below a root for reading.
+/// Opens a file or folder below a root for reading.
 pub(super) fn below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -190,7 +191,7 @@ fn last(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(path, |at| &path[at + 1..])
 }
 
-/// One word on one line, whatever the name.
+/// Escapes a name, so that it is one word on one line.
 fn escaped(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name {
@@ -203,7 +204,7 @@ fn escaped(name: &[u8]) -> String {
     if text.is_empty() { ".".to_owned() } else { text }
 }
 
-/// The path of the first line that the two manifests do not share.
+/// Describes the first difference between two manifests, by its path.
 pub(super) fn first_difference(expected: &str, actual: &str) -> String {
     let path = |line: &str| line.rsplit(' ').next().unwrap_or_default().to_owned();
     let mut lines = (expected.lines(), actual.lines());
@@ -215,11 +216,11 @@ pub(super) fn first_difference(expected: &str, actual: &str) -> String {
                 return match a.cmp(&b) {
                     Equal => format!("{a} is not what was unpacked"),
                     Less => format!("{a} is missing"),
-                    Greater => format!("{b} was not unpacked"),
+                    Greater => format!("{b} was added later"),
                 };
             }
             (Some(a), None) => return format!("{} is missing", path(a)),
-            (None, Some(b)) => return format!("{} was not unpacked", path(b)),
+            (None, Some(b)) => return format!("{} was added later", path(b)),
             (None, None) => return "nothing".to_owned(),
         }
     }

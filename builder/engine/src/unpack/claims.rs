@@ -1,7 +1,7 @@
-//! Which archive put what where, shared by the workers that fill one root.
+//! Records which archive put what at which path; the workers that fill one root share it.
 //!
-//! Every path is claimed here before it is created, so that two packages with the same file are found whichever
-//! worker comes first, and so that the outcome does not depend on that.
+//! A worker claims every path here before it creates it. So two packages with the same file are found, whichever worker
+//! comes first, and the outcome does not depend on that.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,13 +12,13 @@ use hab_oci::Digest;
 
 use super::{Limits, UnpackError};
 
-/// The unit in which most filesystems give room.
+/// The unit in which most file systems allocate space.
 const BLOCK: u64 = 4096;
 
-/// The number of what was in the root before.
+/// The archive number of entries that were in the root before.
 pub(super) const BEFORE: usize = 0;
 
-/// What stands at a path, and which archive (by its number) put it there.
+/// What is at a path, and which archive (by its number) put it there.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) archive: usize,
@@ -36,15 +36,15 @@ pub(super) enum Node {
 /// What the caller has to do after claiming.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Create it: nobody else will.
+    /// Create the entry: nobody else will.
     Create,
-    /// It is there, and the same as far as can be told now.
+    /// The entry exists, and is the same as far as is known now.
     Exists,
     /// Another archive has a file there: pass on a [`Duplicate`], which is compared at the end.
     Compare,
 }
 
-/// A file that came a second time.
+/// A file that a second archive has at the same path.
 #[derive(Clone, Debug)]
 pub(super) struct Duplicate {
     pub(super) path: Vec<u8>,
@@ -56,7 +56,7 @@ pub(super) struct Duplicate {
 
 /// The state that workers share.
 pub(super) struct Claims<'a> {
-    /// By number: [`BEFORE`], the archives from 1 on, and the caller's links.
+    /// The names by archive number: [`BEFORE`], the archives from 1 on, and the caller's links.
     names: Vec<&'a str>,
     limits: Limits,
     bytes: AtomicU64,
@@ -68,7 +68,7 @@ pub(super) struct Claims<'a> {
     duplicates: Mutex<Vec<Duplicate>>,
 }
 
-/// A worker that panicked left whole values behind: every critical section is a single insertion.
+/// Locks a mutex. If a worker panicked, the value is whole: every critical section is a single insertion.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -109,9 +109,9 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// Counts what an entry with `bytes` of content takes on the disk, before any of it is written.
+    /// Counts the disk space of an entry with `bytes` of content, before any of it is written.
     pub(super) fn count_disk(&self, archive: usize, bytes: u64) -> Result<(), UnpackError> {
-        // A folder takes a block, and so do the name and the inode of anything, more or less.
+        // A folder takes about a block, and so do the name and inode of any other entry.
         let taken = bytes.div_ceil(BLOCK).saturating_add(1).saturating_mul(BLOCK);
         let before = self.disk.fetch_add(taken, Ordering::Relaxed);
         if before.saturating_add(taken) > self.limits.disk {
@@ -121,7 +121,7 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// What was counted so.
+    /// The disk space that was counted.
     pub(super) fn disk(&self) -> u64 {
         self.disk.load(Ordering::Relaxed)
     }
@@ -160,26 +160,26 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// What `path` was claimed for had been there before anything was unpacked.
+    /// Records that the entry at `path` existed before anything was unpacked.
     pub(super) fn was_before(&self, path: &[u8]) {
         if let Some(claim) = lock(&self.nodes).get_mut(path) {
             claim.archive = BEFORE;
         }
     }
 
-    /// The file at `path` counts as the duplicate's from now on.
+    /// Records that the file at `path` belongs to the duplicate's archive from now on.
     pub(super) fn hand_over(&self, duplicate: &Duplicate) {
         if let Some(claim) = lock(&self.nodes).get_mut(duplicate.path.as_slice()) {
             claim.archive = duplicate.archive;
         }
     }
 
-    /// Who has what at `path`.
+    /// The claim on `path`.
     pub(super) fn at(&self, path: &[u8]) -> Option<Claim> {
         lock(&self.nodes).get(path).cloned()
     }
 
-    /// Keeps a file that came a second time for the end.
+    /// Stores a duplicate, which is compared at the end.
     pub(super) fn duplicate(&self, duplicate: Duplicate) {
         lock(&self.duplicates).push(duplicate);
     }
@@ -200,7 +200,7 @@ impl<'a> Claims<'a> {
         all
     }
 
-    /// Two archives disagree; the one with the lower number is named as the one that was there first.
+    /// The error for two archives that disagree; it names the one with the lower number as the first.
     pub(super) fn conflict(&self, one: usize, two: usize, path: &[u8]) -> UnpackError {
         UnpackError::Conflict {
             archive: self.name(one.max(two)).to_owned(),

@@ -1,9 +1,9 @@
-//! Why an archive was not unpacked.
+//! The errors of unpacking.
 
 use std::io;
 use std::path::PathBuf;
 
-/// What stopped an unpacking. `archive` is the name the caller gave, `entry` the path as the archive spells it.
+/// Why an archive was not unpacked. `archive` is the name the caller gave, `entry` the path as the archive spells it.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// The archive file cannot be opened or read from the disk.
@@ -11,9 +11,9 @@ pub enum UnpackError {
     Open {
         /// The archive's name.
         archive: String,
-        /// Where it was looked for.
+        /// The archive's path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -22,7 +22,7 @@ pub enum UnpackError {
     Root {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -33,7 +33,7 @@ pub enum UnpackError {
         archive: String,
         /// The entry's path.
         entry: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -44,7 +44,7 @@ pub enum UnpackError {
         archive: String,
         /// The format that was being decoded.
         format: &'static str,
-        /// What the decoder said.
+        /// The decoder's error.
         #[source]
         source: io::Error,
     },
@@ -56,7 +56,7 @@ pub enum UnpackError {
         /// Which part is cut.
         inside: &'static str,
     },
-    /// The first bytes are of no archive that is understood here.
+    /// The first bytes are those of no archive that is supported.
     #[error(
         "{archive}: not a .deb, tar, tar.gz, tar.xz or tar.zst (it looks like {looks_like}); repack it as one of these"
     )]
@@ -71,9 +71,9 @@ pub enum UnpackError {
     Deb {
         /// The archive's name.
         archive: String,
-        /// Where in the file.
+        /// The byte's offset in the file.
         offset: u64,
-        /// What is wrong there.
+        /// What is wrong at this byte.
         problem: &'static str,
     },
     /// A tar header is malformed, or can be understood in two ways.
@@ -83,19 +83,19 @@ pub enum UnpackError {
         archive: String,
         /// The entry's path, where it is known.
         entry: Option<String>,
-        /// Where in the uncompressed stream.
+        /// The byte's offset in the uncompressed stream.
         offset: u64,
-        /// What is wrong there.
+        /// What is wrong at this byte.
         problem: &'static str,
     },
-    /// One of the reader's own limits ([`hab_archive::Limits`]).
+    /// The archive exceeds one of the reader's own limits ([`hab_archive::Limits`]).
     #[error("{archive}: refusing it{}: {exceeded}", of(entry.as_deref()))]
     Limit {
         /// The archive's name.
         archive: String,
         /// The entry's path, where it is known.
         entry: Option<String>,
-        /// Which limit.
+        /// The limit.
         exceeded: hab_archive::Exceeded,
     },
     /// The archive holds no entry at all.
@@ -104,17 +104,17 @@ pub enum UnpackError {
         /// The archive's name.
         archive: String,
     },
-    /// A path is one that must not be created; see [`NameProblem`].
+    /// A path is not allowed; see [`NameProblem`].
     #[error("{archive}: refusing the entry {entry:?}: {problem}")]
     Name {
         /// The archive's name.
         archive: String,
         /// The entry's path.
         entry: String,
-        /// What is wrong with it.
+        /// What is wrong with the path.
         problem: NameProblem,
     },
-    /// The path leads through a symbolic link, made by this archive, an earlier one, or there before.
+    /// The path leads through a symbolic link, which this or an earlier archive made, or which was there before.
     #[error("{archive}: refusing the entry {entry:?}: its path leads through a symbolic link")]
     ThroughLink {
         /// The archive's name.
@@ -122,7 +122,7 @@ pub enum UnpackError {
         /// The entry's path.
         entry: String,
     },
-    /// A hard link to something that is not a file which the same archive put there before.
+    /// A hard link to something other than an earlier file of the same archive.
     #[error(
         "{archive}: refusing the hard link {entry:?} to {target:?}: not an earlier file of the same archive"
     )]
@@ -141,11 +141,11 @@ pub enum UnpackError {
         archive: String,
         /// The entry's path.
         entry: String,
-        /// What it is.
+        /// The entry's kind.
         kind: &'static str,
     },
     /// The path exists already with another kind or content.
-    #[error("{archive}: {entry:?} is also in {other}, and not the same there")]
+    #[error("{archive}: {entry:?} is also in {other}, and differs there")]
     Conflict {
         /// The archive's name.
         archive: String,
@@ -170,7 +170,7 @@ pub enum UnpackError {
         /// The limit.
         limit: u64,
     },
-    /// Not done at [`super::Options::until`].
+    /// Unpacking did not end before [`super::Options::until`].
     #[error("{archive}: unpacking took too long")]
     Overtime {
         /// The archive that was being unpacked.
@@ -200,13 +200,13 @@ pub enum UnpackError {
 /// What is wrong with a path within an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameProblem {
-    /// It has a `..` component.
+    /// The path has a `..` component.
     #[error("it has a .. component")]
     Parent,
-    /// It begins with `/`, which is accepted in a `.deb` only.
+    /// The path begins with `/`, which is accepted in a `.deb` only.
     #[error("it is an absolute path")]
     Absolute,
-    /// It has a NUL byte.
+    /// The path has a NUL byte.
     #[error("it has a NUL byte")]
     Nul,
     /// A file or link whose path is empty, or nothing but dots and slashes.

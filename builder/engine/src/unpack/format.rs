@@ -1,4 +1,4 @@
-//! Which archive a file is, by its content, and the tar stream within it.
+//! Recognises an archive by its content, and opens the tar stream in it.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -12,7 +12,7 @@ use super::UnpackError;
 /// Long enough to see the magic of a tar, which is in its first header.
 const PEEK: usize = 512;
 
-/// What an archive file is.
+/// The format of an archive file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A Debian binary package: an `ar` archive with a tar archive in it.
@@ -38,7 +38,7 @@ pub(super) struct Opened {
     pub(super) compression: &'static str,
 }
 
-/// Opens the archive at `path` and finds the tar stream in it, which is held to `limits`.
+/// Opens the archive at `path` and finds the tar stream in it, which must keep to `limits`.
 pub(super) fn open(name: &str, path: &Path, limits: &Limits) -> Result<Opened, UnpackError> {
     let io = |source| UnpackError::Open { archive: name.to_owned(), path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
@@ -69,7 +69,7 @@ pub(super) fn open(name: &str, path: &Path, limits: &Limits) -> Result<Opened, U
     Ok(Opened { tar, format, compression: compression.name() })
 }
 
-/// What is wrong with a package's outline.
+/// The error for a package whose outer `ar` archive is malformed.
 fn malformed(archive: &str, error: hab_archive::Error) -> UnpackError {
     let (archive, offset) = (archive.to_owned(), error.offset);
     match error.problem {
@@ -80,7 +80,7 @@ fn malformed(archive: &str, error: hab_archive::Error) -> UnpackError {
     }
 }
 
-/// A package whose members are passed over unread.
+/// A package whose members are skipped without reading them.
 struct Outline(BufReader<File>);
 
 impl Read for Outline {
@@ -90,7 +90,7 @@ impl Read for Outline {
 }
 
 impl Source for Outline {
-    /// Whoever walks a package holds its sizes against the file's, so this never leads behind its end.
+    /// The caller has checked the members' sizes against the file's, so this never goes beyond its end.
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         self.0.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
     }

@@ -1,13 +1,13 @@
 //! Unpacks archives from outside into a folder, safely and fast.
 //!
 //! Three kinds of callers: a toolchain is many Debian packages in one root ([`unpack_packages`]), a source is one
-//! archive ([`unpack_archive`]), a smoke test needs an image's layers ([`unpack_layer`]). What an archive is comes
-//! from its content, never from its name. No maintainer script runs, nothing is overwritten, and no entry can leave
-//! the root: `place` tells how.
+//! archive ([`unpack_archive`]), a smoke test needs an image's layers ([`unpack_layer`]). An archive is recognised by
+//! its content, never by its name. No maintainer script runs, nothing is overwritten, and no entry can leave the root:
+//! `place` says how.
 //!
 //! Modes are fixed to 0755 for directories and executables and 0644 for the rest, so setuid bits are gone. File times
-//! are the archive's, but never later than [`Options::epoch`]; directories and symbolic links have exactly that one.
-//! Nothing is synced: what is unpacked is a cache, and a folder that was not finished must be removed by the caller.
+//! are the archive's, but never later than [`Options::epoch`]; directories and symbolic links have exactly that time.
+//! Nothing is synced, because unpacked files are a cache; the caller must remove a folder that was not finished.
 //!
 //! Start reading at [`Options`], then `worker`.
 
@@ -41,17 +41,17 @@ pub struct Options {
     /// Make absolute targets of symbolic links relative, so that they stay within the root when it is used as a
     /// sysroot: a linker script or a `libm.so` that points at `/lib/…` would otherwise mean the machine's own.
     pub relative_links: bool,
-    /// Who owns everything, as (uid, gid); needs the privilege to give files away. `None`: this process.
+    /// The owner of everything, as (uid, gid); needs the privilege to give files away. `None`: this process's user.
     pub owner: Option<(u32, u32)>,
     /// Seconds since 1970: the latest time that any file has, and the time of every directory and symbolic link.
     pub epoch: i64,
-    /// In which order entries are created.
+    /// The order in which entries are created.
     pub order: Order,
     /// What happens to devices, fifos, sockets and sparse files.
     pub special: Special,
-    /// What stops a bomb.
+    /// The limits that stop a decompression bomb.
     pub limits: Limits,
-    /// When to stop.
+    /// The time at which unpacking stops with an error.
     pub until: Option<Instant>,
     /// Symbolic links that are made after everything, as (path, target).
     pub links: Vec<(String, String)>,
@@ -77,14 +77,14 @@ impl Default for Options {
 /// What happens to entries that are neither files, directories nor links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
-    /// They are an error.
+    /// Such entries are an error.
     Refuse,
-    /// They are left out.
+    /// Such entries are left out.
     Skip,
 }
 
-/// How much may be unpacked into a root by one call. Whoever knows more of a source, a recipe's own limits for instance,
-/// sets less.
+/// The most that one call may unpack into a root. A caller that knows more of a source, such as a recipe's own limits,
+/// sets lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of content, over all archives.
@@ -96,20 +96,20 @@ pub struct Limits {
     pub entries: u64,
     /// Bytes of one path.
     pub path: usize,
-    /// Bytes held in memory where [`Order`] asks for that.
+    /// Bytes held in memory, if [`Order`] needs that.
     pub memory: u64,
 }
 
 impl Default for Limits {
-    /// Room for any toolchain that was seen (0.9 GB, 40 thousand entries), ten times over.
+    /// Ten times the largest toolchain so far (0.9 GB, 40 thousand entries).
     fn default() -> Self {
         Self { bytes: 16 << 30, disk: 32 << 30, entries: 1_000_000, path: 1024, memory: 1 << 30 }
     }
 }
 
 impl Limits {
-    /// What one of the archives may ask of the reader. Content is counted over all of them by `claims` as well; what a
-    /// decompressor gives besides are headers, padding and an end.
+    /// The reader's limits for one of the archives. `claims` counts the content over all of them as well. A
+    /// decompressor also gives headers, padding and an end.
     fn of_one(&self) -> hab_archive::Limits {
         let decoded = self.bytes.saturating_add(self.entries.saturating_mul(2048)).saturating_add(1 << 20);
         let (entries, entry, total) = (self.entries, self.bytes, self.bytes);
@@ -117,7 +117,7 @@ impl Limits {
     }
 }
 
-/// As much of a path as an error needs.
+/// The part of a path that an error needs.
 fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(&path[..path.len().min(hab_oci::LONGEST)]).into_owned()
 }

@@ -1,14 +1,14 @@
-//! From a path as an archive spells it to a path below the root.
+//! Turns a path as an archive spells it into a path below the root.
 
 use super::NameProblem;
 
-/// Folders that are links into `usr` on a system with a merged /usr, by what they are in Debian 12.
+/// Folders that are links into `usr` on a system with a merged /usr, as in Debian 12.
 pub(super) const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// How paths are rewritten.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// A leading `/` means the root of the archive.
+    /// Whether a leading `/` means the root of the archive.
     pub(super) absolute: bool,
     /// See [`super::Options::strip_components`].
     pub(super) strip: usize,
@@ -16,13 +16,13 @@ pub(super) struct Rules {
     pub(super) merged_usr: bool,
     /// The longest path, in bytes.
     pub(super) longest: usize,
-    /// Whether `.wh.` is refused.
+    /// Whether names that begin with `.wh.` are refused.
     pub(super) layer: bool,
 }
 
 impl Rules {
-    /// A relative path of normal components joined by `/`, or `None` where stripping leaves nothing of an entry that
-    /// had something. The root itself is the empty path.
+    /// Returns a relative path of normal components joined by `/`. `None` if an entry has components, but stripping
+    /// leaves none of them. The root itself is the empty path.
     pub(super) fn apply(&self, raw: &[u8]) -> Result<Option<Vec<u8>>, NameProblem> {
         if raw.contains(&0) {
             return Err(NameProblem::Nul);

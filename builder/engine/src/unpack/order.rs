@@ -1,20 +1,20 @@
-//! Reordering: the same tree, created in another order, so that a build which depends on readdir(3) shows it.
+//! Reorders entries: makes the same tree in another order, so that a build which depends on readdir(3) shows it.
 //!
 //! tmpfs lists a directory by time of creation; ext4 by a hash that is salted for each filesystem.
 
 use hab_archive::{Entry, Error, Kind, Source, Tar};
 
-/// In which order entries are created.
+/// The order in which entries are created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// As the archive has them; nothing is kept in memory.
+    /// The archive's order; nothing is kept in memory.
     #[default]
     AsIs,
-    /// By path.
+    /// Sorted by path.
     Sorted,
-    /// By path, backwards.
+    /// Sorted by path, backwards.
     Reversed,
-    /// By path and then shuffled; the same seed gives the same order.
+    /// Sorted by path and then shuffled; the same seed gives the same order.
     Shuffled(u64),
 }
 
@@ -58,11 +58,11 @@ pub(super) fn arrange(entries: &mut [Kept], order: Order) {
         Order::Shuffled(seed) => shuffle(entries, seed),
         Order::AsIs | Order::Sorted => {}
     }
-    // Stable, so links to links keep no promise; such archives name the first file as the target.
+    // The sort is stable, so a link to a link may come before its target; archives name the first file as the target.
     entries.sort_by_key(|(entry, _)| matches!(entry.kind, Kind::HardLink(_)));
 }
 
-/// Fisher and Yates, with SplitMix64 as the source: what is needed is variety that can be repeated, not secrecy.
+/// Fisher and Yates, with SplitMix64 as the source: the order needs to be repeatable, not secret.
 fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut state = seed;
     let mut random = || {

@@ -14,7 +14,7 @@ use super::name::{MERGED, Rules};
 use super::worker::Job;
 use super::{Options, UnpackError};
 
-/// How far [`unpack_packages`] is.
+/// The progress of [`unpack_packages`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// The package that was just finished.
@@ -29,7 +29,7 @@ pub struct Progress<'a> {
     pub bytes_total: u64,
 }
 
-/// What was unpacked.
+/// The totals of an unpacking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Entries of all archives.
@@ -89,7 +89,8 @@ fn run(
 ) -> Result<Summary, UnpackError> {
     let broken = |source: io::Error| UnpackError::Root { path: root.to_owned(), source };
     fs::create_dir_all(root).map_err(broken)?;
-    // What an earlier archive unpacked may be a link here; all that follows is bound to what is opened now.
+    // An earlier archive may have put a link here. It is not followed, and everything below is relative to this
+    // descriptor.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = File::from(open(root, flags, Mode::empty()).map_err(|e| broken(e.into()))?);
     let claims = Claims::new(archives.iter().map(|(name, _)| *name), options.limits);
@@ -128,13 +129,13 @@ fn run(
     Ok(Summary { entries, bytes, disk: claims.disk() })
 }
 
-/// Largest archives first, so that no worker is left with a long one at the end.
+/// Unpacks the largest archives first, so that no worker is left with a long one at the end.
 fn workers(
     job: Job<'_>,
     archives: &[(&str, &Path)],
     progress: &(dyn Fn(Progress<'_>) + Sync),
 ) -> Result<(), UnpackError> {
-    // A file that cannot be asked cannot be opened either, and that error names it.
+    // If a file's size cannot be read, opening it fails too, and that error names it.
     let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
     let mut queue: Vec<_> =
         archives.iter().enumerate().map(|(at, (name, path))| (size(path), at, *name, *path)).collect();
@@ -150,7 +151,7 @@ fn workers(
             if first_failed().as_ref().is_some_and(|(first, _)| first < at) {
                 continue;
             }
-            // Number 0 is what was there before.
+            // Number 0 stands for what was there before.
             if let Err(error) = job.unpack(at + 1, path, &mut buffer) {
                 let mut first = first_failed();
                 if first.as_ref().is_none_or(|(first, _)| at < first) {

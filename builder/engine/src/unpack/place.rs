@@ -24,21 +24,21 @@ const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
 
-/// One worker's hands in the root.
+/// Creates one archive's entries in the root.
 pub(super) struct Placer<'a> {
     root: BorrowedFd<'a>,
     claims: &'a Claims<'a>,
     options: &'a Options,
     archive: usize,
-    /// The parent used last: the entries of a directory mostly follow each other.
+    /// The parent used last, because the entries of a directory mostly follow each other.
     last: Option<(Vec<u8>, OwnedFd)>,
 }
 
 /// A regular file that is being filled.
 pub(super) enum Sink {
-    /// It is new.
+    /// The file is new.
     New { fd: OwnedFd, mtime: i64, executable: bool },
-    /// It exists: its content is only hashed, and compared at the end.
+    /// The file exists: its content is only hashed, and compared at the end.
     Known { hasher: Box<Hasher>, mtime: i64, executable: bool },
 }
 
@@ -56,7 +56,7 @@ impl<'a> Placer<'a> {
         self.claims.name(self.archive).to_owned()
     }
 
-    /// Turns what the system said about creating `path` into an error.
+    /// Turns the system's error for `path` into ours.
     fn refused(&self, path: &[u8], errno: Errno) -> UnpackError {
         let (archive, entry) = (self.name(), shown(path));
         match errno {
@@ -93,7 +93,7 @@ impl<'a> Placer<'a> {
             let ancestor = &path[..end];
             match self.claims.claim(self.archive, ancestor, Node::Directory) {
                 Ok(_) => {}
-                // The same mistake as one that openat2 finds, so the same error, whichever worker was first.
+                // openat2 finds the same mistake, so the error must be the same, whichever worker was first.
                 Err(_)
                     if matches!(self.claims.at(ancestor).map(|c| c.node), Some(Node::Link(_)))
                         && ancestor != entry =>
@@ -162,7 +162,7 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Ends a file: its mode, owner and time.
+    /// Ends a file: sets its mode, owner and time.
     pub(super) fn finish(&self, sink: Sink, path: &[u8]) -> Result<(), UnpackError> {
         match sink {
             Sink::New { fd, mtime, executable } => self
@@ -180,7 +180,7 @@ impl<'a> Placer<'a> {
         if let Some((uid, gid)) = self.options.owner {
             fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
-        // Not left to the umask, which belongs to the process.
+        // The mode must not depend on the umask, which belongs to the process.
         fchmod(fd, Mode::from_raw_mode(mode))?;
         futimens(fd, &times(mtime))
     }
@@ -240,13 +240,13 @@ impl<'a> Placer<'a> {
             .map_err(|e| self.refused(path, e))
     }
 
-    /// After everything: files that came twice are compared, and directories get their mode, owner and time.
+    /// The last step: compares files that came twice, and sets the mode, owner and time of directories.
     pub(super) fn settle(&mut self) -> Result<(), UnpackError> {
         for duplicate in self.claims.duplicates() {
             self.compare(&duplicate)?;
         }
         for path in self.claims.directories() {
-            // Not O_PATH: what is changed here is the directory, not a reference to it.
+            // Not O_PATH, because this changes the directory and not a reference to it.
             let shown_path: &[u8] = if path.is_empty() { b"." } else { &path };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             openat2(self.root, OsStr::from_bytes(shown_path), flags, Mode::empty(), RESOLVE)
@@ -283,7 +283,7 @@ impl<'a> Placer<'a> {
     }
 }
 
-/// An absolute target as seen from the link at `path`, both below one root.
+/// An absolute target as it reads from the link at `path`, both below one root; `None` if the target is relative.
 fn relative(path: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     let below = target.strip_prefix(b"/")?;
     let up = path.split(|byte| *byte == b'/').count() - 1;

@@ -1,4 +1,4 @@
-//! One archive's entries into the root.
+//! Unpacks one archive's entries into the root.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::order::{self, Order, Refused};
 use super::place::Placer;
 use super::{NameProblem, Options, Special, UnpackError, shown};
 
-/// As much as fits a core's own cache: larger writes are not faster, smaller ones are more calls.
+/// The size of the buffer. It fits a core's own cache: larger writes are not faster, smaller ones need more calls.
 const BUFFER: usize = 256 * 1024;
 
 /// What workers on the same root share.
@@ -183,7 +183,7 @@ impl Worker<'_> {
     }
 }
 
-/// Content that is in memory, as [`Tar::read`] gives it.
+/// Reads content that is in memory, as [`Tar::read`] would.
 fn taken(content: &mut &[u8], buffer: &mut [u8]) -> usize {
     let n = content.len().min(buffer.len());
     buffer[..n].copy_from_slice(&content[..n]);
@@ -191,7 +191,7 @@ fn taken(content: &mut &[u8], buffer: &mut [u8]) -> usize {
     n
 }
 
-/// Whether a package brings the link that [`Options::merged_usr`] has made already. The path is rewritten by now.
+/// Whether a package has the link that [`Options::merged_usr`] made already. `path` is rewritten by now.
 fn is_merged(path: &[u8], target: &[u8]) -> bool {
     let target = target.strip_prefix(b"/").unwrap_or(target);
     path == target

@@ -7,11 +7,11 @@ use hab_keys::{Decision, Question, Refusal};
 
 use super::{By, Decided, Decisions};
 use crate::error::FarmError;
-use crate::trust::history::{Bench, Place, Surveyed, Until};
+use crate::trust::history::{Place, Surveyed, Until};
 
 impl Decisions<'_> {
-    /// Judges the history of `reference` in the repository at `path`; what was verified before under the same policy is
-    /// not judged again. All of it is looked at, unless the first bad commit shall end it.
+    /// Judges the history of `reference` in the repository at `path`. Skips what was verified before under the same
+    /// policy. Looks at everything else, or with `first_failure` ends at the first bad commit.
     pub fn verify_commits(
         &self,
         by: &By,
@@ -19,9 +19,7 @@ impl Decisions<'_> {
         reference: &str,
         first_failure: bool,
     ) -> Result<ChainDecided, FarmError> {
-        let policy = self.trust.policies.get(&by.policy)?;
-        let certificates = self.trust.keyring.certificates(&policy, &by.certificates)?;
-        let bench = Bench { policy: &policy, certificates: &certificates };
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
         let repository = self.repositories.named(path)?;
         let tip = repository.commit_id(reference);
         let tip =
@@ -32,7 +30,7 @@ impl Decisions<'_> {
         self.progress.stage(&format!("verify the history of {project}"));
         let until = if first_failure { Until::FirstFailure } else { Until::End };
         let at = Place { project: &project, repository: &place };
-        let surveyed = self.trust.histories.survey(bench, at, &tip, until)?;
+        let surveyed = self.trust.histories.survey(&loaded, at, &tip, until)?;
         let mut failures = BadCommits::default();
         let (answer, summary, resumed) = match surveyed {
             Surveyed { answer: Ok(verified), resumed } => (Ok(()), Some(verified.summary().clone()), resumed),
@@ -41,7 +39,7 @@ impl Decisions<'_> {
                 failures = BadCommits { failed, failures: count, looked_at };
                 (Err(refusal), Some(summary).filter(|_| looked_at > 0), resumed)
             }
-            // Of a mirror it is damage; a person's own clone is what that person wanted it to be.
+            // A missing object is damage in a mirror, but a person may have cloned only a part on purpose.
             Surveyed { answer: Err(refused), .. }
                 if matches!(refused.refusal, Refusal::Missing { .. }) && repository.is_partial() =>
             {
@@ -54,12 +52,15 @@ impl Decisions<'_> {
             }
             Surveyed { answer: Err(refused), .. } => return Err(refused.refusal.into()),
         };
-        let judge = self.trust.histories.judge(bench);
+        let judge = self.trust.histories.judge(&loaded);
         let question = Question::Commits { project, repository: place, tip };
         let (decision, bytes) = Decision::record(question, &[bytes], &judge, answer)?;
         let document = self.keep_decision(&decision, &bytes)?;
-        let advice =
-            failures.failed.iter().any(|(_, why)| why.contains("certificate")).then(|| policy.how_to_find());
+        let advice = failures
+            .failed
+            .iter()
+            .any(|(_, why)| why.contains("certificate"))
+            .then(|| loaded.policy.how_to_find());
         let decided = Decided { decision, document, attestations: None, list: None, advice };
         Ok(ChainDecided { decided, resumed, summary, failures })
     }
@@ -68,13 +69,13 @@ impl Decisions<'_> {
 /// The bad commits of a history.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct BadCommits {
-    /// Which and why, oldest first; of very many, the first.
+    /// Each bad commit and why it is bad, oldest first. Only the first ones if there are very many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<(String, String)>,
-    /// How many.
+    /// The number of bad commits.
     #[serde(skip_serializing_if = "is_zero")]
     pub failures: usize,
-    /// How many commits were looked at, good ones too.
+    /// The number of commits that were looked at, including good ones.
     #[serde(skip_serializing_if = "is_zero")]
     pub looked_at: usize,
 }
@@ -90,13 +91,13 @@ pub struct ChainDecided {
     /// The decision.
     #[serde(flatten)]
     pub decided: Decided,
-    /// Up to which commit it had been verified before.
+    /// The commit up to which the history had been verified before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed: Option<String>,
-    /// What was found of the commits that are good.
+    /// What was found about the good commits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// The commits that are not.
+    /// The bad commits.
     #[serde(flatten)]
     pub failures: BadCommits,
 }

@@ -1,4 +1,4 @@
-//! Downloaded files, held against a list of hashes that was accepted.
+//! Compares downloaded files with an accepted list of hashes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,42 +12,42 @@ use super::Decisions;
 use crate::error::FarmError;
 use crate::progress::Progress;
 
-/// How signature files are named.
+/// The file name endings of signatures.
 const ENDINGS: [&str; 6] = ["asc", "sig", "sign", "gpg", "pgp", "signature"];
-/// How armored signatures begin.
+/// The first bytes of armored signatures.
 const ARMOR: [&[u8]; 2] = [b"-----BEGIN PGP SIGNATURE-----", b"-----BEGIN SSH SIGNATURE-----"];
 /// How many bytes are read between two reports of progress.
 const PIECE: usize = 1 << 20;
 
-/// A file, and what the list says of it.
+/// A file, and what the list says about it.
 #[derive(Debug, serde::Serialize)]
 pub struct HeldFile {
     /// The file.
     pub file: PathBuf,
     /// Its own digest.
     pub digest: Digest,
-    /// The name that the list has for it, where it has one.
+    /// The file's name in the list, if it is listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listed_as: Option<String>,
-    /// What the list says.
+    /// What the list says about it.
     #[serde(flatten)]
     pub held: Held,
 }
 
-/// What a list says of a file.
+/// What a list says about a file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum Held {
-    /// It has the hash that the list gives.
+    /// The file has the hash in the list.
     Matches,
-    /// It has another.
+    /// The file has another hash.
     Differs {
-        /// The hash that the list gives.
+        /// The hash in the list.
         expected: Digest,
     },
-    /// The list gives several hashes for its name, so it says nothing.
+    /// The list has several hashes for the file's name, so it proves nothing.
     Contested,
-    /// The list does not name it.
+    /// The list does not name the file.
     NotListed,
 }
 
@@ -63,7 +63,7 @@ impl std::fmt::Display for Held {
 }
 
 impl Decisions<'_> {
-    /// Hashes files of any size and holds them against a list.
+    /// Hashes files of any size and compares them with a list.
     pub fn hold(&self, list: &HashList, files: &[PathBuf]) -> Result<Vec<HeldFile>, FarmError> {
         files.iter().map(|file| self.hold_one(list, file)).collect()
     }
@@ -93,9 +93,9 @@ impl Decisions<'_> {
     }
 }
 
-/// What a list says of the file `name` at `path` with this digest. What the list has by as much of the path as possible
-/// goes first, so that an entry of another folder never speaks for this one. Where it has the name in folders that are not
-/// on the path, all of them have to say the same.
+/// What a list says about the file `name` at `path` with this digest. The entry that shares most of the path counts, so
+/// that an entry for another folder never speaks for this file. If the list has the name only in folders that are not
+/// on the path, all these entries must agree.
 fn held(list: &HashList, path: &Path, name: &str, digest: &Digest) -> (Option<String>, Held) {
     let says = |expected: &Digest| {
         if expected == digest { Held::Matches } else { Held::Differs { expected: expected.clone() } }
@@ -124,7 +124,7 @@ fn held(list: &HashList, path: &Path, name: &str, digest: &Digest) -> (Option<St
     }
 }
 
-/// Whether a file on the command line is a signature: by how it begins, or else by how it is named.
+/// Whether a file on the command line is a signature, judged by its first bytes or else by its name.
 pub fn is_signature(file: &Path) -> bool {
     let mut begin = Vec::new();
     let read = File::open(file).and_then(|file| file.take(64).read_to_end(&mut begin));
@@ -138,7 +138,7 @@ fn cancelled(cancel: &AtomicBool) -> bool {
     cancel.load(Ordering::Relaxed)
 }
 
-/// A reader that tells how far it has come, and ends when it is asked to.
+/// A reader that reports its progress, and fails when the person asks to stop.
 struct Told<'a> {
     inner: File,
     progress: &'a dyn Progress,
@@ -179,10 +179,10 @@ mod tests {
             held(&list, Path::new(path), path.rsplit('/').next().unwrap(), digest)
         };
         assert_eq!(say("x", &a), (Some("x".to_owned()), Held::Matches));
-        // Another file of that name in a folder does not count for one that the list names itself.
+        // An entry for that name in another folder does not count for a file that the list names itself.
         assert_eq!(say("x", &b), (Some("x".to_owned()), Held::Differs { expected: a.clone() }));
         assert_eq!(say("/home/dist/x", &b), (Some("dist/x".to_owned()), Held::Matches));
-        // Folders disagree about a name: only a path says which is meant, and no other folder speaks for it.
+        // Folders disagree about a name, so only a path says which file is meant, and no other folder speaks for it.
         assert_eq!(say("y", &b), (Some("one/y".to_owned()), Held::Contested));
         assert_eq!(say("here/two/y", &b), (Some("two/y".to_owned()), Held::Matches));
         assert_eq!(say("one/y", &b), (Some("one/y".to_owned()), Held::Differs { expected: a.clone() }));

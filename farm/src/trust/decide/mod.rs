@@ -1,12 +1,11 @@
-//! Decisions for people who ask: `hab-build verify`. Everything a decision rests on is kept, so that it can be made again.
+//! Decisions for people who ask: `hab-build verify`. Everything that a decision rests on is kept, so that it can be made
+//! again.
 
 mod commits;
 mod files;
 mod raw;
 mod tags;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hab_keys::{
@@ -28,34 +27,35 @@ use crate::trust::history::Telling;
 
 /// The largest file that is judged, in bytes.
 const FILE: u64 = 2 << 30;
-/// The largest signature file that is read, in bytes; a whole one is refused by its own limit.
+/// The largest file of signatures that is read, in bytes. A single signature has a lower limit of its own.
 const SIGNATURE: u64 = 4 << 20;
-/// The largest decision that is read from a file, in bytes; one over 1,000 builders' lists has two million.
+/// The largest decision that is read from a file, in bytes. A decision about the lists of 1,000 builders has two
+/// million.
 const DECISION_SIZE: u64 = 16 << 20;
 
-/// By whom and with what to judge.
+/// The policy and certificates to judge by.
 #[derive(Clone, Debug)]
 pub struct By {
     /// The policy's name.
     pub policy: String,
-    /// Certificates beside those that the farm has: files and folders.
+    /// Certificates besides those that the farm has: files and folders.
     pub certificates: Vec<PathBuf>,
 }
 
-/// A decision and where it is kept.
+/// A decision, and where it is kept.
 #[derive(Debug, serde::Serialize)]
 pub struct Decided {
     /// The decision.
     pub decision: Decision,
-    /// Its document in the store.
+    /// The digest of its document in the store.
     pub document: Digest,
-    /// For attestations, the table.
+    /// The table of builders, for a decision about attestations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attestations: Option<Attestations>,
-    /// For an accepted list of hashes, the list.
+    /// The list of hashes, if the decision accepted one.
     #[serde(skip)]
     pub list: Option<HashList>,
-    /// What a person can do, where a certificate that is not here could say more.
+    /// What a person can do, if a certificate that is not here could change the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
@@ -63,23 +63,23 @@ pub struct Decided {
 /// Makes decisions, and keeps them.
 #[derive(Clone, Copy)]
 pub struct Decisions<'a> {
-    /// Who judges.
+    /// Judges signatures.
     pub trust: Trust<'a>,
-    /// Where what is judged may lie.
+    /// The repositories that may have what is judged.
     pub repositories: Repositories<'a>,
-    /// Which decisions this farm made.
+    /// Remembers which decisions this farm made.
     pub facts: Facts<'a>,
-    /// Where they are kept.
+    /// Stores the decisions.
     pub blobs: &'a Blobs,
-    /// Who is told.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Decisions<'_> {
-    /// Decides a question, keeps everything it rests on, and remembers the signatures.
+    /// Decides a question, keeps everything that the decision rests on, and remembers the good signatures.
     pub fn decide(&self, by: &By, question: Question, documents: &[Vec<u8>]) -> Result<Decided, FarmError> {
-        let court = self.trust.court(&by.policy, &by.certificates)?;
-        let judge = self.trust.judge(&court);
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
+        let judge = self.trust.judge(&loaded);
         let attestations = match &question {
             Question::Attestations { version, .. } => {
                 Some(Attestations::judge(version, &question.submitted(documents), &judge)?)
@@ -100,11 +100,11 @@ impl Decisions<'_> {
         let (decision, bytes) = Decision::make(question, documents, &judge)?;
         let document = self.keep_decision(&decision, &bytes)?;
         let lacks = decision.evidence.signatures.iter().any(SignatureSeen::lacks_certificate);
-        let advice = lacks.then(|| court.policy.how_to_find());
+        let advice = lacks.then(|| loaded.policy.how_to_find());
         Ok(Decided { decision, document, attestations, list, advice })
     }
 
-    /// Keeps a decision and all that it rests on; returns its document's digest.
+    /// Keeps a decision and everything that it rests on. Returns the digest of its document.
     fn keep_decision(&self, decision: &Decision, bytes: &[(Document, Vec<u8>)]) -> Result<Digest, FarmError> {
         for (_, bytes) in bytes {
             self.blobs.put(bytes)?;
@@ -120,11 +120,11 @@ impl Decisions<'_> {
     pub fn decide_tag(&self, by: &By, path: &Path, name: &str) -> Result<Decided, FarmError> {
         let repository = self.repositories.named(path)?;
         let name = name.strip_prefix("refs/tags/").unwrap_or(name);
-        // Another value that the tag once had is not what was asked about.
+        // The question is about the tag's current value, not about an earlier one.
         let tag = repository.tag(name)?.into_iter().next();
         let tag = tag.ok_or_else(|| FarmError::Usage(format!("{} has no tag {name}", path.display())))?;
         let Some(object) = tag.object else {
-            let what = format!("tag {name} of {}, which is only a name for a commit,", repository.project());
+            let what = format!("tag {name} of {}, which is a lightweight tag,", repository.project());
             return Err(Refusal::Unsigned { what, policy: by.policy.clone() }.into());
         };
         let question = Question::Tag {
@@ -136,7 +136,7 @@ impl Decisions<'_> {
         self.decide(by, question, &[object, tag.commit])
     }
 
-    /// Judges a file by its detached signature, or clearsigned.
+    /// Judges a file by its detached signature; without one, as a clearsigned file.
     pub fn decide_file(&self, by: &By, file: &Path, signature: Option<&Path>) -> Result<Decided, FarmError> {
         let mut documents = vec![read(file, FILE)?];
         if let Some(signature) = signature {
@@ -146,7 +146,7 @@ impl Decisions<'_> {
         self.decide(by, question, &documents)
     }
 
-    /// Holds a file against the digest that the policy pins for it.
+    /// Checks a file against the digest that the policy pins for it.
     pub fn pinned_file(&self, by: &By, file: &Path) -> Result<Option<VerifiedFile>, FarmError> {
         let policy = self.trust.policies.get(&by.policy)?;
         if policy.requirement(RuleKind::Digest).is_none() {
@@ -167,8 +167,9 @@ impl Decisions<'_> {
         self.decide(by, Question::Sums { name: name(sums), signatures }, &documents)
     }
 
-    /// Judges what the builders of a version handed in: below a folder, or by the commit `reference` of a repository,
-    /// which is a path or a mirrored project's name. Where a folder has the version's folder in it, that is meant.
+    /// Judges the attestations that the builders of a version submitted. Takes them from a folder, or from the commit
+    /// `reference` of a repository, which is a path or a mirrored project's name. A folder that contains the version's
+    /// folder counts as a plain folder.
     pub fn decide_attestations(
         &self,
         by: &By,
@@ -176,7 +177,7 @@ impl Decisions<'_> {
         version: &str,
         reference: Option<&str>,
     ) -> Result<Decided, FarmError> {
-        // A version is one folder's name.
+        // A version is the name of one folder.
         if version.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(FarmError::Usage(format!("{version:?} is not the name of a version's folder")));
         }
@@ -192,7 +193,7 @@ impl Decisions<'_> {
         self.decide(by, question, &documents)
     }
 
-    /// What a commit of a repository has of a version, and which commit that is.
+    /// The attestations of a version in a commit of a repository, and that commit's id.
     fn attested(
         &self,
         place: &Path,
@@ -201,7 +202,7 @@ impl Decisions<'_> {
     ) -> Result<(Vec<Submitted>, String), FarmError> {
         let shown = place.display();
         let repository = match self.repositories.named(place) {
-            // A plain folder that lacks the version.
+            // The path is a plain folder without the version.
             Err(FarmError::Mirror(_)) if reference.is_none() => {
                 return Err(FarmError::Usage(format!("{} does not exist", place.join(version).display())));
             }
@@ -222,8 +223,9 @@ impl Decisions<'_> {
         Ok((submitted, commit))
     }
 
-    /// Makes a decision again from what the store has, without a network, and holds the two against each other. Only one
-    /// that this farm made: what a document says of its own time, policy and memory is believed because it is recorded.
+    /// Makes a decision again from what the store has, without a network, and compares the two. Accepts only a decision
+    /// that this farm made: the time, policy and memory that its document states are believed because the farm recorded
+    /// them.
     pub fn decide_again(&self, text: &[u8]) -> Result<Decided, FarmError> {
         let decision = Decision::parse(text)?;
         let document = Digest::of(decision.to_text().as_bytes());
@@ -244,12 +246,12 @@ impl Decisions<'_> {
             && self.trust.policies.get(&then.name).is_ok_and(|now| now.reference() != *then)
         {
             self.progress
-                .note(&format!("policy {} has changed since; this is by what it was then", then.name));
+                .note(&format!("policy {} has changed since; this uses the policy of that time", then.name));
         }
         Ok(Decided { document, decision, attestations: None, list: None, advice: None })
     }
 
-    /// A decision's text: by its digest in the store, or from a file.
+    /// The text of a decision, by its digest in the store, or from a file.
     pub fn decision_text(&self, place: &Path) -> Result<Vec<u8>, FarmError> {
         let Some(digest) = place.to_str().and_then(|text| text.parse::<Digest>().ok()) else {
             return read(place, DECISION_SIZE);
@@ -267,12 +269,11 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FarmError> {
     if !path.exists() {
         return Err(FarmError::missing(path));
     }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(FarmError::io(path))?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(FarmError::io(path))?;
-    if bytes.len() as u64 > limit {
-        let detail = format!("it has more than {limit} bytes");
-        return Err(Refusal::Malformed { what: path.display().to_string(), detail }.into());
+    match hab_file::read(path, limit) {
+        Err(hab_file::Error::TooLarge { .. }) => {
+            let detail = format!("it has more than {limit} bytes");
+            Err(Refusal::Malformed { what: path.display().to_string(), detail }.into())
+        }
+        read => Ok(read?),
     }
-    Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! A folder of raw git objects, each named by its id: looked at one by one, without a verdict over a repository.
+//! Judges a folder of raw git objects, each named by its id, one by one and without a verdict about a repository.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use super::{By, Decisions, read};
 use crate::error::FarmError;
 
 impl Decisions<'_> {
-    /// Looks at every tag and commit object in a folder of raw objects, each named by its id.
+    /// Judges every object in a folder of raw tags or commits, each named by its id.
     pub fn examine(&self, by: &By, folder: &Path, kind: ObjectKind) -> Result<Vec<Looked>, FarmError> {
-        let court = self.trust.court(&by.policy, &by.certificates)?;
-        let judge = self.trust.judge(&court);
-        let group = court.policy.requirement(match kind {
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
+        let judge = self.trust.judge(&loaded);
+        let group = loaded.policy.requirement(match kind {
             ObjectKind::Tag => RuleKind::Tag,
             ObjectKind::Commit => RuleKind::CommitChain,
         });
@@ -49,7 +49,7 @@ impl Decisions<'_> {
     }
 }
 
-/// Which kind of raw objects.
+/// The kind of raw objects to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
     /// Annotated tags.
@@ -58,15 +58,15 @@ pub enum ObjectKind {
     Commit,
 }
 
-/// A raw object that was looked at.
+/// A tag or commit that was judged on its own.
 #[derive(Debug, serde::Serialize)]
 pub struct Looked {
-    /// Its id.
+    /// Its object id.
     pub id: String,
-    /// A tag's own name.
+    /// The tag's own name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Whether its signatures are enough for the policy.
+    /// Whether its signatures satisfy the policy.
     pub counts: bool,
     /// Its signatures.
     pub signatures: Vec<SignatureSeen>,
@@ -76,7 +76,7 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// Its state, in few words: for counting.
+    /// The result in a few words, for counting.
     pub fn state(&self) -> String {
         match (&self.refused, self.signatures.first()) {
             (Some(why), _) => why.clone(),
@@ -89,7 +89,7 @@ impl Looked {
     }
 }
 
-/// Whether `folder` is one of raw objects rather than a repository.
+/// Whether `folder` contains raw objects and is not a repository.
 pub fn is_raw(folder: &Path) -> bool {
     GitMirror::existing(folder).is_err() && raw_objects(folder).is_ok_and(|ids| !ids.is_empty())
 }

@@ -1,4 +1,4 @@
-//! All tags of a repository, looked at one by one.
+//! Judges all tags of a repository, one by one.
 
 use std::path::Path;
 
@@ -9,14 +9,13 @@ use hab_mirror::git::{GitMirror, TagBytes};
 
 use super::{By, Decisions, Looked};
 use crate::error::FarmError;
-use crate::trust::Court;
+use crate::trust::loaded::LoadedPolicy;
 use crate::words::counted;
 
 impl Decisions<'_> {
-    /// Looks at every tag of the repository at `path`, in the order of their names, without keeping a decision about
-    /// each.
+    /// Judges every tag of the repository at `path`, in the order of their names. Keeps no decision about each.
     pub fn verify_tags(&self, by: &By, path: &Path) -> Result<Vec<Looked>, FarmError> {
-        let court = self.trust.court(&by.policy, &by.certificates)?;
+        let loaded = self.trust.load(&by.policy, &by.certificates)?;
         let repository = self.repositories.named(path)?;
         let refs = repository.refs()?;
         let names: Vec<&str> = refs.keys().filter_map(|name| name.strip_prefix("refs/tags/")).collect();
@@ -30,13 +29,18 @@ impl Decisions<'_> {
             if self.progress.cancel().load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(Refusal::Cancelled { what: format!("the tags of {project}") }.into());
             }
-            looked.push(self.look_at_tag(&court, &repository, name)?);
+            looked.push(self.look_at_tag(&loaded, &repository, name)?);
             self.progress.count("judged", at as u64 + 1, names.len() as u64, "tags");
         }
         Ok(looked)
     }
 
-    fn look_at_tag(&self, court: &Court, repository: &GitMirror, name: &str) -> Result<Looked, FarmError> {
+    fn look_at_tag(
+        &self,
+        loaded: &LoadedPolicy,
+        repository: &GitMirror,
+        name: &str,
+    ) -> Result<Looked, FarmError> {
         let refused = |id: &str, why: String| Looked {
             id: id.to_owned(),
             name: name.to_owned(),
@@ -45,20 +49,20 @@ impl Decisions<'_> {
             refused: Some(why),
         };
         let tag = match repository.tag(name) {
-            // The value that it has now; others that it once had are not what was asked about.
+            // The question is about the tag's current value, not about an earlier one.
             Ok(values) => values.into_iter().next(),
-            // A tag of a file, a tree or something too large, which no policy accepts.
+            // The tag points at a file, a tree or something too large, which no policy accepts.
             Err(e @ MirrorError::Malformed { .. }) => return Ok(refused("", e.to_string())),
             Err(e) => return Err(e.into()),
         };
         let Some(tag) = tag else { return Ok(refused("", "its name cannot be a tag's".to_owned())) };
         let TagBytes { id, object, commit_id, commit, .. } = &tag;
         let Some(object) = object else {
-            return Ok(refused(id, "not signed: it is only a name for a commit".to_owned()));
+            return Ok(refused(id, "not signed: it is a lightweight tag".to_owned()));
         };
-        let judge = self.trust.judge(court);
+        let judge = self.trust.judge(loaded);
         let mut signatures = Examined::tag(id, object, &judge).map(|e| e.signatures).unwrap_or_default();
-        if let Some(quorum) = court.policy.requirement(RuleKind::Tag).and_then(|r| r.rule.quorum()) {
+        if let Some(quorum) = loaded.policy.requirement(RuleKind::Tag).and_then(|r| r.rule.quorum()) {
             judge.set_aside(quorum, &mut signatures);
         }
         self.trust.memory.saw(&signatures)?;
@@ -75,7 +79,7 @@ impl Decisions<'_> {
                 Looked { id: id.clone(), name: name.to_owned(), counts: true, signatures, refused: None }
             }
             Err(e) if !e.is_verdict() => return Err(e.into()),
-            // What its signatures are says more than that they are not enough.
+            // The verdicts on the signatures say more than that there are not enough of them.
             Err(Refusal::Signatures { .. } | Refusal::Unsigned { .. }) => {
                 Looked { id: id.clone(), name: name.to_owned(), counts: false, signatures, refused: None }
             }

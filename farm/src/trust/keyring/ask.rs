@@ -1,5 +1,5 @@
-//! Asking for certificates outside: Web Key Directories and key servers. Whoever answers is a stranger; what counts is
-//! that the answer has the pinned fingerprint.
+//! Asks Web Key Directories and key servers for certificates. Whoever answers is a stranger, so an answer counts only
+//! if it has the pinned fingerprint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -9,25 +9,26 @@ use hab_keys::{Certificates, Fingerprint, KeyDirectory, KeyId, Pin, Standing};
 use hab_mirror::{Address, Fault, Fetcher, Limits, MirrorError};
 
 use super::Keyring;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 
 /// The largest answer that is read, in bytes. Certificates that thousands have signed have one or two million.
 const ANSWER: u64 = 4 << 20;
-/// How long one answer may take, head, redirects and all.
+/// How long one answer may take, with its head and all redirects.
 const REQUEST: Duration = Duration::from_secs(30);
-/// How long a search may take. Whoever answers slowly, but answers, must not hold a build up for hours.
+/// How long a search may take. A server that answers slowly must not hold a build up for hours.
 const SEARCH: Duration = Duration::from_mins(10);
-/// The most keys that are asked for in one go.
+/// The most keys that one search asks for.
 const KEYS: usize = 500;
-/// The most addresses of one key whose directories are asked: its owner writes as many into a certificate as they want.
+/// The most addresses of one key whose directories are asked. The key's owner can write any number of them into a
+/// certificate.
 const ADDRESSES: usize = 8;
 
-/// A key whose certificate is looked for.
+/// A key whose certificate is searched.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub fingerprint: Fingerprint,
     pub name: String,
-    /// Addresses whose Web Key Directories may have it.
+    /// Email addresses whose Web Key Directories may have it.
     pub addresses: BTreeSet<String>,
 }
 
@@ -39,40 +40,40 @@ impl Target {
     }
 }
 
-/// What came of asking outside.
+/// The answers to one search.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// Who had which certificate.
+    /// The servers that had a certificate, each with the key and the certificate.
     pub found: Vec<(String, Fingerprint, Certificates)>,
-    /// Who did not answer, and why.
+    /// The servers that did not answer, and why.
     pub silent: BTreeMap<String, String>,
-    /// Who answered how often with another key, or with nothing that reads. It is not used.
+    /// How often a server answered with another key or with something unreadable. These answers are not used.
     pub strange: BTreeMap<String, usize>,
-    /// Who answered, whatever.
+    /// The servers that gave any answer.
     pub heard: BTreeSet<String>,
-    /// Keys of which nobody who was asked said anything.
+    /// Keys about which no server answered.
     pub unanswered: BTreeSet<Fingerprint>,
-    /// Who is not asked for the next key.
+    /// The servers that are not asked for the next key.
     away: BTreeSet<String>,
 }
 
-/// Somebody who may have a certificate.
+/// A server that may have a certificate.
 pub(super) struct Place {
     name: String,
     address: Address,
-    /// A host that need not be there: a domain whose directory is at its own host has none for it.
+    /// Whether the host may be missing: a domain that serves its directory itself has no such host.
     optional: bool,
 }
 
 impl Keyring<'_> {
-    /// Asks Web Key Directories and key servers for each key. Of several answers about one key all are taken where
-    /// `all` is wanted; otherwise the first by which the key can sign ends it.
+    /// Asks Web Key Directories and key servers for each key. With `all`, takes every answer about a key. Otherwise
+    /// stops at the first certificate with which the key can sign.
     pub(super) fn ask_outside(&self, targets: &[Target], all: bool) -> Result<Answers, FarmError> {
         let answers = Mutex::new(Answers::default());
         if targets.len() > KEYS {
             let left = targets.len() - KEYS;
             self.fetching.progress.note(&format!(
-                "{left} of {} certificates are not looked for: at most {KEYS} are at a time",
+                "{left} of {} certificates are not looked for: one search asks for at most {KEYS}",
                 targets.len()
             ));
         }
@@ -104,7 +105,7 @@ impl Keyring<'_> {
         let mut together = Certificates::default();
         let (mut failed, mut answered) = (false, false);
         for Place { name: place, address, optional } in self.places_of(target) {
-            // Who was away for one key is for the next.
+            // A server that failed for one key is not asked for the next.
             if locked().away.contains(&place) {
                 failed = true;
                 continue;
@@ -147,7 +148,7 @@ impl Keyring<'_> {
         Ok(())
     }
 
-    /// Where a key is asked for, in order: what its owner publishes, then what others pass on.
+    /// The servers to ask for a key, in order: what its owner publishes, then what others pass on.
     pub(super) fn places_of(&self, target: &Target) -> Vec<Place> {
         let config = self.places.outside;
         let mut found = Vec::new();
@@ -161,7 +162,7 @@ impl Keyring<'_> {
                 add(&place, Address::from(format!("{base}{direct}")), false);
                 continue;
             }
-            // Whoever chose the address is a stranger, so it must not lead in.
+            // A stranger chose the address, so it must not lead to an inner address.
             let host = format!("openpgpkey.{domain}");
             add(&host, Address::from_outside(format!("https://{host}{advanced}")), true);
             add(&place, Address::from_outside(format!("https://{domain}{direct}")), false);
@@ -177,16 +178,17 @@ impl Keyring<'_> {
 }
 
 impl Answers {
-    /// Somebody did not answer. One certificate that is too large, which anybody may make of another's, hides no other.
+    /// Records that a server did not answer. A certificate that is too large, which anybody can make of another's, must
+    /// not exclude the server for other keys.
     fn failed(&mut self, place: String, error: &MirrorError) {
-        let why = std::error::Error::source(error).map_or_else(|| error.to_string(), chain);
+        let why = std::error::Error::source(error).map_or_else(|| error.to_string(), hab_chain::chain);
         if !error.is_too_large() {
             self.away.insert(place.clone());
         }
         self.silent.insert(place, why);
     }
 
-    /// The search took too long for somebody.
+    /// Records that the search ended before this server was asked.
     fn not_reached(&mut self, place: String) {
         let why = || format!("the search took longer than {} s", SEARCH.as_secs());
         self.silent.entry(place).or_insert_with(why);

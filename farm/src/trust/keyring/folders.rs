@@ -1,16 +1,17 @@
-//! Certificates in folders of mirrored projects, such as the builder-keys of guix.sigs: found without a network.
+//! Certificates in folders of mirrored projects, such as the builder-keys of guix.sigs. They need no network.
 
 use std::collections::BTreeMap;
 
 use hab_keys::{Certificates, KeyId, Policy};
 
 use super::Keyring;
-use crate::error::{FarmError, chain};
+use crate::error::FarmError;
 use crate::mirrors::repositories::default_tip;
+use hab_chain::chain;
 
 impl Keyring<'_> {
-    /// The certificates of `policy`'s keys in the folders that it names, as far as their projects are mirrored here:
-    /// where each lies, and what. What does not read is told, and is in `silent` with the cause.
+    /// The certificates of `policy`'s keys in the folders that it names, as far as their projects are mirrored here,
+    /// each with its place. Notes an unreadable folder, and adds it to `silent` with the cause.
     pub(super) fn in_folders(
         &self,
         policy: &Policy,
@@ -21,7 +22,7 @@ impl Keyring<'_> {
             let place = format!("folder {} of {}", folder.folder, folder.project);
             match self.folder(policy, &folder.project, &folder.folder) {
                 Ok(certificates) => found.push((place, certificates)),
-                // What cannot be read there may be had elsewhere.
+                // A certificate that cannot be read here may be found elsewhere.
                 Err(e) => {
                     let why = chain(&e);
                     self.fetching.progress.note(&format!("no certificate is taken from the {place}: {why}"));

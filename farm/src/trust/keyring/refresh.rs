@@ -1,4 +1,4 @@
-//! Looking for newer certificates of all pinned keys: `hab-build keys refresh`.
+//! Searches for newer certificates of all pinned keys: `hab-build keys refresh`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -10,42 +10,42 @@ use super::ask::{Answers, Target};
 use crate::error::FarmError;
 use crate::words::counted;
 
-/// What came of looking for newer certificates.
+/// The result of a search for newer certificates.
 #[derive(Debug, serde::Serialize)]
 pub struct Refreshed {
-    /// Every OpenPGP key that was looked for.
+    /// Every OpenPGP key whose certificate was searched.
     pub keys: Vec<RefreshedKey>,
-    /// Who did not answer, and why.
+    /// The servers that did not answer, and why.
     pub silent: BTreeMap<String, String>,
-    /// Who answered how often with another key, or with nothing that reads.
+    /// How often a server answered with another key or with something unreadable.
     pub strange: BTreeMap<String, usize>,
-    /// Whether nobody outside was asked, because of --offline.
+    /// Whether no server was asked, because of --offline.
     pub offline: bool,
 }
 
-/// A key whose certificate was looked for.
+/// A key whose certificate was searched.
 #[derive(Debug, serde::Serialize)]
 pub struct RefreshedKey {
-    /// Its whole fingerprint.
+    /// Its full fingerprint.
     pub fingerprint: String,
-    /// Whose it is.
+    /// The name of its owner.
     pub name: String,
     /// The policies that pin it.
     pub policies: Vec<String>,
-    /// Where a certificate of it was found.
+    /// The places where its certificate was found.
     pub found: Vec<String>,
-    /// Whether it was found nowhere because nobody who was asked answered.
+    /// Whether it was not found because no server that was asked answered.
     pub unanswered: bool,
-    /// Whether what was found says more than what was here.
+    /// Whether the search learned something new about the key.
     pub learned: bool,
-    /// How it stood.
+    /// Its standing before the search.
     pub before: Standing,
-    /// How it stands.
+    /// Its standing now.
     pub after: Standing,
 }
 
 impl Refreshed {
-    /// That of some keys nobody said anything, as an error.
+    /// The error for keys about which no server answered, if there are any.
     pub fn failure(&self) -> Option<FarmError> {
         let unanswered = self.keys.iter().filter(|key| key.unanswered).count();
         (unanswered > 0).then(|| FarmError::NotRefreshed { unanswered, total: self.keys.len() })
@@ -60,9 +60,9 @@ struct Wanted<'a> {
 }
 
 impl Keyring<'_> {
-    /// Looks for certificates of one policy's keys, or of all, also where there are some: in mirrored folders, Web
-    /// Key Directories and at every key server. What is found is merged with what is here, so that nothing is lost:
-    /// an answer that leaves a revocation out does not take it back.
+    /// Searches for certificates of one policy's keys, or of all, even if there are some already: in mirrored folders,
+    /// in Web Key Directories and at every key server. Merges what it finds with what is here, so that nothing is lost:
+    /// an answer without a revocation does not undo the revocation.
     pub fn refresh(&self, policy: Option<&str>) -> Result<Refreshed, FarmError> {
         let policies = self.policies.some(policy)?;
         let mut wanted = wanted(&policies);

@@ -1,4 +1,4 @@
-//! Looking for certificates that are missing, and saying what came of it.
+//! Searches for missing certificates, and reports the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -9,19 +9,18 @@ use hab_oci::Digest;
 
 use super::Keyring;
 use super::ask::{Answers, Target};
-use crate::clock::now;
 use crate::error::FarmError;
 use crate::facts::Fact;
+use hab_clock::now;
 
-/// How long a process does not look again by itself.
+/// How long a process waits until it searches again by itself.
 const AGAIN: Duration = Duration::from_hours(1);
-/// How many names a sentence has.
+/// The most names in one sentence.
 const NAMED: usize = 4;
 
 impl Keyring<'_> {
-    /// Looks for the certificates of `policy` that are missing from `certificates`, or of no use: in mirrored
-    /// folders, and outside where the operator lets it and not more than once a day. What is found is kept. That
-    /// nothing is found is no error.
+    /// Searches for certificates of `policy` that `certificates` lacks, or that are of no use: in mirrored folders, and
+    /// outside if the operator allows it, at most once a day. Keeps what it finds. Finding nothing is no error.
     pub(crate) fn find_missing(
         &self,
         policy: &Policy,
@@ -30,7 +29,7 @@ impl Keyring<'_> {
         self.find_in_folders(policy, certificates)?;
         let wanting = Standing::wanting(policy, certificates, SystemTime::now());
         let targets: Vec<Target> = wanting.into_iter().filter_map(Target::of).collect();
-        // Where nobody may be asked, nothing is said of having asked.
+        // If there is no server to ask, do not report a search.
         if targets.iter().all(|target| self.places_of(target).is_empty())
             || self.fetching.offline
             || !self.places.outside.search
@@ -56,7 +55,7 @@ impl Keyring<'_> {
         Ok(())
     }
 
-    /// Takes what is missing from folders of mirrored projects.
+    /// Takes missing certificates from folders of mirrored projects.
     pub(super) fn find_in_folders(
         &self,
         policy: &Policy,
@@ -81,7 +80,7 @@ impl Keyring<'_> {
         Ok(())
     }
 
-    /// Whether these keys were looked for today already, or by this process within the hour.
+    /// Whether these keys were searched today already, or by this process within the hour.
     fn looked_lately(&self, policy: &Policy, targets: &[Target]) -> Result<bool, FarmError> {
         let name = policy.name();
         {
@@ -115,32 +114,32 @@ impl Keyring<'_> {
             let (policy, names) = (policy.name(), listed(&names));
             self.fetching
                 .progress
-                .note(&format!("certificates that policy {policy} needs were found nowhere: of {names}"));
+                .note(&format!("certificates that policy {policy} needs were not found: those of {names}"));
         }
     }
 
-    /// Says who did not answer, and who answered something else.
+    /// Notes which servers did not answer, and which answered with something else.
     pub(super) fn note_odd(&self, answers: &Answers) {
         for (place, why) in &answers.silent {
-            self.fetching.progress.note(&format!("{place} was asked for certificates in vain: {why}"));
+            self.fetching.progress.note(&format!("cannot get certificates from {place}: {why}"));
         }
         for (place, times) in &answers.strange {
             self.fetching.progress.note(&format!(
-                "{place} answered {times} times with another key than it was asked for, or with nothing that reads; \
-                 that is not used"
+                "{place} answered {times} times with another key than the one asked for, or with something unreadable; \
+                 these answers are not used"
             ));
         }
     }
 }
 
-/// What is remembered of a day on which these keys were looked for.
+/// The value to remember for the day on which these keys were searched.
 fn looked_for(targets: &[Target]) -> Digest {
     let day = now() / (24 * 3600);
     let keys: Vec<String> = targets.iter().map(|t| format!("{:X}", t.fingerprint)).collect();
     Digest::of(format!("{day} {}", keys.join(" ")).as_bytes())
 }
 
-/// Some names, and how many more.
+/// Some names, and how many more there are.
 pub(super) fn listed(names: &[&str]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let some = names[..names.len().min(NAMED)].join(", ");

@@ -1,11 +1,11 @@
-//! References to variables and functions within a text.
+//! Expands references to variables and functions in a text.
 
 use std::rc::Rc;
 
 use super::{DependsError, FETCH, Make, PART, Scope, Variable, functions, text};
 
 impl Make<'_> {
-    /// `text` with every reference replaced.
+    /// Replaces every reference in `text`.
     pub(super) fn expand(&mut self, text: &str) -> Result<String, DependsError> {
         let mut out = String::with_capacity(text.len());
         self.expand_into(text, &mut out)?;
@@ -38,7 +38,7 @@ impl Make<'_> {
         self.grown(out)
     }
 
-    /// What `$(inner)` stands for.
+    /// Appends the value of `$(inner)`.
     fn reference(&mut self, inner: &str, open: u8, out: &mut String) -> Result<(), DependsError> {
         let end = inner.find(|c: char| !(c.is_ascii_lowercase() || c == '-')).unwrap_or(inner.len());
         let (name, rest) = inner.split_at(end);
@@ -62,7 +62,7 @@ impl Make<'_> {
         Ok(())
     }
 
-    /// What hides a variable of this name for now.
+    /// The value from a `foreach` or `call` that hides a variable of this name.
     fn hidden(&self, name: &str) -> Option<Rc<str>> {
         let number = name.parse::<usize>().ok();
         self.scopes.iter().rev().find_map(|scope| match scope {
@@ -135,7 +135,7 @@ impl Make<'_> {
                 let known = match (arguments.iter().find_map(|argument| text::unknown(argument)), name) {
                     (Some(mark), _) => mark.to_owned(),
                     (None, "origin") => self.origin(arguments[0].trim()).to_owned(),
-                    (None, "shell") => self.mark("because only a shell could say it")?,
+                    (None, "shell") => self.mark("because only a shell can compute it")?,
                     (None, _) => match functions::pure(name, &arguments) {
                         Some(value) => value,
                         None => self.mark(format!("because the function {name} is not evaluated"))?,
@@ -155,7 +155,8 @@ impl Make<'_> {
         }
     }
 
-    /// One of `branches`, nobody knows which. That is only an unknown text as long as none of them sets anything.
+    /// The result of a choice between `branches` that cannot be made. It is an unknown text, or an error if a branch
+    /// may set a variable.
     fn either(&self, branches: &[&str], mark: &str, out: &mut String) -> Result<(), DependsError> {
         if branches.iter().any(|branch| branch.contains("eval") || branch.contains("call")) {
             return Err(self.refuse("whether something is set", mark));
@@ -198,7 +199,7 @@ impl Make<'_> {
             return Ok(());
         };
         if name == "fetch_file" {
-            // What it fetches is what is asked; how is its own business.
+            // Only the call's arguments matter here, not how the function fetches.
             out.extend([FETCH]);
             out.push_str(&given.join(&PART.to_string()));
             out.extend([FETCH]);

@@ -1,6 +1,6 @@
-//! make's functions that depend on nothing but their arguments.
+//! make's functions that depend only on their arguments.
 
-/// How many arguments a function of make has at most; `None` for what is none.
+/// The most arguments that a function of make has; `None` if there is no such function.
 pub(super) fn arity(name: &str) -> Option<usize> {
     Some(match name {
         "strip" | "sort" | "words" | "firstword" | "lastword" | "dir" | "notdir" | "suffix" | "basename"
@@ -13,7 +13,7 @@ pub(super) fn arity(name: &str) -> Option<usize> {
     })
 }
 
-/// How many bytes a function may have to look at or make: some multiply their arguments.
+/// The most bytes that a function reads or makes; some functions multiply their arguments.
 pub(super) fn cost(name: &str, arguments: &[String]) -> usize {
     let words = |at: usize| arguments.get(at).map_or(0, |text| text.split_whitespace().count());
     let length = |at: usize| arguments.get(at).map_or(0, String::len);
@@ -28,7 +28,7 @@ pub(super) fn cost(name: &str, arguments: &[String]) -> usize {
     multiplied + arguments.iter().map(String::len).sum::<usize>()
 }
 
-/// The value of a function; `None` where it is not one of these.
+/// The value of a function; `None` if it is not one of those here.
 pub(super) fn pure(name: &str, arguments: &[String]) -> Option<String> {
     let argument = |at: usize| arguments.get(at).map_or("", String::as_str);
     let (first, second) = (argument(0), argument(1));
@@ -63,7 +63,7 @@ pub(super) fn pure(name: &str, arguments: &[String]) -> Option<String> {
     })
 }
 
-/// Whether a word is as a pattern says, in which one `%` stands for anything.
+/// Whether a word matches a pattern, in which one `%` stands for any text.
 fn fits(pattern: &str, word: &str) -> bool {
     match pattern.split_once('%') {
         Some((start, end)) => {

@@ -1,8 +1,7 @@
-//! The part of GNU make's language that depends uses, read as data: nothing is run, and nothing outside the given files
-//! is looked at.
+//! Reads the part of GNU make's language that depends uses, as data: nothing is run, and only the given files are read.
 //!
-//! What only a shell could say is not guessed. It stands as a mark in the text that it would be part of, and whoever needs
-//! that text in the end is told where it came from. What decides how the files go on must be known, or reading ends.
+//! A value that only a shell can compute is not guessed. It becomes a mark in the text that it is part of, and an error
+//! that names its origin once somebody needs that text. If such a value decides how the files continue, reading ends.
 
 mod expand;
 mod functions;
@@ -17,22 +16,22 @@ use std::rc::Rc;
 
 use super::{DependsError, Files};
 
-/// The largest makefile, in bytes. The largest of Bitcoin Core has 30,000.
+/// The largest makefile, in bytes. Bitcoin Core's largest has 30,000.
 const FILE_LIMIT: usize = 1 << 20;
-/// How deep expansions, calls and includes may lie within each other. Bitcoin Core needs fewer than 40.
+/// How deep expansions, calls and includes may nest. Bitcoin Core needs fewer than 40.
 const DEPTH: usize = 100;
 /// The largest value of one variable, in bytes.
 const VALUE_LIMIT: usize = 4 << 20;
-/// How many bytes all expansions of one reading may look at and make.
+/// The most bytes that all expansions of one reading may read and make.
 const WORK: usize = 128 << 20;
-/// How many different unknown texts are told apart.
+/// The most different unknown values.
 const UNKNOWN_LIMIT: usize = 1 << 16;
 
-/// Around the number of an unknown text, within a text.
+/// Encloses the number of an unknown value in a text.
 const UNKNOWN: char = '\u{1}';
-/// Around what one use of the function `fetch_file` says.
+/// Encloses the arguments of one call of `fetch_file` in a text.
 const FETCH: char = '\u{2}';
-/// Between the parts of it.
+/// Separates these arguments.
 const PART: char = '\u{3}';
 
 /// A line of a file.
@@ -51,30 +50,30 @@ impl Place {
 #[derive(Clone)]
 struct Variable {
     value: Rc<str>,
-    /// Expanded whenever it is used (`=`), not when it is set (`:=`).
+    /// Expanded whenever it is used (`=`), not once when it is set (`:=`).
     recursive: bool,
-    /// Set by whoever asks; no file can change it.
+    /// Set by the caller; no file can change it.
     given: bool,
     place: Place,
 }
 
-/// What hides the files' variables for a while.
+/// Values that hide the files' variables for a while.
 enum Scope {
-    /// `foreach`'s variable.
+    /// The variable of a `foreach`.
     Named(String, Rc<str>),
-    /// `call`'s arguments.
+    /// The arguments of a `call`.
     Arguments(Vec<Rc<str>>),
 }
 
-/// One use of `fetch_file`: package, folder's address, name there, name here, hash.
+/// The arguments of one call of `fetch_file`: package, address of the folder, name there, name here, hash.
 pub(super) type Fetch = [String; 5];
 
-/// Makefiles that are being read, and what they have said so far.
+/// The state of a reading: the makefiles, and their values so far.
 pub(super) struct Make<'f> {
     files: &'f Files,
     variables: HashMap<String, Variable>,
     scopes: Vec<Scope>,
-    /// Why texts are unknown.
+    /// Where each unknown value comes from, and why it is unknown.
     unknown: Vec<(Place, String)>,
     place: Place,
     depth: usize,
@@ -82,7 +81,7 @@ pub(super) struct Make<'f> {
 }
 
 impl<'f> Make<'f> {
-    /// Nothing read yet, and these variables given as if on make's command line.
+    /// A new reading, with these variables given as if on make's command line.
     pub(super) fn new(files: &'f Files, given: &[(&str, &str)]) -> Self {
         let place = Place { file: "the command".into(), line: 0 };
         let variable = |value: &str| Variable {
@@ -95,7 +94,7 @@ impl<'f> Make<'f> {
         Self { files, variables, scopes: Vec::new(), unknown: Vec::new(), place, depth: 0, work: WORK }
     }
 
-    /// Reads a file and what it includes.
+    /// Reads a file and the files that it includes.
     pub(super) fn include(&mut self, path: &str) -> Result<(), DependsError> {
         let text = self.file(path)?.ok_or_else(|| self.place.error(format!("there is no file {path}")))?;
         let from = std::mem::replace(&mut self.place, Place { file: path.into(), line: 0 });
@@ -117,14 +116,14 @@ impl<'f> Make<'f> {
         }
         let text =
             std::str::from_utf8(bytes).map_err(|_| self.place.error(format!("{path} is not UTF-8")))?;
-        // The marks are control characters; a file that has them could say that something is known.
+        // Marks are control characters: a file that contains them could forge one.
         match text.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
             Some(c) => Err(self.place.error(format!("{path} has the control character {c:?}"))),
             None => Ok(Some(text)),
         }
     }
 
-    /// The value of a variable as it is for `package`, known in whole.
+    /// The value of a variable for `package`; an error if any part of it is unknown.
     pub(super) fn known(&mut self, package: Option<&str>, name: &str) -> Result<String, DependsError> {
         let text = self.value(package, name)?;
         match text::unknown(&text).and_then(|mark| self.reason(mark)) {
@@ -133,11 +132,11 @@ impl<'f> Make<'f> {
         }
     }
 
-    /// What a command of `package` fetches with `fetch_file`.
+    /// The files that a command of `package` fetches with `fetch_file`.
     pub(super) fn fetches(&mut self, package: &str, name: &str) -> Result<Vec<Fetch>, DependsError> {
         let text = self.value(Some(package), name)?;
         let mut found = Vec::new();
-        // Between two marks lies what was fetched, outside of them shell.
+        // Every second part lies between two marks; the others are shell.
         for parts in text.split(FETCH).skip(1).step_by(2) {
             if let Some((place, why)) = text::unknown(parts).and_then(|mark| self.reason(mark)) {
                 return Err(place.error(format!("what {name} fetches cannot be known, {why}")));
@@ -151,7 +150,7 @@ impl<'f> Make<'f> {
         Ok(found)
     }
 
-    /// An error at the line that set a variable, where one did.
+    /// An error at the line that set a variable; `None` if no line did.
     pub(super) fn error(&self, name: &str, detail: &str) -> Option<DependsError> {
         Some(self.variables.get(name)?.place.error(detail))
     }
@@ -165,12 +164,12 @@ impl<'f> Make<'f> {
         value
     }
 
-    /// A text that cannot be known, and why.
+    /// Makes a mark for a value that cannot be known, with the reason.
     fn mark(&mut self, why: impl Into<String>) -> Result<String, DependsError> {
         let why = why.into();
         let last = self.unknown.len();
         if last >= UNKNOWN_LIMIT {
-            return Err(self.place.error("too much of it cannot be known"));
+            return Err(self.place.error("it has too many values that cannot be known"));
         }
         self.unknown.push((self.place.clone(), why));
         Ok(format!("{UNKNOWN}{last}{UNKNOWN}"))
@@ -180,7 +179,7 @@ impl<'f> Make<'f> {
         self.unknown.get(mark.trim_matches(UNKNOWN).parse::<usize>().ok()?)
     }
 
-    /// An error that says why `mark` is unknown.
+    /// An error that says why the value of `mark` is unknown.
     fn refuse(&self, what: &str, mark: &str) -> DependsError {
         let why = self
             .reason(mark)
@@ -201,7 +200,7 @@ impl<'f> Make<'f> {
         self.depth -= 1;
     }
 
-    /// Takes note of `bytes` that are looked at.
+    /// Counts `bytes` of work.
     fn work(&mut self, bytes: usize) -> Result<(), DependsError> {
         let left = self.work.checked_sub(bytes + 1);
         self.work = left.ok_or_else(|| self.place.error("it takes too much work to evaluate"))?;

@@ -1,11 +1,11 @@
-//! Lines: conditions, assignments, definitions, includes, and rules, which are passed over.
+//! Reads lines: conditions, assignments, definitions, includes, and rules, which are skipped.
 
 use super::{DependsError, Make, Variable, text};
 
-/// One `ifeq` that has not ended.
+/// A condition that is not ended yet.
 struct Condition {
     now: State,
-    /// What the lines around it are.
+    /// The state of the lines around the condition.
     around: State,
 }
 
@@ -14,14 +14,14 @@ struct Condition {
 enum State {
     Yes,
     No,
-    /// No, nor will a later branch.
+    /// They do not, nor will those of a later branch.
     Done,
-    /// Nobody knows: what is set here is unknown from here on.
+    /// Nobody knows: a variable that is set here is unknown from here on.
     Unknown(String),
 }
 
 impl Make<'_> {
-    /// Reads lines: a file's, or those of an `eval`, which all stand where that does.
+    /// Reads the lines of a file (`numbered`), or of an `eval`, whose errors all name the line of the `eval`.
     pub(super) fn read(&mut self, lines: &str, numbered: bool) -> Result<(), DependsError> {
         self.work(lines.len())?;
         let mut conditions: Vec<Condition> = Vec::new();
@@ -71,7 +71,7 @@ impl Make<'_> {
                 word,
                 "export" | "unexport" | "override" | "undefine" | "private" | "vpath" | "load"
             ) {
-                return Err(self.place.error(format!("{word} is not understood here")));
+                return Err(self.place.error(format!("{word} is not supported")));
             } else {
                 in_rule = self.rule(&state, &line)?;
             }
@@ -101,7 +101,7 @@ impl Make<'_> {
             (_, "=" | "?=", _) | (_, "+=", None) => (value.to_owned(), true),
             (_, "+=", Some(Variable { value: old, recursive: true, .. })) => (format!("{old} {value}"), true),
             (_, "+=", Some(Variable { value: old, .. })) => (format!("{old} {}", self.expand(value)?), false),
-            (_, "!=", _) => (self.mark("because only a shell could say it")?, false),
+            (_, "!=", _) => (self.mark("because only a shell can compute it")?, false),
             _ => (self.expand(value)?, false),
         };
         self.grown(&value)?;
@@ -127,7 +127,8 @@ impl Make<'_> {
         Ok(())
     }
 
-    /// A line of anything else: a rule, which is passed over, or references for what they set.
+    /// Reads any other line: a rule, which is skipped, or references that are expanded for their side effects. Returns
+    /// whether it is a rule.
     fn rule(&mut self, state: &State, line: &str) -> Result<bool, DependsError> {
         if let State::Unknown(mark) = state {
             return if line.contains("eval") || line.contains("call") {
@@ -150,7 +151,7 @@ impl Make<'_> {
         ))
     }
 
-    /// Whether the line is one of a condition, which is then taken note of.
+    /// Whether the line belongs to a condition, which it then updates.
     fn condition(
         &mut self,
         word: &str,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::super::{DependsError, Files};
 use super::Make;
 
-/// What the text says of the variable `v`, with these files beside it.
+/// The value of the variable `v` after reading `text`, with these files beside it.
 fn value_with(text: &str, beside: &[(&str, &str)]) -> Result<String, DependsError> {
     let mut files: Files = beside.iter().map(|(n, t)| ((*n).to_owned(), t.as_bytes().to_vec())).collect();
     files.insert("Makefile".to_owned(), text.as_bytes().to_vec());

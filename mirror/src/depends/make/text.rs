@@ -1,18 +1,18 @@
-//! Lines, brackets and words.
+//! Splits a makefile's text into lines, references and words.
 
 use std::borrow::Cow;
 
 use super::UNKNOWN;
 
-/// The mark of the first unknown text in `text`.
+/// The mark of the first unknown value in `text`.
 pub(super) fn unknown(text: &str) -> Option<&str> {
     let start = text.find(UNKNOWN)?;
     let length = text[start + 1..].find(UNKNOWN)?;
     Some(&text[start..=start + 1 + length])
 }
 
-/// Logical lines, each with the number of its first line: a backslash at the end of a line and the blanks around it are
-/// one space.
+/// Logical lines, each with the number of its first line. A backslash at the end of a line, with the blanks around it,
+/// becomes one space.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Cow<'_, str>)> {
     let mut physical = text.lines().zip(1..);
     std::iter::from_fn(move || {
@@ -36,7 +36,7 @@ fn continues(line: &str) -> bool {
     !(line.len() - line.trim_end_matches('\\').len()).is_multiple_of(2)
 }
 
-/// A line without its comment; `\#` is a `#`, and one within a reference is no comment.
+/// A line without its comment. `\#` becomes `#`, and a `#` within a reference begins no comment.
 pub(super) fn without_comment(line: &str) -> Cow<'_, str> {
     if !line.contains('#') {
         return line.into();
@@ -63,7 +63,7 @@ pub(super) fn without_comment(line: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// How long the reference is that `text` begins with: `$(...)`, `${...}`, `$$` or `$x`.
+/// The length of the reference at the start of `text`: `$(...)`, `${...}`, `$$` or `$x`.
 pub(super) fn reference(text: &str) -> usize {
     match text.as_bytes().get(1) {
         Some(open @ (b'(' | b'{')) => closing(&text[2..], *open).map_or(text.len(), |at| at + 3),
@@ -71,7 +71,7 @@ pub(super) fn reference(text: &str) -> usize {
     }
 }
 
-/// Where the bracket closes that was opened before `text`.
+/// The position of the bracket that closes the one opened before `text`.
 pub(super) fn closing(text: &str, open: u8) -> Option<usize> {
     let close = closer(open);
     let mut depth = 0;
@@ -88,7 +88,7 @@ pub(super) fn closing(text: &str, open: u8) -> Option<usize> {
     None
 }
 
-/// `text` at its commas outside of brackets, into at most `most` parts.
+/// Splits `text` at its commas outside of brackets, into at most `most` parts.
 pub(super) fn arguments(text: &str, open: u8, most: usize) -> Vec<&str> {
     let close = closer(open);
     let (mut parts, mut from, mut depth) = (Vec::new(), 0, 0_usize);
@@ -110,7 +110,7 @@ fn closer(open: u8) -> u8 {
     if open == b'(' { b')' } else { b'}' }
 }
 
-/// Name, operator and value of a line that sets a variable.
+/// The name, operator and value of a line that sets a variable.
 pub(super) fn assignment(line: &str) -> Option<(&str, &str, &str)> {
     let line = line.trim_start();
     let mut at = 0;
@@ -126,7 +126,7 @@ pub(super) fn assignment(line: &str) -> Option<(&str, &str, &str)> {
             '$' => at += reference(rest),
             ':' => return None,
             ' ' | '\t' => {
-                // A name is one word.
+                // A name is one word: an operator must follow.
                 at += rest.len() - rest.trim_start().len();
                 let next = &line[at..];
                 if !["=", ":=", "::=", "?=", "+=", "!="].iter().any(|operator| next.starts_with(operator)) {
@@ -139,7 +139,7 @@ pub(super) fn assignment(line: &str) -> Option<(&str, &str, &str)> {
     None
 }
 
-/// The two sides of `ifeq` and `ifneq`: `(a,b)`, or two quoted words.
+/// The two sides of an `ifeq` or `ifneq`: `(a,b)`, or two quoted words.
 pub(super) fn sides(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     if let Some(inner) = text.strip_prefix('(') {

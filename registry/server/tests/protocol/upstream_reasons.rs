@@ -102,7 +102,7 @@ fn an_unknown_host_a_refused_connection_and_silence_are_told_apart() {
     let url = format!("http://{}", silent.local_addr().unwrap());
     says(UpstreamConfig { patience, ..config(&url) }, "did not answer within");
     let plain = Fake::start(|_| Say::status(404));
-    says(config(&plain.url().replace("http:", "https:")), "no TLS with it");
+    says(config(&plain.url().replace("http:", "https:")), "cannot establish TLS with it");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The statements of a collection; `crate::collect` says why they are right.
+//! The SQL of a collection; `crate::collect` says why it is correct.
 
 use std::collections::BTreeSet;
 use std::mem::take;
@@ -7,21 +7,22 @@ use std::ops::DerefMut;
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_as, query_scalar};
 
+use super::engine::Connection;
 use super::needed::{dead_manifests, delete, is_listed, is_needed, lists};
-use super::{Catalog, Connection, Tx, digest, listing, manifests, repositories, tags};
+use super::{Catalog, Tx, digest, listing, manifests, repositories, tags};
 use crate::collect::{BATCH, behind};
 use crate::journal::Change;
 use crate::{Error, Result, Retain, UploadId};
 
-/// One collection's way through the catalog: reads on snapshots, writes in transactions of [`BATCH`] rows. A dry one
-/// does both in one transaction that is never committed.
+/// One collection at work: it reads on snapshots and writes in transactions of [`BATCH`] rows. A dry one does both in
+/// one transaction that is never committed.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     catalog: Catalog,
     open: Option<Tx>,
-    /// What `open` changes.
+    /// The changes of the transaction `open`.
     changes: Vec<Change>,
-    /// In unix seconds.
+    /// The time of the collection, in unix seconds.
     now: i64,
     dry: bool,
 }
@@ -35,7 +36,7 @@ impl Catalog {
         Ok(Sweep { open: Some(self.begin().await?), dry: true, ..self.sweep(now) })
     }
 
-    /// Whether there is a blob with this digest.
+    /// Whether the catalog has a row for a blob with this digest.
     pub(crate) async fn names_blob(&self, digest: &Digest) -> Result<bool> {
         let found: Option<i64> = query_scalar("SELECT 1 FROM blobs WHERE digest = $1")
             .bind(digest.to_string())
@@ -65,7 +66,7 @@ impl Sweep {
         Ok(self.open.insert(tx))
     }
 
-    /// Ends a batch.
+    /// Commits the batch, unless the run is dry.
     pub(crate) async fn settle(&mut self) -> Result<()> {
         match self.open.take_if(|_| !self.dry) {
             Some(tx) => self.catalog.commit_changes(tx, self.now, take(&mut self.changes)).await,
@@ -73,7 +74,7 @@ impl Sweep {
         }
     }
 
-    /// Takes tags away by the rules, if they are still where they were judged.
+    /// Deletes tags by the rules, if they have not moved since they were judged.
     pub(crate) async fn expire_tags(
         &mut self,
         repository: &RepositoryName,
@@ -101,7 +102,7 @@ impl Sweep {
         Ok(gone)
     }
 
-    /// The uploads of a repository and when each began, in unix seconds; the oldest first.
+    /// The uploads of a repository with their start in unix seconds, the oldest first.
     pub(crate) async fn uploads(&mut self, repository: &RepositoryName) -> Result<Vec<(UploadId, i64)>> {
         let rows: Vec<(String, i64)> =
             query_as("SELECT id, started FROM uploads WHERE repository = $1 ORDER BY started, id")
@@ -122,7 +123,8 @@ impl Sweep {
         let mut left: BTreeSet<String> = dead.iter().cloned().collect();
         let mut queue = dead;
         let (mut dropped, mut batch) = (0, 0);
-        // An index goes before what it lists, and what it lists gets its turn when the last index of it is gone.
+        // An index is deleted before the manifests that it lists. A manifest comes back into the queue when an index
+        // that lists it is deleted.
         while let Some(manifest) = queue.pop() {
             if !left.contains(&manifest) {
                 continue;
@@ -144,7 +146,8 @@ impl Sweep {
             }
         }
         self.settle().await?;
-        // Indexes that list each other can be written into a catalog, if not hashed: all of them at once.
+        // Indexes that list each other cannot exist, because of their hashes, but a catalog can hold such rows. Delete
+        // all of them at once.
         for manifest in left {
             let connection = self.write().await?;
             if !is_needed(connection, repository, &manifest, since).await? {
@@ -157,7 +160,7 @@ impl Sweep {
         Ok(dropped)
     }
 
-    /// Takes the blobs out of a repository that none of its manifests has and that are not younger than `since`.
+    /// Removes from a repository the blobs that none of its manifests names and that are not younger than `since`.
     pub(crate) async fn drop_members(&mut self, repository: &RepositoryName, since: i64) -> Result<()> {
         const UNUSED: &str = "repository_blobs WHERE repository = $1 AND created <= $2 AND NOT EXISTS
             (SELECT 1 FROM edges e WHERE e.child = repository_blobs.digest AND e.repository = repository_blobs.repository
@@ -192,9 +195,9 @@ impl Sweep {
         }
     }
 
-    /// Takes out the rows of blobs that no repository holds, and writes them down as doomed.
+    /// Deletes the rows of blobs that no repository holds, and records these blobs as doomed.
     pub(crate) async fn doom_blobs(&mut self) -> Result<()> {
-        // What was mirrored is never loose; it is asked here too, so that its row stays as well.
+        // A mirrored file is never loose, so it stays anyway; the last condition keeps its row too.
         const UNHELD: &str = "blobs WHERE NOT EXISTS
                 (SELECT 1 FROM repository_blobs held WHERE held.digest = blobs.digest)
             AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.digest = blobs.digest)
@@ -223,14 +226,14 @@ impl Sweep {
                         .bind(&blob)
                         .execute(connection)
                         .await
-                        .map_err(Error::database("doom a blob"))?;
+                        .map_err(Error::database("mark a blob as doomed"))?;
                 }
             }
             self.settle().await?;
         }
     }
 
-    /// Blobs whose files are to be removed.
+    /// The blobs whose files are to be removed.
     pub(crate) async fn doomed(&mut self) -> Result<Vec<Digest>> {
         let doomed: Vec<String> = query_scalar(
             "SELECT digest FROM doomed WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = doomed.digest)
@@ -242,15 +245,15 @@ impl Sweep {
         doomed.into_iter().map(digest).collect()
     }
 
-    /// The files of doomed blobs are gone, or needed again. There is only one collector, so no later doom of the same
-    /// digest is forgotten with this one.
+    /// Removes blobs from the list of doomed ones, after their files were removed or were needed again. Only one
+    /// collection runs at a time, so no newer entry of the same digest is lost.
     pub(crate) async fn buried(&mut self, blobs: &[Digest]) -> Result<()> {
         for blob in blobs {
             query("DELETE FROM doomed WHERE digest = $1")
                 .bind(blob.to_string())
                 .execute(self.write().await?)
                 .await
-                .map_err(Error::database("bury a blob"))?;
+                .map_err(Error::database("forget a doomed blob"))?;
         }
         self.settle().await
     }

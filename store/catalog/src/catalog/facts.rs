@@ -1,25 +1,26 @@
-//! The build cache, and what names were which bytes when they were mirrored.
+//! The build cache, and which bytes each mirrored name stood for at which time.
 
 use hab_oci::Digest;
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, digest, size, stored};
+use super::engine::Connection;
+use super::{Catalog, digest, size, stored};
 use crate::journal::Change;
 use crate::{Error, Result};
 
-/// A name was these bytes.
+/// The bytes that a name stood for at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirrored {
-    /// The bytes.
+    /// The digest of the bytes.
     pub digest: Digest,
-    /// How many.
+    /// Their size.
     pub size: u64,
     /// When they were first seen under this name, in unix seconds.
     pub first_seen: i64,
 }
 
 impl Catalog {
-    /// The result of a finished plan, JSON, or `None` if it was never finished.
+    /// The result of a plan as JSON, or `None` if no build of it ever finished.
     pub async fn build(&self, plan: &Digest) -> Result<Option<String>> {
         query_scalar("SELECT result FROM builds WHERE plan = $1")
             .bind(plan.to_string())
@@ -28,7 +29,7 @@ impl Catalog {
             .map_err(Error::database("find a build"))
     }
 
-    /// Records that a plan was finished; a later result replaces an earlier one. Times are unix seconds.
+    /// Records the result of a plan; a later result replaces an earlier one. Times are in unix seconds.
     pub async fn record_build(&self, plan: &Digest, result: &str, started: i64, finished: i64) -> Result<()> {
         let mut tx = self.begin().await?;
         insert_build(&mut tx, plan, result, started, finished).await?;
@@ -36,8 +37,8 @@ impl Catalog {
         self.commit_changes(tx, finished, vec![change]).await
     }
 
-    /// Remembers that `name` was these bytes at `at` (unix seconds). `true` if that is news: the name was never seen,
-    /// or was other bytes when it was last seen. Nothing is ever overwritten.
+    /// Records that `name` stands for these bytes at `at` (unix seconds), unless it already did. Returns `true` if it
+    /// added a fact: the name was new or last stood for other bytes. Earlier facts are never overwritten.
     pub async fn remember(
         &self,
         kind: &str,
@@ -57,8 +58,8 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Takes back what was last remembered of `name`, so that it stands for nothing until it is remembered anew. Nothing
-    /// happens where it stands for nothing.
+    /// Withdraws the last fact about `name`, so that the name stands for nothing until [`Catalog::remember`] adds a new
+    /// one. Does nothing if the name stands for nothing.
     pub async fn withdraw(&self, kind: &str, name: &str, at: i64) -> Result<()> {
         let mut tx = self.begin().await?;
         if !end(&mut tx, kind, name, at).await? {
@@ -68,18 +69,18 @@ impl Catalog {
         self.commit_changes(tx, at, vec![change]).await
     }
 
-    /// What bytes a name was when it was last seen; `None` also where that was withdrawn.
+    /// The bytes that a name last stood for; `None` also if the fact was withdrawn.
     pub async fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>> {
         let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
         last(&mut connection, kind, name).await
     }
 
-    /// Every name of `kind`, by name, and what bytes it was when it was last seen.
+    /// Every name of `kind` that stands for something, sorted, with the bytes that it stands for.
     pub async fn names(&self, kind: &str) -> Result<Vec<(String, Mirrored)>> {
         self.names_below(kind, "").await
     }
 
-    /// Of [`Catalog::names`], those that begin with `prefix`.
+    /// As [`Catalog::names`], only names that begin with `prefix`.
     pub async fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<(String, Mirrored)>> {
         let rows: Vec<(String, String, i64, i64)> = query_as(
             "SELECT name, digest, size, first_seen FROM mirrored AS newest
@@ -89,7 +90,7 @@ impl Catalog {
         )
         .bind(kind)
         .bind(prefix)
-        // Where they end in the order of bytes, which is the key's.
+        // The end of the prefix in byte order, which is the order of the key.
         .bind(format!("{prefix}\u{10ffff}"))
         .fetch_all(&self.readers)
         .await
@@ -100,7 +101,7 @@ impl Catalog {
         rows.into_iter().map(fact).collect()
     }
 
-    /// Everything that a name ever was, the first first.
+    /// Everything that a name ever stood for, the oldest first.
     pub async fn history(&self, kind: &str, name: &str) -> Result<Vec<Mirrored>> {
         let rows: Vec<(String, i64, i64)> = query_as(
             "SELECT digest, size, first_seen FROM mirrored
@@ -162,7 +163,7 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// Whether there was something to take back.
+/// Withdraws the last fact about a name; `false` if the name stood for nothing.
 pub(super) async fn end(connection: &mut Connection, kind: &str, name: &str, at: i64) -> Result<bool> {
     let Some(digest) = last(connection, kind, name).await? else { return Ok(false) };
     query(
@@ -175,7 +176,7 @@ pub(super) async fn end(connection: &mut Connection, kind: &str, name: &str, at:
     .bind(at)
     .execute(connection)
     .await
-    .map_err(Error::database("take a name back"))?;
+    .map_err(Error::database("withdraw a name"))?;
     Ok(true)
 }
 

@@ -1,26 +1,27 @@
-//! Who may say that a repository holds bytes: who sent them.
+//! Which upstream sent which blob; an upstream may claim only blobs that it sent.
 
 use hab_oci::{Digest, Edge, RepositoryName};
 use sqlx::{query, query_scalar};
 
+use super::Catalog;
+use super::engine::Connection;
 use super::repositories::{ensure_blob, ensure_repository, holds, join, members};
-use super::{Catalog, Connection};
 use crate::journal::Change;
 use crate::{Error, Result};
 
 impl Catalog {
-    /// Whether an upstream, by its address, ever sent these bytes.
+    /// Whether an upstream, given by its address, ever sent these bytes.
     pub async fn was_received(&self, digest: &Digest, upstream: &str) -> Result<bool> {
         let found: Option<i64> = query_scalar("SELECT 1 FROM received WHERE digest = $1 AND upstream = $2")
             .bind(digest.to_string())
             .bind(upstream)
             .fetch_optional(&self.readers)
             .await
-            .map_err(Error::database("look who sent a blob"))?;
+            .map_err(Error::database("find who sent a blob"))?;
         Ok(found.is_some())
     }
 
-    /// Makes bytes that an upstream sent members of its repositories here, and remembers who sent them.
+    /// Makes a blob that an upstream sent a member of its local repositories, and records which upstream sent it.
     pub(crate) async fn link_received(
         &self,
         repositories: &[RepositoryName],
@@ -41,7 +42,7 @@ impl Catalog {
         self.commit_changes(tx, at, held.chain([sent]).collect()).await
     }
 
-    /// The first of these edges to a blob that a repository does not hold.
+    /// The first of these edges whose target the repository does not hold.
     pub(crate) async fn first_missing<'a>(
         &self,
         repository: &RepositoryName,
@@ -55,7 +56,7 @@ impl Catalog {
     }
 }
 
-/// Notes that an upstream sent a blob that there is a row of.
+/// Records that an upstream sent a blob. The blob must have a row.
 pub(super) async fn received(connection: &mut Connection, digest: &Digest, upstream: &str) -> Result<()> {
     query(
         "INSERT INTO received (digest, upstream) VALUES ($1, $2) ON CONFLICT (digest, upstream) DO NOTHING",

@@ -5,27 +5,28 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, query, query_as, query_scalar};
 
-use super::{Catalog, Connection, size, stored};
+use super::engine::Connection;
+use super::{Catalog, size, stored};
 use crate::halves::CatalogHalf;
 use crate::{Error, Result};
 
-/// How many of the blobs that were added last are looked for on the disk.
+/// How many of the newest blobs are looked for on disk.
 const NEWEST: i64 = 200;
 
 impl Catalog {
-    /// What it says of itself; it is not new.
+    /// The catalog's half. It cannot be new, because it is open.
     pub(crate) async fn half(&self) -> Result<CatalogHalf> {
         let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
         half(&mut connection).await
     }
 
-    /// The same, and what is seen at that moment: nobody writes meanwhile.
+    /// The catalog's half and the result of `look`. Nobody can write in between.
     pub(crate) async fn half_and<T>(&self, look: impl FnOnce() -> Result<T>) -> Result<(CatalogHalf, T)> {
         let mut tx = self.begin().await?;
         Ok((half(&mut tx).await?, look()?))
     }
 
-    /// Marks it as this farm's, which holds so many changes; from now on entries of the journal go into a new segment.
+    /// Marks the catalog with a farm and a count of changes, and begins a new segment of the journal.
     pub(crate) async fn mark(&self, farm: &str, changes: u64) -> Result<()> {
         let mut tx = self.begin().await?;
         query(
@@ -38,13 +39,13 @@ impl Catalog {
         .bind(stored(changes + 1))
         .execute(&mut *tx)
         .await
-        .map_err(Error::database("mark whose it is"))?;
-        // Empty as it is, it says where the numbers go on.
+        .map_err(Error::database("record its farm"))?;
+        // The empty segment's name says where the numbers continue.
         self.journal.begin(changes + 1)?;
         self.commit(tx).await
     }
 
-    /// Has entries of the journal go into a new segment from the next one on.
+    /// Begins a new segment of the journal with the next entry.
     pub(crate) async fn begin_segment(&self) -> Result<()> {
         let mut tx = self.begin().await?;
         let segment: i64 = query_scalar("UPDATE identity SET segment = changes + 1 RETURNING segment")
@@ -55,7 +56,8 @@ impl Catalog {
         self.commit(tx).await
     }
 
-    /// Marks every blob without a file as gone, and returns them: those are answered 404 from then on.
+    /// Marks every blob without a file as gone, and returns these blobs. Requests for them are answered 404 from then
+    /// on.
     pub(crate) async fn mark_gone(&self, blobs: &crate::Blobs, at: i64) -> Result<Vec<hab_oci::Digest>> {
         let mut tx = self.begin().await?;
         let named: Vec<String> =
@@ -80,24 +82,24 @@ impl Catalog {
         Ok(gone)
     }
 
-    /// Writes a copy of the catalog, as it is at one moment, to a path where nothing is.
+    /// Writes a copy of one snapshot of the catalog to a path where no file exists.
     pub(crate) async fn copy_to(&self, path: &Path) -> Result<()> {
-        // Not a reader's: those may only query, and this writes another file.
+        // Needs its own connection: the readers may only query, and this writes another file.
         let options = SqliteConnectOptions::new().filename(&self.path).busy_timeout(super::BUSY);
         let mut connection = options.connect().await.map_err(Error::database("be opened"))?;
         let copied = query("VACUUM INTO $1").bind(path.display().to_string()).execute(&mut connection).await;
         copied.map(drop).map_err(Error::database("be copied"))
     }
 
-    /// Reads all of it, looking for damage. `Err` says what was found first.
+    /// Reads the whole catalog and checks it for damage. The error is the first damage found.
     pub async fn check(&self) -> Result<()> {
         let mut connection = self.watch.connect().await.map_err(|e| e.in_catalog(&self.path))?;
         check(&mut connection).await.map_err(|e| e.in_catalog(&self.path))
     }
 
-    /// Reads the first row of every table and the last one: that takes no time, and fails if the file is not what it was.
+    /// Reads the first and last row of every table. This is fast, and fails if the file was damaged or replaced.
     pub(crate) async fn touch(&self) -> Result<()> {
-        // A new one: the others have pages in memory, whatever became of the file.
+        // Use a new connection: the others have pages in memory, even if the file is damaged.
         let mut connection = self.watch.connect().await?;
         for table in ["repositories", "blobs", "repository_blobs", "manifests", "edges", "tags", "mirrored"] {
             for order in ["ASC", "DESC"] {
@@ -108,13 +110,13 @@ impl Catalog {
                     .map_err(Error::database("be read"))?;
             }
         }
-        // It is closed either way.
+        // The connection is closed even if this fails.
         let _ = connection.close().await;
         Ok(())
     }
 }
 
-/// Counts one change more: its number, and the segment of the journal that its entry goes into.
+/// Increments the count of changes. Returns the new number and the segment of the journal for its entry.
 pub(super) async fn count(connection: &mut Connection) -> Result<(u64, u64)> {
     let counted: (i64, i64) =
         query_as("UPDATE identity SET changes = changes + 1 RETURNING changes, segment")
@@ -145,24 +147,25 @@ async fn half(connection: &mut Connection) -> Result<CatalogHalf> {
     let row: Option<(String, i64)> = query_as("SELECT farm, changes FROM identity")
         .fetch_optional(connection)
         .await
-        .map_err(Error::database("say whose it is"))?;
+        .map_err(Error::database("name its farm"))?;
     Ok(match row {
         Some((farm, changes)) => CatalogHalf::Marked { farm, changes: size(changes), names_blobs },
         None => CatalogHalf::Unmarked { names_blobs },
     })
 }
 
-/// What a file says of itself, if it is a whole database; else a sentence about what is wrong with it. Nothing is written to it.
+/// Reads the half of a catalog's file, if it is a whole database; otherwise returns a sentence about the damage. Does
+/// not write to the file.
 pub(crate) async fn examine(path: &Path) -> Result<CatalogHalf, String> {
     let read = async {
         let mut connection = read_only(path).await?;
         check(&mut connection).await?;
         let half = half_without_schema(&mut connection).await?;
-        // It is closed either way.
+        // The connection is closed even if this fails.
         let _ = connection.close().await;
         Ok::<_, Error>(half)
     };
-    read.await.map_err(|e| e.chain())
+    read.await.map_err(|e| hab_chain::chain(&e))
 }
 
 async fn read_only(path: &Path) -> Result<Connection> {
@@ -170,7 +173,7 @@ async fn read_only(path: &Path) -> Result<Connection> {
     options.connect().await.map_err(Error::database("be opened for reading"))
 }
 
-/// An older version made fewer tables, and a new file has none.
+/// Reads the half of a catalog that may lack tables: an older version made fewer, and a new file has none.
 async fn half_without_schema(connection: &mut Connection) -> Result<CatalogHalf> {
     let tables: Vec<String> =
         query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('blobs', 'identity')")
@@ -191,7 +194,7 @@ async fn half_without_schema(connection: &mut Connection) -> Result<CatalogHalf>
     }
 }
 
-/// The blobs that a catalog was last told of. Looks at all rows: only for when something is wrong.
+/// The newest blobs of a catalog. Reads all rows, so it is only for cases where something is wrong.
 pub(crate) async fn newest(path: &Path) -> Result<Vec<hab_oci::Digest>> {
     let mut connection = read_only(path).await?;
     let found: Vec<String> =
@@ -200,7 +203,7 @@ pub(crate) async fn newest(path: &Path) -> Result<Vec<hab_oci::Digest>> {
             .fetch_all(&mut connection)
             .await
             .map_err(Error::database("list the newest blobs"))?;
-    // It is closed either way.
+    // The connection is closed even if this fails.
     let _ = connection.close().await;
     found.into_iter().map(super::digest).collect()
 }

@@ -1,38 +1,39 @@
-//! What is in the registry, for people.
+//! Lists the content of the registry for people.
 
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query_as, query_scalar};
 
-use super::{Catalog, Connection, digest, size, tags};
+use super::engine::Connection;
+use super::{Catalog, digest, size, tags};
 use crate::{Error, Result};
 
-/// A repository and how much is in it.
+/// A repository with the amount of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryRow {
     /// Its name.
     pub name: RepositoryName,
-    /// How many tags.
+    /// The number of tags.
     pub tags: u64,
-    /// How many manifests, with and without tags.
+    /// The number of manifests, with and without tags.
     pub manifests: u64,
-    /// How many bytes its layers and configurations have; what it shares with others counts in each.
+    /// The bytes of its layers and configurations. A blob that repositories share counts in each.
     pub bytes: u64,
 }
 
-/// A tag and where it is.
+/// A tag and the manifest that it points at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRow {
     /// The tag.
     pub tag: Tag,
-    /// Where it is.
+    /// The manifest's digest.
     pub digest: Digest,
-    /// Since when, in unix seconds.
+    /// When it last moved, in unix seconds.
     pub moved: i64,
     /// When its manifest was last pulled, to the hour, in unix seconds.
     pub pulled: Option<i64>,
 }
 
-/// How much there is of everything.
+/// Totals of the whole catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Repositories.
@@ -43,12 +44,12 @@ pub struct Totals {
     pub manifests: u64,
     /// Blobs, once each.
     pub blobs: u64,
-    /// How many bytes these have.
+    /// The bytes of these blobs.
     pub bytes: u64,
 }
 
 impl Catalog {
-    /// How much there is. Unlike all other reads this one looks at every row: not for every request.
+    /// Counts everything. Unlike all other reads this one reads every row, so do not call it for each request.
     pub async fn totals(&self) -> Result<Totals> {
         let (repositories, tags, manifests, blobs, bytes): (i64, i64, i64, i64, i64) = query_as(
             "SELECT (SELECT COUNT(*) FROM repositories), (SELECT COUNT(*) FROM tags), (SELECT COUNT(*) FROM manifests),
@@ -90,7 +91,7 @@ impl Catalog {
         rows.into_iter().map(row).collect()
     }
 
-    /// At most `limit` names of repositories that have a manifest, in byte order, those behind `after`.
+    /// At most `limit` names of repositories that have a manifest and follow `after` in byte order.
     pub async fn repository_page(&self, after: &str, limit: u32) -> Result<Vec<RepositoryName>> {
         let names: Vec<String> = query_scalar(
             "SELECT r.name FROM repositories r WHERE r.name > $1
@@ -113,7 +114,7 @@ impl Catalog {
         names.into_iter().map(repository).collect()
     }
 
-    /// Every tag of a repository with its place, in byte order.
+    /// Every tag of a repository with its manifest, in byte order.
     pub async fn tag_rows(&self, repository: &RepositoryName) -> Result<Vec<TagRow>> {
         let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
         tag_rows(&mut connection, repository).await

@@ -1,10 +1,9 @@
-//! Commits that are on disk before anybody hears of them, many of them with one write of the disk; and whether there were
-//! any.
+//! Syncs commits to disk before they are acknowledged, many of them with one write; and notices commits.
 //!
-//! SQLite would sync its write-ahead log within every commit, one after the other. Here it writes the log, and whoever
-//! committed waits for a sync that began afterwards, which is one for all who committed meanwhile. The log is one file,
-//! so nothing that is on disk stands on something that is not; and before it is carried over into the database SQLite
-//! syncs it by itself (`synchronous = NORMAL`).
+//! SQLite by itself would sync its write-ahead log within every commit, one after the other. Here SQLite only writes
+//! the log. A caller that committed then waits for a sync that began after its commit; one sync serves all who
+//! committed meanwhile. The log is one file, so a commit on disk never depends on one that is not. Before SQLite copies
+//! the log into the database, it syncs the log itself (`synchronous = NORMAL`).
 
 use std::fs::File;
 use std::io;
@@ -24,7 +23,7 @@ use crate::{Error, Result};
 pub(super) struct Log {
     path: PathBuf,
     syncs: Batch<()>,
-    /// What could not be written once may be lost though the next sync says otherwise, so nothing is promised any more.
+    /// Set when a sync fails. The bytes may be lost although a later sync succeeds, so every later call fails.
     failed: AtomicBool,
 }
 
@@ -41,7 +40,7 @@ impl Log {
     /// An error if a sync ever failed.
     pub(super) fn is_sound(&self) -> Result<()> {
         if self.failed.load(Ordering::Relaxed) {
-            let again = io::Error::other("it could not be written before; start the program again");
+            let again = io::Error::other("an earlier write failed; restart the program");
             return Err(Error::io("write", &self.path)(again));
         }
         Ok(())
@@ -52,7 +51,7 @@ impl Log {
         let path = self.path.clone();
         let sync = move || match File::open(&path) {
             Ok(log) => log.sync_data(),
-            // SQLite has carried it over, synced, and removed it.
+            // SQLite has copied the log into the database, synced that, and removed the log.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
         };
@@ -64,20 +63,20 @@ impl Log {
     }
 }
 
-/// What the catalog is at a moment; a later one is larger. Any commit of any process makes it another.
+/// A version of the catalog; a later one is larger. Every commit of any process changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Version {
-    /// How often it was connected anew: SQLite counts for each connection.
+    /// How often `Watch` reconnected: SQLite's counter belongs to one connection.
     connection: u64,
     commits: i64,
 }
 
-/// A connection that only looks for commits of others.
+/// A connection that only looks for commits of other connections.
 #[derive(Debug)]
 pub(super) struct Watch {
     options: SqliteConnectOptions,
     looks: Batch<Version>,
-    /// Used by the one look that runs.
+    /// Guards the number of connects and the connection. Held while the catalog is asked.
     connection: Mutex<(u64, Option<SqliteConnection>)>,
 }
 
@@ -86,7 +85,7 @@ impl Watch {
         Self { options, looks: Batch::default(), connection: Mutex::default() }
     }
 
-    /// Another connection of the same kind.
+    /// Opens another connection of the same kind.
     pub(super) async fn connect(&self) -> Result<SqliteConnection> {
         self.options.connect().await.map_err(Error::database("be opened for reading"))
     }
@@ -99,7 +98,7 @@ impl Watch {
     async fn look(&self) -> Result<Version> {
         let mut held = self.connection.lock().await;
         let (count, connection) = &mut *held;
-        // Taken out, so that one that failed, or was given up in the middle, is not used again.
+        // Take the connection out, so that it is not used again if the query fails or is cancelled.
         let mut used = if let Some(connection) = connection.take() {
             connection
         } else {

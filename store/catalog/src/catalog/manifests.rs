@@ -1,23 +1,24 @@
-//! Manifests, what they point at, and what points at them.
+//! Manifests and their edges: what they point at, and what points at them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hab_oci::{Digest, EdgeKind, Outline, RepositoryName, Tag, TagOrDigest};
 use sqlx::{QueryBuilder, query, query_as, query_scalar};
 
-use super::{Catalog, Connection, Engine, ROWS, digest, repositories, size, stored, tags};
+use super::engine::{Connection, Engine};
+use super::{Catalog, ROWS, digest, repositories, size, stored, tags};
 use crate::journal::Change;
 use crate::{Error, Expected, Gaps, Result};
 
-/// Referrers that are read at a time.
+/// How many referrers one query reads.
 const FEW: i64 = 16;
-/// Bytes of a referrer in a list, beside its annotations, about.
+/// The approximate bytes of a referrer in a list, without its annotations.
 const WEIGHT: usize = 256;
 
-/// Publications of more edges than this go one after the other, so that whoever else writes waits for one of them at most.
+/// Publications with more edges than this take turns, so that any other writer waits for at most one of them.
 const MANY: usize = 1000;
 
-/// Of two pulls within this time, in seconds, one is recorded.
+/// Of the pulls within this many seconds, one is recorded.
 const COARSE: i64 = 60 * 60;
 
 /// A manifest of a repository; its bytes are in the blob store.
@@ -25,9 +26,9 @@ const COARSE: i64 = 60 * 60;
 pub struct ManifestRecord {
     /// Its digest.
     pub digest: Digest,
-    /// The type it was pushed as.
+    /// The media type with which it was pushed.
     pub media_type: String,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
 }
 
@@ -36,13 +37,13 @@ pub struct ManifestRecord {
 pub struct Referrer {
     /// The manifest.
     pub manifest: ManifestRecord,
-    /// What kind of artifact it is.
+    /// Its artifact type.
     pub artifact_type: Option<String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A manifest that was read and is about to be recorded.
+/// A manifest that was parsed and is about to be recorded.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) digest: Digest,
@@ -50,16 +51,16 @@ pub(crate) struct Reading {
     pub(crate) outline: Outline,
 }
 
-/// The facts of one publication, to become true together.
+/// The facts of one publication, which one transaction records.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) repository: &'a RepositoryName,
-    /// What has to be at a tag, or whether a manifest has to be there.
+    /// The condition of the request: what a tag has to point at, or whether a manifest has to exist.
     pub(crate) condition: Option<(&'a TagOrDigest, &'a Expected)>,
     /// Blobs that are in the blob store: digest, size, media type.
     pub(crate) blobs: Vec<(Digest, u64, String)>,
     pub(crate) manifests: Vec<Reading>,
-    /// Each with the manifest that it points at afterwards.
+    /// The tags to move, each with the manifest that it will point at.
     pub(crate) tags: &'a [(Tag, Digest)],
     pub(crate) gaps: Gaps,
     pub(crate) at: i64,
@@ -96,7 +97,7 @@ impl Catalog {
         row.map(record).transpose()
     }
 
-    /// The manifests of a repository whose subject is `subject`, by digest.
+    /// The manifests of a repository whose subject is `subject`, sorted by digest.
     pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<Referrer>> {
         let rows: Vec<(String, String, i64, Option<String>, String)> = query_as(
             "SELECT digest, media_type, size, artifact_type, annotations FROM manifests
@@ -110,8 +111,8 @@ impl Catalog {
         rows.into_iter().map(referrer).collect()
     }
 
-    /// Referrers as [`Catalog::referrers`] lists them, after the digest `after` and of one artifact type where one is given,
-    /// until their annotations have more than `bytes` bytes; and whether there are more.
+    /// One page of [`Catalog::referrers`], and whether there are more. It begins after the digest `after`, has only one
+    /// artifact type if one is given, and ends at about `bytes` bytes, but holds at least one referrer.
     pub async fn referrers_page(
         &self,
         repository: &RepositoryName,
@@ -124,7 +125,7 @@ impl Catalog {
         let mut page: Vec<Referrer> = Vec::new();
         let mut room = bytes;
         loop {
-            // Few at a time: each may have annotations of megabytes.
+            // Read few at a time, because each may have megabytes of annotations.
             let rows: Vec<(String, String, i64, Option<String>, String)> = query_as(
                 "SELECT digest, media_type, size, artifact_type, annotations FROM manifests
                  WHERE repository = $1 AND subject = $2 AND digest > $3 AND ($4 IS NULL OR artifact_type = $4)
@@ -154,7 +155,7 @@ impl Catalog {
         }
     }
 
-    /// Whether a manifest names layers or a configuration that its repository does not hold.
+    /// Whether the repository lacks a layer or the configuration of a manifest.
     pub async fn lacks_blobs(&self, repository: &RepositoryName, manifest: &Digest) -> Result<bool> {
         let lacking: Option<i64> = query_scalar(
             "SELECT 1 FROM edges e WHERE e.repository = $1 AND e.manifest = $2 AND e.kind IN ('config', 'layer')
@@ -169,7 +170,8 @@ impl Catalog {
         Ok(lacking.is_some())
     }
 
-    /// Deletes a manifest and the tags at it; `false` if there was none. `at`: unix seconds.
+    /// Deletes a manifest and the tags that point at it; `false` if there was no such manifest. `at` is in unix
+    /// seconds.
     pub async fn delete_manifest(
         &self,
         repository: &RepositoryName,
@@ -203,7 +205,7 @@ impl Catalog {
         Ok(removed > 0)
     }
 
-    /// Records pulls, at most one an hour of each manifest.
+    /// Records pulls, at most one an hour for each manifest.
     pub(crate) async fn record_pulls(&self, seen: &HashMap<(RepositoryName, Digest), i64>) -> Result<()> {
         let mut tx = self.begin().await?;
         for ((repository, manifest), at) in seen {
@@ -222,7 +224,7 @@ impl Catalog {
         self.commit(tx).await
     }
 
-    /// One transaction: all of it is true afterwards, or none of it.
+    /// Records all facts of a publication in one transaction.
     pub(crate) async fn publish(&self, facts: &Facts<'_>) -> Result<()> {
         let edges: usize = facts.manifests.iter().map(|manifest| manifest.outline.edges.len()).sum();
         let _alone = if edges > MANY { Some(self.large.lock().await) } else { None };
@@ -239,7 +241,7 @@ impl Catalog {
         for manifest in &facts.manifests {
             insert(&mut tx, repository, manifest, at).await?;
         }
-        // After all of them are in, so that their order does not matter.
+        // Insert edges after all manifests, so that the order of the manifests does not matter.
         for manifest in &facts.manifests {
             insert_edges(&mut tx, repository, manifest, facts.gaps).await?;
         }
@@ -289,7 +291,7 @@ pub(super) async fn insert(
 ) -> Result<()> {
     let outline = &manifest.outline;
     repositories::ensure_blob(tx, &manifest.digest, manifest.size, Some(outline.media_type), at).await?;
-    // The annotations are a map of texts: writing them cannot fail.
+    // The annotations are a map of texts, so serialising them cannot fail.
     let annotations = serde_json::to_string(&outline.annotations).unwrap_or_default();
     query(
         "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, config_media_type,
@@ -328,11 +330,11 @@ pub(super) async fn insert_edges(
     let mut seen = BTreeSet::new();
     for edge in edges {
         let found = match edge.kind {
-            // What an index lists is here under either name: what type it has, the index may not know.
+            // An entry of an index may be here as a manifest or as a blob: the index may not know its type.
             _ if edge.listed => manifests.get(&edge.digest).or_else(|| blobs.get(&edge.digest)).copied(),
             EdgeKind::Config | EdgeKind::Layer => blobs.get(&edge.digest).copied(),
             EdgeKind::Manifest => manifests.get(&edge.digest).copied(),
-            // It need not exist: distribution specification, "Pushing Manifests with Subject".
+            // A subject need not exist: distribution specification, "Pushing Manifests with Subject".
             EdgeKind::Subject => Some(edge.size),
         };
         let least = if edge.listed { Gaps::Indexes } else { Gaps::All };
@@ -352,7 +354,7 @@ pub(super) async fn insert_edges(
         }
         seen.insert((edge.kind, &edge.digest));
     }
-    // In the order of the key, so that the database goes through it once.
+    // Insert in the order of the key, so that the database goes through its index once.
     let (seen, named): (Vec<_>, _) = (seen.into_iter().collect(), manifest.digest.to_string());
     for rows in seen.chunks(ROWS) {
         let mut insert =
@@ -367,7 +369,7 @@ pub(super) async fn insert_edges(
     Ok(())
 }
 
-/// The sizes of those of these manifests that the repository has.
+/// The digests and sizes of the given manifests that the repository has.
 async fn manifest_sizes(
     tx: &mut Connection,
     repository: &RepositoryName,

@@ -1,11 +1,12 @@
-//! Facts about the bytes, in SQL: who holds what, what points at what, which tag was where and when.
+//! The catalog: facts about blobs in SQL. Which repository holds which blob, what points at what, and where each tag
+//! was when.
 //!
-//! One connection of a process writes, in transactions that take the database's write lock at their start, so that
-//! what a transaction reads first is still true when it commits, whichever process is writing. Readers never wait.
-//! Every read is by an index.
+//! Each process writes through one connection. A transaction takes the database's write lock at its start, so what it
+//! reads is still true when it commits, even if other processes write. Readers never wait. Every read uses an index.
 
 mod collect;
 mod damage;
+mod engine;
 mod facts;
 mod holding;
 mod identity;
@@ -30,11 +31,12 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Execute, Executor as _, QueryBuilder, Sqlite};
+use sqlx::{ConnectOptions as _, Execute, Executor as _, QueryBuilder};
 
 use crate::journal::{Change, Journal};
 use crate::{Error, Result, Tags};
 pub(crate) use collect::Sweep;
+use engine::{Connection, Engine};
 pub use facts::Mirrored;
 pub(crate) use identity::{examine, newest};
 pub use listing::{RepositoryRow, TagRow, Totals};
@@ -47,11 +49,11 @@ use writer::{Tx, Writer};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
-/// How long a writer waits for a writer of another process. Transactions here take milliseconds.
+/// How long a writer waits for a writer of another process. Transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(30);
 const READERS: u32 = 4;
 
-/// `<data>/catalog.sqlite`. A clone is another handle on the same connections.
+/// The open catalog, `<data>/catalog.sqlite`. A clone is another handle on the same connections.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     writer: Arc<Writer>,
@@ -60,21 +62,18 @@ pub struct Catalog {
     watch: Arc<Watch>,
     journal: Arc<Journal>,
     path: Arc<Path>,
-    /// Held by a publication of very many edges, before its turn to write.
+    /// Held by a publication of more than `MANY` edges while it waits to write and writes.
     large: Arc<tokio::sync::Mutex<()>>,
-    /// Tags that stay where they are.
+    /// Tags that must not move or be deleted.
     immutable: Arc<[Tags]>,
 }
 
-/// The engine, named here alone.
-type Engine = Sqlite;
-type Connection = <Engine as sqlx::Database>::Connection;
-
 impl Catalog {
-    /// Opens the catalog, making it or bringing it to this version's schema where needed. What it says of its farm is
-    /// not looked at: that is [`crate::Store::open`]'s, which holds the lock of whoever opens.
+    /// Opens the catalog; creates it or migrates it to this version's schema if needed. Does not check its farm:
+    /// [`crate::Store::open`] does that, under the lock for opening.
     ///
-    /// [`Error::Newer`] if a later version wrote it, [`Error::CatalogDamaged`] if it is no database or a damaged one.
+    /// [`Error::Newer`] if a later version wrote it, [`Error::CatalogDamaged`] if the file is damaged or is not a
+    /// database.
     pub(crate) async fn open(path: &Path, journal: Journal) -> Result<Self> {
         let opened = Self::connect(path, journal).await;
         opened.map_err(|e| e.in_catalog(path))
@@ -85,7 +84,7 @@ impl Catalog {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // What a commit promises is `Log`'s to keep.
+            // `Log` syncs commits to disk.
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY);
@@ -96,7 +95,7 @@ impl Catalog {
         let watch = Arc::new(Watch::new(options.clone()));
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
-            // It is a file: there is nobody at the other end who could have gone.
+            // The database is a file: no server can have closed the connection.
             .test_before_acquire(false)
             .connect_with(options)
             .await
@@ -115,30 +114,30 @@ impl Catalog {
         })
     }
 
-    /// Its file.
+    /// The path of the catalog's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The same catalog, in which these tags stay where they are once they exist.
+    /// Makes these tags immutable in this handle: they do not move once they exist.
     #[must_use]
     pub fn with_immutable(mut self, tags: &[Tags]) -> Self {
         self.immutable = tags.into();
         self
     }
 
-    /// Closes the connections; what was committed is on disk with or without this.
+    /// Closes the connections. Acknowledged commits are on disk even without this.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
 
-    /// Whether what is committed still comes to the disk.
+    /// Fails if a commit could not be synced to disk.
     pub(crate) fn is_sound(&self) -> Result<()> {
         self.log.is_sound()
     }
 
-    /// What it is now: two equal answers mean that nothing was committed between the one and the other.
+    /// The current version: if two calls return the same one, nothing was committed between them.
     pub async fn version(&self) -> Result<Version> {
         self.watch.version().await
     }
@@ -147,36 +146,37 @@ impl Catalog {
         self.writer.begin().await
     }
 
-    /// Others see it before it is on disk; the caller does not hear of it before.
+    /// Commits, and returns when the commit is on disk. Other connections see it earlier.
     async fn commit(&self, tx: Tx) -> Result<()> {
         tx.commit().await?;
         self.log.sync().await
     }
 
-    /// The same of a transaction that changes facts: it counts one change more, and the journal has it before the catalog.
+    /// Commits a transaction that changes facts: increments the count of changes, and writes the journal's entry before
+    /// the commit.
     async fn commit_changes(&self, mut tx: Tx, at: i64, changes: Vec<Change>) -> Result<()> {
         if changes.is_empty() {
             return self.commit(tx).await;
         }
         let (number, segment) = identity::count(&mut tx).await?;
-        // A few hundred bytes into the page cache: not worth a thread.
+        // Writes a few hundred bytes into the page cache, so it needs no blocking thread.
         let written = self.journal.append(segment, number, at, changes)?;
         let committed = tx.commit().await;
         if committed.is_err() {
-            // The error that matters is the first one.
+            // The first error is the one that matters.
             let _ = self.journal.take_back(written);
         }
         committed?;
         self.log.sync().await
     }
 
-    /// A transaction of one statement.
+    /// Runs one statement as a transaction.
     async fn execute<'q>(&self, statement: impl Execute<'q, Engine> + 'q, what: &'static str) -> Result<()> {
         self.execute_unsynced(statement, what).await?;
         self.log.sync().await
     }
 
-    /// The same, of what may be gone after a power failure.
+    /// Runs one statement as a transaction that a power failure may lose.
     async fn execute_unsynced<'q>(
         &self,
         statement: impl Execute<'q, Engine> + 'q,
@@ -199,11 +199,11 @@ fn refuse(path: &Path, error: MigrateError) -> Error {
     }
 }
 
-/// Rows that one statement asks for or adds: a statement has a cost of its own, however little it does.
+/// Rows that one statement reads or inserts. Many at once, because each statement has a fixed cost.
 const ROWS: usize = 400;
 
-/// Digests and sizes that a statement finds, of so many of `digests` at a time. The statement is given in two parts, after
-/// which come the repository and the digests.
+/// Runs a statement for [`ROWS`] of `digests` at a time, and returns the digests and sizes that it finds. The
+/// repository follows the statement's first part, the digests its second.
 async fn sizes(
     connection: &mut Connection,
     (before, between): (&'static str, &'static str),
@@ -234,12 +234,12 @@ fn digest(text: String) -> Result<Digest> {
     text.parse().map_err(|_| Error::Nonsense { what: "digest", value: text })
 }
 
-/// No file is as large as the database's largest number.
+/// A size as the database stores it. No file exceeds the largest number of the database.
 fn stored(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// The schema refuses sizes below zero.
+/// A size from the database, whose schema refuses negative ones.
 fn size(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Who names a manifest or a blob, asked upwards.
+//! Finds what names a manifest or a blob.
 
 use hab_oci::{Digest, RepositoryName, media_type};
 use sqlx::query_scalar;
@@ -7,7 +7,7 @@ use super::{Catalog, digest};
 use crate::{Error, Result};
 
 impl Catalog {
-    /// At most `limit` indexes of a repository that list a manifest, by digest.
+    /// At most `limit` indexes of a repository that list a manifest, sorted by digest.
     pub async fn listed_by(
         &self,
         repository: &RepositoryName,
@@ -27,7 +27,8 @@ impl Catalog {
         rows.into_iter().map(digest).collect()
     }
 
-    /// At most `limit` manifests of a repository that name a blob as a layer or their configuration, or list it, by digest.
+    /// At most `limit` manifests of a repository that name a blob as a layer or configuration, or list it, sorted by
+    /// digest.
     pub async fn named_by(
         &self,
         repository: &RepositoryName,
@@ -65,7 +66,7 @@ impl Catalog {
         found.map(digest).transpose()
     }
 
-    /// At most `limit` repositories that hold bytes, as a blob or as a manifest (`true`), by name.
+    /// At most `limit` repositories that hold a digest, as a manifest (`true`) or as a blob, sorted by name.
     pub async fn keepers(&self, digest: &Digest, limit: u32) -> Result<Vec<(RepositoryName, bool)>> {
         let rows: Vec<(String, bool)> = sqlx::query_as(
             "SELECT repository, TRUE FROM manifests WHERE digest = $1

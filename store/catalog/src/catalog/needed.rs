@@ -1,25 +1,27 @@
-//! Which manifests of a repository are needed: asked downwards of all, and upwards of one.
+//! Which manifests of a repository are needed: for all of them by a walk down from the roots, for one by a walk up.
 //!
-//! Whatever a needed manifest names is needed, but for its subject, which need not exist. As what it is named does not
-//! matter: an index may list something by a type that it does not have.
+//! Everything that a needed manifest names is needed, except its subject, which need not exist. The kind of the edge
+//! does not matter: an index may list content with a wrong type.
 
 use std::collections::BTreeSet;
 
 use hab_oci::RepositoryName;
 use sqlx::{query, query_scalar};
 
-use super::Connection;
+use super::engine::Connection;
 use crate::{Error, Result};
 
-/// The manifests that nothing needs: from tags and what is younger than `since` downwards, on a snapshot.
+/// Finds the manifests that nothing needs, by a walk down from tags and from manifests younger than `since`. Runs on a
+/// snapshot.
 pub(super) async fn dead_manifests(
     connection: &mut Connection,
     repository: &RepositoryName,
     since: i64,
 ) -> Result<Vec<String>> {
     query_scalar(
-        // One table of both directions, made once: joined by either, SQLite would walk all edges for every manifest.
-        // It begins with the manifests, because most edges lead to layers, of which there are many times more.
+        // Both directions of edges go into one table, made once: with a join on either direction SQLite would read all
+        // edges for every manifest. The join starts at the manifests, because most edges lead to layers, and layers are
+        // many times more.
         "WITH RECURSIVE needed (digest) AS (
              SELECT m.digest FROM manifests m WHERE m.repository = $1 AND
              (m.created > $2 OR m.untagged > $2 OR EXISTS
@@ -42,7 +44,7 @@ pub(super) async fn dead_manifests(
     .map_err(Error::database("find manifests that nothing needs"))
 }
 
-/// The same of one manifest, from it upwards: short, so that a transaction can ask again.
+/// Whether something needs one manifest, by a walk up from it. Fast enough for a transaction.
 pub(super) async fn is_needed(
     connection: &mut Connection,
     repository: &RepositoryName,
@@ -91,7 +93,7 @@ async fn is_root(
     Ok(found.is_some())
 }
 
-/// Whether an index lists a manifest, or a manifest names it otherwise.
+/// Whether an index lists a manifest, or a manifest names it as a layer or configuration.
 pub(super) async fn is_listed(
     connection: &mut Connection,
     repository: &RepositoryName,
@@ -109,7 +111,7 @@ pub(super) async fn is_listed(
     Ok(found.is_some())
 }
 
-/// What a manifest names, blobs too.
+/// Everything that a manifest names except its subject, including blobs.
 pub(super) async fn lists(
     connection: &mut Connection,
     repository: &RepositoryName,

@@ -1,17 +1,18 @@
-//! Making true again what an entry of the journal says.
+//! Replays entries of the journal into a catalog.
 
 use hab_blobs::Error as BlobError;
 use hab_oci::{Digest, RepositoryName, Tag};
 use sqlx::{query, query_scalar};
 
-use super::{Catalog, Connection, Tx, facts, holding, manifests, repositories, size, stored, tags};
+use super::engine::Connection;
+use super::{Catalog, Tx, facts, holding, manifests, repositories, size, stored, tags};
 use crate::journal::{Change, Entry};
 use crate::store::manifest_of;
 use crate::{Blobs, Error, Gaps, NewManifest, Result};
 
 impl Catalog {
-    /// Makes an entry's changes true, in one transaction, and counts them. Returns the blobs that it would need and that
-    /// are not here: what rests on these is left out.
+    /// Applies the changes of an entry in one transaction, and updates the count of changes. Returns the blobs that the
+    /// entry needs and that are missing; changes that need them are left out.
     pub(crate) async fn replay(&self, entry: &Entry, blobs: &Blobs) -> Result<Vec<Digest>> {
         let mut tx = self.begin().await?;
         let mut lost = Vec::new();
@@ -19,7 +20,7 @@ impl Catalog {
             .fetch_optional(&mut *tx)
             .await
             .map_err(Error::database("say how many changes it holds"))?;
-        // Somebody who has the folder open may have put another change in its place since it was read.
+        // Another process may have committed a change with this number since the journal was read.
         if held.is_some_and(|held| size(held) >= entry.number) {
             return Ok(lost);
         }
@@ -37,16 +38,16 @@ impl Catalog {
         Ok(lost)
     }
 
-    /// Forgets which files a collection was about to remove: it decided that on facts that are older than the blobs.
+    /// Clears the list of doomed blobs: a collection made it from facts that are older than the blobs.
     pub(crate) async fn forget_doomed(&self) -> Result<()> {
         self.execute(query("DELETE FROM doomed"), "forget what was to be removed").await
     }
 }
 
-/// The largest manifest that is read again, in bytes: far more than any registry takes.
+/// The largest manifest that is read, in bytes: far more than any registry accepts.
 const MANIFEST: u64 = 64 << 20;
 
-/// The blob that is missing, where the change cannot be made for want of it.
+/// Applies one change. Returns the blob that the change needs if it is missing.
 async fn apply(tx: &mut Tx, change: &Change, at: i64, blobs: &Blobs) -> Result<Option<Digest>> {
     match change {
         Change::Holds { repository, digest, size } => {
@@ -107,7 +108,7 @@ async fn manifest(
         Err(e) => return Err(e.into()),
     };
     let read = NewManifest { digest: digest.clone(), media_type: media_type.to_owned(), bytes };
-    // It was one when it was published: a later version may be stricter.
+    // It was a manifest when it was published, but this version may be stricter.
     let Ok(reading) = manifest_of(&read) else { return Ok(Some(digest.clone())) };
     repositories::ensure_repository(tx, repository, at).await?;
     manifests::insert(tx, repository, &reading, at).await?;

@@ -6,12 +6,13 @@ use hab_oci::{Digest, RepositoryName};
 use sqlx::query;
 use sqlx::query_scalar;
 
-use super::{Catalog, Connection, size, stored};
+use super::engine::Connection;
+use super::{Catalog, size, stored};
 use crate::journal::Change;
 use crate::{Error, Result};
 
 impl Catalog {
-    /// Whether anything was ever put into this repository.
+    /// Whether anything was ever stored in this repository.
     pub async fn has_repository(&self, repository: &RepositoryName) -> Result<bool> {
         let found: Option<i64> = query_scalar("SELECT 1 FROM repositories WHERE name = $1")
             .bind(repository.as_str())
@@ -27,7 +28,7 @@ impl Catalog {
         member(&mut connection, repository, digest).await
     }
 
-    /// Makes a finished blob a member of a repository, and makes the repository where it is missing. `at`: unix
+    /// Makes a finished blob a member of a repository, and creates the repository if it is missing. `at` is in unix
     /// seconds.
     pub async fn link_blob(
         &self,
@@ -41,7 +42,7 @@ impl Catalog {
         self.commit_changes(tx, at, vec![holds(repository, digest, size)]).await
     }
 
-    /// The repositories that hold a blob, at most so many of them.
+    /// At most `most` repositories that hold a blob.
     pub async fn holders(&self, digest: &Digest, most: u32) -> Result<Vec<RepositoryName>> {
         let names: Vec<String> = query_scalar(
             "SELECT repository FROM repository_blobs WHERE digest = $1 ORDER BY repository LIMIT $2",
@@ -56,7 +57,7 @@ impl Catalog {
         names.into_iter().map(parse).collect()
     }
 
-    /// Makes a blob of one repository a member of another too; `false` if the first does not hold it.
+    /// Makes a blob of one repository also a member of another; `false` if the first does not hold it.
     pub async fn mount_blob(
         &self,
         from: &RepositoryName,
@@ -72,7 +73,7 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Takes a blob out of a repository; `false` if it was no member. The bytes stay.
+    /// Removes a blob from a repository; `false` if it was not a member. The bytes stay.
     ///
     /// [`Error::InUse`] if a manifest of the repository points at it.
     pub async fn unlink_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
@@ -97,7 +98,7 @@ impl Catalog {
             .map_err(Error::database("remove a blob"))?
             .rows_affected();
         let changes = if removed > 0 { vec![leaves(repository, digest)] } else { Vec::new() };
-        self.commit_changes(tx, crate::now(), changes).await?;
+        self.commit_changes(tx, hab_clock::now(), changes).await?;
         Ok(removed > 0)
     }
 }
@@ -139,7 +140,7 @@ pub(super) async fn member(
     Ok(found.map(size))
 }
 
-/// The sizes of those of these blobs that are members.
+/// The digests and sizes of the given blobs that are members.
 pub(super) async fn members(
     connection: &mut Connection,
     repository: &RepositoryName,
@@ -164,7 +165,8 @@ pub(super) async fn ensure_repository(
     Ok(())
 }
 
-/// The caller has just seen to it that the blob's file is there, so it is not damaged any more.
+/// Adds the row of a blob if it is missing, and clears its mark of damage: the caller has just made sure that the file
+/// exists.
 pub(super) async fn ensure_blob(
     connection: &mut Connection,
     digest: &Digest,
@@ -186,7 +188,8 @@ pub(super) async fn ensure_blob(
     Ok(())
 }
 
-/// A member that is given again is new again: whoever gave it is about to push what needs it.
+/// Makes a blob a member. If it was one already, its grace starts again: the client that sent it is about to push a
+/// manifest that needs it.
 pub(super) async fn join(
     connection: &mut Connection,
     repository: &RepositoryName,

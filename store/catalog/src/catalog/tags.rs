@@ -1,4 +1,4 @@
-//! Tags: where they are, and everywhere they ever were.
+//! Tags: what each one points at, and the history of its moves.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,28 +6,29 @@ use std::str::FromStr;
 use hab_oci::{Digest, RepositoryName, Tag, TagOrDigest};
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalog, Connection, digest, manifests};
+use super::engine::Connection;
+use super::{Catalog, digest, manifests};
 use crate::journal::Change;
 use crate::{Error, Expected, Result, Tags};
 
 /// One move of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagMove {
-    /// Where it went, or `None` if it was deleted.
+    /// The manifest that it moved to, or `None` if it was deleted.
     pub digest: Option<Digest>,
-    /// When, in unix seconds.
+    /// The time of the move, in unix seconds.
     pub at: i64,
 }
 
 impl Catalog {
-    /// At most `limit` tags of a repository in byte order, those behind `after`.
+    /// At most `limit` tags of a repository that follow `after` in byte order.
     pub async fn tags(
         &self,
         repository: &RepositoryName,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Tag>> {
-        // No tag is empty, so every tag is behind the empty text.
+        // No tag is empty, so every tag follows the empty text.
         let names: Vec<String> =
             query_scalar("SELECT tag FROM tags WHERE repository = $1 AND tag > $2 ORDER BY tag LIMIT $3")
                 .bind(repository.as_str())
@@ -39,18 +40,19 @@ impl Catalog {
         names.into_iter().map(tag).collect()
     }
 
-    /// Every move of a tag, the first one first.
+    /// Every move of a tag, the oldest first.
     pub async fn tag_history(&self, repository: &RepositoryName, tag: &Tag) -> Result<Vec<TagMove>> {
         let mut connection = self.readers.acquire().await.map_err(Error::database("be read"))?;
         history(&mut connection, repository, tag).await
     }
 
-    /// Deletes a tag, not what it points at; `false` if there was none. `at`: unix seconds.
+    /// Deletes a tag, but not its manifest; `false` if there was no such tag. `at` is in unix seconds.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, at: i64) -> Result<bool> {
         self.delete_tag_if(repository, tag, &Expected::default(), at).await
     }
 
-    /// The same, of a tag at which is what is expected ([`Error::Unexpected`]). That there is no such tag is `false` still.
+    /// As [`Catalog::delete_tag`], on the condition that the tag points at the expected manifest
+    /// ([`Error::Unexpected`]). Still `false` if there is no such tag.
     pub async fn delete_tag_if(
         &self,
         repository: &RepositoryName,
@@ -68,11 +70,11 @@ impl Catalog {
         Ok(removed)
     }
 
-    /// Moves a tag, or one that was deleted, back to where it once was. This is a move like any other: it is recorded, and
-    /// can be taken back the same way. Returns where it is then.
+    /// Moves a tag, even a deleted one, back to a manifest that it once pointed at, and returns that manifest. The
+    /// rollback is a move like any other: it is recorded, and can itself be rolled back.
     ///
-    /// [`Error::NeverThere`] if it never was there, [`Error::NotHeld`] if the repository does not hold the manifest any
-    /// more, [`Error::Immutable`] if it may not move.
+    /// [`Error::NeverThere`] if the tag never pointed there, [`Error::NotHeld`] if the repository no longer holds the
+    /// manifest, [`Error::Immutable`] if the tag may not move.
     pub async fn rollback_tag(
         &self,
         repository: &RepositoryName,
@@ -96,19 +98,19 @@ impl Catalog {
     }
 }
 
-/// How far back.
+/// How far a rollback goes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Back {
-    /// So many values: 1 is the one before the present one, or before the deletion. Never 0.
+    /// By so many values: 1 is the value before the present one, or before the deletion. Never 0.
     Steps(u32),
-    /// Where the tag was this.
+    /// To this manifest.
     To(Digest),
 }
 
 impl fmt::Display for Back {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Steps(1) => f.write_str("anything before"),
+            Self::Steps(1) => f.write_str("anything earlier"),
             Self::Steps(steps) => write!(f, "anything {steps} steps back"),
             Self::To(digest) => write!(f, "{digest}"),
         }
@@ -133,7 +135,7 @@ impl Back {
         match self {
             Self::To(wanted) => values.into_iter().find(|value| *value == wanted).cloned(),
             Self::Steps(steps) => {
-                // One that was deleted and pushed again as it was is one value.
+                // A tag that was deleted and pushed again unchanged has one value.
                 values.dedup();
                 if moves.last().is_some_and(|last| last.digest.is_some()) {
                     values.pop();
@@ -168,7 +170,7 @@ async fn history(
     rows.into_iter().map(|(to, at)| Ok(TagMove { digest: to.map(digest).transpose()?, at })).collect()
 }
 
-/// Where a tag is. In a transaction it still is there when it moves.
+/// The manifest that a tag points at. Within a transaction it cannot change before the tag moves.
 async fn place(
     connection: &mut Connection,
     repository: &RepositoryName,
@@ -183,7 +185,7 @@ async fn place(
     found.map(digest).transpose()
 }
 
-/// [`Error::Unexpected`] if what is at a tag, or whether a manifest is there, is not what is expected.
+/// Fails with [`Error::Unexpected`] if a tag's manifest, or the presence of a manifest, does not meet the condition.
 pub(super) async fn look(
     tx: &mut Connection,
     repository: &RepositoryName,
@@ -220,7 +222,8 @@ pub(super) async fn moved(
         .map_err(Error::database("find a tag"))
 }
 
-/// A tag goes away from a manifest, if it may. The manifest's grace begins now: a rollback must find it.
+/// Records that a tag leaves a manifest; fails if the tag is immutable. The manifest's grace begins now, so that a
+/// rollback can find it.
 async fn leave(
     connection: &mut Connection,
     immutable: &[Tags],

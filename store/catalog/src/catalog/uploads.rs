@@ -1,13 +1,15 @@
-//! Which repository an upload belongs to.
+//! Records which repository each upload belongs to.
 
 use hab_oci::{Digest, RepositoryName};
 use sqlx::{query, query_scalar};
 
-use super::{Catalog, Connection, repositories};
+use super::engine::Connection;
+use super::{Catalog, repositories};
 use crate::{Error, Result, UploadId};
 
 impl Catalog {
-    /// Records an upload. `at`: unix seconds. It may be gone after a power failure, as its bytes may: its client begins anew.
+    /// Records an upload; `at` is in unix seconds. A power failure may lose the row, as it may lose the bytes; the
+    /// client then begins again.
     pub async fn add_upload(&self, id: &UploadId, repository: &RepositoryName, at: i64) -> Result<()> {
         let add = query("INSERT INTO uploads (id, repository, started) VALUES ($1, $2, $3)")
             .bind(id.as_str())
@@ -27,14 +29,14 @@ impl Catalog {
         Ok(found.is_some())
     }
 
-    /// Forgets an upload.
+    /// Removes the record of an upload.
     pub async fn end_upload(&self, id: &UploadId) -> Result<()> {
         let mut tx = self.begin().await?;
         end(&mut tx, id).await?;
         self.commit(tx).await
     }
 
-    /// [`Catalog::link_blob`] and [`Catalog::end_upload`] at once.
+    /// [`Catalog::link_blob`] and [`Catalog::end_upload`] in one transaction.
     pub async fn finish_upload(
         &self,
         id: &UploadId,

@@ -1,4 +1,4 @@
-//! The one connection that writes. A pool would ask it whether it is still there before and after each use, and so would cost
+//! The one connection that writes. It is not in a pool: a pool would ping it before and after each use, which costs
 //! more than the writing.
 
 use std::ops::{Deref, DerefMut};
@@ -10,19 +10,20 @@ use sqlx::{ConnectOptions as _, Connection as _, query};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::Connection;
+use super::engine::Connection;
 use crate::{Error, Result};
 
-/// Waits for its turn, first come first served.
+/// The connection and the turn to use it, first come first served.
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
-    /// Held by who writes. Without a connection after something went wrong with it: then it is made anew.
+    /// Guards the connection; a writer holds it. It is `None` after an error of the connection, and the next writer
+    /// reconnects.
     turn: Arc<Mutex<Option<Connection>>>,
     closed: AtomicBool,
 }
 
-/// A transaction, and the turn to write. Dropped before it is committed, nothing of it becomes true.
+/// A transaction and the turn to write. If it is dropped before the commit, it is rolled back.
 #[derive(Debug)]
 pub(super) struct Tx {
     turn: Option<OwnedMutexGuard<Option<Connection>>>,
@@ -36,7 +37,7 @@ impl Writer {
 
     pub(super) async fn begin(&self) -> Result<Tx> {
         let mut tx = self.take().await?;
-        // Portable but for this word: PostgreSQL wants BEGIN, and has row locks instead.
+        // Only the word IMMEDIATE is not portable: PostgreSQL has row locks instead.
         let begun = query("BEGIN IMMEDIATE").execute(&mut *tx).await;
         if let Err(e) = begun {
             tx.connection = None;
@@ -45,7 +46,7 @@ impl Writer {
         Ok(tx)
     }
 
-    /// The connection, not in a transaction.
+    /// Takes the turn and the connection, without a transaction.
     pub(super) async fn take(&self) -> Result<Tx> {
         let mut turn = self.turn.clone().lock_owned().await;
         let connection = match turn.take() {
@@ -61,14 +62,14 @@ impl Writer {
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         if let Some(connection) = self.turn.lock().await.take() {
-            // It is closed either way.
+            // The connection is closed even if this fails.
             let _ = connection.close().await;
         }
     }
 }
 
 impl Tx {
-    /// A connection that could not commit is not used again: SQLite may or may not have taken the transaction back.
+    /// Commits. A connection that could not commit is not used again: SQLite may or may not have rolled back.
     pub(super) async fn commit(mut self) -> Result<()> {
         let committed = query("COMMIT").execute(&mut *self).await;
         if committed.is_ok() {
@@ -79,7 +80,7 @@ impl Tx {
         committed.map(drop).map_err(Error::database("commit"))
     }
 
-    /// Lets the next one write; only where no transaction is open.
+    /// Gives the turn to the next writer. No transaction may be open.
     pub(super) fn give_back(&mut self) {
         if let Some(turn) = &mut self.turn {
             **turn = self.connection.take();
@@ -92,9 +93,10 @@ impl Drop for Tx {
         let (Some(mut turn), Some(mut connection)) = (self.turn.take(), self.connection.take()) else {
             return;
         };
-        // Without a runtime the program ends, and SQLite takes back what is not committed.
+        // Without a runtime the program is ending, and SQLite rolls the transaction back.
         let Ok(runtime) = Handle::try_current() else { return };
-        // The turn goes on until it is taken back, so that no other process waits for longer than that.
+        // Keep the turn until the rollback ends, so that other processes do not wait for a lock that this process still
+        // holds.
         runtime.spawn(async move {
             if query("ROLLBACK").execute(&mut connection).await.is_ok() {
                 *turn = Some(connection);

@@ -1,4 +1,4 @@
-//! Writing the journal, and the files that it consists of.
+//! Writes the journal, and names its files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,12 +14,12 @@ use hab_blobs::sync_folder_of;
 #[derive(Debug)]
 pub(crate) struct Journal {
     folder: PathBuf,
-    /// The segment that was written to last. Held for one write.
+    /// Guards the segment that was written last. Held for one write.
     open: Mutex<Option<(u64, File)>>,
 }
 
 impl Journal {
-    /// Opens the folder, making it where it is missing.
+    /// Opens the folder, and makes it if it is missing.
     pub(crate) fn open(folder: PathBuf) -> Result<Self> {
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         Ok(Self { folder, open: Mutex::default() })
@@ -29,21 +29,21 @@ impl Journal {
         &self.folder
     }
 
-    /// Writes what a transaction is about to commit, and returns how to take it back. The caller holds the catalog's
-    /// write lock.
+    /// Writes the entry of a transaction that is about to commit. The result lets [`Journal::take_back`] void the
+    /// entry. The caller holds the catalog's write lock.
     pub(crate) fn append(&self, segment: u64, number: u64, at: i64, changes: Vec<Change>) -> Result<Written> {
         let id = hab_blobs::random_hex()?;
         self.write(segment, &Line::Entry(Entry { number, id: id.clone(), at, changes }))?;
         Ok(Written { segment, id })
     }
 
-    /// The transaction was not committed. That this is not written, too, on a full disk, does not matter much: the next
-    /// transaction's entry has the same number and takes the place of this one.
+    /// Voids an entry whose transaction was not committed. If a full disk prevents this, little is lost: the next
+    /// transaction's entry has the same number and replaces this one.
     pub(crate) fn take_back(&self, written: Written) -> Result<()> {
         self.write(written.segment, &Line::Void(written.id))
     }
 
-    /// Begins a segment, with nothing in it yet.
+    /// Begins an empty segment.
     pub(crate) fn begin(&self, first: u64) -> Result<()> {
         let path = self.segment(first);
         let file = open_segment(&path)?;
@@ -73,7 +73,7 @@ impl Journal {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))? {
             let name = entry.map_err(Error::io("list", &self.folder))?.file_name();
-            // What somebody else put there is not ours to judge.
+            // Files with other names are not the journal's; skip them.
             let number = name.to_str().and_then(|name| name.strip_suffix(ending)?.strip_suffix('.'));
             found.extend(number.filter(|number| number.len() == 20).and_then(|n| n.parse::<u64>().ok()));
         }
@@ -96,7 +96,7 @@ impl Journal {
         };
         let before = file.metadata().map_err(failed)?.len();
         if let Err(e) = file.write_all(&line) {
-            // A half of a line, on a disk that was full, must not be in front of the next one.
+            // The disk may be full. Cut off the half line, so that the next line does not follow it.
             let cut = file.set_len(before);
             *open = None;
             return Err(failed(cut.err().unwrap_or(e)));
@@ -105,14 +105,14 @@ impl Journal {
     }
 }
 
-/// An entry that was written, and whose transaction is about to be committed.
+/// An entry whose transaction is about to commit.
 #[derive(Debug)]
 pub(crate) struct Written {
     segment: u64,
     id: String,
 }
 
-/// Opened to append. After a kill in the middle of a line the next one begins on a line of its own.
+/// Opens a segment to append. If a kill cut its last line, adds a line break, so that the next entry has its own line.
 fn open_segment(path: &Path) -> Result<File> {
     let failed = |e| Error::io("open", path)(e);
     let mut options = OpenOptions::new();

@@ -1,16 +1,17 @@
-//! Every change of the catalog's facts once more, as lines of text beside the blobs.
+//! The journal: a second record of every change of the catalog's facts, as lines of text beside the blobs.
 //!
-//! The catalog is one file. Whoever loses it, or restores an older one, still has the blobs; the journal says what they
-//! were: which repository held them, which tag was where, which name was which bytes. With the newest copy of the
-//! catalog it makes a catalog again ([`crate::rebuild`]), and it shows that a catalog is older than the blobs beside it.
+//! The catalog is one file. An operator who loses it, or restores an older one, still has the blobs; the journal says
+//! which repository held them, where each tag was, and which bytes each name stood for. A rebuild makes a catalog from
+//! the newest copy and the journal ([`crate::rebuild`]). The journal also shows that a catalog is older than its blobs.
 //!
 //! `<data>/blobs/catalog/` holds segments, `<first entry>.journal`, and copies of the catalog, `<last entry>.sqlite`.
-//! An entry is written within the transaction that it describes, just before the commit, while the database's write
-//! lock is held: so entries are in the order of commits, whichever process wrote them. It is not synced on its own. What
-//! a power failure takes is in the catalog, which is synced; [`crate::halves`] notices and has a copy made.
+//! An entry is written within its transaction, just before the commit, while the database's write lock is held. So
+//! entries are in the order of commits, whichever process wrote them. The journal is not synced. If a power failure
+//! loses entries, the catalog, which is synced, still has their changes; [`crate::halves`] notices, and a new copy of
+//! the catalog is made.
 //!
-//! A line is 16 hexadecimal digits of the SHA-256 of what follows, a space, and one JSON document. A line that was cut
-//! by a kill does not match its digest and is passed over.
+//! A line is a checksum, a space, and one JSON document. The checksum is the first 16 hexadecimal digits of the
+//! document's SHA-256. A line that a kill cut does not match its checksum and is skipped.
 
 mod file;
 mod read;
@@ -26,42 +27,43 @@ pub(crate) use file::Journal;
 pub(crate) enum Change {
     /// A repository holds a blob.
     Holds { repository: String, digest: Digest, size: u64 },
-    /// A repository does not hold a blob any more.
+    /// A repository no longer holds a blob.
     Leaves { repository: String, digest: Digest },
-    /// An upstream, by its address, sent a blob.
+    /// An upstream, given by its address, sent a blob.
     Received { digest: Digest, upstream: String },
     /// A repository has a manifest.
     Manifest { repository: String, digest: Digest, media_type: String },
-    /// A repository does not have a manifest any more.
+    /// A repository no longer has a manifest.
     NoManifest { repository: String, digest: Digest },
-    /// A tag is somewhere else, or nowhere.
+    /// A tag moved, or was deleted.
     Tag { repository: String, tag: String, digest: Option<Digest> },
-    /// A mirrored name is these bytes.
+    /// A mirrored name stands for a blob.
     Name { kind: String, name: String, digest: Digest, size: u64 },
-    /// A mirrored name stands for nothing any more.
+    /// A mirrored name was withdrawn.
     Withdrawn { kind: String, name: String },
-    /// A plan was finished.
+    /// A build of a plan finished.
     Build { plan: Digest, result: String, started: i64, finished: i64 },
 }
 
 /// The changes of one transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    /// Counts up from 1 without gaps. Of two entries with one number the later one counts: the first was not committed.
+    /// Counts up from 1 without gaps. If two entries have the same number, the first was not committed, and the later
+    /// one counts.
     pub(crate) number: u64,
-    /// Tells entries of one number apart.
+    /// Distinguishes entries with the same number.
     pub(crate) id: String,
-    /// When, in unix seconds.
+    /// The time of the transaction, in unix seconds.
     pub(crate) at: i64,
     pub(crate) changes: Vec<Change>,
 }
 
-/// What a line says.
+/// The JSON document of a line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
     Entry(Entry),
-    /// The transaction of this entry was not committed.
+    /// The transaction of the entry with this id was not committed.
     Void(String),
 }
 

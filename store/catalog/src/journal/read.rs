@@ -1,4 +1,4 @@
-//! Reading the journal: its end, and its entries in order.
+//! Reads the journal: its last number, and its entries in order.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,31 +9,31 @@ use std::path::Path;
 use super::{Entry, Journal, Line};
 use crate::{Error, Result};
 
-/// The longest line that is read, in bytes: a publication of all the manifests that a request may name is far below it.
+/// The longest line that is read, in bytes. A publication of as many manifests as a request may name is far shorter.
 const LONGEST: u64 = 64 << 20;
-/// How much of a segment's end is read at first to find its last line.
+/// How many bytes at the end of a segment are read first to find its last entry.
 const TAIL: u64 = 64 << 10;
 
-/// The entries behind a number.
+/// The entries after a number.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
     pub(crate) entries: Entries,
-    /// Lines that were cut or damaged.
+    /// How many lines were cut or damaged.
     pub(crate) damaged: u64,
 }
 
-/// Entries by their number; of several with one number the last one.
+/// Entries by number; of several with the same number, the last one.
 pub(crate) type Entries = BTreeMap<u64, Entry>;
 
 impl Journal {
-    /// The number of the last entry, 0 if there never was one. One that was taken back counts as if it were there: its
-    /// number is above the catalog's by one, as that of an entry whose commit was cut off.
+    /// The number of the last entry, 0 if there never was one. A void entry counts too: its number is one above the
+    /// catalog's count, as with an entry whose commit was cut off.
     pub(crate) fn last(&self) -> Result<u64> {
         for segment in self.segments()?.into_iter().rev() {
             let path = self.segment(segment);
             match last_of(&path)? {
                 Some(number) => return Ok(number),
-                // Begun and never written to: all before its number is elsewhere.
+                // The segment is empty: the last entry is the one before its first number.
                 None if segment > 1 => return Ok(segment - 1),
                 None => {}
             }
@@ -41,11 +41,11 @@ impl Journal {
         Ok(0)
     }
 
-    /// Every entry with a number above `after` that was not taken back.
+    /// Every entry with a number above `after` that is not void.
     pub(crate) fn entries_after(&self, after: u64) -> Result<Read> {
         let (mut read, segments) = (Read::default(), self.segments()?);
         for (index, segment) in segments.iter().enumerate() {
-            // All that is in it is below the next one's first number.
+            // Skip a segment if the next one begins at or before the first entry that is wanted.
             if segments.get(index + 1).is_none_or(|next| *next > after.saturating_add(1)) {
                 read.segment(&self.segment(*segment), after)?;
             }
@@ -71,14 +71,14 @@ impl Read {
                 }
                 Some(Line::Entry(_)) => {}
                 Some(Line::Void(id)) => self.entries.retain(|_, entry| entry.id != id),
-                // Between a cut line and the next one there is an empty one.
+                // An empty line, as after a cut one, is not damage.
                 None => self.damaged += u64::from(!line.trim_ascii().is_empty()),
             }
         }
     }
 }
 
-/// The number of the last whole entry in a segment, looked for from its end.
+/// Finds the number of the last whole entry in a segment, searching from its end.
 fn last_of(path: &Path) -> Result<Option<u64>> {
     let failed = |e| Error::io("read", path)(e);
     let file = File::open(path).map_err(failed)?;

@@ -39,7 +39,7 @@ async fn a_name_that_was_withdrawn_stands_for_nothing_until_it_is_said_anew() {
     catalog.withdraw("tag", "v1", 4).await.unwrap();
     assert_eq!(catalog.latest("tag", "v1").await.unwrap(), None);
     assert_eq!(catalog.names("tag").await.unwrap(), []);
-    // Made again from the journal, it is what it was.
+    // A catalog that is rebuilt from the journal has the same facts.
     catalog.close().await;
     drop(store);
     for file in std::fs::read_dir(folder.path()).unwrap().flatten() {

@@ -5,7 +5,7 @@ use crate::harness::{Image, World, by_tag, json, repository, tag};
 
 pub const GRACE: i64 = 100;
 
-/// Without rules for tags.
+/// A collection without rules for tags.
 pub fn rules() -> Collection {
     Collection { grace: format!("{GRACE}s").parse().unwrap(), retain: Vec::new() }
 }
@@ -15,7 +15,7 @@ fn retain(text: &str) -> Collection {
     Collection { retain, ..rules() }
 }
 
-/// Pushes as a client does: blobs one by one, then the manifest.
+/// Pushes an image as a client does: blobs one by one, then the manifest.
 pub async fn push(store: &Store, image: &Image, tags: &[&str], at: i64) -> hab_store::Result<()> {
     for bytes in [&image.config, &image.layer] {
         push_blob(store, bytes, at).await?;
@@ -58,7 +58,7 @@ fn index(children: &[&NewManifest]) -> NewManifest {
     NewManifest::new(media_type::IMAGE_INDEX, text.into_bytes())
 }
 
-/// The same image, about something.
+/// The same image, with a subject.
 fn about(image: &Image, subject: &NewManifest) -> NewManifest {
     let text = String::from_utf8(image.manifest.bytes.clone()).unwrap();
     let subject = json(&Descriptor::of(&subject.media_type, &subject.bytes));
@@ -120,7 +120,8 @@ async fn members_of_an_index_and_what_is_said_about_what_lives_live() {
         &signature.digest,
     ];
     let collected = store.collect(&rules(), 5_000).await.unwrap();
-    // The three images without index or tag, but not the blobs that two of them share with what lives.
+    // The three images without an index or tag are removed, but not the blobs that two of them share with images that
+    // stay.
     assert_eq!((collected.manifests, collected.blobs), (3, 5));
     for digest in living {
         assert!(has(store, digest).await, "{digest}");
@@ -142,7 +143,7 @@ async fn what_somebody_else_keeps_is_never_removed_whoever_was_first() {
     for bytes in [&before, &after, &named] {
         push_blob(store, bytes, 1).await.unwrap();
     }
-    // A decision, a log, a package: whatever is put here without a word to the catalog.
+    // Like a decision, a log or a package: a blob that is stored without the catalog.
     store.blobs.put(&after).unwrap();
     let digest = Digest::of(&named);
     store.catalog.remember("crate", "x-1.0", &digest, named.len() as u64, 1).await.unwrap();
@@ -313,7 +314,7 @@ async fn a_thousand_indexes_within_each_other_go_from_the_outermost() {
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
 }
 
-/// No hash can make them, but whatever is in a catalog must not hold a collection up.
+/// Hashes make cycles impossible, but rows of a catalog may have them, and a collection must still end.
 #[tokio::test]
 async fn cycles_of_subjects_and_of_indexes_end() {
     let world = World::new().await;
@@ -361,7 +362,7 @@ async fn what_a_killed_collection_doomed_goes_with_the_next_unless_it_was_pushed
     let pool = world.sql().await;
     for bytes in [&gone, &back] {
         push_blob(store, bytes, 5_000).await.unwrap();
-        // As after the transaction and before the file.
+        // The state after the transaction and before the file is removed.
         let digest = Digest::of(bytes).to_string();
         for sql in [
             "DELETE FROM repository_blobs WHERE digest = $1",
@@ -379,7 +380,7 @@ async fn what_a_killed_collection_doomed_goes_with_the_next_unless_it_was_pushed
     assert_eq!(store.blobs.read(&Digest::of(&back), 1 << 30).unwrap().unwrap(), back);
 }
 
-/// 20,000 manifests in one repository: images, every second one of them also in an index, every fourth tagged.
+/// 20,000 manifests in one repository: images, every second one also in an index, every fourth one tagged.
 #[tokio::test]
 async fn a_large_repository_takes_time_in_its_size_and_no_more() {
     let world = World::new().await;

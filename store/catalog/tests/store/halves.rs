@@ -1,4 +1,4 @@
-//! Every order of losing and restoring the catalog or the blobs.
+//! Loses and restores the catalog or the blobs in every order.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const HALVES: [&str; 2] = ["catalog", "blobs"];
 struct Folder(tempfile::TempDir);
 
 impl Folder {
-    /// One with an image at `v1`, a mirrored name, a build and something that was mirrored without a name.
+    /// A data folder with an image at `v1`, a mirrored name, a build, and a mirrored blob without a name.
     async fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let store = folder.open().await.unwrap();
@@ -34,7 +34,7 @@ impl Folder {
         Store::open(self.path()).await
     }
 
-    /// What belongs to a half.
+    /// The paths of a half.
     fn parts(&self, half: &str) -> Vec<PathBuf> {
         let names: &[&str] = if half == "catalog" {
             &["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"]
@@ -89,7 +89,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Everything that the catalog says which the journal is to bring back.
+/// The facts of the catalog that the journal has to restore, as text.
 async fn facts(store: &Store) -> String {
     let (repository, catalog) = (repository(), &store.catalog);
     let mut said = String::new();
@@ -134,7 +134,7 @@ async fn an_older_half_is_refused_by_what_it_lacks() {
         store.catalog.close().await;
         folder.restore(half, backup.path());
         match (half, folder.refused().await) {
-            // Two blobs, the publication and the tag that went.
+            // Four changes: two blobs, the publication and the deleted tag.
             ("catalog", Mismatch::CatalogOlder { missing: 4 })
             | ("blobs", Mismatch::BlobsOlder { missing: 3, of: 6 }) => {}
             (_, other) => panic!("{half}: {other:?}"),
@@ -277,7 +277,7 @@ async fn a_copy_by_hand_serves_as_well_and_the_journal_goes_on_from_it() {
     store.catalog.close().await;
     drop(store);
     folder.lose("catalog");
-    // As if the first entries were gone: the copy has what they said.
+    // As if the first entries were lost: the copy has their changes.
     let from = Some(backup.path().join("catalog.sqlite"));
     let rebuilt = Rebuild { from: from.clone() }.run(folder.path()).await.unwrap();
     assert_eq!((rebuilt.base, rebuilt.replayed), (from, 4));
@@ -297,12 +297,12 @@ async fn a_rebuild_says_what_it_could_not_bring_back() {
     folder.lose("catalog");
     let journal = folder.path().join("blobs/catalog/00000000000000000001.journal");
     let mut text = fs::read_to_string(&journal).unwrap();
-    // One bit of the line that says the InRelease, and a line that was cut.
+    // Change one letter in the line about the InRelease, and add a cut line.
     text = text.replacen("bookworm", "cookworm", 1) + "0123";
     fs::write(&journal, text).unwrap();
     let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
     assert_eq!((rebuilt.missing, rebuilt.damaged), (1, 2), "{rebuilt:?}");
-    // The layer, and the manifest with the tag that was there.
+    // The layer and the tagged manifest are lost.
     assert_eq!(rebuilt.lost.len(), 2, "{rebuilt:?}");
     let store = folder.open().await.unwrap();
     assert!(has(&store, kept.digest()).await);
@@ -335,7 +335,7 @@ async fn what_a_person_accepts_is_used_and_nothing_is_deleted_for_being_unknown(
         let count = || files(&folder.path().join("blobs")).iter().filter(|f| f.contains("sha256")).count();
         let before = count();
         let store = folder.open().await.unwrap();
-        // Of the newer catalog the first image lost its tag, which is a reason to go once its grace is over.
+        // In the newer catalog the first image has lost its tag, so it would be removed after its grace.
         let late = if half == "catalog" { 1_000_000 } else { 50 };
         store.collect(&rules(), late).await.unwrap();
         Scrub::new(store.clone(), None).pass(1_000_000).await.unwrap();
@@ -357,7 +357,7 @@ async fn a_push_whose_commit_was_cut_off_is_whole_after_the_next_start() {
     push_blob(&store, b"pushed", 9).await.unwrap();
     store.catalog.close().await;
     drop(store);
-    // The journal has it, the catalog has not: as after a kill between the two.
+    // The journal has the change and the catalog does not, as after a kill between the two writes.
     folder.restore("catalog", backup.path());
     let store = folder.open().await.unwrap();
     assert_eq!(store.catalog.blob(&repository(), &Digest::of(b"pushed")).await.unwrap(), Some(6));
@@ -398,7 +398,7 @@ async fn three_copies_stay_and_the_journal_behind_the_oldest() {
     assert!((1..=3).contains(&count(".journal")), "{kept:?}");
     store.catalog.close().await;
     drop(store);
-    // The newest copy is damaged, so the one before it and the journal have to do.
+    // The newest copy is damaged, so the rebuild uses the one before it and the journal.
     folder.lose("catalog");
     let copies: Vec<_> = kept.iter().filter(|name| name.ends_with(".sqlite")).collect();
     fs::write(folder.path().join("blobs/catalog").join(copies[2]), "no database").unwrap();

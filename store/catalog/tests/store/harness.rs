@@ -22,7 +22,7 @@ impl World {
         self.folder.path()
     }
 
-    /// The catalog as a database, for what this program would never write into it.
+    /// The catalog as a plain database, to write rows that this program would never write.
     pub async fn sql(&self) -> sqlx::SqlitePool {
         let file = self.path().join("catalog.sqlite");
         sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap()
@@ -41,7 +41,7 @@ pub fn by_tag(text: &str) -> TagOrDigest {
     TagOrDigest::Tag(tag(text))
 }
 
-/// A one-layer image whose bytes follow from `seed`, not yet in any store.
+/// An image of one layer whose bytes depend only on `seed`, not yet in any store.
 pub struct Image {
     pub config: Vec<u8>,
     pub layer: Vec<u8>,
@@ -66,7 +66,7 @@ impl Image {
         blobs.put(&self.layer).unwrap();
     }
 
-    /// Makes it `hab/bitcoin`, at time `at`.
+    /// The publication of the image in `hab/bitcoin` at time `at`.
     pub fn publication(&self, tags: &[&str], at: i64) -> Publication {
         Publication {
             repository: repository(),

@@ -1,5 +1,5 @@
-//! Pushers, a collector and a scrub over one folder, all killed at once, again and again: what was acknowledged is there,
-//! and what is there is whole.
+//! Pushers, a collector and a scrub over one folder, all killed at once, again and again. Everything acknowledged
+//! exists, and everything that exists is whole.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,12 +12,12 @@ use hab_store::{Collection, Error, NewManifest, Publication, Scrub, Store};
 use crate::harness::{Image, json, repository, tag};
 use crate::processes::{say_ready, start_talking};
 
-/// Without grace, so that everything that is not held at a moment goes.
+/// A collection without grace, which removes everything that nothing holds at that moment.
 fn no_grace() -> Collection {
     Collection { grace: "0s".parse().unwrap(), retain: Vec::new() }
 }
 
-/// What a child does until it is killed.
+/// The work of a child, until it is killed.
 pub async fn work(task: &str, folder: &Path) {
     let store = Store::open(folder).await.unwrap();
     for round in 0_u64.. {
@@ -35,12 +35,12 @@ pub async fn work(task: &str, folder: &Path) {
     }
 }
 
-/// A blob by an upload, one in one piece, an image and an index over it; says so when it is acknowledged. Layers are
-/// shared with the other pushers, and come and go.
+/// Pushes one blob by an upload and one in one piece, then an image and an index over it, and prints each
+/// acknowledgement. Pushers share layers, which come and go.
 async fn push(store: &Store, round: u64) {
     let image = Image::new(&format!("{}", round % 5));
     let name = format!("t{}-{}", std::process::id(), round % 7);
-    // Said before: whether the tag is at the old place or at the new one from now on is not known.
+    // Printed before the push: from now on the tag may be at the old place or the new one.
     say(&format!("moves {name}"));
     let child = json(&Descriptor::of(media_type::IMAGE_MANIFEST, &image.manifest.bytes));
     let text = format!(
@@ -61,7 +61,7 @@ async fn push(store: &Store, round: u64) {
         crate::collect::push_blob(store, &image.config, 0).await.unwrap();
         match store.publish(publication.clone()).await {
             Ok(()) => break,
-            // Collected in between, and told so: a client begins again.
+            // A collection removed a blob in between, and the pusher was told so: it begins again.
             Err(Error::Missing { .. }) => {}
             Err(e) => panic!("{e:?}"),
         }
@@ -88,7 +88,7 @@ fn say(line: &str) {
     std::io::stdout().flush().unwrap();
 }
 
-/// Where each tag is, of those that are known to be somewhere.
+/// Updates the known places of tags from a child's lines.
 fn acknowledged(lines: impl Iterator<Item = String>, places: &mut BTreeMap<String, Digest>) {
     for line in lines {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
@@ -117,7 +117,7 @@ async fn whenever_all_are_killed_nothing_acknowledged_is_lost_and_nothing_partia
         }
         for (mut child, lines) in children {
             child.wait().unwrap();
-            // The last line may be cut by the kill; then it has no newline and was not said.
+            // The kill may cut the last line; it then has no newline and does not count.
             acknowledged(lines.map_while(Result::ok), &mut places);
         }
         pushed += places.len();
@@ -128,7 +128,7 @@ async fn whenever_all_are_killed_nothing_acknowledged_is_lost_and_nothing_partia
             assert_eq!(found.map(|found| found.digest).as_ref(), Some(digest), "{name} after kill {round}");
         }
         all_is_whole(&store, folder.path()).await;
-        // What the dead left in the middle does not keep the next ones from their work.
+        // Half-done work of the killed processes does not hinder the next ones.
         store.expire_uploads(1).await.unwrap();
         store.collect(&no_grace(), 1_000_000).await.unwrap();
         all_is_whole(&store, folder.path()).await;
@@ -139,7 +139,7 @@ async fn whenever_all_are_killed_nothing_acknowledged_is_lost_and_nothing_partia
     assert!(pushed > 0, "nothing was ever acknowledged");
 }
 
-/// Every manifest that can be pulled has all its parts, and all of them are what their names say.
+/// Asserts that every manifest that can be pulled has all its parts, and that all of them match their digests.
 async fn all_is_whole(store: &Store, folder: &Path) {
     let url = format!("sqlite:{}", folder.join("catalog.sqlite").display());
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
@@ -159,7 +159,7 @@ async fn all_is_whole(store: &Store, folder: &Path) {
     }
 }
 
-/// 2 MiB of disk; only root may mount that.
+/// Uses a file system of 2 MiB, which only root may mount.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_pushes_in_a_sentence_and_loses_nothing() {
     struct Mount<'a>(&'a Path);
@@ -195,7 +195,7 @@ async fn a_full_disk_refuses_pushes_in_a_sentence_and_loses_nothing() {
     assert!(matches!(full, Error::NoSpace { .. }), "{full:?}");
     assert!(full.to_string().contains("free some space"), "{full}");
     assert!(acknowledged.len() > 3);
-    // Who collects on a full disk removes something, or is told as clearly.
+    // A collection on a full disk removes something, or fails with the same clear error.
     match store.collect(&no_grace(), 1_000_000).await {
         Ok(_) | Err(Error::NoSpace { .. }) => {}
         Err(e) => panic!("{e:?}"),

@@ -1,4 +1,4 @@
-//! Manifests that name very much, and what others wait for meanwhile.
+//! Very large manifests, and how long other writers wait for them.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use hab_store::{Error, Gaps, NewManifest, Publication};
 
 use crate::harness::{World, repository, tag};
 
-/// As many entries as fit into 4 MiB, about.
+/// About as many entries as fit into 4 MiB.
 const ENTRIES: usize = 30_000;
 
-/// An index of `entries` images that are nowhere; `seed` makes it another one.
+/// An index of `entries` images that do not exist. Another `seed` gives another index.
 fn index(seed: usize, entries: usize) -> NewManifest {
     let mut text = String::from("{\"schemaVersion\":2,\"manifests\":[");
     for n in 0..entries {
@@ -38,7 +38,7 @@ fn publication(manifest: NewManifest, gaps: Gaps) -> Publication {
     }
 }
 
-/// Prints what it measures: `cargo nextest run -p hab-store large --no-capture`.
+/// Prints its measurements: `cargo nextest run -p hab-store large --no-capture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_writes_while_large_indexes_are_published_waits_for_one_of_them_at_most() {
     let world = World::new().await;
@@ -74,7 +74,7 @@ async fn an_index_of_many_entries_is_recorded_whole_and_judged_entry_by_entry() 
     let world = World::new().await;
     let (store, here) = (&world.store, index(1, 3));
     store.publish(publication(here.clone(), Gaps::Indexes)).await.unwrap();
-    // More than fit into one statement, some of them twice, one of them here.
+    // More entries than fit into one statement, some of them twice, one of them stored here.
     let mut text = String::from_utf8(index(2, 1234).bytes).unwrap();
     let entry = |size: usize| {
         let (kind, digest) = (media_type::IMAGE_INDEX, &here.digest);

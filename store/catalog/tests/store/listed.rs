@@ -1,4 +1,4 @@
-//! What an index lists, of whatever type, is kept like everything else that is named.
+//! Content that an index lists, of any type, stays like all other named content.
 
 use hab_oci::{Descriptor, Digest, media_type};
 use hab_store::{Error, Gaps, NewManifest, Publication, Store};
@@ -8,7 +8,7 @@ use crate::harness::{Image, World, json, repository, tag};
 
 const CACHE: &str = "application/vnd.buildkit.cacheconfig.v0";
 
-/// An index of these bytes, each called by a type.
+/// An index of these contents, each with a media type.
 fn index(members: &[(&str, &[u8])]) -> NewManifest {
     let members: Vec<String> =
         members.iter().map(|(kind, bytes)| json(&Descriptor::of(kind, bytes))).collect();
@@ -67,7 +67,7 @@ async fn what_an_index_calls_by_another_type_stays_all_the_same() {
     let (image, loose): (_, &[u8]) = (Image::new("image"), b"a layer that is called an image");
     push(store, &image, &[], 1).await.unwrap();
     push_blob(store, loose, 1).await.unwrap();
-    // An image as a layer, a layer as an image, and both once more below another index.
+    // An index that lists an image as a layer and a layer as an image, and the same below another index.
     let inner =
         index(&[(media_type::LAYER_GZIP, &image.manifest.bytes), (media_type::IMAGE_MANIFEST, loose)]);
     publish(store, &inner, Gaps::None).await.unwrap();
@@ -139,7 +139,7 @@ async fn an_image_whose_configuration_could_be_read_in_two_ways_is_not_published
         );
         assert!(!has(store, image.digest()).await);
     }
-    // It may also come after its manifest, as through an upstream.
+    // The configuration may also come after its manifest, as from an upstream.
     let sparse = Publication { gaps: Gaps::All, blobs: Vec::new(), ..image.publication(&["v1"], 1) };
     store.publish(sparse).await.unwrap();
     let refused = push_blob(store, &image.config, 1).await;
@@ -147,7 +147,7 @@ async fn an_image_whose_configuration_could_be_read_in_two_ways_is_not_published
     assert!(store.catalog.blob(&repository(), &Digest::of(&image.config)).await.unwrap().is_none());
     store.catalog.delete_tag(&repository(), &tag("v1"), 2).await.unwrap();
     store.catalog.delete_manifest(&repository(), image.digest(), 2).await.unwrap();
-    // As an artifact's it is nobody's to run.
+    // As an artifact's configuration it is accepted: no runtime reads it.
     let text = String::from_utf8(image.manifest.bytes.clone()).unwrap();
     let text = text.replace(media_type::IMAGE_CONFIG, "application/vnd.example.config");
     image.manifest = NewManifest::new(media_type::IMAGE_MANIFEST, text.into_bytes());

@@ -1,4 +1,4 @@
-//! What the store promises, broken on purpose.
+//! Tests that try to break the promises of the store.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod catalog;

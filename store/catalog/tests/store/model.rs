@@ -1,4 +1,4 @@
-//! Collection against a model of it that is too slow and too simple to be wrong, and against pushes at the same time.
+//! Compares the collection with a slow and simple model of it, and runs it against pushes at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,12 +25,12 @@ enum Step {
         image: usize,
         tag: Option<usize>,
     },
-    /// Over the first two images.
+    /// An index over the first two images.
     PushIndex {
         repository: usize,
         tag: Option<usize>,
     },
-    /// With the blobs of the last image.
+    /// A referrer with the blobs of the last image.
     PushReferrer {
         repository: usize,
         subject: usize,
@@ -61,7 +61,7 @@ enum Step {
     EndUpload {
         repository: usize,
     },
-    /// By somebody who knows no catalog.
+    /// Stores an image's layer for good, without the catalog.
     Keep {
         image: usize,
     },
@@ -152,10 +152,10 @@ struct Model {
     images: Vec<Image>,
     now: i64,
     repositories: [Repository; 2],
-    /// What the catalog knows, though nothing may hold it any more.
+    /// The blobs that the catalog has rows for, even if nothing holds them any more.
     known: BTreeSet<Digest>,
     for_good: BTreeSet<Digest>,
-    /// Manifests whose push was refused after they were written: a scrub's business.
+    /// Manifests that were written and then refused; only a scrub finds them.
     strays: BTreeSet<Digest>,
 }
 
@@ -392,7 +392,7 @@ proptest! {
     }
 }
 
-/// Without any grace, so that everything which is not held at a moment goes.
+/// Collects without grace, again and again: everything that nothing holds at that moment is removed.
 async fn collect_until_done(store: &Store, done: impl Fn() -> bool) -> u64 {
     let rules = hab_store::Collection { grace: "0s".parse().unwrap(), retain: Vec::new() };
     let mut bytes = 0;
@@ -409,7 +409,7 @@ async fn what_is_acknowledged_while_a_collection_runs_is_whole() {
     let store = Store::open(folder.path()).await.unwrap();
     let mut pushers = Vec::new();
     for pusher in 0..4 {
-        // Another process's handle; they share layers, tags are their own.
+        // A handle of its own, as in another process. Pushers share layers and have their own tags.
         let store = Store::open(folder.path()).await.unwrap();
         pushers.push(tokio::spawn(async move { push_and_delete(&store, pusher).await }));
     }
@@ -423,7 +423,7 @@ async fn what_is_acknowledged_while_a_collection_runs_is_whole() {
     println!("{collected} bytes collected, {told} pushes told that something is missing");
 }
 
-/// Returns how many pushes had to be begun again.
+/// Returns how many pushes had to begin again.
 async fn push_and_delete(store: &Store, pusher: usize) -> usize {
     let mut told = 0;
     for round in 0..40 {

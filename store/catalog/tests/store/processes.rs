@@ -1,4 +1,4 @@
-//! Writers that are killed. A child is this test program again, told by a variable what to do.
+//! Kills writers. A child is this test program again, and a variable tells it what to do.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::harness::{Image, files, repository};
 const TASK: &str = "HAB_STORE_TEST_TASK";
 const FOLDER: &str = "HAB_STORE_TEST_FOLDER";
 
-/// Not a test of its own: what the children run.
+/// Not a test: the entry point of the children.
 #[test]
 fn child() {
     let Ok(task) = std::env::var(TASK) else { return };
@@ -57,7 +57,7 @@ pub fn start(task: &str, folder: &Path) -> Child {
     child
 }
 
-/// A child, and what it says after it is ready.
+/// Starts a child, and returns it with the lines that it prints after it is ready.
 pub fn start_talking(task: &str, folder: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "processes::child", "--nocapture"])

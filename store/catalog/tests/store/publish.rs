@@ -125,7 +125,7 @@ async fn a_tag_moves_at_once_and_keeps_its_past() {
     world.store.publish(one.publication(&["v1"], 1)).await.unwrap();
     world.store.publish(one.publication(&["v1"], 2)).await.unwrap();
     world.store.publish(two.publication(&["v1"], 3)).await.unwrap();
-    // The same second again: order is kept by more than the clock.
+    // The same second again: the history's order does not depend on the clock.
     world.store.publish(one.publication(&["v1"], 3)).await.unwrap();
     let history = world.store.catalog.tag_history(&repository(), &tag("v1")).await.unwrap();
     let moves: Vec<_> = history.iter().map(|m| (m.digest.as_ref().unwrap(), m.at)).collect();

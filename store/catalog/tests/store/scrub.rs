@@ -8,7 +8,7 @@ use hab_store::{Blobs, Error, Mender, Mending, Publication, Scrub, Scrubbed, Tag
 use crate::collect::{has, push, push_blob, rules};
 use crate::harness::{Image, World, files, repository};
 
-/// One bit of a file, as a bad disk would.
+/// Flips one bit of a file, as a bad disk would.
 fn flip(blobs: &Blobs, digest: &Digest) {
     let path = blobs.path(digest);
     let permissions = fs::metadata(&path).unwrap().permissions();
@@ -72,7 +72,7 @@ async fn a_file_that_is_gone_is_noticed() {
     assert_eq!(pass(&world).await.missing, [image.digest().clone()]);
     assert!(!has(&world.store, image.digest()).await);
     assert_eq!(pass(&world).await.missing, []);
-    // By somebody who knows no catalog.
+    // Stored by code that does not know the catalog.
     world.store.blobs.put(&image.manifest.bytes).unwrap();
     assert_eq!(pass(&world).await.mended, [image.digest().clone()]);
     assert!(has(&world.store, image.digest()).await);
@@ -131,7 +131,7 @@ async fn what_the_catalog_does_not_know_is_set_aside_when_it_is_old_and_goes_by_
     let world = World::new().await;
     let store = &world.store;
     let (image, first) = (Image::new("one"), Image::new("two"));
-    // Its tag may not move, so it is refused; it was written before that.
+    // The tag may not move, so the publication is refused, but its manifest is written already.
     let fixed = store
         .clone()
         .with_immutable(&[Tags { repository: "*".parse().unwrap(), tag: "v*".parse().unwrap() }]);
@@ -172,7 +172,7 @@ async fn a_scrub_keeps_to_its_rate() {
     let rate = Some("1000000".parse().unwrap());
     let found = Scrub::new(world.store.clone(), rate).pass(5).await.unwrap();
     assert_eq!((found.files, found.bytes), (6, 300_000));
-    // The last chunk is not waited for.
+    // There is no wait after the last chunk.
     assert!(start.elapsed() >= Duration::from_millis(245), "{:?}", start.elapsed());
 }
 
@@ -194,7 +194,7 @@ async fn a_scrub_goes_on_where_one_was_stopped() {
     *seen.lock().unwrap() = 0;
     scrub.go_on(|| 5, |part| *seen.lock().unwrap() += part.files).await.unwrap();
     let after = *seen.lock().unwrap();
-    // The folder in which it was stopped is looked at again.
+    // The folder in which the scrub was stopped is read again.
     assert!(before + after >= 40 && after < 40, "{before} and {after}");
     *seen.lock().unwrap() = 0;
     scrub.go_on(|| 5, |part| *seen.lock().unwrap() += part.files).await.unwrap();

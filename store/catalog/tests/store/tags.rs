@@ -3,7 +3,7 @@ use hab_store::{Back, Error, Expected, Named, Tags};
 
 use crate::harness::{Image, World, by_tag, repository, tag};
 
-/// A world with three images, and where `latest` was: one, two, three.
+/// A world with three images; `latest` pointed at one, two and three in turn.
 async fn moved() -> (World, [Image; 3]) {
     let world = World::new().await;
     let images = ["one", "two", "three"].map(Image::new);
@@ -43,7 +43,7 @@ async fn where_a_tag_never_was_it_does_not_go_back_to() {
     for wanted in [Back::Steps(3), Back::To(Digest::of(b"other"))] {
         let refused = back(&world, wanted).await.unwrap_err();
         assert!(matches!(refused, Error::NeverThere { .. }), "{refused:?}");
-        assert!(refused.to_string().contains("hab/bitcoin:latest was never"), "{refused}");
+        assert!(refused.to_string().contains("hab/bitcoin:latest: it never pointed at"), "{refused}");
     }
     assert_eq!(place(&world, "latest").await.as_ref(), Some(images[2].digest()));
     assert!(["0", "-1", "x", "sha256:x"].iter().all(|bad| bad.parse::<Back>().is_err()));
@@ -92,7 +92,7 @@ async fn a_tag_that_became_immutable_later_does_not_roll_back() {
     let catalog = world.store.catalog.clone().with_immutable(&stays("*", "lat*"));
     let refused = catalog.rollback_tag(&repository(), &tag("latest"), &Back::Steps(1), 9).await;
     assert!(matches!(refused, Err(Error::Immutable { .. })), "{refused:?}");
-    // Of another repository, or another name, it says nothing.
+    // The rule does not apply to other repositories or names.
     let other = world.store.catalog.clone().with_immutable(&stays("other/*", "lat*"));
     let moved = other.rollback_tag(&repository(), &tag("latest"), &Back::Steps(1), 9).await.unwrap();
     assert_eq!(moved, *images[1].digest());

@@ -1,4 +1,4 @@
-//! What is understood, and how damage to a container is reported.
+//! Which formats are supported, and how damage to a container is reported.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Archives that want to write elsewhere, or to fill the disk.
+//! Archives that try to write elsewhere, or to fill the disk.
 
 use super::*;
 
@@ -92,7 +92,7 @@ fn devices_are_refused_or_skipped() {
         world.unpack_with(&tar(&[node(), file("f", "")]), &options).unwrap();
         assert!(!world.root().join("dev/x").exists());
     }
-    // What the reader cannot pass over safely is never left out: others would see other entries behind it.
+    // An entry that the reader cannot skip safely is an error: other readers would see other entries after it.
     for kind in [b'S', b'M', b'X', b'Z'] {
         let options = Options { special: Special::Skip, ..Options::default() };
         let error =

@@ -51,7 +51,7 @@ fn two_packages_may_share_directories_and_identical_files_only() {
     let package = |content: &str| deb(&tar(&[directory("./d"), file("./d/shared", content)]));
     World::new().packages(&[package("same"), package("same")], &Options::default()).unwrap();
     let error = World::new().packages(&[package("one"), package("two")], &Options::default()).unwrap_err();
-    assert_eq!(error.to_string(), "p1: \"d/shared\" is also in p0, and not the same there");
+    assert_eq!(error.to_string(), "p1: \"d/shared\" is also in p0, and differs there");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Unpacking by corruption. Archives are written byte by byte: the `tar` crate's builder refuses what is tested here.
+//! Tests unpacking with corrupt archives. They are written byte by byte, because the `tar` crate's builder refuses
+//! them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod formats;
@@ -48,7 +49,7 @@ fn hard_link<'a>(path: &'a str, target: &'a str) -> Entry<'a> {
     Entry { kind: b'1', link: target.as_bytes(), ..file(path, "") }
 }
 
-/// Appends an entry; what does not fit a header goes into a pax header first.
+/// Appends an entry; values that do not fit into a header go into a pax header first.
 fn append(tar: &mut Vec<u8>, entry: &Entry<'_>) {
     let mut records = Vec::new();
     for (key, value) in [("path", entry.path), ("linkpath", entry.link)] {
@@ -117,7 +118,7 @@ fn deb(data: &[u8]) -> Vec<u8> {
     ar(&[("debian-binary", b"2.0\n"), ("control.tar.xz", b"unread"), ("data.tar.xz", data)])
 }
 
-/// A folder for archives and, beside them, the root and what must not be reached.
+/// A folder for archives and, beside them, the root and a file that must not be reached.
 struct World {
     folder: tempfile::TempDir,
 }
@@ -160,7 +161,7 @@ impl World {
         fs::read_to_string(self.root().join(path)).unwrap()
     }
 
-    /// Nothing beside the root was made or changed.
+    /// Asserts that nothing beside the root was made or changed.
     fn assert_nothing_outside(&self) {
         assert_eq!(fs::read_to_string(self.folder.path().join("outside")).unwrap(), "untouched");
         for entry in fs::read_dir(self.folder.path()).unwrap() {

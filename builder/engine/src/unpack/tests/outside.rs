@@ -32,7 +32,8 @@ proptest! {
         reversed: bool,
     ) {
         let world = World::new();
-        // Each of them alone would be refused at once; a link that is accepted is what a later one tries to use.
+        // Unpack each entry by itself, so that a refused one does not stop later ones, which may use a link that was
+        // accepted.
         for (path, kind, target) in &entries {
             let entry = match kind {
                 0 => file(path, "bad"),
