@@ -242,7 +242,7 @@ fn what_is_wrong_with_an_upstream_is_in_the_log_and_clients_hear_502_without_its
         assert!(said.contains("upstream up.example") && said.contains(words), "{said}");
         let host = url.trim_start_matches("http://");
         assert!(!said.contains(host) && !said.contains("hunter2"), "{said}");
-        let log = farm.says(&["a request failed", "upstream up.example could not give it", &url]);
+        let log = farm.says(&["a request failed", "cannot fetch from upstream up.example", &url]);
         assert!(!log.contains("hunter2"), "{log}");
     }
 }

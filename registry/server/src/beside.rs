@@ -1,4 +1,4 @@
-//! What is served beside the registry: its requests are limited, counted and logged like the registry's own.
+//! Routes that are served beside the registry: their requests are limited, counted and logged like the registry's own.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -9,10 +9,10 @@ use axum::response::{IntoResponse as _, Response};
 use crate::access::{Client, Gate, Peer};
 use crate::observe::Observer;
 
-/// What a path begins with, for whoever counts: one of a few, so that nobody can make up numbers without end.
+/// First words of paths, for the metrics: a fixed set, so that no client can make up metrics without end.
 const KNOWN: [&str; 7] = ["git", "debian", "crates", "releases", "files", "depends-sources", "robots.txt"];
 
-/// The same routes, as a part of this service.
+/// The same routes, limited, counted and logged.
 pub(crate) fn counted(routes: Router, observer: Observer, gate: Gate) -> Router {
     routes.layer(from_fn_with_state((observer, gate), answer))
 }

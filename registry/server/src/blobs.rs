@@ -26,7 +26,7 @@ use crate::range::{Part, Wanted};
 
 /// Where a blob's bytes are.
 enum Source {
-    /// In a file that was checked when it came.
+    /// In a file whose bytes were checked when they came.
     Kept(Arc<File>),
     /// On their way from an upstream.
     Coming(Download),
@@ -42,7 +42,7 @@ impl Source {
 
     fn send(&self, first: u64, length: u64) -> Body {
         match self {
-            // Most answers: not boxed.
+            // Not boxed, because most answers come from here.
             Self::Kept(file) => Body::from_stream(Chunks::new(file.clone(), first, length)),
             Self::Coming(download) => Body::from_stream(download.clone().part(first, length)),
         }
@@ -60,7 +60,7 @@ pub(crate) async fn get(
     let (blobs, key) = (store.blobs.clone(), digest.clone());
     let blob = match blocking(move || blobs.open_blob(&key)).await? {
         Some(blob) if blob.size == size => blob,
-        // To say that it is not here lets a client push it again, which mends it.
+        // Answers that the blob is not here, so that a client pushes it again and repairs it.
         _ => {
             tracing::error!(%digest, repository = %name, "the file of a blob is cut or gone");
             return Err(unknown());
@@ -69,7 +69,7 @@ pub(crate) async fn get(
     respond(Source::Kept(Arc::new(blob.file)), digest, size, head)
 }
 
-/// The answer, of bytes that are there or will be.
+/// The answer with a blob's bytes, which are here or still coming.
 fn respond(source: Source, digest: &Digest, size: u64, head: &Parts) -> Result<Response, Error> {
     if let Some(instead) = conditions::instead(&head.headers, digest)? {
         return Ok(instead);
@@ -101,7 +101,8 @@ fn respond(source: Source, digest: &Digest, size: u64, head: &Parts) -> Result<R
     Ok((status, headers, range, content).into_response())
 }
 
-/// The same, of an upstream's repository. One that is on its way is sent as it comes, and so is a part of it.
+/// Answers the same for a blob of an upstream's repository. A blob that is still coming is sent as it comes, also a
+/// part of it.
 pub(crate) async fn get_through(
     store: &Store,
     limits: &Limits,
@@ -130,14 +131,14 @@ pub(crate) async fn get_through(
         Wanted::Several(parts) => parts.first().map(|part| part.first),
         Wanted::All | Wanted::Nothing => None,
     };
-    // Until there is something to send, that it fails can still be said.
+    // Waits for the first byte: until it is sent, a failure can still be answered with a status.
     if let Some(first) = first {
         download.reach(first).await.map_err(|failure| remote.failed(failure))?;
     }
     Ok((respond(Source::Coming(download), digest, size, head)?, Freshness::Miss))
 }
 
-/// The answer to a HEAD for what has so many bytes upstream: nothing of it is brought here for that.
+/// The answer to a HEAD for a blob that has `size` bytes upstream. Nothing is fetched for it.
 fn described(digest: &Digest, size: u64, headers: &HeaderMap) -> Result<Response, Error> {
     if let Some(instead) = conditions::instead(headers, digest)? {
         return Ok(instead);
@@ -152,7 +153,8 @@ fn described(digest: &Digest, size: u64, headers: &HeaderMap) -> Result<Response
     Ok((headers, Body::empty()).into_response())
 }
 
-/// A range is for a GET (RFC 9110, section 14.2), and only for the bytes that the client has the rest of.
+/// The range that a request asks for. It counts only for a GET (RFC 9110, section 14.2), and only if the client has the
+/// rest of the same bytes (`If-Range`).
 fn wanted(head: &Parts, digest: &Digest, size: u64) -> Wanted {
     let text = |name| head.headers.get(name)?.to_str().ok();
     let same = text(header::IF_RANGE).is_none_or(|tag| tag == format!("\"{digest}\""));
@@ -165,7 +167,7 @@ pub(crate) async fn delete(
     digest: &Digest,
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
-    // What is there under a digest is that digest, or nothing: then it is unknown, whatever was expected.
+    // A digest names its own content or nothing. If it names nothing, the blob is unknown, whatever the conditions.
     if !conditions::expected(headers).holds(Some(digest)) && catalog.blob(name, digest).await?.is_some() {
         return Err(Error::Precondition);
     }

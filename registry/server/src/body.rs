@@ -1,5 +1,5 @@
-//! From a connection to a file. No more than a few batches are in memory, and no thread waits for a client: one is
-//! taken for each batch alone.
+//! Receives a request's body into a file. Only a few batches are in memory, and no thread waits for a client: a thread
+//! is taken only to write a batch.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::early::BodyError;
 use crate::error::Error;
 use crate::limits::Limits;
 
-/// Large enough that a thread's wake-up does not show, small enough for many clients at once.
+/// Bytes of a batch: large enough that a thread's wake-up does not show, small enough for many clients at once.
 const BATCH: u64 = 512 * 1024;
 
-/// Pieces smaller than this are put together before they are written.
+/// Pieces smaller than this many bytes are joined before they are written.
 const CRUMB: usize = 4 << 10;
 
-/// Where received bytes go, hashed on the way.
+/// Takes received bytes, and hashes them.
 pub(crate) trait Sink: Send + 'static {
     fn add(&mut self, parts: Vec<Bytes>) -> hab_blobs::Result<()>;
     fn size(&self) -> u64;
@@ -47,7 +47,7 @@ impl Sink for Upload {
     }
 }
 
-/// Runs file work where it cannot hold up the connections.
+/// Runs file work on a thread where it cannot hold up the connections.
 pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Error>
 where
     T: Send + 'static,
@@ -57,9 +57,9 @@ where
     Ok(spawn_blocking(work).await??)
 }
 
-/// Writes a whole body to `sink`. While one batch is written the next one is received.
+/// Writes a whole body to `sink`. The next batch is received while one is written.
 ///
-/// When this fails, whatever the sink got so far is in it; nothing is writing to it any more.
+/// If this fails, the sink keeps the bytes that it got, and nothing writes to it any more.
 pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Duration) -> Result<S, Error> {
     let mut room = limit.saturating_sub(sink.size());
     if body.size_hint().lower() > room {
@@ -84,7 +84,7 @@ pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Dura
     }
 }
 
-/// Where a sink is.
+/// Whether a sink is at hand or with the thread that writes to it.
 enum At<S> {
     Hand(S),
     Work(JoinHandle<hab_store::Result<S>>),
@@ -103,7 +103,7 @@ async fn collect(
         let Some(bytes) = next(stream, idle).await? else { break };
         length += bytes.len() as u64;
         *room = room.checked_sub(bytes.len() as u64).ok_or(Error::BlobTooLarge { limit })?;
-        // Each piece is a write of its own, and a client may send chunks of one byte.
+        // Each piece of a batch is a write of its own, and a client may send pieces of one byte.
         if bytes.len() < CRUMB {
             crumbs.extend_from_slice(&bytes);
             continue;
@@ -119,7 +119,7 @@ async fn collect(
     Ok(batch)
 }
 
-/// A whole small body.
+/// Reads a small body whole.
 pub(crate) async fn read(body: Body, limit: usize, idle: Duration) -> Result<Vec<u8>, Error> {
     let mut stream = body.into_data_stream();
     let mut whole = Vec::new();
@@ -132,14 +132,14 @@ pub(crate) async fn read(body: Body, limit: usize, idle: Duration) -> Result<Vec
     Ok(whole)
 }
 
-/// Bytes of a body that needs no turn.
+/// The largest body that is read without a turn, in bytes.
 pub(crate) const SMALL: usize = 128 << 10;
-/// How long a large body waits for its turn, and when its client is told to come again.
+/// How long a large body waits for its turn, and the `Retry-After` that its client then gets.
 const TURN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// A whole manifest, which is kept in memory. A large one is read when the client has a turn to: so many of them take a
-/// bounded room, and none of the turns of others.
+/// Reads a whole manifest into memory. A large one needs a turn of its client: so all large manifests together take
+/// bounded memory, and no client takes the turns of others.
 pub(crate) async fn read_in_turn(
     body: Body,
     limits: &Limits,
@@ -147,7 +147,7 @@ pub(crate) async fn read_in_turn(
     client: Client,
 ) -> Result<(Vec<u8>, Option<Turn>), Error> {
     let limit = limits.manifest;
-    // Who says that it is too large need not send it.
+    // A body that is announced as too large is refused before it comes.
     if body.size_hint().lower() > limit as u64 {
         return Err(Error::ManifestTooLarge { limit });
     }
@@ -166,7 +166,7 @@ pub(crate) async fn read_in_turn(
     Ok((whole, turn))
 }
 
-/// The next bytes, none of which are empty; a body that ends before the length that its head said is an error.
+/// The next bytes, never an empty piece. A body that ends before its announced length is an error.
 async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Bytes>, Error> {
     loop {
         match timeout(idle, stream.next()).await {

@@ -1,5 +1,5 @@
-//! The repositories: `/v2/_catalog`, which is older than the distribution specification, not in it, and what `crane
-//! catalog`, `oras repo ls`, `regctl repo ls` and `podman search` ask for.
+//! Lists the repositories: `/v2/_catalog`. It is older than the distribution specification and not part of it, but
+//! `crane catalog`, `oras repo ls`, `regctl repo ls` and `podman search` ask for it.
 
 use axum::Json;
 use axum::http::{Uri, header};
@@ -15,7 +15,7 @@ use crate::list::{Page, next};
 
 /// The most names of one answer; a client that wants more follows the Link.
 const MOST: u32 = 1000;
-/// Names that are looked at a time.
+/// Names that are read from the catalog at a time.
 const BATCH: u32 = 1000;
 
 #[derive(Serialize)]
@@ -23,7 +23,7 @@ struct Answer<'a> {
     repositories: &'a [RepositoryName],
 }
 
-/// Repositories that have something to pull, and that this caller may pull from. No name of any other is told.
+/// Lists the repositories that have something to pull and that this caller may pull from. No other name is revealed.
 pub(crate) async fn list(
     catalog: &Catalog,
     upstreams: &Upstreams,
@@ -34,7 +34,7 @@ pub(crate) async fn list(
     let wanted = n as usize;
     let mut names: Vec<RepositoryName> = Vec::new();
     let mut after = last.unwrap_or_default();
-    // One more than asked for says whether there is a next page.
+    // One more name than asked for shows whether there is a next page.
     while wanted > 0 && names.len() <= wanted {
         let batch = catalog.repository_page(&after, BATCH).await?;
         let Some(end) = batch.last() else { break };
@@ -52,7 +52,7 @@ pub(crate) async fn list(
     Ok((link, Json(Answer { repositories: &names })).into_response())
 }
 
-/// Whether it may be pulled by this name: of an upstream, the operator says what may be.
+/// Whether a repository may be pulled by this name. For an upstream's repository, the operator decides that.
 fn is_served(upstreams: &Upstreams, name: &RepositoryName) -> bool {
     upstreams.find(name, None).is_ok_and(|remote| remote.is_none_or(|remote| remote.local == *name))
 }

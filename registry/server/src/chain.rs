@@ -1,4 +1,4 @@
-//! An error with its causes, as a line.
+//! Prints an error with its causes.
 
 use std::error::Error;
 

@@ -1,9 +1,9 @@
-//! A file's bytes on their way to a connection.
+//! Streams a file's bytes to a connection.
 //!
-//! What the page cache holds is sent from there where the connection can do that ([`Parts`]), else it is read where it
-//! is asked for: a thread's wake-up would cost more than the copy. What has to come from the disk is read by a thread
-//! of its own. Chunks go back to a pool, the last one first, so that few of them are in use, and those are in the
-//! processor's cache.
+//! Bytes in the page cache are sent from there if the connection can do that ([`Parts`]). Otherwise the connection's
+//! own thread reads them: waking another thread would cost more than the copy. Bytes that must come from the disk are
+//! read by a thread of their own. The pool hands out the chunk that came back last, so that few chunks are in use, and
+//! those are in the processor's cache.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -20,12 +20,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::sendfile::Parts;
 
-/// Large enough that a system call does not show, small enough for many clients at once and for the processor's cache.
+/// Bytes of a chunk: large enough that the cost of a system call does not show, small enough for many clients at once
+/// and for the processor's cache.
 const CHUNK: usize = 256 << 10;
-/// Chunks that nobody uses and that are kept.
+/// The most unused chunks in the pool.
 const IDLE: usize = 16;
 
-/// Bytes of a file, in order. Fails where the file ends before them.
+/// Bytes of a file, in order. Fails if the file is too short.
 pub(crate) struct Chunks {
     file: Arc<File>,
     at: u64,
@@ -36,7 +37,7 @@ pub(crate) struct Chunks {
 impl Chunks {
     pub(crate) fn new(file: Arc<File>, first: u64, length: u64) -> Self {
         if length > CHUNK as u64 {
-            // Only a hint: that it is not taken harms nothing.
+            // Only a hint: a failure does no harm.
             let _ = fadvise(&file, first, None, Advice::Sequential);
         }
         Self { file, at: first, left: length, reading: None }
@@ -77,7 +78,7 @@ impl Stream for Chunks {
     }
 }
 
-/// Guards the chunks that nobody uses; held to push or pop one.
+/// Guards the unused chunks; held to push or pop one.
 static POOL: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
 struct Chunk {
@@ -87,18 +88,18 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// One for so many bytes, or as many of them as it holds.
+    /// Takes a chunk from the pool, or makes one, for `wanted` bytes or as many of them as fit.
     fn take(wanted: u64) -> Self {
         let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = pooled.unwrap_or_else(|| vec![0; CHUNK].into());
         Self { bytes, length: usize::try_from(wanted).map_or(CHUNK, |wanted| wanted.min(CHUNK)) }
     }
 
-    /// Fills it as far as that can be done without waiting; says how far.
+    /// Reads as many bytes as are cached, without waiting for the disk; returns how many.
     fn read_cached(&mut self, file: &File, at: u64) -> rustix::io::Result<usize> {
         let room = &mut self.bytes[..self.length];
         let read = match preadv2(file, &mut [IoSliceMut::new(room)], at, ReadWriteFlags::NOWAIT) {
-            // Short of what was asked only at the file's end, or where the cache ends.
+            // Fewer bytes than asked for only where the file or its cached part ends.
             Ok(read) => read,
             Err(Errno::INTR) => return Err(Errno::AGAIN),
             Err(error) => return Err(error),

@@ -1,7 +1,7 @@
 //! Conditional requests: `If-Match` and `If-None-Match` (RFC 9110, section 13).
 //!
-//! The entity tag of everything that is served by a digest is that digest in quotes. There are no dates of change
-//! here, so the conditions that name one are ignored, as section 13.1.3 and 13.1.4 want it.
+//! The entity tag of content is its digest in quotes. Content has no date of change, so conditions that name a date are
+//! ignored, as sections 13.1.3 and 13.1.4 demand.
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;
@@ -11,16 +11,16 @@ use hab_store::{Expected, Named};
 use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty};
 
-/// What a request expects.
+/// The conditions that a request's headers state.
 pub(crate) fn expected(headers: &HeaderMap) -> Expected {
     Expected {
-        // A weak tag never is the same as a strong one, which all of ours are (section 8.8.3.2).
+        // A weak tag never matches here: all tags of this service are strong (section 8.8.3.2).
         is: named(headers, &header::IF_MATCH, false),
         is_not: named(headers, &header::IF_NONE_MATCH, true),
     }
 }
 
-/// The answer to a GET or a HEAD for what is there, if not the thing itself: 304, or [`Error::Precondition`].
+/// The answer to a GET or a HEAD that the conditions demand instead of the content: 304, or [`Error::Precondition`].
 pub(crate) fn instead(headers: &HeaderMap, digest: &Digest) -> Result<Option<Response>, Error> {
     // Most requests have neither.
     if !headers.contains_key(header::IF_MATCH) && !headers.contains_key(header::IF_NONE_MATCH) {
@@ -34,7 +34,7 @@ pub(crate) fn instead(headers: &HeaderMap, digest: &Digest) -> Result<Option<Res
     Ok(expected.is_barred(Some(digest)).then(|| empty(StatusCode::NOT_MODIFIED, same)))
 }
 
-/// The digests that all lines of a header name. What is no digest of ours can be nothing that is here.
+/// The digests that all lines of a header name. Other entity tags are left out, since nothing here can match them.
 fn named(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Option<Named> {
     let lines: Vec<&str> =
         headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default().trim()).collect();
@@ -55,7 +55,7 @@ fn named(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Option<Named> {
     Some(Named::These(digests))
 }
 
-/// The first tag of a list, whether it is a weak one, and what is behind it. Some clients forget the quotes.
+/// The first tag of a list, whether it is weak, and the rest of the list. Some clients forget the quotes.
 fn tag(list: &str) -> Option<(&str, bool, &str)> {
     let list = list.trim_start_matches([' ', '\t', ',']);
     if list.is_empty() {
@@ -63,7 +63,7 @@ fn tag(list: &str) -> Option<(&str, bool, &str)> {
     }
     let (is_weak, body) = list.strip_prefix("W/").map_or((false, list), |body| (true, body));
     if let Some(quoted) = body.strip_prefix('"') {
-        // Without its second quote it is all of the rest.
+        // Without a closing quote, the tag is all of the rest.
         let (tag, behind) = quoted.split_once('"').unwrap_or((quoted, ""));
         return Some((tag, is_weak, behind));
     }

@@ -24,28 +24,28 @@ use crate::tls::{HTTP2, Tls};
 use crate::wire::Wire;
 use crate::{Front, Limits};
 
-/// The most that is held of a connection's request, and of its answer beside what is being sent.
+/// The most bytes that are buffered of a connection's request, and of its answer beside the bytes being sent.
 const BUFFER: usize = 256 << 10;
 
-/// How long a connection is taken from that nothing more is said to.
+/// How long bytes are still read from a client that gets no further answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Bytes of a request's head; the largest token of ours fits twice.
+/// The most bytes of a request's head; the longest token of this service fits twice.
 const HEAD: u32 = 96 * 1024;
 
-/// Requests at a time over one HTTP/2 connection. Clients open another one when they want more.
+/// Requests at a time over one HTTP/2 connection. Clients open another connection when they want more.
 const STREAMS: u32 = 16;
-/// Requests that a client may have given up before anybody looked at them, over one connection: who goes on doing
-/// that only wants to cost something.
+/// Requests on one connection that a client may have reset before the server looked at them: a client that goes on
+/// doing that only wants to cause work.
 const RESET: usize = 16;
-/// Requests that were ended here for what is wrong with them, over one connection.
+/// Requests on one connection that the server may have reset because they were wrong.
 const WRONG: usize = 64;
-/// Bytes of bodies that a client may send before they are read, over one connection.
+/// Bytes of bodies that a client may send on one connection before the server reads them.
 const WINDOW: u32 = 1 << 20;
-/// How soon a client's first bytes are looked at again that do not say yet which protocol it speaks.
+/// How soon to look again at a client's first bytes, if they do not show yet which protocol it speaks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// What a client is told that has too many connections, where it speaks http.
+/// The answer to a client with too many connections, if it speaks HTTP without TLS.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: text/plain\r\nContent-Length: 46\r\n\r\nthis client has too many connections open here\n";
 
@@ -55,9 +55,9 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) limits: Limits,
     pub(crate) front: Arc<Front>,
-    /// For requests over HTTP/2, and for those of clients that are trusted with more.
+    /// Turns for requests over HTTP/2: those of ordinary clients, and those of clients that may have more.
     streams: [Turns; 2],
-    /// Whether nothing is accepted any more.
+    /// Whether the listener is closed.
     closing: watch::Sender<bool>,
 }
 
@@ -70,23 +70,24 @@ impl Shared {
         Self { service: TowerToHyperService::new(router), tls, limits, front, streams, closing }
     }
 
-    /// Nothing is accepted any more: whoever has said nothing yet is not waited for.
+    /// Marks the listener as closed: a client that has sent nothing yet is not waited for any more.
     pub(crate) fn close(&self) {
         self.closing.send_replace(true);
     }
 
     async fn closed(&self) {
-        // The sender is here for as long as this.
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
-    /// Whose turns a client takes: it may have as many requests answered at a time over HTTP/2 as connections.
+    /// The turns for a client's requests over HTTP/2. It may have as many answered at a time as it may have
+    /// connections.
     pub(crate) fn streams(&self, address: IpAddr) -> &Turns {
         &self.streams[usize::from(self.limits.is_trusted(address))]
     }
 }
 
-/// Answers a client until it goes or its slot is taken from it.
+/// Answers a client until it leaves or its slot is taken away.
 pub(crate) async fn run(
     stream: TcpStream,
     from: SocketAddr,
@@ -102,12 +103,12 @@ pub(crate) async fn run(
 }
 
 async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<Slot>, watcher: Watcher) {
-    // Small answers must not wait for an acknowledgement; that this cannot be set harms nothing else.
+    // Small answers must not wait for an acknowledgement; if this cannot be set, nothing else is harmed.
     let _ = stream.set_nodelay(true);
     let address = from.ip();
     let mut peer = Peer { address, secure: shared.tls.is_some(), certificate: None };
     let Some(tls) = &shared.tls else {
-        // That nothing is said is for the slots to see; one that has gone is found out when it is read.
+        // The slots end a client that sends nothing; a client that has left is noticed by the next read.
         let many = tokio::select! {
             biased;
             many = speaks_http2(&stream) => many.unwrap_or(false),
@@ -129,7 +130,7 @@ async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<
         }
         tls.accept(Wire::new(stream, slot.clone())).await.map(Some)
     };
-    // That it takes too long is for the slots to see.
+    // The slots end a handshake that takes too long.
     match shaken.await {
         Ok(Some(stream)) => {
             let shown = Tls::shown(&stream);
@@ -145,11 +146,11 @@ async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<
             }
         }
         Ok(None) => {}
-        Err(error) => tracing::debug!(%address, error = chain(&error), "no handshake"),
+        Err(error) => tracing::debug!(%address, error = chain(&error), "a TLS handshake failed"),
     }
 }
 
-/// Sends a client away that has too many connections. Nothing is waited for: it may be one of very many.
+/// Refuses a client that has too many connections. Waits for nothing, because there may be very many such clients.
 pub(crate) fn refuse(stream: &TcpStream, tls: bool) {
     if !tls {
         // The buffer of a new socket has room for it.
@@ -157,14 +158,15 @@ pub(crate) fn refuse(stream: &TcpStream, tls: bool) {
     }
 }
 
-/// A TLS client's first byte is 22; a request begins with a method.
+/// Whether a client speaks HTTP where TLS is served: a TLS client's first byte is 22, and a request begins with a
+/// method.
 async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     Ok(stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase())
 }
 
-/// Without TLS a client of HTTP/2 knows beforehand that it may speak it, and says so by its first bytes, with which no
-/// request of HTTP/1 begins (RFC 9113, section 3.3).
+/// Whether a client without TLS speaks HTTP/2. It knows beforehand that it may, and its first bytes are a preface with
+/// which no HTTP/1 request begins (RFC 9113, section 3.3).
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut first = [0; PREFACE.len()];
@@ -180,7 +182,8 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// What was asked is taken before the connection is closed, or the system would tell the client of a reset instead.
+/// Tells a client without TLS that TLS is needed. Its request is read before the connection is closed; otherwise the
+/// system would send a reset instead of the answer.
 async fn tell_plain(mut stream: TcpStream) -> io::Result<()> {
     let body = "{\"errors\":[{\"code\":\"UNSUPPORTED\",\"message\":\"this is served over https\"}]}";
     let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close";
@@ -188,7 +191,7 @@ async fn tell_plain(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut taken = [0; 4096];
     let rest = async { while stream.read(&mut taken).await.is_ok_and(|length| length > 0) {} };
-    // Whoever goes on sending is not listened to for longer.
+    // A client that goes on sending is not waited for any longer.
     let _ = timeout(LINGER, rest).await;
     Ok(())
 }
@@ -198,7 +201,7 @@ async fn talk(
     service: Introduced,
     watcher: Watcher,
 ) {
-    // How long a head may take is for the slots to see: a timer for every request would cost more.
+    // The slots limit the time of a head: a timer for every request would cost more.
     let connection = http1::Builder::new()
         .max_header_size(HEAD as usize)
         .max_buf_size(BUFFER)
@@ -208,7 +211,7 @@ async fn talk(
     }
 }
 
-/// The same over HTTP/2 (RFC 9113), by which a client may ask for several things at a time.
+/// Serves a connection over HTTP/2 (RFC 9113), on which a client may have several requests at a time.
 async fn talk_many(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: Introduced,

@@ -1,8 +1,8 @@
-//! Answers that are given before the request's body has come to its end, and bodies that come too slowly.
+//! Answers before the end of the request's body, and bodies that come too slowly.
 //!
-//! RFC 9110, section 10.1.1: who answers early says whether it closes the connection, or goes on reading and throws
-//! away what comes. The rest is thrown away where it is small, and the connection is kept; otherwise it is closed, with
-//! the care that [`Wire`](crate::wire::Wire) takes.
+//! A server that answers early either closes the connection, or reads the rest of the body and discards it (RFC 9110,
+//! section 10.1.1). A small rest is discarded and the connection is kept. Otherwise it is closed, with the care that
+//! [`Wire`](crate::wire::Wire) takes.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -18,9 +18,9 @@ use tokio::time::{Sleep, sleep, timeout};
 use crate::Limits;
 use crate::slot::Slot;
 
-/// The largest rest of a body for whose sake a connection is kept, in bytes.
+/// The largest rest of a body that is discarded to keep the connection, in bytes.
 const SMALL: u64 = 256 << 10;
-/// How long such a rest is waited for.
+/// How long the server waits for such a rest.
 const SOON: Duration = Duration::from_secs(5);
 
 /// Why a body could not be read.
@@ -33,7 +33,7 @@ pub(crate) enum BodyError {
 }
 
 impl BodyError {
-    /// Whether somewhere below this error a body came too slowly.
+    /// Whether this error, or one of its causes, is a body that came too slowly.
     pub(crate) fn is_slow(error: &(dyn StdError + 'static)) -> bool {
         let mut next = Some(error);
         while let Some(cause) = next {
@@ -46,9 +46,10 @@ impl BodyError {
     }
 }
 
-/// A request's body, which comes back where whoever answers does not read all of it.
+/// A request's body that is lent to the endpoint; it goes back to its [`Owner`] if the endpoint does not read all of
+/// it.
 pub(crate) struct Lent {
-    /// Until it is dropped.
+    /// `Some` until this is dropped.
     body: Option<Incoming>,
     owner: Arc<Mutex<Option<Incoming>>>,
     slot: Arc<Slot>,
@@ -57,7 +58,7 @@ pub(crate) struct Lent {
     ended: bool,
 }
 
-/// Where a body comes back to.
+/// Gets a lent body back.
 pub(crate) struct Owner {
     /// The body, after it was given back; guards a move in or out.
     back: Arc<Mutex<Option<Incoming>>>,
@@ -131,7 +132,7 @@ impl Drop for Lent {
 }
 
 impl Owner {
-    /// To be called when there is an answer: whether the connection has to be closed after it.
+    /// Whether the connection must be closed after the answer; call it when there is one.
     pub(crate) fn must_close(self) -> bool {
         let back = self.back.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(rest) = back else { return false };
@@ -145,7 +146,7 @@ impl Owner {
     }
 }
 
-/// While it reads, hyper keeps the connection; where it gives up, hyper closes it.
+/// Discards the rest of a body. hyper keeps the connection while this reads, and closes it if this gives up.
 async fn throw_away(mut rest: Incoming, slot: Arc<Slot>, request: u64) {
     let all = async {
         loop {
@@ -161,7 +162,7 @@ async fn throw_away(mut rest: Incoming, slot: Arc<Slot>, request: u64) {
     }
 }
 
-/// How fast a body has to come. Only time in which the client is waited for counts.
+/// Enforces the minimum speed of a body. Only the time counts in which the server waits for the client.
 struct Pace {
     window: Duration,
     /// Bytes a second.
@@ -184,12 +185,12 @@ impl Pace {
         self.came += count as u64;
     }
 
-    /// Ready when the client was too slow.
+    /// Ready if the client was too slow.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let since = *self.waiting.get_or_insert_with(Instant::now);
         let window = self.window;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(window)));
-        // It is set again when it ends, not when bytes come: those who keep up cost one timer a window.
+        // The timer is set again when it ends, not when bytes come: a client that keeps up costs one timer a window.
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let waited = self.waited + (now - since);

@@ -12,12 +12,12 @@ use serde::Serialize;
 use crate::access::{Refusal, seconds};
 use crate::chain::chain;
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("there is no such endpoint")]
     NoEndpoint,
-    #[error("this endpoint does not know this method; it knows {0}")]
+    #[error("this endpoint does not support this method; it supports {0}")]
     Method(&'static str),
     #[error("this registry is read-only")]
     ReadOnly,
@@ -27,11 +27,11 @@ pub(crate) enum Error {
     Tag(ReferenceError),
     #[error(transparent)]
     Digest(#[from] DigestError),
-    #[error("the query must have a digest")]
+    #[error("the query has no digest")]
     NoDigest,
     #[error("n has to be a number")]
     PageSize,
-    #[error("the query is not one")]
+    #[error("cannot parse the query string")]
     Query,
     #[error("there is no repository {0}")]
     NameUnknown(RepositoryName),
@@ -41,15 +41,15 @@ pub(crate) enum Error {
     BlobUnknown { repository: RepositoryName, digest: Digest },
     #[error("a manifest may have at most {limit} bytes")]
     ManifestTooLarge { limit: usize },
-    #[error("the manifest's media type is said neither by the request nor by the manifest")]
+    #[error("neither the request nor the manifest names the manifest's media type")]
     NoMediaType,
-    #[error("a push by tag has that tag alone; push by digest to give it several")]
+    #[error("a push by tag sets only that tag; push by digest to set several")]
     TagsOfTag,
     #[error("a push may have at most {limit} tags")]
     TooManyTags { limit: usize },
     #[error("a blob may have at most {limit} bytes")]
     BlobTooLarge { limit: u64 },
-    #[error("what is there is not what the request's If-Match or If-None-Match wants")]
+    #[error("the stored content does not meet the request's If-Match or If-None-Match")]
     Precondition,
     #[error("the blob has {size} bytes, and none of them are in the range")]
     RangeNotSatisfiable { size: u64 },
@@ -57,13 +57,13 @@ pub(crate) enum Error {
     UploadUnknown,
     #[error("Content-Range has to be first-last, in bytes")]
     UploadRange,
-    #[error("the upload has {size} bytes: the next piece starts there")]
+    #[error("the upload has {size} bytes: the next chunk must start there")]
     UploadOrder { location: String, size: u64 },
-    #[error("{said} bytes were said to come, and {came} came")]
+    #[error("{said} bytes were announced, and {came} came")]
     SizeMismatch { said: u64, came: u64 },
-    #[error("the body ended or broke before its end")]
+    #[error("the request's body broke off before its end")]
     BodyBroken(#[source] axum::Error),
-    #[error("the client sent nothing, or too little, for too long")]
+    #[error("the client sent the request's body too slowly")]
     Stalled,
     #[error(transparent)]
     Upstream(UpstreamError),
@@ -75,7 +75,7 @@ pub(crate) enum Error {
     GrantType,
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("a worker of the registry ended early")]
+    #[error("a thread of the registry ended early")]
     Worker(#[from] tokio::task::JoinError),
 }
 
@@ -85,8 +85,8 @@ impl From<hab_blobs::Error> for Error {
     }
 }
 
-/// Codes of the distribution specification, "Error Codes", two that others use where it has none, and one for what
-/// RFC 9110 calls 412.
+/// Codes of the distribution specification, "Error Codes"; two that other registries use where it has none; and one for
+/// status 412 of RFC 9110.
 mod code {
     pub(super) const BLOB_UNKNOWN: &str = "BLOB_UNKNOWN";
     pub(super) const BLOB_UPLOAD_INVALID: &str = "BLOB_UPLOAD_INVALID";
@@ -187,8 +187,8 @@ impl Error {
                 (S::BAD_REQUEST, code::MANIFEST_INVALID)
             }
             StoreError::InUse { .. } => (S::METHOD_NOT_ALLOWED, code::UNSUPPORTED),
-            // Registries answer 400, 403, 409 or 412 here; a conflict is what it is, and clients give up on DENIED at
-            // once.
+            // Other registries answer 400, 403, 409 or 412 here. It is a conflict, so 409; and clients give up on
+            // DENIED at once.
             StoreError::Immutable { .. } => (S::CONFLICT, code::DENIED),
             StoreError::Unexpected { .. } => (S::PRECONDITION_FAILED, code::PRECONDITION_FAILED),
             StoreError::NeverThere { .. } | StoreError::NotHeld { .. } => {
@@ -197,7 +197,7 @@ impl Error {
             StoreError::UploadUnknown(_) => (S::NOT_FOUND, code::BLOB_UPLOAD_UNKNOWN),
             StoreError::UploadBusy(_) => (S::CONFLICT, code::BLOB_UPLOAD_INVALID),
             StoreError::NoSpace { .. } => (S::INSUFFICIENT_STORAGE, code::UNKNOWN),
-            // No client asks for more than a limit of ours: what is too large came here before the limit did.
+            // `TooLarge` is no client's fault: content beyond a limit came here before the limit was set.
             StoreError::TooLarge { .. }
             | StoreError::Collecting
             | StoreError::Io { .. }
@@ -215,7 +215,7 @@ impl Error {
         }
     }
 
-    /// What the client is told. Our own faults name paths, so they go to the log instead.
+    /// The message and the detail for the client. Our own faults name paths, so they go to the log instead.
     fn words(&self, status: StatusCode) -> (String, Option<String>) {
         if status == StatusCode::INSUFFICIENT_STORAGE {
             return ("the registry's disk is full".to_owned(), None);
@@ -253,8 +253,7 @@ impl IntoResponse for Error {
         let mut response =
             (status, axum::Json(Answer { errors: [Entry { code, message, detail }] })).into_response();
         let headers = response.headers_mut();
-        // All of these are made of digits, names, addresses that were looked at and fixed words, so they are header
-        // values.
+        // All of these consist of digits, names, checked addresses and fixed words, so they are valid header values.
         let mut put =
             |name, text: String| HeaderValue::try_from(text).map(|value| headers.insert(name, value));
         let _ = match self {
@@ -276,7 +275,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// The store's own errors are the same ones, whichever way they came.
+/// An error of the store stays one, also if it came by an upstream.
 impl From<UpstreamError> for Error {
     fn from(error: UpstreamError) -> Self {
         match error {
@@ -287,7 +286,7 @@ impl From<UpstreamError> for Error {
 }
 
 impl Error {
-    /// All of it on one line, for the log.
+    /// The error and its causes on one line, for the log.
     fn sentence(&self) -> String {
         match self {
             Self::Upstream(error) => error.sentence(),

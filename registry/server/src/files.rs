@@ -4,12 +4,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Limits;
 
-/// Files that the store and the mirror may have open beside those of the connections.
+/// Open files that are reserved for the store and the mirror, beside those of connections.
 const OTHER_FILES: u64 = 128;
 /// The fewest connections that are accepted, whatever the room.
 const FEWEST: usize = 2;
 
-/// There is room for fewer connections than were wanted.
+/// There is room for fewer connections than were configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the system lets this process open {files} files, so there are at most {room} connections, and not the {wanted} \
@@ -20,7 +20,7 @@ pub struct FewFiles {
     pub files: u64,
     /// How many connections there are at most.
     pub room: usize,
-    /// How many were wanted.
+    /// How many connections were configured.
     pub wanted: usize,
 }
 
@@ -28,8 +28,8 @@ impl Limits {
     /// The most connections that an operator may allow: each takes memory, and a number beyond this is a mistake.
     pub const MOST_CONNECTIONS: usize = 65_536;
 
-    /// The same with no more connections than this process may have files open for, whose number is first raised as far
-    /// as the system lets it; and what to say where they are fewer than before.
+    /// The same limits, with no more connections than this process may have files open for, and a note if that is
+    /// fewer. First raises the limit of open files as far as the system allows.
     pub fn within_open_files(self) -> (Self, Option<FewFiles>) {
         self.within(raised())
     }
@@ -46,7 +46,7 @@ impl Limits {
     }
 }
 
-/// How many files this process may have open: as many as the system lets it.
+/// Raises the limit of open files as far as the system allows, and returns it.
 fn raised() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

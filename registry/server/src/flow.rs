@@ -1,36 +1,35 @@
-//! One answer of a connection that has several at a time (HTTP/2), and whether its client takes it.
+//! Whether the client takes one answer of an HTTP/2 connection, which has several at a time.
 //!
-//! A client of HTTP/1 that does not take its answer shows by its socket, which is full. One of HTTP/2 may keep its
-//! socket empty and open no window for the answer: nothing of it is asked for any more then, and nobody would ever
-//! look at it again. So an answer says that its client has to take it from when a part of it was given until the next
-//! one is asked for.
+//! An HTTP/1 client that does not take its answer leaves its socket full. An HTTP/2 client can keep its socket empty
+//! and yet open no window for the answer: then the answer is not asked for its next part, and nothing would notice. So
+//! the server waits for the client from the time when an answer gave a part until it is asked for the next one.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
-    /// The client has to take what it is sent.
+    /// The server waits for the client to take bytes.
     waiting: AtomicBool,
-    /// Bytes that were given, all in all.
+    /// Bytes that the answer gave, in total.
     moved: AtomicU64,
-    /// For how many milliseconds the client was waited for in this window. The sweep alone writes it.
+    /// How many milliseconds the server waited for the client in this window. Only the sweep writes it.
     awaited: AtomicU64,
-    /// Bytes that were given before this window. The sweep alone writes it.
+    /// Bytes that the answer gave before this window. Only the sweep writes it.
     before: AtomicU64,
 }
 
 impl Flow {
-    /// An answer; an empty one need not be taken.
+    /// A new answer; the client need not take an empty one.
     pub(crate) fn new(empty: bool) -> Self {
         Self { waiting: AtomicBool::new(!empty), ..Self::default() }
     }
 
-    /// The next part was asked for.
+    /// Records that the next part was asked for.
     pub(crate) fn asked(&self) {
         self.waiting.store(false, Relaxed);
     }
 
-    /// A part was given.
+    /// Records that the answer gave a part.
     pub(crate) fn gave(&self, count: usize) {
         self.moved.fetch_add(count as u64, Relaxed);
         self.waiting.store(true, Relaxed);
@@ -40,8 +39,8 @@ impl Flow {
         self.waiting.load(Relaxed)
     }
 
-    /// Whether the client took less than `pace` bytes a second in `taking` milliseconds in which it was waited for.
-    /// `passed`: milliseconds since this was asked last.
+    /// Whether the client took less than `pace` bytes a second in `taking` milliseconds in which the server waited for
+    /// it. `passed`: milliseconds since the last call.
     pub(crate) fn is_over(&self, passed: u64, taking: u64, pace: u64) -> bool {
         let awaited = self.awaited.load(Relaxed) + if self.is_waiting() { passed } else { 0 };
         self.awaited.store(awaited, Relaxed);

@@ -1,9 +1,9 @@
-//! By which address a client knows this service, and which address is the client's, where a proxy stands between.
+//! The address by which a client knows this service, and the client's own address, behind a proxy.
 //!
-//! What a request says of that (`X-Forwarded-For`, `-Host`, `-Proto`, `-Prefix`) anybody can write. So it is believed
-//! of the proxies that the operator names and of nobody else; and the request's headers are made true before anything
-//! reads them: afterwards `Host`, `X-Forwarded-Proto` and `X-Forwarded-Prefix` say by which address this service is
-//! known, and the other ones are gone. Of a list, each proxy's own word is the last.
+//! Anybody can write the headers that state these (`X-Forwarded-For`, `-Host`, `-Proto`, `-Prefix`). So they are
+//! trusted only if they come from a proxy that the operator names. They are corrected before anything reads them:
+//! afterwards `Host`, `X-Forwarded-Proto` and `X-Forwarded-Prefix` state the address of this service, and the other
+//! headers are gone. In a list, each proxy's own entry is the last one.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -17,17 +17,17 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// Characters of a path before everything of ours.
+/// The longest host, or path before all of this service's paths, in characters.
 const LONGEST: usize = 200;
 
-/// What stands before this service.
+/// The proxies before this service, and the address that clients know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Front {
     url: Option<Address>,
     proxies: Vec<Network>,
 }
 
-/// The parts of an address.
+/// The parts of the address that clients know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Address {
     secure: bool,
@@ -36,15 +36,15 @@ struct Address {
 }
 
 impl Front {
-    /// `url` is the address that clients know this service by, whatever they say: `https://farm.example/mirror`. Of
-    /// `proxies` it is believed what they say.
+    /// `url` is the address that clients know this service by, whatever a request says: `https://farm.example/mirror`.
+    /// The headers of `proxies` are trusted.
     pub fn new(url: Option<&str>, proxies: Vec<Network>) -> Result<Self, AccessError> {
         let url =
             url.map(|text| plain_url(text).and_then(|url| Address::of(&url).ok_or(AccessError::Url(url))));
         Ok(Self { url: url.transpose()?, proxies })
     }
 
-    /// Makes the headers of a request true that came from `from`, and says which client it is of.
+    /// Corrects the headers of a request that came from `from`; returns the client's address.
     pub(crate) fn make_true(&self, from: IpAddr, secure: bool, headers: &mut HeaderMap) -> IpAddr {
         let believed = self.is_proxy(from);
         let client = if believed { self.client(from, headers) } else { from };
@@ -74,8 +74,7 @@ impl Front {
         self.proxies.iter().any(|network| network.has(address))
     }
 
-    /// The nearest address that no proxy has which is believed; all before it could have been made up by whoever has
-    /// it.
+    /// The nearest address that is not a trusted proxy's. Its owner could have made up all addresses before it.
     fn client(&self, from: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = from;
         let values: Vec<_> = headers.get_all(&FOR).iter().collect();
@@ -102,19 +101,19 @@ impl Address {
     }
 }
 
-/// What the nearest proxy said, which wrote last.
+/// The entry of the nearest proxy, which is the last one.
 fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
     value.rsplit(',').next().map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// An address as proxies write it: some add a port, and then IPv6 stands in brackets.
+/// Parses an address as proxies write it: some add a port, and then an IPv6 address is in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// A host, and perhaps a port, that can be told: `farm.example:8443`.
+/// Checks a host with an optional port, before clients are given it: `farm.example:8443`.
 fn host(text: &str) -> Option<HeaderValue> {
     let authority: Authority = text.parse().ok()?;
     let port = authority.as_str().strip_prefix(authority.host())?;
@@ -131,8 +130,8 @@ fn host(text: &str) -> Option<HeaderValue> {
     (good && port).then(|| HeaderValue::from_str(text).ok()).flatten()
 }
 
-/// A path that can be told: `/mirror`. It is told to clients within documents, where nothing of it may mean something
-/// else.
+/// Checks a path before clients are given it: `/mirror`. They get it within documents, so no character may have a
+/// meaning there.
 fn prefix(path: &str) -> Option<HeaderValue> {
     let path = path.trim_end_matches('/');
     let plain = |part: &str| {
@@ -176,7 +175,7 @@ mod tests {
         Front::new(url, vec!["10.0.0.0/24".parse().unwrap()]).unwrap()
     }
 
-    /// Scheme, host, prefix and client after the headers were made true.
+    /// Scheme, host, prefix and client after the headers were corrected.
     fn seen(front: &Front, from: &str, said: &[(&'static str, &str)]) -> (String, String) {
         let mut headers = HeaderMap::new();
         headers.insert("host", HeaderValue::from_static("farm:5000"));

@@ -1,4 +1,4 @@
-//! From a request to the one function that answers it.
+//! Routes a request to the one function that answers it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::http::{CACHE, query};
 use crate::route::{Endpoint, Route};
 use crate::{Registry, blobs, catalog, manifests, observe, referrers, tags, token, uploads};
 
-/// The routes below `/v2`, and those that watch it, to be served alone ([`serve`](crate::serve())) or merged with
+/// The routes below `/v2`, and those of monitoring. Serve them alone ([`serve`](crate::serve())), or merge them with
 /// others.
 pub fn router(registry: Registry) -> Router {
     let metrics = registry.observer.metrics.clone();
@@ -91,7 +91,7 @@ async fn dispatch(
             let remote = match registry.upstreams.find(&name, ns.as_deref()) {
                 Ok(remote) => remote,
                 Err(error) => {
-                    // What is wrong with a name says something of what is here.
+                    // Checked first, because what is wrong with a name reveals something about what is here.
                     gate.authorise(&caller, &name, action, &scene)?;
                     return Err(error.into());
                 }
@@ -110,7 +110,7 @@ async fn dispatch(
 }
 
 impl Endpoint {
-    /// What a request does, whatever comes of it. A method that an endpoint does not know is one that would write.
+    /// The action that a request needs a permit for. A method that an endpoint does not support counts as a write.
     fn action(&self, method: &Method) -> Action {
         match self {
             Self::Manifest(_) | Self::Blob(_) | Self::Tags | Self::Referrers(_) => match *method {
@@ -118,19 +118,19 @@ impl Endpoint {
                 _ if method.is_safe() => Action::Pull,
                 _ => Action::Push,
             },
-            // How far an upload is, and that it is given up, is for who pushes.
+            // Only clients that may push can ask for the state of an upload, and cancel it.
             Self::Uploads | Self::Upload(_) => Action::Push,
         }
     }
 }
 
-/// The registry that a mirror's client means: `ns` (distribution specification, "Registry Proxying").
+/// The registry that a mirror's client means: the query's `ns` (distribution specification, "Registry Proxying").
 #[derive(Deserialize)]
 struct Origin {
     ns: Option<String>,
 }
 
-/// Who reads `ns` says so in the answer (distribution specification, "Registry Proxying").
+/// Adds the header that shows that `ns` was read (distribution specification, "Registry Proxying").
 fn of_origin(mut response: Response, ns: Option<&str>) -> Response {
     if let Some(value) = ns.and_then(|ns| HeaderValue::try_from(ns).ok()) {
         response.headers_mut().insert(HeaderName::from_static("oci-namespace"), value);
@@ -138,8 +138,8 @@ fn of_origin(mut response: Response, ns: Option<&str>) -> Response {
     response
 }
 
-/// A repository of an upstream: it is pulled, and nothing else. Where the answer came from is said to the client and to
-/// who watches.
+/// Answers a request for an upstream's repository, which can only be pulled. A header tells the client where the answer
+/// came from, and the metrics count that.
 async fn through(
     registry: &Registry,
     remote: &Remote,

@@ -1,4 +1,4 @@
-//! What several endpoints read of a request and say in an answer.
+//! Parts of requests and answers that several endpoints share.
 
 use axum::extract::Query;
 use axum::http::{HeaderName, StatusCode, Uri};
@@ -10,7 +10,7 @@ use crate::error::Error;
 /// `Docker-Content-Digest`.
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// Where an answer that was pulled through came from: `hit`, `miss` or `stale`.
+/// The header that says where an answer of an upstream's repository came from: `hit`, `miss` or `stale`.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-hab-cache");
 
 /// The query of a request, percent-decoded.

@@ -1,4 +1,4 @@
-//! Requests that know whose connection they came by, and answers that know whether it can be kept.
+//! Adds the connection's client to each request, and decides for each answer whether the connection is kept.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -35,18 +35,19 @@ pub(crate) struct Introduced {
     service: TowerToHyperService<Router>,
     from: SocketAddr,
     peer: Arc<Peer>,
-    /// What the client showed, and who knows whether it still counts.
+    /// The client's certificates, and the TLS settings that say whether they are still valid.
     shown: Option<(Arc<Tls>, Shown)>,
     slot: Arc<Slot>,
-    /// What answers may leave to the connection to send; `None` where it looks at what it sends.
+    /// The parts of files that the connection sends for answers; `None` if it must see the bytes that it sends.
     parts: Option<Arc<Parts>>,
     limits: Limits,
     front: Arc<Front>,
-    /// For requests over HTTP/2, of which a connection has several: as many of one client as it may have connections.
+    /// Turns for requests over HTTP/2, where a connection has several: a client may have as many as it may have
+    /// connections.
     streams: Turns,
 }
 
-/// How long a request over HTTP/2 waits for those of the same client before it, and when it is told to come again.
+/// How long a request over HTTP/2 waits for earlier ones of the same client, and the `Retry-After` that it then gets.
 const TURN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -63,12 +64,12 @@ impl Introduced {
         Self { service, from, peer: Arc::new(peer), shown, slot, parts: None, limits, front, streams }
     }
 
-    /// From now on answers leave parts of files to the connection.
+    /// From now on, the connection sends parts of files for answers.
     pub(crate) fn send_parts(&mut self, parts: Arc<Parts>) {
         self.parts = Some(parts);
     }
 
-    /// What is known of a client, which has another address than its connection behind a proxy.
+    /// The peer for a client's address, which behind a proxy is not that of the connection.
     fn peer_at(&self, client: IpAddr) -> Arc<Peer> {
         if client == self.peer.address {
             return self.peer.clone();
@@ -76,18 +77,19 @@ impl Introduced {
         Arc::new(Peer { address: client, ..Peer::clone(&self.peer) })
     }
 
-    /// Whether the certificate that the client showed counts, if it showed one.
+    /// Whether the client's certificate is still valid; `true` if it showed none.
     fn is_believed(&self) -> bool {
         let believed = self.shown.as_ref().is_none_or(|(tls, shown)| tls.believes(shown));
         if !believed {
-            tracing::info!(address = %self.peer.address, "a client's certificate does not count any more");
+            tracing::info!(address = %self.peer.address, "a client's certificate is no longer valid");
         }
         believed
     }
 
-    /// Gives the head what is known of the connection. Returns whose request it is, and whether it has one host.
+    /// Adds the connection's client to a request's head. Returns the client's address, and whether the request has one
+    /// host.
     fn introduce(&self, head: &mut request::Parts) -> (IpAddr, bool) {
-        // HTTP/2 says it as a part of the address; all who are asked here look for the header.
+        // HTTP/2 has the host in the request's target; all code that asks for it here looks for the header.
         if let Some(authority) = head.uri.authority()
             && !head.headers.contains_key(header::HOST)
             && let Ok(host) = HeaderValue::try_from(authority.as_str())
@@ -101,7 +103,7 @@ impl Introduced {
         (client, hosts == 1 || (hosts == 0 && head.version < Version::HTTP_11))
     }
 
-    /// A request over HTTP/2, which has its turn. One that is answered early ends by itself, without its connection.
+    /// Answers a request over HTTP/2, in its turn. An early answer ends the request alone, not its connection.
     fn call_one_of_many(&self, request: hyper::Request<Incoming>, serving: Serving) -> Answering {
         let (mut head, body) = request.into_parts();
         let (client, one_host) = self.introduce(&mut head);
@@ -122,7 +124,7 @@ impl Introduced {
         })
     }
 
-    /// What the request's body becomes, and who gets it back; `None` where there is no body.
+    /// Lends the request's body. Also returns who gets it back; `None` if there is no body.
     fn lend(&self, body: Incoming, request: u64, expects: bool) -> (Body, Option<Owner>) {
         if body.is_end_stream() {
             self.slot.read_all(request);
@@ -167,8 +169,8 @@ impl Service<hyper::Request<Incoming>> for Introduced {
     }
 }
 
-/// The answer to who showed a certificate that does not count any more: whatever it would have been for another, and
-/// whoever the request says that it comes from.
+/// The answer to a client whose certificate is no longer valid, whatever the request is and whoever it says that it
+/// comes from.
 fn no_more() -> Response {
     let refusal = Refusal::Unauthorized { challenge: basic(), problem: Problem::Certificate };
     let mut response = Error::from(refusal).into_response();
@@ -176,7 +178,8 @@ fn no_more() -> Response {
     response
 }
 
-/// Two readers of a request with two hosts, such as a proxy and this service, could mean two (RFC 9112, section 3.2).
+/// Refuses a request without exactly one host. Two readers of a request with two hosts, such as a proxy and this
+/// service, could pick different ones (RFC 9112, section 3.2).
 fn no_host() -> Response {
     let close = [(header::CONNECTION, "close")];
     (StatusCode::BAD_REQUEST, close, "a request needs one Host header\n").into_response()
@@ -190,16 +193,16 @@ pub(crate) struct Answer {
     many: Option<Many>,
 }
 
-/// What an answer over HTTP/2 has beside its body.
+/// What an answer over HTTP/2 needs beside its body.
 struct Many {
     flow: Arc<Flow>,
-    /// What was read and not given yet.
+    /// Bytes that were read and not given yet.
     left: Bytes,
     _turn: Option<Turn>,
 }
 
-/// How much of an answer over HTTP/2 is given at a time: a frame. It is copied, because what is given to a client
-/// that opens no window is kept until the connection ends, and may be a small part of something large.
+/// The most bytes of an answer over HTTP/2 that are given at a time: a frame. They are copied, because bytes for a
+/// client that opens no window stay until the connection ends, and could keep something much larger in memory.
 const FRAME: usize = 16 << 10;
 
 impl Answer {
@@ -242,7 +245,7 @@ impl http_body::Body for Answer {
         self.many.as_ref().is_none_or(|many| many.left.is_empty()) && self.body.is_end_stream()
     }
 
-    /// Asked before anything was read of it.
+    /// Called only before anything is read.
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }

@@ -1,8 +1,8 @@
-//! Answers that are given again for as long as the catalog is what it was.
+//! A cache of answers that are valid as long as the catalog does not change.
 //!
-//! A cluster asks for the same few manifests all the time. Whether anything was committed since, by whichever process,
-//! is asked of the catalog for each answer (one look serves all who wait for it), so nothing is ever served that a
-//! moment before was not true.
+//! A cluster asks for the same few manifests all the time. For each answer, the catalog is asked whether any process
+//! committed a change since; one look serves all requests that wait for it. So a cached answer is never older than the
+//! last commit.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +14,9 @@ use bytes::Bytes;
 use hab_oci::Digest;
 use hab_store::Version;
 
-/// Bytes of manifests that are kept; when there are more, all of them go.
+/// The most bytes of cached manifests; beyond this, the whole cache is emptied.
 const MOST: usize = 8 << 20;
-/// What an answer takes beside its manifest, about.
+/// About how many bytes an answer takes beside its manifest.
 const BESIDE: usize = 1 << 10;
 
 /// A manifest, ready to be sent.
@@ -34,7 +34,7 @@ impl Answer {
     }
 }
 
-/// The answers by what was asked.
+/// The cached answers, by request.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// Held for map operations.
@@ -49,7 +49,7 @@ struct Answers {
 }
 
 impl Kept {
-    /// What was kept at this version, or at a later one that somebody else has seen by now.
+    /// The answer that was cached at this version of the catalog, or at a later one that another request has seen.
     pub(crate) fn get(&self, version: Version, asked: &str) -> Option<Answer> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.version < version {
@@ -58,7 +58,7 @@ impl Kept {
         answers.map.get(asked).cloned()
     }
 
-    /// Keeps what was looked up after the catalog was this version.
+    /// Caches an answer that was looked up after the catalog had this version.
     pub(crate) fn put(&self, version: Version, asked: String, answer: Answer) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.version != version {

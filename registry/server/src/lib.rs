@@ -1,14 +1,14 @@
 //! The OCI distribution API, `/v2`, over the store.
 //!
-//! Layer: above `hab-store`, and above `hab-upstream`, through which other registries are pulled; the program listens
-//! and this crate answers. It holds no state of its own: everything that it serves is in the catalog, and every byte
-//! that it serves was hashed by the store when it came in.
+//! Layer: above `hab-store` and `hab-upstream`; the latter pulls from other registries. The program opens the listener,
+//! and this crate answers requests. It holds no state of its own: the catalog has every fact that it serves, and the
+//! store hashed every byte when it came in.
 //!
-//! A request goes: [`serve()`] accepts it, over TLS if it has [`Tls`], and gives it one of its `slots`; `handle`
-//! finds out who asks and the endpoint in its path (`route`), asks whether the caller may ([`Access`], [`Guard`]),
-//! and gives it to the file named after the endpoint (`manifests`, `blobs`, `uploads`, `tags`, `referrers`,
-//! `catalog`, `token`), with as much of the [`Registry`] as that uses. Whatever goes wrong becomes one `Error`, also
-//! what access control and upstreams say, and `error` alone turns it into a status and a body.
+//! The path of a request: [`serve()`] accepts the connection, over TLS if the registry has [`Tls`], and gives it one of
+//! its `slots`. `handle` identifies the caller, finds the endpoint in the path (`route`) and checks that the caller may
+//! use it ([`Access`], [`Guard`]). The file named after the endpoint answers (`manifests`, `blobs`, `uploads`, `tags`,
+//! `referrers`, `catalog`, `token`), with only the parts of the [`Registry`] that it uses. Every failure becomes one
+//! `Error`, also those of access control and upstreams; only `error` turns it into a status and a body.
 //!
 //! Start reading at [`router`].
 

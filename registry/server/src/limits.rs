@@ -1,4 +1,4 @@
-//! How much one client can take, and what is accepted of those who push.
+//! Limits for clients, and rules for pushed content.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use hab_store::Gaps;
 
 use crate::network::Network;
 
-/// How much of anything one client can take.
+/// How much of the service clients can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a manifest; the specification asks for at least 4 MiB.
@@ -16,25 +16,26 @@ pub struct Limits {
     pub blob: u64,
     /// How long a client may take for its TLS handshake, and for a request's head, from its first byte to its last.
     pub head: Duration,
-    /// How long a client may keep a connection on which it asks nothing.
+    /// How long a client may keep a connection open without a request.
     pub keep: Duration,
     /// How long a client that sends a body may go without sending a byte, and the time over which its `pace` is
     /// measured.
     pub idle: Duration,
-    /// The time over which the `pace` of a client is measured that is sent an answer: it may pause for so long.
+    /// The time over which the `pace` of a client that takes an answer is measured; it may pause for this long.
     pub taking: Duration,
-    /// The fewest bytes a second that a client has to send of a body, or to take of an answer, while it is waited for.
+    /// The fewest bytes a second that a client must send of a body, or take of an answer, while the server waits for
+    /// it.
     pub pace: u64,
-    /// How long what a client still sends is thrown away after it was answered early.
+    /// How long the further bytes of a client are read and discarded after an early answer.
     pub linger: Duration,
-    /// How long open requests may go on after a shutdown was asked for.
+    /// How long open requests may go on after a shutdown begins.
     pub drain: Duration,
     /// Connections at the same time.
     pub connections: usize,
     /// Connections of one client at the same time: an IPv4 address, or a /64 of IPv6.
     pub connections_each: usize,
-    /// Networks of proxies and of many clients behind one address: each may have three quarters of all connections, as
-    /// an address of this machine itself may.
+    /// Networks of proxies, or of many clients behind one address. Each address there may have three quarters of all
+    /// connections, like an address of this machine itself.
     pub trusted: Vec<Network>,
     /// How long an upload may stay unfinished.
     pub upload: Duration,
@@ -62,7 +63,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many connections the client at this address may have; never all of them, where there are four or more.
+    /// How many connections the client at this address may have; never all of them, if there are four or more.
     pub(crate) fn connections_of(&self, address: IpAddr) -> usize {
         let most = self.connections - self.connections / 4;
         if self.is_trusted(address) { most } else { self.connections_each.clamp(1, most.max(1)) }
@@ -75,7 +76,7 @@ impl Limits {
     }
 }
 
-/// What is accepted of those who may push.
+/// Rules for pushed content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// What a pushed manifest may name that its repository does not hold.

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::http::query;
 
-/// Which part of a list is asked for.
+/// The part of a list that a request asks for.
 pub(crate) struct Page {
     /// The most entries.
     pub(crate) n: u32,
-    /// The entry before the first one.
+    /// The entry after which the page begins.
     pub(crate) last: Option<String>,
 }
 
@@ -21,12 +21,12 @@ struct Asked {
 }
 
 impl Page {
-    /// No page has more than `most` entries, however many are asked for.
+    /// Reads the query. A page has at most `most` entries, however many are asked for.
     pub(crate) fn of(uri: &Uri, most: u32) -> Result<Self, Error> {
         let Asked { n, last } = query(uri)?;
         let n = match n {
             None => most,
-            // A number of any length is a number: what is larger than one here can hold is more than the most.
+            // A number of any length is valid: one that does not fit into `u32` is more than `most` anyway.
             Some(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 text.parse::<u32>().unwrap_or(u32::MAX).min(most)
             }
@@ -36,7 +36,7 @@ impl Page {
     }
 }
 
-/// Where the next page is: the same list behind `last`. All that the request says beside stays: `ns`, `artifactType`.
+/// The link to the next page: the same list after `last`. Other parameters of the query stay: `ns`, `artifactType`.
 pub(crate) fn next(uri: &Uri, n: Option<u32>, last: &str) -> Option<HeaderValue> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {

@@ -19,7 +19,7 @@ use crate::http::{CONTENT_DIGEST, empty, query};
 use crate::kept::{Answer, Kept};
 use crate::limits::{Limits, Rules};
 
-/// Tags that one push by digest may give; the specification asks for at least ten.
+/// The most tags that one push by digest may set; the specification asks for at least ten.
 const MOST_TAGS: usize = 100;
 
 pub(crate) async fn get(
@@ -42,7 +42,7 @@ pub(crate) async fn get(
         kept.put(version, asked, answer.clone());
         answer
     };
-    // Also for HEAD: who has the image already asks no more than whether its tag has moved.
+    // A HEAD counts as a pull, too: a client that has the image only asks whether its tag has moved.
     pulls.saw(name, &answer.digest, now());
     match conditions::instead(&head.headers, &answer.digest)? {
         Some(instead) => Ok(instead),
@@ -50,7 +50,7 @@ pub(crate) async fn get(
     }
 }
 
-/// The same, of an upstream's repository. `limit`: bytes of a manifest.
+/// Answers the same for a manifest of an upstream's repository. `limit`: bytes of a manifest.
 pub(crate) async fn get_through(
     store: &Store,
     pulls: &Pulls,
@@ -71,10 +71,10 @@ pub(crate) async fn get_through(
     Ok((response, freshness))
 }
 
-/// Its bytes, checked.
+/// Reads a manifest and checks its bytes.
 async fn read(blobs: &Blobs, found: ManifestRecord) -> Result<Answer, Error> {
     let (blobs, digest, size) = (blobs.clone(), found.digest.clone(), found.size);
-    // What the catalog says: a file of another size is damaged.
+    // The size that the catalog names: a file of another size is damaged.
     let bytes = blocking(move || match blobs.read(&digest, size) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) | Err(BlobError::TooLarge { .. }) => Err(BlobError::Damaged { digest }),
@@ -89,7 +89,7 @@ async fn read(blobs: &Blobs, found: ManifestRecord) -> Result<Answer, Error> {
         (header::ETAG, format!("\"{}\"", found.digest)),
     ];
     for (name, value) in said {
-        // A media type is one of a few: none of these can be no header's value.
+        // The media type is one of a few, so all of these are valid header values.
         headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
     }
     Ok(Answer { digest: found.digest, headers, bytes: bytes.into() })
@@ -116,7 +116,7 @@ pub(crate) async fn put(
     };
     let client = Client::of(Peer::of(request.extensions()).address);
     let expected = conditions::expected(request.headers());
-    // A large one has its turn until it is published.
+    // A large manifest keeps its turn until it is published.
     let (bytes, _turn) = body::read_in_turn(request.into_body(), limits, large, client).await?;
     let Sent { bytes, media_type, digest, subject } = if bytes.len() > body::SMALL {
         blocking(move || Ok::<_, Error>(Sent::of(bytes, said))).await?
@@ -154,17 +154,17 @@ pub(crate) async fn put(
     Ok(response)
 }
 
-/// A manifest as it came.
+/// A manifest as a client sent it.
 struct Sent {
     bytes: Vec<u8>,
-    /// What its sender, or else the manifest itself, says.
+    /// The media type that the client names, or else the manifest itself.
     media_type: Option<String>,
     digest: Digest,
     subject: Option<Digest>,
 }
 
 impl Sent {
-    /// Takes a while for a large one.
+    /// Hashes and parses a manifest; takes a while for a large one.
     fn of(bytes: Vec<u8>, said: Option<String>) -> Self {
         let media_type = said.or_else(|| Outline::media_type_within(&bytes));
         let outline = media_type.as_ref().and_then(|kind| Outline::read(kind, &bytes).ok());
@@ -194,7 +194,8 @@ pub(crate) async fn delete(
     let key = existing(reference).map_err(|error| error.unwrap_or_else(unknown))?;
     let removed = match &key {
         TagOrDigest::Tag(tag) => catalog.delete_tag_if(name, tag, &expected, now()).await?,
-        // What is there under a digest is that digest, or nothing: then it is unknown, whatever was expected.
+        // A digest names its own content or nothing. If it names nothing, the manifest is unknown, whatever the
+        // conditions.
         TagOrDigest::Digest(digest)
             if !expected.holds(Some(digest)) && catalog.manifest(name, &key).await?.is_some() =>
         {
@@ -205,7 +206,7 @@ pub(crate) async fn delete(
     if removed { Ok(empty(StatusCode::ACCEPTED, [])) } else { Err(unknown()) }
 }
 
-/// A reference to make something under.
+/// Parses a reference for a write.
 fn new(reference: &str) -> Result<TagOrDigest, Error> {
     if reference.contains(':') {
         Ok(TagOrDigest::Digest(reference.parse()?))
@@ -214,13 +215,13 @@ fn new(reference: &str) -> Result<TagOrDigest, Error> {
     }
 }
 
-/// A tag. A chart's version may have a plus, which no tag may: Helm writes an underscore for it, and so is it read
-/// here.
+/// Parses a tag. A chart's version may have a plus, which a tag may not. Helm writes an underscore for it, so a plus is
+/// read as an underscore here.
 fn tag(text: &str) -> Result<Tag, Error> {
     text.replace('+', "_").parse().map_err(Error::Tag)
 }
 
-/// A reference to find something by. What is not a tag is a tag that nothing has: `Err(None)`.
+/// Parses a reference for a read. `Err(None)` if it is not a valid tag: then no manifest can have it.
 fn existing(reference: &str) -> Result<TagOrDigest, Option<Error>> {
     new(reference).map_err(|error| match error {
         Error::Tag(_) => None,

@@ -13,11 +13,11 @@ use crate::range::Part;
 /// Hexadecimal digits of a boundary: 160 bits, and no more than 70 characters altogether (RFC 2046, section 5.1.1).
 const DIGITS: usize = 40;
 
-/// Some parts of a blob.
+/// An answer with several parts of a blob.
 pub(crate) struct Multipart {
     parts: Vec<Part>,
     size: u64,
-    /// Made of the blob's own digest: clients look for it in the bytes, and nobody can write a blob that holds it.
+    /// Made of the blob's own digest: clients search the bytes for it, and nobody can write a blob that contains it.
     boundary: String,
 }
 
@@ -49,7 +49,7 @@ impl Multipart {
         format!("\r\n--{}--\r\n", self.boundary)
     }
 
-    /// The answer, of bytes that `read` gives.
+    /// The answer's body, with the bytes that `read` gives.
     pub(crate) fn send(
         self,
         read: impl Fn(Part) -> BoxStream<'static, io::Result<Bytes>> + Send + 'static,

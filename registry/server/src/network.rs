@@ -1,9 +1,9 @@
-//! Networks of addresses.
+//! IP networks.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Addresses that begin alike: `10.42.0.0/16`, `2001:db8::/32`, or a single one.
+/// An IP network: `10.42.0.0/16`, `2001:db8::/32`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
@@ -13,12 +13,12 @@ pub struct Network {
 /// Why a text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a network: expected an address, or its beginning and how many bits of it count, such as 10.42.0.0/16"
+    "{0:?} is not a network: expected an address, or an address and a prefix length, such as 10.42.0.0/16"
 )]
 pub struct NetworkError(String);
 
 impl Network {
-    /// Whether an address is one of it. An IPv4 address that is mapped into IPv6 is the IPv4 one.
+    /// Whether the network has an address. An IPv4 address that is mapped into IPv6 counts as the IPv4 address.
     pub fn has(&self, address: IpAddr) -> bool {
         let beginning = |bits: u128, of: u32| bits.checked_shr(of - self.bits).unwrap_or(0);
         match (self.first, address.to_canonical()) {

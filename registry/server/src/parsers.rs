@@ -1,4 +1,4 @@
-//! What reads texts of clients, for the fuzz targets of `registry/fuzz` alone.
+//! Parsers of clients' texts, exposed only for the fuzz targets of `registry/fuzz`.
 
 use axum::http::Uri;
 use hab_oci::{Digest, Tag};
@@ -27,12 +27,12 @@ pub fn condition(header: &str) -> Vec<Digest> {
     }
 }
 
-/// Where a piece of an upload begins, and how long it is.
+/// Where a chunk of an upload begins, and how long it is.
 pub fn piece(header: &str) -> Option<(u64, u64)> {
     Piece::of(header).map(|piece| (piece.first, piece.length))
 }
 
-/// A repository, and what is asked of it, as a path says it.
+/// The repository and the endpoint that a path names.
 pub fn route(path: &str) -> Option<(String, String)> {
     let Ok(Route::Repository(name, endpoint)) = Route::of_path(path) else { return None };
     let rest = match endpoint {

@@ -1,11 +1,11 @@
-//! Which bytes of a blob: a pull's `Range` (RFC 9110, section 14) and a push's `Content-Range` (distribution
+//! Byte ranges of a blob: the `Range` of a pull (RFC 9110, section 14) and the `Content-Range` of a push (distribution
 //! specification, "Pushing a blob in chunks").
 
-/// Ranges in one request; whoever asks for more gets the whole. Clients that pull only what they lack of a layer ask
-/// for up to a thousand.
+/// The most ranges in one request; a request for more gets the whole blob. Clients that pull only the missing parts of
+/// a layer ask for up to a thousand.
 const MOST: usize = 4096;
 
-/// From one byte to another, both within the blob.
+/// A range of bytes: both ends are included, and both are within the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) first: u64,
@@ -17,30 +17,30 @@ impl Part {
         self.last - self.first + 1
     }
 
-    /// The `Content-Range` of this part of `size` bytes.
+    /// The `Content-Range` header of this part of a blob of `size` bytes.
     pub(crate) fn said(self, size: u64) -> String {
         format!("bytes {}-{}/{size}", self.first, self.last)
     }
 }
 
-/// What a pull asks for.
+/// The bytes that a pull asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// All of it: no range was given, or one that may be ignored.
+    /// The whole blob: the request has no range, or one that may be ignored.
     All,
     /// One part.
     One(Part),
-    /// Several, in the order in which they were asked for and each by itself, while together they are no more than
-    /// the blob: some clients take the parts one by one for the ranges that they named. Otherwise merged, in the
+    /// Several parts. As long as they have together no more bytes than the blob, they stay in the order of the request
+    /// and unmerged, because some clients match them one by one with their ranges. Otherwise they are merged, in the
     /// blob's order.
     Several(Vec<Part>),
-    /// No byte of the blob.
+    /// The range has no byte of the blob.
     Nothing,
 }
 
 impl Wanted {
-    /// Reads a `Range` header. What is not a set of ranges of bytes is ignored, as RFC 9110 allows. No answer has
-    /// more of the blob's bytes than the blob, whatever is asked for: ranges that would are merged.
+    /// Parses a `Range` header. Ignores a header that is not a set of byte ranges, as RFC 9110 allows. An answer never
+    /// has more bytes than the blob: ranges that together ask for more are merged.
     pub(crate) fn of(header: Option<&str>, size: u64) -> Self {
         header.and_then(|text| Self::of_bytes(text.strip_prefix("bytes=")?, size)).unwrap_or(Self::All)
     }
@@ -58,7 +58,7 @@ impl Wanted {
         if count == 0 {
             return None;
         }
-        // Together they may be more than a number holds.
+        // The sum may overflow.
         let total = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.length()));
         if parts.len() > 1 && total.is_none_or(|total| total > size) {
             parts = merged(parts);
@@ -74,7 +74,7 @@ impl Wanted {
     }
 }
 
-/// The same bytes, each of them once.
+/// Merges parts that touch or overlap, so that every byte is in one part only.
 fn merged(mut parts: Vec<Part>) -> Vec<Part> {
     parts.sort_by_key(|part| part.first);
     let mut all: Vec<Part> = Vec::new();
@@ -89,10 +89,10 @@ fn merged(mut parts: Vec<Part>) -> Vec<Part> {
     all
 }
 
-/// What is not a range at all.
+/// The text is not a range.
 struct NoRange;
 
-/// One range; `None` if it has no byte of the blob.
+/// Parses one range; `None` if it has no byte of the blob.
 fn part(spec: &str, size: u64) -> Result<Option<Part>, NoRange> {
     let (first, last) = spec.split_once('-').ok_or(NoRange)?;
     let digits = |text| number(text).ok_or(NoRange);
@@ -108,7 +108,7 @@ fn part(spec: &str, size: u64) -> Result<Option<Part>, NoRange> {
     Ok((first <= last && first < size).then(|| Part { first, last: last.min(size - 1) }))
 }
 
-/// `first-last` of a piece that is pushed.
+/// The `first-last` of a chunk that a client pushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) first: u64,
@@ -123,12 +123,13 @@ impl Piece {
     }
 }
 
-/// The `Range` of an upload: what it holds. An empty one says `0-0`, for lack of a way to say nothing.
+/// The `Range` header of an upload: the bytes received so far. An empty upload says `0-0`, because the header cannot
+/// say "none".
 pub(crate) fn held(size: u64) -> String {
     format!("0-{}", size.saturating_sub(1))
 }
 
-/// Digits alone: `parse` would take a sign.
+/// Parses digits only; `parse` would accept a sign.
 fn number(text: &str) -> Option<u64> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -163,7 +164,7 @@ mod tests {
             assert_eq!(Wanted::of(Some(text), 10), wanted, "{text}");
         }
         assert_eq!(Wanted::of(None, 10), Wanted::All);
-        // Two that overflow when they are added, as the fuzzer found.
+        // The lengths of these two overflow when they are added, as the fuzzer found.
         assert_eq!(Wanted::of(Some("bytes=9-,1-"), u64::MAX - 1), one(1, u64::MAX - 2));
         assert_eq!(Wanted::of(Some("bytes=0-"), 0), Wanted::Nothing);
     }
@@ -208,7 +209,7 @@ mod tests {
             Wanted::Several(pairs.iter().map(|&(first, last)| Part { first, last }).collect())
         };
         for (text, wanted) in [
-            // Adjacent, and even overlapping: a client may count the parts.
+            // Adjacent and overlapping ranges stay separate parts, because a client may count them.
             ("bytes=0-1,2-3", parts(&[(0, 1), (2, 3)])),
             ("bytes=0-3,2-5", parts(&[(0, 3), (2, 5)])),
             ("bytes=5-8,0-3,1-4", one(0, 8)),

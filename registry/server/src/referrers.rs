@@ -1,4 +1,4 @@
-//! What is said about a manifest: distribution specification, "Listing Referrers".
+//! Lists the referrers of a manifest: distribution specification, "Listing Referrers".
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,10 +15,10 @@ use crate::error::Error;
 use crate::http::query;
 use crate::list::next;
 
-/// The most bytes of an answer, whatever a manifest may have here: clients read a list as they read a manifest, and no
+/// The most bytes of an answer, whatever the limit for manifests here: clients read a list like a manifest, and no
 /// further than 4 MiB.
 const PAGE: usize = 4 << 20;
-/// What an answer has beside its descriptors, with room to spare.
+/// Bytes of an answer beside its descriptors, with room to spare.
 const AROUND: usize = 1 << 10;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -52,16 +52,16 @@ struct Entry {
 }
 
 impl Entry {
-    /// Bytes that it takes in an answer, with the comma behind it.
+    /// Bytes that the entry takes in an answer, with the comma after it.
     fn length(&self) -> usize {
         let mut count = Count(1);
-        // It is made of texts and numbers, and the counter takes everything: this cannot fail.
+        // An entry has only texts and numbers, and the counter takes everything, so this cannot fail.
         let _ = serde_json::to_writer(&mut count, self);
         count.0
     }
 }
 
-/// Counts what is written.
+/// Counts written bytes.
 struct Count(usize);
 
 impl io::Write for Count {
@@ -82,7 +82,8 @@ impl From<Referrer> for Entry {
     }
 }
 
-/// A subject that nobody has heard of has no referrers; that is not an error. A long list comes in pages.
+/// Lists the referrers of a manifest. An unknown subject has no referrers; that is not an error. A long list comes in
+/// pages.
 pub(crate) async fn list(
     catalog: &Catalog,
     name: &RepositoryName,
@@ -96,7 +97,8 @@ pub(crate) async fn list(
     Ok(answer(page.into_iter().map(Entry::from).collect(), more, artifact_type.is_some(), uri))
 }
 
-/// The same, of an upstream's repository: what is there and what is here. `limit`: bytes of a manifest.
+/// Lists the referrers in an upstream's repository: those of the upstream and those that are here. `limit`: bytes of a
+/// manifest.
 pub(crate) async fn list_through(
     store: &Store,
     limit: usize,
@@ -115,7 +117,7 @@ pub(crate) async fn list_through(
     Ok((answer(all, false, artifact_type.is_some(), uri), freshness))
 }
 
-/// As many of these as fit, which are in the order of their digests, and where the next ones are.
+/// A page of these entries, which are sorted by digest: as many as fit, and a link to the next page.
 fn answer(all: Vec<Entry>, more: bool, filtered: bool, uri: &Uri) -> Response {
     let (manifests, left_out) = fitting(all, PAGE - AROUND);
     let link = manifests.last().filter(|_| more || left_out);
@@ -129,8 +131,8 @@ fn answer(all: Vec<Entry>, more: bool, filtered: bool, uri: &Uri) -> Response {
     response
 }
 
-/// The first ones that take no more than `room` bytes, and whether others are left out. One that takes more by itself
-/// is there without its annotations, which are in the manifest: nobody could read a page with them.
+/// The first entries that together take at most `room` bytes, and whether others are left out. An entry that is larger
+/// by itself is listed without its annotations, which the manifest has: no client could read a page with them.
 fn fitting(all: Vec<Entry>, room: usize) -> (Vec<Entry>, bool) {
     let (mut taken, mut page) = (0, Vec::new());
     for mut entry in all {

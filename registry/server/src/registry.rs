@@ -1,4 +1,4 @@
-//! What a registry is made of.
+//! The registry and its settings.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::limits::{Limits, Rules};
 use crate::observe::{AccessLog, Metrics, Observer, Readiness};
 use crate::tls::Tls;
 
-/// Large manifests at a time, and those of one client; each takes some ten times its size in memory for a moment.
+/// Large manifests at a time, in all and of one client. Each takes about ten times its size in memory for a moment.
 const LARGE: usize = 8;
 const LARGE_EACH: usize = 2;
 
@@ -31,7 +31,7 @@ pub struct Registry {
     pub(crate) observer: Observer,
     pub(crate) front: Arc<Front>,
     pub(crate) readiness: Arc<Readiness>,
-    /// Large manifests that are read into memory and published.
+    /// Turns to read a large manifest into memory and publish it.
     pub(crate) large: Turns,
 }
 
@@ -68,41 +68,41 @@ impl Registry {
         self
     }
 
-    /// The same registry, through which others may be pulled.
+    /// The same registry, with upstreams to pull through.
     #[must_use]
     pub fn with_upstreams(mut self, upstreams: Upstreams) -> Self {
         self.upstreams = upstreams;
         self
     }
 
-    /// The same registry, behind something.
+    /// The same registry, behind proxies or with a public address.
     #[must_use]
     pub fn with_front(mut self, front: Front) -> Self {
         self.front = Arc::new(front);
         self
     }
 
-    /// The same registry, for accounts.
+    /// The same registry, with accounts and access rules.
     #[must_use]
     pub fn with_guard(mut self, guard: Guard) -> Self {
         self.gate.guard = Some(Arc::new(guard));
         self
     }
 
-    /// The same registry, for so many requests of one client.
+    /// The same registry, with a limit on the requests of one client.
     pub fn with_rate(mut self, rate: Rate) -> Result<Self, AccessError> {
         self.gate.limiter = Some(Arc::new(Limiter::new(rate)?));
         Ok(self)
     }
 
-    /// The same registry, counting there.
+    /// The same registry, counting in these metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.observer.metrics = metrics;
         self
     }
 
-    /// The same registry, which writes a line for every request but those that watch it.
+    /// The same registry, which logs a line for every request except those of monitoring.
     #[must_use]
     pub fn with_access_log(mut self, log: AccessLog) -> Self {
         self.observer.log = Some(log);

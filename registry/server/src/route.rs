@@ -1,4 +1,4 @@
-//! From a path to an endpoint, by hand: a repository's name has slashes in it, and may even contain the words
+//! Parses a path into an endpoint, by hand: a repository's name has slashes in it, and may even contain the words
 //! `blobs` or `manifests`, so the path is read from its end.
 
 use hab_oci::{Digest, RepositoryName};
@@ -12,15 +12,15 @@ pub(crate) enum Route {
     Base,
     /// `/v2/_catalog`. No repository's name begins with an underscore.
     Catalog,
-    /// Something of a repository.
+    /// An endpoint of a repository.
     Repository(RepositoryName, Endpoint),
 }
 
-/// What a path asks of a repository.
+/// The endpoint of a repository that a path names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
-    /// `manifests/<reference>` (end-3, end-7, end-9). Whether a bad reference is unknown or invalid depends on the
-    /// method, so it is not yet read here.
+    /// `manifests/<reference>` (end-3, end-7, end-9). Not parsed here: whether a bad reference is unknown or invalid
+    /// depends on the method.
     Manifest(String),
     /// `blobs/<digest>` (end-2, end-10).
     Blob(Digest),
@@ -36,7 +36,7 @@ pub(crate) enum Endpoint {
 
 impl Route {
     pub(crate) fn of_path(path: &str) -> Result<Self, Error> {
-        // Of what the grammars allow, and of the plus in a chart's version, these may be escaped.
+        // Of the characters that names and digests may have, and the plus of a chart's version, these may be escaped.
         let path = path.replace("%3A", ":").replace("%3a", ":").replace("%2B", "+").replace("%2b", "+");
         let rest = match path.strip_prefix("/v2").map(|rest| rest.strip_prefix('/').unwrap_or(rest)) {
             Some("") => return Ok(Self::Base),
@@ -85,7 +85,7 @@ impl Route {
         }
     }
 
-    /// The tag or digest that it names. Not an upload: who shows its name may write to it.
+    /// The tag or digest that the path names. Not an upload's id, because anyone who knows it may write to the upload.
     pub(crate) fn reference(&self) -> Option<String> {
         let Self::Repository(_, endpoint) = self else { return None };
         match endpoint {

@@ -1,10 +1,11 @@
-//! A file's bytes that go from the page cache to a socket without a copy in between: sendfile(2), over plain HTTP/1.1,
-//! where nothing but the socket looks at them.
+//! Sends a file's bytes from the page cache to a socket without a copy in between: sendfile(2). Only for plain
+//! HTTP/1.1, where no layer looks at the bytes.
 //!
-//! An answer's body gives bytes, and the layers above the socket pass them on unread. So the body gives
-//! [`Parts::place`] instead, which has the length of the part, and the socket's side ([`Wire`](crate::wire::Wire))
-//! knows it by where it lies in memory and sends the part. Both keep one order, that of the connection. Should a place
-//! ever be sent as it is, the client gets zeros, which its digest refuses.
+//! An answer's body gives bytes, and the layers above the socket pass them on unread. So the body can give a
+//! placeholder of the same length instead, a "place" ([`Parts::place`]). The socket's side
+//! ([`Wire`](crate::wire::Wire)) knows it by its address in memory, and sends the part of the file that it stands for.
+//! Both keep one order, that of the connection. If a place were ever sent itself, the client would get zeros, which its
+//! digest check refuses.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,23 +17,23 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use bytes::Bytes;
 use rustix::io::{ReadWriteFlags, preadv2};
 
-/// Below this the copy is cheaper than what a second system call costs.
+/// Below this many bytes, a copy is cheaper than a second system call.
 const LEAST: u64 = 64 << 10;
-/// The most that one place stands for.
+/// The most bytes that one place stands for.
 const MOST: usize = 1 << 20;
 
-/// What places are parts of. Nobody reads it, so it takes no memory.
+/// The memory that places are slices of. Nobody reads it, so it takes no pages.
 static PLACES: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; MOST].into());
 
 thread_local! {
-    /// The connection whose answer is being asked for its next bytes.
+    /// The connection whose answer is asked for its next bytes right now.
     static ASKING: RefCell<Option<Arc<Parts>>> = const { RefCell::new(None) };
 }
 
 /// Parts of files that are to be sent over one connection, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Parts(
-    /// Held to add, to take, and for a call that does not wait.
+    /// Held to add or take a part, and for a system call that does not wait.
     Mutex<VecDeque<Part>>,
 );
 
@@ -44,9 +45,9 @@ struct Part {
 }
 
 impl Parts {
-    /// Lets `ask` use places, because what it returns goes to this connection next, and to nobody else.
+    /// Calls `ask` and lets it use places, because its result goes to this connection next, and to no other.
     pub(crate) fn asked_by<T>(this: Option<&Arc<Self>>, ask: impl FnOnce() -> T) -> T {
-        // Also when `ask` panics: the next connection on this thread must not be taken for this one.
+        // Resets this also when `ask` panics: the next connection on this thread must not be taken for this one.
         struct Asked;
         impl Drop for Asked {
             fn drop(&mut self) {
@@ -58,8 +59,8 @@ impl Parts {
         ask()
     }
 
-    /// The place of the next of `left` bytes of a file from `at` on; `None` where they have to be read: nobody sends
-    /// them so, they are too few, or they are not in memory.
+    /// A place for the next of `left` bytes of a file from `at` on. `None` if they must be read: the connection cannot
+    /// send files, or they are too few or not in memory.
     pub(crate) fn place(file: &Arc<File>, at: u64, left: u64) -> Option<Bytes> {
         Self::place_where(is_cached, file, at, left)
     }
@@ -75,7 +76,7 @@ impl Parts {
         }
         let parts = ASKING.with_borrow(Option::clone)?;
         let length = usize::try_from(left).map_or(MOST, |left| left.min(MOST));
-        // What lies between is read ahead together with them. If not, the socket's thread waits for the disk once.
+        // The bytes between are usually cached by read-ahead, too. If not, the socket's thread waits for the disk once.
         if !is_cached(file, at) || !is_cached(file, at + length as u64 - 1) {
             return None;
         }
@@ -88,13 +89,13 @@ impl Parts {
         PLACES.as_ptr_range().contains(&bytes.as_ptr())
     }
 
-    /// Sends of the next part what the socket takes, as a write of its place would.
+    /// Sends as much of the next part as the socket takes, like a write of its place.
     pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
         self.with(|parts| {
-            let part = parts.front_mut().ok_or_else(|| io::Error::other("a place of no part"))?;
+            let part = parts.front_mut().ok_or_else(|| io::Error::other("this place has no file part"))?;
             let sent = rustix::fs::sendfile(socket, &part.file, Some(&mut part.at), part.left)?;
             if sent == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut"));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was truncated"));
             }
             part.left -= sent;
             if part.left == 0 {
@@ -109,7 +110,7 @@ impl Parts {
     }
 }
 
-/// Whether a byte can be had without waiting for a disk; not where the file system cannot tell, as an overlay.
+/// Whether a byte can be read without waiting for a disk; `false` if the file system cannot tell, such as overlayfs.
 fn is_cached(file: &File, at: u64) -> bool {
     preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) == Ok(1)
 }
@@ -127,14 +128,14 @@ mod tests {
         file.write_all(&vec![7; MOST + 100_000]).unwrap();
         let (file, size) = (Arc::new(file), MOST as u64 + 100_000);
         let parts = Arc::new(Parts::default());
-        // Whether bytes are in memory only some file systems tell.
+        // Only some file systems tell whether bytes are in memory.
         let place_of = |at, left| Parts::place_where(|_, at| at < size, &file, at, left);
         let place = || place_of(0, size);
         assert!(place().is_none());
         let given = Parts::asked_by(Some(&parts), place).unwrap();
         assert!(given.len() == MOST && Parts::is_place(&given) && Parts::is_place(&given[5..]));
         assert!(!Parts::is_place(b"other bytes"));
-        // Few bytes, and bytes that are not there, have to be read.
+        // Too few bytes, and bytes that are not in memory, must be read.
         let little = || place_of(0, LEAST - 1).is_none() && place_of(size, size).is_none();
         assert!(Parts::asked_by(Some(&parts), little));
         let panicked =

@@ -1,4 +1,4 @@
-//! Listening: every client is bounded in time, and all of them in number.
+//! Accepts connections: each client is limited in time, and all of them in number.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,19 +21,19 @@ use crate::observe::{Metrics, Storage};
 use crate::slots::{Admission, Slots, Ticket};
 use crate::{Front, Guard, Limits, Registry, Tls, beside, connection, router};
 
-/// How often files are looked at for a change.
+/// How often files are checked for a change.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How soon is looked again for a slot when all are taken.
+/// How soon to look again for a slot when all are taken.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How often is counted how much there is.
+/// How often to count how much is stored.
 const MEASURE: Duration = Duration::from_secs(5 * 60);
 
-/// Serves the registry, and `more` beside it, until `shutdown` is ready; then nothing is accepted any more, and open
-/// requests have [`Limits::drain`] to end.
+/// Serves the registry, and `more` beside it, until `shutdown` is ready. Then no connection is accepted any more, and
+/// open requests have [`Limits::drain`] to end.
 ///
-/// HTTP/1.1 and HTTP/2, over TLS if the registry has that. Fails only if the listener does.
+/// Speaks HTTP/1.1 and HTTP/2, over TLS if the registry has that. Fails only if the listener does.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
@@ -68,7 +68,7 @@ async fn accept(
     (tls, front): (Option<Arc<Tls>>, Arc<Front>),
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    // Whoever set the limits says what became of them.
+    // The caller that set the limits reports if they are lowered here.
     let (limits, _) = limits.within_open_files();
     let slots = Slots::new(limits.clone());
     let shared = Arc::new(Shared::new(router, tls, limits, front));
@@ -78,7 +78,7 @@ async fn accept(
     let mut sweep = pin!(slots.sweep());
     {
         let next = || admitted(&listener, &slots, shared.tls.is_some());
-        // Kept when something else happens first: it may hold a client that waits for a slot.
+        // Kept when another event comes first: it may hold a client that waits for a slot.
         let mut accepting = pin!(next());
         loop {
             let accepted = tokio::select! {
@@ -90,7 +90,7 @@ async fn accept(
             accepting.set(next());
             let (stream, from, ticket) = match accepted {
                 Ok(accepted) => accepted,
-                // A client that left before it was accepted, or no file descriptor left: neither is for good.
+                // The client left before it was accepted, or no file descriptor is free: neither lasts.
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a connection was not accepted");
                     if !slots.make_room() {
@@ -108,7 +108,7 @@ async fn accept(
     }
     drop(listener);
     shared.close();
-    // Those who do not take their answers are ended meanwhile, too.
+    // Clients that do not take their answers are ended meanwhile, too.
     let ended = async {
         tokio::select! { () = graceful.shutdown() => {}, () = &mut sweep => {} }
     };
@@ -119,7 +119,7 @@ async fn accept(
     Ok(())
 }
 
-/// The next connection that has a slot.
+/// Accepts the next connection, and waits for a slot for it.
 async fn admitted(
     listener: &TcpListener,
     slots: &Arc<Slots>,
@@ -135,14 +135,14 @@ async fn admitted(
                     connection::refuse(&stream, tls);
                     break;
                 }
-                // A connection may also come to wait meanwhile, which is told to nobody.
+                // An open connection may also come to wait meanwhile, and nothing reports that.
                 Admission::Full => drop(timeout(LOOK_AGAIN, slots.freed()).await),
             }
         }
     }
 }
 
-/// Never ends.
+/// Cancels unfinished uploads that are too old. Never returns.
 async fn expire_uploads(store: Store, after: Duration) {
     let age = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
     let mut hourly = interval(Duration::from_secs(60 * 60));
@@ -156,7 +156,7 @@ async fn expire_uploads(store: Store, after: Duration) {
     }
 }
 
-/// Never ends.
+/// Records pulls in the catalog. Never returns.
 async fn record_pulls(pulls: Pulls, catalog: Catalog) {
     let mut often = interval(Duration::from_secs(60));
     loop {
@@ -165,14 +165,14 @@ async fn record_pulls(pulls: Pulls, catalog: Catalog) {
     }
 }
 
-/// Never ends.
+/// Counts how much is stored. Never returns.
 async fn measure(store: Store, metrics: Metrics) {
     let mut often = interval(MEASURE);
     loop {
         often.tick().await;
         match Storage::of(&store).await {
             Ok(storage) => metrics.stored(storage),
-            Err(error) => tracing::error!(error = chain(&error), "what is kept could not be counted"),
+            Err(error) => tracing::error!(error = chain(&error), "stored content could not be counted"),
         }
     }
 }
@@ -183,7 +183,7 @@ async fn record(pulls: &Pulls, catalog: &Catalog) {
     }
 }
 
-/// Reads files again when they change, and when the process is told to (SIGHUP). Never ends.
+/// Reads files again when they change, and on SIGHUP. Never returns.
 async fn refresh(guard: Option<Arc<Guard>>, tls: Option<Arc<Tls>>) {
     if guard.is_none() && tls.is_none() {
         return std::future::pending().await;
@@ -207,7 +207,7 @@ async fn refresh(guard: Option<Arc<Guard>>, tls: Option<Arc<Tls>>) {
             tls.inspect(|tls| tls.refresh(always));
         });
         if read.await.is_err() {
-            tracing::error!("files could not be looked at");
+            tracing::error!("files could not be checked for changes");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a connection is doing, said by itself and read by [`Slots`](crate::slots::Slots). Every request writes here, so
-//! it is made of numbers that nobody else writes: no lock, no timer.
+//! What a connection is doing: the connection writes it, [`Slots`](crate::slots::Slots) reads it. Every request writes
+//! here, so the state is made of numbers with one writer: no lock, no timer.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,17 +9,17 @@ use tokio::sync::Notify;
 
 use crate::flow::Flow;
 
-/// What a connection waits for, or does.
+/// What a connection does or waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Its TLS handshake is not done, or its request's head has not come to its end. So it begins.
+    /// The TLS handshake or a request's head is not complete. Every connection begins so.
     Head,
-    /// It was answered, and nothing of another request has come.
+    /// The last request was answered, and no byte of the next one has come.
     Idle,
     /// A request is being answered.
     Busy,
-    /// It was answered and closed; what it still sends is thrown away.
+    /// The answer was sent and the sending side closed; the client's further bytes are discarded.
     Linger,
 }
 
@@ -29,21 +29,21 @@ pub(crate) struct Slot {
     phase: AtomicU8,
     /// When the phase began, in milliseconds since the start.
     since: AtomicU64,
-    /// Bytes that came and went, all in all.
+    /// Bytes received and sent, in total.
     moved: AtomicU64,
-    /// The client has to take what it is sent before anything goes on.
+    /// The server waits for the client to take bytes of an answer.
     taking: AtomicBool,
-    /// The client has to send more of a body before anything goes on.
+    /// The server waits for the client to send more of a body.
     sending: AtomicBool,
-    /// Bytes came that belong to no request which has been read to its end.
+    /// Bytes came after the last request that was read to its end.
     unread: AtomicBool,
     /// Requests whose heads were read.
     requests: AtomicU64,
-    /// Requests that are being answered: more than one over HTTP/2 alone.
+    /// Requests that are being answered; more than one only over HTTP/2.
     open: AtomicUsize,
-    /// It is HTTP/2.
+    /// The connection speaks HTTP/2.
     multiplexed: AtomicBool,
-    /// Answers that are being sent over HTTP/2. Held to add one, and for a walk over a few of them.
+    /// Answers that are being sent over HTTP/2. Held to add one, and to walk over the few there are.
     flows: Mutex<Vec<Weak<Flow>>>,
     ended: Notify,
 }
@@ -75,7 +75,8 @@ impl Slot {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        // One answer of several may end while another one begins: whichever wrote its phase last, there is one.
+        // Over HTTP/2, one answer may end while another begins, and either may write its phase last. An open request
+        // means busy in any case.
         if self.open.load(Relaxed) > 0 {
             return Phase::Busy;
         }
@@ -91,9 +92,9 @@ impl Slot {
         self.since.load(Relaxed)
     }
 
-    /// Bytes came from the client.
+    /// Records bytes that came from the client.
     pub(crate) fn came(&self, count: usize) {
-        // Over HTTP/2 bytes need not belong to a request, and bodies say by themselves what comes.
+        // Over HTTP/2, bytes need not belong to a request; the readers of bodies count theirs.
         if self.is_multiplexed() {
             return;
         }
@@ -104,9 +105,10 @@ impl Slot {
         }
     }
 
-    /// Bytes were taken by the system for the client.
+    /// Records bytes that the system took for the client.
     pub(crate) fn went(&self, count: usize) {
-        // Over HTTP/2 answers say by themselves what goes: a client could have its pings answered for ever.
+        // Over HTTP/2, answers count their own bytes: otherwise a client could look busy for ever by having its pings
+        // answered.
         if !self.is_multiplexed() {
             self.count(count);
         }
@@ -114,7 +116,7 @@ impl Slot {
     }
 
     fn count(&self, count: usize) {
-        // Two halves of one connection's task write this, one after the other.
+        // Load and store suffice: only the two halves of the connection's task write this, one after the other.
         self.moved.store(self.moved.load(Relaxed).wrapping_add(count as u64), Relaxed);
     }
 
@@ -122,13 +124,13 @@ impl Slot {
         self.moved.load(Relaxed)
     }
 
-    /// Whether the client has to take what it is sent.
+    /// Sets whether the server waits for the client to take bytes.
     pub(crate) fn await_taking(&self, awaited: bool) {
         set(&self.taking, awaited);
     }
 
-    /// Whether the client has to send more of a body. That it does so in time is for the body's reader to see, who can
-    /// answer it.
+    /// Sets whether the server waits for the client to send more of a body. The body's reader enforces the time limit,
+    /// because it can answer the client.
     pub(crate) fn await_body(&self, awaited: bool) {
         set(&self.sending, awaited);
     }
@@ -143,7 +145,7 @@ impl Slot {
             || self.is_multiplexed() && self.flows().iter().any(|flow| flow.is_waiting())
     }
 
-    /// It is HTTP/2 from now on, of which the beginning has come.
+    /// Switches to HTTP/2. The bytes that came so far are its preface.
     pub(crate) fn multiplex(&self) {
         self.multiplexed.store(true, Relaxed);
         self.unread.store(false, Relaxed);
@@ -153,12 +155,12 @@ impl Slot {
         self.multiplexed.load(Relaxed)
     }
 
-    /// Bytes of a body came or went over HTTP/2.
+    /// Records bytes of a body that came or went over HTTP/2.
     pub(crate) fn moved_one_of_many(&self, count: usize) {
         self.moved.fetch_add(count as u64, Relaxed);
     }
 
-    /// An answer is sent over HTTP/2.
+    /// Adds an answer that is being sent over HTTP/2.
     pub(crate) fn flow(&self, flow: &Arc<Flow>) {
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
         flows.retain(|flow| flow.strong_count() > 0);
@@ -171,21 +173,21 @@ impl Slot {
         flows.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// A request begins to be answered; its number.
+    /// Begins to answer a request; returns its number.
     fn begin(&self) -> u64 {
         self.open.fetch_add(1, Relaxed);
         self.enter(Phase::Busy);
         self.requests.fetch_add(1, Relaxed) + 1
     }
 
-    /// All of this request was read. Whoever says it late, when the next one has begun, says nothing.
+    /// Records that a request was read to its end. Does nothing if the next request has already begun.
     pub(crate) fn read_all(&self, request: u64) {
         if self.requests.load(Relaxed) == request {
             self.unread.store(false, Relaxed);
         }
     }
 
-    /// More is to come of the request, and will not be read.
+    /// Records that more of the request will come and will not be read.
     pub(crate) fn leave_unread(&self) {
         self.unread.store(true, Relaxed);
     }
@@ -205,14 +207,14 @@ impl Slot {
     }
 }
 
-/// Mostly it says so already, and a write costs more than a read.
+/// Writes only a change: changes are rare, and a write costs more than a read.
 fn set(flag: &AtomicBool, value: bool) {
     if flag.load(Relaxed) != value {
         flag.store(value, Relaxed);
     }
 }
 
-/// A request that is being answered; it is over when this is dropped, whether or not there was an answer.
+/// A request that is being answered. Dropping it ends it, whether or not there was an answer.
 #[derive(Debug)]
 pub(crate) struct Serving {
     slot: Arc<Slot>,

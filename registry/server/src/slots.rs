@@ -1,7 +1,7 @@
-//! Which connections are open, whose they are, and which one goes when there is no room for another.
+//! The open connections of each client, and the choice which one to end when there is no room for another.
 //!
-//! A client that opens many connections and says nothing on them loses its own oldest ones; nobody else waits. A
-//! connection that is being answered is left alone for as long as its client keeps up the least speed.
+//! A client that opens many connections and sends nothing on them loses its own oldest ones; no other client waits. A
+//! connection that is being answered is left alone as long as its client keeps the minimum speed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,20 +15,20 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::Limits;
 use crate::slot::{Phase, Slot};
 
-/// Where all slots are taken by clients that are being answered, one that is waited for goes if it was slower than this
-/// on average, in bytes a second…
+/// If clients that are being answered have all slots, one that the server waits for loses its connection if it was
+/// slower than this on average, in bytes a second…
 const SLOW: u64 = 32 << 10;
-/// …for at least so long.
+/// …for at least this long.
 const SLOW_FOR: Duration = Duration::from_secs(10);
 
-/// For so long a new connection, whose head may be on its way, is not ended for the sake of another one.
+/// Within this time, a new connection is not ended to make room: its request's head may be on its way.
 const YOUNG: Duration = Duration::from_millis(100);
 
 pub(crate) struct Slots {
     start: Instant,
     young: Duration,
     limits: Limits,
-    /// Guards the list; held for a walk over it when there is no room, and otherwise for a map operation.
+    /// Guards the list; held for a map operation, or for a walk over it when there is no room.
     open: Mutex<Open>,
     freed: Notify,
 }
@@ -46,23 +46,23 @@ struct Entry {
     window: Window,
 }
 
-/// How long a client was waited for, and how many bytes moved meanwhile.
+/// How long the server waited for a client in this window, and how many bytes had moved before it.
 #[derive(Default)]
 struct Window {
     awaited: u64,
     moved: u64,
 }
 
-/// What becomes of a new connection.
+/// Whether a new connection gets a slot.
 pub(crate) enum Admission {
     Room(Ticket),
-    /// Its client has as many as it may, and all of them are being answered.
+    /// The client has as many connections as it may, and all of them are being answered.
     TooMany,
-    /// All slots are taken by clients that keep up. One may become free.
+    /// Clients that keep the minimum speed have all slots. One may become free.
     Full,
 }
 
-/// An open connection's place in the list, until it is dropped.
+/// An open connection's entry in the list. Dropping it frees the slot.
 pub(crate) struct Ticket {
     slots: Arc<Slots>,
     id: u64,
@@ -110,8 +110,8 @@ impl Slots {
         Admission::Room(Ticket { slots: self.clone(), id, slot })
     }
 
-    /// Ends a connection that waits, of the client that has most; `false` if none does. For when the system has no
-    /// room.
+    /// Ends a waiting connection of the client that has most connections; `false` if none waits. For when the system
+    /// has no room.
     pub(crate) fn make_room(&self) -> bool {
         let mut open = self.open();
         let longest = open.longest_waiting(|_| true, |_| true);
@@ -123,7 +123,7 @@ impl Slots {
         self.freed.notified().await;
     }
 
-    /// Ends connections that waited for too long, or whose clients are too slow. Never ends.
+    /// Ends connections that waited for too long, or whose clients are too slow. Never returns.
     pub(crate) async fn sweep(&self) {
         let Limits { head, keep, taking, .. } = self.limits;
         let shortest = head.min(keep).min(taking);
@@ -161,8 +161,9 @@ impl Slots {
 }
 
 impl Open {
-    /// Of the clients that have a connection which waits, the one with most connections; of its connections that wait,
-    /// the one that does so for longest. Of heads, only those that began long enough ago.
+    /// The connection to end first: of the clients with a waiting connection, the one with most connections, and of its
+    /// waiting connections, the one that has waited longest. One in phase `Head` counts only if it began long enough
+    /// ago.
     fn longest_waiting(
         &self,
         long_ago: impl Fn(&Entry) -> bool,
@@ -180,7 +181,7 @@ impl Open {
         self.all.iter().filter(waits).min_by_key(order).map(|(id, _)| *id)
     }
 
-    /// The connection whose client is waited for and was slowest, if it was slow.
+    /// Of the connections whose client the server waits for, the slowest one, if it is too slow.
     fn slowest(&self, now: u64) -> Option<u64> {
         let speed = |(id, entry): (&u64, &Entry)| {
             let age = now.saturating_sub(entry.slot.since());
@@ -191,7 +192,7 @@ impl Open {
         self.all.iter().filter_map(speed).min().map(|(_, id)| id)
     }
 
-    /// Its slot counts as free from now on, although its socket lives for a moment longer.
+    /// Ends a connection. Its slot is free at once, although its socket lives for a moment longer.
     fn end(&mut self, id: u64) {
         if let Some(entry) = self.remove(id) {
             tracing::debug!(client = ?entry.client, phase = ?entry.slot.phase(), "a connection was ended");
@@ -212,7 +213,7 @@ impl Open {
 }
 
 impl Limits {
-    /// Whether a connection has to end. `passed`: since it was looked at last.
+    /// Whether a connection has to end. `passed`: milliseconds since the last call.
     fn is_over(&self, entry: &mut Entry, now: u64, passed: u64) -> bool {
         let slot = &entry.slot;
         let waited = |limit: Duration| now.saturating_sub(slot.since()) > millis(limit);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::list::{Page, next};
 
-/// So that no answer is without bound; a client that wants more follows the Link.
+/// The most tags of one answer; a client that wants more follows the Link.
 const MOST: u32 = 10_000;
 
 #[derive(Serialize)]
@@ -25,12 +25,12 @@ pub(crate) async fn list(catalog: &Catalog, name: &RepositoryName, uri: &Uri) ->
     if !catalog.has_repository(name).await? {
         return Err(Error::NameUnknown(name.clone()));
     }
-    // One more than asked for says whether there is a next page.
+    // One more tag than asked for shows whether there is a next page.
     let tags = catalog.tags(name, last.as_deref(), n + 1).await?;
     Ok(answer(name.as_str(), tags, n, uri))
 }
 
-/// The same, of an upstream's repository: the tags that are there, and those that are here.
+/// Lists the tags of an upstream's repository: those of the upstream, and those that are here.
 pub(crate) async fn list_through(
     store: &Store,
     remote: &Remote,
@@ -43,7 +43,7 @@ pub(crate) async fn list_through(
     Ok((answer(remote.local.as_str(), behind, n, uri), freshness))
 }
 
-/// A page of `n` tags; one more says that there is a next one.
+/// A page of `n` tags; one more tag in `tags` means that there is a next page.
 fn answer(name: &str, mut tags: Vec<Tag>, n: u32, uri: &Uri) -> Response {
     let more = tags.len() > n as usize;
     tags.truncate(n as usize);

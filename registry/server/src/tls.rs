@@ -20,32 +20,32 @@ use crate::access::{AccessError, Authorities, Certificate, CertificateId, Watche
 use clients::Clients;
 pub(crate) use clients::Shown;
 
-/// What HTTP/2 is called where client and server agree on a protocol (RFC 7301).
+/// The name of HTTP/2 in ALPN (RFC 7301).
 pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ClientCertificates {
-    /// They may.
+    /// A client may have one.
     #[default]
     Optional,
-    /// Who has none is not talked to.
+    /// A client without one is refused.
     Required,
 }
 
-/// Where certificates are. Plain data.
+/// The files of certificates and keys. Plain data.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
-    /// This server's certificate in PEM, and those that vouch for it after it.
+    /// This server's certificate in PEM, followed by its intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key in PEM.
     pub key: PathBuf,
-    /// Certificates in PEM of those who vouch for clients; without, clients have none.
+    /// The authorities for clients' certificates, in PEM; without any, clients have none.
     pub client_ca: Option<PathBuf>,
-    /// Lists of those that these authorities revoked: in PEM, any number in a file, or one in DER. Where there is any,
-    /// there has to be one of every authority: a certificate whose authority says nothing is not believed.
+    /// Revocation lists of these authorities: a file has any number in PEM, or one in DER. If there is any list, every
+    /// authority needs one: a certificate whose authority has no list is refused.
     pub client_crl: Vec<PathBuf>,
-    /// Whether clients must have one.
+    /// Whether clients must have a certificate.
     pub client: ClientCertificates,
 }
 
@@ -54,10 +54,10 @@ pub struct Tls {
     files: Watched<Loaded>,
 }
 
-/// What was made of the files.
+/// The settings that were made from the files.
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// Who is believed, where clients may have certificates.
+    /// The authorities for clients, if clients may have certificates.
     clients: Option<Clients>,
 }
 
@@ -69,7 +69,7 @@ impl Tls {
         Ok(Self { files: Watched::open(paths, move || load(&config))? })
     }
 
-    /// Reads files again that changed, or all of them; takes a while.
+    /// Reads changed files again, or all files if `always` is set; takes a while.
     pub(crate) fn refresh(&self, always: bool) {
         self.files.refresh(always);
         if let Some(clients) = &self.files.get().clients {
@@ -77,7 +77,7 @@ impl Tls {
         }
     }
 
-    /// A connection that was open before this server's own certificate changed goes on with the old one.
+    /// Does the handshake. A connection keeps the server's certificate that it began with, also when the file changes.
     pub(crate) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
@@ -86,7 +86,7 @@ impl Tls {
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// What a client showed of itself, if anything.
+    /// The certificates that a client showed, if any.
     pub(crate) fn shown<T>(stream: &TlsStream<T>) -> Option<Shown> {
         let chain = stream.get_ref().1.peer_certificates()?;
         let certificate = Certificate::of(chain.first()?);
@@ -96,8 +96,8 @@ impl Tls {
         Some(Shown::new(chain, certificate))
     }
 
-    /// Whether what a client showed when it came would still be believed: authorities may have gone, or revoked it, or
-    /// its time may be over. Asked for every request, found out when something changed, and every minute.
+    /// Whether a client's certificates are still valid: authorities may be gone or have revoked one, or one may have
+    /// expired. Called for every request; verified again when a file changed, and every minute.
     pub(crate) fn believes(&self, shown: &Shown) -> bool {
         shown.is_good(&self.files.get(), |loaded| {
             loaded.clients.as_ref().is_some_and(|clients| clients.believe(shown))

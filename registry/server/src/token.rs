@@ -1,5 +1,5 @@
-//! `/v2/token`: who shows an account gets a token for what they ask and may (the distribution project's token
-//! specification, and its OAuth2 form for clients that post).
+//! `/v2/token`: exchanges a client's credentials for a token that allows what the client asks for and may do (the
+//! distribution project's token specification, and its OAuth2 form for clients that post).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::access::{Asked, Client, Credentials, Gate, Granted, Peer};
 use crate::body;
 use crate::error::Error;
 
-/// Bytes of a posted form.
+/// The most bytes of a posted form.
 const FORM: usize = 64 * 1024;
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ pub(crate) async fn exchange(
             let query = request.uri().query().unwrap_or_default().as_bytes();
             Asked::of(Credentials::of(request.headers()), query)
         }
-        // As a whole, so that nobody who is not known yet can send it byte by byte.
+        // One time limit for the whole form, so that an unknown client cannot send it byte by byte.
         Method::POST => match timeout(idle, posted(request, idle)).await {
             Ok(posted) => posted?,
             Err(_) => return Err(Error::Stalled),
@@ -67,7 +67,7 @@ async fn posted(request: Request, idle: Duration) -> Result<Asked, Error> {
             name: value("username").unwrap_or_default(),
             password: value("password").unwrap_or_default(),
         },
-        // Clients that were given a token instead of a password send it so.
+        // Clients that have a token instead of a password send it like this.
         Some("refresh_token") => Credentials::Bearer(value("refresh_token").unwrap_or_default()),
         _ => return Err(Error::GrantType),
     };

@@ -16,7 +16,7 @@ use crate::http::{CONTENT_DIGEST, empty, query};
 use crate::limits::Limits;
 use crate::range::{Piece, held};
 
-/// Repositories that are looked through for one that a blob may be mounted from.
+/// The most repositories that are searched for one to mount a blob from.
 const HOLDERS: u32 = 1000;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -33,7 +33,7 @@ struct Finish {
     digest: Option<String>,
 }
 
-/// POST: mounts, takes a whole blob, or starts an upload (end-4a, end-4b, end-11).
+/// POST: mounts a blob, takes a whole one, or starts an upload (end-4a, end-4b, end-11).
 pub(crate) async fn start(
     store: &Store,
     upstreams: &Upstreams,
@@ -56,8 +56,8 @@ pub(crate) async fn start(
     }
 }
 
-/// A blob whose file is cut or gone is asked for again instead, and so is one that the caller could not read where it
-/// is.
+/// Mounts a blob. `false` if the client must send it instead: its file is cut or gone, or the caller may not read it
+/// where it is.
 async fn mounted(
     store: &Store,
     upstreams: &Upstreams,
@@ -86,8 +86,8 @@ async fn mounted(
     Ok(catalog.mount_blob(&from, permit.repository(), digest, now()).await?)
 }
 
-/// Whether a GET of the blob by the same caller would be answered there, if the repository holds it: by the rules, and
-/// where it is an upstream's by what may be pulled from that and has to be signed. Nobody upstream is asked.
+/// Whether `holder` would give the blob to the same caller if it holds it: by the access rules, and for an upstream's
+/// repository by what may be pulled from it and must be signed. No upstream is asked.
 async fn can_be_read(
     store: &Store,
     upstreams: &Upstreams,
@@ -126,7 +126,7 @@ async fn begin(store: &Store, name: &RepositoryName) -> Result<Response, Error> 
     Ok(progress(StatusCode::ACCEPTED, name, &id, 0))
 }
 
-/// GET: how far an upload is (end-13).
+/// GET: how many bytes an upload has (end-13).
 pub(crate) async fn status(store: &Store, name: &RepositoryName, id: &str) -> Result<Response, Error> {
     let id = known(&store.catalog, name, id).await?;
     let (blobs, key) = (store.blobs.clone(), id.clone());
@@ -134,7 +134,7 @@ pub(crate) async fn status(store: &Store, name: &RepositoryName, id: &str) -> Re
     Ok(progress(StatusCode::NO_CONTENT, name, &id, size))
 }
 
-/// PATCH: the next piece (end-5).
+/// PATCH: the next chunk (end-5).
 pub(crate) async fn append(
     store: &Store,
     limits: &Limits,
@@ -145,12 +145,12 @@ pub(crate) async fn append(
     let id = known(&store.catalog, name, id).await?;
     let upload = take(store, limits, name, &id, request).await?;
     let size = upload.size();
-    // Its lock is released before the client hears that the next piece may come.
+    // Releases the upload's lock before the client learns that it may send the next chunk.
     blocking(move || upload.put_back()).await?;
     Ok(progress(StatusCode::ACCEPTED, name, &id, size))
 }
 
-/// PUT: the last piece, which may be empty, and the digest of the whole (end-6).
+/// PUT: the last chunk, which may be empty, and the digest of the whole (end-6).
 pub(crate) async fn finish(
     store: &Store,
     limits: &Limits,
@@ -165,7 +165,7 @@ pub(crate) async fn finish(
     Ok(created(name, &digest))
 }
 
-/// DELETE: gives an upload up (end-14).
+/// DELETE: cancels an upload (end-14).
 pub(crate) async fn cancel(store: &Store, name: &RepositoryName, id: &str) -> Result<Response, Error> {
     let id = known(&store.catalog, name, id).await?;
     let (blobs, key) = (store.blobs.clone(), id.clone());
@@ -174,14 +174,14 @@ pub(crate) async fn cancel(store: &Store, name: &RepositoryName, id: &str) -> Re
     Ok(empty(StatusCode::NO_CONTENT, []))
 }
 
-/// An upload is reached through its own repository alone.
+/// Finds an upload, which only its own repository has.
 async fn known(catalog: &Catalog, name: &RepositoryName, id: &str) -> Result<UploadId, Error> {
     let id = id.parse().map_err(|_| Error::UploadUnknown)?;
     if catalog.has_upload(&id, name).await? { Ok(id) } else { Err(Error::UploadUnknown) }
 }
 
-/// Adds a request's body to an upload. With a Content-Range the body has to be exactly that piece, and the next one;
-/// otherwise the upload is left as it was.
+/// Adds a request's body to an upload. With a Content-Range, the body must be exactly that chunk and begin where the
+/// upload ends; otherwise the upload is left as it was.
 async fn take(
     store: &Store,
     limits: &Limits,
@@ -208,7 +208,7 @@ async fn take(
     }
 }
 
-/// The Content-Range, which has to agree with the Content-Length where both are said.
+/// The Content-Range, which must agree with the Content-Length if the request has both.
 fn piece(headers: &HeaderMap) -> Result<Option<Piece>, Error> {
     let text =
         |name| headers.get(name).map(|value| value.to_str().map_err(|_| Error::UploadRange)).transpose();

@@ -1,4 +1,4 @@
-//! A connection's bytes, counted; and its end, which must not take the answer from the client.
+//! Counts a connection's bytes, and ends the connection so that the client still gets the answer.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,21 +12,21 @@ use tokio::net::TcpStream;
 use crate::sendfile::Parts;
 use crate::slot::{Phase, Slot};
 
-/// The most that is thrown away after an answer, in bytes; [`Limits::linger`](crate::Limits::linger) bounds the time.
+/// The most bytes that are discarded after an answer; [`Limits::linger`](crate::Limits::linger) limits the time.
 pub(crate) const THROWN_AWAY: u64 = 64 << 20;
 
-/// Tells its slot what comes and goes.
+/// A connection that reports received and sent bytes to its slot.
 ///
-/// A socket that is closed while bytes of its client are unread, or still on their way, resets the connection, and the
-/// client's system then throws away the answer that it has not read yet. So whoever was answered before its request was
-/// read to the end is told that no more will come, and what it sends is read and thrown away until it closes, too: RFC
-/// 9112, section 9.6.
+/// Closing a socket while bytes of the client are unread, or still on their way, resets the connection. The client's
+/// system then discards the part of the answer that the client has not read yet. So after an answer to a request that
+/// was not read to its end, only the sending side is closed. What the client still sends is read and discarded until it
+/// closes, too: RFC 9112, section 9.6.
 pub(crate) struct Wire {
     inner: TcpStream,
     slot: Arc<Slot>,
-    /// What is sent from files; nothing where what is written here is not what goes over the wire.
+    /// Parts of files to send; stays empty if the bytes written here are not those on the wire (TLS).
     parts: Arc<Parts>,
-    /// Since the writing side was closed: bytes that may still be thrown away.
+    /// How many more bytes may be discarded; set once the sending side is closed.
     closing: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ impl Wire {
         Self { inner, slot, parts: Arc::default(), closing: None }
     }
 
-    /// Whose places are sent as what they stand for.
+    /// The parts of files that this connection sends for their places.
     pub(crate) fn parts(&self) -> &Arc<Parts> {
         &self.parts
     }
@@ -59,7 +59,7 @@ impl Wire {
         result
     }
 
-    /// Reads and throws away, at most until the client closes.
+    /// Reads and discards bytes, at most until the client closes.
     fn drain(&mut self, cx: &mut Context<'_>, mut room: u64) -> Poll<()> {
         let mut bytes = [MaybeUninit::uninit(); 16 << 10];
         loop {

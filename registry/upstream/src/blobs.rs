@@ -1,10 +1,10 @@
-//! A blob that is asked for: held here, on its way, or asked for upstream.
+//! Finds a blob: held here, on its way, or to be fetched from the upstream.
 //!
-//! A repository holds what came from upstream by its own path. That a manifest names a digest proves nothing: whoever
-//! writes a manifest may name bytes that they never had. Nor do bytes that are here by another way (a push, a build,
-//! another upstream) become an upstream's because it claims to have them: it has to send them. Only bytes that this
-//! very upstream sent, for another of its repositories, need not come twice; that this repository holds them too, it
-//! has to say by giving their last byte at this repository's path, where it checks by itself who may read what.
+//! A repository holds a blob only if the upstream gave it at the repository's own path. A manifest that names a digest
+//! proves nothing: its author may never have had the bytes. Nor do bytes that came here another way (a push, a build,
+//! another upstream) become an upstream's because it claims to have them: it must send them. Only bytes that this very
+//! upstream sent, for another of its repositories, need not come twice. But it must give their last byte at this
+//! repository's path, where it checks by itself who may read what.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::remote::Remote;
 
-/// The most manifests that are asked how large a blob is.
+/// The most manifests that are read to learn how large a blob is.
 const DESCRIBED: u32 = 20;
 
 /// A blob that the repository holds, or that is on its way for it.
@@ -29,12 +29,12 @@ const DESCRIBED: u32 = 20;
 pub enum Arriving {
     /// The repository holds it.
     Here,
-    /// It is on its way.
+    /// It is being downloaded.
     Coming(Download),
 }
 
 impl Remote {
-    /// A blob: makes the repository here hold it, or says where it is on its way. `limit`: bytes of one.
+    /// Makes the repository here hold a blob, or returns its running download. `limit`: bytes of a blob.
     pub async fn blob(&self, store: &Store, digest: &Digest, limit: u64) -> Result<Arriving, Error> {
         if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
             return Ok(Arriving::Coming(download));
@@ -71,15 +71,15 @@ impl Remote {
         Ok(Arriving::Coming(download))
     }
 
-    /// How many bytes a blob may have. A configuration that is too large to be read is refused before it comes, also
-    /// where its manifest says that it is small.
+    /// The most bytes that a blob may have. A configuration that is too large to be read is refused before it comes,
+    /// even if its manifest says that it is small.
     async fn limit_of(&self, store: &Store, digest: &Digest, limit: u64) -> Result<u64, Error> {
         let configures = store.catalog.configures(&self.local, digest).await?;
         Ok(configures.map_or(limit, |_| limit.min(LARGEST_CONFIG)))
     }
 
-    /// What the same upstream sent, or is sending, for another of its repositories, if it says that this one holds it
-    /// too.
+    /// Uses a blob that the same upstream sent, or is sending, for another of its repositories, if it says that this
+    /// one holds it too.
     async fn shared(&self, store: &Store, digest: &Digest, limit: u64) -> Result<Option<Arriving>, Error> {
         let address = self.client().config().address();
         let running = self.upstream.downloads.any(digest);
@@ -91,7 +91,7 @@ impl Remote {
             }
             None => None,
         };
-        // What is larger than it may be is refused where it is asked for.
+        // A blob that is too large is refused where it is fetched.
         let Some(size) = size.filter(|size| *size <= limit) else { return Ok(None) };
         if !self.gives(digest, size).await? {
             return Ok(None);
@@ -109,38 +109,39 @@ impl Remote {
         Ok(shared.then_some(Arriving::Here))
     }
 
-    /// Whether upstream gives a blob of this size at this repository's path: asked for its last byte, because what
-    /// answers a HEAD is sometimes not what answers a GET. [`Error::BlobUnknown`] if it says that there is none, or
-    /// that it is not for us. One that knows no ranges begins to send all; that is not listened to.
+    /// Whether the upstream gives a blob of this size at this repository's path. Asks for its last byte, because a HEAD
+    /// is sometimes answered by another host than a GET. [`Error::BlobUnknown`] if the upstream says that there is no
+    /// such blob, or that it is not for us. An upstream that does not support ranges begins to send the whole blob,
+    /// which is not read.
     async fn gives(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
         let last = size.saturating_sub(1);
         let response = match self.client().blob(&self.name, digest, last).await {
             Ok((response, _)) => response,
             Err(failure @ Failure::Absent) => return Err(self.blob_failed(digest, failure)),
-            // Whatever is wrong is found out, and said, where all of it is asked for.
+            // Whatever is wrong is found and reported when the whole blob is asked for.
             Err(_) => return Ok(false),
         };
         if response.status() == StatusCode::OK {
             return Ok(response.content_length() == Some(size));
         }
         let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        // Of a part whose place it does not say, that it has one byte is all that is known: one behind the end has
-        // none.
+        // A part without a `Content-Range` has only its length to go by: it must be one byte, because a part after the
+        // end has none.
         Ok(match range.and_then(|text| text.trim().rsplit_once('/')) {
             Some((_, whole)) => whole == size.to_string(),
             None => response.content_length() == Some(1),
         })
     }
 
-    /// How many bytes a blob has that is not here, as upstream says; `None` if only its bytes would tell. Nothing is
-    /// brought here for it. What answers a HEAD is sometimes not what answers a GET, so this promises no more than
-    /// upstream does.
+    /// The size of a blob that is not here, as the upstream states it; `None` if only its bytes would tell. Fetches
+    /// nothing. A HEAD is sometimes answered by another host than a GET, so the size is only as reliable as the
+    /// upstream.
     pub async fn blob_size(&self, store: &Store, digest: &Digest) -> Result<Option<u64>, Error> {
         if let Some(download) = self.upstream.downloads.of(digest, &self.local) {
             return Ok(Some(download.size()));
         }
         let (since, ttl) = (Instant::now(), self.client().config().ttl);
-        // One request for all who ask at the same time.
+        // All clients that ask at the same time share one request.
         let _turn = self.turn(&format!("size of {digest}")).await;
         let key = (self.local.clone(), digest.clone());
         if let Some(size) = self.upstream.sizes.get(&key, since, ttl) {
@@ -154,14 +155,14 @@ impl Remote {
             Ok(None) => return Ok(self.described_sizes(store, digest).await?.first().copied()),
             Err(failure @ Failure::Absent) => return Err(self.blob_failed(digest, failure)),
             Err(failure) if self.client().is_resting() => return Err(self.failed(failure)),
-            // Some know no HEAD of a blob, or redirect it to a host that answers a GET alone.
+            // Some upstreams do not support HEAD for a blob, or redirect it to a host that answers only a GET.
             Err(_) => return Ok(None),
         };
         self.upstream.sizes.put(key, size, ttl);
         Ok(Some(size))
     }
 
-    /// The sizes that manifests here say; one, unless one of them is wrong.
+    /// The sizes that manifests here state for a blob: one size, unless a manifest is wrong.
     async fn described_sizes(&self, store: &Store, digest: &Digest) -> Result<Vec<u64>, Error> {
         let mut sizes = Vec::new();
         for manifest in store.catalog.named_by(&self.local, digest, DESCRIBED).await? {

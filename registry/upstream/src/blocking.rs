@@ -1,9 +1,9 @@
-//! Work on files, which must not hold up the connections.
+//! Runs file work where it cannot hold up the connections.
 
 use hab_store::{Error, Result};
 use tokio::task::spawn_blocking;
 
-/// Runs it on a thread of its own.
+/// Runs `work` on a thread of its own.
 pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T>
 where
     T: Send + 'static,

@@ -18,7 +18,7 @@ use crate::pin::Pin;
 use crate::rest::Rest;
 use crate::tokens::{Shown, Tokens};
 
-/// A manifest as an upstream sent it: **unverified** but for its digest where one was asked for.
+/// A manifest as an upstream sent it: **unverified**; the caller checks its digest and its form.
 pub(crate) struct RawManifest {
     pub(crate) media_type: String,
     pub(crate) bytes: Vec<u8>,
@@ -28,15 +28,15 @@ pub(crate) struct RawManifest {
 pub(crate) struct Client {
     pub(crate) http: hab_outbound::Client,
     pub(crate) config: UpstreamConfig,
-    /// Whose credentials are configured. They go there and to its token service.
+    /// The upstream's origin. Configured credentials go there and to its token service only.
     pub(crate) origin: Origin,
-    /// The token service that the operator named.
+    /// The token service that the operator configured.
     pub(crate) token_service: Option<Origin>,
-    /// The one that the upstream named first.
+    /// The token service that the upstream named first.
     pub(crate) pin: Arc<Pin>,
     pub(crate) tokens: Tokens,
     pub(crate) rest: Rest,
-    /// Where requests are counted, once it is served.
+    /// Counts requests; set once the registry is served.
     pub(crate) counter: OnceLock<Arc<dyn Count>>,
 }
 
@@ -55,7 +55,8 @@ impl Client {
         let settings = Settings {
             connect: Duration::from_secs(10).min(config.patience.silence),
             silence: config.patience.silence,
-            // A variable that some shell left behind must not decide who sees what is asked.
+            // Proxy variables of the environment are ignored: one that some shell left behind must not decide who sees
+            // the requests.
             proxies: config.proxy.clone().map_or(Proxies::None, Proxies::At),
             authorities: config.ca.clone(),
             inner: inner.map_err(|e| wrong("inner: ", &e))?,
@@ -70,23 +71,24 @@ impl Client {
         &self.config
     }
 
-    /// Whether it was away a moment ago, or is never asked.
+    /// Whether the upstream is in a pause, or is never asked.
     pub(crate) fn is_resting(&self) -> bool {
         self.config.offline || self.rest.left().is_some()
     }
 
-    /// For how much longer it is not asked, and whether it wanted that itself.
+    /// How much of its pause is left, and whether it asked for the pause itself.
     pub(crate) fn rest_left(&self) -> Option<(Duration, bool)> {
         self.rest.left()
     }
 
-    /// Learns what it asks for, so that the first pull need not, and whether it lets us in.
+    /// Learns how the upstream wants clients to authenticate, so that the first pull need not, and whether it accepts
+    /// our credentials.
     pub(crate) async fn greet(&self) -> Result<(), Failure> {
         if self.config.offline {
             return Ok(());
         }
         let url = self.url("")?;
-        // It is not left alone for what comes of this: it is asked again when there is something to be asked for.
+        // A failure here begins no pause: the upstream is asked again at the first pull.
         let answer = self.http.send(&Request::get(url.clone())).await.map_err(|e| Failure::of(&e))?;
         if answer.status() != StatusCode::UNAUTHORIZED || answer.is_redirected() {
             return greeted(&url, answer.status(), answer.is_redirected());
@@ -108,7 +110,7 @@ impl Client {
         }
     }
 
-    /// The digest of what a tag is, as the upstream's header says.
+    /// The digest that a tag points at, as the upstream's header states it.
     pub(crate) async fn head(&self, repository: &str, tag: &str) -> Result<Option<Digest>, Failure> {
         let path = format!("{repository}/manifests/{tag}");
         let response = self.ask(Method::HEAD, self.url(&path)?, repository, manifests()).await?;
@@ -116,7 +118,7 @@ impl Client {
         Ok(digest.and_then(|text| text.parse().ok()))
     }
 
-    /// A manifest by tag or digest.
+    /// Fetches a manifest by tag or digest.
     pub(crate) async fn manifest(
         &self,
         repository: &str,
@@ -131,16 +133,17 @@ impl Client {
         Ok(RawManifest { media_type, bytes })
     }
 
-    /// Whether there is a blob, and how many bytes it has, if the upstream says that.
+    /// Asks whether there is a blob. Returns its size in bytes, if the upstream states it.
     pub(crate) async fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, Failure> {
         let url = self.url(&format!("{repository}/blobs/{digest}"))?;
         let response = self.ask(Method::HEAD, url, repository, HeaderMap::new()).await?;
-        // Of the header: there is no body to have a length.
+        // Read from the header, because the answer to a HEAD has no body.
         let said = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         Ok(said.and_then(|text| text.parse().ok()))
     }
 
-    /// A blob's bytes from `first` on, or from 0 where the upstream knows no ranges; and from where they are.
+    /// Asks for a blob's bytes from `first` on. Returns the answer and where its bytes begin: at 0 if the upstream does
+    /// not support ranges.
     pub(crate) async fn blob(
         &self,
         repository: &str,
@@ -160,11 +163,11 @@ impl Client {
             StatusCode::PARTIAL_CONTENT if first > 0 && begins_at(response.headers(), first) => {
                 Ok((response, first))
             }
-            status => Err(Failure::Wrong(format!("it answered {status} to bytes from {first} on"))),
+            status => Err(Failure::Wrong(format!("it answered {status} to a request from byte {first} on"))),
         }
     }
 
-    /// A small blob, whole and of its digest.
+    /// Fetches a small blob whole, and checks its digest.
     pub(crate) async fn small_blob(
         &self,
         repository: &str,
@@ -176,17 +179,17 @@ impl Client {
         if Digest::of_with(digest.algorithm(), &bytes) == *digest {
             Ok(bytes)
         } else {
-            Err(Failure::Wrong(format!("other bytes than {digest}")))
+            Err(Failure::Wrong(format!("its bytes do not match {digest}")))
         }
     }
 
-    /// The address of something below `/v2/`.
+    /// The address of a path below `/v2/`.
     pub(crate) fn url(&self, path: &str) -> Result<Url, Failure> {
         let text = format!("{}/v2/{path}", self.config.url.trim_end_matches('/'));
-        text.parse().map_err(|_| Failure::Wrong("it has no address".to_owned()))
+        text.parse().map_err(|_| Failure::Wrong("its address cannot be parsed".to_owned()))
     }
 
-    /// Asks, unless it is to be left alone.
+    /// Sends a request, unless the upstream is offline or in a pause.
     pub(crate) async fn ask(
         &self,
         method: Method,
@@ -207,20 +210,20 @@ impl Client {
             Err(Failure::Away(_)) if self.rest.left().is_some_and(|(_, asked)| asked) => "limited",
             Err(Failure::Away(_)) => "away",
             Err(Failure::Denied(_)) => "denied",
-            // Counted where it is refused.
+            // Counted where the answer is refused.
             Err(Failure::Wrong(_)) => return answer,
         });
         answer
     }
 
-    /// Counts what came of a request.
+    /// Counts a request by its result.
     pub(crate) fn count(&self, result: &'static str) {
         if let Some(counter) = self.counter.get() {
             counter.asked(&self.config.name, result);
         }
     }
 
-    /// Asks once, and once more with what it asks for.
+    /// Sends a request, and once more with the credentials that the upstream asks for.
     async fn ask_now(
         &self,
         method: Method,
@@ -233,7 +236,8 @@ impl Client {
             && let Some(way) = self.tokens.asks()
             && let Err(failure) = self.meet(way, &scope, None).await
         {
-            // It may ask otherwise by now; but it has the same user.
+            // The upstream may authenticate in another way by now. But a denial stays one, because the user is the
+            // same.
             self.tokens.remember(None);
             if let Failure::Denied(_) = failure {
                 return Err(failure);
@@ -250,7 +254,7 @@ impl Client {
                     self.meet(way, &scope, sent.as_ref()).await?;
                     sent = self.tokens.get(&scope);
                 }
-                // What a host asks for that the upstream only redirects to is nobody's to give.
+                // A host that the upstream redirects to gets no credentials, whatever it asks for.
                 status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if answer.is_redirected() => {
                     let sentence = format!("it redirects to a host that answers {status}");
                     return Err(Failure::denied(sentence, answered(&answer)));
@@ -278,8 +282,9 @@ impl Client {
         Err(Failure::Absent)
     }
 
-    /// What 401 or 403 by the upstream itself means, after this was shown to it. Only somebody without an account may
-    /// take it for an absence: many say so of whatever is not for everybody. Else it would hide a wrong password.
+    /// What a 401 or 403 of the upstream itself means, after this was sent to it. Only for a client without an account
+    /// does it count as absence: many registries answer so for everything that is not public. With an account, that
+    /// would hide a wrong password.
     fn denied(&self, url: &Url, status: StatusCode, sent: Option<&Shown>) -> Failure {
         let user = self.config.username.as_deref().unwrap_or_default();
         match sent {
@@ -289,7 +294,7 @@ impl Client {
                 let detail = format!("{sentence}: {} answered {status} to user {user:?}", shown(url));
                 let failure = Failure::denied(sentence, detail);
                 if status == StatusCode::UNAUTHORIZED {
-                    // Accounts are locked where a wrong password comes too often.
+                    // Some services lock an account after too many wrong passwords.
                     self.rest.begin(self.config.patience.rest, &failure);
                 }
                 failure
@@ -301,7 +306,7 @@ impl Client {
         }
     }
 
-    /// What the transport could not do; one that is away is left alone for a moment.
+    /// Makes a failure of a transport error; begins a pause if the upstream cannot be reached.
     pub(crate) fn failed(&self, problem: &Problem) -> Failure {
         let failure = Failure::of(problem);
         if let Failure::Away(_) = failure {
@@ -310,18 +315,18 @@ impl Client {
         failure
     }
 
-    /// A whole small body, which does not take long.
+    /// Reads a small body whole, within its time limit.
     pub(crate) async fn whole(&self, answer: Answer, limit: usize) -> Result<Vec<u8>, Failure> {
         answer.whole(limit, self.config.patience.small).await.map_err(|problem| Failure::of(&problem))
     }
 }
 
-/// Who answered what, for the log.
+/// The address and its status, for the log.
 fn answered(answer: &Answer) -> String {
     format!("{} answered {}", answer.address(), answer.status())
 }
 
-/// What an answer to the registry's first address says of it.
+/// What the answer to `/v2/` says about the upstream.
 fn greeted(url: &Url, status: StatusCode, redirected: bool) -> Result<(), Failure> {
     let detail = format!("{} answered {status}", shown(url));
     if status.is_success() {
@@ -329,24 +334,24 @@ fn greeted(url: &Url, status: StatusCode, redirected: bool) -> Result<(), Failur
     } else if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         Err(Failure::Away(Why::new(format!("it answered {status}"), detail)))
     } else if redirected {
-        Err(Failure::Wrong(format!("{detail}, by somebody whom it redirects to")))
+        Err(Failure::Wrong(format!("{detail}, from a host that it redirects to")))
     } else {
-        Err(Failure::Wrong(format!("{detail}, so it is not an address of a registry, or lets nobody in")))
+        Err(Failure::Wrong(format!("{detail}: not an address of a registry, or it refuses everybody")))
     }
 }
 
-/// An address that cannot be, without what may be a password in it.
+/// A bad address, without a password that may be in it.
 fn hidden(url: &str) -> &str {
     url.split('@').next_back().unwrap_or_default()
 }
 
-/// Whether a part is the one that was asked for; one that does not say so is believed, and held against the digest.
+/// Whether a part begins where it should. A part that does not say so is accepted, because the digest is checked later.
 fn begins_at(headers: &HeaderMap, first: u64) -> bool {
     let said = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     said.is_none_or(|text| text.trim().starts_with(&format!("bytes {first}-")))
 }
 
-/// The kinds of manifests that are kept.
+/// The `Accept` headers for the supported kinds of manifests.
 fn manifests() -> HeaderMap {
     let kinds = [
         media_type::IMAGE_INDEX,

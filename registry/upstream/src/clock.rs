@@ -1,4 +1,4 @@
-//! The clock, read here alone.
+//! The clock in unix seconds.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! What an operator says of an upstream.
+//! The operator's settings of an upstream.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,80 +9,81 @@ use hab_store::Pattern;
 
 use crate::judge::Judge;
 
-/// Another registry. Plain data.
+/// The settings of another registry. Plain data.
 #[derive(Clone)]
 pub struct UpstreamConfig {
-    /// What its images are named by: `docker.io`. One part of a repository's name.
+    /// The first part of its images' names here: `docker.io`. One part of a repository's name.
     pub name: String,
-    /// Where it is: `https://registry.example`.
+    /// Its address: `https://registry.example`.
     pub url: String,
-    /// For whom it answers.
+    /// The account to authenticate with.
     pub username: Option<String>,
-    /// Goes with the name.
+    /// The account's password.
     pub password: Option<String>,
-    /// Through whom it is asked: `http://proxy.example:3128`. What the environment says of proxies is not looked at.
+    /// The proxy to ask it through: `http://proxy.example:3128`. Proxy variables of the environment are ignored.
     pub proxy: Option<String>,
-    /// Certificates in PEM of those who vouch for it, beside the machine's own trust store.
+    /// Certificates in PEM of further authorities to trust for it, beside the machine's own trust store.
     pub ca: Option<Vec<u8>>,
-    /// The one token service that is asked for it, `https://auth.example`; without, the one that it names first.
+    /// Its only token service, `https://auth.example`; without one, the token service that it names first.
     pub token_service: Option<String>,
-    /// Where its redirects may lead though it is an inner address: `http://10.0.0.6:9000`.
+    /// Inner addresses that its redirects may lead to: `http://10.0.0.6:9000`.
     pub inner: Vec<String>,
-    /// A folder that remembers which token service it named first; without, that is forgotten with the process.
+    /// A folder for the pins of token services; without one, a pin is forgotten with the process.
     pub pins: Option<PathBuf>,
-    /// Which of its repositories may be pulled; all without.
+    /// Which of its repositories may be pulled; all if empty.
     pub repositories: Vec<Pattern>,
-    /// Tags may not be pulled, only digests.
+    /// Whether pulls are allowed by digest only, not by tag.
     pub digest_only: bool,
-    /// For how long a tag is what it was.
+    /// How long a tag that was looked up counts as fresh.
     pub ttl: Duration,
-    /// What becomes of a pull of a tag that was looked up longer ago than that.
+    /// How a pull of a tag that is no longer fresh is answered.
     pub revalidate: Revalidate,
-    /// For how long what it does not have is not asked for again.
+    /// How long the upstream is not asked again for what it does not have.
     pub absent: Duration,
-    /// Tags that stay what they were first.
+    /// Tags that never move here.
     pub fixed: Vec<Pattern>,
-    /// Who has to have signed what is served. Every rule that names a repository has to be met.
+    /// Who must have signed what is served. Every rule that names a repository must be met.
     pub signed: Vec<Signed>,
-    /// It is never asked; what is here is served by the same rules.
+    /// It is never asked; stored content is served by the same rules.
     pub offline: bool,
-    /// How long is waited for it.
+    /// How long to wait for it.
     pub patience: Patience,
 }
 
 /// When a tag is looked up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Revalidate {
-    /// Behind the answer: a client gets what is here, and the next one what is there by then. No pull waits for the
-    /// upstream.
+    /// After the answer: a client gets what is here, and the next client what came of the look-up. No pull waits for
+    /// the upstream.
     #[default]
     Behind,
-    /// Before the answer, for so long: then, and when the upstream is away, a client gets what is here, which the
-    /// answer calls stale.
+    /// Before the answer, for at most this time. After it, or if the upstream is away, a client gets what is here, and
+    /// the answer is marked as stale.
     Before(Duration),
 }
 
-/// Repositories of which only what is signed is served.
+/// Repositories that are served only if they are signed.
 #[derive(Clone, Debug)]
 pub struct Signed {
-    /// Which; all without.
+    /// Which repositories; all if empty.
     pub repositories: Vec<Pattern>,
-    /// Who says whether a signature counts.
+    /// Says whether signatures suffice.
     pub judge: Arc<dyn Judge>,
 }
 
-/// How long an upstream is waited for.
+/// How long to wait for an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// How long it may stay silent.
     pub silence: Duration,
     /// How long a manifest, a list or a token may take altogether.
     pub small: Duration,
-    /// How long a blob may take, beside its size by `slowest`.
+    /// How long a blob may take, in addition to its size divided by `slowest`.
     pub large: Duration,
-    /// The slowest blob that is waited for, in bytes a second.
+    /// The lowest speed of a blob that is accepted, in bytes a second.
     pub slowest: u64,
-    /// For how long one that does not answer, or is limiting without saying for how long, is not asked again.
+    /// How long an upstream is not asked again that did not answer, or that limits requests without saying for how
+    /// long.
     pub rest: Duration,
 }
 
@@ -99,8 +100,7 @@ impl Default for Patience {
 }
 
 impl fmt::Debug for UpstreamConfig {
-    /// Its name and address alone: the password, and what stands in a proxy's address, are not to be printed by
-    /// anybody.
+    /// Shows only its name and address: the password, and the proxy's address with its secrets, must never be printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("UpstreamConfig");
         shown.field("name", &self.name).field("address", &self.address()).finish_non_exhaustive()
@@ -108,7 +108,7 @@ impl fmt::Debug for UpstreamConfig {
 }
 
 impl UpstreamConfig {
-    /// One that anybody may pull everything from.
+    /// Settings of an upstream without an account, of which everything may be pulled.
     pub fn new(name: &str, url: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -132,7 +132,7 @@ impl UpstreamConfig {
         }
     }
 
-    /// By what it is remembered who sent something: its address, without what may be secret in it.
+    /// Its address, without anything in it that may be secret. The catalog remembers by it who sent a blob.
     pub(crate) fn address(&self) -> String {
         match hab_outbound::Url::parse(&self.url) {
             Ok(url) => {

@@ -1,10 +1,10 @@
-//! Who counts requests to upstreams.
+//! The interface that counts requests to upstreams.
 
 use std::fmt;
 
-/// Counts what came of requests to upstreams.
+/// Counts requests to upstreams by their result.
 pub trait Count: fmt::Debug + Send + Sync {
-    /// An upstream was asked; `result`: `ok`, `absent`, `limited` (it limits how often it is asked, or errs), `away`,
-    /// `denied` (it does not let us in) or `wrong` (what it sent was refused).
+    /// Counts a request to an upstream; `result`: `ok`, `absent`, `limited` (it limits how often it is asked, or has an
+    /// error of its own), `away`, `denied` (it refuses our credentials) or `wrong` (its answer was refused here).
     fn asked(&self, upstream: &str, result: &'static str);
 }

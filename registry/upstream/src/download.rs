@@ -1,13 +1,12 @@
-//! One blob on its way from an upstream, however many clients wait for it: one request fills a file, and all of them
-//! read from it as it grows.
+//! Downloads one blob from an upstream, however many clients wait for it: one request fills a file, and all of them
+//! read from the file as it grows.
 //!
 //! The last byte is held back until the digest is checked, so that nobody ever has the whole of wrong bytes, neither
-//! by one answer nor by many parts. That is all that can be promised of bytes that are sent before the last one came,
-//! and it is what a digest can promise: it says something of the whole alone. Whoever puts parts together waits for
-//! the last byte, too; whoever uses parts alone holds them against a list of their own (the digests of chunks that a
-//! layer's table of contents names), which the whole's digest would tell them nothing about. A part is sent from this
-//! very file, whose bytes are all hashed. It is never asked for upstream by itself: nobody would ever know whether
-//! those bytes were the right ones.
+//! from one answer nor from many parts. No more can be promised of bytes that are sent before the last one came,
+//! because a digest is about the whole alone. A client that puts parts together waits for the last byte, too. A client
+//! that uses parts alone checks them against a list of its own (the chunk digests in a layer's table of contents),
+//! since the digest of the whole says nothing about them. A part is sent from this very file, whose bytes are all
+//! hashed. It is never asked for upstream by itself, because nobody could ever check those bytes.
 
 use std::fs::File;
 use std::io;
@@ -29,11 +28,11 @@ use crate::clock::now;
 use crate::failure::Failure;
 use crate::memory::locked;
 
-/// How much is read for one client at a time.
+/// Bytes that are read for one client at a time.
 const BATCH: u64 = 256 * 1024;
-/// How often in a row an upstream is asked for the rest of a blob that broke off.
+/// The download fails when it breaks off this many times in a row.
 const ATTEMPTS: usize = 4;
-/// After so many bytes it is going on again.
+/// After this many bytes, a resumed download counts as going on again.
 const PROGRESS: u64 = 1 << 20;
 
 /// How far a download is.
@@ -45,18 +44,18 @@ struct State {
     ended: Option<Result<(), Failure>>,
 }
 
-/// A download that may be joined.
+/// A running download, which further clients may join.
 #[derive(Clone, Debug)]
 pub struct Download {
     file: Arc<File>,
     size: u64,
     state: watch::Receiver<State>,
-    /// Other repositories of the same upstream that hold these bytes when they are here; `None` once it is too late to
-    /// be added. Held to add or take names only.
+    /// Other repositories of the same upstream that will hold the blob once it is stored; `None` once it is too late to
+    /// add one. Held to add or take names only.
     promised: Arc<Mutex<Option<Vec<RepositoryName>>>>,
 }
 
-/// What is to be fetched.
+/// A blob to fetch, and the repositories there and here.
 pub(crate) struct Errand {
     pub(crate) client: Arc<Client>,
     pub(crate) store: Store,
@@ -65,24 +64,25 @@ pub(crate) struct Errand {
     /// The repository there.
     pub(crate) remote: String,
     pub(crate) digest: Digest,
-    /// The sizes that manifests here say it has; none if none of them names it.
+    /// The sizes that manifests here state for the blob; empty if no manifest names it.
     pub(crate) named: Vec<u64>,
     pub(crate) limit: u64,
 }
 
 impl Download {
-    /// Asks the upstream, and goes on by itself. `done` is called with it when it has ended, whatever the end.
+    /// Asks the upstream, and downloads in a task of its own. `done` is called with the download at its end, whether or
+    /// not it succeeded.
     pub(crate) async fn start(
         errand: Errand,
         done: impl FnOnce(&Self) + Send + 'static,
     ) -> Result<Self, Failure> {
         let (response, _) = errand.client.blob(&errand.remote, &errand.digest, 0).await?;
-        // Clients are told it before the first byte.
+        // Clients learn the size before the first byte.
         let size = response.content_length();
-        let size = size.ok_or_else(|| Failure::Wrong("a blob whose size it does not say".to_owned()))?;
-        // Of an empty answer no byte could be held back.
+        let size = size.ok_or_else(|| Failure::Wrong("a blob without a stated size".to_owned()))?;
+        // An empty answer has no byte to hold back.
         if size == 0 && Digest::of_with(errand.digest.algorithm(), &[]) != errand.digest {
-            return Err(Failure::Wrong("a blob without a byte".to_owned()));
+            return Err(Failure::Wrong("an empty blob".to_owned()));
         }
         if size > errand.limit {
             return Err(Failure::Wrong(format!("a blob of {size} bytes, more than {}", errand.limit)));
@@ -109,12 +109,12 @@ impl Download {
             let most = patience.large + Duration::from_secs(size / patience.slowest.max(1));
             let ended = match timeout(most, fill(&errand, response, writer, &mine, &tell)).await {
                 Ok(ended) => ended,
-                Err(_) => Err(Failure::away(format!("it took longer than {} s", most.as_secs()))),
+                Err(_) => Err(Failure::away(format!("the download took longer than {} s", most.as_secs()))),
             };
             if let Err(failure) = &ended {
                 tracing::warn!(digest = %errand.digest, %failure, "a blob did not come from upstream");
             }
-            // In this order: whoever asks from now on finds the blob itself, or begins anew.
+            // The order matters: a client that asks after this finds the stored blob, or starts a new download.
             done(&mine);
             tell.send_modify(|state| {
                 if ended.is_ok() {
@@ -126,18 +126,18 @@ impl Download {
         Ok(this)
     }
 
-    /// Bytes of the blob.
+    /// The blob's size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Whether both are the same one.
+    /// Whether both are the same download.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.file, &other.file)
     }
 
-    /// Makes one more repository hold the bytes when they are here; `false` if it is too late for that. The upstream
-    /// must have said that this repository holds them.
+    /// Adds a repository that will hold the blob once it is stored; `false` if it is too late for that. The upstream
+    /// must have said that this repository holds it.
     pub(crate) fn promise(&self, repository: &RepositoryName) -> bool {
         match &mut *locked(&self.promised) {
             Some(promised) => {
@@ -169,11 +169,11 @@ impl Download {
         }
     }
 
-    /// `length` of its bytes from `first` on, as they come.
+    /// Streams `length` bytes of the blob from `first` on, as they come.
     pub fn part(self, first: u64, length: u64) -> impl Stream<Item = io::Result<Bytes>> + use<> {
         let end = first.saturating_add(length).min(self.size);
         stream::try_unfold((self, first), move |(mut this, at)| async move {
-            // What comes behind the end is not waited for.
+            // Bytes after the end are not waited for.
             if at >= end {
                 return Ok(None);
             }
@@ -197,7 +197,7 @@ impl Download {
     }
 }
 
-/// Receives, resumes where it breaks off, checks and publishes.
+/// Receives the blob, resumes where it breaks off, checks and stores it.
 async fn fill(
     errand: &Errand,
     response: hab_outbound::Answer,
@@ -209,12 +209,12 @@ async fn fill(
     let mut response = Some(response);
     let mut attempt = 0;
     let mut resumed_at = 0;
-    // Bytes that are here already, and come again from one that knows no ranges.
+    // Bytes that are here already and come again, because the upstream does not support ranges.
     let mut again = 0;
     while writer.size() < size {
         let chunk = match &mut response {
             Some(response) => {
-                response.chunk().await.map_err(|e| tracing::debug!(error = story(&e), "it broke off"))
+                response.chunk().await.map_err(|e| tracing::debug!(error = story(&e), "a download broke off"))
             }
             None => Ok(None),
         };
@@ -226,7 +226,7 @@ async fn fill(
                 continue;
             }
             if writer.size() + bytes.len() as u64 > size {
-                return Err(Failure::Wrong(format!("more than the {size} bytes that it has")));
+                return Err(Failure::Wrong(format!("more than the stated {size} bytes")));
             }
             let written = spawn_blocking(move || writer.add(&bytes).map(|()| writer));
             writer = written.await.map_err(lost)?.map_err(|e| ours(e.into()))?;
@@ -234,14 +234,14 @@ async fn fill(
             tell.send_modify(|state| state.available = available);
             continue;
         }
-        // It ended early, or broke.
+        // The answer ended early, or broke off.
         if writer.size() >= resumed_at + PROGRESS {
             attempt = 0;
         }
         resumed_at = writer.size();
         attempt += 1;
         if attempt == ATTEMPTS {
-            return Err(Failure::away(format!("it broke off after {} of {size} bytes", writer.size())));
+            return Err(Failure::away(format!("the blob broke off after {} of {size} bytes", writer.size())));
         }
         tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
         response = match errand.client.blob(&errand.remote, &errand.digest, writer.size()).await {
@@ -255,7 +255,7 @@ async fn fill(
     let mut repositories = locked(&download.promised).take().unwrap_or_default();
     repositories.push(errand.local.clone());
     let upstream = errand.client.config().address();
-    // Kept for as long as something here needs it.
+    // The blob stays as long as something here needs it.
     match errand.store.keep_received(&repositories, writer, &errand.digest, &upstream, now()).await {
         Ok(_) => Ok(()),
         Err(e @ hab_store::Error::WrongDigest { .. }) => Err(Failure::Wrong(e.to_string())),
@@ -263,14 +263,14 @@ async fn fill(
     }
 }
 
-/// Our own failure: its details are for the log.
+/// A failure of our own store: its details are only for the log.
 #[allow(clippy::needless_pass_by_value)] // it is what `map_err` gives
 fn ours(error: hab_store::Error) -> Failure {
-    tracing::error!(error = story(&error), "what came from upstream could not be kept");
-    Failure::away("it could not be kept here")
+    tracing::error!(error = story(&error), "a downloaded blob could not be stored");
+    Failure::away("it could not be stored here")
 }
 
 fn lost<E: std::error::Error>(error: E) -> Failure {
-    tracing::error!(%error, "a download ended before its time");
-    Failure::away("its download ended before its time")
+    tracing::error!(%error, "a download's task ended early");
+    Failure::away("the download's task ended early")
 }

@@ -1,11 +1,11 @@
-//! Why something of an upstream is not given.
+//! Why content of an upstream cannot be served.
 
 use hab_oci::{Digest, ReferenceError, RepositoryName};
 use hab_outbound::story;
 
 use crate::failure::Failure;
 
-/// Why something of an upstream is not given.
+/// Why content of an upstream cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name that no repository can have.
@@ -36,32 +36,32 @@ pub enum Error {
     /// The operator does not let this upstream's tags be pulled.
     #[error("{0} may be pulled by digest only")]
     DigestOnly(RepositoryName),
-    /// The operator wants it signed.
-    #[error("{repository} is served only with signatures, and {digest} has not enough: {missing}")]
+    /// The operator wants it signed, and it is not signed sufficiently.
+    #[error("{repository} is served only if signed, and {digest} lacks signatures: {missing}")]
     NotSigned {
         /// By its name here.
         repository: RepositoryName,
         /// What was asked for.
         digest: Digest,
-        /// What a signature lacks.
+        /// What is missing.
         missing: String,
     },
-    /// The upstream did not give it. The failure is no source, because clients are told a part of it with every answer
-    /// ([`Failure::outside`]).
-    #[error("upstream {name} could not give it")]
+    /// The upstream did not give it. The failure is not a `#[source]`, because clients get a part of it with every
+    /// answer ([`Failure::outside`]).
+    #[error("cannot fetch from upstream {name}")]
     Failed {
         /// The upstream.
         name: String,
         /// Why.
         failure: Failure,
     },
-    /// The store's own.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] hab_store::Error),
 }
 
 impl Error {
-    /// All of it on one line, for the log or for the operator.
+    /// The error and its causes on one line, for the log or for the operator.
     pub fn sentence(&self) -> String {
         match self {
             Self::Failed { failure, .. } => format!("{self}: {failure}"),

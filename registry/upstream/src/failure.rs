@@ -1,11 +1,11 @@
-//! Why an upstream did not give what it was asked for: in full for the log and the operator, without addresses for
+//! Why an upstream did not give what it was asked for: in full for the log and the operator, and without addresses for
 //! clients.
 
 use std::fmt;
 
 use hab_outbound::{Problem, story};
 
-/// A sentence that may be said outside, and all of it.
+/// A reason: a sentence for clients, and the details for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
     outside: String,
@@ -15,17 +15,18 @@ pub struct Why {
 /// Why an upstream did not give what it was asked for.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
-    /// It says that there is no such thing, or, to somebody without an account, that it is not for everybody.
-    #[error("it has none")]
+    /// The upstream says that it has no such content. To a client without an account, it may mean that the content is
+    /// not public.
+    #[error("it has no such content")]
     Absent,
-    /// It did not answer, or said it cannot.
+    /// The upstream did not answer, or said that it cannot.
     #[error("{0}")]
     Away(Why),
-    /// It does not let us in: a password that is wrong or missing, or one that may not have this.
+    /// The upstream refuses our credentials: the password is wrong or missing, or its account may not have this.
     #[error("{0}")]
     Denied(Why),
-    /// What it sent is not what it should be.
-    #[error("what it sent is refused: {0}")]
+    /// The upstream's answer is not what it should be.
+    #[error("its answer is refused: {0}")]
     Wrong(String),
 }
 
@@ -42,19 +43,19 @@ impl fmt::Display for Why {
 }
 
 impl Failure {
-    /// It did not answer, for a reason that anybody may hear.
+    /// The upstream did not answer, for a reason that clients may see.
     pub(crate) fn away(sentence: impl Into<String>) -> Self {
         let sentence = sentence.into();
         Self::Away(Why::new(sentence.clone(), sentence))
     }
 
-    /// It does not let us in.
+    /// The upstream refuses our credentials.
     pub(crate) fn denied(outside: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Denied(Why::new(outside, detail))
     }
 
-    /// The transport's own: with the address and all causes for the log, with the cause alone for clients, who need not
-    /// know where an operator's hosts are.
+    /// Makes a failure of a transport error. The log gets the address and all causes. Clients get the cause alone,
+    /// because they need not know where an operator's hosts are.
     pub(crate) fn of(problem: &Problem) -> Self {
         let outside = problem.cause().to_string();
         if problem.cause().is_away() {
@@ -64,7 +65,7 @@ impl Failure {
         }
     }
 
-    /// What a client is told.
+    /// The sentence for clients.
     pub fn outside(&self) -> String {
         match self {
             Self::Away(why) | Self::Denied(why) => why.outside.clone(),

@@ -3,11 +3,11 @@
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// It was here.
+    /// The content was here.
     Hit,
-    /// It came from upstream just now.
+    /// It came from the upstream just now.
     Miss,
-    /// It was here, and upstream may have another by now.
+    /// It was here, and the upstream may have newer content by now.
     Stale,
 }
 

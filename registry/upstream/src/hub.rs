@@ -1,30 +1,30 @@
-//! Docker Hub, which has three names, and repositories whose first part is left out.
+//! Docker Hub, which has three names, and repositories whose first part clients leave out.
 //!
-//! Its images are named by `docker.io`, its older clients say `index.docker.io`, and it answers at
-//! `registry-1.docker.io`: clients send whichever they know. An official image, `alpine`, is kept there as
-//! `library/alpine`, and is never found without that.
+//! Its images are named by `docker.io`, older clients say `index.docker.io`, and it answers at `registry-1.docker.io`:
+//! a client sends whichever it knows. The official image `alpine` is `library/alpine` there, and is not found without
+//! that first part.
 
 use std::borrow::Cow;
 
 use crate::config::UpstreamConfig;
 
 const NAMES: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
-/// Where official images are.
+/// The first part of the names of official images.
 const OFFICIAL: &str = "library";
 
 /// The other names of the registry with this name; the first one is the likeliest.
 pub(crate) fn other_names(name: &str) -> impl Iterator<Item = &'static str> + use<> {
-    // A host's name is the same in capitals.
+    // Host names ignore case.
     let is_hub = NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
     NAMES.into_iter().filter(move |_| is_hub)
 }
 
-/// The name that a repository has there.
+/// The full name of a repository at the upstream.
 pub(crate) fn full_name<'a>(config: &UpstreamConfig, name: &'a str) -> Cow<'a, str> {
     if name.contains('/') || !is_hub(config) { name.into() } else { format!("{OFFICIAL}/{name}").into() }
 }
 
-/// By the name that the operator gave it, or by where it is.
+/// Whether an upstream is Docker Hub, by its configured name or its host.
 fn is_hub(config: &UpstreamConfig) -> bool {
     let host = hab_outbound::Url::parse(&config.url).ok();
     let host = host.as_ref().and_then(|url| url.host_str()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Who judges signatures: not this crate, which knows no keys. The program gives it a judge.
+//! The interface that judges signatures. This crate knows no keys, so the program gives it a judge.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use hab_oci::Digest;
 
 /// The media type of a document that cosign signed before version 3.
 pub(crate) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// The media type of a sigstore bundle, in which cosign signs since.
+/// The media type of a sigstore bundle, which cosign writes since version 3.
 pub(crate) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// The annotation of a layer that holds the signature over its bytes.
 pub(crate) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
-/// A signature as somebody wrote it: **unverified**.
+/// A signature as it came: **unverified**.
 #[derive(Clone, Debug)]
 pub enum Signature {
     /// A document in the simple signing format.
@@ -26,7 +26,7 @@ pub enum Signature {
 }
 
 impl Signature {
-    /// The bytes that are kept of it.
+    /// The bytes of it that are stored.
     pub(crate) fn payload(&self) -> &[u8] {
         match self {
             Self::Document { payload, .. } => payload,
@@ -35,11 +35,11 @@ impl Signature {
     }
 }
 
-/// Somebody who knows the keys that an operator trusts.
+/// Judges signatures by the keys that the operator trusts.
 pub trait Judge: fmt::Debug + Send + Sync {
-    /// Whether these suffice for a manifest; otherwise a sentence that says what is missing.
+    /// Whether these signatures suffice for a manifest; if not, a sentence that says what is missing.
     fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String>;
 
-    /// Whether one of the keys made this, whatever it is about.
+    /// Whether one of the keys made this signature, whatever it is about.
     fn made(&self, signature: &Signature) -> bool;
 }

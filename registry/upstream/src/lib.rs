@@ -1,22 +1,22 @@
-//! Other registries, pulled through: what is not here yet is fetched, checked, kept in the store, and may be served
-//! then.
+//! Pulls through other registries: fetches what is not here yet, checks it and stores it, so that it may be served.
 //!
-//! Layer: above `hab-store` and `hab-outbound`, below the registry's server, which asks for what its clients ask for.
+//! Layer: above `hab-store` and `hab-outbound`, below the registry's server, which passes on what its clients ask for.
 //!
-//! A repository of upstream `docker.io` is kept here as `docker.io/library/alpine`. A client may name it so in the
-//! path, as podman and CRI-O do, or leave the upstream to `?ns=docker.io`, as containerd does; both are one repository.
+//! A repository of upstream `docker.io` is stored here as `docker.io/library/alpine`. A client may name it so in the
+//! path, as podman and CRI-O do, or name the upstream in `?ns=docker.io`, as containerd does. Both mean the same
+//! repository.
 //!
-//! In scope: which upstream a name means and what of it may be pulled ([`Upstreams`]), a manifest, a blob, what refers
-//! to a manifest, and tags of one of its repositories ([`Remote`]), whether what is pulled has to be signed (`signed`),
-//! whole images that are brought here before anybody asks (`sync`), and what the disk lost (`mend`). Out of scope:
+//! In scope: which upstream a name means, and what may be pulled from it ([`Upstreams`]); the manifests, blobs,
+//! referrers and tags of one of its repositories ([`Remote`]); whether pulled content must be signed (`signed`); whole
+//! images that are fetched before anybody asks (`sync`); and lost blobs that are fetched again (`mend`). Out of scope:
 //! clients, their accounts and HTTP answers, which are the server's; which hosts may be asked, which `hab_outbound`
 //! decides; and which keys count: signatures are gathered here, and a [`Judge`] that the program gives says what they
 //! are worth.
 //!
-//! A manifest comes by `manifests`, a blob by `blobs` and `download`, what is said about a manifest by `referrers`. All
-//! of them ask through `client`, which knows how (`token`, `pin`), for how long, and when not to (`rest`). What is
-//! remembered meanwhile is in `memory`. Whatever goes wrong with an upstream is a [`Failure`], and what a caller gets
-//! is an [`Error`].
+//! `manifests` fetches a manifest, `blobs` and `download` a blob, and `referrers` the referrers of a manifest. All of
+//! them ask through `client`, which knows how to authenticate (`token`, `pin`), how long to wait, and when not to ask
+//! (`rest`). `memory` remembers answers meanwhile. Every problem with an upstream is a [`Failure`], and a caller gets
+//! an [`Error`].
 //!
 //! Start reading at [`Upstreams::find`] and [`Remote::manifest`].
 

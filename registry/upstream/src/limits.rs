@@ -1,6 +1,6 @@
 //! How much an upstream may send.
 
-/// The most bytes of what an upstream may send where nobody says another number.
+/// The most bytes that an upstream may send, by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a manifest; the distribution specification asks for at least 4 MiB.

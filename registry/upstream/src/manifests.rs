@@ -1,4 +1,4 @@
-//! A manifest that is asked for: from here where it may be, else from upstream.
+//! Finds a manifest: the one that is stored here if it may be served, else the upstream's.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::memory::{Looking, locked};
 use crate::remote::Remote;
 
 impl Remote {
-    /// A manifest, which is here afterwards and may be served. `limit`: bytes of one.
+    /// Finds a manifest that may be served, and stores it if it is new. `limit`: bytes of a manifest.
     pub async fn manifest(
         &self,
         store: &Store,
@@ -67,7 +67,7 @@ impl Remote {
         }
     }
 
-    /// A manifest that is not here: one request for all who want it at the same time, and all of them get its answer.
+    /// Fetches a manifest that is not here. All clients that want it at the same time share one request and its answer.
     async fn first_manifest(
         &self,
         store: &Store,
@@ -93,8 +93,7 @@ impl Remote {
         }
     }
 
-    /// Fetches a manifest, checks that it is one, and keeps it; the tag that it was asked by goes there if it may be
-    /// served.
+    /// Fetches a manifest, checks and stores it. If it was asked for by a tag, the tag moves to it if it may be served.
     pub(crate) async fn fetch_manifest(
         &self,
         store: &Store,
@@ -108,17 +107,17 @@ impl Remote {
             TagOrDigest::Tag(tag) => vec![tag.clone()],
             TagOrDigest::Digest(_) => Vec::new(),
         };
-        // A tag that was signed stays at what was, until what it is now is signed too.
+        // A tag stays at its signed manifest until the new one is signed, too.
         if !tags.is_empty() && self.wants_signatures() {
             self.keep_manifests(store, vec![manifest.clone()], Vec::new(), Gaps::All).await?;
             self.approve(store, reference, &digest, limit).await?;
         }
-        // Its layers come when they are asked for.
+        // Its layers are fetched when a client asks for them.
         self.keep_manifests(store, vec![manifest], tags, Gaps::All).await?;
         Ok(ManifestRecord { digest, media_type, size })
     }
 
-    /// Keeps manifests here, with tags at the last one.
+    /// Stores manifests, with tags at the last one.
     pub(crate) async fn keep_manifests(
         &self,
         store: &Store,
@@ -132,7 +131,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Fetches a manifest and checks that it is one; keeps nothing.
+    /// Fetches a manifest and checks it; stores nothing.
     pub(crate) async fn receive_manifest(
         &self,
         reference: &TagOrDigest,
@@ -152,27 +151,28 @@ impl Remote {
             TagOrDigest::Tag(_) => Digest::of(&raw.bytes),
         };
         if Digest::of_with(digest.algorithm(), &raw.bytes) != digest {
-            return Err(wrong(format!("other bytes than {digest}")));
+            return Err(wrong(format!("its bytes do not match {digest}")));
         }
         let media_type = match Outline::read(&raw.media_type, &raw.bytes) {
             Ok(_) => raw.media_type,
-            // Some send a type of their own; what the document says of itself counts then.
+            // Some upstreams send a media type of their own; then the one in the document counts.
             Err(e) => Outline::media_type_within(&raw.bytes)
                 .filter(|inner| Outline::read(inner, &raw.bytes).is_ok())
-                .ok_or_else(|| wrong(format!("no manifest: {e}")))?,
+                .ok_or_else(|| wrong(format!("it is not a manifest: {e}")))?,
         };
         Ok(NewManifest { digest, media_type, bytes: raw.bytes })
     }
 
-    /// Never a manifest whose blobs cannot be had: a client that got it would not ask anybody else any more.
+    /// Refuses a manifest whose blobs cannot be fetched now: a client that got it would not ask another registry any
+    /// more.
     async fn can_be_had(&self, store: &Store, found: &ManifestRecord) -> Result<(), Error> {
         if self.client().is_resting() && store.catalog.lacks_blobs(&self.local, &found.digest).await? {
-            return Err(self.failed(Failure::away("it is away, and not all of the image is here")));
+            return Err(self.failed(Failure::away("it cannot be reached, and not all of the image is here")));
         }
         Ok(())
     }
 
-    /// Whether a tag stays what it was first.
+    /// Whether a tag is configured to never move here.
     pub(crate) fn is_fixed(&self, tag: &Tag) -> bool {
         self.client().config().fixed.iter().any(|pattern| pattern.matches(tag.as_str()))
     }
@@ -195,8 +195,8 @@ impl Remote {
         checked.insert((self.local.clone(), tag.clone()), Instant::now());
     }
 
-    /// Asks upstream what a tag is now, once at a time, whether or not somebody waits for it; `None` if it is not
-    /// asked.
+    /// Starts to look up a tag upstream, or joins a look-up that is running; it goes on even if nobody waits for it.
+    /// `None` if the upstream is not asked.
     fn look_up_behind(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) -> Option<Looking> {
         if self.client().is_resting() {
             return None;
@@ -222,8 +222,8 @@ impl Remote {
         Some(looking)
     }
 
-    /// What a tag is when it was looked up; what it was, if that fails or takes longer than `time`. It goes on then,
-    /// for the next one who asks.
+    /// Waits for a look-up of a tag and returns its manifest; the old one if the look-up fails or takes longer than
+    /// `time`. Then it goes on for the next client.
     async fn looked_up(
         &self,
         store: &Store,
@@ -245,14 +245,15 @@ impl Remote {
     async fn look_up(&self, store: &Store, tag: &Tag, known: &Digest, limit: usize) -> Result<(), Error> {
         let said = match self.client().head(&self.name, tag.as_str()).await {
             Ok(said) => said,
-            // What is gone there stays here: clients that have its digest want it still.
+            // A tag that is gone upstream stays here: clients that have its digest still want it.
             Err(Failure::Absent) => {
                 self.was_checked(tag);
                 return Ok(());
             }
             Err(failure) => return Err(self.failed(failure)),
         };
-        // Whatever comes of it, it was looked up: one that is refused is not fetched again with every pull.
+        // The tag counts as looked up whatever follows: a manifest that is refused is not fetched again with every
+        // pull.
         self.was_checked(tag);
         if said.as_ref() != Some(known) {
             self.fetch_manifest(store, &TagOrDigest::Tag(tag.clone()), limit).await?;
@@ -261,7 +262,7 @@ impl Remote {
     }
 }
 
-/// As upstream is asked for it.
+/// The reference as a request to the upstream names it.
 fn text(reference: &TagOrDigest) -> String {
     match reference {
         TagOrDigest::Tag(tag) => tag.to_string(),

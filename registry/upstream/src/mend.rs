@@ -1,4 +1,4 @@
-//! What the disk lost is fetched again, where an upstream has it.
+//! Fetches blobs again that the disk lost, if an upstream has them.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::upstreams::Upstreams;
 /// The most repositories that are asked for one blob.
 const HOLDERS: u32 = 20;
 
-/// Asks upstreams for blobs that are damaged or gone. What was built or pushed here and is nowhere else stays lost; but
-/// the same bytes in a repository of an upstream mend every repository that holds them.
+/// Fetches damaged or missing blobs from upstreams. A blob that was built or pushed here and is nowhere else stays
+/// lost. But if an upstream's repository has the same bytes, they repair every repository that holds them.
 #[derive(Debug)]
 struct Fetcher {
     upstreams: Upstreams,
@@ -23,7 +23,7 @@ struct Fetcher {
 }
 
 impl Upstreams {
-    /// Somebody who mends a store with what these upstreams have.
+    /// A [`Mender`] that repairs a store with what these upstreams have.
     pub fn mender(&self, store: &Store) -> Arc<dyn Mender> {
         Arc::new(Fetcher { upstreams: self.clone(), store: store.clone() })
     }
@@ -47,7 +47,7 @@ impl Fetcher {
     async fn fetch(&self, digest: &Digest) -> Result<bool, Error> {
         let mut last = Ok(false);
         for (repository, is_manifest) in self.store.catalog.keepers(digest, HOLDERS).await? {
-            // One that may not be pulled any more is not asked for either.
+            // A repository that may no longer be pulled is not asked for either.
             let Ok(Some(remote)) = self.upstreams.find(&repository, None) else { continue };
             let limits = Limits::default();
             let fetched = if is_manifest {

@@ -1,4 +1,4 @@
-//! Lists that an upstream sends in pages: its tags, and what refers to a manifest.
+//! Lists that an upstream sends in pages: its tags, and the referrers of a manifest.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +26,12 @@ const REFERRERS: usize = 10_000;
 #[derive(Deserialize)]
 struct TagPage {
     name: Option<String>,
-    /// `None` where it is left out.
+    /// `None` if the page lacks it.
     #[serde(default, deserialize_with = "or_none")]
     tags: Option<Vec<String>>,
 }
 
-/// Some send null for an empty list.
+/// Reads a list, and null as an empty list, because some upstreams send that.
 fn or_none<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<T>>, D::Error> {
     Option::<Vec<T>>::deserialize(from).map(|list| Some(list.unwrap_or_default()))
 }
@@ -39,12 +39,12 @@ fn or_none<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Op
 /// An index of referrers: distribution specification, "Listing Referrers".
 #[derive(Deserialize)]
 struct ReferrerPage {
-    // Each is read on its own: one that is none hides no others. `None` where it is left out.
+    // Each entry is read by itself, so that a bad one hides no others. `None` if the page lacks them.
     #[serde(default, deserialize_with = "or_none")]
     manifests: Option<Vec<serde_json::Value>>,
 }
 
-/// One of them.
+/// One referrer in the index.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
@@ -64,13 +64,13 @@ impl From<Descriptor> for Referrer {
 }
 
 impl Client {
-    /// Every tag of a repository, in the order in which they are sent. What is no tag is left out.
+    /// Every tag of a repository, in the order in which they are sent. An invalid tag is left out.
     pub(crate) async fn tags(&self, repository: &str) -> Result<Vec<Tag>, Failure> {
         let mut tags = Vec::new();
         let path = format!("{repository}/tags/list?n=1000");
         self.pages(repository, &path, HeaderMap::new(), |page| {
             let page: TagPage = read(page, "list of tags")?;
-            // Whatever else is made of JSON would be an empty list.
+            // Without this check, any other JSON object would count as an empty list.
             if page.name.is_none() && page.tags.is_none() {
                 return Err(Failure::Wrong("a list of tags that has neither a name nor tags".to_owned()));
             }
@@ -81,7 +81,7 @@ impl Client {
         Ok(tags)
     }
 
-    /// What names a manifest as its subject. [`Failure::Absent`] where the upstream has no such endpoint.
+    /// The referrers of a manifest. [`Failure::Absent`] if the upstream has no such endpoint.
     pub(crate) async fn referrers(
         &self,
         repository: &str,
@@ -98,8 +98,8 @@ impl Client {
         Ok(found)
     }
 
-    /// The same of one that has no such endpoint: the index that clients keep by the tag `sha256-<hex>` (distribution
-    /// specification, "Referrers Tag Schema").
+    /// The referrers of a manifest at an upstream without that endpoint: the index that clients keep at the tag
+    /// `sha256-<hex>` (distribution specification, "Referrers Tag Schema").
     pub(crate) async fn referrers_by_tag(
         &self,
         repository: &str,
@@ -117,7 +117,7 @@ impl Client {
         }
     }
 
-    /// All pages, in the time that a list may take.
+    /// Reads all pages, in the time that a list may take.
     async fn pages(
         &self,
         repository: &str,
@@ -125,7 +125,7 @@ impl Client {
         headers: HeaderMap,
         each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let slow = |_| Failure::away("its list took too long");
+        let slow = |_| Failure::away("the list took too long");
         timeout(self.config.patience.small, self.follow(repository, path, headers, each))
             .await
             .map_err(slow)?
@@ -151,22 +151,22 @@ impl Client {
             each(&page)?;
             let Some(next) = link.as_deref().and_then(next) else { return Ok(()) };
             let next = url.join(next).ok().filter(|next| same_list(&first, next) && *next != url);
-            url = next.ok_or_else(|| Failure::Wrong("a next page that is not of this list".to_owned()))?;
+            url = next.ok_or_else(|| Failure::Wrong("its next page is not part of this list".to_owned()))?;
         }
         Err(Failure::Wrong(format!("a list of more than {PAGES} pages")))
     }
 }
 
 fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|_| Failure::Wrong(format!("no {what}")))
+    serde_json::from_slice(bytes).map_err(|_| Failure::Wrong(format!("it is not a {what}")))
 }
 
 fn entries(bytes: &[u8]) -> Result<Vec<Referrer>, Failure> {
     let page: ReferrerPage = read(bytes, "list of referrers")?;
-    // Whatever else is made of JSON would be an empty list, which says that there are no signatures.
+    // Without this check, any other JSON object would count as an empty list, which says that there are no signatures.
     let manifests = page
         .manifests
-        .ok_or_else(|| Failure::Wrong("no list of referrers: it lacks manifests".to_owned()))?;
+        .ok_or_else(|| Failure::Wrong("it is not a list of referrers: it lacks manifests".to_owned()))?;
     let read = manifests.into_iter().map(serde_json::from_value::<Descriptor>);
     Ok(read.filter_map(Result::ok).map(Referrer::from).collect())
 }
@@ -175,7 +175,7 @@ fn within(count: usize, most: usize, what: &str) -> Result<(), Failure> {
     if count > most { Err(Failure::Wrong(format!("more than {most} {what}"))) } else { Ok(()) }
 }
 
-/// Where a `Link` header (RFC 8288) says that the next page is.
+/// The address of the next page, from a `Link` header (RFC 8288).
 fn next(header: &str) -> Option<&str> {
     header.split(',').find_map(|link| {
         let (target, parameters) = link.split_once('>')?;
@@ -188,7 +188,8 @@ fn next(header: &str) -> Option<&str> {
     })
 }
 
-/// A token goes with the request, so a next page is nowhere else.
+/// Whether a next page has the origin and path of the first one: a token goes with the request, so it must go nowhere
+/// else.
 fn same_list(first: &Url, next: &Url) -> bool {
     first.origin() == next.origin() && first.path() == next.path()
 }

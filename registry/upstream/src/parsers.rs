@@ -1,4 +1,4 @@
-//! What reads texts of upstreams, for the fuzz targets of `registry/fuzz` alone.
+//! Parsers of upstreams' texts, exposed only for the fuzz targets of `registry/fuzz`.
 
 use hab_outbound::Offer;
 

@@ -1,5 +1,5 @@
-//! Which token service an upstream named first. It is kept in a file for each upstream, so that a restart does not
-//! forget it and an operator can read it, and remove it to let the upstream name another one.
+//! The token service that an upstream named first. A file for each upstream keeps it, so that it outlives a restart.
+//! The operator can read the file, and remove it to let the upstream name another one.
 
 use std::error::Error as StdError;
 use std::fs;
@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 4096;
 
-/// The token service of one upstream.
+/// The pinned token service of one upstream.
 #[derive(Debug)]
 pub(crate) struct Pin {
-    /// Without one it lasts as long as the process.
+    /// Without a file, the pin lasts as long as the process.
     file: Option<PathBuf>,
-    /// The upstream's own origin: a pin of another one counts no more.
+    /// The upstream's own origin: a pin for another origin does not count.
     upstream: Origin,
-    /// What is known. Held while the file is read or written.
+    /// The pinned origin, once it is known. Held while the file is read or written.
     known: Mutex<Option<Origin>>,
 }
 
@@ -31,12 +31,12 @@ struct Written {
     token_service: String,
 }
 
-/// Why it is not known, or cannot be kept, which token service an upstream named first.
+/// Why the token service that an upstream named first cannot be read or pinned.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PinError {
     #[error(
-        "the pinned token service {} does not read: {source}; remove it, and the token service that is named next \
-         counts",
+        "cannot read the pinned token service in {}: {source}; remove it, and the token service that the upstream \
+         names next is pinned",
         path.display()
     )]
     Garbled { path: PathBuf, source: Box<dyn StdError + Send + Sync> },
@@ -45,7 +45,7 @@ pub(crate) enum PinError {
 }
 
 impl Pin {
-    /// `name` is one part of a repository's name, so of a path too.
+    /// `name` is one part of a repository's name, so it is safe as a file name.
     pub(crate) fn new(folder: Option<&Path>, name: &str, upstream: Origin) -> Self {
         let file = folder.map(|folder| folder.join(format!("{name}.json")));
         Self { file, upstream, known: Mutex::default() }
@@ -60,7 +60,7 @@ impl Pin {
         Ok(known.clone())
     }
 
-    /// Keeps it, unless another one was kept already: then that one is returned, and counts.
+    /// Pins a token service, unless another one was pinned already: then that one is returned, and counts.
     pub(crate) fn set(&self, service: &Origin) -> Result<Origin, PinError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = match self.read()? {
@@ -89,7 +89,7 @@ impl Pin {
         written.token_service.parse().map(Some).map_err(|e: BadOrigin| garbled(e.into()))
     }
 
-    /// Written beside and moved into place. Where there is none yet, only one of several processes does it.
+    /// Writes a temporary file and moves it into place. If there is no pin yet, only one of several processes succeeds.
     fn write(&self, service: &Origin) -> Result<Origin, PinError> {
         let Some(path) = &self.file else { return Ok(service.clone()) };
         let failed = |source| PinError::Write { path: path.clone(), source };
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(pin("https://up.example").get().unwrap(), Some(one.clone()));
         assert_eq!(pin("https://up.example").set(&two).unwrap(), one, "the first one counts");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        // It moved: what its old address named says nothing.
+        // The upstream moved: the pin for its old address does not count.
         assert_eq!(pin("https://other.example").get().unwrap(), None);
         assert_eq!(pin("https://other.example").set(&two).unwrap(), two);
         fs::remove_file(folder.path().join("up.example.json")).unwrap();

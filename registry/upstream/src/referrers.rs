@@ -1,4 +1,4 @@
-//! What an upstream says about a manifest: its referrers, from the endpoint or by the tag schema.
+//! Asks an upstream for the referrers of a manifest, by the endpoint or by the tag schema.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use crate::memory::locked;
 use crate::remote::Remote;
 
 impl Remote {
-    /// What refers to a manifest, there and here, by digest. `limit`: bytes of a manifest.
+    /// The referrers of a manifest, those of the upstream and those that are here, sorted by digest. `limit`: bytes of
+    /// a manifest.
     pub async fn referrers(
         &self,
         store: &Store,
@@ -21,7 +22,7 @@ impl Remote {
     ) -> Result<(Vec<Referrer>, Freshness), Error> {
         let (there, freshness) = self.referrers_there(subject, limit).await;
         let here = store.catalog.referrers(&self.local, subject).await?;
-        // What is here was read and checked, so it counts where both know of one.
+        // A referrer that is here was read and checked, so it takes precedence over the upstream's entry.
         let all = there.into_iter().chain(here).map(|referrer| (referrer.manifest.digest.clone(), referrer));
         let all: BTreeMap<Digest, Referrer> = all.collect();
         Ok((all.into_values().collect(), freshness))
@@ -50,7 +51,7 @@ impl Remote {
         }
     }
 
-    /// Asks now, whenever it was last asked.
+    /// Asks the upstream now, whenever it was last asked.
     pub(crate) async fn ask_referrers(
         &self,
         subject: &Digest,

@@ -1,4 +1,4 @@
-//! One upstream with what is under way and what is remembered of it, and one of its repositories.
+//! One upstream, its running requests and remembered answers, and one of its repositories.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,27 +12,28 @@ use crate::failure::Failure;
 use crate::memory::{Absent, Downloads, Known, LookUps, Sizes, TagLists, locked};
 use crate::signed::Verdicts;
 
-/// One upstream, and what is under way.
+/// One upstream, its running requests and remembered answers.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) client: Arc<Client>,
-    /// Blobs on their way.
+    /// Running downloads of blobs.
     pub(crate) downloads: Downloads,
-    /// Requests for one thing wait for each other here; an entry lives as long as somebody holds it.
+    /// Requests for the same thing wait for each other here; an entry lives as long as a request holds it.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// When each tag was last looked up. Held for a map operation only.
     pub(crate) checked: Mutex<HashMap<(RepositoryName, Tag), Instant>>,
     /// Tags that are being looked up.
     pub(crate) looking: LookUps,
-    /// What it lately said that it does not have.
+    /// What the upstream recently said that it does not have.
     pub(crate) absent: Absent,
-    /// Sizes that it lately said.
+    /// Sizes of blobs that it recently stated.
     pub(crate) sizes: Sizes,
-    /// Lists of tags that it lately sent.
+    /// Lists of tags that it recently sent.
     pub(crate) tags: TagLists,
-    /// What it lately said about manifests. Held for a map operation only.
+    /// Lists of referrers that it recently sent. Held for a map operation only.
     pub(crate) known: Mutex<Known>,
-    /// Manifests whose signatures suffice, and when those of others were last asked for. Held for a map operation only.
+    /// Manifests with enough signatures, and when signatures of others were last asked for. Held for a map operation
+    /// only.
     pub(crate) verdicts: Mutex<Verdicts>,
 }
 
@@ -57,7 +58,7 @@ impl Upstream {
 #[derive(Clone, Debug)]
 pub struct Remote {
     pub(crate) upstream: Arc<Upstream>,
-    /// Its name there.
+    /// Its name at the upstream.
     pub(crate) name: String,
     /// Its name here.
     pub local: RepositoryName,
@@ -68,7 +69,7 @@ impl Remote {
         &self.upstream.client
     }
 
-    /// One at a time for each thing.
+    /// Waits for a turn; one request at a time has it for the same `what`.
     pub(crate) async fn turn(&self, what: &str) -> tokio::sync::OwnedMutexGuard<()> {
         let turn = {
             let mut turns = locked(&self.upstream.turns);
@@ -83,7 +84,7 @@ impl Remote {
         &self.client().config().name
     }
 
-    /// What became of a request to it; counts what was refused.
+    /// Makes an error of a failed request to it; counts a refused answer.
     pub fn failed(&self, failure: Failure) -> Error {
         if matches!(failure, Failure::Wrong(_)) {
             self.client().count("wrong");
@@ -91,13 +92,13 @@ impl Remote {
         Error::Failed { name: self.upstream_name().to_owned(), failure }
     }
 
-    /// Whether upstream said that it has no such thing: since `since`, when this request came, or not long ago.
+    /// Whether the upstream said that it has no such thing: since `since`, when this request came, or recently.
     pub(crate) fn is_absent(&self, what: &str, since: Instant) -> bool {
         let key = (self.local.clone(), what.to_owned());
         self.upstream.absent.has(&key, since, self.client().config().absent)
     }
 
-    /// Upstream just said so.
+    /// Records that the upstream just said so.
     pub(crate) fn was_absent(&self, what: &str) {
         self.upstream.absent.add((self.local.clone(), what.to_owned()), self.client().config().absent);
     }

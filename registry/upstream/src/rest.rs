@@ -1,4 +1,4 @@
-//! When an upstream is left alone.
+//! Pauses in which an upstream is not asked.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -7,18 +7,18 @@ use hab_outbound::header::{HeaderMap, RETRY_AFTER};
 
 use crate::failure::Failure;
 
-/// The longest that one may ask not to be asked again.
+/// The longest pause that an upstream may ask for.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Until when one is not asked.
+/// The pause of one upstream.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
-    /// And whether it asked for that itself, and why. Held for a copy only.
+    /// When the pause ends, whether the upstream asked for it, and why. Held for a copy only.
     until: Mutex<Option<(Instant, bool, Failure)>>,
 }
 
 impl Rest {
-    /// How much of it is left, and whether the upstream asked for that itself.
+    /// How much of the pause is left, and whether the upstream asked for it.
     pub(crate) fn left(&self) -> Option<(Duration, bool)> {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, asked, _) = until.as_ref()?;
@@ -26,18 +26,18 @@ impl Rest {
         left.map(|left| (left, *asked))
     }
 
-    /// Why it is left alone, while it is.
+    /// The reason for the pause, while it lasts.
     pub(crate) fn reason(&self) -> Option<Failure> {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.as_ref().filter(|(until, ..)| *until > Instant::now()).map(|(_, _, why)| why.clone())
     }
 
-    /// One that cannot be reached is left alone.
+    /// Begins a pause, because the upstream cannot be reached.
     pub(crate) fn begin(&self, time: Duration, why: &Failure) {
         self.set(time, false, why);
     }
 
-    /// As long as an answer asks for, between `least` and an hour; `least` where it asks for nothing.
+    /// Begins a pause as long as an answer asks for, between `least` and an hour; `least` if it asks for none.
     pub(crate) fn begin_as_asked(&self, headers: &HeaderMap, least: Duration, why: &Failure) {
         let text = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = text.and_then(|text| after(text, SystemTime::now()));
@@ -57,7 +57,7 @@ fn after(text: &str, now: SystemTime) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    // A date that has passed asks for nothing.
+    // A date in the past asks for no pause.
     Some(SystemTime::from(date).duration_since(now).unwrap_or_default())
 }
 

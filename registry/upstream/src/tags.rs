@@ -1,4 +1,4 @@
-//! The tags of an upstream's repository: those that are there, and those that are here.
+//! The tags of an upstream's repository: those of the upstream, and those that are here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::freshness::Freshness;
 use crate::remote::Remote;
 
 impl Remote {
-    /// Its tags, in byte order: those that are there, and those that are here.
+    /// Its tags, in byte order: those of the upstream, and those that are here.
     pub async fn tags(&self, store: &Store) -> Result<(BTreeSet<Tag>, Freshness), Error> {
         let here = store.catalog.tags(&self.local, None, u32::MAX).await?;
-        // What may not be pulled by tag is not asked for by tag.
+        // If tags may not be pulled, the upstream is not asked for them.
         if self.client().config().digest_only || self.client().config().offline {
             if here.is_empty() && !store.catalog.has_repository(&self.local).await? {
                 return Err(Error::NameUnknown(self.local.clone()));
@@ -32,7 +32,7 @@ impl Remote {
         Ok((there.iter().cloned().chain(here).collect(), freshness))
     }
 
-    /// One request for all who want the list at the same time.
+    /// Lists the upstream's tags. All clients that want the list at the same time share one request.
     async fn tags_there(&self) -> Result<(Arc<[Tag]>, Freshness), Failure> {
         const WHAT: &str = "tags/list";
         let since = Instant::now();

@@ -1,6 +1,6 @@
-//! What is sent so that an upstream answers: a password, or tokens that its token service gives (distribution's token
-//! authentication specification). Both go to the configured origin, the password to the accepted token service too, and
-//! neither to anybody else.
+//! Authenticates to an upstream: by a password, or by tokens of its token service (distribution's token authentication
+//! specification). Both go to the configured origin, the password also to the accepted token service, and neither to
+//! anybody else.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::tokens::{Shown, Way};
 
 /// The largest answer of a token service, in bytes.
 const LARGEST: usize = 64 << 10;
-/// For how long a password is sent unasked.
+/// How long a password is sent before the upstream asks for it.
 const PASSWORD: Duration = Duration::from_secs(3600);
 
-/// What a token service sends. Some call it by the one name, some by the other.
+/// The answer of a token service. Some services call the token by the one name, some by the other.
 #[derive(Deserialize)]
 struct Granted {
     token: Option<String>,
@@ -30,8 +30,8 @@ impl Client {
         self.config.username.as_deref().zip(self.config.password.as_deref())
     }
 
-    /// The way in that is taken, of those that the upstream itself offers: by a token where its token service is
-    /// accepted, so that the password is seldom sent, else by the password.
+    /// Chooses how to authenticate, from what the upstream itself offers: by a token if its token service is accepted,
+    /// so that the password is seldom sent, else by the password.
     pub(crate) async fn way(&self, offers: Vec<Offer>) -> Result<Way, Failure> {
         let pinned = self.pinned().await?;
         let known = match (&self.token_service, &pinned) {
@@ -60,13 +60,13 @@ impl Client {
                 Err(Failure::denied(sentence, sentence))
             }
             None => {
-                let sentence = "it asks for credentials of a kind that is not known here";
+                let sentence = "it asks for credentials of a kind that is not supported here";
                 Err(Failure::denied(sentence, sentence))
             }
         }
     }
 
-    /// Gets what is asked for, to be sent with the next request; `refused` is what was sent in vain.
+    /// Gets credentials to be sent with the next request; `refused` are those that were sent in vain.
     pub(crate) async fn meet(&self, way: Way, scope: &str, refused: Option<&Shown>) -> Result<(), Failure> {
         let _turn = self.tokens.turn.lock().await;
         if self.tokens.get(scope).is_some_and(|shown| Some(&shown) != refused) {
@@ -78,10 +78,10 @@ impl Client {
         Ok(())
     }
 
-    /// What opens a way in, and for how long. The scope is always ours: what the upstream says that it is, is not asked
-    /// for.
+    /// Gets the credentials for a way, and how long they are valid. The scope is always our own; the scope that the
+    /// upstream names is not used.
     pub(crate) async fn obtain(&self, way: &Way, scope: Option<&str>) -> Result<(Shown, Duration), Failure> {
-        let cannot = |e| Failure::Wrong(format!("its credentials cannot be sent: {e}"));
+        let cannot = |e| Failure::Wrong(format!("the configured credentials cannot be sent: {e}"));
         match (way, self.user()) {
             (Way::Basic, Some((name, password))) => {
                 let basic = Authorization::basic(self.origin.clone(), name, password).map_err(cannot)?;
@@ -94,7 +94,7 @@ impl Client {
             (Way::Bearer { service, name }, user) => {
                 let mut request = Request::get(service.address(name.as_deref(), scope));
                 request.named_by = service.named_by();
-                // Whoever it might send us to is nobody whom the upstream named.
+                // A redirect would lead to somebody whom the upstream did not name.
                 request.follow = false;
                 if let Some((user, password)) = user {
                     let basic = Authorization::basic(service.origin().clone(), user, password);
@@ -102,7 +102,7 @@ impl Client {
                 }
                 let (token, time) = self.granted(service, &request).await?;
                 let bearer = Authorization::bearer(self.origin.clone(), &token).map_err(|e| {
-                    Failure::Wrong(format!("its token service sent no token that can be sent: {e}"))
+                    Failure::Wrong(format!("its token service sent no token that can be used: {e}"))
                 })?;
                 Ok((Shown { authorization: bearer, anonymous: user.is_none() }, time))
             }
@@ -115,7 +115,7 @@ impl Client {
         request: &Request,
     ) -> Result<(String, Duration), Failure> {
         let answer = self.http.send(request).await.map_err(|problem| self.failed(&problem))?;
-        // It is there, so it is the one from now on.
+        // The token service answered, so it is pinned from now on.
         self.pin(service).await?;
         match answer.status() {
             status if status.is_success() => {}
@@ -154,7 +154,7 @@ impl Client {
         let failure =
             Failure::denied(sentence, format!("{sentence}: {at} answered {status} to user {user:?}"));
         if status == StatusCode::UNAUTHORIZED {
-            // Accounts are locked where a wrong password comes too often.
+            // Some services lock an account after too many wrong passwords.
             self.rest.begin(self.config.patience.rest, &failure);
         }
         failure
@@ -179,23 +179,23 @@ impl Client {
         let (upstream, origin) = (&self.config.name, service.origin());
         if kept != *origin {
             return Err(Failure::Wrong(format!(
-                "it names the token service {origin}, and first it named {kept}"
+                "it names the token service {origin}, but first it named {kept}"
             )));
         }
         tracing::warn!(
-            "upstream {upstream} names the token service {origin}; from now on no other one is asked for it, unless \
+            "upstream {upstream} names the token service {origin}; from now on no other one is used for it, unless \
              token-service is configured"
         );
         Ok(())
     }
 }
 
-/// Without knowing which token service is the right one, none is asked.
+/// If the pin cannot be read or written, the right token service is unknown, and none is asked.
 fn unpinned<T>(done: Result<Result<T, PinError>, tokio::task::JoinError>) -> Result<T, Failure> {
     let detail = match done {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => error.to_string(),
         Err(lost) => lost.to_string(),
     };
-    Err(Failure::denied("its token service is not known here", detail))
+    Err(Failure::denied("the file that pins its token service cannot be used", detail))
 }

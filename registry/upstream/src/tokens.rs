@@ -1,4 +1,4 @@
-//! What is kept of an upstream's way in: how it asks, and tokens that are still good.
+//! What is remembered about authenticating to an upstream: the way, and tokens that are still valid.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,34 +6,35 @@ use std::time::{Duration, Instant};
 
 use hab_outbound::{Authorization, TokenService};
 
-/// Repositories whose tokens are kept; when there are more, all are got again.
+/// The most repositories whose tokens are remembered; beyond this, all are forgotten and fetched again.
 const MOST: usize = 1000;
 
-/// What was asked for, and what there is to be sent.
+/// The way to authenticate to an upstream, and the credentials to send.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
-    /// By scope, and until when it is good. Held for a map operation only.
+    /// Credentials by scope, and until when they are valid. Held for a map operation only.
     good: Mutex<HashMap<String, (Shown, Instant)>>,
-    /// How this upstream asks: of one more repository no question is needed to know. Held for a copy only.
+    /// The way that this upstream wants, so that a further repository needs no request to learn it. Held for a copy
+    /// only.
     asks: Mutex<Option<Way>>,
-    /// Whoever gets a token; the others wait for it.
+    /// Held by the request that gets a token; the others wait for it.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
-/// What is shown to the upstream.
+/// Credentials for the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub(crate) authorization: Authorization,
-    /// It is a token that anybody would have got.
+    /// It is a token that was got without an account.
     pub(crate) anonymous: bool,
 }
 
-/// A way in that this upstream offered and that is taken.
+/// A way to authenticate, chosen from those that the upstream offers.
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
     /// The password goes to the upstream itself.
     Basic,
-    /// A token does.
+    /// A token goes to the upstream.
     Bearer { service: TokenService, name: Option<String> },
 }
 
@@ -57,7 +58,7 @@ impl Tokens {
         self.good.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
     }
 
-    /// How it asked before.
+    /// The way that the upstream wanted before.
     pub(crate) fn asks(&self) -> Option<Way> {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! All upstreams, and whose repository a name means.
+//! All upstreams, and which of them a repository's name belongs to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::remote::{Remote, Upstream};
 pub struct Upstreams(Arc<HashMap<String, Arc<Upstream>>>);
 
 impl Upstreams {
-    /// Prepares to ask these; nothing is asked yet. The sentence says which one cannot be.
+    /// Prepares these upstreams; nothing is asked yet. The error is a sentence that names the upstream with a wrong
+    /// configuration.
     pub fn new(configs: Vec<UpstreamConfig>) -> Result<Self, String> {
         let mut all = HashMap::new();
         for config in configs {
@@ -27,14 +28,14 @@ impl Upstreams {
             }
             let upstream = Upstream::new(Client::new(config)?);
             if all.insert(name.clone(), Arc::new(upstream)).is_some() {
-                return Err(format!("upstream {name:?} is there twice"));
+                return Err(format!("upstream {name:?} is configured twice"));
             }
         }
         Ok(Self(Arc::new(all)))
     }
 
-    /// Asks each of them what it wants to know before it answers, so that the first pull need not; and says what is
-    /// wrong with each, in a sentence.
+    /// Asks each upstream how it wants clients to authenticate, so that the first pull need not. Returns a sentence for
+    /// each upstream with a problem.
     pub async fn greet(&self) -> Vec<String> {
         let greeted = self.0.values().map(|upstream| async {
             let failure = upstream.client.greet().await.err()?;
@@ -46,21 +47,21 @@ impl Upstreams {
         wrong
     }
 
-    /// Counts requests there from now on.
+    /// Counts requests to upstreams in `counter` from now on.
     pub fn count_in(&self, counter: &Arc<dyn Count>) {
         for upstream in self.0.values() {
-            // Only the first one counts: it is the one that is served.
+            // Only the first counter is used: it belongs to the registry that is served.
             let _ = upstream.client.counter.set(counter.clone());
         }
     }
 
-    /// An upstream by its name, or by another name of the same one.
+    /// An upstream by its name, or by another name of the same registry.
     fn named(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.0.get(name).or_else(|| hub::other_names(name).find_map(|other| self.0.get(other)))
     }
 
-    /// Whose repository a request means: an upstream's, or `None`: ours. An `ns` that is no upstream's is nobody's
-    /// ([`Error::NameUnknown`]); [`Error::NotAllowed`] where the operator does not let it be pulled.
+    /// The upstream's repository that a request means; `None` if it means one of our own. [`Error::NameUnknown`] if
+    /// `ns` is no upstream, [`Error::NotAllowed`] if the operator does not let it be pulled.
     pub fn find(&self, name: &RepositoryName, ns: Option<&str>) -> Result<Option<Remote>, Error> {
         let unknown = || Error::NameUnknown(name.clone());
         let (upstream, rest) = if let Some(ns) = ns {

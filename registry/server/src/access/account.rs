@@ -6,25 +6,25 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of an account: 1 to 128 letters, digits and `. _ - @ +`, and none of the words that rules have for
-/// everybody.
+/// The name of an account: 1 to 128 letters, digits and `. _ - @ +`, but not `anonymous` or `any`, which mean everybody
+/// and every account in access rules.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Account(Arc<str>);
 
-/// A text names no account.
+/// Why a text cannot name an account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// Something that is not in a name.
+    /// It is empty, too long, or has another character.
     #[error("{0:?} is not an account's name: 1 to 128 letters, digits and . _ - @ +")]
     Name(String),
-    /// A word of the rules.
-    #[error("no account can be named {0}: rules mean everybody, or every account, by it")]
+    /// It is a word of the access rules.
+    #[error("no account can be named {0}: in access rules this word means everybody, or every account")]
     Reserved(String),
 }
 
 impl Account {
-    /// The text itself.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

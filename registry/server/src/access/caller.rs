@@ -1,4 +1,4 @@
-//! Who asks, and whether they may.
+//! The caller of a request, and what they may do.
 
 use std::time::Duration;
 
@@ -16,50 +16,50 @@ use super::tokens::Tokens;
 use super::version::Version;
 use super::watched::Watched;
 
-/// Whoever a request comes from. Only [`Guard::identify`] finds out.
+/// The caller of a request. Only [`Guard::identify`] finds out who it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     name: Option<Account>,
     shown: Shown,
-    /// Of an issued token, which bounds what its owner may do with it.
+    /// The claims of an issued token, which limit what the caller may do with it.
     claims: Option<Claims>,
-    /// Of what was shown, for a token that is made for it.
+    /// What a token that is made for this caller must carry.
     proof: Proof,
 }
 
-/// What a token that is made for somebody must hold still to be worth anything.
+/// What a token carries about the credential that it was made for. If one of these changes, the token is invalid.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proof {
     pub(super) version: Option<Version>,
     pub(super) certificate: Option<CertificateId>,
-    /// Unix seconds: what was shown is worth nothing from then on.
+    /// Unix seconds: the credential is invalid from then on.
     pub(super) until: Option<i64>,
 }
 
-/// Why nobody could be found out.
+/// Why the caller could not be identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Something else has to be shown.
+    /// The client must show other credentials.
     Show(Problem),
-    /// It may be shown again after a while.
+    /// The client may try again after this time.
     Wait(Duration),
 }
 
-/// Whether a caller may.
+/// Whether a caller may do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Yes,
-    /// Perhaps, if something else is shown.
+    /// Not with these credentials, but perhaps with others.
     Show(Problem),
-    /// Whatever else this account shows.
+    /// Not with any credentials of this account.
     No,
 }
 
-/// How long to wait when all that verifies passwords is taken.
+/// How long a client must wait if all turns for verifying passwords are taken.
 const BUSY: Duration = Duration::from_secs(5);
 
 impl Caller {
-    /// Somebody who showed nothing.
+    /// A caller without credentials.
     pub(crate) fn nobody() -> Self {
         Self { name: None, shown: Shown::Nothing, claims: None, proof: Proof::default() }
     }
@@ -84,13 +84,13 @@ impl Caller {
         self.claims.as_ref()
     }
 
-    /// Whether something was shown, if only a token that says that nothing was.
+    /// Whether the caller showed something, if only a token without an account.
     pub(crate) fn showed_something(&self) -> bool {
         self.name.is_some() || self.claims.is_some()
     }
 
     pub(super) fn may(&self, rules: &Rules, repository: &str, action: Action) -> Answer {
-        // First, because most pulls end here.
+        // Checked first, because most pulls end here.
         if rules.allow(None, repository, action) {
             return Answer::Yes;
         }
@@ -98,7 +98,7 @@ impl Caller {
         match (&self.name, &self.claims) {
             (None, None) => Answer::Show(Problem::Nothing),
             (None, Some(_)) => Answer::Show(Problem::Scope),
-            // What the operator wrote into a token is all that it is for, and needs no rule.
+            // A token of the operator allows what is written in it and nothing else, and needs no rule.
             (Some(_), Some(claims)) if self.shown == Shown::Operator => {
                 if covers(claims) {
                     Answer::Yes
@@ -112,17 +112,18 @@ impl Caller {
         }
     }
 
-    /// Whether the list of repositories may be asked for at all; what is in it is another question.
+    /// Whether the caller may ask for the list of repositories at all; [`Self::may_see`] says what is in it.
     pub(super) fn may_list(&self) -> Answer {
         match &self.claims {
-            // As at the base endpoint: whoever has an account and did not show it would be told too little.
+            // A challenge, as at the base endpoint: a caller who has an account and did not show it would see too
+            // little.
             None if self.name.is_none() => Answer::Show(Problem::Nothing),
             Some(claims) if self.shown != Shown::Operator && !claims.catalog => Answer::Show(Problem::Scope),
             _ => Answer::Yes,
         }
     }
 
-    /// Whether a repository is in the list: if it may be pulled, with whichever token.
+    /// Whether a repository is in the list: it is if the account may pull it, with whichever token.
     pub(super) fn may_see(&self, rules: &Rules, repository: &str) -> bool {
         match (&self.name, &self.claims) {
             (Some(_), Some(_)) if self.shown == Shown::Operator => {
@@ -134,7 +135,7 @@ impl Caller {
 }
 
 impl Guard {
-    /// Finds out who asks; `tls` says whose certificates count. Only a password takes long.
+    /// Identifies the caller; `tls` says which certificates are valid. Only a password takes long.
     pub(crate) async fn identify(
         &self,
         shown: Credentials,
@@ -153,7 +154,7 @@ impl Guard {
         }
     }
 
-    /// That the certificate counts was asked for this very request, where its connection is.
+    /// The caller of a certificate. The connection has checked for this very request that the certificate is valid.
     fn certified(&self, certificate: &Certificate, tls: Option<&dyn Authorities>) -> Caller {
         let Certificate { account, id, until } = certificate;
         let version =
@@ -183,7 +184,7 @@ impl Guard {
         still.then(|| Caller { name: claims.name.clone(), shown: claims.shown, claims: Some(claims), proof })
     }
 
-    /// Whether what somebody got a token for would still get one.
+    /// Whether the credential that a token was issued for is still valid.
     fn is_still_shown(
         &self,
         shown: Shown,
@@ -209,7 +210,8 @@ impl Guard {
         }
     }
 
-    /// A token may stand where a password is asked for: that is all that some clients can send.
+    /// Identifies a name and password. A token may stand in the password's place, because some clients can send nothing
+    /// else.
     async fn basic(
         &self,
         name: &str,
@@ -227,7 +229,8 @@ impl Guard {
             return Err(wrong);
         };
         let try_once = || self.guesses.take(&Who::at(peer.address));
-        // Of the same reading of the file, so that a token is never for a later password than the one that was shown.
+        // Both steps use the same reading of the file, so that a token is never for a later password than the verified
+        // one.
         let passwords = passwords.get();
         let turn = (&self.turns, hab_turns::Client::of(peer.address));
         match passwords.verify(turn, &name, password, try_once).await {

@@ -1,4 +1,4 @@
-//! A client's certificate, as far as access control has to know it.
+//! The parts of a client's certificate that access control needs.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::account::Account;
 
-/// Which certificate: what a revocation list names one by, hashed.
+/// Identifies a certificate: the hash of its issuer and serial number, by which a revocation list names it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct CertificateId([u8; 32]);
 
 impl CertificateId {
-    /// Of its issuer's name in DER, and its serial number.
+    /// Hashes the issuer's name in DER, and the serial number.
     pub(crate) fn of(issuer: &[u8], serial: &[u8]) -> Self {
         let length = (issuer.len() as u64).to_be_bytes();
         Self(Sha256::new().chain_update(length).chain_update(issuer).chain_update(serial).finalize().into())
@@ -44,27 +44,27 @@ impl From<CertificateId> for String {
     }
 }
 
-/// Who vouches for clients, as far as a token hangs on it.
+/// The certificate authorities for clients, as far as tokens depend on them.
 pub(crate) trait Authorities: fmt::Debug + Send + Sync {
-    /// The authorities that are believed about clients, hashed.
+    /// The hash of the authorities that are trusted for clients.
     fn authorities(&self) -> Option<[u8; 32]>;
 
-    /// Whether a list says that a certificate is revoked.
+    /// Whether a revocation list names a certificate.
     fn is_revoked(&self, id: &CertificateId) -> bool;
 }
 
-/// A client's certificate that an authority of ours vouched for in the handshake.
+/// A client's certificate that was verified in the handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
-    /// Whom it is for.
+    /// The account that it names.
     pub(crate) account: Account,
     pub(crate) id: CertificateId,
-    /// Unix seconds; from then on it is worth nothing.
+    /// Unix seconds; the certificate is invalid from then on.
     pub(crate) until: i64,
 }
 
 impl Certificate {
-    /// `None` where it names nobody that an account can be.
+    /// Reads a certificate; `None` if it has no name that an account can have.
     pub(crate) fn of(der: &[u8]) -> Option<Self> {
         let certificate = X509::from_der(der).ok()?;
         let issuer = certificate.issuer_name().to_der().ok()?;

@@ -1,34 +1,34 @@
-//! What a client is told that has to show something, or something else: `WWW-Authenticate`.
+//! The `WWW-Authenticate` header for a client that must show credentials, or other ones.
 
 use axum::http::HeaderMap;
 
 use super::error::AccessError;
 use super::peer::{Peer, origin};
 
-/// Where tokens are given. Below `/v2/`, so that whatever stands before this service and lets the registry through lets
-/// this through.
+/// The path where clients get tokens. It is below `/v2/`, so that a proxy that passes the registry also passes this.
 pub(crate) const TOKEN_PATH: &str = "/v2/token";
 
-/// The name of this service in the token protocol. Tokens of another service have another key, so nothing hangs on it.
+/// The name of this service in the token protocol. Security does not depend on it: tokens of another service have
+/// another key.
 const SERVICE: &str = "hab-build";
 
-/// Why a request has to show something else.
+/// Why a request must show other credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
     #[error("this needs an account: log in")]
     Nothing,
     #[error("the name or the password is wrong")]
     Wrong,
-    #[error("the token is none of this registry, or is worth nothing any more")]
+    #[error("the token is not of this registry, or is no longer valid")]
     Token,
-    #[error("the token is not for this")]
+    #[error("the token does not allow this")]
     Scope,
-    #[error("the client's certificate is worth nothing any more: it expired, or was revoked")]
+    #[error("the client's certificate is no longer valid: it expired, or was revoked")]
     Certificate,
 }
 
 impl Problem {
-    /// RFC 6750, section 3.1.
+    /// The `error` attribute of RFC 6750, section 3.1.
     fn word(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::Wrong | Self::Certificate => None,
@@ -38,7 +38,7 @@ impl Problem {
     }
 }
 
-/// Where a token for `scope` is given.
+/// A challenge that names the address where the client gets a token for `scope`.
 pub(crate) fn bearer(
     url: Option<&str>,
     headers: &HeaderMap,
@@ -58,12 +58,12 @@ pub(crate) fn bearer(
     text
 }
 
-/// A name and a password are wanted.
+/// A challenge for a name and a password.
 pub(crate) fn basic() -> String {
     format!("Basic realm=\"{SERVICE}\"")
 }
 
-/// An address that can be told: scheme, host, perhaps a port, and a path before `/v2`.
+/// Checks an address before clients are given it: scheme, host, an optional port, and the path before `/v2`.
 pub(crate) fn checked(url: &str) -> Result<String, AccessError> {
     let url = url.trim_end_matches('/');
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));

@@ -1,4 +1,4 @@
-//! What a request shows (RFC 9110, section 11; RFC 7617; RFC 6750).
+//! Credentials in a request (RFC 9110, section 11; RFC 7617; RFC 6750).
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -6,16 +6,16 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::issued;
 
-/// What is in the Authorization header.
+/// The content of the Authorization header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Credentials {
-    /// There is none.
+    /// There is no such header.
     Nothing,
     /// A name, which may be empty, and a password.
     Basic { name: String, password: String },
     /// A token.
     Bearer(String),
-    /// Something else.
+    /// It is malformed, of another scheme, or there are several.
     Garbled,
 }
 

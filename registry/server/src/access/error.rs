@@ -7,14 +7,14 @@ use hab_trusted_file::Readers;
 
 use super::account::AccountError;
 
-/// A file or a setting cannot be used. Each is one sentence: what, where, and what to do.
+/// Why a file or a setting cannot be used. Each is one sentence: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// A file is not there, may not be read, or must not be believed: others could have written it, or read what is
-    /// secret.
+    /// A file is missing, may not be read, or must not be trusted: others could have written it, or could read its
+    /// secrets.
     #[error(transparent)]
     File(#[from] hab_trusted_file::Error),
-    /// A file could not be made.
+    /// A file could not be written.
     #[error("{path} could not be written", path = path.display())]
     Write {
         /// The file.
@@ -23,7 +23,7 @@ pub enum AccessError {
         #[source]
         source: io::Error,
     },
-    /// A line of a file.
+    /// A line of a file is wrong.
     #[error("{path}, line {line}", path = path.display())]
     Line {
         /// The file.
@@ -34,31 +34,32 @@ pub enum AccessError {
         #[source]
         problem: LineError,
     },
-    /// A key that is none.
+    /// A file holds no valid key.
     #[error("{path} is not a key of 64 hexadecimal digits: remove it, and a new one is made", path = path.display())]
     Key {
         /// The file.
         path: PathBuf,
     },
-    /// An id of an issued token.
-    #[error("{0:?} is not a token's id: 16 hexadecimal digits, as `registry token issue` says them")]
+    /// A text is not the id of an issued token.
+    #[error("{0:?} is not a token's id: 16 hexadecimal digits, as `registry token issue` prints them")]
     Id(String),
-    /// A rule that says nothing.
+    /// An access rule has an empty list.
     #[error(
-        "access rule {0} has an empty list: who, repositories and actions each name at least one; without repositories, all"
+        "access rule {0} has an empty list: who, repositories and actions must each name at least one; leave out \
+         repositories to mean all"
     )]
     Rule(usize),
-    /// The address that clients are told.
+    /// The address for clients is not valid.
     #[error("url {0:?} is not an address such as https://farm.example:5000")]
     Url(String),
-    /// A rate that lets nobody through.
+    /// A rate allows no request at all.
     #[error("a limit needs at least one request a second and a burst of at least one")]
     Limit,
-    /// No random numbers.
+    /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] io::Error),
-    /// A file of certificates or keys.
-    #[error("{path} does not read as PEM", path = path.display())]
+    /// A file of certificates or keys is not PEM.
+    #[error("cannot parse {path} as PEM", path = path.display())]
     Pem {
         /// The file.
         path: PathBuf,
@@ -66,7 +67,7 @@ pub enum AccessError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// A file without what it should hold.
+    /// A file lacks what it should hold.
     #[error("{path} holds no {what} in PEM", path = path.display())]
     Nothing {
         /// The file.
@@ -83,8 +84,8 @@ pub enum AccessError {
         #[source]
         source: rustls::Error,
     },
-    /// A revocation list that is none.
-    #[error("{path} does not read as a certificate revocation list", path = path.display())]
+    /// A file is not a certificate revocation list.
+    #[error("cannot parse {path} as a certificate revocation list", path = path.display())]
     Revocations {
         /// The file.
         path: PathBuf,
@@ -93,7 +94,7 @@ pub enum AccessError {
         source: openssl::error::ErrorStack,
     },
     /// Certificates of authorities that cannot be used.
-    #[error("{path} cannot be used to know clients by", path = path.display())]
+    #[error("{path} cannot be used to verify clients' certificates", path = path.display())]
     Authority {
         /// The file of certificates.
         path: PathBuf,
@@ -106,48 +107,50 @@ pub enum AccessError {
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// Of a file of passwords.
-    #[error("it is not name:hash")]
+    /// A line of a file of passwords is not `name:hash`.
+    #[error("the line is not name:hash")]
     NoColon,
-    /// Of a file of tokens.
-    #[error("it is not a name, a space, and the sha256 of a token in 64 hexadecimal digits")]
+    /// A line of a file of tokens is not a name and a digest.
+    #[error("the line is not a name, a space, and the sha256 of a token in 64 hexadecimal digits")]
     NoToken,
-    /// Of a file of revoked tokens.
-    #[error("it is not a token's id of 16 hexadecimal digits")]
+    /// A line of a file of revoked tokens is not an id.
+    #[error("the line is not a token's id of 16 hexadecimal digits")]
     NoId,
-    /// The name.
+    /// The name is not one of an account.
     #[error(transparent)]
     Name(#[from] AccountError),
-    /// The same name again.
+    /// A name occurs twice.
     #[error("{0} has a password already")]
     Twice(String),
-    /// The same token again.
-    #[error("this token is there already")]
+    /// A token occurs twice.
+    #[error("this token is on an earlier line already")]
     TokenTwice,
-    /// MD5, SHA-1, crypt, or nothing.
+    /// The hash is MD5, SHA-1, crypt, or missing.
     #[error(
         "the hash of {0} is neither bcrypt ($2a$, $2b$, $2y$) nor argon2: make it anew with `htpasswd -nB {0}`"
     )]
     Kind(String),
-    /// A hash of a known kind that is cut or garbled.
+    /// The hash is of a known kind, but cut or garbled.
     #[error("the hash of {0} is cut or garbled")]
     Garbled(String),
-    /// A hash that would take a server down.
+    /// The hash would take so much that it could stop the server.
     #[error(
-        "the hash of {0} takes too much to verify: bcrypt may have a cost of at most 15, argon2 256 MiB, 16 passes and 16 lanes"
+        "the hash of {0} is too costly to verify: bcrypt may have a cost of at most 15, argon2 at most 256 MiB, 16 \
+         passes and 16 lanes"
     )]
     Costly(String),
 }
 
-/// Settings are short; what is longer is another file.
+/// The largest file of settings that is read, in bytes; a longer one is some other file.
 const MOST: u64 = 4 << 20;
 
-/// The whole of a file that decides who is trusted.
+/// Reads a whole file that decides who is trusted.
 pub(crate) fn read(path: &Path, readers: Readers) -> Result<Vec<u8>, AccessError> {
     Ok(hab_trusted_file::read(path, readers, MOST)?)
 }
 
-/// Every line that says something, with its number; `take` says what is wrong with one.
+/// Calls `take` with every line that is not empty and no comment. An error of `take` is returned with the line's
+/// number.
 pub(crate) fn lines(
     path: &Path,
     readers: Readers,

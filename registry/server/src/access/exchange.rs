@@ -1,4 +1,4 @@
-//! Who shows an account gets a token for what they ask and may.
+//! Exchanges a client's credentials for a token that allows what the client asks for and may do.
 
 use hab_store::Pattern;
 
@@ -15,19 +15,19 @@ use super::rules::{Action, Grant};
 use super::scope::{MOST, Scope, names_catalog};
 use crate::clock::now;
 
-/// Seconds that a token is worth something. Clients take 60 where they are not told.
+/// The lifetime of a token, in seconds. Clients assume 60 if the answer does not say.
 const LIFE: i64 = 300;
 
-/// What is asked for, and by whom.
+/// A request for a token: the credentials, and the scopes.
 pub(crate) struct Asked {
     shown: Credentials,
     scopes: Vec<Scope>,
-    /// The list of repositories, too.
+    /// The list of repositories is asked for, too.
     catalog: bool,
 }
 
 impl Asked {
-    /// Of `name=value` pairs as a query has them, or a form.
+    /// Reads the `name=value` pairs of a query or of a form.
     pub(crate) fn of(shown: Credentials, query: &[u8]) -> Self {
         let (mut scopes, mut catalog) = (Vec::new(), false);
         for (name, value) in form_urlencoded::parse(query) {
@@ -41,30 +41,31 @@ impl Asked {
     }
 }
 
-/// A token that was made for somebody who asked.
+/// A token that was made on request.
 pub(crate) struct Granted {
     pub(crate) token: String,
     /// Unix seconds.
     pub(crate) issued: i64,
-    /// Unix seconds; from then on it is worth nothing.
+    /// Unix seconds; the token is invalid from then on.
     pub(crate) expires: i64,
 }
 
-/// Who gives tokens.
+/// Issues tokens.
 pub(crate) struct Issuer<'a> {
     gate: &'a Gate,
     guard: &'a Guard,
 }
 
 impl Gate {
-    /// Who gives tokens, where there are accounts.
+    /// The issuer of tokens, if there are accounts.
     pub(crate) fn issuer(&self) -> Option<Issuer<'_>> {
         self.guard.as_deref().map(|guard| Issuer { gate: self, guard })
     }
 }
 
 impl Issuer<'_> {
-    /// A token for what is asked and may. Who asks is said in `client`, also where they get none.
+    /// Makes a token for what the client asks for and may do. Writes the caller's name to `client`, also if there is no
+    /// token.
     pub(crate) async fn exchange(
         &self,
         asked: Asked,
@@ -93,7 +94,7 @@ impl Guard {
         now: i64,
     ) -> Result<Claims, AccessError> {
         let held = caller.claims();
-        // Who shows an issued token gets no more and no longer from it.
+        // A token that was got with an issued token allows no more than that one, and lasts no longer.
         let Proof { version, certificate, until } = caller.proof().clone();
         let most = until.map_or(now + LIFE, |until| until.min(now + LIFE));
         let expires = held.map_or(most, |held| held.expires.min(most));
@@ -110,12 +111,13 @@ impl Guard {
         Ok(Claims { name, shown, id, issued: now, expires, grants, catalog, version, certificate })
     }
 
-    /// What of a scope the caller may; what they may not is left out, and told when they try.
+    /// The actions of a scope that the caller may do. The others are left out; the client learns that when it tries
+    /// them.
     fn grant(&self, caller: &Caller, scope: &Scope) -> Option<Grant> {
         let name = scope.repository.as_str();
         let may = |action: &Action| caller.may(&self.rules, name, *action) == Answer::Yes;
         let actions: Vec<Action> = scope.actions.iter().copied().filter(may).collect();
-        // A repository's name has nothing in it that a pattern could not.
+        // Every repository's name is a valid pattern.
         let repository: Pattern = name.parse().ok()?;
         (!actions.is_empty()).then_some(Grant { repository, actions })
     }

@@ -1,4 +1,4 @@
-//! What decides about requests: accounts, their tokens and the rules, read from files that may change.
+//! Decides about requests by accounts, their tokens and access rules. All of them are read from files that may change.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::rules::{AccessRule, Rules};
 use super::tokens::{Revoked, Tokens};
 use super::watched::Watched;
 
-/// How accounts are known and what they may do. Plain data.
+/// How accounts are identified, and what they may do. Plain data.
 #[derive(Clone, Debug, Default)]
 pub struct AccessConfig {
     /// The data folder, where the key of issued tokens is kept.
@@ -26,14 +26,14 @@ pub struct AccessConfig {
     pub tokens: Option<PathBuf>,
     /// Who may do what. Without any, everybody may pull and every account may do everything.
     pub rules: Vec<AccessRule>,
-    /// The address that clients are told to get tokens from; without one, the one that they came by.
+    /// The address where clients get tokens; without one, the address that the request came to.
     pub url: Option<String>,
 }
 
-/// Password verifications that one address may ask for: guesses. A password that is remembered is none.
+/// How many password verifications one address may ask for, to limit guesses. A remembered password needs none.
 const GUESSES: Rate = Rate { requests: 1, burst: 60 };
 
-/// Everything that decides about requests.
+/// Identifies callers, and has the rules for what they may do.
 pub struct Guard {
     pub(super) rules: Rules,
     pub(super) passwords: Option<Watched<Passwords>>,
@@ -72,7 +72,7 @@ impl Guard {
         })
     }
 
-    /// Reads files again that changed, or all of them; takes a while.
+    /// Reads changed files again, or all files if `always` is set; takes a while.
     pub(crate) fn refresh(&self, always: bool) {
         if let Some(passwords) = &self.passwords {
             passwords.refresh(always);

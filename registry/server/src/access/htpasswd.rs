@@ -1,5 +1,5 @@
-//! A file of passwords, `name:hash` a line, with hashes that take long to guess: bcrypt, or argon2 in the PHC string
-//! format.
+//! A file of passwords, with `name:hash` on each line. The hashes take long to guess: bcrypt, or argon2 in the PHC
+//! string format.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,24 +11,24 @@ use hab_trusted_file::Readers;
 use super::account::Account;
 use super::error::{AccessError, LineError, lines};
 
-/// 15 is two seconds of a processor for each guess, and for each login.
+/// The highest cost of bcrypt: 15 takes two seconds of a processor for each login, and for each guess.
 const MOST_COST: u32 = 15;
 const MOST_MEMORY: u32 = 256 * 1024;
 const MOST_PASSES: u32 = 16;
 const MOST_LANES: u32 = 16;
 
-/// Passwords longer than this are nobody's; bcrypt looks at 72 bytes of them.
+/// The longest password that can be right, in bytes; bcrypt looks at 72 of them.
 pub(crate) const LONGEST: usize = 1024;
 
 /// Hashes of passwords by name.
 #[derive(Default)]
 pub(crate) struct Htpasswd {
     accounts: HashMap<Account, Hash>,
-    /// In the file's order, for [`Htpasswd::somebody`].
+    /// The names in the file's order, for [`Htpasswd::somebody`].
     names: Vec<Account>,
 }
 
-/// A hash that was looked at: its kind is known, and it takes no more than it may.
+/// A checked hash: its kind is known, and it takes no more than it may.
 #[derive(Clone)]
 pub(crate) enum Hash {
     Bcrypt(Box<str>),
@@ -38,7 +38,7 @@ pub(crate) enum Hash {
 impl Htpasswd {
     pub(crate) fn load(path: &Path) -> Result<Self, AccessError> {
         let mut all = Self::default();
-        // Hashes can be guessed at.
+        // Others may not read the file, because passwords can be guessed from hashes.
         lines(path, Readers::GroupOfRoot, |line| {
             let (name, hash) = line.split_once(':').ok_or(LineError::NoColon)?;
             let name: Account = name.parse()?;
@@ -56,15 +56,15 @@ impl Htpasswd {
         self.accounts.get(name)
     }
 
-    /// The hash of a name as it is written, to notice when it becomes another one.
+    /// The hash of a name as text, to notice when it changes.
     pub(crate) fn written(&self, name: &Account) -> Option<&str> {
         self.accounts.get(name).map(|hash| match hash {
             Hash::Bcrypt(text) | Hash::Argon2(text) => text.as_ref(),
         })
     }
 
-    /// The hash that stands in for that of a name which is not there, always the same one for a number, so that asking
-    /// takes as long as for a name that is.
+    /// Decoy hash for an unknown account, so that the time of an answer does not reveal that it is unknown. The same
+    /// number always gives the same hash.
     pub(crate) fn somebody(&self, number: u64) -> Option<&Hash> {
         let count = u64::try_from(self.names.len()).ok().filter(|count| *count > 0)?;
         let at = usize::try_from(number % count).ok()?;
@@ -103,10 +103,10 @@ impl Hash {
         Err(LineError::Kind(name.to_string()))
     }
 
-    /// Whether this is the hash of that password. Takes long, and a processor.
+    /// Whether this is the hash of that password. Takes long, and keeps a processor busy.
     pub(crate) fn is_of(&self, password: &[u8]) -> bool {
         match self {
-            // As everywhere, only the first 72 bytes count.
+            // As in other programs, only the first 72 bytes count.
             Self::Bcrypt(text) => bcrypt::verify(password, text).unwrap_or(false),
             Self::Argon2(text) => PasswordHash::new(text)
                 .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok()),
@@ -129,7 +129,7 @@ mod tests {
         Htpasswd::load(&path).map_err(|error| chain(&error))
     }
 
-    /// Of the programs that people make them with: `htpasswd -nbB`, `mkpasswd -m bcrypt` and `argon2`.
+    /// Hashes of the programs that people make them with: `htpasswd -nbB`, `mkpasswd -m bcrypt` and `argon2`.
     const REAL: &str = "\
 apache:$2y$05$Jw/cgHmtLymPTPGQMyTT6uA3qSeskq3I51sJecJsPg05BdCsBOEXi
 mkpasswd:$2b$05$jBClbKhkq0sYPGCzEC/DQe7ldR67rQhP.1LuqURKOtIEqcknKV6rG
@@ -153,7 +153,7 @@ argon2i:$argon2i$v=19$m=1024,t=3,p=2$c29tZXNhbHRzb21lc2FsdA$K9XHuRXt3OI1O2ctUUie
         let salt = "c29tZXNhbHRzb21lc2FsdA";
         let hash = "Gt3hO0yTnlB3N3d8Wg0zcTb1bGJ1dM7yVq1nqkXo2vM";
         for (line, said) in [
-            ("bob".to_owned(), "it is not name:hash"),
+            ("bob".to_owned(), "the line is not name:hash"),
             ("b b:$2y$".to_owned(), "is not an account's name"),
             ("any:$2y$".to_owned(), "no account can be named any"),
             (good.lines().last().unwrap().to_owned(), "alice has a password already"),
@@ -162,12 +162,12 @@ argon2i:$argon2i$v=19$m=1024,t=3,p=2$c29tZXNhbHRzb21lc2FsdA$K9XHuRXt3OI1O2ctUUie
             ("bob:secret".to_owned(), "neither bcrypt"),
             ("bob:$2x$05$abcdefghijklmnopqrstuuZ5xkZQ6iPYSHyvYp0C3YSIb0Fh1Wq9e".to_owned(), "neither bcrypt"),
             ("bob:$2y$05$abc".to_owned(), "cut or garbled"),
-            ("bob:$2y$16$abcdefghijklmnopqrstuuZ5xkZQ6iPYSHyvYp0C3YSIb0Fh1Wq9e".to_owned(), "too much"),
+            ("bob:$2y$16$abcdefghijklmnopqrstuuZ5xkZQ6iPYSHyvYp0C3YSIb0Fh1Wq9e".to_owned(), "too costly"),
             ("bob:$argon2id$v=19$m=4096".to_owned(), "cut or garbled"),
             (format!("bob:$argon2id$v=19$m=4096,t=3,p=1${salt}"), "cut or garbled"),
             (format!("bob:$argon2x$v=19$m=4096,t=3,p=1${salt}${hash}"), "cut or garbled"),
-            (format!("bob:$argon2id$v=19$m=1048576,t=3,p=1${salt}${hash}"), "too much"),
-            (format!("bob:$argon2id$v=19$m=4096,t=99,p=1${salt}${hash}"), "too much"),
+            (format!("bob:$argon2id$v=19$m=1048576,t=3,p=1${salt}${hash}"), "too costly"),
+            (format!("bob:$argon2id$v=19$m=4096,t=99,p=1${salt}${hash}"), "too costly"),
         ] {
             let error = load(format!("{good}{line}\n").as_bytes()).map(|_| ()).unwrap_err();
             assert!(error.contains("line 4") && error.contains(said), "{line}: {error}");

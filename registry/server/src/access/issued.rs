@@ -1,7 +1,8 @@
-//! Tokens that this service issues: they say themselves what they are for, under its own key, so that nothing has to be
-//! looked up to believe one.
+//! Tokens that this service issues. A token names its own permissions, signed with the service's key, so that nothing
+//! has to be looked up to verify it.
 //!
-//! `hab1.<claims>.<signature>`: the claims are JSON in base64url, the signature is HMAC-SHA256 over all before it.
+//! `hab1.<claims>.<signature>`: the claims are JSON in base64url, the signature is HMAC-SHA256 over everything before
+//! it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,43 +16,43 @@ use super::rules::Grant;
 use super::version::Version;
 
 const PREFIX: &str = "hab1.";
-/// Bytes of a token: [`super::scope::MOST`] names of the longest kind fit.
+/// The longest token, in bytes: [`super::scope::MOST`] repository names of the greatest length fit.
 pub(crate) const LONGEST: usize = 32 * 1024;
 
-/// What somebody showed to get a token, and with that what has to hold still when it is used.
+/// The credential that a token was issued for, and the condition under which the token stays valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Shown {
-    /// Nothing.
+    /// Nothing: the client had no account.
     Nothing,
-    /// A password: its name must still have this one.
+    /// A password: the account must still have it.
     Password,
-    /// A token of the operator's file: its name must still have this one.
+    /// A token of the operator's file: the account must still have it.
     Token,
-    /// A certificate: the same authorities must still be believed, and none of them may have revoked it.
+    /// A certificate: the same authorities must still be trusted, and none of them may have revoked it.
     Certificate,
-    /// `hab-build registry token issue`: nothing but the claims themselves, until the id is revoked.
+    /// Made by `hab-build registry token issue`: only the claims count, until the id is revoked.
     Operator,
 }
 
-/// What a token says.
+/// The content of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Claims {
-    /// Who; nobody's is one of [`Shown::Nothing`].
+    /// The account; `None` only for [`Shown::Nothing`].
     pub(crate) name: Option<Account>,
     pub(crate) shown: Shown,
-    /// Of the token that this one was made for, too: revoking it ends both.
+    /// The id. A token that was got with another token has its id, so that revoking it ends both.
     pub(crate) id: u64,
     /// Unix seconds.
     pub(crate) issued: i64,
-    /// Unix seconds; from then on it is worth nothing.
+    /// Unix seconds; the token is invalid from then on.
     pub(crate) expires: i64,
     pub(crate) grants: Vec<Grant>,
-    /// The list of repositories may be asked for: of it, what its owner may see.
+    /// The token also allows to list the repositories that its owner may see.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) catalog: bool,
-    /// Of what was shown; a token ends when that becomes another one.
+    /// Identifies the credential; the token ends when the credential changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<Version>,
     /// Which certificate was shown.
@@ -65,14 +66,14 @@ impl Claims {
     }
 
     pub(crate) fn sign(&self, key: &Key) -> String {
-        // Nothing in here is a map with keys that are no text, which is all that could fail.
+        // Cannot fail: that needs a map with keys that are no text, and there is none.
         let json = serde_json::to_vec(self).unwrap_or_default();
         let claims = URL_SAFE_NO_PAD.encode(json);
         let signature = key.sign(&[PREFIX.as_bytes(), claims.as_bytes()]);
         format!("{PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The claims of a token of this key that has not expired at `now`.
+    /// Verifies a token: returns its claims if this key signed them and they have not expired at `now`.
     pub(crate) fn read(token: &str, key: &Key, now: i64) -> Option<Self> {
         if token.len() > LONGEST {
             return None;

@@ -1,4 +1,4 @@
-//! The key that issued tokens are made and known with.
+//! The key that signs issued tokens and verifies them.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -11,11 +11,11 @@ use sha2::Sha256;
 
 use super::error::AccessError;
 
-/// 256 random bits, ready to be used. Whoever has them can be anybody.
+/// An HMAC key of 256 random bits. Anyone who has it can issue a token for any account.
 #[derive(Clone)]
 pub(crate) struct Key(Hmac<Sha256>);
 
-/// Bytes of a key's file; one has 65.
+/// The largest key file that is read, in bytes; a right one has 65.
 const MOST: u64 = 1024;
 
 /// The key's file in a data folder.
@@ -29,19 +29,19 @@ pub(crate) fn revoked_in(data: &Path) -> PathBuf {
 }
 
 impl Key {
-    /// A key that nobody else will ever know.
+    /// A random key that only this process knows.
     pub(crate) fn random() -> Result<Self, AccessError> {
         random().map(Self::of)
     }
 
     fn of(key: [u8; 32]) -> Self {
-        // A key that is shorter than a block is one with zeroes behind it.
+        // HMAC fills a key that is shorter than a block with zeroes.
         let mut block = [0; 64];
         block[..32].copy_from_slice(&key);
         Self(Hmac::new(&block.into()))
     }
 
-    /// The data folder's key; made where there is none yet, readable by its owner alone.
+    /// Reads the data folder's key. Makes it if there is none yet, readable by its owner alone.
     pub(crate) fn open(data: &Path) -> Result<Self, AccessError> {
         let path = path_in(data);
         if !path.exists() {
@@ -53,7 +53,8 @@ impl Key {
         Ok(Self::of(key))
     }
 
-    /// Written beside and linked, so that two who make one at the same time have the same, and nobody reads half of it.
+    /// Writes the key to a temporary file and links it into place, so that two processes that make one at the same time
+    /// get the same key, and nobody reads half of one.
     fn make(data: &Path, path: &Path) -> Result<(), AccessError> {
         let failed = |source| AccessError::Write { path: path.to_owned(), source };
         let beside = data.join(format!("registry.key.{}", hex::encode(random::<8>()?)));
@@ -76,7 +77,7 @@ impl Key {
         self.over(message).finalize().into_bytes().into()
     }
 
-    /// Whether a signature is this key's; takes the same time whatever is wrong with it.
+    /// Whether a signature was made with this key; takes the same time whatever is wrong with the signature.
     pub(crate) fn verify(&self, message: &[&[u8]], signature: &[u8]) -> bool {
         self.over(message).verify_slice(signature).is_ok()
     }
@@ -90,7 +91,7 @@ impl Key {
     }
 }
 
-/// From the system.
+/// Random bytes from the system.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], AccessError> {
     let mut bytes = [0; N];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())

@@ -1,4 +1,4 @@
-//! How often one client may ask: so many requests a second, and a burst of them at once (the generic cell rate
+//! Limits how often one client may ask: a rate of requests a second, and a burst at once (the generic cell rate
 //! algorithm).
 
 use std::collections::HashMap;
@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 use super::account::Account;
 use super::error::AccessError;
 
-/// Requests of one client.
+/// How many requests one client may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many a second, for as long as it likes.
+    /// Requests a second, without end.
     pub requests: u32,
-    /// How many at once after a rest.
+    /// Requests at once after a pause.
     pub burst: u32,
 }
 
-/// Locks that clients share between them, so that few wait for each other.
+/// The locks among which the clients are divided, so that few wait for each other.
 const SHARDS: usize = 32;
-/// Clients of one generation of a shard; with the one before, twice as many are remembered.
+/// The most clients in one generation of a shard; two generations are remembered.
 const MOST: usize = 4096;
 
-/// Two generations of clients: when the younger is full it becomes the older, and the older is forgotten. Whoever asks
-/// is young again, so that those are forgotten who have not asked for longest.
+/// Two generations of clients. When the younger is full, it becomes the older, and the older is forgotten. A request
+/// moves its client into the younger one, so that clients are forgotten which have not asked for longest.
 #[derive(Default)]
 struct Shard {
     young: HashMap<u64, u64>,
@@ -47,7 +47,7 @@ impl Shard {
     }
 }
 
-/// Counts clients. What it remembers of one is when it will have rested.
+/// Counts the requests of clients. For each client it remembers the time when its whole burst is available again.
 pub(crate) struct Limiter {
     start: Instant,
     order: RandomState,
@@ -55,11 +55,12 @@ pub(crate) struct Limiter {
     interval: u64,
     /// How far ahead of the rate a client may be, in nanoseconds.
     ahead: u64,
-    /// When each client will have rested, in nanoseconds since the start. Held for a map operation only.
+    /// When each client's whole burst is available again, in nanoseconds since the start. Held for a map operation
+    /// only.
     shards: Vec<Mutex<Shard>>,
 }
 
-/// Whose requests are counted together.
+/// A client, whose requests are counted together.
 #[derive(Hash)]
 pub(crate) enum Who<'a> {
     Account(&'a Account),
@@ -67,7 +68,7 @@ pub(crate) enum Who<'a> {
 }
 
 impl Who<'_> {
-    /// A network of IPv6 is one client: whoever has one has 2^64 addresses.
+    /// The client at an address. An IPv6 network of 64 bits is one client: its owner has 2^64 addresses.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(v6) => {
@@ -94,12 +95,12 @@ impl Limiter {
         })
     }
 
-    /// Counts one request, or says how long to wait before the next.
+    /// Counts one request, or returns how long the client must wait.
     pub(crate) fn take(&self, who: &Who<'_>) -> Result<(), Duration> {
         self.take_at(who, self.now())
     }
 
-    /// A request of whoever has this address.
+    /// Counts a request of the client at an address.
     pub(crate) fn take_from(&self, address: IpAddr) -> Result<(), Duration> {
         self.take(&Who::at(address))
     }
@@ -109,12 +110,12 @@ impl Limiter {
         let mut shard = self.shard(key);
         let rested = shard.get(key).unwrap_or(now).max(now);
         let next = self.judge(rested, now);
-        // One that is refused is remembered, too.
+        // A refused client is remembered, too.
         shard.put(key, *next.as_ref().unwrap_or(&rested));
         next.map(|_| ())
     }
 
-    /// When the client will have rested after one more.
+    /// When the client's whole burst is available again after one more request, or how much too early the request is.
     fn judge(&self, rested: u64, now: u64) -> Result<u64, Duration> {
         let next = rested + self.interval;
         match (next - now).checked_sub(self.ahead) {

@@ -1,10 +1,10 @@
-//! Who may do what.
+//! Access control: who may do what.
 //!
-//! A request shows something (`credentials`), or its connection does (`peer`); [`Guard::identify`] makes a [`Caller`]
-//! of it, by a password (`htpasswd`, `passwords`), a token of the operator (`tokens`) or one that was issued here
-//! (`issued`, `key`, `exchange`). Before anything of a repository is looked at, [`Gate::authorise`] holds the caller
-//! against the `rules` and gives a [`Permit`], which the endpoints want to see, or a [`Refusal`]. Files are read again
-//! when they change (`watched`).
+//! A request shows credentials (`credentials`), or its connection does (`peer`). [`Guard::identify`] makes a [`Caller`]
+//! of them: by a password (`htpasswd`, `passwords`), a token of the operator (`tokens`) or a token that was issued here
+//! (`issued`, `key`, `exchange`). Before a repository is looked at, [`Gate::authorise`] checks the caller against the
+//! `rules`. It returns a [`Permit`], which every endpoint demands, or a [`Refusal`]. Files are read again when they
+//! change (`watched`).
 
 mod account;
 mod caller;
@@ -49,7 +49,7 @@ pub(crate) use permit::{Gate, Permit, Scene, View};
 pub(crate) use refusal::{Refusal, seconds};
 pub(crate) use watched::Watched;
 
-/// What only its owner reads, for tests.
+/// Writes a file that only its owner can read, for tests.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) fn write_secret(path: &std::path::Path, bytes: impl AsRef<[u8]>) {

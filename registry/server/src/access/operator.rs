@@ -16,11 +16,11 @@ use crate::clock::now;
 /// A token to be issued.
 #[derive(Clone, Debug)]
 pub struct Issue {
-    /// Who it is for.
+    /// The account that it is for.
     pub name: Account,
-    /// All that it is for; no rule has to say so, and none can say more.
+    /// Everything that the token allows. No access rule has to allow it, and no rule can add to it.
     pub grants: Vec<Grant>,
-    /// For how many seconds.
+    /// Its lifetime, in seconds.
     pub seconds: i64,
 }
 
@@ -29,13 +29,13 @@ pub struct Issue {
 pub struct Issued {
     /// The token: a password for its name, or a bearer token.
     pub token: String,
-    /// What it is revoked by.
+    /// The id to revoke it by.
     pub id: String,
-    /// When it is worth nothing any more, in unix seconds.
+    /// When it expires, in unix seconds.
     pub expires: i64,
 }
 
-/// Issues a token under the data folder's key, which is made if there is none yet.
+/// Issues a token, signed with the data folder's key. Makes the key if there is none yet.
 pub fn issue(data: &Path, what: Issue) -> Result<Issued, AccessError> {
     let key = Key::open(data)?;
     let (id, issued) = (Claims::fresh_id()?, now());
@@ -54,7 +54,7 @@ pub fn issue(data: &Path, what: Issue) -> Result<Issued, AccessError> {
     Ok(Issued { token: claims.sign(&key), id: format!("{id:016x}"), expires })
 }
 
-/// Revokes a token by its id. A server takes notice within seconds.
+/// Revokes a token by its id. A running server notices within seconds.
 pub fn revoke(data: &Path, id: &str) -> Result<(), AccessError> {
     let number = id_of(id).ok_or_else(|| AccessError::Id(id.chars().take(40).collect()))?;
     let path = revoked_in(data);

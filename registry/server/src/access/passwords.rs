@@ -1,4 +1,5 @@
-//! Verifying passwords: slow on purpose, so never on a connection's thread, few at a time, and not again for a while.
+//! Verifies passwords. The hashes are slow on purpose, so this never happens on a connection's thread, few run at a
+//! time, and a right password is remembered for a while.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,25 +16,26 @@ use super::htpasswd::{Htpasswd, LONGEST};
 use super::key::Key;
 use super::version::Version;
 
-/// How long a password that was right stays right without being verified again; ends early when the file changes.
+/// How long a verified password is accepted without a new verification; ends early when the file changes.
 const REMEMBERED: Duration = Duration::from_secs(300);
-/// Passwords that are remembered at a time.
+/// The most passwords that are remembered.
 const MOST: usize = 10_000;
 /// How long a password waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Verifications that run at the same time, whatever file they are of: one for every two processors, so that logins
-/// never take all of them, and by turns between clients, so that one who guesses keeps nobody else from logging in.
+/// Turns for verifications, for all password files together: one at a time for every two processors, so that logins
+/// never take all of them. Clients take turns, so that one who guesses keeps nobody else from logging in.
 pub(crate) fn turns() -> Turns {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let total = (processors / 2).max(1);
     Turns::new(total, (total / 2).max(1))
 }
 
-/// A file of passwords, and which of them were right lately.
+/// A file of passwords, and those that were verified recently.
 pub(crate) struct Passwords {
     file: Arc<Htpasswd>,
-    /// Names and passwords under a key that this process alone has and never writes. Held for a map operation only.
+    /// When each was verified, by an HMAC of name and password under a key that only this process has and never writes.
+    /// Held for a map operation only.
     right: Mutex<HashMap<[u8; 32], Instant>>,
     key: Key,
     order: RandomState,
@@ -44,9 +46,9 @@ pub(crate) struct Passwords {
 pub(crate) enum Verdict {
     Right,
     Wrong,
-    /// Too many others are being verified.
+    /// Too many other passwords are being verified.
     Busy,
-    /// The client tried too often, and may try again after this.
+    /// The client tried too often, and may try again after this time.
     TooOften(Duration),
 }
 
@@ -56,20 +58,21 @@ impl Passwords {
         Ok(Self { file: Arc::new(file), right: Mutex::default(), key, order })
     }
 
-    /// What a name's password is now, without a word about it: another one as soon as the password is.
+    /// An identifier of the account's current password. It does not reveal the password, and changes with it.
     pub(crate) fn version(&self, key: &Key, name: &Account) -> Option<Version> {
         self.file.written(name).map(|hash| Version::of(key, "password", name, hash.as_bytes()))
     }
 
-    /// Whether this password was right lately; costs nothing.
+    /// Whether this password was verified recently; computes no slow hash.
     pub(crate) fn remembers(&self, name: &Account, password: &str) -> bool {
         let mark = self.mark(name, password);
         let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         right.get(&mark).is_some_and(|at| at.elapsed() < REMEMBERED)
     }
 
-    /// A name that is not there takes as long as one that is. `try_once` says whether the client may try at all; it is
-    /// asked when the work would begin, so that many who show one right password at once are one try.
+    /// Verifies a password. An unknown name takes as long as a known one. `try_once` says whether the client may try at
+    /// all. It is called just before the work begins, so that many requests with one right password at once count as
+    /// one try.
     pub(crate) async fn verify(
         &self,
         (turns, client): (&Turns, Client),
@@ -95,8 +98,8 @@ impl Passwords {
             return Verdict::TooOften(wait);
         }
         let bytes = password.to_owned().into_bytes();
-        // The turn goes along, so that it is not given back before the work is done, even if nobody waits for that any
-        // more, and is kept until what came of it is remembered.
+        // The task takes the turn along, so that it is not given back before the work is done, even if no caller waits
+        // any more. The turn is then held until the result is remembered.
         let work = spawn_blocking(move || (hash.is_of(&bytes), turn));
         let (is_right, _turn) = work.await.map_or((false, None), |(is_right, turn)| (is_right, Some(turn)));
         if !is_right || known.is_none() {
@@ -113,7 +116,7 @@ impl Passwords {
     }
 
     fn mark(&self, name: &Account, password: &str) -> [u8; 32] {
-        // A name has no zero byte in it.
+        // A name has no zero byte, so name and password cannot be shifted against each other.
         self.key.sign(&[name.as_str().as_bytes(), &[0], password.as_bytes()])
     }
 }
@@ -143,7 +146,7 @@ mod tests {
         assert_eq!(verify(&alice, "secret").await, Verdict::Right);
         assert!(passwords.remembers(&alice, "secret"));
         assert!(!passwords.remembers(&eve, "secret") && !passwords.remembers(&alice, "wrong"));
-        // Without a turn to be had: nothing is verified any more.
+        // With the only turn taken, no password can be verified.
         let _held = turns.take(Client::UNKNOWN).await;
         assert_eq!(verify(&alice, "secret").await, Verdict::Right);
         let waits = timeout(Duration::from_millis(50), verify(&alice, "wrong")).await;

@@ -1,4 +1,4 @@
-//! The one place where a request is let through to a repository.
+//! The only place that admits a request to a repository.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::rules::Action;
 use super::scope::{CATALOG, Scope};
 use crate::clock::now;
 
-/// What anybody may do at all; a [`Guard`] says who of them.
+/// What is allowed at all; a [`Guard`] says to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Access {
     /// Nobody may push or delete.
@@ -38,18 +38,18 @@ impl Access {
     }
 }
 
-/// All that a request has to pass before it reaches a repository.
+/// The checks that a request must pass before it reaches a repository.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     pub(crate) access: Access,
-    /// Without one, everybody may do what `access` lets anybody do.
+    /// Without a guard, everybody may do what `access` allows.
     pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
-    /// Whose certificates count, where clients may have some.
+    /// The authorities for certificates, if clients may have some.
     pub(crate) authorities: Option<Arc<dyn Authorities>>,
 }
 
-/// That a caller may do what they ask for in this repository. Only [`Gate::authorise`] makes one.
+/// The proof that a caller may do what they ask for in this repository. Only [`Gate::authorise`] makes one.
 pub(crate) struct Permit<'a> {
     repository: &'a RepositoryName,
     guard: Option<&'a Guard>,
@@ -76,25 +76,25 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Whether a repository is in their list.
+    /// Whether the caller's list has a repository.
     pub(crate) fn shows(&self, repository: &RepositoryName) -> bool {
         self.guard.is_none_or(|guard| self.caller.may_see(&guard.rules, repository.as_str()))
     }
 }
 
-/// What of a request says where it came by.
+/// The parts of a request that show how it came here.
 pub(crate) struct Scene<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) peer: &'a Peer,
 }
 
 impl Gate {
-    /// One that knows no accounts.
+    /// A gate without accounts.
     pub(crate) fn new(access: Access) -> Self {
         Self { access, guard: None, limiter: None, authorities: None }
     }
 
-    /// Finds out who asks, and counts them.
+    /// Identifies the caller, and counts the request.
     pub(crate) async fn identify(&self, scene: &Scene<'_>) -> Result<Caller, Refusal> {
         let found = match &self.guard {
             Some(guard) => self.ask(guard, Credentials::of(scene.headers), scene.peer).await,
@@ -107,7 +107,7 @@ impl Gate {
         })
     }
 
-    /// Has a guard find out who asks.
+    /// Lets a guard identify the caller.
     pub(super) async fn ask(
         &self,
         guard: &Guard,
@@ -117,7 +117,7 @@ impl Gate {
         guard.identify(shown, peer, self.authorities.as_deref(), now()).await
     }
 
-    /// Counts a request: of the account that was found, or else of the address.
+    /// Counts a request for the account that was identified, or else for the address.
     pub(super) fn count(&self, found: &Result<Caller, Refused>, address: IpAddr) -> Result<(), Refusal> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         let name = found.as_ref().ok().and_then(Caller::name);
@@ -125,8 +125,8 @@ impl Gate {
         limiter.take(&who).map_err(|wait| Refusal::TooMany { wait })
     }
 
-    /// The base endpoint, by which clients find out how to log in: whoever showed nothing is told, although they may
-    /// pull.
+    /// Checks a request to the base endpoint, by which clients find out how to log in: a client without credentials is
+    /// challenged, although it may pull.
     pub(crate) fn greet(&self, caller: &Caller, scene: &Scene<'_>) -> Result<(), Refusal> {
         if self.guard.is_none() || caller.showed_something() {
             return Ok(());
@@ -134,7 +134,8 @@ impl Gate {
         Err(self.challenged(scene, None, Problem::Nothing))
     }
 
-    /// Whether the caller may do this in a repository, which need not be there: the answer never tells.
+    /// Whether the caller may do this in a repository. The repository need not exist, and the answer does not reveal
+    /// whether it does.
     pub(crate) fn authorise<'a>(
         &'a self,
         caller: &'a Caller,

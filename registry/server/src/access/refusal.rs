@@ -11,16 +11,16 @@ use super::rules::Action;
 /// Why a request is not let through.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// Something has to be shown, or something else.
+    /// The client must show credentials, or other ones.
     #[error("{problem}")]
     Unauthorized {
-        /// What `WWW-Authenticate` says.
+        /// The value of `WWW-Authenticate`.
         challenge: String,
         problem: Problem,
     },
     #[error("this account may not {} in {repository}", action.word())]
     Denied { repository: RepositoryName, action: Action },
-    #[error("too many requests; the next may come in {} s", seconds(*wait))]
+    #[error("too many requests; try again in {} s", seconds(*wait))]
     TooMany { wait: Duration },
     /// No token could be made.
     #[error(transparent)]

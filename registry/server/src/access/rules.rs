@@ -1,4 +1,4 @@
-//! Which names may do what in which repositories. Pure.
+//! Which accounts may do what in which repositories. Pure.
 
 use std::str::FromStr;
 
@@ -14,7 +14,7 @@ use super::error::AccessError;
 pub enum Action {
     /// Reading: manifests, blobs, tags, referrers.
     Pull,
-    /// Writing: uploads, manifests, tags; also asking how far an upload is, and giving it up.
+    /// Writing: uploads, manifests, tags; also asking for the state of an upload, and cancelling it.
     Push,
     /// Deleting tags, manifests and blobs.
     Delete,
@@ -42,7 +42,7 @@ impl FromStr for Action {
     }
 }
 
-/// Actions in repositories.
+/// Actions that are allowed in some repositories.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -62,7 +62,7 @@ impl Grant {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Who {
-    /// `anonymous`: everybody, with or without an account, so that nobody may do less for having one.
+    /// `anonymous`: everybody, with or without an account, so that logging in never takes a permission away.
     Everybody,
     /// `any`: every account.
     Accounts,
@@ -82,13 +82,13 @@ impl TryFrom<String> for Who {
     }
 }
 
-/// Some who may do some things in some repositories.
+/// Allows some accounts some actions in some repositories.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessRule {
     /// Who: `anonymous`, `any`, or the names of accounts.
     pub who: Vec<Who>,
-    /// In which repositories; `*` is any run of characters. All, where nothing is said.
+    /// In which repositories; `*` is any run of characters. All of them if this is left out.
     #[serde(default = "everywhere")]
     pub repositories: Vec<Pattern>,
     /// What they may do.
@@ -100,19 +100,19 @@ fn everywhere() -> Vec<Pattern> {
 }
 
 impl AccessRule {
-    /// Whether it says something: a list that was left empty is a mistake, whatever was meant.
+    /// Whether every list has an entry: an empty list is a mistake, whatever was meant.
     fn is_whole(&self) -> bool {
         !self.who.is_empty() && !self.repositories.is_empty() && !self.actions.is_empty()
     }
 
-    /// Whether everybody may change something by it.
+    /// Whether it allows everybody to push or delete.
     pub fn lets_everybody_write(&self) -> bool {
         self.who.contains(&Who::Everybody)
             && self.actions.iter().any(|action| matches!(action, Action::Push | Action::Delete))
     }
 }
 
-/// All rules. What none of them allows is not allowed.
+/// All access rules. Whatever no rule allows is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules(Vec<AccessRule>);
 
@@ -133,7 +133,7 @@ impl Rules {
         Ok(Self(vec![rule(Who::Everybody, &[Action::Pull]), rule(Who::Accounts, &Action::ALL)]))
     }
 
-    /// Whether the caller may; `None` is one without an account.
+    /// Whether an account may do this; `None` is a caller without an account.
     pub(crate) fn allow(&self, who: Option<&Account>, repository: &str, action: Action) -> bool {
         let meant = |one: &Who| match one {
             Who::Everybody => true,

@@ -1,31 +1,31 @@
-//! What a client asks a token for: `repository:NAME:pull,push` (the distribution project's token specification,
-//! "Requesting a Token").
+//! The scopes that a client asks a token for: `repository:NAME:pull,push` (the distribution project's token
+//! specification, "Requesting a Token").
 
 use hab_oci::RepositoryName;
 
 use super::rules::Action;
 
-/// Repositories that one token can be for; clients ask for one, or two when they mount.
+/// The most repositories of one token; clients ask for one, or for two when they mount a blob.
 pub(crate) const MOST: usize = 64;
 
-/// A repository and what is wanted there.
+/// A repository, and the actions that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
     pub(crate) repository: RepositoryName,
     pub(crate) actions: Vec<Action>,
 }
 
-/// What a challenge says, and a client asks, of the list of repositories.
+/// The scope of the list of repositories, in a challenge and in a request.
 pub(crate) const CATALOG: &str = "registry:catalog:*";
 
-/// Whether the list of repositories is among what is asked for.
+/// Whether a text asks for the list of repositories.
 pub(crate) fn names_catalog(text: &str) -> bool {
     text.split(' ').any(|scope| scope == CATALOG)
 }
 
 impl Scope {
-    /// Reads any number of scopes divided by spaces. What names no repository, and actions that nobody here knows, are
-    /// passed over, as the specification wants it: what a token lacks is told when it is used.
+    /// Parses any number of scopes, separated by spaces. Skips scopes that name no repository, and unknown actions, as
+    /// the specification demands: the client learns what its token lacks when it uses the token.
     pub(crate) fn all_of(text: &str) -> impl Iterator<Item = Self> + '_ {
         text.split(' ').filter_map(Self::of)
     }
@@ -43,9 +43,9 @@ impl Scope {
         Some(Self { repository: name.parse().ok()?, actions })
     }
 
-    /// As a challenge says it.
+    /// The scope as a challenge writes it.
     pub(crate) fn said(repository: &RepositoryName, action: Action) -> String {
-        // Who pushes asks what is there, too.
+        // A client that pushes also asks what is there already.
         let words = if action == Action::Push { "pull,push" } else { action.word() };
         format!("repository:{repository}:{words}")
     }

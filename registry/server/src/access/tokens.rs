@@ -1,4 +1,4 @@
-//! A file of tokens that the operator made: a name and the token's sha256 a line, so that the file holds no secret.
+//! The operator's file of tokens: a name and a token's sha256 on each line, so that the file holds no secret.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,10 +11,9 @@ use super::error::{AccessError, LineError, lines};
 use super::key::Key;
 use super::version::Version;
 
-/// Names by the digests of their tokens; one name may have several.
+/// Accounts by the digests of their tokens; an account may have several.
 ///
-/// A digest is looked up as any key of a map is: how long that takes says something about digests, and who knows a
-/// digest has no token yet.
+/// The lookup does not take constant time. That may reveal something about digests, but a digest is no token.
 #[derive(Default)]
 pub(crate) struct Tokens {
     by_digest: HashMap<[u8; 32], Account>,
@@ -24,7 +23,7 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn load(path: &Path) -> Result<Self, AccessError> {
         let mut all = Self::default();
-        // Who knows a digest has no token yet.
+        // Everybody may read the file, because a digest is no token.
         lines(path, Readers::Everybody, |line| {
             let mut words = line.split_ascii_whitespace();
             let (Some(name), Some(hex), None) = (words.next(), words.next(), words.next()) else {
@@ -42,17 +41,17 @@ impl Tokens {
         Ok(all)
     }
 
-    /// Whose token this is.
+    /// The account that has this token.
     pub(crate) fn owner(&self, token: &str) -> Option<&Account> {
         self.by_digest.get(<[u8; 32]>::from(Sha256::digest(token)).as_slice())
     }
 
-    /// What a token is, without a word about it.
+    /// An identifier of a token that does not reveal it.
     pub(crate) fn version(key: &Key, name: &Account, token: &str) -> Version {
         Version::of(key, "token", name, &Sha256::digest(token))
     }
 
-    /// Whether a name still has the token that this is the version of.
+    /// Whether an account still has the token of this version.
     pub(crate) fn has(&self, key: &Key, name: &Account, version: &Version) -> bool {
         let mut digests = self.digests.get(name).into_iter().flatten();
         digests.any(|digest| Version::of(key, "token", name, digest) == *version)
@@ -61,9 +60,9 @@ impl Tokens {
 
 /// A token that was just made.
 pub struct NewToken {
-    /// What its owner keeps.
+    /// The token, for its owner.
     pub token: String,
-    /// What goes into the file of tokens.
+    /// The line for the file of tokens.
     pub line: String,
 }
 
@@ -76,12 +75,12 @@ impl NewToken {
     }
 }
 
-/// The ids of issued tokens that count no more, one a line.
+/// The ids of revoked tokens, one on each line of a file.
 #[derive(Default)]
 pub(crate) struct Revoked(HashSet<u64>);
 
 impl Revoked {
-    /// A file that is not there revokes nothing.
+    /// Reads the file; a missing file revokes nothing.
     pub(crate) fn load(path: &Path) -> Result<Self, AccessError> {
         let mut all = Self::default();
         let read = lines(path, Readers::Everybody, |line| {
@@ -100,7 +99,7 @@ impl Revoked {
     }
 }
 
-/// An id as it is written: 16 hexadecimal digits.
+/// Parses an id: 16 hexadecimal digits.
 pub(crate) fn id_of(text: &str) -> Option<u64> {
     if text.len() == 16 { u64::from_str_radix(text, 16).ok() } else { None }
 }
@@ -124,7 +123,7 @@ mod tests {
         let (one, two) = (NewToken::make(&ci).unwrap(), NewToken::make(&ci).unwrap());
         assert_ne!(one.token, two.token);
         assert!(!one.line.contains(&one.token));
-        // The second as `printf %s TOKEN | sha256sum` writes it.
+        // The second digest is in capitals, and indented.
         let text = format!("# machines\n{}\n  {}\n", one.line, two.line.to_uppercase().replace("CI", "ci"));
         let (_folder, path) = write(&text);
         let tokens = Tokens::load(&path).unwrap();
@@ -147,7 +146,7 @@ mod tests {
             (format!("ci {}", &digest[1..]), "is not a name, a space"),
             (format!("ci {}z", &digest[1..]), "is not a name, a space"),
             (format!("a:b {digest}"), "is not an account's name"),
-            (format!("b {}1\nc {}1", &digest[1..], &digest[1..]), "there already"),
+            (format!("b {}1\nc {}1", &digest[1..], &digest[1..]), "on an earlier line"),
         ] {
             let (_folder, path) = write(&format!("a {digest}\n{text}\n"));
             let error = chain(&Tokens::load(&path).map(|_| ()).unwrap_err());

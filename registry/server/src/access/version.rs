@@ -1,5 +1,5 @@
-//! What an account showed, in a form that an issued token can carry: another one as soon as the account shows something
-//! else.
+//! An identifier of the credential that an account used, in a form that an issued token can carry. It changes when the
+//! credential changes.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 use super::account::Account;
 use super::key::Key;
 
-/// Bytes of one: nobody finds another password whose hash has the same, and nobody needs to.
+/// Bytes of a version: enough that nobody finds another password with the same version.
 const LENGTH: usize = 16;
 
-/// Of a password's hash, a token's digest, or who vouches for certificates. Made with the key of issued tokens, so that
-/// who reads a token learns nothing that a password could be guessed by.
+/// An HMAC of a password's hash, a token's digest, or the authorities for certificates. It is made with the key of
+/// issued tokens, so that a token's reader learns nothing that helps to guess a password.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Version(String);
 
 impl Version {
     pub(crate) fn of(key: &Key, kind: &'static str, name: &Account, secret: &[u8]) -> Self {
-        // No token's signature is over this beginning, and neither a kind nor a name has a zero byte in it.
+        // No token's signature covers a text with this beginning, and neither a kind nor a name has a zero byte in it.
         let parts =
             [b"version of ".as_slice(), kind.as_bytes(), &[0], name.as_str().as_bytes(), &[0], secret];
         Self(URL_SAFE_NO_PAD.encode(&key.sign(&parts)[..LENGTH]))

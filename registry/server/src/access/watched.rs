@@ -1,4 +1,4 @@
-//! Files that are read again when they change, and what was made of them.
+//! Files that are read again when they change, and the value that was made from them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,17 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::error::AccessError;
 use crate::chain::chain;
 
-/// Whether a file is still the one that was read, and whoever may write it still the same: its number, size and last
-/// change, of what is in it or of who may do what with it. That last time, unlike the other one, nobody can set back.
+/// Tells whether a file, or who may write it, changed since it was read: its inode, size and ctime. The ctime changes
+/// with the content, the owner and the mode, and unlike the mtime, nobody can set it back.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 type Load<T> = Box<dyn Fn() -> Result<T, AccessError> + Send + Sync>;
 
-/// What was made of some files the last time that they were good.
+/// The value that was made from some files when they were last valid.
 pub(crate) struct Watched<T> {
     paths: Vec<PathBuf>,
     load: Load<T>,
-    /// Of the files as they were tried last. Held while they are read, by one at a time.
+    /// The stamps of the files when they were last tried. Held while they are read, by one caller at a time.
     stamps: Mutex<Vec<Stamp>>,
     /// Held to copy or replace a pointer only.
     current: RwLock<Arc<T>>,
@@ -29,7 +29,7 @@ impl<T> Watched<T> {
         paths: Vec<PathBuf>,
         load: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
     ) -> Result<Self, AccessError> {
-        // Looked at before they are read: a change in between is found the next time.
+        // Taken before the files are read, so that a change in between is found the next time.
         let stamps = Mutex::new(stamps(&paths));
         let current = RwLock::new(Arc::new(load()?));
         Ok(Self { paths, load: Box::new(load), stamps, current })
@@ -39,7 +39,7 @@ impl<T> Watched<T> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files again if one of them changed, or in any case. Where they cannot be used, what was is still so.
+    /// Reads the files again if one of them changed, or if `always` is set. If they are not valid, the old value stays.
     pub(crate) fn refresh(&self, always: bool) {
         let mut known = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.paths);
@@ -54,7 +54,7 @@ impl<T> Watched<T> {
             }
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(error, "a changed file cannot be used; what it was before stays in force");
+                tracing::warn!(error, "a changed file cannot be used; its old content stays in force");
             }
         }
     }
@@ -88,7 +88,7 @@ mod tests {
         fs::write(&path, "0000000000000002\nbroken\n").unwrap();
         watched.refresh(false);
         assert!(has(1) && !has(2));
-        // Moved over, as editors do.
+        // Replaced by a rename, as editors do.
         fs::write(path.with_extension("new"), "0000000000000003\n").unwrap();
         fs::rename(path.with_extension("new"), &path).unwrap();
         watched.refresh(false);

@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use super::entries::Line;
 
-/// Lines that may wait for the disk; more of them are lost, rather than that a request waits.
+/// The most lines that wait for the disk. Further lines are lost, because no request may wait.
 const WAITING: usize = 16 * 1024;
-/// How often is looked whether the file was renamed, so that another one is begun.
+/// How often to check whether the file was renamed, so that a new one must be started.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Where lines go. A clone writes to the same file.
+/// An access log. A clone writes to the same file.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     lines: SyncSender<Vec<u8>>,
 }
 
 impl AccessLog {
-    /// Appends to a file, making it where it is missing. One that is renamed away is begun anew.
+    /// Appends to a file, and makes it if it is missing. If it is renamed, starts a new one at its path.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = Place::open(path)?;
         let (lines, waiting) = sync_channel(WAITING);
@@ -30,9 +30,9 @@ impl AccessLog {
         Ok(Self { lines })
     }
 
-    /// Writes a line, soon; says how many were lost: none, or this one.
+    /// Queues a line; returns how many lines were lost: 0, or 1 for this one.
     pub(crate) fn write(&self, line: &Line<'_>) -> u64 {
-        // Numbers and texts: writing them cannot fail.
+        // A line has only numbers and texts, so this cannot fail.
         let Ok(mut text) = serde_json::to_vec(line) else { return 1 };
         text.push(b'\n');
         match self.lines.try_send(text) {
@@ -42,7 +42,7 @@ impl AccessLog {
     }
 }
 
-/// Ends when nobody writes any more.
+/// Writes lines until every sender is gone.
 fn write_on(mut place: Place, lines: &Receiver<Vec<u8>>) {
     while let Ok(line) = lines.recv() {
         place.follow();
@@ -70,7 +70,7 @@ impl Place {
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), inode, looked: Instant::now() })
     }
 
-    /// Begins a new file where the old one was renamed or removed; without one that can be opened, stays with the old.
+    /// Starts a new file if the old one was renamed or removed. If no file can be opened, keeps writing to the old one.
     fn follow(&mut self) {
         if self.looked.elapsed() < LOOK {
             return;
@@ -82,7 +82,7 @@ impl Place {
         match Self::open(&self.path) {
             Ok(place) => *self = place,
             Err(error) => {
-                tracing::error!(%error, path = %self.path.display(), "the access log could not be begun anew");
+                tracing::error!(%error, path = %self.path.display(), "a new access log could not be opened");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A body that counts.
+//! A body that counts its bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use axum::body::{Body, HttpBody};
 use bytes::{Buf as _, Bytes};
 use http_body::{Frame, SizeHint};
 
-/// A body, unchanged, and what is to be told of it.
+/// A body that passes unchanged, with the count of its bytes.
 pub(crate) struct Counted<T> {
     body: Body,
     bytes: Arc<AtomicU64>,
-    /// Dropped with it: that is how its end is known, whether it came to its end or was cut off.
+    /// Dropped together with the body: this marks the end, whether the body came whole or was cut off.
     _end: T,
 }
 

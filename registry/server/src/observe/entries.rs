@@ -1,10 +1,10 @@
-//! What is counted and written of one request when it is over.
+//! The records of one finished request: for the metrics, and for the access log.
 
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-/// One request that is over, for the metrics.
+/// One finished request, for the metrics.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
     pub(crate) route: &'static str,
@@ -13,11 +13,11 @@ pub(crate) struct Answered {
     pub(crate) seconds: f64,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// All of the answer went out.
+    /// The whole answer was sent.
     pub(crate) whole: bool,
 }
 
-/// One request, for the access log. Times are in UTC and seconds, sizes in bytes of the bodies.
+/// One finished request, for the access log. Times are in UTC and in seconds; sizes are the bytes of bodies.
 #[derive(Debug, Serialize)]
 pub(crate) struct Line<'a> {
     /// RFC 3339, to the millisecond.

@@ -18,19 +18,19 @@ use crate::chain::chain;
 
 /// OpenMetrics, which Prometheus asks for.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// What is said of it outside: where it is and what to do are for the log.
+/// The answer for clients. Only the log says where the catalog is and what to do.
 const DAMAGED: &str = "not ready: the catalog is damaged; the log says which file, and what to do\n";
-/// Who asks whether it is ready is not kept waiting.
+/// The longest wait for a check, so that `/readyz` answers soon.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Asking costs the disk a file, and anybody may ask: so long counts what was found.
+/// How long a result counts. Each check writes to the disk, and anybody may ask for one.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Whether it is ready, and what is known of that.
+/// Whether the service is ready, with the last result.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     store: Store,
-    /// What was found, and when. Held while it is found out, so that many who ask cost no more than one.
+    /// The last result, and its time. Held during a check, so that many who ask at once cost one check.
     known: Mutex<Option<(Instant, Result<(), &'static str>)>>,
     /// The catalog's file was found to be damaged. It does not heal by itself.
     damaged: AtomicBool,
@@ -41,8 +41,8 @@ impl Readiness {
         Self { store, known: Mutex::default(), damaged: AtomicBool::new(false) }
     }
 
-    /// A request failed. Once the catalog is known to be damaged, nothing is ready any more, whatever else can still be
-    /// read.
+    /// Takes note of a failed request's error. Once the catalog is known to be damaged, the service is never ready
+    /// again, even if other content can still be read.
     pub(crate) fn saw(&self, error: &StoreError) {
         if error.is_catalog_damage() && !self.damaged.swap(true, Ordering::Relaxed) {
             let (catalog, hint) = (self.store.catalog.path().display(), error.hint().unwrap_or_default());
@@ -67,7 +67,7 @@ impl Readiness {
     }
 }
 
-/// What watches the service asks these; they tell nothing of what is kept, so nobody has to say who they are.
+/// The routes for monitoring. They reveal nothing about stored content, so they need no account.
 pub(crate) fn router(metrics: Metrics, readiness: Arc<Readiness>) -> Router {
     Router::new()
         .route("/metrics", get(text).with_state(metrics))
@@ -83,8 +83,8 @@ async fn text(State(metrics): State<Metrics>) -> Response {
     }
 }
 
-/// Ready is who can answer from the catalog, and keep what is pushed. That upstreams are away does not count: what is
-/// here is served.
+/// The service is ready if it can answer from the catalog and store a push. An unreachable upstream does not matter:
+/// stored content is served.
 async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
     let mut known = readiness.known.lock().await;
     let found = match *known {

@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, below `/metrics`: OpenMetrics text, every name begins with `hab_registry_`.
+//! Metrics for Prometheus at `/metrics`: OpenMetrics text, every name begins with `hab_registry_`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,23 +15,23 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::entries::Answered;
 
-/// Everything that is counted. A clone is another handle on the same numbers.
+/// All metrics. A clone is another handle on the same numbers.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
-    /// Guards what is registered; held while it is written out.
+    /// Guards the registered metrics; held while they are written out.
     registry: Mutex<Registry>,
     requests: Requests,
     pulls: Pulls,
     upkeep: Upkeep,
     stock: Stock,
     lines_lost: Counter,
-    /// Guards who is asked for further numbers; held while they are asked.
+    /// Guards the callbacks for further metrics; held while they are called.
     more: Mutex<Vec<More>>,
 }
 
-/// Of requests here.
+/// Metrics of requests to this service.
 struct Requests {
     count: Family<Asked, Counter>,
     seconds: Family<Route, Histogram>,
@@ -41,13 +41,13 @@ struct Requests {
     open: Gauge,
 }
 
-/// Of what is pulled through.
+/// Metrics of pulls through upstreams.
 struct Pulls {
     upstream: Family<Upstream, Counter>,
     answered: Family<Pulled, Counter>,
 }
 
-/// Of collections and scrubs.
+/// Metrics of collections and scrubs.
 struct Upkeep {
     collections: Family<Outcome, Counter>,
     collected: Family<What, Counter>,
@@ -56,14 +56,14 @@ struct Upkeep {
     scrubbed_bytes: Counter,
 }
 
-/// Of what is kept.
+/// Metrics of stored content.
 struct Stock {
     kept: Family<What, Gauge>,
     bytes: Gauge,
     free: Gauge,
 }
 
-/// Further families, as OpenMetrics text without its end.
+/// Returns further metric families, as OpenMetrics text without the last line.
 type More = Box<dyn Fn() -> String + Send + Sync>;
 
 /// The last line of the text.
@@ -104,11 +104,11 @@ struct What {
     what: &'static str,
 }
 
-/// What is kept.
+/// How much is stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Storage {
     totals: Totals,
-    /// Bytes that the file system still has for us.
+    /// Free bytes of the file system.
     free: u64,
 }
 
@@ -119,7 +119,7 @@ impl Storage {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Metrics that start at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("hab_registry");
         let inner = Inner {
@@ -137,7 +137,7 @@ impl Metrics {
         Self(Arc::new(inner))
     }
 
-    /// All of it as text, and its media type.
+    /// All metrics as OpenMetrics text.
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.0.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -150,18 +150,18 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Tells also what `more` says whenever somebody asks: whole families as OpenMetrics text, without its end. It is
-    /// called for every request, so it must have its numbers at hand.
+    /// Adds the metrics that `more` returns to every answer: whole families as OpenMetrics text, without the last line.
+    /// `more` is called for every request of `/metrics`, so it must have its numbers at hand.
     pub fn also(&self, more: impl Fn() -> String + Send + Sync + 'static) {
         self.0.more.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(more));
     }
 
-    /// A request has come.
+    /// Counts a request that has come.
     pub(crate) fn asked(&self) {
         self.0.requests.open.inc();
     }
 
-    /// It is over.
+    /// Counts a request that is over.
     pub(crate) fn answered(&self, answered: &Answered) {
         let Answered { route, method, status, seconds, received, sent, whole } = *answered;
         let all = &self.0.requests;
@@ -178,18 +178,18 @@ impl Metrics {
         }
     }
 
-    /// Who counts requests to upstreams.
+    /// The counter of requests to upstreams.
     pub(crate) fn of_upstreams(&self) -> Arc<dyn Count> {
         Arc::new(self.clone())
     }
 
-    /// Something of an upstream's repository was answered; `kind`: `manifest`, `blob`, `referrers` or `tags`.
+    /// Counts an answer from an upstream's repository; `kind`: `manifest`, `blob`, `referrers` or `tags`.
     pub(crate) fn pulled(&self, upstream: &str, kind: &'static str, from: Freshness) {
         let labels = Pulled { upstream: upstream.to_owned(), kind, cache: from.word() };
         self.0.pulls.answered.get_or_create(&labels).inc();
     }
 
-    /// A collection is over; `None` if it failed.
+    /// Counts a finished collection; `None` if it failed.
     pub fn collected(&self, gone: Option<&Collected>) {
         let all = &self.0.upkeep;
         let outcome = if gone.is_some() { "done" } else { "failed" };
@@ -204,7 +204,7 @@ impl Metrics {
         }
     }
 
-    /// A scrub has seen another part.
+    /// Counts another part that a scrub has read.
     pub fn scrubbed(&self, part: &Scrubbed) {
         let all = &self.0.upkeep;
         for (what, count) in [
@@ -252,7 +252,7 @@ impl Requests {
             seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             received: of(registry, "received_bytes", "Bytes of requests' bodies"),
             sent: of(registry, "sent_bytes", "Bytes of answers' bodies"),
-            cut: of(registry, "cut", "Answers that their client did not take to the end"),
+            cut: of(registry, "cut", "Answers that were cut off before their end"),
             open: of(registry, "open_requests", "Requests that are being answered"),
         }
     }
@@ -262,7 +262,7 @@ impl Pulls {
     fn of(registry: &mut Registry) -> Self {
         let answered = "Pulls of upstreams' repositories by where the answer came from";
         Self {
-            upstream: of(registry, "upstream_requests", "Requests to upstreams by what came of them"),
+            upstream: of(registry, "upstream_requests", "Requests to upstreams by result"),
             answered: of(registry, "cache", answered),
         }
     }
@@ -283,14 +283,14 @@ impl Upkeep {
 impl Stock {
     fn of(registry: &mut Registry) -> Self {
         Self {
-            kept: of(registry, "stored", "What is kept, as of a few minutes ago"),
+            kept: of(registry, "stored", "What is stored, as of a few minutes ago"),
             bytes: of(registry, "stored_bytes", "Bytes of all blobs, as of a few minutes ago"),
-            free: of(registry, "free_bytes", "Bytes that the file system still has for us"),
+            free: of(registry, "free_bytes", "Free bytes of the file system"),
         }
     }
 }
 
-/// Seconds: from a manifest out of memory to a large layer.
+/// Limits of the histogram, in seconds: from a manifest out of memory to a large layer.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
 
 fn of<M>(registry: &mut Registry, name: &str, about: &str) -> M

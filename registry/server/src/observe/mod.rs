@@ -1,6 +1,6 @@
-//! What is seen from outside: numbers for Prometheus (`metrics`), a line for each request (`access_log`), and whether
-//! the service is alive and ready (`health`). A body tells how much of it went by when it is over (`counted`); what is
-//! said of each request then are `entries`, which `record` makes.
+//! Monitoring: metrics for Prometheus (`metrics`), a line for each request (`access_log`), and whether the service is
+//! alive and ready (`health`). `counted` counts the bytes of bodies. `record` follows a request to its end, and makes
+//! its `entries` for the metrics and the log.
 
 mod access_log;
 mod counted;

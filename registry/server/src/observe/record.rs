@@ -1,4 +1,4 @@
-//! One request, from its head to the last byte of its answer.
+//! Records one request, from its head to the last byte of its answer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::access::Client;
 use crate::http::{CACHE, CONTENT_DIGEST};
 use crate::route::Route;
 
-/// What is written of a request whose client went before it was answered.
+/// The recorded status of a request whose client left before the answer.
 const GONE: u16 = 499;
-/// Characters of what a client sent that are written; lines wait in memory.
+/// The most characters of a client's text in a log line, because lines wait in memory.
 const LONGEST: usize = 200;
 
-/// A request that is being answered. It is over when this is dropped.
+/// A request that is being answered. Dropping this ends and records it.
 pub(crate) struct Exchange {
     metrics: Metrics,
     start: Instant,
     method: &'static str,
     route: &'static str,
     status: u16,
-    /// Bytes that the answer's body has; one that does not say so is whole in any case.
+    /// The announced length of the answer's body; an answer without one always counts as whole.
     length: Option<u64>,
     received: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
     logged: Option<Box<Logged>>,
 }
 
-/// What only a log wants to know.
+/// What only the access log needs.
 struct Logged {
     log: AccessLog,
     at: SystemTime,
@@ -49,7 +49,7 @@ struct Logged {
     agent: Option<String>,
 }
 
-/// Who counts requests, and who logs them.
+/// The metrics that count requests, and the log for them.
 #[derive(Clone, Debug)]
 pub(crate) struct Observer {
     pub(crate) metrics: Metrics,
@@ -57,7 +57,7 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// A request has come; its body counts from now on.
+    /// Begins to record a request and to count the bytes of its body.
     pub(crate) fn begin(
         &self,
         address: IpAddr,
@@ -97,7 +97,7 @@ impl Observer {
 }
 
 impl Exchange {
-    /// What it asks for, where that is nothing of the registry's.
+    /// Records the path of a request that is not for the registry.
     pub(crate) fn asks(mut self, path: &str) -> Self {
         if let Some(logged) = &mut self.logged {
             logged.reference = Some(path.chars().take(LONGEST).collect());
@@ -105,7 +105,7 @@ impl Exchange {
         self
     }
 
-    /// It has an answer, and is over when its body is.
+    /// Records the answer. The request is over when the answer's body is.
     pub(crate) fn answer(mut self, client: &Client, response: Response) -> Response {
         let headers = response.headers();
         self.status = response.status().as_u16();
@@ -155,7 +155,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).chars().take(LONGEST).collect())
 }
 
-/// One of a few, so that nobody can make up numbers without end.
+/// One of a fixed set, so that no client can make up metrics without end.
 fn known(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

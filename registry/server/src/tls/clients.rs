@@ -1,9 +1,8 @@
-//! Clients' certificates: which authorities are believed about them, and what these have revoked since.
+//! Clients' certificates: which authorities are trusted for them, and which certificates these have revoked.
 //!
-//! A revocation list is checked by rustls as it does by default: the whole chain up to the authority, each certificate
-//! by a list of whoever issued it, whose signature has to be right; where an issuer has no list, its certificates are
-//! refused. A list whose time is over still counts, because to believe nobody any more would let whoever can hold back
-//! a file shut everybody out; that it is over is told.
+//! rustls checks revocation lists by its defaults: the whole chain up to the authority, each certificate by a list of
+//! its issuer with a right signature. If an issuer has no list, its certificates are refused. An expired list still
+//! counts: otherwise, anyone who can hold back a file could lock all clients out. A warning says that it has expired.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -25,28 +24,28 @@ use sha2::{Digest as _, Sha256};
 use super::{ClientCertificates, Loaded, certificates};
 use crate::access::{AccessError, Certificate, CertificateId};
 
-/// Bytes of a file of revocation lists: a million certificates.
+/// The largest file of revocation lists, in bytes: enough for a million certificates.
 const LISTS: u64 = 64 << 20;
-/// For how long a certificate that was good is not looked at again while no file changes.
+/// How long a verified certificate is not verified again, as long as no file changes.
 const GOOD: Duration = Duration::from_secs(60);
 
-/// Who is believed about clients.
+/// The authorities that are trusted for clients, and their revocations.
 pub(super) struct Clients {
     verifier: Arc<dyn ClientCertVerifier>,
     revoked: HashSet<CertificateId>,
     authorities: [u8; 32],
-    /// Lists by their files, each with the time until when its authority meant it to be used.
+    /// The files of revocation lists, each with the time until which its authority meant it to be used.
     lists: Vec<(PathBuf, Option<Asn1Time>)>,
-    /// That one of them is over was told.
+    /// Whether the warning about an expired list was given.
     told: AtomicBool,
 }
 
-/// What a client showed in its handshake.
+/// The certificates that a client showed in its handshake.
 pub(crate) struct Shown {
     chain: Vec<CertificateDer<'static>>,
-    /// What it says, if it names somebody.
+    /// The client's own certificate, if it names an account.
     pub(crate) certificate: Option<Certificate>,
-    /// With which files it was good, and when. Held for a copy only.
+    /// The files with which it was last verified, and when. Held while it is verified.
     good: Mutex<Option<(Arc<Loaded>, Instant)>>,
 }
 
@@ -104,13 +103,13 @@ impl Clients {
         self.revoked.contains(id)
     }
 
-    /// As in a handshake.
+    /// Verifies certificates as in a handshake.
     pub(super) fn believe(&self, shown: &Shown) -> bool {
         let Some((own, others)) = shown.chain.split_first() else { return false };
         self.verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
     }
 
-    /// Says once that a list should have been replaced by now.
+    /// Warns once if a revocation list has expired.
     pub(super) fn tell_expired(&self) {
         let Ok(now) = Asn1Time::days_from_now(0) else { return };
         let over = self.lists.iter().find(|(_, until)| until.as_ref().is_some_and(|until| *until < now));
@@ -119,8 +118,8 @@ impl Clients {
         {
             tracing::warn!(
                 ?path,
-                "the certificate revocation list is older than its authority wants: it still counts, but what was revoked \
-                 since is not in it; put a new one there"
+                "the certificate revocation list has expired: it still counts, but lacks what was revoked since; put a \
+                 new one there"
             );
         }
     }
@@ -132,7 +131,7 @@ impl Shown {
         Self { chain, certificate, good: Mutex::default() }
     }
 
-    /// Whether it is good with these files, by `ask` where that is not known.
+    /// Whether the certificates are valid with these files; calls `ask` if that is not known.
     pub(super) fn is_good(&self, files: &Arc<Loaded>, ask: impl FnOnce(&Loaded) -> bool) -> bool {
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         if good.as_ref().is_some_and(|(with, at)| Arc::ptr_eq(with, files) && at.elapsed() < GOOD) {
@@ -143,10 +142,10 @@ impl Shown {
     }
 }
 
-/// PEM, or else one list in DER.
+/// Reads lists in PEM, or else one list in DER.
 fn lists_in(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, AccessError> {
     let bytes = hab_trusted_file::read(path, Readers::Everybody, LISTS)?;
-    // A DER sequence.
+    // The first byte of a DER sequence.
     if bytes.first() == Some(&0x30) {
         return Ok(vec![CertificateRevocationListDer::from(bytes)]);
     }
@@ -158,7 +157,7 @@ fn lists_in(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, A
     Ok(all)
 }
 
-/// Adds what a list revokes, and says until when it is meant to be used.
+/// Adds the certificates that a list revokes; returns until when the list is meant to be used.
 fn read(
     list: &CertificateRevocationListDer<'_>,
     revoked: &mut HashSet<CertificateId>,

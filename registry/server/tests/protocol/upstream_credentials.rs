@@ -60,7 +60,7 @@ fn refusal(config: UpstreamConfig) -> String {
     let reply = through(config).get(TAG);
     assert_eq!(reply.error(), (502, "UNKNOWN".into()));
     let said = reply.json()["errors"][0]["message"].as_str().unwrap().to_owned();
-    assert!(said.starts_with("upstream up.invalid could not give it: "), "{said}");
+    assert!(said.starts_with("cannot fetch from upstream up.invalid: "), "{said}");
     assert!(!said.contains("pass") || said.contains("password"), "{said}");
     said
 }

@@ -41,7 +41,7 @@ fn says(config: UpstreamConfig, words: &str) {
     let reply = through(config).get(TAG);
     assert_eq!(reply.error(), (502, "UNKNOWN".into()), "{words}");
     let said = reply.json()["errors"][0]["message"].as_str().unwrap().to_owned();
-    assert!(said.starts_with("upstream up.invalid could not give it: ") && said.contains(words), "{said}");
+    assert!(said.starts_with("cannot fetch from upstream up.invalid: ") && said.contains(words), "{said}");
     assert!(!said.contains("hunter2") && !said.contains(&host), "{said}");
 }
 
@@ -61,7 +61,7 @@ fn a_wrong_password_a_403_and_a_missing_password_are_no_absence() {
     }
     says(config(&basic(401).url()), "none are configured");
     says(config(&Fake::start(|_| Say::status(403)).url()), "403");
-    says(config(&Fake::start(|_| Say::status(401)).url()), "of a kind that is not known here");
+    says(config(&Fake::start(|_| Say::status(401)).url()), "of a kind that is not supported here");
 }
 
 #[test]

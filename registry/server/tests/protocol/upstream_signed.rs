@@ -98,7 +98,7 @@ fn what_nobody_signed_is_refused_by_tag_by_digest_and_blob_by_blob() {
     assert_eq!(
         said,
         format!(
-            "up.invalid/a/b is served only with signatures, and {image} has not enough: none of 0 is by sesame"
+            "up.invalid/a/b is served only if signed, and {image} lacks signatures: none of 0 is by sesame"
         )
     );
     refused(&server, &manifest(&image));

@@ -251,7 +251,7 @@ fn one_tag_that_fails_does_not_keep_the_others_away() {
     let said = world.sync(r#""tags":"*""#);
     assert_eq!(said["v1"], format!("new {good}"));
     assert!(
-        said["v2"].contains("what it sent is refused") && said["v2"].contains("the bytes have the digest"),
+        said["v2"].contains("its answer is refused") && said["v2"].contains("the bytes have the digest"),
         "{said:?}"
     );
     // What the operator made immutable stays where it is.
@@ -291,11 +291,11 @@ fn a_list_of_tags_that_is_none_or_has_no_end_is_refused() {
     let image = there.image("image", "");
     there.tag("v1", &image);
     for (body, link, words) in [
-        ("<html>", None, "no list of tags"),
-        ("", None, "no list of tags"),
+        ("<html>", None, "not a list of tags"),
+        ("", None, "not a list of tags"),
         ("{\"schemaVersion\":2}", None, "neither a name nor tags"),
-        ("{\"tags\":null}", Some("?last=a"), "a next page that is not of this list"),
-        ("{\"tags\":null}", Some("http://other.invalid/v2/a/b/tags/list"), "not of this list"),
+        ("{\"tags\":null}", Some("?last=a"), "its next page is not part of this list"),
+        ("{\"tags\":null}", Some("http://other.invalid/v2/a/b/tags/list"), "not part of this list"),
     ] {
         let world = World::answering(there.clone(), move |asked, say| {
             let say = if asked.path.contains("/tags/") {
@@ -345,7 +345,7 @@ fn what_has_to_be_signed_moves_only_when_it_is() {
         ..world.config()
     };
     let said = world.sync_with(r#""tags":"v*""#, strict(), false).unwrap();
-    assert!(said["v1"].contains("has not enough: it is not signed"), "{said:?}");
+    assert!(said["v1"].contains("lacks signatures: it is not signed"), "{said:?}");
     {
         let mut there = world.there.lock().unwrap();
         let carrier = there.carrier(&[(index.to_string().into_bytes(), "sesame".to_owned())], "");

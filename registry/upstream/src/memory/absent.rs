@@ -1,8 +1,8 @@
-//! What an upstream lately said that it does not have.
+//! Remembers what an upstream recently said that it does not have.
 //!
-//! Clients ask for the same thing again and again until it is there, and many of them at once. Those who waited while
-//! one of them asked get the same answer, however long ago that was; who comes later gets it for a short time, which
-//! the operator chooses.
+//! Clients ask for the same content again and again until it is there, and many of them at once. Those that waited
+//! while one of them asked get the same answer, however old it is. Later clients get it for a short time, which the
+//! operator chooses.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,23 +12,23 @@ use hab_oci::RepositoryName;
 
 use super::locked;
 
-/// The most things that are remembered.
+/// The most entries that are remembered.
 const MOST: usize = 50_000;
 
-/// By repository and tag or digest.
+/// Absent content by repository and by tag or digest.
 #[derive(Debug, Default)]
 pub(crate) struct Absent {
-    /// When it was said. Held for a map operation, and for a walk over it when it is full.
+    /// When the upstream said so. Held for a map operation, and for a walk over it when it is full.
     said: Mutex<HashMap<(RepositoryName, String), Instant>>,
 }
 
 impl Absent {
-    /// Whether it was said since `since`, or no longer than `time` ago.
+    /// Whether the upstream said so since `since`, or no longer than `time` ago.
     pub(crate) fn has(&self, key: &(RepositoryName, String), since: Instant, time: Duration) -> bool {
         locked(&self.said).get(key).is_some_and(|at| *at >= since || at.elapsed() < time)
     }
 
-    /// It was said just now.
+    /// Records that the upstream said so just now.
     pub(crate) fn add(&self, key: (RepositoryName, String), time: Duration) {
         let mut said = locked(&self.said);
         if said.len() >= MOST {

@@ -1,4 +1,4 @@
-//! Blobs on their way from one upstream.
+//! Running downloads from one upstream.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use hab_oci::{Digest, RepositoryName};
 use super::locked;
 use crate::download::Download;
 
-/// Blobs on their way from one upstream, by digest and by the repository that they come for.
+/// Running downloads from one upstream, by digest and by the repository that they come for.
 #[derive(Debug, Default)]
 pub(crate) struct Downloads(
     /// Held for map operations only.
@@ -20,7 +20,7 @@ impl Downloads {
         locked(&self.0).get(digest)?.get(repository).cloned()
     }
 
-    /// One for whichever repository.
+    /// A download of this blob for any repository.
     pub(crate) fn any(&self, digest: &Digest) -> Option<Download> {
         locked(&self.0).get(digest)?.values().next().cloned()
     }
@@ -29,13 +29,13 @@ impl Downloads {
         let mut all = locked(&self.0);
         all.entry(digest.clone()).or_default().insert(repository.clone(), download.clone());
         drop(all);
-        // It may have ended before it was in the map.
+        // The download may have ended before it was in the map.
         if download.is_over() {
             self.remove(digest, download);
         }
     }
 
-    /// Takes it out, whichever repositories it came for.
+    /// Removes a download, for whichever repositories it came.
     pub(crate) fn remove(&self, digest: &Digest, download: &Download) {
         let mut all = locked(&self.0);
         if let Some(of_digest) = all.get_mut(digest) {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use hab_oci::{RepositoryName, Tag};
 use tokio::sync::watch;
 
-/// A look-up that is under way: whether it ended well, when it has ended.
+/// A running look-up: whether it ended well, once it has ended.
 pub(crate) type Looking = watch::Receiver<Option<bool>>;
 
 /// Tags that are being looked up.

@@ -1,4 +1,4 @@
-//! What is under way and what is remembered of an upstream. All of it is bounded, and lost with the process.
+//! The running requests and remembered answers of an upstream. All of it is bounded, and lost with the process.
 
 mod absent;
 mod downloads;
@@ -14,7 +14,7 @@ pub(crate) use referrers::Known;
 pub(crate) use sizes::Sizes;
 pub(crate) use tags::TagLists;
 
-/// No panic while one of these is held leaves half a map operation behind.
+/// Locks a mutex even after a panic: no panic while one of these is held leaves half a map operation behind.
 pub(crate) fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

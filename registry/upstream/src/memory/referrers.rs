@@ -1,4 +1,4 @@
-//! What an upstream lately said about manifests.
+//! Remembers lists of referrers that an upstream recently sent.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use hab_oci::{Digest, RepositoryName};
 use hab_store::Referrer;
 
-/// How many bytes of descriptors are remembered altogether, about; a list that has more is not remembered.
+/// About how many bytes of descriptors are remembered altogether; a list that has more is not remembered.
 const MOST: usize = 24 << 20;
-/// How many repositories are known to have no such endpoint.
+/// The most repositories that are remembered to have no such endpoint.
 const REPOSITORIES: usize = 50_000;
 
 type Key = (RepositoryName, Digest);
 type Listed = (Instant, Vec<Referrer>);
 
-/// What an upstream lately said. A list that was asked for lately is not asked for again; when nobody answers any more,
-/// what was said last still counts.
+/// Lists of referrers that an upstream recently sent. A recent list is not asked for again; if the upstream no longer
+/// answers, its last list still counts.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     lists: HashMap<Key, Listed>,
-    /// Repositories for which there is no such endpoint; it is looked for again after the time to live.
+    /// Repositories without the endpoint for referrers; it is tried again after the time to live.
     without_endpoint: HashMap<RepositoryName, Instant>,
 }
 
@@ -45,12 +45,12 @@ impl Known {
         self.lists.insert(key, (Instant::now(), list));
     }
 
-    /// Whether it is known to have no endpoint of referrers for a repository.
+    /// Whether the upstream is known to have no endpoint for the referrers of a repository.
     pub(crate) fn lacks_endpoint(&self, repository: &RepositoryName, ttl: Duration) -> bool {
         self.without_endpoint.get(repository).is_some_and(|at| at.elapsed() < ttl)
     }
 
-    /// It was just found to have none.
+    /// Records that the upstream has no such endpoint.
     pub(crate) fn found_no_endpoint(&mut self, repository: RepositoryName) {
         if self.without_endpoint.len() >= REPOSITORIES {
             self.without_endpoint.clear();
@@ -59,7 +59,7 @@ impl Known {
     }
 }
 
-/// Bytes that it takes in memory, about.
+/// About how many bytes a referrer takes in memory.
 fn weight(referrer: &Referrer) -> usize {
     let notes = referrer.annotations.iter().map(|(name, text)| 96 + name.len() + text.len()).sum::<usize>();
     256 + referrer.manifest.media_type.len() + referrer.artifact_type.as_ref().map_or(0, String::len) + notes

@@ -1,4 +1,4 @@
-//! How large an upstream lately said that blobs are which are not here.
+//! Remembers sizes that an upstream recently stated, of blobs that are not here.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ const MOST: usize = 50_000;
 
 type Key = (RepositoryName, Digest);
 
-/// A digest has one size for ever; that its repository still holds it counts for the time to live.
+/// Sizes of blobs. The size of a digest never changes; that its repository still holds it counts for the time to live.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
     /// Held for a map operation, and for a walk over it when it is full.

@@ -1,4 +1,4 @@
-//! Lists of tags that an upstream lately sent.
+//! Remembers lists of tags that an upstream recently sent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,8 +13,8 @@ const MOST: usize = 300_000;
 
 type Listed = (Instant, Arc<[Tag]>);
 
-/// Lists that an upstream lately sent. What was asked for lately is not asked for again; when nobody answers any
-/// more, what was said last still counts.
+/// Lists of tags that an upstream recently sent. A recent list is not asked for again; if the upstream no longer
+/// answers, its last list still counts.
 #[derive(Debug, Default)]
 pub(crate) struct TagLists {
     /// Held for a map operation, and for a walk over it when a list is added.

@@ -1,4 +1,4 @@
-//! A manifest that carries signatures, and what is in it.
+//! A manifest that carries signatures, and the signatures in it.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use crate::blocking::blocking;
 use crate::error::Error;
 use crate::judge::{BUNDLE, SIGNATURE, SIMPLE_SIGNING, Signature};
 
-/// The most bytes of a signed document; one has a few hundred.
+/// The most bytes of a signed document; a usual one has a few hundred.
 const PAYLOAD: u64 = 256 * 1024;
-/// The most bytes of a bundle. One that signs has a few thousand; one about an image may hold an SBOM.
+/// The most bytes of a bundle. A signature has a few thousand; another statement about an image may hold an SBOM.
 const BUNDLE_BYTES: u64 = 8 << 20;
-/// The most bytes of the configuration of a manifest of signatures, which nobody reads: a hundred layers' digests.
+/// The most bytes of the configuration of a manifest of signatures: the digests of a hundred layers. Nobody reads it.
 const CONFIGURATION: u64 = 16 * 1024;
-/// The largest manifest that is looked through for signatures, in bytes.
+/// The largest manifest that is searched for signatures, in bytes.
 const CARRIER: u64 = 4 << 20;
-/// The most signatures that are weighed for one manifest.
+/// The most signatures that are checked for one manifest.
 pub(super) const SIGNATURES: usize = 100;
 
-/// The part of a manifest that has signatures in it.
+/// The fields of a manifest that can name signatures.
 #[derive(Deserialize)]
 pub(super) struct Carrier {
     config: Option<Layer>,
@@ -48,7 +48,7 @@ impl Carrier {
         self.layers.iter().filter(|layer| layer.is_signature()).take(SIGNATURES)
     }
 
-    /// Whether it holds nothing else. A bundle is alone in its manifest.
+    /// Whether the manifest holds nothing but signatures. A bundle is alone in its manifest.
     fn is_nothing_else(&self) -> bool {
         let bundle = self.layers.iter().any(|layer| layer.media_type == BUNDLE);
         let most = if bundle { 1 } else { SIGNATURES };
@@ -57,7 +57,7 @@ impl Carrier {
             && self.config.as_ref().is_none_or(|config| config.size <= CONFIGURATION)
     }
 
-    /// What has to be here before it can be judged, and whether it counts without.
+    /// The blobs that a decision needs, and for each whether it may be missing.
     pub(super) fn payloads(&self) -> impl Iterator<Item = (&Layer, bool)> {
         let config = self.config.as_ref().filter(|_| self.is_nothing_else());
         self.signatures().map(|layer| (layer, false)).chain(config.map(|config| (config, true)))
@@ -65,7 +65,7 @@ impl Carrier {
 }
 
 impl Layer {
-    /// How many bytes it may have, if it is a signature at all.
+    /// The most bytes of the signature; `None` if the layer is none.
     fn limit(&self) -> Option<u64> {
         match self.media_type.as_str() {
             SIMPLE_SIGNING if self.annotations.contains_key(SIGNATURE) => Some(PAYLOAD),
@@ -79,7 +79,7 @@ impl Layer {
     }
 }
 
-/// The bytes of a manifest that may carry signatures; one that is too large for that carries none.
+/// The bytes of a manifest that may carry signatures; `None` if it is missing, or too large to carry any.
 pub(super) fn carrier(blobs: &hab_store::Blobs, digest: &Digest) -> hab_blobs::Result<Option<Vec<u8>>> {
     match blobs.read(digest, CARRIER) {
         Err(hab_blobs::Error::TooLarge { .. }) => Ok(None),
@@ -87,8 +87,8 @@ pub(super) fn carrier(blobs: &hab_store::Blobs, digest: &Digest) -> hab_blobs::R
     }
 }
 
-/// The signatures in a manifest of a repository, and whether it holds nothing else. What it names counts only where the
-/// repository holds it: somebody else's bytes decide nothing here. What there is no room for is left out.
+/// The signatures in a manifest of a repository, and whether it holds nothing else. A blob that it names counts only if
+/// the repository holds it, so that bytes of others decide nothing here. Signatures beyond `room` are left out.
 pub(super) async fn carried(
     store: &Store,
     repository: &RepositoryName,
@@ -115,7 +115,7 @@ pub(super) async fn carried(
     let read = blocking(move || {
         let mut signatures = Vec::new();
         for mut layer in held {
-            // The file counts, not what the catalog says of it.
+            // The file's size counts, not the catalog's.
             if blobs.get(&layer.digest)? != Some(layer.size) {
                 continue;
             }

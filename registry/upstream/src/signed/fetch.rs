@@ -1,4 +1,4 @@
-//! Signatures that are brought here from upstream.
+//! Fetches signatures from the upstream.
 
 use hab_oci::{Digest, TagOrDigest};
 use hab_store::{Gaps, Store};
@@ -13,7 +13,7 @@ use crate::memory::locked;
 use crate::remote::Remote;
 
 impl Remote {
-    /// Brings here what upstream has of a manifest's signatures, at most once in its time to live.
+    /// Fetches the upstream's signatures of a manifest, at most once in its time to live.
     pub(super) async fn fetch_signatures(
         &self,
         store: &Store,
@@ -26,7 +26,7 @@ impl Remote {
         if self.client().config().offline || locked(&self.upstream.verdicts).was_asked(&key, ttl) {
             return Ok(Ok(()));
         }
-        // It may be signatures itself, of which nobody wanted the payloads yet.
+        // The manifest may itself carry signatures whose payloads nobody has asked for yet.
         let (blobs, of) = (store.blobs.clone(), digest.clone());
         if let Some(bytes) = blocking(move || carrier(&blobs, &of)).await? {
             match self.fetch_payloads(store, &bytes).await {
@@ -46,7 +46,7 @@ impl Remote {
         }
         for reference in wanted {
             match self.fetch_carrier(store, &reference, limit).await {
-                // Without them, those that are here have to do.
+                // If these cannot be had, the signatures that are here must suffice.
                 Ok(())
                 | Err(
                     Error::ManifestUnknown { .. }
@@ -61,7 +61,8 @@ impl Remote {
         Ok(Ok(()))
     }
 
-    /// Payloads first: a manifest of signatures that is here has all that a decision rests on.
+    /// Fetches a manifest of signatures, its payloads first: once the manifest is here, everything that a decision
+    /// needs is here.
     async fn fetch_carrier(&self, store: &Store, reference: &TagOrDigest, limit: usize) -> Result<(), Error> {
         let manifest = self.receive_manifest(reference, limit).await?;
         if Carrier::read(&manifest.bytes).signatures().next().is_none() {
@@ -75,7 +76,7 @@ impl Remote {
         self.keep_manifests(store, vec![manifest], tags, Gaps::All).await
     }
 
-    /// Brings here what a manifest of signatures says is signed; nothing of any other manifest.
+    /// Fetches the signed payloads of a manifest of signatures; of any other manifest, nothing.
     async fn fetch_payloads(&self, store: &Store, manifest: &[u8]) -> Result<(), Error> {
         for (layer, optional) in Carrier::read(manifest).payloads() {
             if store.catalog.blob(&self.local, &layer.digest).await?.is_some() {

@@ -1,15 +1,15 @@
-//! Nothing of some repositories is served that is not signed by keys that the operator trusts.
+//! Serves some repositories only if they are signed by keys that the operator trusts.
 //!
 //! Signatures are looked for where cosign puts them: in the manifest at the tag `sha256-<hex>.sig` of the same
-//! repository, and in referrers, which an upstream lists by its endpoint or at the tag `sha256-<hex>`. They are kept
+//! repository, and in referrers, which an upstream lists by its endpoint or at the tag `sha256-<hex>`. They are stored
 //! here like everything else that is pulled through, so that the same decision can be made again after a restart and
-//! without the upstream. Only that a manifest's signatures suffice is remembered; that they do not is found out
-//! again, though upstream is asked for more of them only once in its time to live.
+//! without the upstream. Only an approval is remembered. A refusal is decided again for each request, but the upstream
+//! is asked for more signatures only once in its time to live.
 //!
-//! A manifest is approved by its own signatures, or by those of an index here that lists it. A manifest of nothing
-//! but signatures by trusted keys is approved too, or no client could check them: by its digest and at the tags that
-//! signatures have, never at another, or one genuine signature would bring whatever its manifest names to any tag.
-//! Blobs are approved by an approved manifest that names them.
+//! A manifest is approved by its own signatures, or by those of an index here that lists it. A manifest of nothing but
+//! signatures by trusted keys is approved too, because clients need it to check them. But it is approved only by its
+//! digest and at the tags of signatures. At any other tag, one genuine signature would let in whatever its manifest
+//! names. Blobs are approved by an approved manifest that names them.
 
 mod carrier;
 mod fetch;
@@ -30,9 +30,9 @@ use places::{CARRIERS, likeliest, signature_tag};
 use verdicts::Approved;
 pub(crate) use verdicts::Verdicts;
 
-/// The most bytes of documents and bundles that are looked at for one manifest.
+/// The most bytes of signed documents and bundles that are read for one manifest.
 const ROOM: u64 = 32 << 20;
-/// The most indexes that are asked about a manifest, and manifests about a blob.
+/// The most indexes that are checked for a manifest, and manifests for a blob.
 const ABOVE: u32 = 50;
 
 impl Remote {
@@ -43,12 +43,12 @@ impl Remote {
         self.client().config().signed.iter().filter(names)
     }
 
-    /// Whether anything of this repository has to be signed.
+    /// Whether a rule wants this repository to be signed.
     pub(crate) fn wants_signatures(&self) -> bool {
         self.rules().next().is_some()
     }
 
-    /// Whether a manifest that is here may be served by this reference: [`Error::NotSigned`] if not.
+    /// Whether a stored manifest may be served by this reference: [`Error::NotSigned`] if not.
     pub(crate) async fn approve(
         &self,
         store: &Store,
@@ -65,7 +65,7 @@ impl Remote {
                 Err(Error::NotSigned {
                     repository: self.local.clone(),
                     digest: digest.clone(),
-                    missing: format!("it is only signatures of others, which are no {tag}"),
+                    missing: format!("it has only signatures of others, and cannot be served as tag {tag}"),
                 })
             }
             _ => Ok(()),
@@ -78,7 +78,7 @@ impl Remote {
         }
         let mut missing = None;
         let mut away = None;
-        // What is here is weighed before anybody is asked for more.
+        // Signatures that are here are checked before the upstream is asked for more.
         for ask in [false, true] {
             for candidate in self.with_above(store, digest).await? {
                 if ask && let Err(failure) = self.fetch_signatures(store, &candidate, limit).await? {
@@ -90,7 +90,7 @@ impl Remote {
                         self.remember(digest, Approved::Signed);
                         return Ok(Approved::Signed);
                     }
-                    // Of itself, and after upstream was asked.
+                    // The reason about the manifest itself counts, last set after the upstream was asked.
                     Err(sentence) if candidate == *digest => missing = Some(sentence),
                     Err(_) => {}
                 }
@@ -110,7 +110,7 @@ impl Remote {
         }
     }
 
-    /// Whether a blob may be served, here or not. `limit`: bytes of a manifest that is asked for.
+    /// Whether a blob may be served, whether or not it is here. `limit`: bytes of a manifest that is asked for.
     pub async fn approve_blob(&self, store: &Store, digest: &Digest, limit: usize) -> Result<(), Error> {
         if !self.wants_signatures() {
             return Ok(());
@@ -133,7 +133,7 @@ impl Remote {
         }))
     }
 
-    /// Whether a blob may be served by what was decided already; nobody is asked for more.
+    /// Whether a blob may be served by earlier decisions; the upstream is not asked.
     pub async fn is_approved_blob(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
         if !self.wants_signatures() {
             return Ok(true);
@@ -154,20 +154,20 @@ impl Remote {
         locked(&self.upstream.verdicts).approve((self.local.clone(), digest.clone()), approved);
     }
 
-    /// A manifest, and the indexes here that list it, directly or by another one.
+    /// A manifest, and the indexes here that list it, directly or through another index.
     async fn with_above(&self, store: &Store, digest: &Digest) -> Result<Vec<Digest>, Error> {
         let mut all = vec![digest.clone()];
         let above = store.catalog.listed_by(&self.local, digest, ABOVE).await?;
         for index in &above {
             all.extend(store.catalog.listed_by(&self.local, index, ABOVE).await?);
         }
-        // The nearer one is the likelier one.
+        // The nearest indexes come first, because they are likelier to be signed.
         all.splice(1..1, above);
         all.truncate(ABOVE as usize);
         Ok(all)
     }
 
-    /// Every rule has to be met by the signatures that are here.
+    /// Checks the signatures that are here; every rule must be met.
     async fn weigh(&self, store: &Store, digest: &Digest) -> Result<Result<(), String>, Error> {
         let signatures = self.signatures_here(store, digest).await?;
         Ok(self.rules().try_for_each(|rule| rule.judge.approve(digest, &signatures)))
@@ -189,8 +189,8 @@ impl Remote {
         Ok(signatures)
     }
 
-    /// Whether a manifest is nothing but signatures: one of them by a trusted key of each rule, and nothing in them
-    /// that none of these keys signed.
+    /// Whether a manifest is nothing but signatures: for each rule one by a trusted key, and no document that only
+    /// other keys signed.
     async fn is_signature(&self, store: &Store, digest: &Digest) -> Result<bool, Error> {
         let (signatures, alone) = carried(store, &self.local, digest, &mut { ROOM }).await?;
         if !alone || !self.rules().all(|rule| signatures.iter().any(|s| rule.judge.made(s))) {
@@ -198,7 +198,7 @@ impl Remote {
         }
         let (ours, others): (Vec<_>, Vec<_>) =
             signatures.iter().partition(|s| self.rules().any(|rule| rule.judge.made(s)));
-        // Somebody else may have signed the same document.
+        // Another key may have signed the same document, too.
         Ok(others.iter().all(|other| ours.iter().any(|s| s.payload() == other.payload())))
     }
 }

@@ -1,4 +1,4 @@
-//! Where signatures of a manifest are looked for.
+//! Where to look for signatures of a manifest.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use hab_store::Referrer;
 
 use crate::judge::{BUNDLE, SIMPLE_SIGNING};
 
-/// What an artifact that carries signatures says it is, as a referrer.
+/// The artifact types of referrers that carry signatures.
 const SIGNATURE_TYPES: [&str; 3] =
     [BUNDLE, SIMPLE_SIGNING, "application/vnd.dev.cosign.artifact.sig.v1+json"];
-/// The annotation of a bundle's manifest that says what kind of statement is in it, and what that is of a signature.
+/// The annotation of a bundle's manifest that names the kind of its statement, and the kind that is a signature.
 const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 const SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
-/// What some registries say of every artifact, whose configuration is empty.
+/// The artifact type that some registries state for every artifact with an empty configuration.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// The most manifests that carry signatures of one.
+/// The most manifests that are read for the signatures of one manifest.
 pub(super) const CARRIERS: usize = 20;
 
-/// Where cosign puts the signatures of a manifest.
+/// The tag where cosign puts the signatures of a manifest.
 pub(super) fn signature_tag(digest: &Digest) -> Option<Tag> {
     format!("{}-{}.sig", digest.algorithm().name(), digest.hex()).parse().ok()
 }
@@ -33,13 +33,12 @@ pub(super) fn likeliest(referrers: Vec<Referrer>) -> impl Iterator<Item = Digest
     found.into_iter().take(CARRIERS).map(|(_, digest)| digest)
 }
 
-/// How likely it is that a referrer carries signatures, the likeliest first; `None` if it does not. A list may leave
-/// out what an artifact is, and the annotation is nobody's promise: whatever may be one is looked at, as far as there
-/// is room.
+/// How likely a referrer carries signatures: the smaller, the likelier; `None` if it cannot. A list may leave out the
+/// artifact type, and the annotation proves nothing, so every possible carrier is read as far as there is room.
 fn likelihood(artifact_type: Option<&str>, annotations: &BTreeMap<String, String>) -> Option<u8> {
     match (artifact_type, annotations.get(PREDICATE).map(String::as_str)) {
         (Some(BUNDLE), Some(SIGN)) => Some(0),
-        // Of an SBOM or the like.
+        // A statement about something else, such as an SBOM.
         (Some(BUNDLE), Some(_)) => Some(3),
         (Some(kind), _) if SIGNATURE_TYPES.contains(&kind) => Some(1),
         (None | Some("" | EMPTY), _) => Some(2),

@@ -1,4 +1,4 @@
-//! What was decided about manifests.
+//! Remembers which manifests were approved.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use hab_oci::{Digest, RepositoryName};
 /// The most decisions that are remembered.
 const MOST: usize = 100_000;
 
-/// What was decided, and asked. Lost with the process: all of it can be found out again.
+/// Approvals, and when signatures were asked for. Lost with the process: all of it can be found out again.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     approved: HashMap<Key, Approved>,
@@ -19,12 +19,12 @@ pub(crate) struct Verdicts {
 type Key = (RepositoryName, Digest);
 
 impl Verdicts {
-    /// As what a manifest was approved.
+    /// How a manifest was approved, if it was.
     pub(super) fn approved(&self, key: &Key) -> Option<Approved> {
         self.approved.get(key).copied()
     }
 
-    /// It was approved just now.
+    /// Records that a manifest was approved.
     pub(super) fn approve(&mut self, key: Key, approved: Approved) {
         if self.approved.len() >= MOST {
             self.approved.clear();
@@ -37,7 +37,7 @@ impl Verdicts {
         self.asked.get(key).is_some_and(|at| at.elapsed() < ttl)
     }
 
-    /// Upstream was asked just now.
+    /// Records that the upstream was asked just now.
     pub(super) fn asked(&mut self, key: Key, ttl: Duration) {
         if self.asked.len() >= MOST {
             self.asked.retain(|_, at| at.elapsed() < ttl);
@@ -46,11 +46,11 @@ impl Verdicts {
     }
 }
 
-/// As what a manifest may be served.
+/// Why a manifest may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Approved {
-    /// As whatever it is: it is signed, or an index that lists it is.
+    /// It is signed, or an index that lists it is. It may be served at any tag.
     Signed,
-    /// As signatures of others.
+    /// It has only signatures of others. It may be served only as such.
     Signature,
 }

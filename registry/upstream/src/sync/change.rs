@@ -7,21 +7,21 @@ use hab_oci::{Digest, RepositoryName, Tag};
 
 use crate::error::Error;
 
-/// What became of a tag.
+/// What a sync did with a tag.
 #[derive(Debug)]
 pub enum Change {
-    /// It is what it was.
+    /// The tag did not move.
     Same(Digest),
-    /// It is new here.
+    /// The tag is new here.
     New(Digest),
-    /// It was something else.
+    /// The tag moved.
     Moved {
-        /// What it was.
+        /// Its digest before.
         from: Digest,
-        /// What it is now.
+        /// Its digest now.
         to: Digest,
     },
-    /// It is here as it was, or not at all.
+    /// The sync failed: the tag did not move, or is still not here.
     Failed(SyncError),
 }
 
@@ -30,11 +30,11 @@ pub enum Change {
 pub struct Synced {
     /// The repository here.
     pub repository: RepositoryName,
-    /// How many tags upstream has.
+    /// How many tags the upstream has.
     pub listed: usize,
-    /// Those that were selected, the newest first.
+    /// The selected tags, the newest first.
     pub tags: Vec<(Tag, Change)>,
-    /// How many bytes of blobs came.
+    /// How many bytes of blobs were fetched.
     pub bytes: u64,
 }
 
@@ -51,20 +51,20 @@ impl fmt::Display for SyncError {
 impl StdError for SyncError {}
 
 impl SyncError {
-    /// The upstream did not answer, does not have it, or sent something else.
+    /// Whether the upstream did not answer, does not have it, or sent something else.
     pub fn is_upstream(&self) -> bool {
         use Error::{BlobUnknown, Failed, ManifestUnknown, NameUnknown};
         matches!(self.0, Failed { .. } | ManifestUnknown { .. } | BlobUnknown { .. } | NameUnknown(_))
     }
 
-    /// What the operator wants forbids it.
+    /// Whether a rule of the operator forbids it.
     pub fn is_refusal(&self) -> bool {
         use Error::{NotAllowed, NotSigned, Store};
         matches!(self.0, NotAllowed(_) | NotSigned { .. } | Store(hab_store::Error::Immutable { .. }))
     }
 }
 
-/// What became of a tag that was `from`, if it was here, and is `to`.
+/// The change of a tag from `from`, if it was here, to `to`.
 pub(super) fn changed(from: Option<Digest>, to: Digest) -> Change {
     match from {
         None => Change::New(to),

@@ -1,4 +1,4 @@
-//! One image with everything that it needs, and what is said about it.
+//! Copies one image, everything that it needs, and everything that refers to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,30 +20,30 @@ use crate::remote::Remote;
 
 /// The most manifests of one image.
 const MANIFESTS: usize = 1000;
-/// The most bytes that these may have together.
+/// The most bytes of these manifests together.
 const BYTES: usize = 64 << 20;
-/// Blobs on their way at a time.
+/// Blobs that are fetched at a time.
 const AT_ONCE: usize = 3;
-/// What cosign keeps under tags of its own.
+/// The endings of the tags that cosign uses.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 
 pub(super) struct Copy<'a> {
     remote: &'a Remote,
     store: &'a Store,
     rule: &'a SyncRule,
-    /// Every tag that upstream has.
+    /// Every tag that the upstream has.
     there: &'a HashSet<Tag>,
     limits: Limits,
-    /// Of blobs that came.
+    /// Bytes of the blobs that were fetched.
     pub(super) bytes: AtomicU64,
 }
 
 /// Manifests that belong together, the root last.
 struct Tree {
     manifests: Vec<NewManifest>,
-    /// What their indexes list beside manifests, with the sizes.
+    /// Blobs that their indexes list beside manifests, with the sizes.
     blobs: BTreeMap<Digest, u64>,
-    /// Some of the manifests are not kept here yet.
+    /// Some of the manifests are not stored here yet.
     new: bool,
 }
 
@@ -64,12 +64,12 @@ impl<'a> Copy<'a> {
         Self { remote, store, rule, there, limits, bytes: AtomicU64::new(0) }
     }
 
-    /// Brings all of a tag here, and moves it when it is.
+    /// Fetches everything of a tag, and moves the tag when all of it is here.
     pub(super) async fn image(&self, tag: &Tag) -> Result<Change, Error> {
         let by_tag = TagOrDigest::Tag(tag.clone());
         let here = self.store.catalog.manifest(&self.remote.local, &by_tag).await?.map(|here| here.digest);
         let wanted = match &here {
-            // What it was first is made whole; what it is there by now is not wanted.
+            // A fixed tag keeps its first image, which is made whole; the upstream's present image is not wanted.
             Some(here) if self.remote.is_fixed(tag) => TagOrDigest::Digest(here.clone()),
             _ => by_tag,
         };
@@ -96,7 +96,7 @@ impl<'a> Copy<'a> {
         Ok(changed(here, root))
     }
 
-    /// What refers to a manifest, and what cosign keeps beside it.
+    /// Fetches what refers to a manifest, and what cosign keeps beside it.
     async fn about(&self, subject: &Digest) -> Result<(), Error> {
         match self.remote.ask_referrers(subject, self.limits.manifest).await {
             Ok(referrers) => {
@@ -126,7 +126,7 @@ impl<'a> Copy<'a> {
         let here = self.store.catalog.manifest(&self.remote.local, reference).await?;
         if tree.new || here.map(|here| here.digest).as_ref() != tree.root() {
             match self.remote.keep_manifests(self.store, tree.manifests, tags, Gaps::None).await {
-                // What is beside an image and may not move keeps no image away.
+                // An immutable tag of such an artifact does not keep the image away.
                 Ok(()) | Err(Error::Store(hab_store::Error::Immutable { .. })) => {}
                 Err(error) => return Err(error),
             }
@@ -134,7 +134,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// A manifest and, where it is an index, its members.
+    /// Reads a manifest and, if it is an index, its members.
     async fn tree(&self, root: &TagOrDigest, platforms: &[PlatformName]) -> Result<Tree, Error> {
         let (root, mut new) = self.manifest(root).await?;
         let mut seen = BTreeSet::from([root.digest.clone()]);
@@ -167,12 +167,13 @@ impl<'a> Copy<'a> {
             let names = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Err(self.wrong(format!("{} has no image for {names}", manifests[0].digest)));
         }
-        // Members after what lists them became members before it.
+        // Publish children before the index that lists them.
         manifests.reverse();
         Ok(Tree { manifests, blobs, new })
     }
 
-    /// What an index lists as a manifest. `None` if it is a blob, whatever the index says, which is here then.
+    /// Reads what an index lists as a manifest. `None` if it is a blob, whatever the index says; then the blob is
+    /// fetched.
     async fn member(&self, digest: &Digest, size: u64) -> Result<Option<(NewManifest, bool)>, Error> {
         let unknown = match self.manifest(&TagOrDigest::Digest(digest.clone())).await {
             Err(unknown @ Error::ManifestUnknown { .. }) => unknown,
@@ -185,7 +186,7 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// A manifest, and whether it is new here.
+    /// Reads a manifest, from here or upstream; also says whether it is new here.
     async fn manifest(&self, reference: &TagOrDigest) -> Result<(NewManifest, bool), Error> {
         let reference = match reference {
             TagOrDigest::Tag(tag) => {
@@ -211,12 +212,12 @@ impl<'a> Copy<'a> {
         Ok((self.remote.receive_manifest(&reference, self.limits.manifest).await?, true))
     }
 
-    /// Every blob that these name, of the size that they say.
+    /// Fetches every blob that these manifests name, of the size that they state.
     async fn blobs(&self, tree: &Tree) -> Result<(), Error> {
         let mut wanted = tree.blobs.clone();
         for manifest in tree.manifests.iter().filter(|manifest| !is_index(&manifest.media_type)) {
             let outline = Outline::read(&manifest.media_type, &manifest.bytes)
-                .map_err(|e| self.wrong(format!("no manifest: {e}")))?;
+                .map_err(|e| self.wrong(format!("it is not a manifest: {e}")))?;
             let blobs = outline
                 .edges
                 .into_iter()
@@ -228,9 +229,9 @@ impl<'a> Copy<'a> {
         let mut whole = Ok(());
         while let Some(blob) = came.next().await {
             match blob {
-                // Nor would it give the others.
+                // The upstream would not give the others either.
                 Err(Error::Failed { failure: Failure::Away(_) | Failure::Denied(_), .. }) => return blob,
-                // The others come all the same: they need not when it is tried again.
+                // The others are fetched all the same, so that the next try need not.
                 Err(_) if whole.is_ok() => whole = blob,
                 _ => {}
             }
@@ -242,7 +243,7 @@ impl<'a> Copy<'a> {
         if self.store.catalog.blob(&self.remote.local, &digest).await?.is_some() {
             return Ok(());
         }
-        // No more than what was said is waited for.
+        // A blob that is larger than stated is refused.
         let limit = self.limits.blob.min(size);
         match self.remote.blob(self.store, &digest, limit).await? {
             Arriving::Here => Ok(()),

@@ -1,8 +1,8 @@
-//! Whole images brought here before anybody asks: every tag that a rule selects, with all that it needs and all that is
-//! said about it.
+//! Fetches whole images before anybody asks: every tag that a rule selects, with everything that it needs and
+//! everything that refers to it.
 //!
-//! A tag is moved here only when all of that is here and was checked, so there is never half an image. What is here
-//! already is not asked for again: a sync that was cut short goes on where it was.
+//! A tag moves here only when all of that is here and was checked, so there is never half an image. Nothing that is
+//! here already is fetched again: a sync that was cut short goes on where it was.
 
 mod change;
 mod copy;
@@ -30,14 +30,14 @@ pub use rule::SyncRule;
 pub(crate) use selection::is_beside;
 pub use selection::{Selection, SelectionError};
 
-/// For how long a sync waits for an upstream that wants to be left alone.
+/// The longest pause of an upstream that a sync waits for.
 const PATIENCE: Duration = Duration::from_secs(2 * 60);
-/// How often it waits for that, and for one that cannot be reached.
+/// How often a sync waits for a pause that the upstream asked for, and for an upstream that cannot be reached.
 const WAITS: [usize; 2] = [3, 1];
 
 impl Upstreams {
-    /// Brings here what a rule selects of an upstream, once; with `dry_run` says only what that would be. `told` hears
-    /// of every tag when it is decided.
+    /// Fetches once what a rule selects of an upstream; with `dry_run`, only says what would change. `told` is called
+    /// for every tag when its change is known.
     pub async fn sync(
         &self,
         store: &Store,
@@ -65,7 +65,7 @@ impl Upstreams {
         let mut away = None;
         for tag in rule.tags.of(&listed) {
             let changed = match &away {
-                // One that did not answer for minutes is not waited for again for each tag.
+                // An upstream that did not answer for minutes is not waited for again for each tag.
                 Some(failure) => Err(remote.failed(Failure::clone(failure))),
                 None if dry_run => patiently(&remote, || would_change(&remote, store, &tag)).await,
                 None => patiently(&remote, || copy.image(&tag)).await,
@@ -82,7 +82,7 @@ impl Upstreams {
     }
 }
 
-/// Does something, and again while the upstream wants to be left alone for a moment.
+/// Calls `work`, and again after a short pause of the upstream.
 async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     remote: &Remote,
     work: impl Fn() -> F,
@@ -114,7 +114,7 @@ async fn would_change(remote: &Remote, store: &Store, tag: &Tag) -> Result<Chang
     let there = if let Some(digest) = there {
         digest
     } else {
-        // Some say no digest unless they send the manifest.
+        // Some upstreams state a digest only together with the manifest.
         let reference = TagOrDigest::Tag(tag.clone());
         remote.receive_manifest(&reference, Limits::default().manifest).await?.digest
     };

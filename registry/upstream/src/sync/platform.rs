@@ -1,4 +1,4 @@
-//! Which images of an index are wanted.
+//! Selects images of an index by platform.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -63,7 +63,7 @@ struct Member {
     media_type: String,
     digest: Digest,
     size: u64,
-    /// Where else it is: then nobody has to hold it.
+    /// Where else it is: then no registry has to hold it.
     urls: Option<Vec<String>>,
     platform: Option<Platform>,
     annotations: Option<Annotations>,
@@ -76,7 +76,7 @@ struct Platform {
     variant: Option<String>,
 }
 
-/// What builders say of an attestation within an index.
+/// The annotations with which builders mark an attestation within an index.
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "vnd.docker.reference.digest")]
@@ -85,7 +85,7 @@ struct Annotations {
 
 impl Member {
     fn is(&self, wanted: &PlatformName) -> bool {
-        // A member that says no platform may be for any.
+        // A member without a platform may be for any.
         self.platform.as_ref().is_none_or(|platform| {
             let variant = wanted.variant.is_none() || wanted.variant == platform.variant;
             platform.os == wanted.os && platform.architecture == wanted.architecture && variant
@@ -93,16 +93,16 @@ impl Member {
     }
 }
 
-/// What is wanted of an index.
+/// The selected members of an index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Members {
     /// Images and indexes, each with its size.
     pub(super) manifests: Vec<(Digest, u64)>,
-    /// Whatever else it lists, as a cache of BuildKit does its layers.
+    /// Its other members, such as the layers in a cache of BuildKit.
     pub(super) blobs: Vec<(Digest, u64)>,
 }
 
-/// The members of an index that are for one of these platforms, and what the index says about those; all without
+/// The members of an index for these platforms, and their attestations in the index; all members if there are no
 /// platforms. `None` if it is no index.
 pub(super) fn members(index: &[u8], wanted: &[PlatformName]) -> Option<Members> {
     let index: Index = json::read(index, shapes::MANIFEST).ok()?;
@@ -136,7 +136,7 @@ mod tests {
         Digest::of(&[n])
     }
 
-    /// The end of a member is left open.
+    /// A member without its closing brace.
     fn member(kind: &str, n: u8, platform: &str) -> String {
         let digest = digest(n);
         format!("{{\"mediaType\":\"{kind}\",\"digest\":\"{digest}\",\"size\":{n}{platform}")

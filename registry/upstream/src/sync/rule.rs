@@ -1,4 +1,4 @@
-//! What is kept of an upstream without being asked for.
+//! What to fetch from an upstream before anybody asks.
 
 use hab_oci::{Digest, RepositoryName};
 use hab_store::Span;
@@ -7,28 +7,28 @@ use serde::Deserialize;
 use super::platform::PlatformName;
 use super::selection::Selection;
 
-/// What is kept of an upstream without being asked for. Plain data.
+/// What to fetch from an upstream before anybody asks. Plain data.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SyncRule {
-    /// A repository there: `library/alpine`.
+    /// A repository of the upstream: `library/alpine`.
     pub repository: RepositoryName,
     /// Which of its tags.
     pub tags: Selection,
-    /// Images of an index for these only; all without.
+    /// Of an index, only the images for these platforms; all images if empty.
     #[serde(default)]
     pub platforms: Vec<PlatformName>,
-    /// Signatures, SBOMs and whatever else refers to an image.
+    /// Whether to fetch signatures, SBOMs and other referrers of an image.
     #[serde(default = "yes")]
     pub referrers: bool,
-    /// How often `serve` looks.
+    /// How often `serve` syncs.
     #[serde(default = "six_hours")]
     pub every: Span,
 }
 
 impl SyncRule {
-    /// What tells this rule from every other one of its upstream, a changed one among them: a digest of all that it
-    /// says.
+    /// Identifies this rule among those of its upstream: a digest of everything that it says, so that a changed rule is
+    /// another one.
     pub fn identity(&self) -> Digest {
         let Self { repository, tags, platforms, referrers, every } = self;
         let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();

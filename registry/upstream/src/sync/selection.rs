@@ -1,4 +1,4 @@
-//! Which of a repository's tags are wanted.
+//! Selects tags of a repository.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,11 +11,11 @@ use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The longest expression, in bytes, and what it may become, so that no configuration takes all memory.
+/// The longest regular expression, and its largest compiled form, in bytes, so that no configuration takes all memory.
 const EXPRESSION: usize = 1000;
 const COMPILED: usize = 1 << 20;
 
-/// Tags by pattern, by expression or by version; all of those, or the newest.
+/// A selection of tags by pattern, by regular expression or by version; all of those, or the newest.
 ///
 /// Written as a pattern (`"3.*"`), several, or a table with one of `glob`, `regex` and `semver`, and `newest`.
 #[derive(Clone, Debug)]
@@ -31,13 +31,13 @@ enum By {
     Range(VersionReq),
 }
 
-/// A text selects nothing.
+/// Why a text is not a selection of tags.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectionError {
-    /// No pattern.
+    /// It is not a pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// No regular expression, or one that would become too large.
+    /// It is not a regular expression, or would become too large.
     #[error("{text:?} is not a regular expression of at most {EXPRESSION} bytes that could be used here")]
     Expression {
         /// What was given.
@@ -46,7 +46,7 @@ pub enum SelectionError {
         #[source]
         source: Option<Box<regex::Error>>,
     },
-    /// No range of versions.
+    /// It is not a range of versions.
     #[error("{text:?} is not a range of versions, such as \">=3.18, <4\"")]
     Range {
         /// What was given.
@@ -55,28 +55,28 @@ pub enum SelectionError {
         #[source]
         source: semver::Error,
     },
-    /// Several of what excludes each other.
-    #[error("tags are selected by one of glob, regex and semver")]
+    /// It has several of `glob`, `regex` and `semver`, which exclude each other.
+    #[error("tags are selected by only one of glob, regex and semver")]
     Several,
-    /// The newest none.
+    /// It asks for the newest 0 tags.
     #[error("newest = 0 would select nothing")]
     None,
 }
 
 impl Selection {
-    /// Tags that are like one of these.
+    /// Tags that match one of these patterns.
     pub fn like(patterns: Vec<Pattern>) -> Self {
         Self { by: By::Patterns(patterns), newest: None }
     }
 
-    /// Tags that an expression matches from their first to their last character.
+    /// Tags that a regular expression matches from their first to their last character.
     pub fn matching(expression: &str) -> Result<Self, SelectionError> {
         let text = || expression.chars().take(100).collect::<String>();
         if expression.len() > EXPRESSION {
             return Err(SelectionError::Expression { text: text(), source: None });
         }
         let build = |text: &str| RegexBuilder::new(text).size_limit(COMPILED).build();
-        // On its own first: one with a parenthesis too many could otherwise end the group that is put around it.
+        // Compiled by itself first: a parenthesis too many could otherwise end the group that is put around it.
         let regex = build(expression).and_then(|_| build(&format!("^(?:{expression})$")));
         let regex =
             regex.map_err(|e| SelectionError::Expression { text: text(), source: Some(Box::new(e)) })?;
@@ -90,14 +90,14 @@ impl Selection {
         Ok(Self { by: By::Range(range), newest: None })
     }
 
-    /// Of those, the `count` newest.
+    /// Limits the selection to the `count` newest tags.
     pub fn newest(mut self, count: usize) -> Result<Self, SelectionError> {
         self.newest = Some(count).filter(|count| *count > 0);
         if self.newest.is_some() { Ok(self) } else { Err(SelectionError::None) }
     }
 
-    /// The tags that are wanted of these, the newest first; each once. What clients keep beside images under tags of
-    /// their own (`sha256-…`) goes with its image, and is never selected.
+    /// The selected tags among these, the newest first; each once. Tags under which clients keep artifacts beside an
+    /// image (`sha256-…`) go with that image, and are never selected.
     pub fn of(&self, tags: &[Tag]) -> Vec<Tag> {
         let wanted = tags.iter().filter(|tag| !is_beside(tag) && self.selects(tag));
         let mut wanted: Vec<(Age, &Tag)> = wanted.map(|tag| (Age::of(tag), tag)).collect();
@@ -131,8 +131,8 @@ impl fmt::Display for Selection {
     }
 }
 
-/// How new a tag is. What is no version is older than every version; among those the later in byte order is the newer,
-/// as dates are. Of one version in several spellings the longer is the newer: it moves least.
+/// How new a tag is. A tag that is no version is older than every version. Of two such tags, the later in byte order is
+/// the newer, which suits dates. Of one version in several spellings, the longer is the newer: it moves least.
 #[derive(Debug, PartialEq, Eq)]
 struct Age(Option<(Version, usize)>);
 
@@ -157,8 +157,9 @@ impl PartialOrd for Age {
     }
 }
 
-/// `v` or nothing, one to three numbers, which may begin with zeros, `-` with a pre-release, and `_` with build
-/// metadata, which a version has after `+` and a tag cannot (Helm writes it so); and how many numbers.
+/// Parses a version, and counts its numbers: `v` or nothing, one to three numbers, which may begin with zeros, `-` with
+/// a pre-release, and `_` with build metadata. A version has `+` for that underscore, which a tag cannot (Helm writes
+/// it so).
 fn version(tag: &str) -> Option<(Version, usize)> {
     let text = tag.strip_prefix('v').unwrap_or(tag);
     let (text, build) = text.split_once('_').map_or((text, None), |(text, build)| (text, Some(build)));
@@ -180,7 +181,7 @@ fn version(tag: &str) -> Option<(Version, usize)> {
     Some((version, count))
 }
 
-/// A tag that says something about a manifest: cosign's, and the referrers tag schema's.
+/// Whether a tag belongs to another manifest: a tag of cosign, or of the referrers tag schema.
 pub(crate) fn is_beside(tag: &Tag) -> bool {
     let hex = tag.as_str().strip_prefix("sha256-").map(|rest| rest.split('.').next().unwrap_or_default());
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
