@@ -310,10 +310,7 @@ fn recipes_and_policies_that_others_could_have_written_are_refused() {
     world.run("data", &["plan", "hello"]).good();
     // A pipe in place of a file is not waited for.
     fs::remove_file(world.path("trust/maintainers/policy.toml")).unwrap();
-    let made = Command::new("mkfifo")
-        .arg(world.path("trust/maintainers/policy.toml"))
-        .status()
-        .unwrap();
+    let made = Command::new("mkfifo").arg(world.path("trust/maintainers/policy.toml")).status().unwrap();
     assert!(made.success());
     world.run("data", &["keys", "list", "maintainers"]).refused(2, &["not a regular file"]);
     fs::remove_dir_all(world.path("trust")).unwrap();

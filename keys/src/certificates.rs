@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use hab_oci::Digest;
@@ -119,9 +118,7 @@ impl Certificates {
     pub fn read(places: &[PathBuf], wanted: impl Fn(&Fingerprint) -> bool) -> Result<Self, Refusal> {
         let mut this = Self::default();
         for file in places.iter().flat_map(|place| files(place)) {
-            let io = |source| Refusal::Io { path: file.clone(), source };
-            let mut bytes = Vec::new();
-            File::open(&file).map_err(io)?.take(LIMIT).read_to_end(&mut bytes).map_err(io)?;
+            let bytes = hab_file::read(&file, LIMIT).map_err(file_error)?;
             this.add(&bytes, &wanted);
         }
         this.index();
@@ -255,13 +252,16 @@ impl Certificates {
                 detail: e.to_string(),
             };
             let bytes = merged.to_vec().map_err(unwritable)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(folder))?;
-            file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(io(&path))?;
-            file.persist(&path).map_err(|e| Refusal::Io { path: path.clone(), source: e.error })?;
+            hab_file::replace_with(&path, 0o600, &bytes).map_err(file_error)?;
             if old.is_some() { &mut kept.grown } else { &mut kept.new }.push(fingerprint.clone());
         }
         Ok(kept)
     }
+}
+
+fn file_error(error: hab_file::Error) -> Refusal {
+    let (path, source) = error.into_io();
+    Refusal::Io { path, source }
 }
 
 /// What an import changed.

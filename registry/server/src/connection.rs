@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::access::Peer;
-use crate::chain::chain;
 use crate::introduced::Introduced;
 use crate::slot::{Phase, Slot};
 use crate::tls::{HTTP2, Tls};
 use crate::wire::Wire;
 use crate::{Front, Limits};
+use hab_chain::chain;
 
 /// The most bytes that are buffered of a connection's request, and of its answer beside the bytes being sent.
 const BUFFER: usize = 256 << 10;

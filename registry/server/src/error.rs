@@ -10,7 +10,7 @@ use hab_upstream::Error as UpstreamError;
 use serde::Serialize;
 
 use crate::access::{Refusal, seconds};
-use crate::chain::chain;
+use hab_chain::chain;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]

@@ -12,12 +12,12 @@ use hab_upstream::{Freshness, Remote};
 
 use crate::access::Peer;
 use crate::body::{self, blocking};
-use crate::clock::now;
 use crate::conditions;
 use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty, query};
 use crate::kept::{Answer, Kept};
 use crate::limits::{Limits, Rules};
+use hab_clock::now;
 
 /// The most tags that one push by digest may set; the specification asks for at least ten.
 const MOST_TAGS: usize = 100;

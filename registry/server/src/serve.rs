@@ -14,12 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 
-use crate::chain::chain;
-use crate::clock::now;
 use crate::connection::Shared;
 use crate::observe::{Metrics, Storage};
 use crate::slots::{Admission, Slots, Ticket};
 use crate::{Front, Guard, Limits, Registry, Tls, beside, connection, router};
+use hab_chain::chain;
+use hab_clock::now;
 
 /// How often files are checked for a change.
 const LOOK: Duration = Duration::from_secs(2);

@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 use crate::access::Permit;
 use crate::body::{blocking, receive};
-use crate::clock::now;
 use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty, query};
 use crate::limits::Limits;
 use crate::range::{Piece, held};
+use hab_clock::now;
 
 /// The most repositories that are searched for one to mount a blob from.
 const HOLDERS: u32 = 1000;

@@ -14,12 +14,12 @@ use hab_outbound::StatusCode;
 use hab_outbound::header::CONTENT_RANGE;
 use hab_store::Store;
 
-use crate::blocking::blocking;
-use crate::clock::now;
 use crate::download::{Download, Errand};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::remote::Remote;
+use hab_clock::now;
+use hab_store::blocking;
 
 /// The most manifests that are read to learn how large a blob is.
 const DESCRIBED: u32 = 20;

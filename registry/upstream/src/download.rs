@@ -24,9 +24,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::clock::now;
 use crate::failure::Failure;
 use crate::memory::locked;
+use hab_clock::now;
 
 /// Bytes that are read for one client at a time.
 const BATCH: u64 = 256 * 1024;

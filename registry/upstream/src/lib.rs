@@ -21,9 +21,7 @@
 //! Start reading at [`Upstreams::find`] and [`Remote::manifest`].
 
 mod blobs;
-mod blocking;
 mod client;
-mod clock;
 mod config;
 mod count;
 mod download;

@@ -7,13 +7,13 @@ use hab_store::{Gaps, ManifestRecord, NewManifest, Publication, Store};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::clock::now;
 use crate::config::Revalidate;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::freshness::Freshness;
 use crate::memory::{Looking, locked};
 use crate::remote::Remote;
+use hab_clock::now;
 
 impl Remote {
     /// Finds a manifest that may be served, and stores it if it is new. `limit`: bytes of a manifest.

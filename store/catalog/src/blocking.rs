@@ -4,7 +4,8 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 
-pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T>
+/// Runs file work on a thread where it cannot hold up the connections.
+pub async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T>
 where
     T: Send + 'static,
     E: Send + 'static,

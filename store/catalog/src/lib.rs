@@ -30,6 +30,7 @@ mod strays;
 mod tags;
 mod units;
 
+pub use blocking::blocking;
 pub use catalog::{
     Back, Catalog, ManifestRecord, Mirrored, Referrer, RepositoryRow, TagMove, TagRow, Totals, Version,
 };

@@ -19,9 +19,10 @@ mod tree;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hab_blobs::Blobs;
+use hab_clock::now;
 use hab_oci::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,7 @@ struct Seal {
     /// The stamps of both copies.
     stamps: [Digest; 2],
     /// When all files were read last, in seconds since 1970.
-    read: u64,
+    read: i64,
 }
 
 /// Why a root is not used.
@@ -157,7 +158,7 @@ impl Roots<'_> {
         }
         let stamps = trees.each_ref().map(Tree::stamp);
         let now = now();
-        let fresh = now.checked_sub(seal.read).is_some_and(|age| age < READ_EVERY.as_secs());
+        let fresh = u64::try_from(now.saturating_sub(seal.read)).is_ok_and(|age| age < READ_EVERY.as_secs());
         if stamps != seal.stamps || !fresh {
             if let Some(why) = self.differs(&seal, &trees)? {
                 return spoilt(why);
@@ -285,8 +286,4 @@ fn look(copies: &[PathBuf; 2], observer: &dyn Observer) -> Result<[Tree; 2], Bui
     });
     let second = second.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     Ok([first?, second?])
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -178,7 +178,7 @@ fn after_a_day_every_file_is_read_again_so_that_rot_is_found() {
     let stamp = super::Tree::look(&world.path("key"), &world.told.cancel).expect("looked").stamp();
     world.seal(|seal| seal.stamps[0] = stamp);
     assert!(!world.get().1, "a stamp is believed for a day");
-    world.seal(|seal| seal.read -= super::READ_EVERY.as_secs());
+    world.seal(|seal| seal.read -= 24 * 60 * 60);
     assert!(
         world.get().1 && world.notes().contains("usr/bin/gcc is not what was unpacked"),
         "{}",

@@ -13,7 +13,7 @@ use super::permit::Gate;
 use super::refusal::Refusal;
 use super::rules::{Action, Grant};
 use super::scope::{MOST, Scope, names_catalog};
-use crate::clock::now;
+use hab_clock::now;
 
 /// The lifetime of a token, in seconds. Clients assume 60 if the answer does not say.
 const LIFE: i64 = 300;

@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::chain::chain;
+    use hab_chain::chain;
 
     fn load(text: &[u8]) -> Result<Htpasswd, String> {
         let folder = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use super::issued::{Claims, Shown};
 use super::key::{Key, revoked_in};
 use super::rules::Grant;
 use super::tokens::{Revoked, id_of};
-use crate::clock::now;
+use hab_clock::now;
 
 /// A token to be issued.
 #[derive(Clone, Debug)]

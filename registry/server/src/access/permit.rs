@@ -16,7 +16,7 @@ use super::peer::Peer;
 use super::refusal::Refusal;
 use super::rules::Action;
 use super::scope::{CATALOG, Scope};
-use crate::clock::now;
+use hab_clock::now;
 
 /// What is allowed at all; a [`Guard`] says to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -108,7 +108,7 @@ pub(crate) fn id_of(text: &str) -> Option<u64> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::chain::chain;
+    use hab_chain::chain;
 
     fn write(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();

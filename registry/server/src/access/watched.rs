@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::error::AccessError;
-use crate::chain::chain;
+use hab_chain::chain;
 
 /// Tells whether a file, or who may write it, changed since it was read: its inode, size and ctime. The ctime changes
 /// with the content, the owner and the mode, and unlike the mtime, nobody can set it back.

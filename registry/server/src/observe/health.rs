@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::metrics::Metrics;
-use crate::chain::chain;
+use hab_chain::chain;
 
 /// OpenMetrics, which Prometheus asks for.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -6,9 +6,9 @@ use hab_oci::{Digest, RepositoryName, json, shapes};
 use hab_store::Store;
 use serde::Deserialize;
 
-use crate::blocking::blocking;
 use crate::error::Error;
 use crate::judge::{BUNDLE, SIGNATURE, SIMPLE_SIGNING, Signature};
+use hab_store::blocking;
 
 /// The most bytes of a signed document; a usual one has a few hundred.
 const PAYLOAD: u64 = 256 * 1024;

@@ -5,12 +5,12 @@ use hab_store::{Gaps, Store};
 
 use super::carrier::{Carrier, carrier};
 use super::places::{likeliest, signature_tag};
-use crate::blocking::blocking;
-use crate::clock::now;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::memory::locked;
 use crate::remote::Remote;
+use hab_clock::now;
+use hab_store::blocking;
 
 impl Remote {
     /// Fetches the upstream's signatures of a manifest, at most once in its time to live.

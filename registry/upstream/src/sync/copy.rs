@@ -12,11 +12,11 @@ use super::change::{Change, changed};
 use super::platform::{PlatformName, members};
 use super::rule::SyncRule;
 use crate::blobs::Arriving;
-use crate::blocking::blocking;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::remote::Remote;
+use hab_store::blocking;
 
 /// The most manifests of one image.
 const MANIFESTS: usize = 1000;
