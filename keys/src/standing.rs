@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::policy::StandardPolicy;
-use sequoia_openpgp::types::RevocationStatus;
+use sequoia_openpgp::types::{HashAlgorithm, RevocationStatus};
 use serde::Serialize;
 
 use crate::judge::rfc3339;
@@ -34,6 +34,9 @@ pub enum Standing {
     Unusable {
         /// The reason.
         why: String,
+        /// Whether the policy may make an exception for it, in `[[weak-certificate]]`.
+        #[serde(skip)]
+        excusable: bool,
     },
     /// Its certificate is not here.
     Missing,
@@ -73,7 +76,7 @@ impl Standing {
 
     fn by(cert: &Cert, now: SystemTime, policy: &StandardPolicy<'_>, primary_only: bool) -> Self {
         if let Some(why) = unknown_algorithm(cert, &cert.fingerprint()) {
-            return Self::Unusable { why };
+            return Self::Unusable { why, excusable: false };
         }
         if matches!(cert.revocation_status(policy, now), RevocationStatus::Revoked(_)) {
             return Self::Revoked;
@@ -81,11 +84,12 @@ impl Standing {
         let valid = match cert.with_policy(policy, now) {
             Ok(valid) => valid,
             Err(e) => {
-                let why = match weak_self(cert) {
+                let weak = weak_self(cert);
+                let why = match weak {
                     Some(hash) => format!("its key and user ids are signed with {hash} only"),
                     None => e.root_cause().to_string(),
                 };
-                return Self::Unusable { why };
+                return Self::Unusable { why, excusable: weak == Some(HashAlgorithm::SHA1) };
             }
         };
         let primary = valid.primary_key().key_expiration_time();
@@ -100,7 +104,7 @@ impl Standing {
             .map(|ka| ends(ka.key_expiration_time()))
             .collect();
         if signing.is_empty() {
-            return Self::Unusable { why: "none of its keys may sign".to_owned() };
+            return Self::Unusable { why: "none of its keys may sign".to_owned(), excusable: false };
         }
         // The key can sign as long as any of these can.
         let last = if signing.contains(&None) { None } else { signing.into_iter().flatten().max() };
@@ -141,7 +145,7 @@ impl std::fmt::Display for Standing {
             Self::Expired { since: Some(since) } => write!(f, "expired {since}"),
             Self::Expired { since: None } => f.write_str("expired"),
             Self::Revoked => f.write_str("revoked"),
-            Self::Unusable { why } => write!(f, "unusable: {why}"),
+            Self::Unusable { why, .. } => write!(f, "unusable: {why}"),
             Self::Missing => f.write_str("pinned, certificate missing"),
             Self::Ssh => f.write_str("SSH key"),
         }

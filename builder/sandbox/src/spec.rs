@@ -248,8 +248,11 @@ impl Spec {
             }
         }
         // For tmpfs a size of 0 means no limit.
-        if self.limits.scratch == 0 || self.tmpfs.iter().any(|tmpfs| tmpfs.size == 0) {
-            return invalid("tmpfs", "needs a size above 0 for each folder, as does `scratch`".to_owned());
+        if self.limits.scratch == 0 {
+            return invalid("scratch", "needs a size above 0".to_owned());
+        }
+        if self.tmpfs.iter().any(|tmpfs| tmpfs.size == 0) {
+            return invalid("tmpfs", "needs a size above 0 for each folder".to_owned());
         }
         Ok(())
     }

@@ -164,7 +164,7 @@ fn a_spec_that_cannot_be_meant_is_refused_before_anything_runs() {
     assert!(refused(|spec| spec.cwd = "/a/../b".into()).contains("`cwd`"));
     assert!(refused(|spec| spec.hostname = "a b".into()).contains("`hostname`"));
     assert!(refused(|spec| drop(spec.env.insert("A=B".into(), "c".into()))).contains("`env`"));
-    assert!(refused(|spec| spec.limits.scratch = 0).contains("needs a size"));
+    assert!(refused(|spec| spec.limits.scratch = 0).contains("`scratch` needs a size"));
     for inside in ["relative", "/", "/proc", "/dev/shm", "/a/../../b"] {
         let mut spec = Spec::new("/nonexistent", ["true"]);
         spec.binds.push(Bind { host: "/x".into(), inside: inside.into(), writable: false });

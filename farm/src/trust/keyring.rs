@@ -78,7 +78,7 @@ fn advice(policy: &Policy, standing: &Standing) -> Option<String> {
         Standing::Revoked => {
             "nothing brings a revoked key back: the policy should name the key that follows it".to_owned()
         }
-        Standing::Unusable { why } if why.contains("signed with SHA1") => format!(
+        Standing::Unusable { excusable: true, .. } => format!(
             "ask its owner for a certificate that is signed anew, or let [[weak-certificate]] in policy {name} make an exception, \
              with a reason and an end"
         ),

@@ -62,12 +62,15 @@ pub struct RefusedChain {
     pub failures: usize,
     /// The number of commits that were judged.
     pub looked_at: usize,
+    /// Whether a certificate that is not here could make a bad commit good.
+    pub lacks_certificate: bool,
 }
 
 impl From<Refusal> for Box<RefusedChain> {
     fn from(refusal: Refusal) -> Self {
         let (summary, failed) = (Summary::default(), Vec::new());
-        Self::new(RefusedChain { refusal, summary, failed, failures: 0, looked_at: 0 })
+        let lacks_certificate = false;
+        Self::new(RefusedChain { refusal, summary, failed, failures: 0, looked_at: 0, lacks_certificate })
     }
 }
 
@@ -173,7 +176,7 @@ impl Seen<'_> {
     }
 
     fn refused(self, chain: Chain<'_>) -> RefusedChain {
-        let Walk { summary, failed, failures, looked_at, .. } = self.walk;
+        let Walk { summary, failed, failures, looked_at, lacks_certificate, .. } = self.walk;
         let first =
             failed.first().map(|(id, why)| format!("commit {id} is refused: {why}")).unwrap_or_default();
         let detail = if chain.first_failure {
@@ -182,7 +185,7 @@ impl Seen<'_> {
             format!("{first}; of {looked_at} commits, {failures} are refused")
         };
         let refusal = Refusal::Malformed { what: self.what, detail };
-        RefusedChain { refusal, summary, failed, failures, looked_at }
+        RefusedChain { refusal, summary, failed, failures, looked_at, lacks_certificate }
     }
 }
 
@@ -213,6 +216,7 @@ struct Walk {
     failed: Vec<(String, String)>,
     failures: usize,
     looked_at: usize,
+    lacks_certificate: bool,
 }
 
 /// The most bad commits that are named; further ones are only counted.
@@ -261,9 +265,22 @@ struct Context<'a> {
 /// Why a commit is not good.
 enum Bad {
     /// It was judged, and is refused.
-    Commit(String),
+    Commit(BadCommit),
     /// It cannot be judged, because of the repository or of this machine.
     Judgement(Refusal),
+}
+
+/// A commit that is refused.
+struct BadCommit {
+    why: String,
+    /// Whether a certificate that is not here could help.
+    lacks_certificate: bool,
+}
+
+impl From<String> for BadCommit {
+    fn from(why: String) -> Self {
+        Self { why, lacks_certificate: false }
+    }
 }
 
 /// The findings for one good commit.
@@ -340,8 +357,9 @@ impl Context<'_> {
                         walk.signatures = found.signatures;
                         good = if walk.failures == 0 { Some(id) } else { good };
                     }
-                    Err(Bad::Commit(why)) => {
+                    Err(Bad::Commit(BadCommit { why, lacks_certificate })) => {
                         walk.failures += 1;
+                        walk.lacks_certificate |= lacks_certificate;
                         if walk.failed.len() < NAMED {
                             walk.failed.push((id.to_string(), why));
                         }

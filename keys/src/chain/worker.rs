@@ -5,7 +5,7 @@ use git2::{ErrorCode, Oid, Repository};
 use super::merge::Merger;
 use super::missing;
 use super::tree_sha512::Trees;
-use super::{Bad, Context, Found};
+use super::{Bad, BadCommit, Context, Found};
 use crate::judge::Signed;
 use crate::object::{self, Commit};
 use crate::policy::ChainCheck;
@@ -43,21 +43,21 @@ impl<'a> Worker<'a> {
                 empty.insert((repository, merger))
             }
         };
-        let odb = repository.odb().map_err(|e| Bad::Commit(e.message().to_owned()))?;
+        let odb = repository.odb().map_err(|e| Bad::Commit(e.message().to_owned().into()))?;
         // libgit2 hashes the objects that it reads, so these bytes match the id.
         let read = object::admit(&odb, id).and_then(|()| odb.read(id));
         let bytes = read.map_err(|e| match e.code() {
             ErrorCode::NotFound => {
                 Bad::Judgement(self.context.lacking(&format!("commit {id} is not in the repository")))
             }
-            _ => Bad::Commit(e.message().to_owned()),
+            _ => Bad::Commit(e.message().to_owned().into()),
         })?;
-        let commit = object::commit(bytes.data()).map_err(Bad::Commit)?;
+        let commit = object::commit(bytes.data()).map_err(|why| Bad::Commit(why.into()))?;
         if commit.parents.len() > 2 {
-            return Err(Bad::Commit("it merges more than two histories at once".to_owned()));
+            return Err(Bad::Commit("it merges more than two histories at once".to_owned().into()));
         }
         let mut allowed = Vec::new();
-        let mut check = |check: ChainCheck, result: Result<(), String>| match result {
+        let mut check = |check: ChainCheck, result: Result<(), BadCommit>| match result {
             Err(_) if self.context.allows(id, check) => {
                 allowed.push(check);
                 Ok(())
@@ -75,11 +75,11 @@ impl<'a> Worker<'a> {
         check(ChainCheck::Signature, signed)?;
         let tree = self.context.rule.tree_sha512;
         if tree {
-            check(ChainCheck::TreeSha512, self.trees.check(repository, &commit))?;
+            check(ChainCheck::TreeSha512, self.trees.check(repository, &commit).map_err(BadCommit::from))?;
         }
         let merge = commit.parents.len() == 2;
         if let [ours, theirs] = commit.parents[..] {
-            check(ChainCheck::Merge, merger.check(repository, ours, theirs, commit.tree))?;
+            check(ChainCheck::Merge, merger.check(repository, ours, theirs, commit.tree).map_err(BadCommit::from))?;
         }
         Ok(Found { id, merge, tree, signatures, allowed })
     }
@@ -87,21 +87,22 @@ impl<'a> Worker<'a> {
 
 impl Context<'_> {
     /// The commit's signatures, and whether one of them is enough.
-    fn signed(&self, id: Oid, commit: &Commit<'_>) -> Result<(Vec<SignatureSeen>, Result<(), String>), Bad> {
+    fn signed(&self, id: Oid, commit: &Commit<'_>) -> Result<(Vec<SignatureSeen>, Result<(), BadCommit>), Bad> {
         let Some(signature) = &commit.signature else {
-            return Ok((Vec::new(), Err("it is not signed".to_owned())));
+            return Ok((Vec::new(), Err("it is not signed".to_owned().into())));
         };
         let what = format!("commit {id}");
         let seen = self.judge.detached(&what, Signed::Git, signature, &commit.payload);
         let seen = seen.map_err(|e| match e {
             Refusal::Unreadable { detail, .. } => {
-                Bad::Commit(format!("its signature cannot be read: {detail}"))
+                Bad::Commit(format!("its signature cannot be read: {detail}").into())
             }
             other => Bad::Judgement(other),
         })?;
         let enough = if self.judge.signers(&self.rule.signers, &seen).is_empty() {
             let words = self.judge.words(&self.rule.signers, &seen);
-            Err(format!("no signature by a key that may sign it: {words}"))
+            let why = format!("no signature by a key that may sign it: {words}");
+            Err(BadCommit { why, lacks_certificate: seen.iter().any(SignatureSeen::lacks_certificate) })
         } else {
             Ok(())
         };

@@ -7,7 +7,7 @@ use std::path::Path;
 use git2::Oid;
 use hab_oci::shown;
 
-use super::blame::{failed, says_shallow};
+use super::blame::{Cause, failed, says_shallow};
 use super::remote::Remote;
 use super::run::Run;
 use super::url::Allow;
@@ -99,8 +99,8 @@ impl Git<'_> {
                 )),
             }
             if refs.len() > self.bounds.refs {
-                let stderr = format!("it has more than {} refs", self.bounds.refs);
-                return Err(failed("ls-remote", remote, &stderr));
+                let cause = Cause::NotTaken(format!("it has more than {} refs", self.bounds.refs));
+                return Err(failed("ls-remote", remote, &cause));
             }
         }
         Ok(Listed { refs, head })
@@ -149,7 +149,8 @@ impl Git<'_> {
         let (_, said) = self.done("fetch", remote, command, &run)?;
         // git succeeds here, and has written a commit whose parents are missing.
         if says_shallow(&said) {
-            return Err(failed("fetch", remote, &format!("its history is cut off (shallow): {said}")));
+            let cause = Cause::NotTaken(format!("its history is cut off (shallow): {said}"));
+            return Err(failed("fetch", remote, &cause));
         }
         Ok(())
     }

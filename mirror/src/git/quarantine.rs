@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Oid, Repository};
 
-use super::blame::failed;
+use super::blame::{Cause, failed};
 use super::program::{Git, lines};
 use super::remote::Remote;
 use crate::MirrorError;
@@ -93,9 +93,10 @@ impl<'a> Quarantine<'a> {
     fn check_sizes(&self, remote: &Remote) -> Result<(), MirrorError> {
         let (largest, most) = (self.git.largest(remote, &self.path)?, self.git.bounds.object);
         if largest > most {
-            let stderr =
-                format!("it has an object of {largest} bytes, more than the {most} that are allowed");
-            return Err(failed("fetch", remote, &stderr));
+            let cause = Cause::NotTaken(format!(
+                "it has an object of {largest} bytes, more than the {most} that are allowed"
+            ));
+            return Err(failed("fetch", remote, &cause));
         }
         Ok(())
     }

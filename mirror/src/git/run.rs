@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use hab_oci::shown;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::blame::{failed, stopped};
+use super::blame::{Cause, failed, stopped};
 use super::program::Git;
 use super::remote::Remote;
 use super::url::without_users;
@@ -72,10 +72,10 @@ pub(super) struct Run<'a> {
     pub steady: bool,
 }
 
-/// How git ended: successfully, with its stdout and stderr, or not, with its stderr or the reason.
+/// How git ended: successfully, with its stdout and stderr, or not.
 pub(super) enum Ended {
     Well(Vec<u8>, String),
-    Badly(String),
+    Badly(Cause),
 }
 
 impl Git<'_> {
@@ -143,7 +143,10 @@ impl Git<'_> {
     ) -> Result<(), MirrorError> {
         match self.run(command, run)? {
             Ended::Well(..) => Ok(()),
-            Ended::Badly(stderr) => Err(MirrorError::GitHere { action, path: repository.to_owned(), stderr }),
+            Ended::Badly(cause) => {
+                let (path, stderr) = (repository.to_owned(), cause.words().to_owned());
+                Err(MirrorError::GitHere { action, path, stderr })
+            }
         }
     }
 
@@ -156,7 +159,7 @@ impl Git<'_> {
     ) -> Result<(Vec<u8>, String), MirrorError> {
         match self.run(command, run)? {
             Ended::Well(stdout, said) => Ok((stdout, said)),
-            Ended::Badly(stderr) => Err(failed(action, remote, &stderr)),
+            Ended::Badly(cause) => Err(failed(action, remote, &cause)),
         }
     }
 
@@ -185,15 +188,17 @@ impl Git<'_> {
             return Err(MirrorError::Io { path: format!("the mirror of {}", self.project).into(), source });
         }
         Ok(match ended {
-            _ if over => Ended::Badly(format!("it said more than {} bytes", self.bounds.output)),
+            _ if over => {
+                Ended::Badly(Cause::NotTaken(format!("it said more than {} bytes", self.bounds.output)))
+            }
             Ok(()) => Ended::Well(stdout, words),
-            Err(why) if why.is_empty() => Ended::Badly(words),
-            Err(why) => Ended::Badly(why),
+            Err(None) => Ended::Badly(Cause::Git(words)),
+            Err(Some(cause)) => Ended::Badly(cause),
         })
     }
 
-    /// Waits until git ends. The inner error is the reason for ending it, or empty if git failed by itself.
-    fn wait(&self, child: &mut Child, run: &Run<'_>) -> Result<Result<(), String>, MirrorError> {
+    /// Waits until git ends. The inner error is the reason for ending it, or `None` if git failed by itself.
+    fn wait(&self, child: &mut Child, run: &Run<'_>) -> Result<Result<(), Option<Cause>>, MirrorError> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -202,22 +207,22 @@ impl Git<'_> {
                     Some(0) => Ok(Ok(())),
                     // The shell's status for a program that does not exist.
                     Some(127) => Err(MirrorError::NoGit(io::ErrorKind::NotFound.into())),
-                    _ => Ok(Err(String::new())),
+                    _ => Ok(Err(None)),
                 };
             }
             let why = if self.observer.cancelled() && !run.steady {
                 Some(None)
             } else if start.elapsed() > run.wall {
-                Some(Some(format!("it took longer than {} s", run.wall.as_secs())))
+                Some(Some(Cause::Slow(format!("it took longer than {} s", run.wall.as_secs()))))
             } else if run.grows.as_deref().is_some_and(|folder| folder_size(folder) > self.bounds.packs) {
-                Some(Some(format!("it sent more than {} bytes", self.bounds.packs)))
+                Some(Some(Cause::NotTaken(format!("it sent more than {} bytes", self.bounds.packs))))
             } else {
                 None
             };
             if let Some(why) = why {
                 kill_group(child);
                 return match why {
-                    Some(why) => Ok(Err(why)),
+                    Some(cause) => Ok(Err(Some(cause))),
                     None => Err(stopped(self.project)),
                 };
             }

@@ -32,10 +32,13 @@ impl Decisions<'_> {
         let at = Place { project: &project, repository: &place };
         let surveyed = self.trust.histories.survey(&loaded, at, &tip, until)?;
         let mut failures = BadCommits::default();
+        let mut advice = None;
         let (answer, summary, resumed) = match surveyed {
             Surveyed { answer: Ok(verified), resumed } => (Ok(()), Some(verified.summary().clone()), resumed),
             Surveyed { answer: Err(refused), resumed } if refused.refusal.is_verdict() => {
-                let RefusedChain { refusal, summary, failed, failures: count, looked_at } = *refused;
+                let RefusedChain { refusal, summary, failed, failures: count, looked_at, lacks_certificate } =
+                    *refused;
+                advice = lacks_certificate.then(|| loaded.policy.how_to_find());
                 failures = BadCommits { failed, failures: count, looked_at };
                 (Err(refusal), Some(summary).filter(|_| looked_at > 0), resumed)
             }
@@ -56,11 +59,6 @@ impl Decisions<'_> {
         let question = Question::Commits { project, repository: place, tip };
         let (decision, bytes) = Decision::record(question, &[bytes], &judge, answer)?;
         let document = self.keep_decision(&decision, &bytes)?;
-        let advice = failures
-            .failed
-            .iter()
-            .any(|(_, why)| why.contains("certificate"))
-            .then(|| loaded.policy.how_to_find());
         let decided = Decided { decision, document, attestations: None, list: None, advice };
         Ok(ChainDecided { decided, resumed, summary, failures })
     }
