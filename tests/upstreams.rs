@@ -266,7 +266,17 @@ fn a_sync_waits_for_another_one_of_the_same_upstream() {
     let lock = fs::File::create(world.path("other/work/sync-first.example.lock")).unwrap();
     lock.lock().unwrap();
     let mut child = world.start("other", &["registry", "sync"]);
-    std::thread::sleep(Duration::from_secs(2));
+    let files = format!("/proc/{}/fd", child.id());
+    let has_open = |path: &std::path::Path| {
+        let open = fs::read_dir(&files).into_iter().flatten().flatten();
+        open.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == path)
+    };
+    let begun = Instant::now();
+    while !has_open(&world.path("other/work/sync-first.example.lock")) {
+        assert_eq!(child.try_wait().unwrap(), None, "it did not wait");
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not ask for the lock");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(child.try_wait().unwrap(), None, "it did not wait");
     drop(lock);
     Outcome::of(&child.wait_with_output().unwrap()).good();

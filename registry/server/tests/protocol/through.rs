@@ -172,7 +172,11 @@ fn an_upstream_that_limits_is_left_alone_and_what_is_here_is_served_as_stale() {
         assert_eq!((reply.status, reply.header("x-hab-cache")), (200, Some("stale")));
         upstream.asked("/manifests/v1").iter().filter(|asked| asked.method == "HEAD").count() > 0
     });
-    std::thread::sleep(Duration::from_millis(200));
+    wait_until("what it answered was noticed", || {
+        let before = upstream.asked("").len();
+        assert_eq!(server.get("/v2/up.invalid/a/b/manifests/v2").error(), (502, "UNKNOWN".into()));
+        upstream.asked("").len() == before
+    });
     let before = upstream.asked("").len();
     for _ in 0..5 {
         assert_eq!(server.get(TAG).body, image.manifest);
@@ -215,7 +219,6 @@ fn a_tag_that_moves_upstream_is_stale_once_and_then_new() {
     });
     assert_eq!(fixed.get(TAG).body, new);
     *now.lock().unwrap() = Image::new("newest");
-    std::thread::sleep(Duration::from_millis(50));
     assert_eq!((fixed.get(TAG).header("x-hab-cache"), fixed.get(TAG).body), (Some("hit"), new));
 }
 
