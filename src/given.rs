@@ -20,7 +20,7 @@ const NEEDS: [(Resource, u64, u64, &str, &str, &str); 4] = [
 const WANTS: [(Resource, u64); 2] = [(Resource::Nofile, 65_536), (Resource::Stack, 8 << 20)];
 
 /// Sets the umask, raises limits as far as allowed, and returns a sentence about one that is still too low.
-pub fn settle() -> Result<(), String> {
+pub fn prepare() -> Result<(), String> {
     // Nobody but the operator may change what this program writes, but the program itself may, whatever umask its shell
     // has.
     let mask = umask(Mode::empty());

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     // The sandbox executes this program again. That process must become the sandbox's helper, or a worker in it, before
     // anything else.
     hab_sandbox::init_if_requested_with(hab_builder::worker);
-    match given::settle() {
+    match given::prepare() {
         Ok(()) => cli::run(),
         Err(sentence) => cli::too_little(&sentence),
     }

@@ -231,7 +231,7 @@ fn all_that_waits_is_accepted_after_it_was_listed_and_only_when_a_person_says_so
     upstream.commit("three\n");
     mirror(&world, &["sync", "node"]).good();
     let listed = mirror(&world, &["accept", "node"]).good();
-    assert!(listed.json.as_array().unwrap().is_empty() && listed.stderr.contains("nothing of node waits"));
+    assert!(listed.json.as_array().unwrap().is_empty() && listed.stderr.contains("no ref of node waits"));
     upstream.rewind(one);
     let other = upstream.commit("another three\n");
     upstream.tag("v1.0", other, Some(&world.maintainer));

@@ -37,9 +37,9 @@ pub fn upstream_tables<'a>(registries: impl IntoIterator<Item = &'a str>) -> Str
 }
 
 /// Each registry, and where it was seen first.
-struct Seen(BTreeMap<String, String>);
+struct SeenRegistries(BTreeMap<String, String>);
 
-impl Seen {
+impl SeenRegistries {
     fn registry(&mut self, name: &str, seen: &str) {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:_".contains(&b);
         if !name.is_empty() && name.bytes().all(plain) && !name.starts_with(['.', '_', '-']) {
@@ -62,7 +62,7 @@ fn registry_of(image: &str) -> String {
 
 /// The registries that a host uses, except the farm.
 pub(crate) fn registries(host: &mut Host<'_>, runtime: Runtime) -> Vec<Use> {
-    let mut seen = Seen(BTreeMap::new());
+    let mut seen = SeenRegistries(BTreeMap::new());
     match runtime {
         Runtime::Containerd => containerd(host, &mut seen),
         Runtime::K3s | Runtime::Rke2 => k3s(host, runtime, &mut seen),
@@ -79,7 +79,7 @@ pub(crate) fn registries(host: &mut Host<'_>, runtime: Runtime) -> Vec<Use> {
         .collect()
 }
 
-fn containerd(host: &mut Host<'_>, seen: &mut Seen) {
+fn containerd(host: &mut Host<'_>, seen: &mut SeenRegistries) {
     for folder in containerd_folders(host) {
         for name in host.names(&folder) {
             if host.is_folder(&format!("{folder}/{name}")) && name != "_default" {
@@ -99,7 +99,7 @@ fn kubelet(host: &mut Host<'_>) -> bool {
     host.has("var/lib/kubelet") || host.has("etc/kubernetes")
 }
 
-fn k3s(host: &mut Host<'_>, runtime: Runtime, seen: &mut Seen) {
+fn k3s(host: &mut Host<'_>, runtime: Runtime, seen: &mut SeenRegistries) {
     let flags = Flags::read(host, runtime);
     let path = flags.registries(host);
     let read = host.text(&path).and_then(|text| yaml::parse(&text).ok()).unwrap_or(Yaml::Null);
@@ -138,7 +138,7 @@ fn k3s(host: &mut Host<'_>, runtime: Runtime, seen: &mut Seen) {
     database(host, &format!("{data}/agent/containerd/io.containerd.metadata.v1.bolt/meta.db"), seen);
 }
 
-fn containers(host: &mut Host<'_>, runtime: Runtime, seen: &mut Seen) {
+fn containers(host: &mut Host<'_>, runtime: Runtime, seen: &mut SeenRegistries) {
     let conf = Conf::of_host(host);
     let open = conf.entries.iter().filter(|(_, entry)| !entry.blocked);
     for (prefix, entry) in open {
@@ -171,7 +171,7 @@ fn containers(host: &mut Host<'_>, runtime: Runtime, seen: &mut Seen) {
     }
 }
 
-fn docker(host: &mut Host<'_>, seen: &mut Seen) {
+fn docker(host: &mut Host<'_>, seen: &mut SeenRegistries) {
     let path = "var/lib/docker/image/overlay2/repositories.json";
     let read = host.text(path).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let repositories = read.as_ref().and_then(|read| read["Repositories"].as_object());
@@ -181,7 +181,7 @@ fn docker(host: &mut Host<'_>, seen: &mut Seen) {
 }
 
 /// Finds images in Kubernetes manifests, line by line, because charts and templates are not plain YAML.
-fn manifests(host: &mut Host<'_>, folder: &str, seen: &mut Seen) {
+fn manifests(host: &mut Host<'_>, folder: &str, seen: &mut SeenRegistries) {
     let files = host.list(folder);
     let is_manifest = |path: &&String| [".yaml", ".yml", ".json"].iter().any(|end| path.ends_with(end));
     for path in files.iter().filter(is_manifest).take(MANIFESTS) {
@@ -197,7 +197,7 @@ fn manifests(host: &mut Host<'_>, folder: &str, seen: &mut Seen) {
 }
 
 /// Finds images in containerd's database: any text that is a name with a registry and a tag or digest.
-fn database(host: &mut Host<'_>, path: &str, seen: &mut Seen) {
+fn database(host: &mut Host<'_>, path: &str, seen: &mut SeenRegistries) {
     let Ok(file) = host.open(path) else { return };
     let mut bytes = Vec::new();
     // An unreadable database shows nothing.

@@ -1,6 +1,6 @@
 //! `[registry.connections]`: how many connections are allowed, in total and for each client.
 
-use hab_registry::{Front, Limits, Network};
+use hab_registry::{Front, Network, ServiceLimits};
 use serde::Deserialize;
 
 use super::{ConfigError, RegistryConfig};
@@ -28,11 +28,11 @@ pub struct ConnectionsTable {
 
 impl RegistryConfig {
     /// The limits for one client, and for all clients together.
-    pub fn limits(&self) -> Result<Limits, ConfigError> {
+    pub fn limits(&self) -> Result<ServiceLimits, ConfigError> {
         let ConnectionsTable { all, each, trusted, proxies } = self.connections.clone().unwrap_or_default();
-        let mut limits = Limits::default();
+        let mut limits = ServiceLimits::default();
         limits.connections = all.unwrap_or(limits.connections);
-        let (all, most) = (limits.connections, Limits::MOST_CONNECTIONS);
+        let (all, most) = (limits.connections, ServiceLimits::MOST_CONNECTIONS);
         if !(4..=most).contains(&all) {
             return Err(ConfigError::setting(TABLE, format!("all is {all}: it has to be 4 to {most}")));
         }
@@ -59,14 +59,14 @@ impl RegistryConfig {
 mod tests {
     use super::*;
 
-    fn limits(text: &str) -> Result<Limits, String> {
+    fn limits(text: &str) -> Result<ServiceLimits, String> {
         let config: crate::Config = toml::from_str(text).unwrap();
         config.registry.limits().map_err(|e| e.to_string())
     }
 
     #[test]
     fn an_operator_says_how_many_connections_there_are_and_who_is_trusted_with_more() {
-        assert_eq!(limits(""), Ok(Limits::default()));
+        assert_eq!(limits(""), Ok(ServiceLimits::default()));
         let said =
             limits("[registry.connections]\nall = 4000\neach = 50\ntrusted = [\"10.42.0.0/16\"]").unwrap();
         assert_eq!((said.connections, said.connections_each, said.trusted.len()), (4000, 50, 1));

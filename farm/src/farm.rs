@@ -18,7 +18,7 @@ use crate::build::order::Orders;
 use crate::build::room::DiskSpace;
 use crate::carry::aside::Aside;
 use crate::carry::export::Exporter;
-use crate::carry::import::{Imported, Importer, Wanted};
+use crate::carry::import::{ImportSelection, Imported, Importer};
 use crate::error::FarmError;
 use crate::facts::Facts;
 use crate::fetching::Fetching;
@@ -301,7 +301,7 @@ impl Farm {
 
     /// Takes in an export: blobs by their digests, git through quarantine and journal, an InRelease by its signature.
     /// Replaces nothing that is here, and keeps nothing that no document here names.
-    pub fn import(&self, file: &Path, wanted: &Wanted) -> Result<Imported, FarmError> {
+    pub fn import(&self, file: &Path, wanted: &ImportSelection) -> Result<Imported, FarmError> {
         let partial = self.data.partial();
         let aside = Arc::new(Aside::new(&partial).map_err(FarmError::io(&partial))?);
         let beside = Self { keep: self.keep.beside(Arc::clone(&aside)), ..self.clone() };
@@ -321,7 +321,7 @@ impl Farm {
 
     /// The mirror that is served beside the registry.
     pub fn served(&self) -> hab_mirror_server::Mirror {
-        let limits = hab_mirror_server::Limits::default();
+        let limits = hab_mirror_server::GitLimits::default();
         hab_mirror_server::Mirror::new(Arc::new(self.keep.clone()), self.data.git(), limits)
     }
 

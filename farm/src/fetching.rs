@@ -1,6 +1,6 @@
 //! Fetching into the farm's store.
 
-use hab_mirror::{Fetcher, Limits, Outside};
+use hab_mirror::{FetchLimits, Fetcher, Outside};
 
 use crate::keep::StoreKeep;
 use crate::progress::{MirrorView, Progress};
@@ -21,13 +21,13 @@ pub struct Fetching<'a> {
 impl Fetching<'_> {
     /// Runs `work` with a fetcher.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&Fetcher<'_>, &MirrorView<'_>) -> T) -> T {
-        self.within(Limits::default(), work)
+        self.within(FetchLimits::default(), work)
     }
 
     /// Runs `work` with a fetcher that has other limits.
     pub(crate) fn within<T>(
         &self,
-        limits: Limits,
+        limits: FetchLimits,
         work: impl FnOnce(&Fetcher<'_>, &MirrorView<'_>) -> T,
     ) -> T {
         let view = MirrorView(self.progress);

@@ -166,7 +166,7 @@ impl Attestations {
     /// Refuses a version if a file is disputed, or if there is no file that enough builders agree on. Also refuses it
     /// if no agreed file has the version in its name: the files may belong to another version. A file that too few
     /// builders name is not accepted, but does not affect the others.
-    pub fn settle(&self) -> Result<(), Refusal> {
+    pub fn check_accepted(&self) -> Result<(), Refusal> {
         let what = format!("the attestations of {}", self.version);
         let files = || self.lists.iter().flat_map(|l| l.files.iter().map(move |f| (l.list, f)));
         if let Some((_, disputed)) = files().find(|(_, f)| f.outcome == Outcome::Disputed) {

@@ -218,7 +218,7 @@ impl Certificates {
     /// Writes every certificate into `folder`, one file each, merged with the file that is there. A certificate never
     /// loses anything: exports drop old self-signatures that old signatures need. Returns which certificates are new,
     /// and which have gained something.
-    pub fn keep_in(&self, folder: &Path) -> Result<Kept, Refusal> {
+    pub fn keep_in(&self, folder: &Path) -> Result<CertificateImport, Refusal> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Refusal::Io { path, source }
@@ -228,7 +228,7 @@ impl Certificates {
         let path = folder.with_extension("lock");
         let lock = File::create(&path).map_err(io(&path))?;
         lock.lock().map_err(io(&path))?;
-        let mut kept = Kept::default();
+        let mut kept = CertificateImport::default();
         for (fingerprint, cert) in &self.found {
             let path = folder.join(format!("{fingerprint:X}.pgp"));
             let there = Self::read(std::slice::from_ref(&path), |f| f == fingerprint)?;
@@ -266,7 +266,7 @@ fn file_error(error: hab_file::Error) -> Refusal {
 
 /// What an import changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct CertificateImport {
     /// Certificates that were not there before.
     pub new: Vec<Fingerprint>,
     /// Certificates that have gained something.

@@ -22,7 +22,7 @@ const RELEASE_LIMIT: u64 = 32 << 20;
 
 /// A file that a signed document names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct SignedFile {
     /// Its path or file name.
     pub name: String,
     /// Its digest.
@@ -36,7 +36,7 @@ pub struct Named {
 pub struct VerifiedRelease {
     suite: String,
     date: jiff::Timestamp,
-    indexes: BTreeMap<String, Named>,
+    indexes: BTreeMap<String, SignedFile>,
     document: Document,
     evidence: Evidence,
 }
@@ -51,7 +51,7 @@ impl VerifiedRelease {
             judge.quorum(&what, quorum, &signatures)?;
         }
         // Every document below relies on this one alone, so it must meet the policy's whole `accept`.
-        judge.settle(&what, &[requirement.name.clone()].into())?;
+        judge.check_accepted(&what, &[requirement.name.clone()].into())?;
         let fields = paragraph(&text, &what)?;
         let field = |name: &str| fields.get(name).map(str::trim);
         // An attacker could serve another suite's index: it is signed too, but is about other packages.
@@ -102,7 +102,7 @@ impl VerifiedRelease {
     }
 
     /// The index at `path`, as the signed document names it.
-    pub fn index(&self, path: &str) -> Result<&Named, Refusal> {
+    pub fn index(&self, path: &str) -> Result<&SignedFile, Refusal> {
         self.indexes.get(path).ok_or_else(|| Refusal::NotListed {
             what: path.to_owned(),
             index: format!("InRelease of {}", self.suite),
@@ -110,7 +110,7 @@ impl VerifiedRelease {
     }
 
     /// All indexes in the document, by path.
-    pub fn indexes(&self) -> impl Iterator<Item = &Named> {
+    pub fn indexes(&self) -> impl Iterator<Item = &SignedFile> {
         self.indexes.values()
     }
 
@@ -149,9 +149,9 @@ pub struct ListedSource {
     name: String,
     version: String,
     /// The .dsc file, with its path below the archive's root.
-    pub dsc: Named,
+    pub dsc: SignedFile,
     /// The tarballs (and their upstream signatures), with such paths.
-    pub files: Vec<Named>,
+    pub files: Vec<SignedFile>,
     evidence: Evidence,
 }
 
@@ -162,7 +162,7 @@ impl VerifiedIndex {
     }
 
     /// The binary package `name` in exactly `version` and `architecture`.
-    pub fn package(&self, name: &str, version: &str, architecture: &str) -> Result<Named, Refusal> {
+    pub fn package(&self, name: &str, version: &str, architecture: &str) -> Result<SignedFile, Refusal> {
         let not_listed = || Refusal::NotListed {
             what: format!("package {name} {version} {architecture}"),
             index: self.path.clone(),
@@ -173,7 +173,7 @@ impl VerifiedIndex {
         })?;
         let p = paragraph.ok_or_else(not_listed)?;
         let field = |name: &str| p.get(name).map(str::trim).ok_or_else(not_listed);
-        Ok(Named {
+        Ok(SignedFile {
             name: safe_path(field("Filename")?, &self.path)?,
             digest: Digest::from_sha256_hex(field("SHA256")?).map_err(|_| not_listed())?,
             size: field("Size")?.parse().map_err(|_| not_listed())?,
@@ -255,7 +255,7 @@ impl ListedSource {
         // would be a second opinion, for a later policy to ask for; here it is skipped.
         let text = strip_clearsign(dsc);
         let fields = paragraph(text, what)?;
-        let listed = |n: &Named| (file_name(&n.name).to_owned(), n.digest.clone(), n.size);
+        let listed = |n: &SignedFile| (file_name(&n.name).to_owned(), n.digest.clone(), n.size);
         let mut said: Vec<_> = checksums(&fields, "Checksums-Sha256", what)?.iter().map(listed).collect();
         let mut index: Vec<_> = self.files.iter().map(listed).collect();
         said.sort();
@@ -266,7 +266,7 @@ impl ListedSource {
                 detail: "it does not name the same files as the Sources index".to_owned(),
             });
         }
-        let whole = |n: &&Named| !n.name.ends_with(".asc") && unpack_rule(file_name(&n.name)).is_none();
+        let whole = |n: &&SignedFile| !n.name.ends_with(".asc") && unpack_rule(file_name(&n.name)).is_none();
         if let Some(other) = self.files.iter().find(whole) {
             return Err(Refusal::Malformed {
                 what: what.to_owned(),
@@ -323,7 +323,7 @@ fn date(text: &str) -> Option<jiff::Timestamp> {
 }
 
 /// Parses the lines ` digest size name` of a checksum field.
-fn checksums(p: &Paragraph, field: &str, what: &str) -> Result<Vec<Named>, Refusal> {
+fn checksums(p: &Paragraph, field: &str, what: &str) -> Result<Vec<SignedFile>, Refusal> {
     let malformed = |detail: String| Refusal::Malformed { what: what.to_owned(), detail };
     let value = p.get(field).ok_or_else(|| malformed(format!("it has no {field}")))?;
     value
@@ -334,7 +334,7 @@ fn checksums(p: &Paragraph, field: &str, what: &str) -> Result<Vec<Named>, Refus
             let parsed = (|| {
                 let digest = Digest::from_sha256_hex(words.next()?).ok()?;
                 let size = words.next()?.parse().ok()?;
-                Some(Named { digest, size, name: words.next()?.to_owned() })
+                Some(SignedFile { digest, size, name: words.next()?.to_owned() })
             })();
             parsed.ok_or_else(|| malformed(format!("{line:?} is not a line of {field}")))
         })

@@ -194,7 +194,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Checks that the requirements in `met` are enough for the policy's `accept`; the error names those that are met.
-    pub(crate) fn settle(&self, what: &str, met: &BTreeSet<String>) -> Result<(), Refusal> {
+    pub(crate) fn check_accepted(&self, what: &str, met: &BTreeSet<String>) -> Result<(), Refusal> {
         if self.policy.accept().met_by(met) {
             return Ok(());
         }

@@ -41,7 +41,7 @@ pub use attestations::{
     Attestations, Attester, FileReport, ListKind, ListReport, Outcome, Submitted, read as read_attestations,
     read_commit as read_attestations_of,
 };
-pub use certificates::{Certificates, Kept};
+pub use certificates::{CertificateImport, Certificates};
 pub use chain::{Chain, ChainObserver, RefusedChain, VerifiedChain};
 pub use cosign::{ImageKey, ImageKeyError, ImagePolicy, ImageSignature};
 pub use decision::{Decision, Question};
@@ -53,6 +53,6 @@ pub use judge::{FirstSeen, Judge, NothingSeen};
 pub use policy::{KeyId, Pin, Policy, PolicyError, RuleKind};
 pub use sequoia_openpgp::Fingerprint;
 pub use source::{SourceFile, SourceKind, Unpack, VerifiedSource};
-pub use standing::Standing;
+pub use standing::KeyState;
 pub use sums::{HashList, VerifiedSums};
 pub use wkd::KeyDirectory;

@@ -63,7 +63,7 @@ pub(crate) fn commit(bytes: &[u8]) -> Result<Commit<'_>, String> {
         return Err(format!("it has {} bytes, more than the limit of {LIMIT}", bytes.len()));
     }
     let end = find(bytes, b"\n\n").ok_or("its headers do not end")?;
-    let mut found = Found::default();
+    let mut found = Headers::default();
     let mut payload = Vec::with_capacity(bytes.len());
     let mut in_signature = false;
     for line in bytes[..=end].split_inclusive(|b| *b == b'\n') {
@@ -96,7 +96,7 @@ pub(crate) fn commit(bytes: &[u8]) -> Result<Commit<'_>, String> {
 }
 
 #[derive(Default)]
-struct Found {
+struct Headers {
     tree: Option<Oid>,
     parents: Vec<Oid>,
     author: bool,
@@ -104,7 +104,7 @@ struct Found {
     signature: Option<Vec<u8>>,
 }
 
-impl Found {
+impl Headers {
     fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
         let id = || {
             let text = std::str::from_utf8(value).ok().filter(|text| text.len() == 40);

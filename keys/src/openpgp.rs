@@ -34,7 +34,7 @@ pub(crate) struct Standings {
 }
 
 /// A signature as sequoia judged it, before the house's policy does.
-struct Found {
+struct SequoiaVerdict {
     seen: SignatureSeen,
     /// The signer's certificate, if it is known.
     signer: Option<Fingerprint>,
@@ -132,12 +132,12 @@ fn unreadable(moment: &Moment, why: &str) -> SignatureSeen {
 /// makes an exception for that very certificate.
 fn with_exceptions(
     judge: &Judge<'_>,
-    mut run: impl FnMut(&StandardPolicy<'_>) -> Result<Vec<Found>, String>,
+    mut run: impl FnMut(&StandardPolicy<'_>) -> Result<Vec<SequoiaVerdict>, String>,
 ) -> Result<Vec<SignatureSeen>, String> {
     let mut found = run(&StandardPolicy::new())?;
     let now = jiff::Timestamp::try_from(judge.now()).unwrap_or(jiff::Timestamp::MAX);
     for at in 0..found.len() {
-        let Found { seen: SignatureSeen { verdict: Verdict::Weak(_), .. }, signer: Some(signer) } =
+        let SequoiaVerdict { seen: SignatureSeen { verdict: Verdict::Weak(_), .. }, signer: Some(signer) } =
             &found[at]
         else {
             continue;
@@ -160,7 +160,7 @@ struct Collector<'a> {
     judge: &'a Judge<'a>,
     moment: &'a Moment,
     policy: &'a StandardPolicy<'a>,
-    found: Vec<Found>,
+    found: Vec<SequoiaVerdict>,
 }
 
 impl<'a> Collector<'a> {
@@ -187,7 +187,7 @@ impl<'a> Collector<'a> {
             sig.map_or_else(|| "unknown".to_owned(), |s| format!("{} {}", s.pk_algo(), s.hash_algo()));
         let made = sig.and_then(|s| s.signature_creation_time());
         let seen = self.moment.seen(key, pin, made, algorithm, verdict);
-        self.found.push(Found { seen, signer });
+        self.found.push(SequoiaVerdict { seen, signer });
     }
 
     /// The pinned key that a signature names as its issuer, if its certificate is missing. A key id proves nothing, but

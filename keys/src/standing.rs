@@ -14,7 +14,7 @@ use crate::{Certificates, KeyId, Pin, Policy};
 /// The state of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
-pub enum Standing {
+pub enum KeyState {
     /// The key can sign.
     Alive {
         /// The time until which a signing key of it can sign, RFC 3339; `None` if it does not expire.
@@ -44,7 +44,7 @@ pub enum Standing {
     Ssh,
 }
 
-impl Standing {
+impl KeyState {
     /// The pins of `policy` whose certificates are worth searching for at `now`. A certificate may be missing; or
     /// expired, and its owner may have extended it; or unusable, because a key server that leaves out user ids may have
     /// sent part of it.
@@ -129,7 +129,7 @@ impl Standing {
     }
 }
 
-impl std::fmt::Display for Standing {
+impl std::fmt::Display for KeyState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Alive { expires, excepted } => {

@@ -156,7 +156,7 @@ impl VerifiedTag {
     }
 
     /// Checks that the requirements met so far are enough for the policy's `accept`; the error names them.
-    pub fn settle(&self) -> Result<(), Refusal> {
+    pub fn check_accepted(&self) -> Result<(), Refusal> {
         if self.accept.met_by(&self.met) {
             return Ok(());
         }
@@ -171,7 +171,7 @@ impl VerifiedTag {
     /// Accepts an exported tar archive (with one leading folder) if its files are exactly the signed tree: recomputes
     /// the tree's object id from the archive's bytes.
     pub fn archive(&self, tar: &mut dyn Read) -> Result<VerifiedSource, Refusal> {
-        self.settle()?;
+        self.check_accepted()?;
         let what = format!("the exported tree of tag {} of {}", self.name, self.project);
         let hashed =
             git_tree::of_tar(tar).map_err(|detail| Refusal::Malformed { what: what.clone(), detail })?;

@@ -69,9 +69,9 @@ fn enough_builders_agree_file_by_file_and_omission_is_not_dissent() {
     );
     assert_eq!(outcome(&all, "x-1.0"), Outcome::Agreed);
     assert_eq!(outcome(&all, "y-1.0"), Outcome::TooFew);
-    assert!(all.settle().is_ok());
+    assert!(all.check_accepted().is_ok());
     let few = judged(&court, &[says("a", &t.a, &[("x-1.0", GOOD)])]);
-    assert!(few.settle().unwrap_err().to_string().contains("no file on which 2 builders"));
+    assert!(few.check_accepted().unwrap_err().to_string().contains("no file on which 2 builders"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_builder_that_counts_and_dissents_is_never_outvoted() {
         ],
     );
     assert_eq!((outcome(&all, "x-1.0"), outcome(&all, "y-1.0")), (Outcome::Disputed, Outcome::Agreed));
-    let said = all.settle().unwrap_err().to_string();
+    let said = all.check_accepted().unwrap_err().to_string();
     assert!(
         said.contains("do not agree on x-1.0")
             && said.contains("a, b say aaaa")
@@ -158,7 +158,7 @@ fn a_dissenter_in_the_other_list_is_not_outvoted_either() {
     let both = [says("a", &t.a, &[("x-1.0", GOOD)]), says("b", &t.b, &[("x-1.0", GOOD)]), other];
     let all = judged(&court, &both);
     assert_eq!(outcome(&all, "x-1.0"), Outcome::Disputed);
-    let said = all.settle().unwrap_err().to_string();
+    let said = all.check_accepted().unwrap_err().to_string();
     assert!(said.contains("c say bbbb") && said.contains("noncodesigned"), "{said}");
 }
 
@@ -166,7 +166,7 @@ fn a_dissenter_in_the_other_list_is_not_outvoted_either() {
 fn attestations_of_another_version_are_not_this_ones() {
     let t = Three::new();
     let old = ["a", "b"].map(|who| says(who, if who == "a" { &t.a } else { &t.b }, &[("x-0.9", GOOD)]));
-    let said = judged(&t.court(2), &old).settle().unwrap_err().to_string();
+    let said = judged(&t.court(2), &old).check_accepted().unwrap_err().to_string();
     assert!(said.contains("has the version in its name"), "{said}");
 }
 
@@ -187,7 +187,7 @@ fn one_builders_nonsense_does_not_stop_the_others() {
     let submitted = hab_keys::read_attestations(folder.path(), "1.0").unwrap();
     let all = judged(&t.court(2), &submitted);
     assert_eq!(all.lists[1].attesters.len(), 4);
-    assert!(all.settle().is_ok());
+    assert!(all.check_accepted().is_ok());
 }
 
 /// What somebody hands in as another kind of list.
@@ -204,10 +204,10 @@ fn lists_of_what_was_codesigned_alone_are_counted_and_contradict_the_others() {
     let all = judged(&court, &[says("a", &t.a, GOOD), says("b", &t.b, GOOD)]);
     assert_eq!(all.lists[2].list, ListKind::Codesigned);
     assert_eq!(all.lists[2].files[0].outcome, Outcome::Agreed);
-    assert!(all.settle().is_ok());
+    assert!(all.check_accepted().is_ok());
     let other = of_kind(ListKind::All, says("c", &t.c, OTHER));
     let all = judged(&court, &[says("a", &t.a, GOOD), says("b", &t.b, GOOD), other]);
-    assert!(all.settle().unwrap_err().to_string().contains("do not agree on x-1.0"));
+    assert!(all.check_accepted().unwrap_err().to_string().contains("do not agree on x-1.0"));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn attestations_are_read_from_a_commit_of_a_bare_repository() {
     let all = judged(&t.court(2), &submitted);
     assert_eq!(outcome(&all, "x-1.0"), Outcome::Agreed);
     assert_eq!(all.lists[1].attesters.len(), 4);
-    assert!(all.settle().is_ok());
+    assert!(all.check_accepted().is_ok());
     for missing in ["2.0", "README.md", "1", "..", ""] {
         assert!(read(missing).unwrap().is_none(), "{missing}");
     }

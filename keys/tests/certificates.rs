@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use hab_keys::{Certificates, KeyId, Policy, Standing};
+use hab_keys::{Certificates, KeyId, KeyState, Policy};
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::{CertBuilder, CertRevocationBuilder, CipherSuite};
 use sequoia_openpgp::packet::signature::SignatureBuilder;
@@ -33,8 +33,8 @@ fn revoked(cert: &Cert) -> Cert {
     cert.clone().insert_packets(revocation).unwrap().0
 }
 
-fn standing(certificates: &Certificates, cert: &Cert) -> Standing {
-    Standing::of(&KeyId::OpenPgp(cert.fingerprint()), certificates, now(), None)
+fn standing(certificates: &Certificates, cert: &Cert) -> KeyState {
+    KeyState::of(&KeyId::OpenPgp(cert.fingerprint()), certificates, now(), None)
 }
 
 /// A certificate that ends so long from now.
@@ -91,7 +91,7 @@ fn what_others_added_to_a_certificate_is_not_taken() {
     assert_eq!(slim.userids().next().unwrap().certifications().count(), 0);
     // It is the owner's own, and as good as before.
     assert_eq!(*slim, owner.clone().strip_secret_key_material());
-    assert!(matches!(standing(&found, &owner), Standing::Alive { .. }));
+    assert!(matches!(standing(&found, &owner), KeyState::Alive { .. }));
     assert!(found.addresses(&owner.fingerprint()).is_empty());
 }
 
@@ -132,13 +132,13 @@ fn an_answer_that_leaves_a_revocation_out_does_not_take_it_back() {
         Certificates::read(&[folder.path().to_owned()], |_| true).unwrap()
     };
     let there = kept(&answered(&export(&revoked(&key)), &key));
-    assert_eq!(standing(&there, &key), Standing::Revoked);
+    assert_eq!(standing(&there, &key), KeyState::Revoked);
     let there = kept(&answered(&export(&key), &key));
-    assert_eq!(standing(&there, &key), Standing::Revoked);
+    assert_eq!(standing(&there, &key), KeyState::Revoked);
     // In memory too.
     let mut merged = answered(&export(&revoked(&key)), &key);
     merged.merge(&answered(&export(&key), &key));
-    assert_eq!(standing(&merged, &key), Standing::Revoked);
+    assert_eq!(standing(&merged, &key), KeyState::Revoked);
     assert!(merged.news(&answered(&export(&key), &key)).is_empty());
 }
 
@@ -158,10 +158,10 @@ fn a_certificate_that_its_owner_extended_is_better_and_the_older_one_takes_nothi
     for order in [[&old, &new], [&new, &old]] {
         let mut found = answered(&export(order[0]), &old);
         found.merge(&answered(&export(order[1]), &old));
-        assert!(matches!(standing(&found, &old), Standing::Alive { expires: Some(_), .. }));
+        assert!(matches!(standing(&found, &old), KeyState::Alive { expires: Some(_), .. }));
     }
     let here = answered(&export(&old), &old);
-    assert!(matches!(standing(&here, &old), Standing::Expired { .. }));
+    assert!(matches!(standing(&here, &old), KeyState::Expired { .. }));
     assert_eq!(here.news(&answered(&export(&new), &old)), [old.fingerprint()]);
 }
 
@@ -179,7 +179,7 @@ fn two_who_keep_at_the_same_time_lose_nothing() {
             }
         });
         let there = Certificates::read(&[folder.path().to_owned()], |_| true).unwrap();
-        assert_eq!(standing(&there, &key), Standing::Revoked);
+        assert_eq!(standing(&there, &key), KeyState::Revoked);
         let whole = there.iter().next().unwrap();
         assert!(versions.iter().all(|v| there.news(&answered(&export(v), &key)).is_empty()), "{whole:?}");
         std::fs::remove_file(folder.path().join(format!("{:X}.pgp", key.fingerprint()))).unwrap();

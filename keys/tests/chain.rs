@@ -339,14 +339,14 @@ fn a_tag_needs_its_history_where_the_policy_says_so() {
     let claimed =
         Claimed { project: "p", name: "v1", id: &id, object: Some(&object), commit: (&tip_id, &commit) };
     let tag = VerifiedTag::verify(claimed, &court.judge()).unwrap();
-    let refused = tag.settle().unwrap_err().to_string();
+    let refused = tag.check_accepted().unwrap_err().to_string();
     assert!(refused.contains("accepts history and release; met: release"), "{refused}");
     let chain = history.verify_by(&court, tip, None, &Seen::default()).unwrap();
-    assert!(tag.clone().with_chain(&chain).settle().is_ok());
+    assert!(tag.clone().with_chain(&chain).check_accepted().is_ok());
     // Another commit's history vouches for nothing.
     let first = history.git.find_commit(tip).unwrap().parent_id(0).unwrap();
     let other = history.verify_by(&court, first, None, &Seen::default()).unwrap();
-    assert!(tag.with_chain(&other).settle().is_err());
+    assert!(tag.with_chain(&other).check_accepted().is_err());
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn the_builders_of_30_0_and_31_0_agree() {
         let submitted = hab_keys::read_attestations(&corpus.join("guix.sigs"), version).unwrap();
         let judged =
             Attestations::judge(version, &submitted, &Judge::new(&policy, &certificates, day())).unwrap();
-        judged.settle().unwrap();
+        judged.check_accepted().unwrap();
         let all = judged.lists.iter().find(|l| l.list == ListKind::All).unwrap();
         let expired = |a: &&hab_keys::Attester| {
             matches!(a.signature.as_ref().unwrap().verdict, Verdict::ExpiredSince(_))

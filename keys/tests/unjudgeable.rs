@@ -3,7 +3,7 @@
 
 mod world;
 
-use hab_keys::{Certificates, KeyId, Policy, Standing};
+use hab_keys::{Certificates, KeyId, KeyState, Policy};
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::CertBuilder;
 use sequoia_openpgp::crypto::mpi;
@@ -64,7 +64,7 @@ fn a_certificate_that_signs_itself_with_sha1_alone_says_so_and_not_another_fault
     let said = said(file(&court, &by_primary(&key)));
     assert!(said.contains("its key and user ids are signed with SHA1"), "{said}");
     let id = KeyId::OpenPgp(key.fingerprint());
-    let standing = Standing::of(&id, &court.certificates, now(), Some(&court.policy)).to_string();
+    let standing = KeyState::of(&id, &court.certificates, now(), Some(&court.policy)).to_string();
     assert_eq!(standing, "unusable: its key and user ids are signed with SHA1 only");
 }
 
@@ -75,7 +75,7 @@ fn an_exception_for_a_certificate_has_a_reason_and_an_end() {
     assert!(file(&excepted(&key, "2020-01-01"), &by_primary(&key)).is_err());
     let court = excepted(&key, "2120-01-01");
     let id = KeyId::OpenPgp(key.fingerprint());
-    let standing = Standing::of(&id, &court.certificates, now(), Some(&court.policy)).to_string();
+    let standing = KeyState::of(&id, &court.certificates, now(), Some(&court.policy)).to_string();
     assert!(standing.contains("by an exception of the policy until 2120-01-01"), "{standing}");
     // Another certificate gains nothing by it, and the policy says so when it is read.
     let text = court.policy.text().replacen(&key.fingerprint().to_string(), &"A".repeat(40), 1);
@@ -138,7 +138,7 @@ fn a_certificate_on_curve_secp256k1_is_named_as_what_it_is() {
     let key = secp256k1_cert();
     let court = court_of(policy("archive-signature", 1, &[&key]), &[&key]);
     let id = KeyId::OpenPgp(key.fingerprint());
-    let standing = Standing::of(&id, &court.certificates, now(), None).to_string();
+    let standing = KeyState::of(&id, &court.certificates, now(), None).to_string();
     assert!(standing.contains("its primary key is on curve secp256k1"), "{standing}");
     // Something that says it is signed by it.
     let armored = detached(&world::cert("any"), TEXT);

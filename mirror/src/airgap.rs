@@ -59,7 +59,7 @@ pub struct Manifest {
     /// Blobs that earlier exports held.
     pub assumed: Vec<Digest>,
     /// Names, and the blobs that they stand for.
-    pub names: Vec<Named>,
+    pub names: Vec<ExportedName>,
 }
 
 /// A project of an export.
@@ -84,7 +84,7 @@ pub struct ProjectEntry {
 /// A name and its blob.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub struct ExportedName {
     /// The kind of name.
     pub kind: String,
     /// The name.
@@ -250,7 +250,7 @@ pub fn read(
     for (content, size) in manifest.entries() {
         let path = content.path();
         next(&mut tar, &path, Some(size)).map_err(malformed)?;
-        let mut entry = Watched { inner: tar.content(), failed: None };
+        let mut entry = FailureNoted { inner: tar.content(), failed: None };
         let taken = take(&manifest, &content, size, &mut entry);
         // The callee cannot know that the file was at fault, so its own error is replaced.
         if let Some(detail) = entry.failed {
@@ -293,12 +293,12 @@ fn malformed(file: &Path, detail: String) -> MirrorError {
 }
 
 /// Remembers whether reading failed.
-struct Watched<R> {
+struct FailureNoted<R> {
     inner: R,
     failed: Option<String>,
 }
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read> Read for FailureNoted<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         self.inner.read(to).inspect_err(|e| self.failed = Some(e.to_string()))
     }

@@ -27,7 +27,7 @@ struct Package {
 
 /// The packages in a lock.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct LockedPackages {
     /// The crates of the default registry.
     pub crates: BTreeSet<LockedCrate>,
     /// Packages from other places, with their sources. A package without a source is part of the workspace, and left
@@ -36,8 +36,8 @@ pub struct Named {
 }
 
 /// Parses a lock's text; the error is a sentence about why the lock cannot be used.
-pub fn parse(text: &str) -> Result<Named, String> {
-    let mut named = Named::default();
+pub fn parse(text: &str) -> Result<LockedPackages, String> {
+    let mut named = LockedPackages::default();
     let lock: Text = toml::from_str(text).map_err(|e| format!("it is not a Cargo.lock: {e}"))?;
     match lock.version {
         Some(3 | 4) => {}

@@ -7,7 +7,7 @@ use hab_oci::Digest;
 use serde::Deserialize;
 use tame_index::{CRATES_IO_HTTP_INDEX, CRATES_IO_INDEX, IndexKrate, IndexUrl, KrateName, Version};
 
-use crate::{Address, Fetcher, MirrorError, Size, Wanted, kinds};
+use crate::{Address, Fetcher, FileToFetch, MirrorError, Size, kinds};
 
 /// The largest .crate file whose size no lock gives, in bytes; the default registry accepts a sixth of it.
 const CRATE_LIMIT: u64 = 64 << 20;
@@ -259,14 +259,14 @@ impl Index {
         version: &str,
         digest: &Digest,
         size: u64,
-    ) -> Result<Wanted, MirrorError> {
+    ) -> Result<FileToFetch, MirrorError> {
         let what = format!("{name}-{version}.crate");
         let urls = if fetcher.offline() || fetcher.open(digest)?.is_some() {
             Vec::new()
         } else {
             vec![self.download_url(fetcher, name, version, digest)?]
         };
-        Ok(Wanted { what, urls, digest: digest.clone(), size: Size::Exact(size) })
+        Ok(FileToFetch { what, urls, digest: digest.clone(), size: Size::Exact(size) })
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use hab_archive::{Compression, Decoder, Kind, Limits, Tar};
 use hab_oci::Digest;
 
-use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
+use crate::{Fetcher, FileToFetch, MirrorError, Size, kinds};
 
 /// One suite of an archive, and the addresses to fetch it from.
 #[derive(Clone, Debug)]
@@ -71,10 +71,10 @@ impl Suite {
 
     /// The index as a file to fetch. The by-hash address comes first, so that an archive in the middle of an update
     /// cannot send an index of another generation.
-    fn index_file(&self, path: &str, digest: &Digest, size: u64) -> Wanted {
+    fn index_file(&self, path: &str, digest: &Digest, size: u64) -> FileToFetch {
         let by_hash = self.bases.iter().map(|b| format!("{b}/{}", by_hash(&self.name, path, digest)));
         let plain = self.bases.iter().map(|b| format!("{b}/dists/{}/{path}", self.name));
-        Wanted {
+        FileToFetch {
             what: format!("{path} of {}", self.name),
             urls: by_hash.chain(plain).map(Into::into).collect(),
             digest: digest.clone(),
@@ -121,8 +121,8 @@ impl Suite {
     }
 
     /// A file below the archive's root, such as `pool/main/…/x.deb`, ready to be fetched.
-    pub fn pool(&self, path: &str, digest: &Digest, size: u64) -> Wanted {
-        Wanted {
+    pub fn pool(&self, path: &str, digest: &Digest, size: u64) -> FileToFetch {
+        FileToFetch {
             what: path.rsplit('/').next().unwrap_or(path).to_owned(),
             urls: self.bases.iter().map(|b| format!("{b}/{path}").into()).collect(),
             digest: digest.clone(),

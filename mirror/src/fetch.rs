@@ -17,7 +17,7 @@ use crate::{Address, Fault, Keep, KeepError, MirrorError, Observer, Outside};
 
 /// How much is accepted from outside if no lock gives the size.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct FetchLimits {
     /// The largest document without a known digest (an InRelease, an index entry, a crate to be locked), in bytes.
     /// Debian's InRelease files have 0.2 MB, the largest index entries 10 MB.
     pub document: u64,
@@ -29,7 +29,7 @@ pub struct Limits {
     pub parallel: usize,
 }
 
-impl Default for Limits {
+impl Default for FetchLimits {
     fn default() -> Self {
         Self { document: 32 << 20, read: 128 << 20, attempts: 3, parallel: 4 }
     }
@@ -55,7 +55,7 @@ impl Size {
 
 /// A file to fetch, named by its digest.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct FileToFetch {
     /// The name of the package or file, for people.
     pub what: String,
     /// Addresses to fetch it from, the preferred one first.
@@ -71,13 +71,13 @@ pub struct Fetcher<'a> {
     http: Http,
     keep: &'a dyn Keep,
     observer: &'a dyn Observer,
-    limits: Limits,
+    limits: FetchLimits,
     offline: bool,
 }
 
 impl<'a> Fetcher<'a> {
     /// A fetcher into `keep`. When `offline`, it finds only files that are already stored.
-    pub fn new(keep: &'a dyn Keep, observer: &'a dyn Observer, limits: Limits, offline: bool) -> Self {
+    pub fn new(keep: &'a dyn Keep, observer: &'a dyn Observer, limits: FetchLimits, offline: bool) -> Self {
         Self { http: Http::default(), keep, observer, limits, offline }
     }
 
@@ -98,13 +98,13 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Stores every wanted file that is missing. The first failure ends it; files that arrived before stay.
-    pub fn fetch_all(&self, wanted: &[Wanted]) -> Result<(), MirrorError> {
+    pub fn fetch_all(&self, wanted: &[FileToFetch]) -> Result<(), MirrorError> {
         self.each(&self.missing(wanted)?, |w| self.fetch(w))
     }
 
     /// Stores as many of the missing files as possible: one that no upstream has does not stop the others. Returns an
     /// error for each file that is still missing.
-    pub fn fetch_each(&self, wanted: &[Wanted]) -> Result<Vec<MirrorError>, MirrorError> {
+    pub fn fetch_each(&self, wanted: &[FileToFetch]) -> Result<Vec<MirrorError>, MirrorError> {
         let failures = Mutex::new(Vec::new());
         self.each(&self.missing(wanted)?, |w| match self.fetch(w) {
             // A full disk, or a person who asks to stop, would stop the next file too.
@@ -119,7 +119,7 @@ impl<'a> Fetcher<'a> {
 
     /// The files that are not stored yet, the largest first, so that the last thread does not end alone with the
     /// biggest file.
-    fn missing<'w>(&self, wanted: &'w [Wanted]) -> Result<Vec<&'w Wanted>, MirrorError> {
+    fn missing<'w>(&self, wanted: &'w [FileToFetch]) -> Result<Vec<&'w FileToFetch>, MirrorError> {
         let mut missing = Vec::new();
         // A package may be wanted twice, for two roots; two threads must not write one partial file.
         let mut seen = BTreeSet::new();
@@ -162,7 +162,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Stores the wanted file, if it is missing.
-    pub fn fetch(&self, wanted: &Wanted) -> Result<(), MirrorError> {
+    pub fn fetch(&self, wanted: &FileToFetch) -> Result<(), MirrorError> {
         if self.open(&wanted.digest)?.is_some() {
             return Ok(());
         }
@@ -207,7 +207,7 @@ impl<'a> Fetcher<'a> {
     /// better.
     fn ask_one(
         &self,
-        wanted: &Wanted,
+        wanted: &FileToFetch,
         address: &Address,
         partial: &mut Partial,
     ) -> Result<(), Result<Transfer, MirrorError>> {
@@ -346,7 +346,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The limits on what is accepted from outside.
-    pub(crate) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> FetchLimits {
         self.limits
     }
 
@@ -361,7 +361,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The bytes of a wanted file, fetched first if they are missing.
-    pub fn read(&self, wanted: &Wanted) -> Result<Vec<u8>, MirrorError> {
+    pub fn read(&self, wanted: &FileToFetch) -> Result<Vec<u8>, MirrorError> {
         self.fetch(wanted)?;
         let file =
             self.open(&wanted.digest)?.ok_or_else(|| MirrorError::Offline { what: wanted.what.clone() })?;

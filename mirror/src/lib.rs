@@ -30,5 +30,5 @@ mod transfer;
 
 pub use address::{Address, Outside};
 pub use error::{Failed, Fault, MirrorError};
-pub use fetch::{Fetcher, Limits, Size, Wanted};
+pub use fetch::{FetchLimits, Fetcher, FileToFetch, Size};
 pub use keep::{Keep, KeepError, Kept, Observer};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::{Keep, MirrorError, Observer, Wanted};
+use crate::{FileToFetch, Keep, MirrorError, Observer};
 
 /// A partly fetched file, locked as long as this value lives.
 pub(crate) struct Partial {
@@ -18,7 +18,7 @@ impl Partial {
     /// Opens and locks the partly fetched file of `wanted`. The digest is its name, so another process that fetches the
     /// same file finds the lock and waits.
     pub(crate) fn open(
-        wanted: &Wanted,
+        wanted: &FileToFetch,
         keep: &dyn Keep,
         observer: &dyn Observer,
     ) -> Result<Self, MirrorError> {

@@ -6,7 +6,7 @@ use hab_oci::Digest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::depends::is_file_name;
-use crate::{Fetcher, MirrorError, Size, Wanted, kinds};
+use crate::{Fetcher, FileToFetch, MirrorError, Size, kinds};
 
 /// The kind under which a list and its signatures are stored before they are judged; nothing of it is served.
 const UNJUDGED: &str = "release-document";
@@ -125,7 +125,7 @@ impl ReleaseTable {
 
     /// A file in an accepted list, ready to be fetched. Its name becomes part of the addresses where it is fetched and
     /// served, so it must be a plain one.
-    pub fn wanted(&self, version: &str, file: &str, digest: &Digest) -> Result<Wanted, MirrorError> {
+    pub fn wanted(&self, version: &str, file: &str, digest: &Digest) -> Result<FileToFetch, MirrorError> {
         if !is_file_name(file) {
             return Err(MirrorError::Malformed {
                 what: format!("{file:?} in the list of {version}"),
@@ -133,7 +133,7 @@ impl ReleaseTable {
                 detail: "it must not be a path".to_owned(),
             });
         }
-        Ok(Wanted {
+        Ok(FileToFetch {
             what: file.to_owned(),
             urls: self.folders(version).map(|folder| format!("{folder}/{file}").into()).collect(),
             digest: digest.clone(),
@@ -167,7 +167,7 @@ impl FileTable {
 
     /// Stores the file if it is missing, and has it served by its name.
     pub fn keep(&self, fetcher: &Fetcher<'_>) -> Result<(), MirrorError> {
-        fetcher.fetch(&Wanted {
+        fetcher.fetch(&FileToFetch {
             what: self.name.clone(),
             urls: self.urls.iter().cloned().map(Into::into).collect(),
             digest: self.sha256.clone(),

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use hab_mirror::{Fetcher, Keep as _, Limits, Observer, Size, Wanted};
+use hab_mirror::{FetchLimits, Fetcher, FileToFetch, Keep as _, Observer, Size};
 use hab_oci::Digest;
 use support::Memory;
 
@@ -37,9 +37,11 @@ fn meet(upstream: &str, then: impl FnOnce(&Memory, &Path)) -> Memory {
     let (sender, notes) = channel();
     let observer = Notes(Mutex::new(sender));
     let urls = vec![upstream.to_owned().into()];
-    let wanted = Wanted { what: "tools.deb".to_owned(), urls, digest, size: Size::Exact(BYTES.len() as u64) };
+    let wanted =
+        FileToFetch { what: "tools.deb".to_owned(), urls, digest, size: Size::Exact(BYTES.len() as u64) };
     std::thread::scope(|scope| {
-        let fetched = scope.spawn(|| Fetcher::new(&keep, &observer, Limits::default(), false).fetch(&wanted));
+        let fetched =
+            scope.spawn(|| Fetcher::new(&keep, &observer, FetchLimits::default(), false).fetch(&wanted));
         let note = notes.recv_timeout(Duration::from_secs(20)).unwrap();
         assert_eq!(note, "tools.deb is being fetched by another process");
         then(&keep, &path);

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hab_mirror::{Fetcher, Keep as _, Limits, MirrorError, Observer, Size, Wanted};
+use hab_mirror::{FetchLimits, Fetcher, FileToFetch, Keep as _, MirrorError, Observer, Size};
 use hab_oci::Digest;
 use support::Memory;
 
@@ -48,13 +48,13 @@ const BYTES: &[u8] = b"a source of which only the digest is known";
 /// Fetches `BYTES` from `url`, of which at most `limit` bytes are accepted.
 fn fetch(keep: &Memory, url: &str, limit: u64) -> Result<(), MirrorError> {
     let digest = Digest::of(BYTES);
-    let wanted = Wanted {
+    let wanted = FileToFetch {
         what: "x.tar".to_owned(),
         urls: vec![url.to_owned().into()],
         digest,
         size: Size::AtMost(limit),
     };
-    Fetcher::new(keep, &Quiet, Limits::default(), false).fetch(&wanted)
+    Fetcher::new(keep, &Quiet, FetchLimits::default(), false).fetch(&wanted)
 }
 
 fn refused(url: &str, limit: u64, words: &str) {
@@ -129,7 +129,7 @@ fn an_answer_that_comes_byte_by_byte_ends_with_its_time() {
         })
     };
     let keep = Memory::new();
-    let fetcher = Fetcher::new(&keep, &Quiet, Limits { attempts: 1, ..Limits::default() }, false);
+    let fetcher = Fetcher::new(&keep, &Quiet, FetchLimits { attempts: 1, ..FetchLimits::default() }, false);
     let body = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n".as_slice();
     for head in [body, b"HTTP/1.1 200 OK\r\nX-Long: "] {
         let begun = Instant::now();

@@ -14,7 +14,7 @@ use crate::problem::{Cause, Problem};
 use crate::redirect::{NotFollowed, is_redirect, redirect_target};
 use crate::resolve::{Hosts, LookUp, Resolver};
 use crate::settings::{BadSettings, Proxies, Settings};
-use crate::way::{Common, Connection, Route, Way};
+use crate::way::{Common, Connection, Route, RouteClients};
 use crate::{Authorization, Origin, looks_inner};
 
 /// The most redirects that one request follows.
@@ -72,11 +72,11 @@ impl Request {
 #[derive(Debug)]
 pub struct Client {
     /// For origins that the operator named: they may be at inner addresses.
-    named: Way,
+    named: RouteClients,
     /// For all other origins: it never connects to an inner address, whatever a name resolves to.
-    outside: Way,
+    outside: RouteClients,
     /// For requests through a proxy. It resolves only the proxy's name, which the operator chose.
-    proxied: Way,
+    proxied: RouteClients,
     through: Through,
     hosts: Arc<Hosts>,
     inner: Vec<Origin>,
@@ -104,7 +104,7 @@ impl Client {
         let common = Arc::new(Common::new(settings)?);
         let direct = |outside_only| {
             let resolver = Resolver { hosts: Arc::clone(&hosts), outside_only, table: table.cloned() };
-            Way::new(&common, Route::Direct(resolver))
+            RouteClients::new(&common, Route::Direct(resolver))
         };
         let (through, proxied) = match &settings.proxies {
             // The proxy route is never used then.
@@ -123,7 +123,7 @@ impl Client {
         Ok(Self {
             named: direct(false),
             outside: direct(true),
-            proxied: Way::new(&common, proxied),
+            proxied: RouteClients::new(&common, proxied),
             through,
             hosts,
             inner: settings.inner.clone(),

@@ -27,7 +27,7 @@ pub(crate) enum Route {
 
 /// The HTTP clients of one route. A client reads the machine's whole trust store when it is made, which takes longer
 /// than most requests; so each is made when the first request needs it.
-pub(crate) struct Way {
+pub(crate) struct RouteClients {
     common: Arc<Common>,
     route: Route,
     kept: OnceLock<reqwest::Client>,
@@ -74,7 +74,7 @@ impl Common {
     }
 }
 
-impl Way {
+impl RouteClients {
     pub(crate) fn new(common: &Arc<Common>, route: Route) -> Self {
         Self { common: Arc::clone(common), route, kept: OnceLock::new(), new: OnceLock::new() }
     }
@@ -102,9 +102,9 @@ impl Way {
     }
 }
 
-impl std::fmt::Debug for Way {
+impl std::fmt::Debug for RouteClients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // A proxy's address may hold a password.
-        f.write_str("Way(..)")
+        f.write_str("RouteClients(..)")
     }
 }

@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use hab_cluster::{Change, Kind, Plan, Registry, place};
 use serde_json::json;
 
-use super::{Global, Said, print_json, terminal, usage};
+use super::{AlreadyPrinted, Global, print_json, terminal, usage};
 use hab_farm::FarmError;
 
 /// The program that pulls images on a host, as a word of the command line.
@@ -173,7 +173,7 @@ fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
         (1, _) => format!("1 way leads past {}", registry.url),
         (ways, _) => format!("{ways} ways lead past {}", registry.url),
     };
-    Err(Said(FarmError::Decided { refusal }).into())
+    Err(AlreadyPrinted(FarmError::Decided { refusal }).into())
 }
 
 /// Shows the changes and what would follow, and only then writes them.
@@ -215,7 +215,7 @@ fn write(global: &Global, config: &Config, registry: &Registry, root: &Path) -> 
         Some(refusal) if !config.dry_run => {
             terminal::hint("set the upstreams first, or write nevertheless with --yes");
             let refusal = FarmError::Decided { refusal };
-            Err(if global.json { Said(refusal).into() } else { refusal.into() })
+            Err(if global.json { AlreadyPrinted(refusal).into() } else { refusal.into() })
         }
         _ => Ok(()),
     }

@@ -61,22 +61,22 @@ impl ExitStatus {
 /// An error whose document is on stdout already.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Said(pub FarmError);
+pub struct AlreadyPrinted(pub FarmError);
 
 /// An error that was shown already, on stderr and stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("it was shown")]
-pub struct Shown(pub ExitStatus);
+pub struct AlreadyShown(pub ExitStatus);
 
 /// The most causes that a document has. No error of ours has as many.
 const CAUSES: usize = 20;
 
 /// Reports why a command failed, and with `json` also as a document on stdout.
 pub fn told(error: &anyhow::Error, json: bool) -> ExitCode {
-    if let Some(Shown(status)) = error.downcast_ref::<Shown>() {
+    if let Some(AlreadyShown(status)) = error.downcast_ref::<AlreadyShown>() {
         return ExitCode::from(*status as u8);
     }
-    if let Some(Said(error)) = error.downcast_ref::<Said>() {
+    if let Some(AlreadyPrinted(error)) = error.downcast_ref::<AlreadyPrinted>() {
         terminal::error(&error.to_string());
         return ExitCode::from(ExitStatus::of(error) as u8);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hab_keys::KeyId;
 
-use super::{Global, Said, complete, print_json, terminal, usage};
+use super::{AlreadyPrinted, Global, complete, print_json, terminal, usage};
 use hab_farm::Farm;
 use hab_farm::trust::keyring::{Refreshed, RefreshedKey};
 
@@ -80,7 +80,7 @@ fn say_refreshed(global: &Global, refreshed: &Refreshed) -> anyhow::Result<()> {
     if global.json {
         print_json(refreshed)?;
     }
-    refreshed.failure().map_or(Ok(()), |failure| Err(Said(failure).into()))
+    refreshed.failure().map_or(Ok(()), |failure| Err(AlreadyPrinted(failure).into()))
 }
 
 /// Prints what a person can do, once for all keys with the same advice.

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use failure::too_little;
-use failure::{ExitStatus, Said, Shown};
+use failure::{AlreadyPrinted, AlreadyShown, ExitStatus};
 use hab_farm::{Farm, FarmError};
 use session::Session;
 

@@ -101,7 +101,7 @@ async fn status(global: &Global, data: &Path) -> anyhow::Result<()> {
     if let Some(hint) = hint {
         terminal::hint(&hint);
     }
-    Err(super::Shown(super::ExitStatus::of(&error)).into())
+    Err(super::AlreadyShown(super::ExitStatus::of(&error)).into())
 }
 
 async fn rebuild(global: &Global, data: &Path, from: Option<PathBuf>) -> anyhow::Result<()> {

@@ -136,10 +136,10 @@ pub struct Terminal {
     /// `None` if stderr is not a terminal.
     bar: Option<ProgressBar>,
     /// Guards the displayed state; locked for one update.
-    shown: Mutex<Shown>,
+    shown: Mutex<Displayed>,
 }
 
-struct Shown {
+struct Displayed {
     stage: String,
     tail: VecDeque<String>,
     drawn: Instant,
@@ -167,7 +167,7 @@ impl Terminal {
             bar
         });
         MOVING.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&bar);
-        let shown = Shown { stage: String::new(), tail: VecDeque::new(), drawn: Instant::now() };
+        let shown = Displayed { stage: String::new(), tail: VecDeque::new(), drawn: Instant::now() };
         Ok(Arc::new(Self { cancel, start: Instant::now(), bar, shown: Mutex::new(shown) }))
     }
 

@@ -8,7 +8,7 @@ use hab_keys::chain::Summary;
 use hab_keys::{Attestations, SignatureSeen};
 
 use super::{Global, complete, print_json, terminal, usage};
-use hab_farm::trust::decide::{self, By, ChainDecided, Decided, Held, HeldFile, Looked, ObjectKind};
+use hab_farm::trust::decide::{self, By, ChainDecided, Decided, Held, HeldFile, JudgedObject, ObjectKind};
 use hab_farm::{Farm, FarmError, counted};
 
 #[derive(Debug, clap::Args)]
@@ -240,7 +240,7 @@ fn say_held(global: &Global, decided: &Decided, held: &[HeldFile]) -> anyhow::Re
         report["causes"] = serde_json::json!([refusal]);
         report["exit"] = serde_json::json!(super::ExitStatus::of(&error) as u8);
         print_json(&report)?;
-        return Err(super::Said(error).into());
+        return Err(super::AlreadyPrinted(error).into());
     }
     Err(error.into())
 }
@@ -294,7 +294,7 @@ fn say_with(global: &Global, decided: &Decided, whole: &impl serde::Serialize) -
                 document["exit"] = serde_json::json!(super::ExitStatus::of(&error) as u8);
                 document["attestations"] = serde_json::to_value(&decided.attestations)?;
                 print_json(&document)?;
-                return Err(super::Said(error).into());
+                return Err(super::AlreadyPrinted(error).into());
             }
             Err(error.into())
         }
@@ -350,7 +350,7 @@ fn say_attestations(attestations: &Attestations) {
 }
 
 /// Prints a table of objects: each that does not count, or with `each` all of them, and then how many have each result.
-fn say_looked(global: &Global, what: &str, looked: &[Looked], each: bool) -> anyhow::Result<()> {
+fn say_looked(global: &Global, what: &str, looked: &[JudgedObject], each: bool) -> anyhow::Result<()> {
     let mut states: BTreeMap<String, usize> = BTreeMap::new();
     let width = looked.iter().map(|object| object.name.chars().count()).max().unwrap_or(0).min(WIDTH);
     for object in looked {
@@ -382,7 +382,7 @@ fn say_looked(global: &Global, what: &str, looked: &[Looked], each: bool) -> any
         print_json(&serde_json::json!({ "good": good, "total": looked.len(), what: looked }))?;
     }
     match refusal {
-        Some(error) if global.json => Err(super::Said(error).into()),
+        Some(error) if global.json => Err(super::AlreadyPrinted(error).into()),
         Some(error) => Err(error.into()),
         None => Ok(()),
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 
-use crate::walk::{Entry, walk};
+use crate::walk::{WalkEntry, walk};
 
 /// Copies files, links and folders below the open folder `top` into the folder `to`, which must not exist. Leaves out
 /// devices, pipes and sockets, and everything so deep that its path below `to` would be too long. The caller owns the
@@ -33,7 +33,7 @@ pub fn copy(top: impl AsFd, to: &Path, most: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn place(to: &Path, entry: &Entry<'_>) -> Option<PathBuf> {
+fn place(to: &Path, entry: &WalkEntry<'_>) -> Option<PathBuf> {
     let part = |name: &CStr| OsStr::from_bytes(name.to_bytes()).to_owned();
     let mut target = to.to_owned();
     target.extend(entry.above?.iter().map(|name| part(name)));
@@ -51,7 +51,7 @@ fn unless_too_long(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn file(entry: &Entry<'_>, target: &Path, left: &mut u64) -> io::Result<()> {
+fn file(entry: &WalkEntry<'_>, target: &Path, left: &mut u64) -> io::Result<()> {
     // The file may have become a link or a pipe since it was listed.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let from = File::from(openat(entry.folder, entry.name, flags, Mode::empty())?);

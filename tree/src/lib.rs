@@ -18,4 +18,4 @@ mod walk;
 
 pub use copy::copy;
 pub use remove::remove;
-pub use walk::{Entry, Measure, Walked, give_away, measure, walk};
+pub use walk::{Measure, WalkEntry, Walked, give_away, measure, walk};

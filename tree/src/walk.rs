@@ -14,7 +14,7 @@ use crate::open::{Closed, DEPTH, folder, is_folder, names, stat};
 const MOST_NAMES: usize = 2048;
 
 /// A file, folder or link that a walk came to.
-pub struct Entry<'a> {
+pub struct WalkEntry<'a> {
     /// The folder that holds it.
     pub folder: BorrowedFd<'a>,
     /// Its name there.
@@ -25,7 +25,7 @@ pub struct Entry<'a> {
     pub above: Option<&'a [&'a CStr]>,
 }
 
-impl Entry<'_> {
+impl WalkEntry<'_> {
     /// Whether it is a folder. The walk enters it later.
     pub fn is_folder(&self) -> bool {
         is_folder(self.stat)
@@ -56,7 +56,7 @@ struct Level {
 
 /// Calls `visit` for everything below the open folder `top`, a folder before its contents. An error of `visit` ends the
 /// walk; a file that vanishes meanwhile is left out.
-pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>) -> io::Result<Walked> {
+pub fn walk(top: impl AsFd, visit: &mut dyn FnMut(&WalkEntry<'_>) -> io::Result<()>) -> io::Result<Walked> {
     let mut walked = Walked::default();
     let device = fstat(&top)?.st_dev;
     let mut stack = Vec::new();
@@ -97,7 +97,7 @@ fn enter(
     stack: &mut Vec<Level>,
     opened: OwnedFd,
     name: CString,
-    visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>,
+    visit: &mut dyn FnMut(&WalkEntry<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let own = fstat(&opened)?;
     let mut waiting = Vec::new();
@@ -110,7 +110,7 @@ fn enter(
         let above = (stack.len() <= MOST_NAMES).then_some(&names_above[..]);
         for name in names(&opened)? {
             let Some(stat) = stat(&opened, &name)? else { continue };
-            visit(&Entry { folder: opened.as_fd(), name: &name, stat: &stat, above })?;
+            visit(&WalkEntry { folder: opened.as_fd(), name: &name, stat: &stat, above })?;
             if is_folder(&stat) {
                 waiting.push(name);
             }

@@ -181,7 +181,7 @@ mod tests {
     use hab_image::ImageError;
 
     use super::*;
-    use crate::compare::Limits;
+    use crate::compare::TreeLimits;
 
     fn pack(root: &Path, tree: &Tree, clock: &Clock) -> Result<PackedLayer, ImageError> {
         let cancel = AtomicBool::new(false);
@@ -194,7 +194,7 @@ mod tests {
     fn a_file_that_changes_after_the_comparison_is_not_packed() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("f"), "good").unwrap();
-        let tree = Tree::scan(folder.path(), &Limits::default()).unwrap();
+        let tree = Tree::scan(folder.path(), &TreeLimits::default()).unwrap();
         let clock = Clock::of(1);
         pack(folder.path(), &tree, &clock).unwrap();
         fs::write(folder.path().join("f"), "evil").unwrap();
@@ -210,7 +210,7 @@ mod tests {
     fn packing_ends_when_the_time_for_the_outputs_is_over() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("f"), "good").unwrap();
-        let tree = Tree::scan(folder.path(), &Limits::default()).unwrap();
+        let tree = Tree::scan(folder.path(), &TreeLimits::default()).unwrap();
         let clock = Clock::of(0);
         assert!(clock.is_over() && pack(folder.path(), &tree, &clock).is_err());
         let said = clock.over().to_string();

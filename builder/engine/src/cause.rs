@@ -49,7 +49,7 @@ impl Met {
         match self {
             Self::NoSpace => Cause::NoSpace {
                 disk_mib: limits.disk_mib,
-                scratch_mib: hab_sandbox::Limits::default().scratch >> 20,
+                scratch_mib: hab_sandbox::RunLimits::default().scratch >> 20,
             },
             Self::Killed => Cause::Killed { memory_mib: limits.memory_mib },
         }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use hab_oci::Platform;
 use hab_sandbox::{Bind, DiskLimiter, Limit, Outcome, Spec, Stream, Volume};
 
-use crate::compare::{self, Difference, Folder, Lacking, Limits, Tree, What};
+use crate::compare::{self, Difference, Folder, Lacking, Tree, TreeLimits, What};
 use crate::run::Run;
-use crate::worker::{Answer, FIRST, IMAGE, Question, Request, SECOND};
+use crate::worker::{FIRST, IMAGE, Question, Request, SECOND, WorkerReply};
 use crate::{BuildError, Inputs, Workshop};
 
-/// The most bytes of an answer: a record of as many files as [`Limits`] allows.
+/// The most bytes of an answer: a record of as many files as [`TreeLimits`] allows.
 const ANSWER: u64 = 64 << 20;
 /// The most memory for reading outputs, in bytes, whatever a recipe may use.
 const MEMORY: u64 = 1 << 30;
@@ -97,7 +97,7 @@ pub(crate) struct Check<'a> {
 impl Check<'_> {
     /// The record of what both runs left in their folder `name`; fails if they left different files.
     pub(crate) fn agreed(&self, runs: [&Run; 2], name: &str, bytes: u64) -> Result<Tree, BuildError> {
-        let limits = Limits { bytes, ..Limits::default() };
+        let limits = TreeLimits { bytes, ..TreeLimits::default() };
         let first = self.record(runs[0], name, limits)?;
         let second = self.record(runs[1], name, limits)?;
         let Err(difference) = compare::compare(&first, &second) else { return Ok(first) };
@@ -128,11 +128,11 @@ impl Check<'_> {
         Ok(to)
     }
 
-    fn record(&self, run: &Run, name: &str, limits: Limits) -> Result<Tree, BuildError> {
+    fn record(&self, run: &Run, name: &str, limits: TreeLimits) -> Result<Tree, BuildError> {
         let question = Question::Record { folder: name.to_owned(), limits };
         match self.ask(question, name, &[(Shown::Left(run), FIRST)])? {
             // Packing reads the files themselves again, and checks each against this record.
-            Answer::Record(tree) => {
+            WorkerReply::Record(tree) => {
                 let folder = Folder::open(&run.volume.path().join(name));
                 Ok(tree.within(folder.map_err(|e| self.refused(name, &[e.to_string()]))?))
             }
@@ -150,7 +150,7 @@ impl Check<'_> {
             let question = Question::Locate { folder: name.to_owned(), path: difference.path.clone() };
             let binds = [(Shown::Left(runs[0]), FIRST), (Shown::Left(runs[1]), SECOND)];
             *place = match self.ask(question, name, &binds) {
-                Ok(Answer::Locate(found)) => found,
+                Ok(WorkerReply::Locate(found)) => found,
                 Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
                 // The finding is that two runs differ; the place is only a help.
                 _ => None,
@@ -161,11 +161,11 @@ impl Check<'_> {
 
     /// Fails if a program or library of the outputs lacks what `build.hardened` asks for.
     pub(crate) fn hardened(&self, run: &Run) -> Result<(), BuildError> {
-        let limits = Limits { bytes: u64::MAX, ..Limits::default() };
+        let limits = TreeLimits { bytes: u64::MAX, ..TreeLimits::default() };
         let question = Question::Weakest { folder: "out".to_owned(), limits };
         match self.ask(question, "out", &[(Shown::Left(run), FIRST)])? {
-            Answer::Weakest(None) => Ok(()),
-            Answer::Weakest(Some(weak)) => Err(BuildError::NotHardened {
+            WorkerReply::Weakest(None) => Ok(()),
+            WorkerReply::Weakest(Some(weak)) => Err(BuildError::NotHardened {
                 recipe: self.given.plan.recipe.to_string(),
                 platform: self.given.plan.platform,
                 path: weak.path,
@@ -178,15 +178,20 @@ impl Check<'_> {
     /// What the programs of the image at `root` need and the image does not have.
     pub(crate) fn missing(&self, root: &Path) -> Result<Lacking, BuildError> {
         // These are above the limits of the outputs, because the base adds a few entries.
-        let limits = Limits { bytes: u64::MAX, entries: 200_000, names: 32 << 20 };
+        let limits = TreeLimits { bytes: u64::MAX, entries: 200_000, names: 32 << 20 };
         match self.ask(Question::Missing { limits }, "image", &[(Shown::Folder(root), IMAGE)])? {
-            Answer::Missing(lacking) => Ok(lacking),
+            WorkerReply::Missing(lacking) => Ok(lacking),
             _ => Err(self.strange()),
         }
     }
 
     /// Asks a worker in a sandbox that shows `binds`, read-only, and nothing else.
-    fn ask(&self, question: Question, name: &str, binds: &[(Shown<'_>, &str)]) -> Result<Answer, BuildError> {
+    fn ask(
+        &self,
+        question: Question,
+        name: &str,
+        binds: &[(Shown<'_>, &str)],
+    ) -> Result<WorkerReply, BuildError> {
         let left = self.clock.left();
         if left.is_zero() {
             return Err(self.clock.over());
@@ -204,14 +209,14 @@ impl Check<'_> {
                     writable: false,
                 })
                 .collect(),
-            limits: hab_sandbox::Limits {
+            limits: hab_sandbox::RunLimits {
                 memory: Some(memory),
                 processes: Some(16),
                 wall: Some(left),
                 log: Some(ANSWER),
                 file_size: Some(0),
                 scratch: 1 << 20,
-                ..hab_sandbox::Limits::default()
+                ..hab_sandbox::RunLimits::default()
             },
             ..Spec::new(empty(self.scratch)?, [request])
         };
@@ -231,7 +236,7 @@ impl Check<'_> {
             outcome => return Err(self.failed(outcome.to_string())),
         }
         match serde_json::from_slice(&answer) {
-            Ok(Answer::Refused(chain)) => Err(self.refused(name, &chain)),
+            Ok(WorkerReply::Refused(chain)) => Err(self.refused(name, &chain)),
             Ok(answer) => Ok(answer),
             Err(e) => Err(self.failed(format!("cannot parse the worker's answer: {e}"))),
         }

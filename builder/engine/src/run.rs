@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use hab_keys::{SourceFile, VerifiedSource};
 use hab_oci::{Digest, shown};
-use hab_sandbox::{Bind, Limits, NOT_STARTED, Outcome, Report, Spec, Varied, Vary, Volume};
+use hab_sandbox::{Bind, NOT_STARTED, Outcome, Report, RunLimits, Spec, Varied, Vary, Volume};
 
 use crate::cause::{Cause, Met};
 use crate::check::Clock;
@@ -225,20 +225,20 @@ impl Room<'_> {
     }
 }
 
-fn limits(given: &Inputs<'_>) -> Limits {
+fn limits(given: &Inputs<'_>) -> RunLimits {
     let limits = given.limits;
-    Limits {
+    RunLimits {
         memory: Some(limits.memory_mib << 20),
         processes: Some(2048),
         wall: Some(Duration::from_mins(limits.minutes)),
         disk: Some(limits.disk_mib << 20),
         log: Some(LOG.min(limits.disk_mib << 20)),
         file_size: Some(limits.disk_mib << 20),
-        ..Limits::default()
+        ..RunLimits::default()
     }
 }
 
-fn spec(given: &Inputs<'_>, folder: &Path, how: &Circumstances, limits: Limits) -> Spec {
+fn spec(given: &Inputs<'_>, folder: &Path, how: &Circumstances, limits: RunLimits) -> Spec {
     let numbers = how.varied.has(Vary::Numbers);
     Spec {
         env: environment(given, how),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hab_oci::{Platform, shown, shown_bytes};
 use hab_recipe::BuildTable;
-use hab_sandbox::{Bind, Limits, Outcome, Spec, Stream};
+use hab_sandbox::{Bind, Outcome, RunLimits, Spec, Stream};
 
 use crate::check::Clock;
 use crate::unpack::{self, Options, UnpackError};
@@ -113,10 +113,10 @@ impl Workshop<'_> {
 }
 
 /// The limits of the command: those that the recipe sets for its build, but no more than any such command needs.
-fn limits(recipe: &BuildTable, left: Duration) -> Limits {
+fn limits(recipe: &BuildTable, left: Duration) -> RunLimits {
     let disk = recipe.disk_mib << 20;
     let memory = (recipe.memory_mib << 20).min(MEMORY);
-    Limits {
+    RunLimits {
         memory: Some(memory),
         processes: Some(256),
         wall: Some(left.min(WALL)),
@@ -125,7 +125,7 @@ fn limits(recipe: &BuildTable, left: Duration) -> Limits {
         log: Some(LOG.min(disk)),
         // All files that the command writes are in memory. The kernel needs a size above 0, so this has one.
         scratch: SCRATCH.min(disk).min(memory / 2).max(1 << 20),
-        ..Limits::default()
+        ..RunLimits::default()
     }
 }
 

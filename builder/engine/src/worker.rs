@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::compare::{self, Folder, Lacking, Limits, Place, Tree, Weak};
+use crate::compare::{self, FirstDifference, Folder, Lacking, Tree, TreeLimits, Weak};
 
 /// The folder in the sandbox that shows the first run's files.
 pub(crate) const FIRST: &str = "/first";
@@ -27,13 +27,13 @@ pub(crate) const IMAGE: &str = "/image";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Question {
     /// What a run left in this folder of [`FIRST`].
-    Record { folder: String, limits: Limits },
+    Record { folder: String, limits: TreeLimits },
     /// Where the file at this path differs in this folder of [`FIRST`] and [`SECOND`].
     Locate { folder: String, path: String },
     /// Which program in this folder of [`FIRST`] was not linked as a recipe asks.
-    Weakest { folder: String, limits: Limits },
+    Weakest { folder: String, limits: TreeLimits },
     /// Which loaders and libraries the programs of [`IMAGE`] need and the image does not have.
-    Missing { limits: Limits },
+    Missing { limits: TreeLimits },
 }
 
 /// A question, and what the process may use for it.
@@ -48,9 +48,9 @@ pub(crate) struct Request {
 
 /// An answer of the worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
+pub(crate) enum WorkerReply {
     Record(Tree),
-    Locate(Option<Place>),
+    Locate(Option<FirstDifference>),
     Weakest(Option<Weak>),
     Missing(Lacking),
     /// The outputs cannot be used: the error and all its causes.
@@ -82,23 +82,25 @@ fn limit(resource: Resource, most: u64) -> Result<(), rustix::io::Errno> {
     setrlimit(resource, Rlimit { current: Some(most.min(had)), maximum: Some(most.min(had)) })
 }
 
-fn answer(question: &Question) -> Answer {
+fn answer(question: &Question) -> WorkerReply {
     let result = match question {
-        Question::Record { folder, limits } => Tree::scan(&below(FIRST, folder), limits).map(Answer::Record),
+        Question::Record { folder, limits } => {
+            Tree::scan(&below(FIRST, folder), limits).map(WorkerReply::Record)
+        }
         Question::Weakest { folder, limits } => {
-            compare::weakest(&below(FIRST, folder), limits).map(Answer::Weakest)
+            compare::weakest(&below(FIRST, folder), limits).map(WorkerReply::Weakest)
         }
         Question::Missing { limits } => {
-            compare::missing_libraries(Path::new(IMAGE), limits).map(Answer::Missing)
+            compare::missing_libraries(Path::new(IMAGE), limits).map(WorkerReply::Missing)
         }
         Question::Locate { folder, path } => {
             let first = Folder::open(&below(FIRST, folder));
             let place = first.and_then(|first| Ok((first, Folder::open(&below(SECOND, folder))?)));
             // Even if the place cannot be found, the difference is reported.
-            place.map(|(a, b)| Answer::Locate(compare::locate(&a, &b, path).ok().flatten()))
+            place.map(|(a, b)| WorkerReply::Locate(compare::locate(&a, &b, path).ok().flatten()))
         }
     };
-    result.unwrap_or_else(|error| Answer::Refused(chain(&error)))
+    result.unwrap_or_else(|error| WorkerReply::Refused(chain(&error)))
 }
 
 fn below(run: &str, folder: &str) -> std::path::PathBuf {
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_question_and_an_answer_survive_their_journey() {
-        let limits = Limits::default();
+        let limits = TreeLimits::default();
         let request =
             Request { question: Question::Record { folder: "out".into(), limits }, memory: 1, seconds: 2 };
         let text = serde_json::to_string(&request).unwrap();
@@ -125,7 +127,7 @@ mod tests {
             Question::Record { folder, .. } if folder == "out"
         ));
         let refused = answer(&Question::Missing { limits });
-        let Answer::Refused(chain) = refused else { panic!("there is no /image here") };
+        let WorkerReply::Refused(chain) = refused else { panic!("there is no /image here") };
         assert_eq!(chain.len(), 1);
         assert_eq!(worker(&["no JSON".to_owned()]), 1);
         assert_eq!(worker(&[]), 1);

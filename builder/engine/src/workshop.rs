@@ -87,11 +87,11 @@ impl<'a> Workshop<'a> {
         self.unpack_group(lock, "build", root, links)?;
         for (architecture, sysroot) in &sysroots {
             self.unpack_group(lock, architecture, sysroot, Vec::new())?;
-            settle(sysroot, ROOT_EPOCH)?;
+            match_unpacked(sysroot, ROOT_EPOCH)?;
         }
         let folder = root.join("sysroot");
-        settle(&folder, ROOT_EPOCH)?;
-        settle(root, ROOT_EPOCH)
+        match_unpacked(&folder, ROOT_EPOCH)?;
+        match_unpacked(root, ROOT_EPOCH)
     }
 
     fn unpack_group(
@@ -169,7 +169,7 @@ fn root_key(toolchain: &Toolchain, lock: &ToolchainLock) -> Digest {
 }
 
 /// Gives a folder that was not unpacked the owner, mode and time of those that were.
-fn settle(folder: &Path, epoch: i64) -> Result<(), BuildError> {
+fn match_unpacked(folder: &Path, epoch: i64) -> Result<(), BuildError> {
     if let Some((uid, gid)) = hab_sandbox::owner() {
         std::os::unix::fs::chown(folder, Some(uid), Some(gid)).map_err(BuildError::io(folder))?;
     }

@@ -75,7 +75,7 @@ pub(crate) struct Answers {
 }
 
 /// How a call ends.
-enum Answer {
+enum CallResult {
     Returns(i64),
     /// With a page of a folder's listing. It counts as read only once the caller has it.
     Lists(Page),
@@ -118,30 +118,30 @@ impl Answers {
         };
         let result = self.result(&asked);
         let said = match &result {
-            Ok(Answer::Returns(value)) => Some(Ok(*value)),
-            Ok(Answer::Lists(page)) => {
+            Ok(CallResult::Returns(value)) => Some(Ok(*value)),
+            Ok(CallResult::Lists(page)) => {
                 Some(page.turn().map(|()| i64::try_from(page.bytes.len()).unwrap_or(0)))
             }
-            Ok(Answer::Refuses(_)) => Some(Err(Errno::INVAL)),
-            Ok(Answer::Continues) => None,
+            Ok(CallResult::Refuses(_)) => Some(Err(Errno::INVAL)),
+            Ok(CallResult::Continues) => None,
             Err(error) => Some(Err(*error)),
         };
         match sys::respond(&self.listener, asked.id, said) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                if let Ok(Answer::Lists(page)) = &result {
+                if let Ok(CallResult::Lists(page)) = &result {
                     page.turn_back();
                 }
                 Ok(None)
             }
             Err(error) => Err(error),
             Ok(()) => Ok(match result {
-                Ok(Answer::Refuses(refused)) => Some(refused),
+                Ok(CallResult::Refuses(refused)) => Some(refused),
                 _ => None,
             }),
         }
     }
 
-    fn result(&self, asked: &libc::seccomp_notif) -> Result<Answer, Errno> {
+    fn result(&self, asked: &libc::seccomp_notif) -> Result<CallResult, Errno> {
         let [first, second, third, ..] = asked.data.args;
         match libc::c_long::from(asked.data.nr) {
             libc::SYS_uname => self.write(asked, first, &self.identity.bytes())?,
@@ -154,40 +154,40 @@ impl Answers {
                     return Err(Errno::INVAL);
                 }
                 self.write(asked, third, &set)?;
-                return Ok(Answer::Returns(i64::try_from(set.len()).unwrap_or(0)));
+                return Ok(CallResult::Returns(i64::try_from(set.len()).unwrap_or(0)));
             }
             // Any affinity can be set, even to a processor that does not exist; it has no effect.
             libc::SYS_sched_setaffinity => {}
             libc::SYS_getdents64 => {
                 // If the helper cannot copy the descriptor, the kernel answers: it is not open, or not for reading.
-                let Ok(folder) = self.descriptor(asked, first) else { return Ok(Answer::Continues) };
+                let Ok(folder) = self.descriptor(asked, first) else { return Ok(CallResult::Continues) };
                 let room = usize::try_from(third & 0xffff_ffff).unwrap_or(0);
                 let Some(page) = Page::next(folder, room, self.backward, self.key)? else {
-                    return Ok(Answer::Continues);
+                    return Ok(CallResult::Continues);
                 };
                 self.write(asked, second, &page.bytes)?;
-                return Ok(Answer::Lists(page));
+                return Ok(CallResult::Lists(page));
             }
             libc::SYS_fstatfs => {
-                let Ok(file) = self.descriptor(asked, first) else { return Ok(Answer::Continues) };
+                let Ok(file) = self.descriptor(asked, first) else { return Ok(CallResult::Continues) };
                 return self.tell_of(asked, file, second);
             }
             libc::SYS_statfs => {
                 // If the helper cannot open the path, the kernel refuses it with its own error.
-                let Ok(file) = self.named(asked, first) else { return Ok(Answer::Continues) };
+                let Ok(file) = self.named(asked, first) else { return Ok(CallResult::Continues) };
                 return self.tell_of(asked, file, second);
             }
             libc::SYS_execve => return Ok(self.start(asked, first, second)),
             libc::SYS_execveat => return Ok(self.start(asked, second, third)),
             _ => return Err(Errno::NOSYS),
         }
-        Ok(Answer::Returns(0))
+        Ok(CallResult::Returns(0))
     }
 
     /// Writes the made-up description of the file system of `file` to `address`.
-    fn tell_of(&self, asked: &libc::seccomp_notif, file: OwnedFd, address: u64) -> Result<Answer, Errno> {
-        let Some(answer) = self.file_systems.about(file)? else { return Ok(Answer::Continues) };
-        self.write(asked, address, &answer).map(|()| Answer::Returns(0))
+    fn tell_of(&self, asked: &libc::seccomp_notif, file: OwnedFd, address: u64) -> Result<CallResult, Errno> {
+        let Some(answer) = self.file_systems.about(file)? else { return Ok(CallResult::Continues) };
+        self.write(asked, address, &answer).map(|()| CallResult::Returns(0))
     }
 
     /// Opens the file that the caller names by the path at `address`.
@@ -200,7 +200,7 @@ impl Answers {
 
     /// Decides whether a program may be started with these words. If the helper cannot read the caller's memory, the
     /// kernel cannot read it either, and refuses the call.
-    fn start(&self, asked: &libc::seccomp_notif, path: u64, words: u64) -> Answer {
+    fn start(&self, asked: &libc::seccomp_notif, path: u64, words: u64) -> CallResult {
         let found = || {
             let memory = self.memory(asked)?;
             let mut program = memory.path(path)?;
@@ -219,7 +219,7 @@ impl Answers {
                 word: word.to_owned(),
             }))
         };
-        found().ok().flatten().map_or(Answer::Continues, Answer::Refuses)
+        found().ok().flatten().map_or(CallResult::Continues, CallResult::Refuses)
     }
 
     /// Whether the program does not exist. Then the kernel answers, because a shell tries one folder after the other. A

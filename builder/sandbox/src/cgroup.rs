@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Limits;
+use crate::spec::RunLimits;
 
 /// The mechanism that keeps a run from using more than its memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// Makes a group with the limits of `limits` and `extra` bytes of memory more, and puts `process` into it. `None`
     /// if there is no memory limit, or if this process may not make a group.
-    pub(crate) fn around(process: Pid, limits: &Limits, extra: u64) -> Option<Self> {
+    pub(crate) fn around(process: Pid, limits: &RunLimits, extra: u64) -> Option<Self> {
         limits.memory?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -100,7 +100,7 @@ impl Drop for Cgroup {
     }
 }
 
-fn version_2(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64) -> Option<Cgroup> {
+fn version_2(mounts: &str, own: &str, process: Pid, limits: &RunLimits, extra: u64) -> Option<Cgroup> {
     let (mount, root) = mounted(mounts, "cgroup2", None)?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     let own = below(&mount, &root, own)?;
@@ -157,7 +157,7 @@ fn step_down(group: &Path) -> Option<()> {
     Some(())
 }
 
-fn version_1(mounts: &str, own: &str, process: Pid, limits: &Limits, extra: u64) -> Option<Cgroup> {
+fn version_1(mounts: &str, own: &str, process: Pid, limits: &RunLimits, extra: u64) -> Option<Cgroup> {
     let most = limits.memory?.saturating_add(extra);
     let memory = new_group(&controller(mounts, own, "memory")?)?;
     let mut group = Cgroup { limiter: MemoryLimiter::Cgroup1, memory, pids: None };

@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions, chdir, setpgid, setsid, umask, wait};
 
 use crate::error::{At, Failure, Step};
 use crate::helper::Worker;
-use crate::mounts::{Stage, Watched, enter_view, leave_table};
+use crate::mounts::{Stage, WatchHandles, enter_view, leave_table};
 use crate::spec::Spec;
 use crate::vary::Vary;
 use crate::wire::{self, Notice};
@@ -63,7 +63,7 @@ pub(crate) fn run(
     exit(0)
 }
 
-fn tell_started(control: &OwnedFd, watched: &Watched, clock_shifted: bool) -> io::Result<()> {
+fn tell_started(control: &OwnedFd, watched: &WatchHandles, clock_shifted: bool) -> io::Result<()> {
     let fds: Vec<BorrowedFd<'_>> =
         [watched.proc.as_fd()].into_iter().chain(watched.memory.iter().map(AsFd::as_fd)).collect();
     wire::send(control, &Notice::Started { clock_shifted, preloaded: watched.preloaded }, &fds)

@@ -127,7 +127,7 @@ pub use launcher::Launcher;
 pub use namespaces::{BUILD_ID, INSIDE_ID, owner};
 pub use report::{Limit, Outcome, Report, Stream};
 pub use space::DiskLimiter;
-pub use spec::{Bind, Limits, Spec, Tmpfs};
+pub use spec::{Bind, RunLimits, Spec, Tmpfs};
 pub use vary::{UnknownVary, Varied, Vary};
 pub use volume::Volume;
 pub use words::{NOT_STARTED, Refused};

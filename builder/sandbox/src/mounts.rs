@@ -106,7 +106,7 @@ fn open_source(path: &Path, folder: bool) -> Result<OwnedFd, Failure> {
 }
 
 /// Descriptors through which the caller watches the run from outside.
-pub(crate) struct Watched {
+pub(crate) struct WatchHandles {
     /// The new `/proc`.
     pub proc: OwnedFd,
     /// A folder on each filesystem in memory, the scratch space first.
@@ -123,7 +123,7 @@ struct Planned<'a> {
 }
 
 /// Builds the view in process 1 and makes it the root; afterwards the working folder is `/`.
-pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure> {
+pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<WatchHandles, Failure> {
     let scratch = stage.scratch();
     mount_memory(&scratch, spec.limits.scratch).at(Step::Scratch, &scratch)?;
     for (name, mode) in
@@ -183,7 +183,7 @@ pub(crate) fn enter_view(spec: &Spec, stage: &Stage) -> Result<Watched, Failure>
     clock.keeping(at, |path| make_place(path, true)).at(Step::Place, at)?;
     attach(&proc.mount, at).at(Step::Mount, at)?;
     proc.cover(&facts).at(Step::Proc, at)?;
-    Ok(Watched { proc: watched, memory, preloaded })
+    Ok(WatchHandles { proc: watched, memory, preloaded })
 }
 
 /// Plans the mounts of the preloaded library. Returns `false` if no program of the root would load it.

@@ -15,13 +15,13 @@ use rustix::thread::{
 };
 
 use crate::namespaces::INSIDE_ID;
-use crate::spec::Limits;
+use crate::spec::RunLimits;
 use crate::sys;
 
 /// The stack's limits: soft, the kernel's default on every distribution; hard, the size to which GCC raises its own.
 const STACK: (u64, u64) = (8 << 20, 64 << 20);
 
-/// Limits that the command would otherwise inherit from the caller, and could read. Each limit that does not bound what
+/// RunLimits that the command would otherwise inherit from the caller, and could read. Each limit that does not bound what
 /// a build uses is the kernel's default, or none.
 const PLAIN: [(Resource, u64); 11] = [
     (Resource::Cpu, u64::MAX),
@@ -38,7 +38,7 @@ const PLAIN: [(Resource, u64); 11] = [
 ];
 
 /// Sets the limits that the kernel enforces.
-pub(crate) fn set_limits(limits: &Limits) -> io::Result<()> {
+pub(crate) fn set_limits(limits: &RunLimits) -> io::Result<()> {
     for (resource, value) in PLAIN {
         set(resource, value, value)?;
     }

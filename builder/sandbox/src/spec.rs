@@ -60,7 +60,7 @@ pub struct Spec {
     pub varied: Varied,
     /// The resources that the command may use.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: RunLimits,
 }
 
 /// A folder or file of the host that is visible inside, without the mounts below it.
@@ -91,7 +91,7 @@ pub struct Tmpfs {
 /// `RLIMIT_AS` is not offered: it counts address space, of which sanitizers reserve terabytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct RunLimits {
     /// Memory of all processes together with everything held in `scratch` and `tmpfs`, in bytes. The kernel enforces it
     /// if the caller may make a control group. Otherwise memory is sampled, and a short peak can exceed the limit
     /// ([`crate::MemoryLimiter`]).
@@ -114,7 +114,7 @@ pub struct Limits {
     pub scratch: u64,
 }
 
-impl Default for Limits {
+impl Default for RunLimits {
     fn default() -> Self {
         Self {
             memory: None,
@@ -129,7 +129,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl RunLimits {
     /// The number of processes at which the kernel refuses another one. It is above the limit, so that the supervisor
     /// sees the limit exceeded before a build fails with "resource temporarily unavailable".
     pub(crate) fn kernel_processes(&self) -> Option<u64> {
@@ -173,7 +173,7 @@ impl Spec {
             refused: Vec::new(),
             preload: false,
             varied: Varied::default(),
-            limits: Limits::default(),
+            limits: RunLimits::default(),
         }
     }
 

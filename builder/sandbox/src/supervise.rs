@@ -17,7 +17,7 @@ use crate::disk::Disks;
 use crate::error::SandboxError;
 use crate::namespaces;
 use crate::report::{Limit, Outcome, Report, Stream};
-use crate::spec::Limits;
+use crate::spec::RunLimits;
 use crate::sys::{self, Ended};
 use crate::usage::Usage;
 use crate::wire::{self, Notice, Order};
@@ -88,7 +88,7 @@ struct Heard {
 pub(crate) struct Supervisor<'a> {
     helper: Helper,
     ends: Ends,
-    limits: &'a Limits,
+    limits: &'a RunLimits,
     begun: Instant,
     group: Option<Cgroup>,
     disks: Disks,
@@ -103,7 +103,7 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn new(
         helper: Pid,
         ends: Ends,
-        limits: &'a Limits,
+        limits: &'a RunLimits,
         begun: Instant,
         group: Option<Cgroup>,
         disks: Disks,

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use crate::launcher::{Launcher, memory_volume};
 use crate::space::{DiskLimiter, most_files, slack};
-use crate::spec::Limits;
+use crate::spec::RunLimits;
 use crate::{image, namespaces};
 
 /// A folder for runs to write to. The caller removes what it leaves on disk (`hab_tree::remove` of the folder it was
@@ -34,7 +34,7 @@ impl Volume {
     /// Makes a volume for the disk limit in `limits`. As root it is the image file `<at>.img`. For a normal user it is
     /// in memory, if there is room for it, for the run's own memory and for a second run's volume. Otherwise, and
     /// without a limit, it is the plain folder `at`. Neither path may exist yet.
-    pub fn make(launcher: &Launcher, at: &Path, limits: &Limits) -> io::Result<Self> {
+    pub fn make(launcher: &Launcher, at: &Path, limits: &RunLimits) -> io::Result<Self> {
         let Some(most) = limits.disk else { return Self::plain(at, None) };
         if namespaces::owner().is_some() {
             Self::make_as(DiskLimiter::Image, launcher, at, most)

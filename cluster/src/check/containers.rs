@@ -20,7 +20,7 @@ pub(crate) const ENDS: [&str; 24] = [
 ];
 
 /// One `[[registry]]` table.
-pub(crate) struct Entry {
+pub(crate) struct RegistryTable {
     /// The file that has it.
     pub(crate) path: String,
     pub(crate) location: String,
@@ -31,7 +31,7 @@ pub(crate) struct Entry {
 /// All files together; a later file overrides an earlier one.
 #[derive(Default)]
 pub(crate) struct Conf {
-    pub(crate) entries: BTreeMap<String, Entry>,
+    pub(crate) entries: BTreeMap<String, RegistryTable>,
     pub(crate) search: Option<(String, Vec<String>)>,
     /// Each short name, with the file that has it and the image that it leads to.
     aliases: BTreeMap<String, (String, String)>,
@@ -39,7 +39,7 @@ pub(crate) struct Conf {
 
 /// Where an image's name leads.
 #[derive(PartialEq, Eq)]
-enum Way {
+enum ImageRoute {
     Farm,
     Nowhere,
     Elsewhere,
@@ -129,7 +129,7 @@ impl Conf {
             let mirrors = entry.get("mirror").and_then(toml::Value::as_array).into_iter().flatten();
             let mirrors = mirrors.map(|mirror| text(mirror, "location")).collect();
             let blocked = entry.get("blocked").and_then(toml::Value::as_bool).unwrap_or_default();
-            self.entries.insert(prefix, Entry { path: path.to_owned(), location, blocked, mirrors });
+            self.entries.insert(prefix, RegistryTable { path: path.to_owned(), location, blocked, mirrors });
         }
         if let Some(search) = table.get("unqualified-search-registries").and_then(toml::Value::as_array) {
             let names = search.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect();
@@ -145,21 +145,21 @@ impl Conf {
     }
 
     /// Where a registry, or an image with its registry, is pulled from. The longest prefix decides.
-    fn way(&self, host: &Host<'_>, name: &str) -> Way {
+    fn way(&self, host: &Host<'_>, name: &str) -> ImageRoute {
         // Of two prefixes of one length the first in byte order counts, because podman sorts them so.
-        let mut longest: Option<(&String, &Entry)> = None;
+        let mut longest: Option<(&String, &RegistryTable)> = None;
         for (prefix, entry) in self.entries.iter().filter(|(prefix, _)| begins(name, prefix)) {
             if longest.is_none_or(|(known, _)| prefix.len() > known.len()) {
                 longest = Some((prefix, entry));
             }
         }
         match longest {
-            None if host.registry.is_here(name) => Way::Farm,
-            None => Way::Elsewhere,
-            Some((_, entry)) if entry.blocked => Way::Nowhere,
+            None if host.registry.is_here(name) => ImageRoute::Farm,
+            None => ImageRoute::Elsewhere,
+            Some((_, entry)) if entry.blocked => ImageRoute::Nowhere,
             Some((prefix, entry)) => {
                 let location = if entry.location == *prefix { name } else { &entry.location };
-                if host.registry.is_here(location) { Way::Farm } else { Way::Elsewhere }
+                if host.registry.is_here(location) { ImageRoute::Farm } else { ImageRoute::Elsewhere }
             }
         }
     }
@@ -191,7 +191,7 @@ fn judge(host: &mut Host<'_>, conf: &Conf, main: &str) {
         }
     }
     let mut asked = host.named();
-    asked.retain(|name| conf.way(host, name) == Way::Elsewhere && !conf.entries.contains_key(name));
+    asked.retain(|name| conf.way(host, name) == ImageRoute::Elsewhere && !conf.entries.contains_key(name));
     if !asked.is_empty() {
         let names = asked.join(", ");
         let words = format!(
@@ -199,7 +199,7 @@ fn judge(host: &mut Host<'_>, conf: &Conf, main: &str) {
         );
         host.tell(main, words);
     }
-    let open = |end: &&&str| conf.way(host, &format!("any.{end}")) == Way::Elsewhere;
+    let open = |end: &&&str| conf.way(host, &format!("any.{end}")) == ImageRoute::Elsewhere;
     let open: Vec<_> = ENDS.iter().filter(open).map(|end| format!(".{end}")).collect();
     if asked.is_empty() && !open.is_empty() {
         let words = "they are asked directly, even if policy.json then refuses the image";
@@ -207,13 +207,13 @@ fn judge(host: &mut Host<'_>, conf: &Conf, main: &str) {
     }
     if let Some((path, search)) = &conf.search {
         for name in search {
-            if conf.way(host, name) == Way::Elsewhere {
+            if conf.way(host, name) == ImageRoute::Elsewhere {
                 host.tell(path, format!("looks for names without a registry at {name}"));
             }
         }
     }
     let mut leads: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (path, to) in conf.aliases.values().filter(|(_, to)| conf.way(host, to) == Way::Elsewhere) {
+    for (path, to) in conf.aliases.values().filter(|(_, to)| conf.way(host, to) == ImageRoute::Elsewhere) {
         leads.entry(path).or_default().insert(to.split('/').next().unwrap_or_default());
     }
     for (path, hosts) in leads {

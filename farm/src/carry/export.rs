@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 
-use hab_mirror::airgap::{self, Content, Manifest, Named, ProjectEntry};
+use hab_mirror::airgap::{self, Content, ExportedName, Manifest, ProjectEntry};
 use hab_mirror::git::without_user;
 use hab_mirror::projects::Project;
 use hab_mirror::{Keep as _, MirrorError, kinds};
@@ -140,7 +140,7 @@ impl Exporter<'_> {
             for fact in self.mirrors.fetching.keep.names(kind).map_err(kept)? {
                 wanted.insert(fact.digest.clone());
                 let (name, digest, size) = (fact.name, fact.digest, fact.size);
-                manifest.names.push(Named { kind: kind.to_owned(), name, digest, size });
+                manifest.names.push(ExportedName { kind: kind.to_owned(), name, digest, size });
             }
         }
         let there: BTreeSet<&Digest> = before.into_iter().flat_map(Manifest::all_blobs).collect();

@@ -33,7 +33,7 @@ use crate::words::counted;
 
 /// What to take from an export besides what the projects, locks and policies here name.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct ImportSelection {
     /// Whether to take projects that are not known here. Later syncs will ask their addresses.
     pub strangers: bool,
     /// Cargo.lock files whose crates to take.
@@ -108,7 +108,7 @@ pub struct Importer<'a> {
 impl Importer<'_> {
     /// Takes in an export: blobs by their digests, git through quarantine and journal, an InRelease by its signature.
     /// Replaces nothing that is here, and keeps nothing that no document here names.
-    pub fn run(&self, file: &Path, wanted: &Wanted) -> Result<Imported, FarmError> {
+    pub fn run(&self, file: &Path, wanted: &ImportSelection) -> Result<Imported, FarmError> {
         if !file.exists() {
             return Err(FarmError::missing(file));
         }
@@ -144,8 +144,13 @@ impl Importer<'_> {
             },
             |_, content, size, bytes| {
                 let at = done;
-                let mut told =
-                    Told { progress: self.progress, file, bytes, done: &mut done, total: total.get() };
+                let mut told = ProgressReader {
+                    progress: self.progress,
+                    file,
+                    bytes,
+                    done: &mut done,
+                    total: total.get(),
+                };
                 let taken = match content {
                     Content::Blob(digest) => {
                         let known = self.blobs.get(digest).ok().flatten() == Some(size);
@@ -173,7 +178,7 @@ impl Importer<'_> {
         file: &Path,
         manifest: &Manifest,
         work: &Path,
-        (wanted, crates): (&Wanted, &BTreeSet<hab_mirror::crates::LockedCrate>),
+        (wanted, crates): (&ImportSelection, &BTreeSet<hab_mirror::crates::LockedCrate>),
     ) -> Result<Imported, FarmError> {
         self.import_certificates(manifest, work)?;
         let (mut projects, mut strangers) = (BTreeMap::new(), Vec::new());
@@ -325,7 +330,7 @@ impl Importer<'_> {
 }
 
 /// A reader that reports progress within a large entry, and fails when the person asks to stop.
-struct Told<'a> {
+struct ProgressReader<'a> {
     progress: &'a dyn Progress,
     file: &'a Path,
     bytes: &'a mut dyn Read,
@@ -333,7 +338,7 @@ struct Told<'a> {
     total: u64,
 }
 
-impl Read for Told<'_> {
+impl Read for ProgressReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.bytes.read(buffer)?;
         let before = *self.done >> 24;

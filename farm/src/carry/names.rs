@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use hab_keys::debian::VerifiedRelease;
-use hab_mirror::airgap::{Manifest, Named};
+use hab_mirror::airgap::{ExportedName, Manifest};
 use hab_mirror::crates::LockedCrate;
 use hab_mirror::release::{List, release_name};
 use hab_mirror::{Keep as _, MirrorError, kinds};
@@ -97,7 +97,7 @@ impl Importer<'_> {
 
     /// Judges an InRelease that the exporting farm accepted. It counts if it is newer than the one accepted here.
     /// Returns `None` if nothing here says who must have signed it.
-    fn import_release(&self, named: &Named) -> Result<Option<bool>, FarmError> {
+    fn import_release(&self, named: &ExportedName) -> Result<Option<bool>, FarmError> {
         let Some(policy) = self.packages.suites()?.remove(&named.name) else { return Ok(None) };
         let accepted = self.facts.latest(&Fact::AcceptedRelease { suite: &named.name })?;
         if accepted.as_ref() == Some(&named.digest) {

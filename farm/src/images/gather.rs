@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hab_layout::Entry;
+use hab_layout::IndexEntry;
 use hab_oci::{Digest, Edge, EdgeKind, Outline, RepositoryName, TagOrDigest};
 use hab_store::{Error as StoreError, ManifestRecord, Store};
 
@@ -114,7 +114,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// Takes the referrers of everything that was taken, and the referrers of those.
-    pub fn referrers(&mut self) -> Result<Vec<Entry>, FarmError> {
+    pub fn referrers(&mut self) -> Result<Vec<IndexEntry>, FarmError> {
         let (mut found, mut asked) = (BTreeMap::new(), BTreeSet::new());
         while let Some(subject) = self.manifests.difference(&asked).next().cloned() {
             let store = &self.store;
@@ -134,6 +134,6 @@ impl<'a> Gathering<'a> {
 }
 
 /// The entry of a layout for a manifest.
-pub fn entry(record: &ManifestRecord) -> Entry {
-    Entry::new(&record.media_type, record.digest.clone(), record.size)
+pub fn entry(record: &ManifestRecord) -> IndexEntry {
+    IndexEntry::new(&record.media_type, record.digest.clone(), record.size)
 }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{fmt, io};
 
-use hab_layout::{Content, Entry, Layout};
+use hab_layout::{Content, IndexEntry, Layout};
 use hab_oci::{Descriptor, Digest, RepositoryName, Tag};
 use hab_store::{Error as StoreError, Gaps, NewManifest, Publication};
 
 use crate::error::FarmError;
 use crate::images::Images;
-use crate::images::watched::{Watched, amounts, stopped_or};
+use crate::images::watched::{ProgressReader, amounts, stopped_or};
 use crate::words::counted;
 use hab_clock::now;
 
@@ -88,7 +88,8 @@ impl Images<'_> {
             let Some(part) = layout.blob(&entry.digest)? else {
                 return Err(FarmError::Usage(format!("{} vanished while the layout was read", entry.digest)));
             };
-            let mut part = Watched { inner: part, progress: self.progress.as_ref(), done: &done, total };
+            let mut part =
+                ProgressReader { inner: part, progress: self.progress.as_ref(), done: &done, total };
             let mut writer = self.store.blobs.writer_with(entry.digest.algorithm())?;
             let mut buffer = vec![0; 256 * 1024];
             loop {
@@ -106,7 +107,7 @@ impl Images<'_> {
 }
 
 fn publication(repository: &RepositoryName, content: &Content) -> Result<Publication, FarmError> {
-    let blob = |e: &Entry| Descriptor {
+    let blob = |e: &IndexEntry| Descriptor {
         media_type: e.media_type.clone(),
         digest: e.digest.clone(),
         size: e.size,

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::words::counted;
 
 /// Counts the bytes that it reads, and fails when the person asks to stop.
-pub struct Watched<'a, R> {
+pub struct ProgressReader<'a, R> {
     /// The reader underneath.
     pub inner: R,
     /// Receives progress and notes.
@@ -20,7 +20,7 @@ pub struct Watched<'a, R> {
     pub total: u64,
 }
 
-impl<R: io::Read> io::Read for Watched<'_, R> {
+impl<R: io::Read> io::Read for ProgressReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.progress.cancel().load(Ordering::Relaxed) {
             return Err(io::Error::other("stopped"));

@@ -9,7 +9,7 @@ pub mod view;
 use std::path::PathBuf;
 
 use hab_mirror::MirrorError;
-use hab_mirror::git::{Change, Entry, State, size_below, without_user};
+use hab_mirror::git::{Change, JournalEntry, State, size_below, without_user};
 use hab_mirror::projects::Project;
 
 use crate::error::FarmError;
@@ -141,7 +141,7 @@ impl Mirrors<'_> {
     }
 
     /// Every change of a project's refs that was seen, oldest first.
-    pub fn log(&self, project: &str) -> Result<Vec<Entry>, FarmError> {
+    pub fn log(&self, project: &str) -> Result<Vec<JournalEntry>, FarmError> {
         Ok(self.repositories.get(project)?.journal()?.entries().to_vec())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hab_mirror::git::{Accepted, Bounds, GitMirror, Lacking, State, Synced, Upkeep, Wish};
+use hab_mirror::git::{Accepted, Bounds, GitMirror, Lacking, State, SyncRequest, Synced, Upkeep};
 use hab_mirror::projects::Project;
 use hab_mirror::{Fault, MirrorError};
 use hab_oci::{few, shown};
@@ -91,13 +91,13 @@ impl Mirrors<'_> {
     }
 
     /// Opens a project's mirror, creating it if it is missing, and returns what to ask of its upstreams.
-    pub fn open<'p>(&self, project: &'p Project) -> Result<(GitMirror, Wish<'p>), FarmError> {
+    pub fn open<'p>(&self, project: &'p Project) -> Result<(GitMirror, SyncRequest<'p>), FarmError> {
         let folder = self.repositories.folder()?;
         let mirror = match &project.fork_of {
             Some(of) => GitMirror::open_fork(&folder, &project.name, of)?,
             None => GitMirror::open(&folder, &project.name)?,
         };
-        let wish = Wish {
+        let wish = SyncRequest {
             urls: &project.urls,
             refs: &project.refs,
             allow: self.projects.allowed(),

@@ -15,7 +15,7 @@ use crate::mirrors::projects::ProjectFiles;
 use crate::mirrors::repositories::Repositories;
 use crate::progress::Progress;
 use crate::trust::Trust;
-use crate::trust::history::Place;
+use crate::trust::history::ProjectRepository;
 use crate::trust::loaded::LoadedPolicy;
 use crate::trust::tag::claimed;
 
@@ -24,7 +24,7 @@ const NAMED: usize = 5;
 
 /// A ref of a mirror, and whether the verified view shows it.
 #[derive(Debug, serde::Serialize)]
-pub struct Standing {
+pub struct RefState {
     /// The ref's name.
     #[serde(rename = "ref")]
     pub reference: String,
@@ -151,7 +151,7 @@ impl Views<'_> {
         id: &str,
         branches: bool,
     ) -> Option<Result<(), FarmError>> {
-        let place = Place { project: mirror.project(), repository: mirror.path() };
+        let place = ProjectRepository { project: mirror.project(), repository: mirror.path() };
         let Some(tag) = name.strip_prefix("refs/tags/") else {
             let can = branches && by.loaded.policy.requirement(RuleKind::CommitChain).is_some();
             return can.then(|| self.trust.histories.verify(by.loaded, place, id).map(drop));
@@ -170,7 +170,7 @@ impl Views<'_> {
 
     /// Every ref of a project, or only the named ones, each with the reason why the verified view does not show it.
     /// Judges a branch's history only if the branch is named.
-    pub fn standings(&self, project: &str, names: &[String]) -> Result<Vec<Standing>, FarmError> {
+    pub fn standings(&self, project: &str, names: &[String]) -> Result<Vec<RefState>, FarmError> {
         let mirror = self.repositories.get(project)?;
         let policy = self.projects.all()?.get(project).and_then(|p| p.policy.clone());
         let policy = policy.ok_or_else(|| {
@@ -209,7 +209,7 @@ impl Views<'_> {
                 (None, Err(why)) => Some(why.clone()),
                 (None, Ok(_)) => None,
             };
-            standings.push(Standing { reference, id, shown: seen, why });
+            standings.push(RefState { reference, id, shown: seen, why });
         }
         Ok(standings)
     }

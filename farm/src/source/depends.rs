@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use hab_mirror::depends::{self, DependsSource, Selection};
-use hab_mirror::{Address, Keep as _, MirrorError, Size, Wanted};
+use hab_mirror::{Address, FileToFetch, Keep as _, MirrorError, Size};
 use hab_oci::Digest;
 
 use crate::error::{FarmError, worst};
@@ -87,7 +87,7 @@ impl DependsSources<'_> {
         worst(failures, self.progress)
     }
 
-    fn wanted(&self, source: &DependsSource) -> Wanted {
+    fn wanted(&self, source: &DependsSource) -> FileToFetch {
         // The address comes from the repository's makefiles, so anybody who may write there chooses it.
         let mut urls = vec![Address::from_outside(&source.url)];
         // Old versions ask a fallback for the upstream's file name, so some mirrors have the file by that name.
@@ -96,7 +96,12 @@ impl DependsSources<'_> {
             let folder = mirror.trim_end_matches('/');
             urls.extend(names.iter().map(|name| Address::from(format!("{folder}/{name}"))));
         }
-        Wanted { what: source.file.clone(), urls, digest: source.digest.clone(), size: Size::AtMost(LIMIT) }
+        FileToFetch {
+            what: source.file.clone(),
+            urls,
+            digest: source.digest.clone(),
+            size: Size::AtMost(LIMIT),
+        }
     }
 
     /// Remembers the sources that are here, by the names that a checkout's `FALLBACK_DOWNLOAD_PATH` asks for.

@@ -186,7 +186,7 @@ impl Locks<'_> {
         fetcher.fetch(&wanted)?;
         let tarball = fetcher.open(&packaging.digest)?.ok_or(MirrorError::Gone { what: wanted.what })?;
         let epoch = changelog_date(&packaging.name, tarball)?;
-        let file = |n: &hab_keys::debian::Named| LockedFile {
+        let file = |n: &hab_keys::debian::SignedFile| LockedFile {
             path: n.name.clone(),
             digest: n.digest.clone(),
             size: n.size,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use hab_keys::debian::{Named, VerifiedRelease};
-use hab_mirror::cargo_lock::{self, Named as NamedCrates};
+use hab_keys::debian::{SignedFile, VerifiedRelease};
+use hab_mirror::cargo_lock::{self, LockedPackages};
 use hab_mirror::crates::LockedCrate;
 use hab_mirror::debian::{self, Suite};
 use hab_mirror::{Fault, Fetcher, MirrorError, kinds};
@@ -141,7 +141,7 @@ impl Packages<'_> {
 
     /// The crates that Cargo.lock files name.
     pub fn crates_of(&self, locks: &[PathBuf]) -> Result<BTreeSet<LockedCrate>, FarmError> {
-        let mut named = NamedCrates::default();
+        let mut named = LockedPackages::default();
         for path in locks {
             read_lock(path, &mut named)?;
         }
@@ -269,12 +269,12 @@ impl Packages<'_> {
 }
 
 /// Adds to `named` the crates that the Cargo.lock at `path` names.
-fn read_lock(path: &Path, named: &mut NamedCrates) -> Result<(), FarmError> {
+fn read_lock(path: &Path, named: &mut LockedPackages) -> Result<(), FarmError> {
     let unusable = |why: String| FarmError::Usage(format!("{}: {why}", path.display()));
     let bytes =
         hab_file::read(path, cargo_lock::LARGEST).map_err(|e| FarmError::Usage(hab_chain::chain(&e)))?;
     let text = String::from_utf8(bytes).map_err(|e| unusable(e.utf8_error().to_string()))?;
-    let NamedCrates { crates, elsewhere } = cargo_lock::parse(&text).map_err(unusable)?;
+    let LockedPackages { crates, elsewhere } = cargo_lock::parse(&text).map_err(unusable)?;
     named.crates.extend(crates);
     named.elsewhere.extend(elsewhere);
     Ok(())
@@ -304,7 +304,7 @@ impl Locked {
 
 /// The indexes of component main that apt usually asks for, in the compression that it prefers. An `apt update` fails
 /// if an index that the InRelease lists is missing, even a translation.
-fn asked_for(release: &VerifiedRelease) -> Result<Vec<&Named>, FarmError> {
+fn asked_for(release: &VerifiedRelease) -> Result<Vec<&SignedFile>, FarmError> {
     let mut asked = vec![release.index("main/source/Sources.xz")?];
     for platform in Platform::ALL {
         asked.push(release.index(&format!("main/binary-{}/Packages.xz", platform.architecture()))?);
@@ -313,7 +313,7 @@ fn asked_for(release: &VerifiedRelease) -> Result<Vec<&Named>, FarmError> {
         let component = |p: &Platform| stem == format!("main/dep11/Components-{}.yml", p.architecture());
         stem.starts_with("main/i18n/Translation-") || Platform::ALL.iter().any(component)
     };
-    let mut extras: BTreeMap<&str, (usize, &Named)> = BTreeMap::new();
+    let mut extras: BTreeMap<&str, (usize, &SignedFile)> = BTreeMap::new();
     for index in release.indexes() {
         let mut endings = [".xz", ".bz2", ".gz"].iter().enumerate();
         let found = endings.find_map(|(rank, ending)| Some((rank, index.name.strip_suffix(ending)?)));

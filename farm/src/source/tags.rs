@@ -14,7 +14,7 @@ use crate::facts::{Fact, Facts};
 use crate::mirrors::Mirrors;
 use crate::progress::{MirrorView, Progress};
 use crate::trust::Trust;
-use crate::trust::history::Place;
+use crate::trust::history::ProjectRepository;
 use crate::trust::loaded::LoadedPolicy;
 use crate::trust::tag::claimed;
 
@@ -81,7 +81,7 @@ impl Tags<'_> {
         let unknown =
             || FarmError::Usage(format!("{project} has no tag {version}, neither here nor upstream"));
         let verified = judged.ok_or_else(unknown)??;
-        let place = Place { project, repository: mirror.path() };
+        let place = ProjectRepository { project, repository: mirror.path() };
         let verified = self.trust.histories.complete(&loaded, place, verified)?;
         self.facts.remember(&fact, verified.object_digest(), 0)?;
         self.trust.memory.saw(&verified.evidence().signatures)?;

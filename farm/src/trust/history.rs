@@ -32,7 +32,7 @@ pub struct Histories<'a> {
 
 /// A project, and the path of its repository.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct ProjectRepository<'a> {
     /// The project's name.
     pub project: &'a str,
     /// The path of the repository.
@@ -66,7 +66,7 @@ impl Histories<'_> {
     pub fn verify(
         &self,
         loaded: &LoadedPolicy,
-        place: Place<'_>,
+        place: ProjectRepository<'_>,
         tip: &str,
     ) -> Result<VerifiedChain, FarmError> {
         let surveyed = self.survey(loaded, place, tip, Until::FirstFailure)?;
@@ -77,7 +77,7 @@ impl Histories<'_> {
     pub fn survey(
         &self,
         loaded: &LoadedPolicy,
-        place: Place<'_>,
+        place: ProjectRepository<'_>,
         tip: &str,
         until: Until,
     ) -> Result<Surveyed, FarmError> {
@@ -104,18 +104,18 @@ impl Histories<'_> {
     pub fn complete(
         &self,
         loaded: &LoadedPolicy,
-        place: Place<'_>,
+        place: ProjectRepository<'_>,
         tag: VerifiedTag,
     ) -> Result<VerifiedTag, FarmError> {
         let needs_history = loaded.policy.requirement(RuleKind::CommitChain).is_some();
-        if tag.settle().is_ok() || !needs_history {
-            tag.settle()?;
+        if tag.check_accepted().is_ok() || !needs_history {
+            tag.check_accepted()?;
             return Ok(tag);
         }
         self.progress.stage(&format!("verify the history of {}", place.project));
         let chain = self.verify(loaded, place, tag.commit())?;
         let tag = tag.with_chain(&chain);
-        tag.settle()?;
+        tag.check_accepted()?;
         Ok(tag)
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hab_config::KeysConfig;
 
-use hab_keys::{Certificates, Kept, KeyId, Policy, Standing};
+use hab_keys::{CertificateImport, Certificates, KeyId, KeyState, Policy};
 
 pub use self::refresh::{Refreshed, RefreshedKey};
 use crate::error::FarmError;
@@ -40,7 +40,7 @@ pub struct KeyRow {
     /// Its groups in the policy.
     pub groups: Vec<String>,
     /// What its certificate says now.
-    pub standing: Standing,
+    pub standing: KeyState,
     /// When this farm last saw it sign something new, in unix seconds.
     pub last_signed: Option<u64>,
     /// What a person can do, if the key cannot be used.
@@ -50,7 +50,7 @@ pub struct KeyRow {
 
 /// A problem of a key that a person should look at.
 #[derive(Debug, serde::Serialize)]
-pub struct Finding {
+pub struct KeyProblem {
     /// The policies that pin the key; empty if none does.
     pub policies: Vec<String>,
     /// Its full fingerprint.
@@ -67,26 +67,26 @@ pub struct Finding {
 }
 
 /// What a person can do about a key with this standing.
-fn advice(policy: &Policy, standing: &Standing) -> Option<String> {
+fn advice(policy: &Policy, standing: &KeyState) -> Option<String> {
     let name = policy.name();
     Some(match standing {
-        Standing::Missing => policy.how_to_find(),
-        Standing::Expired { .. } => format!(
+        KeyState::Missing => policy.how_to_find(),
+        KeyState::Expired { .. } => format!(
             "`hab-build keys refresh {name}` looks for a certificate that its owner extended; without one, the key counts only \
              for signatures that this farm saw before, and in requirements with expired-since"
         ),
-        Standing::Revoked => {
+        KeyState::Revoked => {
             "nothing brings a revoked key back: the policy should name the key that follows it".to_owned()
         }
-        Standing::Unusable { excusable: true, .. } => format!(
+        KeyState::Unusable { excusable: true, .. } => format!(
             "ask its owner for a certificate that is signed anew, or let [[weak-certificate]] in policy {name} make an exception, \
              with a reason and an end"
         ),
-        Standing::Unusable { .. } => {
+        KeyState::Unusable { .. } => {
             "it cannot count here whatever it signs; the policy should name another key of its owner"
                 .to_owned()
         }
-        Standing::Alive { .. } | Standing::Ssh => return None,
+        KeyState::Alive { .. } | KeyState::Ssh => return None,
     })
 }
 
@@ -128,7 +128,7 @@ impl Keyring<'_> {
     pub fn certificates(&self, policy: &Policy, more: &[PathBuf]) -> Result<Certificates, FarmError> {
         let places = self.places(more);
         let mut certificates = Certificates::pinned(policy, &places)?;
-        if !Standing::wanting(policy, &certificates, SystemTime::now()).is_empty() {
+        if !KeyState::wanting(policy, &certificates, SystemTime::now()).is_empty() {
             self.find_missing(policy, &mut certificates)?;
         }
         certificates.some_of(policy, &places)?;
@@ -148,7 +148,7 @@ impl Keyring<'_> {
         for policy in self.policies.some(policy)? {
             let certificates = self.certificates_of(&policy)?;
             for pin in policy.pins() {
-                let standing = Standing::of(&pin.id, &certificates, SystemTime::now(), Some(&policy));
+                let standing = KeyState::of(&pin.id, &certificates, SystemTime::now(), Some(&policy));
                 let last = self.memory.last_signed(&pin.id)?;
                 rows.push(KeyRow {
                     policy: policy.name().to_owned(),
@@ -168,7 +168,7 @@ impl Keyring<'_> {
     }
 
     /// Takes certificates from files and folders into the data folder, merged with what is there.
-    pub fn import(&self, places: &[PathBuf]) -> Result<Kept, FarmError> {
+    pub fn import(&self, places: &[PathBuf]) -> Result<CertificateImport, FarmError> {
         if let Some(missing) = places.iter().find(|place| !place.exists()) {
             return Err(FarmError::missing(missing));
         }
@@ -181,24 +181,24 @@ impl Keyring<'_> {
     }
 
     /// What is known about one key: every policy that pins it, and its certificate.
-    pub fn show(&self, id: &KeyId) -> Result<(Vec<KeyRow>, Standing), FarmError> {
+    pub fn show(&self, id: &KeyId) -> Result<(Vec<KeyRow>, KeyState), FarmError> {
         let rows: Vec<_> =
             self.rows(None)?.into_iter().filter(|row| row.fingerprint == id.to_string()).collect();
         let all = Certificates::read(&self.places(&[]), |f| KeyId::OpenPgp(f.clone()) == *id)?;
         let excepted =
-            rows.iter().map(|row: &KeyRow| &row.standing).find(|s| matches!(s, Standing::Alive { .. }));
-        let standing = excepted.cloned().unwrap_or_else(|| Standing::of(id, &all, SystemTime::now(), None));
+            rows.iter().map(|row: &KeyRow| &row.standing).find(|s| matches!(s, KeyState::Alive { .. }));
+        let standing = excepted.cloned().unwrap_or_else(|| KeyState::of(id, &all, SystemTime::now(), None));
         Ok((rows, standing))
     }
 
     /// What a person should look at: keys that have expired or will soon, that are revoked, or that are pinned without
     /// a certificate, and imported certificates that no policy pins.
-    pub fn audit(&self, policy: Option<&str>) -> Result<Vec<Finding>, FarmError> {
-        let mut found: BTreeMap<String, Finding> = BTreeMap::new();
+    pub fn audit(&self, policy: Option<&str>) -> Result<Vec<KeyProblem>, FarmError> {
+        let mut found: BTreeMap<String, KeyProblem> = BTreeMap::new();
         for policy in self.policies.some(policy)? {
             let certificates = self.certificates_of(&policy)?;
             for pin in policy.pins() {
-                let standing = Standing::of(&pin.id, &certificates, SystemTime::now(), Some(&policy));
+                let standing = KeyState::of(&pin.id, &certificates, SystemTime::now(), Some(&policy));
                 let Some((words, urgent)) = standing.finding(SystemTime::now(), SOON) else { continue };
                 let fingerprint = pin.id.to_string();
                 let name = pin.name.clone();
@@ -206,7 +206,8 @@ impl Keyring<'_> {
                     Some(format!("`hab-build keys refresh {}` looks for a newer one", policy.name()))
                 });
                 let policies = Vec::new();
-                let row = Finding { policies, fingerprint: fingerprint.clone(), name, words, urgent, advice };
+                let row =
+                    KeyProblem { policies, fingerprint: fingerprint.clone(), name, words, urgent, advice };
                 found.entry(fingerprint).or_insert(row).policies.push(policy.name().to_owned());
             }
         }
@@ -223,7 +224,7 @@ impl Keyring<'_> {
                 let name = cert.userids().next().map(|u| u.userid().to_string()).unwrap_or_default();
                 let words = "imported, but no policy pins it".to_owned();
                 let fingerprint = id.to_string();
-                let row = Finding {
+                let row = KeyProblem {
                     policies: Vec::new(),
                     fingerprint: fingerprint.clone(),
                     name,

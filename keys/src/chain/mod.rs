@@ -149,14 +149,14 @@ pub fn survey(
 }
 
 /// The walk along a chain, and the rest that a verdict needs.
-struct Seen<'a> {
+struct FinishedWalk<'a> {
     what: String,
     requirement: &'a str,
     tip: Document,
     walk: Walk,
 }
 
-impl Seen<'_> {
+impl FinishedWalk<'_> {
     fn accepted(self, chain: Chain<'_>, judge: &Judge<'_>) -> VerifiedChain {
         let evidence = Evidence {
             kind: EvidenceKind::CommitChain,
@@ -189,7 +189,11 @@ impl Seen<'_> {
     }
 }
 
-fn look<'a>(chain: Chain<'_>, judge: &Judge<'a>, observer: &dyn ChainObserver) -> Result<Seen<'a>, Refusal> {
+fn look<'a>(
+    chain: Chain<'_>,
+    judge: &Judge<'a>,
+    observer: &dyn ChainObserver,
+) -> Result<FinishedWalk<'a>, Refusal> {
     let what = format!("the history of {} up to {}", chain.project, chain.tip);
     let requirement = judge.requirement(RuleKind::CommitChain, &what)?;
     let Rule::CommitChain(rule) = &requirement.rule else {
@@ -203,7 +207,7 @@ fn look<'a>(chain: Chain<'_>, judge: &Judge<'a>, observer: &dyn ChainObserver) -
     let walk = context.run(&ids, observer)?;
     let tip = odb.read(Oid::from_str(chain.tip).map_err(broken)?).map_err(broken)?;
     let tip = Document::of(&format!("commit {}", chain.tip), tip.data());
-    Ok(Seen { what, requirement: &requirement.name, tip, walk })
+    Ok(FinishedWalk { what, requirement: &requirement.name, tip, walk })
 }
 
 /// The findings of a walk so far.
@@ -284,7 +288,7 @@ impl From<String> for BadCommit {
 }
 
 /// The findings for one good commit.
-struct Found {
+struct GoodCommit {
     id: Oid,
     merge: bool,
     tree: bool,
@@ -293,7 +297,7 @@ struct Found {
 }
 
 impl Summary {
-    fn add(&mut self, found: &Found) {
+    fn add(&mut self, found: &GoodCommit) {
         self.commits += 1;
         self.merges += usize::from(found.merge);
         self.trees += usize::from(found.tree);
@@ -338,7 +342,7 @@ impl Context<'_> {
     /// Takes the workers' results in the order of the chain.
     fn collect(
         &self,
-        results: &Receiver<(usize, Result<Found, Bad>)>,
+        results: &Receiver<(usize, Result<GoodCommit, Bad>)>,
         ids: &[Oid],
         observer: &dyn ChainObserver,
     ) -> Result<Walk, Refusal> {

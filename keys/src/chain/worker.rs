@@ -5,7 +5,7 @@ use git2::{ErrorCode, Oid, Repository};
 use super::merge::Merger;
 use super::missing;
 use super::tree_sha512::Trees;
-use super::{Bad, BadCommit, Context, Found};
+use super::{Bad, BadCommit, Context, GoodCommit};
 use crate::judge::Signed;
 use crate::object::{self, Commit};
 use crate::policy::ChainCheck;
@@ -28,7 +28,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Runs all checks of one commit.
-    pub fn commit(&mut self, id: Oid) -> Result<Found, Bad> {
+    pub fn commit(&mut self, id: Oid) -> Result<GoodCommit, Bad> {
         self.commits += 1;
         if self.commits.is_multiple_of(FORGET) {
             self.opened = None;
@@ -79,15 +79,22 @@ impl<'a> Worker<'a> {
         }
         let merge = commit.parents.len() == 2;
         if let [ours, theirs] = commit.parents[..] {
-            check(ChainCheck::Merge, merger.check(repository, ours, theirs, commit.tree).map_err(BadCommit::from))?;
+            check(
+                ChainCheck::Merge,
+                merger.check(repository, ours, theirs, commit.tree).map_err(BadCommit::from),
+            )?;
         }
-        Ok(Found { id, merge, tree, signatures, allowed })
+        Ok(GoodCommit { id, merge, tree, signatures, allowed })
     }
 }
 
 impl Context<'_> {
     /// The commit's signatures, and whether one of them is enough.
-    fn signed(&self, id: Oid, commit: &Commit<'_>) -> Result<(Vec<SignatureSeen>, Result<(), BadCommit>), Bad> {
+    fn signed(
+        &self,
+        id: Oid,
+        commit: &Commit<'_>,
+    ) -> Result<(Vec<SignatureSeen>, Result<(), BadCommit>), Bad> {
         let Some(signature) = &commit.signature else {
             return Ok((Vec::new(), Err("it is not signed".to_owned().into())));
         };

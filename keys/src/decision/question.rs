@@ -134,7 +134,7 @@ impl Question {
                 VerifiedSums::verify(name, &documents[0], &pairs, judge).map(drop)
             }
             Self::Attestations { version, .. } => {
-                Attestations::judge(version, &self.submitted(documents), judge)?.settle()
+                Attestations::judge(version, &self.submitted(documents), judge)?.check_accepted()
             }
         }
     }

@@ -29,7 +29,7 @@ use tower_http::services::ServeFile;
 
 use crate::Mirror;
 use crate::error::Error;
-use crate::pump::{self, Way};
+use crate::pump::{self, Recipient};
 
 /// The most bytes of git's answer that are passed on at a time: as much as a pipe holds.
 pub(crate) const CHUNK: usize = 64 * 1024;
@@ -202,9 +202,9 @@ async fn wait(mirror: &Mirror, turns: &Turns, client: Client) -> Result<Turn, Er
     timeout(mirror.limits.turn, turns.take(client)).await.map_err(|_| Error::Busy)
 }
 
-fn way(mirror: &Mirror, turns: &Turns, client: Client) -> Way {
+fn way(mirror: &Mirror, turns: &Turns, client: Client) -> Recipient {
     let folder = mirror.keep.partial().to_owned();
-    Way { client, turns: turns.clone(), budget: mirror.spool.clone(), folder }
+    Recipient { client, turns: turns.clone(), budget: mirror.spool.clone(), folder }
 }
 
 /// The `Git-Protocol` header. It becomes an environment variable, so only characters that git itself sends are
@@ -218,7 +218,7 @@ fn protocol(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     text.map(Some).ok_or(Error::Malformed("its Git-Protocol header is malformed"))
 }
 
-fn answer(kind: &'static str, head: Bytes, running: Running, way: Way) -> Response {
+fn answer(kind: &'static str, head: Bytes, running: Running, way: Recipient) -> Response {
     let head = stream::iter((!head.is_empty()).then_some(Ok(head)));
     let body = head.chain(pump::answer(running, way));
     let headers =

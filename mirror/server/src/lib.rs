@@ -27,7 +27,7 @@ use hab_turns::Turns;
 pub struct Mirror {
     pub(crate) keep: Arc<dyn Keep>,
     pub(crate) git: PathBuf,
-    pub(crate) limits: Limits,
+    pub(crate) limits: GitLimits,
     /// Turns for upload-packs.
     pub(crate) packs: Turns,
     /// Turns for git processes that only list refs.
@@ -40,7 +40,7 @@ pub struct Mirror {
 
 /// The most that one client, and all clients together, may use.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct GitLimits {
     /// Upload-packs that run at a time, a quarter of them for one client; further clients wait.
     pub packs: usize,
     /// Processes that list refs at a time, a quarter of them for one client.
@@ -58,7 +58,7 @@ pub struct Limits {
     pub request: u64,
 }
 
-impl Default for Limits {
+impl Default for GitLimits {
     fn default() -> Self {
         Self {
             packs: 8,
@@ -74,7 +74,7 @@ impl Default for Limits {
 
 impl Mirror {
     /// Serves the repositories below the folder `git` and the files that `keep` has.
-    pub fn new(keep: Arc<dyn Keep>, git: PathBuf, limits: Limits) -> Self {
+    pub fn new(keep: Arc<dyn Keep>, git: PathBuf, limits: GitLimits) -> Self {
         let few = |count: usize| Turns::new(count, (count / 4).max(1));
         Self {
             keep,

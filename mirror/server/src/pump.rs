@@ -73,7 +73,7 @@ impl Budget {
 }
 
 /// The client that an answer goes to, and what it may use.
-pub(crate) struct Way {
+pub(crate) struct Recipient {
     pub(crate) client: Client,
     /// The queue that git's turn came from.
     pub(crate) turns: Turns,
@@ -83,7 +83,7 @@ pub(crate) struct Way {
 }
 
 /// Streams git's answer. Dropping the stream ends git.
-pub(crate) fn answer(git: Running, way: Way) -> impl Stream<Item = io::Result<Bytes>> + Send {
+pub(crate) fn answer(git: Running, way: Recipient) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let (sender, receiver) = channel(QUEUED);
     let spool = Arc::new(Spool {
         state: Mutex::default(),
@@ -173,14 +173,14 @@ impl Drop for Spool {
     }
 }
 
-async fn pump(mut git: Running, sender: Sender<Bytes>, spool: Arc<Spool>, way: Way) {
+async fn pump(mut git: Running, sender: Sender<Bytes>, spool: Arc<Spool>, way: Recipient) {
     let how = feed(&mut git, sender, &spool, &way).await;
     // Gives the turn back, whether or not the client has everything.
     drop(git);
     spool.end(how);
 }
 
-async fn feed(git: &mut Running, sender: Sender<Bytes>, spool: &Spool, way: &Way) -> io::Result<()> {
+async fn feed(git: &mut Running, sender: Sender<Bytes>, spool: &Spool, way: &Recipient) -> io::Result<()> {
     while let Some(bytes) = git.next().await? {
         let slow = async {
             tokio::select! { () = way.turns.wanted() => {}, () = sleep(PATIENCE) => {} }
@@ -205,7 +205,7 @@ async fn feed(git: &mut Running, sender: Sender<Bytes>, spool: &Spool, way: &Way
 }
 
 /// Writes the rest of git's answer into a file.
-async fn keep(git: &mut Running, first: Bytes, spool: &Spool, way: &Way) -> io::Result<()> {
+async fn keep(git: &mut Running, first: Bytes, spool: &Spool, way: &Recipient) -> io::Result<()> {
     let folder = way.folder.clone();
     let made = spawn_blocking(move || tempfile::tempfile_in(folder)).await;
     let file = Arc::new(made.map_err(io::Error::other)??);

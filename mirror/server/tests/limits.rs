@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hab_mirror::{Keep, KeepError, Kept};
-use hab_mirror_server::{Limits, Mirror, router};
+use hab_mirror_server::{GitLimits, Mirror, router};
 use hab_oci::Digest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,7 +50,7 @@ struct World {
 }
 
 impl World {
-    async fn new(limits: Limits) -> Self {
+    async fn new(limits: GitLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         let git = |words: &[&str]| {
@@ -117,14 +117,14 @@ async fn answer(mut stream: TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> GitLimits {
+    GitLimits {
         packs: 1,
         // None for a client, so that git has to wait for who does not read.
         spool: 0,
         turn: Duration::from_millis(300),
         idle: Duration::from_millis(500),
-        ..Limits::default()
+        ..GitLimits::default()
     }
 }
 
@@ -153,7 +153,7 @@ async fn who_comes_when_all_are_busy_waits_and_is_then_told_to_come_again() {
 #[tokio::test]
 async fn clients_that_read_slowly_hold_no_git_that_others_wait_for_and_get_all_of_their_answers() {
     let world =
-        World::new(Limits { packs: 2, spool: 1 << 30, turn: Duration::from_secs(20), ..limits() }).await;
+        World::new(GitLimits { packs: 2, spool: 1 << 30, turn: Duration::from_secs(20), ..limits() }).await;
     let body = world.everything();
     let mut slow = Vec::new();
     for _ in 0..4 {
@@ -172,7 +172,7 @@ async fn clients_that_read_slowly_hold_no_git_that_others_wait_for_and_get_all_o
 
 #[tokio::test]
 async fn an_answer_that_is_larger_than_its_share_of_the_disk_comes_whole() {
-    let world = World::new(Limits { spool: 8 << 20, ..limits() }).await;
+    let world = World::new(GitLimits { spool: 8 << 20, ..limits() }).await;
     let body = world.everything();
     let mut stream = world.post("", body.len(), &body).await;
     let mut start = [0; 12];
@@ -186,7 +186,7 @@ async fn an_answer_that_is_larger_than_its_share_of_the_disk_comes_whole() {
 
 #[tokio::test]
 async fn a_request_may_be_compressed_and_is_bounded_when_it_is_unpacked() {
-    let world = World::new(Limits { request: 1 << 20, ..limits() }).await;
+    let world = World::new(GitLimits { request: 1 << 20, ..limits() }).await;
     let gzip = |bytes: &[u8]| {
         let mut child = Command::new("gzip")
             .arg("-c")

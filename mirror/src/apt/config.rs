@@ -8,11 +8,11 @@ use crate::MirrorError;
 /// The entries of sources.list(5), both formats, in apt's order.
 #[derive(Clone, Debug, Default)]
 pub struct AptConfig {
-    entries: Vec<Entry>,
+    entries: Vec<AptSetting>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct AptSetting {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
@@ -47,7 +47,7 @@ impl AptConfig {
     /// their component differently.
     pub fn bases(&self, suite: &str) -> Vec<String> {
         let mut found = Vec::new();
-        let carries = |e: &&Entry| {
+        let carries = |e: &&AptSetting| {
             e.suites.iter().any(|s| s.trim_end_matches('/') == suite)
                 && e.components.iter().any(|c| c == "main")
         };
@@ -70,7 +70,7 @@ impl AptConfig {
 }
 
 /// Parses `deb [option=value …] uri suite component…`.
-fn one_line(line: &str) -> Option<Entry> {
+fn one_line(line: &str) -> Option<AptSetting> {
     let line = line.split('#').next()?.trim();
     let rest = line.strip_prefix("deb ").or_else(|| line.strip_prefix("deb\t"))?.trim_start();
     let rest = match rest.strip_prefix('[') {
@@ -78,11 +78,11 @@ fn one_line(line: &str) -> Option<Entry> {
         None => rest,
     };
     let mut words = rest.split_whitespace().map(str::to_owned);
-    Some(Entry { uris: vec![words.next()?], suites: vec![words.next()?], components: words.collect() })
+    Some(AptSetting { uris: vec![words.next()?], suites: vec![words.next()?], components: words.collect() })
 }
 
 /// Parses the deb822 format: paragraphs with `Types`, `URIs`, `Suites`, and perhaps `Enabled: no`.
-fn deb822(text: &str, file: &Path) -> Result<Vec<Entry>, MirrorError> {
+fn deb822(text: &str, file: &Path) -> Result<Vec<AptSetting>, MirrorError> {
     // deb822-fast does not allow comments within a paragraph, and sources files are full of them.
     let text: String =
         text.lines().filter(|l| !l.starts_with('#')).fold(String::new(), |all, l| all + l + "\n");
@@ -96,7 +96,7 @@ fn deb822(text: &str, file: &Path) -> Result<Vec<Entry>, MirrorError> {
         .iter()
         .filter(|p| words(p, "Types").iter().any(|t| t == "deb"))
         .filter(|p| !p.get("Enabled").is_some_and(|v| matches!(v.trim(), "no" | "false" | "0")))
-        .map(|p| Entry {
+        .map(|p| AptSetting {
             uris: words(p, "URIs"),
             suites: words(p, "Suites"),
             components: words(p, "Components"),

@@ -3,7 +3,7 @@
 use git2::Oid;
 use hab_oci::{few, shown};
 
-use super::journal::{Change, Seen};
+use super::journal::{Change, Observation};
 use super::program::{Git, RefUpdate};
 use super::room::beside;
 use super::url::Allow;
@@ -89,7 +89,7 @@ impl GitMirror {
         if reference.starts_with("refs/heads/") && self.repository.find_commit(value).is_err() {
             return Err(unknown(format!("{new} is not a commit, which a branch needs; give another value")));
         }
-        let seen = Seen {
+        let seen = Observation {
             upstream: OPERATOR.to_owned(),
             reference: reference.clone(),
             kind: Change::Accepted,

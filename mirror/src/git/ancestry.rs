@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use git2::{Oid, Repository, Sort};
 
 use super::GitMirror;
-use super::change::{Answer, Here, Step, is_tag};
+use super::change::{KnownRefs, Step, UpstreamRefs, is_tag};
 use super::journal::Journal;
 use crate::Observer;
 
@@ -21,7 +21,7 @@ impl GitMirror {
         &self,
         refs: &BTreeMap<String, Oid>,
         journal: &Journal,
-        answers: &[Answer],
+        answers: &[UpstreamRefs],
         observer: &dyn Observer,
     ) -> Vec<Step> {
         let alone = |one: Oid, other: Oid| {
@@ -44,7 +44,7 @@ impl GitMirror {
             Some(related) if pairs.contains(&(one, other)) => related.contains(&(one, other)),
             _ => alone(one, other),
         };
-        Here { refs, journal, contains: &contains }.steps(answers)
+        KnownRefs { refs, journal, contains: &contains }.steps(answers)
     }
 }
 

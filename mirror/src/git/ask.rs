@@ -5,35 +5,35 @@ use std::collections::BTreeMap;
 use git2::Oid;
 
 use super::GitMirror;
-use super::change::{Answer, is_tag};
+use super::change::{UpstreamRefs, is_tag};
 use super::program::{Git, Head, Listed};
 use super::quarantine::Quarantine;
 use super::remote::Remote;
-use super::sync::Wish;
+use super::sync::SyncRequest;
 use crate::{Fault, MirrorError};
 
 /// An upstream that answered, with those of its refs that are wanted.
-pub(super) struct Told<'a> {
+pub(super) struct Respondent<'a> {
     pub remote: &'a Remote,
-    pub answer: Answer,
+    pub answer: UpstreamRefs,
     pub head: Option<Head>,
     /// Whether it was asked a second time, because it could not send what it first claimed to have.
     again: bool,
 }
 
 /// The outcome of asking all upstreams.
-pub(super) struct Asked<'a> {
+pub(super) struct Responses<'a> {
     /// Upstreams whose answers count, in the order of preference.
-    pub told: Vec<Told<'a>>,
+    pub told: Vec<Respondent<'a>>,
     /// Upstreams that have no refs any more.
-    pub wiped: Vec<Answer>,
+    pub wiped: Vec<UpstreamRefs>,
     /// The error of an upstream that does not count.
     last: Option<MirrorError>,
 }
 
-impl Asked<'_> {
+impl Responses<'_> {
     /// Notes an upstream that does not count. A refusal is worth more as the final error than silence.
-    fn leave_out(&mut self, git: &Git<'_>, wish: &Wish<'_>, e: MirrorError) {
+    fn leave_out(&mut self, git: &Git<'_>, wish: &SyncRequest<'_>, e: MirrorError) {
         if wish.urls.len() > 1 {
             git.observer.note(&format!("{}: {e}", git.project));
         }
@@ -50,16 +50,16 @@ impl GitMirror {
     pub(super) fn ask<'a>(
         &self,
         git: &Git<'_>,
-        wish: &Wish<'_>,
+        wish: &SyncRequest<'_>,
         remotes: &'a [Remote],
         refs: usize,
-    ) -> Result<Asked<'a>, MirrorError> {
-        let mut asked = Asked { told: Vec::new(), wiped: Vec::new(), last: None };
+    ) -> Result<Responses<'a>, MirrorError> {
+        let mut asked = Responses { told: Vec::new(), wiped: Vec::new(), last: None };
         for remote in remotes {
             match listed(git, wish, remote) {
                 Ok(listed) => {
                     let upstream = remote.name().to_owned();
-                    let answer = Answer { upstream: upstream.clone(), refs: listed.refs };
+                    let answer = UpstreamRefs { upstream: upstream.clone(), refs: listed.refs };
                     if answer.refs.is_empty() && refs > 0 {
                         asked.wiped.push(answer);
                         let project = self.project.clone();
@@ -69,7 +69,7 @@ impl GitMirror {
                     if answer.refs.is_empty() {
                         git.observer.note(&format!("{}: {upstream} has no branch or tag yet", self.project));
                     }
-                    asked.told.push(Told { remote, answer, head: listed.head, again: false });
+                    asked.told.push(Respondent { remote, answer, head: listed.head, again: false });
                 }
                 Err(e @ (MirrorError::Git { .. } | MirrorError::ObjectFormat { .. })) => {
                     asked.leave_out(git, wish, e);
@@ -85,9 +85,9 @@ impl GitMirror {
     pub(super) fn bring<'g>(
         &'g self,
         git: &'g Git<'g>,
-        wish: &Wish<'_>,
+        wish: &SyncRequest<'_>,
         here: &BTreeMap<String, Oid>,
-        asked: &mut Asked<'_>,
+        asked: &mut Responses<'_>,
     ) -> Result<Option<Quarantine<'g>>, MirrorError> {
         loop {
             if asked.told.is_empty() {
@@ -112,15 +112,15 @@ impl GitMirror {
     fn fetch<'g>(
         &'g self,
         git: &'g Git<'g>,
-        wish: &Wish<'_>,
+        wish: &SyncRequest<'_>,
         here: &BTreeMap<String, Oid>,
-        told: &mut [Told<'_>],
+        told: &mut [Respondent<'_>],
     ) -> Result<Option<Quarantine<'g>>, (usize, MirrorError)> {
         let first: BTreeMap<String, Oid> = told.first().map(|t| t.answer.refs.clone()).unwrap_or_default();
         let more: Vec<String> =
             wish.refs.iter().filter(|p| !p.is_branch_or_tag()).map(|p| p.clone().into()).collect();
         let mut quarantine: Option<Quarantine<'_>> = None;
-        for (at, Told { remote, answer, .. }) in told.iter_mut().enumerate() {
+        for (at, Respondent { remote, answer, .. }) in told.iter_mut().enumerate() {
             let differs =
                 |name: &str, id: Oid| is_tag(name) && first.get(name).or(here.get(name)) != Some(&id);
             let wanted = answer.refs.iter().filter(|(name, id)| at == 0 || differs(name, **id));
@@ -166,7 +166,7 @@ impl GitMirror {
 }
 
 /// Whether an upstream lists other refs than before, because it changed meanwhile. It is asked only once more.
-fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
+fn moved_on(git: &Git<'_>, wish: &SyncRequest<'_>, told: &mut Respondent<'_>) -> bool {
     if std::mem::replace(&mut told.again, true) {
         return false;
     }
@@ -180,6 +180,6 @@ fn moved_on(git: &Git<'_>, wish: &Wish<'_>, told: &mut Told<'_>) -> bool {
 }
 
 /// Lists the refs of an upstream that are wanted.
-fn listed(git: &Git<'_>, wish: &Wish<'_>, remote: &Remote) -> Result<Listed, MirrorError> {
+fn listed(git: &Git<'_>, wish: &SyncRequest<'_>, remote: &Remote) -> Result<Listed, MirrorError> {
     git.ls_remote(remote, &|name| wish.refs.iter().any(|pattern| pattern.matches(name)))
 }

@@ -9,14 +9,14 @@ use std::path::Path;
 use git2::Oid;
 use hab_oci::shown;
 
-use super::change::Answer;
+use super::change::UpstreamRefs;
 use super::heal::replay;
-use super::journal::{Change, Entry, Journal};
+use super::journal::{Change, Journal, JournalEntry};
 use super::program::{Git, Head, lines};
 use super::quarantine::Quarantine;
 use super::refs::{is_ours, is_ref_name};
 use super::remote::Remote;
-use super::sync::{Synced, Wish};
+use super::sync::{SyncRequest, Synced};
 use super::url::Allow;
 use super::{Bounds, GitMirror};
 use crate::{MirrorError, Observer};
@@ -89,7 +89,7 @@ impl GitMirror {
         journal: &Path,
         refs: &BTreeMap<String, String>,
         head: Option<&String>,
-        wish: &Wish<'_>,
+        wish: &SyncRequest<'_>,
         observer: &dyn Observer,
     ) -> Result<Synced, MirrorError> {
         let _alone = self.lock(observer)?;
@@ -101,7 +101,7 @@ impl GitMirror {
         if let Some(odd) = named.chain(head).find(|name| !is_ref_name(name)) {
             return Err(self.not_whole(&format!("{:?} is not a valid ref name", shown(odd))));
         }
-        let ids = refs.values().chain(theirs.entries().iter().flat_map(Entry::objects));
+        let ids = refs.values().chain(theirs.entries().iter().flat_map(JournalEntry::objects));
         let ids: BTreeSet<&str> = ids.map(String::as_str).collect();
         if let Some(odd) = ids.iter().find(|id| id.len() != 40 || Oid::from_str(id).is_err()) {
             return Err(self.not_whole(&format!("{:?} is not an object's id", shown(odd))));
@@ -134,8 +134,8 @@ impl GitMirror {
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));
         let parse = |(name, id): (&&String, &&String)| Some(((**name).clone(), Oid::from_str(id).ok()?));
         let refs = offered.iter().filter(|(name, _)| wanted(name)).filter_map(parse).collect();
-        let answers = [Answer { upstream: CARRIED.to_owned(), refs }];
-        let mut synced = self.settle(&git, wish, &here, &mut own, &answers)?;
+        let answers = [UpstreamRefs { upstream: CARRIED.to_owned(), refs }];
+        let mut synced = self.apply(&git, wish, &here, &mut own, &answers)?;
         let head = head.map(|name| Head::Branch(name.clone()));
         synced.head = self.follow_head(&mut own, CARRIED, head.as_ref(), true, fresh, observer)?;
         if fresh {
@@ -177,7 +177,7 @@ impl GitMirror {
 }
 
 /// The refs that an entry names.
-fn named(entry: &Entry) -> Vec<&String> {
+fn named(entry: &JournalEntry) -> Vec<&String> {
     match entry.kind {
         Change::Head => entry.old.iter().chain(&entry.new).collect(),
         _ => vec![&entry.reference],

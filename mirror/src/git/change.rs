@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use git2::Oid;
 
-use super::journal::{Change, Entry, Journal, Seen};
+use super::journal::{Change, Journal, JournalEntry, Observation};
 
 /// The refs of one upstream that are wanted.
-pub(super) struct Answer {
+pub(super) struct UpstreamRefs {
     /// The upstream's address, as the journal has it.
     pub upstream: String,
     pub refs: BTreeMap<String, Oid>,
@@ -17,7 +17,7 @@ pub(super) struct Answer {
 /// One change, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    pub seen: Seen,
+    pub seen: Observation,
     pub action: Action,
 }
 
@@ -34,17 +34,17 @@ pub(super) enum Action {
 }
 
 /// The refs here, what was seen of them before, and which commit contains which.
-pub(super) struct Here<'a> {
+pub(super) struct KnownRefs<'a> {
     pub refs: &'a BTreeMap<String, Oid>,
     pub journal: &'a Journal,
     /// Whether the first commit has the second among its ancestors.
     pub contains: &'a dyn Fn(Oid, Oid) -> bool,
 }
 
-impl Here<'_> {
+impl KnownRefs<'_> {
     /// The steps that follow from the answers. The first upstream's refs count; the tags of the others are compared
     /// with them.
-    pub(super) fn steps(&self, answers: &[Answer]) -> Vec<Step> {
+    pub(super) fn steps(&self, answers: &[UpstreamRefs]) -> Vec<Step> {
         let Some((first, others)) = answers.split_first() else { return Vec::new() };
         let mut steps = Vec::new();
         for (name, theirs) in &first.refs {
@@ -69,7 +69,7 @@ impl Here<'_> {
     }
 
     /// The refs here that this upstream once had and lacks now. A ref that it never had is not deleted.
-    pub(super) fn gone(&self, answer: &Answer) -> Vec<Step> {
+    pub(super) fn gone(&self, answer: &UpstreamRefs) -> Vec<Step> {
         let upstream = &answer.upstream;
         let lacks = self.refs.iter().filter(|(name, _)| !answer.refs.contains_key(*name));
         let had = lacks.filter(|(name, _)| self.last_by(upstream, name).is_some_and(|e| e.new.is_some()));
@@ -115,7 +115,7 @@ impl Here<'_> {
         let last = self.last_by(upstream, name);
         if ours == theirs {
             // A deviation that a person has decided about since does not count.
-            let open = |e: &Entry| self.journal.undecided(name).iter().any(|u| u.seq == e.seq);
+            let open = |e: &JournalEntry| self.journal.undecided(name).iter().any(|u| u.seq == e.seq);
             let strayed = last.is_some_and(|e| e.kind == Change::Deleted || (e.kind.freezes() && open(e)));
             return strayed.then(|| seen(upstream, name, Change::Restored, Some(ours), Some(theirs)));
         }
@@ -123,7 +123,7 @@ impl Here<'_> {
         (!told).then(|| seen(upstream, name, kind, Some(ours), Some(theirs)))
     }
 
-    fn last_by(&self, upstream: &str, name: &str) -> Option<&Entry> {
+    fn last_by(&self, upstream: &str, name: &str) -> Option<&JournalEntry> {
         self.journal.about(name).rev().find(|e| e.upstream == upstream)
     }
 }
@@ -148,7 +148,7 @@ fn seen(upstream: &str, name: &str, kind: Change, old: Option<Oid>, new: Option<
         _ => Action::Nothing,
     };
     let (upstream, reference) = (upstream.to_owned(), name.to_owned());
-    Step { seen: Seen { upstream, reference, kind, old: text(old), new: text(new) }, action }
+    Step { seen: Observation { upstream, reference, kind, old: text(old), new: text(new) }, action }
 }
 
 #[cfg(test)]
@@ -181,12 +181,12 @@ mod tests {
 
         /// The steps of a sync as words; moves the refs that they move.
         fn sync(&mut self, answers: &[(&str, &[(&str, u64)])]) -> Vec<String> {
-            let answer = |(upstream, refs): &(&str, &[(&str, u64)])| Answer {
+            let answer = |(upstream, refs): &(&str, &[(&str, u64)])| UpstreamRefs {
                 upstream: (*upstream).to_owned(),
                 refs: refs.iter().map(|(name, number)| (format!("refs/{name}"), id(*number))).collect(),
             };
             let answers: Vec<_> = answers.iter().map(answer).collect();
-            let here = Here { refs: &self.refs, journal: &self.journal, contains: &contains };
+            let here = KnownRefs { refs: &self.refs, journal: &self.journal, contains: &contains };
             let steps = here.steps(&answers);
             self.seq += 1;
             let all: Vec<_> = steps.iter().map(|step| step.seen.clone()).collect();
@@ -204,7 +204,7 @@ mod tests {
         }
 
         fn accept(&mut self, name: &str, number: u64) {
-            let seen = Seen {
+            let seen = Observation {
                 upstream: "operator".to_owned(),
                 reference: format!("refs/{name}"),
                 kind: Change::Accepted,

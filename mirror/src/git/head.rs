@@ -1,7 +1,7 @@
 //! Decides which branch a clone checks out.
 
 use super::GitMirror;
-use super::journal::{Change, Journal, Seen};
+use super::journal::{Change, Journal, Observation};
 use super::program::Head;
 use super::view::{Note, tell_clones};
 use crate::{MirrorError, Observer};
@@ -62,7 +62,8 @@ impl GitMirror {
         if let Some(old) = ours.as_ref().filter(|_| !written) {
             let (upstream, reference) = (upstream.to_owned(), "HEAD".to_owned());
             let (old, named) = (Some(old.clone()), Some(new.clone()));
-            journal.append(now(), &[Seen { upstream, reference, kind: Change::Head, old, new: named }])?;
+            journal
+                .append(now(), &[Observation { upstream, reference, kind: Change::Head, old, new: named }])?;
         }
         self.repository.set_head(&new).map_err(self.broken())?;
         Ok(ours.map(|_| new))

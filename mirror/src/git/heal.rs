@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use git2::Oid;
 
 use super::GitMirror;
-use super::journal::{Change, Entry, Journal};
+use super::journal::{Change, Journal, JournalEntry};
 use super::program::{Git, RefUpdate};
 use super::room::{beside, is_beside, still_there};
 use crate::MirrorError;
@@ -100,7 +100,7 @@ impl GitMirror {
 }
 
 /// The refs at the end of a journal.
-pub(super) fn replay(entries: &[Entry]) -> BTreeMap<String, String> {
+pub(super) fn replay(entries: &[JournalEntry]) -> BTreeMap<String, String> {
     let mut refs = BTreeMap::new();
     for entry in entries {
         if let (Change::New | Change::FastForward | Change::Accepted, Some(new)) = (entry.kind, &entry.new) {

@@ -70,7 +70,7 @@ impl std::fmt::Display for Change {
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct JournalEntry {
     /// The entry's number, counted from 0.
     pub seq: u64,
     /// When it was seen, in Unix seconds.
@@ -90,7 +90,7 @@ pub struct Entry {
     pub previous: Digest,
 }
 
-impl Entry {
+impl JournalEntry {
     /// The objects that it names; none if it is about HEAD, which names a branch.
     pub fn objects(&self) -> impl Iterator<Item = &String> {
         let names = self.kind != Change::Head;
@@ -100,7 +100,7 @@ impl Entry {
 
 /// A change that has no place in the chain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Observation {
     /// The upstream where it was seen.
     pub upstream: String,
     /// The ref.
@@ -113,8 +113,8 @@ pub struct Seen {
     pub new: Option<String>,
 }
 
-impl Seen {
-    fn is(&self, e: &Entry) -> bool {
+impl Observation {
+    fn is(&self, e: &JournalEntry) -> bool {
         (self.kind, &self.upstream, &self.old, &self.new) == (e.kind, &e.upstream, &e.old, &e.new)
     }
 }
@@ -123,7 +123,7 @@ impl Seen {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntry>,
     /// The positions of the entries about each ref.
     about: HashMap<String, Vec<usize>>,
     /// The digest of the last line.
@@ -156,7 +156,8 @@ impl Journal {
             whole: 0,
         };
         for line in text.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n")) {
-            let entry: Entry = serde_json::from_slice(line).map_err(|e| this.broken(&e.to_string()))?;
+            let entry: JournalEntry =
+                serde_json::from_slice(line).map_err(|e| this.broken(&e.to_string()))?;
             if entry.previous != this.head || entry.seq != this.entries.len() as u64 {
                 return Err(this.broken("it does not name the line before it"));
             }
@@ -177,7 +178,7 @@ impl Journal {
     }
 
     /// All entries, the oldest first.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[JournalEntry] {
         &self.entries
     }
 
@@ -192,19 +193,19 @@ impl Journal {
     }
 
     /// The newest entry about a ref.
-    pub fn last(&self, reference: &str) -> Option<&Entry> {
+    pub fn last(&self, reference: &str) -> Option<&JournalEntry> {
         self.about(reference).last()
     }
 
     /// All entries about a ref, the oldest first.
-    pub fn about(&self, reference: &str) -> impl DoubleEndedIterator<Item = &Entry> {
+    pub fn about(&self, reference: &str) -> impl DoubleEndedIterator<Item = &JournalEntry> {
         self.about.get(reference).into_iter().flatten().filter_map(|at| self.entries.get(*at))
     }
 
     /// The last value of a ref that made room for another one and has not come back.
     pub fn displaced(&self, reference: &str) -> Option<&str> {
         use Change::{Accepted, Displaced, FastForward, New};
-        let moves = |e: &&Entry| matches!(e.kind, New | FastForward | Accepted | Displaced);
+        let moves = |e: &&JournalEntry| matches!(e.kind, New | FastForward | Accepted | Displaced);
         self.about(reference).rev().find(moves).filter(|e| e.kind == Displaced)?.old.as_deref()
     }
 
@@ -222,7 +223,7 @@ impl Journal {
     }
 
     /// The entries about a ref since a person last decided about it.
-    pub fn undecided(&self, reference: &str) -> Vec<&Entry> {
+    pub fn undecided(&self, reference: &str) -> Vec<&JournalEntry> {
         let mut since: Vec<_> =
             self.about(reference).rev().take_while(|e| e.kind != Change::Accepted).collect();
         since.reverse();
@@ -244,7 +245,7 @@ impl Journal {
 
     /// Appends changes, all or none as far as a file allows: in one write, synced before this returns. Skips a change
     /// that is already the newest entry about its ref, because a sync repeats what a killed one recorded.
-    pub fn append(&mut self, at: i64, seen: &[Seen]) -> Result<usize, MirrorError> {
+    pub fn append(&mut self, at: i64, seen: &[Observation]) -> Result<usize, MirrorError> {
         let mut lines = Vec::new();
         let mut added = Vec::new();
         let mut head = self.head.clone();
@@ -253,7 +254,7 @@ impl Journal {
             if known.is_some_and(|e| change.is(e)) {
                 continue;
             }
-            let entry = Entry {
+            let entry = JournalEntry {
                 seq: (self.entries.len() + added.len()) as u64,
                 at,
                 upstream: change.upstream.clone(),
@@ -303,9 +304,9 @@ mod tests {
 
     use super::*;
 
-    fn seen(reference: &str, kind: Change, new: &str) -> Seen {
+    fn seen(reference: &str, kind: Change, new: &str) -> Observation {
         let (upstream, reference) = ("u".to_owned(), reference.to_owned());
-        Seen { upstream, reference, kind, old: None, new: Some(new.to_owned()) }
+        Observation { upstream, reference, kind, old: None, new: Some(new.to_owned()) }
     }
 
     fn journal() -> (tempfile::TempDir, PathBuf) {

@@ -55,7 +55,7 @@ impl Lacking {
 
 /// What a walk through the branches has found so far.
 #[derive(Default)]
-struct Seen {
+struct WalkState {
     trees: BTreeSet<Oid>,
     blobs: BTreeSet<Oid>,
     submodules: BTreeSet<String>,
@@ -70,7 +70,7 @@ impl GitMirror {
         let branches = self.targets("refs/heads/")?;
         let head = self.head();
         let first = head.iter().filter_map(|name| branches.get(name));
-        let mut seen = Seen::default();
+        let mut seen = WalkState::default();
         for tip in first.chain(branches.values()).take(BRANCHES + 1) {
             let what = |name: &str| format!("{name} of {}", self.project);
             let commit =
@@ -99,7 +99,7 @@ impl GitMirror {
         Ok(lacking)
     }
 
-    fn look(&self, tree: Oid, seen: &mut Seen) -> Result<(), MirrorError> {
+    fn look(&self, tree: Oid, seen: &mut WalkState) -> Result<(), MirrorError> {
         let mut waiting = vec![(tree, String::new())];
         while let Some((id, prefix)) = waiting.pop() {
             if !seen.trees.insert(id) {

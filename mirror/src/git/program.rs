@@ -64,7 +64,7 @@ impl Git<'_> {
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Listed, MirrorError> {
         let mut command = self.brief();
-        remote.settle(&mut command);
+        remote.configure(&mut command);
         command.args(["ls-remote", "--symref", "--quiet", "--"]).arg(remote.address());
         let run = Run { wall: self.bounds.answer, ..Run::default() };
         let (text, _) = self.done("ls-remote", remote, command, &run)?;
@@ -110,7 +110,7 @@ impl Git<'_> {
     /// for completeness while it indexes it. `more` has git's refspec patterns for other refs.
     pub(super) fn clone(&self, remote: &Remote, more: &[String], to: &Path) -> Result<(), MirrorError> {
         let mut command = self.command();
-        remote.settle(&mut command);
+        remote.configure(&mut command);
         // Without `--no-local`, git would link the files of a local repository unchecked.
         command.args(["clone", "--bare", "--no-local", "--template=", "--progress"]);
         for pattern in more {
@@ -132,7 +132,7 @@ impl Git<'_> {
         alternates: &Path,
     ) -> Result<(), MirrorError> {
         let mut command = self.command();
-        remote.settle(&mut command);
+        remote.configure(&mut command);
         command
             .arg("--git-dir")
             .arg(repository)

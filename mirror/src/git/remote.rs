@@ -94,7 +94,7 @@ impl Remote {
     }
 
     /// Tells git where to ask for user and password: for this scheme, host and port only, and with no other helper.
-    pub(super) fn settle(&self, command: &mut Command) {
+    pub(super) fn configure(&self, command: &mut Command) {
         if let Some(login) = &self.login {
             let path = format!("/proc/{}/fd/{}", std::process::id(), login.answer.as_raw_fd());
             command.args(["-c", "credential.helper="]).arg("-c").arg(format!(
@@ -221,7 +221,7 @@ mod tests {
 
     fn settings(remote: &Remote) -> Vec<String> {
         let mut command = Command::new("git");
-        remote.settle(&mut command);
+        remote.configure(&mut command);
         command.get_args().map(|word| word.to_str().unwrap().to_owned()).collect()
     }
 

@@ -6,7 +6,7 @@ use git2::Oid;
 use hab_oci::shown;
 
 use super::GitMirror;
-use super::change::{Action, Answer, Step, displaced};
+use super::change::{Action, Step, UpstreamRefs, displaced};
 use super::journal::Journal;
 use super::program::{Few, RefUpdate};
 use super::refs::is_ours;
@@ -40,7 +40,7 @@ impl GitMirror {
         &self,
         here: &BTreeMap<String, Oid>,
         journal: &Journal,
-        answers: &[Answer],
+        answers: &[UpstreamRefs],
         steps: Vec<Step>,
         observer: &dyn Observer,
     ) -> Result<Fitting, MirrorError> {

@@ -91,7 +91,7 @@ impl Git<'_> {
             )
             .arg((self.bounds.memory / 1024).to_string())
             .arg(((self.bounds.packs + SLACK) / 512).to_string());
-        self.settle(&mut command);
+        self.configure(&mut command);
         command
     }
 
@@ -102,11 +102,11 @@ impl Git<'_> {
         command
             .args(["-c", "ulimit -d \"$0\" 2>/dev/null; exec git \"$@\""])
             .arg((self.bounds.memory / 1024).to_string());
-        self.settle(&mut command);
+        self.configure(&mut command);
         command
     }
 
-    fn settle(&self, command: &mut Command) {
+    fn configure(&self, command: &mut Command) {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }

@@ -8,7 +8,7 @@ use git2::Oid;
 use hab_oci::shown;
 
 use super::blame::stopped;
-use super::change::{Action, Answer, Here, Step};
+use super::change::{Action, KnownRefs, Step, UpstreamRefs};
 use super::journal::{Change, Journal};
 use super::packed::write_packed;
 use super::program::{Few, Git, RefUpdate};
@@ -22,7 +22,7 @@ use crate::{MirrorError, Observer};
 
 /// What to sync, and from where.
 #[derive(Clone, Copy)]
-pub struct Wish<'a> {
+pub struct SyncRequest<'a> {
     /// Upstreams, the preferred one first. The first that answers decides; the tags of the others are compared with its
     /// tags.
     pub urls: &'a [String],
@@ -38,10 +38,10 @@ pub struct Wish<'a> {
     pub password_file: Option<&'a Path>,
 }
 
-impl std::fmt::Debug for Wish<'_> {
+impl std::fmt::Debug for SyncRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let urls: Vec<String> = self.urls.iter().map(|url| without_user(url)).collect();
-        f.debug_struct("Wish").field("urls", &urls).field("refs", &self.refs).finish_non_exhaustive()
+        f.debug_struct("SyncRequest").field("urls", &urls).field("refs", &self.refs).finish_non_exhaustive()
     }
 }
 
@@ -72,7 +72,7 @@ pub struct Synced {
 impl GitMirror {
     /// Brings the mirror up to date. Only one process syncs a project at a time; others wait. No ref is lost, even if
     /// the process is killed at any point.
-    pub fn sync(&self, wish: &Wish<'_>, observer: &dyn Observer) -> Result<Synced, MirrorError> {
+    pub fn sync(&self, wish: &SyncRequest<'_>, observer: &dyn Observer) -> Result<Synced, MirrorError> {
         for url in wish.urls {
             wish.allow.check(url)?;
         }
@@ -101,7 +101,7 @@ impl GitMirror {
             here.iter().filter(|(name, _)| wanted(name)).map(|(name, id)| (name.clone(), *id)).collect();
         let mut asked = self.ask(&git, wish, &remotes, refs.len())?;
         for wiped in &asked.wiped {
-            let steps = Here { refs: &refs, journal: &journal, contains: &|_, _| false }.gone(wiped);
+            let steps = KnownRefs { refs: &refs, journal: &journal, contains: &|_, _| false }.gone(wiped);
             let seen: Vec<_> = steps.into_iter().map(|step| step.seen).collect();
             journal.append(hab_clock::now(), &seen)?;
         }
@@ -116,7 +116,7 @@ impl GitMirror {
         let leads = asked.told.first().map(|told| told.remote.name()) == remotes.first().map(Remote::name);
         let head = asked.told.first_mut().and_then(|told| told.head.take());
         let answers: Vec<_> = asked.told.into_iter().map(|t| t.answer).collect();
-        let mut synced = self.settle(&git, wish, &here, &mut journal, &answers)?;
+        let mut synced = self.apply(&git, wish, &here, &mut journal, &answers)?;
         synced.head = self.follow_head(
             &mut journal,
             &synced.upstream,
@@ -129,13 +129,13 @@ impl GitMirror {
     }
 
     /// Records the changes in the upstreams' answers, and moves the refs.
-    pub(super) fn settle(
+    pub(super) fn apply(
         &self,
         git: &Git<'_>,
-        wish: &Wish<'_>,
+        wish: &SyncRequest<'_>,
         here: &BTreeMap<String, Oid>,
         journal: &mut Journal,
-        answers: &[Answer],
+        answers: &[UpstreamRefs],
     ) -> Result<Synced, MirrorError> {
         let upstream = answers.first().map(|answer| answer.upstream.clone()).unwrap_or_default();
         let wanted = |name: &str| wish.refs.iter().any(|pattern| pattern.matches(name));

@@ -144,7 +144,7 @@ fn a_history_that_fsck_knows_better_than_is_taken_where_the_project_says_so() {
     let commit = git_in(&upstream.path, &words, text.as_bytes());
     upstream.git(&["update-ref", "refs/heads/odd", &commit]);
     world.refused(&upstream.url(), &["badTimezone"]);
-    let wish = hab_mirror::git::Wish {
+    let wish = hab_mirror::git::SyncRequest {
         urls: &[upstream.url()],
         refs: &hab_mirror::git::RefPattern::usual(),
         allow: hab_mirror::git::Allow { file: true, http: false },

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hab_mirror::git::{Allow, Bounds, GitMirror, RefPattern, Synced, Wish};
+use hab_mirror::git::{Allow, Bounds, GitMirror, RefPattern, SyncRequest, Synced};
 use hab_mirror::{MirrorError, Observer};
 
 /// Remembers what it is told.
@@ -53,7 +53,7 @@ impl World {
 
     pub fn sync(&self, urls: &[&str]) -> Result<Synced, MirrorError> {
         let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
-        let wish = Wish {
+        let wish = SyncRequest {
             urls: &urls,
             refs: &RefPattern::usual(),
             allow: Allow { file: true, http: true },

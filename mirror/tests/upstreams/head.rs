@@ -9,7 +9,7 @@ fn head(world: &World) -> String {
 /// What the journal says of HEAD.
 fn moves(world: &World) -> Vec<String> {
     let journal = world.mirror().journal().unwrap();
-    let said = |e: &hab_mirror::git::Entry| {
+    let said = |e: &hab_mirror::git::JournalEntry| {
         format!("{} {} {} {}", e.upstream, e.kind, e.old.as_deref().unwrap(), e.new.as_deref().unwrap())
     };
     journal.about("HEAD").map(said).collect()
@@ -115,7 +115,7 @@ fn head_and_its_history_are_carried_to_another_place() {
     world.sync(&[&upstream.url()]).unwrap();
     let carried = world.mirror().carry_out(world.folder.path(), None, &world.told).unwrap();
     let there = World::new();
-    let wish = hab_mirror::git::Wish {
+    let wish = hab_mirror::git::SyncRequest {
         urls: &[],
         refs: &hab_mirror::git::RefPattern::usual(),
         allow: hab_mirror::git::Allow::default(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 
-use hab_mirror::git::{Allow, RefPattern, Wish};
+use hab_mirror::git::{Allow, RefPattern, SyncRequest};
 use hab_oci::Digest;
 
 use super::harness::{Upstream, World, git, git_in};
@@ -171,7 +171,7 @@ fn carry_in(
         .unwrap();
     fs::write(world.path("journal"), journal).unwrap();
     let refs: BTreeMap<_, _> = refs.iter().map(|(n, id)| ((*n).to_owned(), (*id).to_owned())).collect();
-    let wish = Wish {
+    let wish = SyncRequest {
         urls: &[],
         refs: &RefPattern::usual(),
         allow: Allow::default(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hab_mirror::git::{Allow, RefPattern, Wish};
+use hab_mirror::git::{Allow, RefPattern, SyncRequest};
 
 use super::harness::{Say, Server, Upstream, World, advertise, git, git_in};
 
@@ -122,7 +122,7 @@ fn what_is_not_wanted_is_not_fetched_with_the_much_that_is() {
     upstream.git(&["update-ref", "refs/pull/1/head", &blob]);
     upstream.git(&["tag", "other", &blob]);
     let refs = ["refs/heads/*", "refs/tags/many/*"].map(|text| text.parse::<RefPattern>().unwrap());
-    let wish = Wish {
+    let wish = SyncRequest {
         urls: &[upstream.url()],
         refs: &refs,
         allow: Allow { file: true, http: true },

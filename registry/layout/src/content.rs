@@ -6,8 +6,10 @@ use std::io::Read as _;
 use hab_oci::shapes::{LARGEST_CONFIG, check_image_config, is_image_config, is_manifest};
 use hab_oci::{Algorithm, Digest, Hasher, Outline, Tag, media_type};
 
-use crate::entry::Parts;
-use crate::{ALL_MANIFESTS, BLOB, BLOBS, DEPTH, Entry, Error, Layout, MANIFEST, MANIFESTS, Part, Result};
+use crate::entry::IndexEntries;
+use crate::{
+    ALL_MANIFESTS, BLOB, BLOBS, DEPTH, Error, IndexEntry, Layout, MANIFEST, MANIFESTS, Part, Result,
+};
 
 /// A manifest or an index of a layout, checked against its digest.
 #[derive(Clone, Debug)]
@@ -26,7 +28,7 @@ pub struct Content {
     /// Manifests and indexes, each once, an index after the manifests that it lists.
     pub manifests: Vec<Manifest>,
     /// Layers and configurations by digest.
-    pub blobs: BTreeMap<Digest, Entry>,
+    pub blobs: BTreeMap<Digest, IndexEntry>,
     /// Digests that an index lists and the layout lacks, as in a copy of some platforms only.
     pub missing: BTreeSet<Digest>,
     /// The tags that the images have in the layout.
@@ -85,7 +87,7 @@ impl Layout {
     /// The image with this tag in the layout, or else the only image, with its referrers.
     pub fn one(&self, tag: &Tag) -> Result<Content> {
         let subjects = self.subjects()?;
-        let tagged = |e: &&Entry| e.tag().as_ref() == Some(tag);
+        let tagged = |e: &&IndexEntry| e.tag().as_ref() == Some(tag);
         let mut wanted: Vec<_> = self.images().filter(tagged).collect();
         if wanted.is_empty() {
             wanted = subjects.iter().filter(|(_, subject)| subject.is_none()).map(|(e, _)| *e).collect();
@@ -135,17 +137,17 @@ impl Layout {
     }
 
     /// The entries of index.json that a registry serves as manifests. Entries of other types are allowed and ignored.
-    pub(crate) fn images(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn images(&self) -> impl Iterator<Item = &IndexEntry> {
         self.entries().iter().filter(|e| kind(&e.media_type).is_some())
     }
 
     /// The configuration and layers of every image at or below an entry.
-    pub(crate) fn parts_below(&self, entry: &Entry) -> Result<BTreeSet<(Digest, Vec<Digest>)>> {
+    pub(crate) fn parts_below(&self, entry: &IndexEntry) -> Result<BTreeSet<(Digest, Vec<Digest>)>> {
         let mut walk = Walk::new(self);
         walk.root(entry)?;
         let mut found = BTreeSet::new();
         for manifest in &walk.content.manifests {
-            let parts = Parts::of(&manifest.digest, &manifest.bytes)?;
+            let parts = IndexEntries::of(&manifest.digest, &manifest.bytes)?;
             if let Some(config) = parts.config {
                 let layers = parts.layers.into_iter().flatten().map(|layer| layer.digest).collect();
                 found.insert((config.digest, layers));
@@ -155,7 +157,7 @@ impl Layout {
     }
 
     /// Every image with its subject.
-    fn subjects(&self) -> Result<Vec<(&Entry, Option<Digest>)>> {
+    fn subjects(&self) -> Result<Vec<(&IndexEntry, Option<Digest>)>> {
         let subject = |entry| {
             let read = self.manifest(entry, "index.json")?;
             Ok((entry, read.and_then(|(_, outline)| outline.subject)))
@@ -164,7 +166,7 @@ impl Layout {
     }
 
     /// The file of an entry; fails unless it has the size of the entry.
-    fn sized(&self, entry: &Entry, wanted_by: &str) -> Result<Part> {
+    fn sized(&self, entry: &IndexEntry, wanted_by: &str) -> Result<Part> {
         let digest = entry.digest.clone();
         let missing = || Error::Missing { digest: digest.clone(), wanted_by: wanted_by.to_owned() };
         let part = self.blob(&entry.digest)?.ok_or_else(missing)?;
@@ -184,7 +186,7 @@ impl Layout {
     }
 
     /// Reads a manifest; `None` if it is not in the layout.
-    fn manifest(&self, entry: &Entry, wanted_by: &str) -> Result<Option<(Manifest, Outline)>> {
+    fn manifest(&self, entry: &IndexEntry, wanted_by: &str) -> Result<Option<(Manifest, Outline)>> {
         if self.blob(&entry.digest)?.is_none() {
             return Ok(None);
         }
@@ -204,7 +206,7 @@ impl<'a> Walk<'a> {
         Self { layout, content: Content::default(), seen: BTreeMap::new(), read: 0 }
     }
 
-    fn root(&mut self, entry: &Entry) -> Result<()> {
+    fn root(&mut self, entry: &IndexEntry) -> Result<()> {
         if self.enter(entry, "index.json", 0)? {
             return Ok(());
         }
@@ -212,7 +214,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads a manifest and everything below it; `false` if the manifest is not in the layout.
-    fn enter(&mut self, entry: &Entry, wanted_by: &str, depth: usize) -> Result<bool> {
+    fn enter(&mut self, entry: &IndexEntry, wanted_by: &str, depth: usize) -> Result<bool> {
         let Some(kind) = kind(&entry.media_type) else { return Ok(false) };
         if let Some(before) = self.seen.get(&entry.digest) {
             let same = *before == (kind, entry.size);
@@ -233,7 +235,7 @@ impl<'a> Walk<'a> {
         }
         self.content.about.insert(entry.digest.clone(), outline.subject.is_some());
         let name = entry.digest.to_string();
-        let parts = Parts::of(&entry.digest, &manifest.bytes)?;
+        let parts = IndexEntries::of(&entry.digest, &manifest.bytes)?;
         let elsewhere: BTreeSet<_> =
             outline.edges.iter().filter(|e| e.elsewhere).map(|e| &e.digest).collect();
         for part in parts.config.iter().chain(parts.layers.iter().flatten()) {
@@ -254,7 +256,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds content that an index lists and that is not a manifest, as in BuildKit's cache. It may be missing.
-    fn listed(&mut self, entry: &Entry, wanted_by: &str) -> Result<()> {
+    fn listed(&mut self, entry: &IndexEntry, wanted_by: &str) -> Result<()> {
         if self.layout.blob(&entry.digest)?.is_some() {
             return self.part(entry, wanted_by, false);
         }
@@ -262,7 +264,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn part(&mut self, entry: &Entry, wanted_by: &str, elsewhere: bool) -> Result<()> {
+    fn part(&mut self, entry: &IndexEntry, wanted_by: &str, elsewhere: bool) -> Result<()> {
         if entry.size > BLOB {
             return Err(Error::TooLarge { what: entry.digest.to_string(), size: entry.size, limit: BLOB });
         }

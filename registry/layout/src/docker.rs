@@ -15,7 +15,7 @@ use hab_oci::{Algorithm, Descriptor, Digest, ImageManifest, media_type, shapes};
 use serde::Deserialize;
 
 use crate::content::hash;
-use crate::{BLOB, Entry, Error, Layout, MANIFEST, Part, Result};
+use crate::{BLOB, Error, IndexEntry, Layout, MANIFEST, Part, Result};
 
 /// The most images of one file.
 const IMAGES: usize = 1000;
@@ -54,7 +54,7 @@ struct RootFs {
 /// The images of an archive, with the manifests that were made for them.
 #[derive(Debug, Default)]
 pub(crate) struct Docker {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<IndexEntry>,
     /// The manifests.
     made: BTreeMap<Digest, Arc<[u8]>>,
     /// The paths of layers and configurations.
@@ -86,7 +86,7 @@ impl Docker {
             let bytes = serde_json::to_vec(&manifest)
                 .map_err(|source| Error::Json { what: image.config.clone(), source })?;
             let digest = Digest::of(&bytes);
-            let entry = || Entry::new(media_type::IMAGE_MANIFEST, digest.clone(), bytes.len() as u64);
+            let entry = || IndexEntry::new(media_type::IMAGE_MANIFEST, digest.clone(), bytes.len() as u64);
             match image.repo_tags.as_deref().unwrap_or_default() {
                 [] => docker.entries.push(entry()),
                 tags => docker.entries.extend(tags.iter().map(|tag| entry().called(tag))),
@@ -223,7 +223,7 @@ pub(crate) fn agree(layout: &Layout, images: &[Saved]) -> Result<()> {
         };
         let names = image.repo_tags.as_deref().unwrap_or_default();
         for name in names {
-            let tag = Entry::new("", config.digest.clone(), 0).called(name).tag();
+            let tag = IndexEntry::new("", config.digest.clone(), 0).called(name).tag();
             let tag = tag.ok_or_else(|| layout.odd(format!("{name:?} is no name of an image")))?.to_string();
             let root = tags.get(&tag).and_then(|root| roots.get(root));
             if !root.map_or(Ok(false), is)? {

@@ -1,4 +1,4 @@
-//! Descriptors in `index.json`, indexes and manifests.
+//! IndexEntries in `index.json`, indexes and manifests.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const IMAGE_NAME: &str = "io.containerd.image.name";
 /// A descriptor in index.json, an index or a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub struct IndexEntry {
     /// The content's media type.
     pub media_type: String,
     /// The content's digest.
@@ -32,7 +32,7 @@ pub struct Entry {
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-impl Entry {
+impl IndexEntry {
     /// An entry without a name.
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self { media_type: media_type.to_owned(), digest, size, artifact_type: None, annotations: None }
@@ -69,17 +69,17 @@ impl Entry {
 
 /// The descriptors of index.json, an index or a manifest.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Parts {
-    pub(crate) config: Option<Entry>,
+pub(crate) struct IndexEntries {
+    pub(crate) config: Option<IndexEntry>,
     #[serde(default)]
-    pub(crate) layers: Option<Vec<Entry>>,
+    pub(crate) layers: Option<Vec<IndexEntry>>,
     #[serde(default)]
-    pub(crate) blobs: Option<Vec<Entry>>,
+    pub(crate) blobs: Option<Vec<IndexEntry>>,
     #[serde(default)]
-    pub(crate) manifests: Option<Vec<Entry>>,
+    pub(crate) manifests: Option<Vec<IndexEntry>>,
 }
 
-impl Parts {
+impl IndexEntries {
     /// Parses the descriptors of a manifest or an index.
     pub(crate) fn of(digest: &Digest, bytes: &[u8]) -> Result<Self> {
         json::read(bytes, shapes::MANIFEST).map_err(|source| Error::Json { what: digest.to_string(), source })
@@ -92,7 +92,7 @@ impl Parts {
 pub(crate) struct Index<'a> {
     pub(crate) schema_version: u32,
     pub(crate) media_type: &'static str,
-    pub(crate) manifests: &'a [Entry],
+    pub(crate) manifests: &'a [IndexEntry],
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
             ("a b", None),
             ("a:.x", None),
         ] {
-            let mut entry = Entry::new("m/t", Digest::of(b""), 0);
+            let mut entry = IndexEntry::new("m/t", Digest::of(b""), 0);
             assert_eq!(entry.tag(), None);
             entry.annotations = Some(BTreeMap::from([(REF_NAME.to_owned(), name.to_owned())]));
             assert_eq!(entry.tag().map(|tag| tag.to_string()).as_deref(), tag, "{name}");

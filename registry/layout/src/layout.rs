@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use crate::archive::{self, Members};
 use crate::docker::{self, Docker};
-use crate::entry::Parts;
-use crate::{Entry, Error, MANIFEST, Part, Result};
+use crate::entry::IndexEntries;
+use crate::{Error, IndexEntry, MANIFEST, Part, Result};
 
 /// The most bytes of the `oci-layout` file.
 const MARK: u64 = 4096;
@@ -28,13 +28,13 @@ const MARK: u64 = 4096;
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
-    place: Place,
-    entries: Vec<Entry>,
+    place: Source,
+    entries: Vec<IndexEntry>,
     docker: Docker,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Source {
     Folder(File),
     Archive(Arc<File>, Members),
 }
@@ -51,7 +51,7 @@ const MARK_SHAPE: Shape = Shape::Fields(&[("imageLayoutVersion", Shape::Free)]);
 impl Layout {
     /// Opens a folder, or a tar archive of one, and reads its index.
     pub fn open(path: &Path) -> Result<Self> {
-        let place = Place::open(path)?;
+        let place = Source::open(path)?;
         let mut layout =
             Self { path: path.to_owned(), place, entries: Vec::new(), docker: Docker::default() };
         let saved = Docker::saved(&layout)?;
@@ -68,7 +68,7 @@ impl Layout {
         if mark.version != "1.0.0" {
             return Err(layout.no("its imageLayoutVersion is not 1.0.0"));
         }
-        let index: Parts = layout.document("index.json", MANIFEST, shapes::MANIFEST)?;
+        let index: IndexEntries = layout.document("index.json", MANIFEST, shapes::MANIFEST)?;
         layout.entries = index.manifests.unwrap_or_default();
         if layout.entries.is_empty() {
             return Err(Error::Empty);
@@ -81,7 +81,7 @@ impl Layout {
 
     /// Refuses links in an archive, unless `docker save` wrote it.
     fn without_links(&self, saved: bool) -> Result<()> {
-        let Place::Archive(_, members) = &self.place else { return Ok(()) };
+        let Source::Archive(_, members) = &self.place else { return Ok(()) };
         match members.links.keys().next().filter(|_| !saved) {
             Some(member) => {
                 let member = hab_archive::shown(member.as_bytes());
@@ -92,7 +92,7 @@ impl Layout {
     }
 
     /// The descriptors in index.json, in order.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[IndexEntry] {
         &self.entries
     }
 
@@ -106,18 +106,20 @@ impl Layout {
 
     /// Whether the layout is an archive.
     pub(crate) fn is_archive(&self) -> bool {
-        matches!(self.place, Place::Archive(..))
+        matches!(self.place, Source::Archive(..))
     }
 
     /// A file that manifest.json names. In an archive the name may be a link.
     pub(crate) fn linked(&self, name: &str) -> Result<Option<Part>> {
         match &self.place {
-            Place::Archive(file, members) => {
+            Source::Archive(file, members) => {
                 Ok(members.find(name).map(|(at, size)| Part::new(file.clone(), at, size)))
             }
             // These paths could lead out of the folder.
-            Place::Folder(_) if name.starts_with('/') || name.split('/').any(|part| part == "..") => Ok(None),
-            Place::Folder(_) => self.part(name),
+            Source::Folder(_) if name.starts_with('/') || name.split('/').any(|part| part == "..") => {
+                Ok(None)
+            }
+            Source::Folder(_) => self.part(name),
         }
     }
 
@@ -155,10 +157,10 @@ impl Layout {
 
     pub(crate) fn part(&self, name: &str) -> Result<Option<Part>> {
         match &self.place {
-            Place::Archive(file, members) => {
+            Source::Archive(file, members) => {
                 Ok(members.files.get(name).map(|(at, size)| Part::new(file.clone(), *at, *size)))
             }
-            Place::Folder(folder) => {
+            Source::Folder(folder) => {
                 let path = self.path.join(name);
                 let Some(file) = within(folder, name, &path)? else { return Ok(None) };
                 let found = file.metadata().map_err(Error::io("look at", &path))?;
@@ -179,7 +181,7 @@ impl Layout {
     }
 }
 
-impl Place {
+impl Source {
     fn open(path: &Path) -> Result<Self> {
         let found = path.metadata().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::Neither { path: path.to_owned() },

@@ -18,7 +18,7 @@ mod part;
 mod write;
 
 pub use content::{Content, Manifest};
-pub use entry::Entry;
+pub use entry::IndexEntry;
 pub use error::{Error, Fault};
 pub use layout::Layout;
 pub use part::Part;

@@ -10,7 +10,7 @@ use hab_oci::{Digest, Hasher, media_type};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::entry::Index;
-use crate::{Entry, Error, Result};
+use crate::{Error, IndexEntry, Result};
 
 const MARK: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 
@@ -18,7 +18,7 @@ const MARK: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 #[derive(Clone, Debug, Default)]
 pub struct Bundle {
     /// The entries of index.json, in order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<IndexEntry>,
     /// Every manifest, layer and configuration, with its size in bytes.
     pub blobs: BTreeMap<Digest, u64>,
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use hab_layout::{Bundle, Entry, Error, Fault, Layout, write};
+use hab_layout::{Bundle, Error, Fault, IndexEntry, Layout, write};
 use hab_oci::{Algorithm, Digest, media_type};
 use serde_json::{Value, json};
 
@@ -360,7 +360,7 @@ fn what_is_no_layout_says_why() {
 fn bundle(bytes: &[&[u8]]) -> (Bundle, BTreeMap<Digest, Vec<u8>>) {
     let contents: BTreeMap<_, _> = bytes.iter().map(|b| (Digest::of(b), b.to_vec())).collect();
     let blobs = contents.iter().map(|(digest, b)| (digest.clone(), b.len() as u64)).collect();
-    let entries = vec![Entry::new("m/t", Digest::of(bytes[0]), bytes[0].len() as u64)];
+    let entries = vec![IndexEntry::new("m/t", Digest::of(bytes[0]), bytes[0].len() as u64)];
     (Bundle { entries, blobs }, contents)
 }
 

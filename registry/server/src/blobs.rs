@@ -20,7 +20,7 @@ use crate::chunks::Chunks;
 use crate::conditions;
 use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty};
-use crate::limits::Limits;
+use crate::limits::ServiceLimits;
 use crate::multipart::Multipart;
 use crate::range::{Part, Wanted};
 
@@ -105,7 +105,7 @@ fn respond(source: Source, digest: &Digest, size: u64, head: &Parts) -> Result<R
 /// part of it.
 pub(crate) async fn get_through(
     store: &Store,
-    limits: &Limits,
+    limits: &ServiceLimits,
     remote: &Remote,
     digest: &Digest,
     head: &Parts,

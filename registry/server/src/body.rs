@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::access::Refusal;
 use crate::early::BodyError;
 use crate::error::Error;
-use crate::limits::Limits;
+use crate::limits::ServiceLimits;
 
 /// Bytes of a batch: large enough that a thread's wake-up does not show, small enough for many clients at once.
 const BATCH: u64 = 512 * 1024;
@@ -66,18 +66,18 @@ pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Dura
         return Err(Error::BlobTooLarge { limit });
     }
     let mut stream = body.into_data_stream();
-    let mut at = At::Hand(sink);
+    let mut at = SinkState::Hand(sink);
     loop {
         let batch = collect(&mut stream, idle, &mut room, limit).await;
         let mut sink = match at {
-            At::Hand(sink) => sink,
-            At::Work(writing) => writing.await??,
+            SinkState::Hand(sink) => sink,
+            SinkState::Work(writing) => writing.await??,
         };
         let batch = batch?;
         if batch.is_empty() {
             return Ok(sink);
         }
-        at = At::Work(spawn_blocking(move || {
+        at = SinkState::Work(spawn_blocking(move || {
             sink.add(batch)?;
             Ok(sink)
         }));
@@ -85,7 +85,7 @@ pub(crate) async fn receive<S: Sink>(body: Body, sink: S, limit: u64, idle: Dura
 }
 
 /// Whether a sink is at hand or with the thread that writes to it.
-enum At<S> {
+enum SinkState<S> {
     Hand(S),
     Work(JoinHandle<hab_store::Result<S>>),
 }
@@ -142,7 +142,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// bounded memory, and no client takes the turns of others.
 pub(crate) async fn read_in_turn(
     body: Body,
-    limits: &Limits,
+    limits: &ServiceLimits,
     large: &Turns,
     client: Client,
 ) -> Result<(Vec<u8>, Option<Turn>), Error> {

@@ -19,7 +19,7 @@ const MOST: u32 = 1000;
 const BATCH: u32 = 1000;
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct RepositoryList<'a> {
     repositories: &'a [RepositoryName],
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn list(
     names.truncate(wanted);
     let link = names.last().filter(|_| more).and_then(|last| next(uri, Some(n), last.as_str()));
     let link = link.map(|link| [(header::LINK, link)]);
-    Ok((link, Json(Answer { repositories: &names })).into_response())
+    Ok((link, Json(RepositoryList { repositories: &names })).into_response())
 }
 
 /// Whether a repository may be pulled by this name. For an upstream's repository, the operator decides that.

@@ -1,6 +1,6 @@
 //! Streams a file's bytes to a connection.
 //!
-//! Bytes in the page cache are sent from there if the connection can do that ([`Parts`]). Otherwise the connection's
+//! Bytes in the page cache are sent from there if the connection can do that ([`FileQueue`]). Otherwise the connection's
 //! own thread reads them: waking another thread would cost more than the copy. Bytes that must come from the disk are
 //! read by a thread of their own. The pool hands out the chunk that came back last, so that few chunks are in use, and
 //! those are in the processor's cache.
@@ -18,7 +18,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::sendfile::Parts;
+use crate::sendfile::FileQueue;
 
 /// Bytes of a chunk: large enough that the cost of a system call does not show, small enough for many clients at once
 /// and for the processor's cache.
@@ -62,7 +62,7 @@ impl Stream for Chunks {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        if let Some(place) = Parts::place(&self.file, self.at, self.left) {
+        if let Some(place) = FileQueue::place(&self.file, self.at, self.left) {
             return Poll::Ready(Some(Ok(self.passed(place))));
         }
         let mut chunk = Chunk::take(self.left);

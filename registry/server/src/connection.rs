@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::access::Peer;
-use crate::introduced::Introduced;
+use crate::introduced::ConnectionService;
 use crate::slot::{Phase, Slot};
 use crate::tls::{HTTP2, Tls};
 use crate::wire::Wire;
-use crate::{Front, Limits};
+use crate::{Front, ServiceLimits};
 use hab_chain::chain;
 
 /// The most bytes that are buffered of a connection's request, and of its answer beside the bytes being sent.
@@ -53,7 +53,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n
 pub(crate) struct Shared {
     pub(crate) service: TowerToHyperService<Router>,
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ServiceLimits,
     pub(crate) front: Arc<Front>,
     /// Turns for requests over HTTP/2: those of ordinary clients, and those of clients that may have more.
     streams: [Turns; 2],
@@ -62,7 +62,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(router: Router, tls: Option<Arc<Tls>>, limits: Limits, front: Arc<Front>) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        tls: Option<Arc<Tls>>,
+        limits: ServiceLimits,
+        front: Arc<Front>,
+    ) -> Self {
         let most = limits.connections_of(Ipv4Addr::LOCALHOST.into());
         let streams =
             [Turns::new(most, limits.connections_each.clamp(1, most.max(1))), Turns::new(most, most)];
@@ -115,7 +120,7 @@ async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<
             () = shared.closed() => return,
         };
         let stream = Wire::new(stream, slot.clone());
-        let mut service = Introduced::new(shared, from, peer, None, slot.clone());
+        let mut service = ConnectionService::new(shared, from, peer, None, slot.clone());
         if many {
             talk_many(stream, service, &slot, watcher).await;
         } else {
@@ -138,7 +143,7 @@ async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared, slot: Arc<
             let shown = shown.map(|shown| (tls.clone(), shown));
             slot.enter(Phase::Head);
             let many = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-            let service = Introduced::new(shared, from, peer, shown, slot.clone());
+            let service = ConnectionService::new(shared, from, peer, shown, slot.clone());
             if many {
                 talk_many(stream, service, &slot, watcher).await;
             } else {
@@ -198,7 +203,7 @@ async fn tell_plain(mut stream: TcpStream) -> io::Result<()> {
 
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: Introduced,
+    service: ConnectionService,
     watcher: Watcher,
 ) {
     // The slots limit the time of a head: a timer for every request would cost more.
@@ -214,7 +219,7 @@ async fn talk(
 /// Serves a connection over HTTP/2 (RFC 9113), on which a client may have several requests at a time.
 async fn talk_many(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: Introduced,
+    service: ConnectionService,
     slot: &Slot,
     watcher: Watcher,
 ) {

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep, timeout};
 
-use crate::Limits;
+use crate::ServiceLimits;
 use crate::slot::Slot;
 
 /// The largest rest of a body that is discarded to keep the connection, in bytes.
@@ -48,7 +48,7 @@ impl BodyError {
 
 /// A request's body that is lent to the endpoint; it goes back to its [`Owner`] if the endpoint does not read all of
 /// it.
-pub(crate) struct Lent {
+pub(crate) struct LentBody {
     /// `Some` until this is dropped.
     body: Option<Incoming>,
     owner: Arc<Mutex<Option<Incoming>>>,
@@ -68,12 +68,12 @@ pub(crate) struct Owner {
     expects: bool,
 }
 
-impl Lent {
+impl LentBody {
     /// `expects`: the client sends the body only when it is asked to.
     pub(crate) fn of(
         body: Incoming,
         (slot, request): (Arc<Slot>, u64),
-        limits: &Limits,
+        limits: &ServiceLimits,
         expects: bool,
     ) -> (Self, Owner) {
         let owner = Arc::<Mutex<Option<Incoming>>>::default();
@@ -83,7 +83,7 @@ impl Lent {
     }
 }
 
-impl Body for Lent {
+impl Body for LentBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -120,7 +120,7 @@ impl Body for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for LentBody {
     fn drop(&mut self) {
         self.slot.await_body(false);
         if self.ended || self.is_end_stream() {

@@ -231,12 +231,12 @@ impl Error {
 }
 
 #[derive(Serialize)]
-struct Answer {
-    errors: [Entry; 1],
+struct ErrorBody {
+    errors: [ErrorEntry; 1],
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct ErrorEntry {
     code: &'static str,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,8 +250,8 @@ impl IntoResponse for Error {
             tracing::error!(status = status.as_u16(), error = self.sentence(), "a request failed");
         }
         let (message, detail) = self.words(status);
-        let mut response =
-            (status, axum::Json(Answer { errors: [Entry { code, message, detail }] })).into_response();
+        let mut response = (status, axum::Json(ErrorBody { errors: [ErrorEntry { code, message, detail }] }))
+            .into_response();
         let headers = response.headers_mut();
         // All of these consist of digits, names, checked addresses and fixed words, so they are valid header values.
         let mut put =

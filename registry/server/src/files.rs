@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::Limits;
+use crate::ServiceLimits;
 
 /// Open files that are reserved for the store and the mirror, beside those of connections.
 const OTHER_FILES: u64 = 128;
@@ -24,7 +24,7 @@ pub struct FewFiles {
     pub wanted: usize,
 }
 
-impl Limits {
+impl ServiceLimits {
     /// The most connections that an operator may allow: each takes memory, and a number beyond this is a mistake.
     pub const MOST_CONNECTIONS: usize = 65_536;
 
@@ -65,12 +65,16 @@ mod tests {
     #[test]
     fn there_are_no_more_connections_than_files_may_be_open_for() {
         let fitted = |wanted: usize, files: u64| {
-            let (limits, few) = Limits { connections: wanted, ..Limits::default() }.within(files);
+            let (limits, few) =
+                ServiceLimits { connections: wanted, ..ServiceLimits::default() }.within(files);
             (limits.connections, few.map(|few| (few.files, few.room, few.wanted)))
         };
         assert_eq!(fitted(448, 1024), (448, None));
         assert_eq!(fitted(449, 1024), (448, Some((1024, 448, 449))));
-        assert_eq!(fitted(Limits::MOST_CONNECTIONS, u64::MAX), (Limits::MOST_CONNECTIONS, None));
+        assert_eq!(
+            fitted(ServiceLimits::MOST_CONNECTIONS, u64::MAX),
+            (ServiceLimits::MOST_CONNECTIONS, None)
+        );
         for files in [0, 20, 131] {
             assert_eq!(fitted(1024, files).0, FEWEST, "{files}");
         }

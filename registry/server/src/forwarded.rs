@@ -45,7 +45,7 @@ impl Front {
     }
 
     /// Corrects the headers of a request that came from `from`; returns the client's address.
-    pub(crate) fn make_true(&self, from: IpAddr, secure: bool, headers: &mut HeaderMap) -> IpAddr {
+    pub(crate) fn correct(&self, from: IpAddr, secure: bool, headers: &mut HeaderMap) -> IpAddr {
         let believed = self.is_proxy(from);
         let client = if believed { self.client(from, headers) } else { from };
         let said = |name: &HeaderName| believed.then(|| last(headers, name)).flatten();
@@ -182,7 +182,7 @@ mod tests {
         for (name, value) in said {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let client = front.make_true(from.parse().unwrap(), false, &mut headers);
+        let client = front.correct(from.parse().unwrap(), false, &mut headers);
         let text = |name: &HeaderName| headers.get(name).map_or("", |value| value.to_str().unwrap());
         let scheme = if text(&PROTO).is_empty() { "http" } else { text(&PROTO) };
         assert!(

@@ -10,7 +10,7 @@ use axum::routing::any;
 use hab_upstream::Remote;
 use serde::Deserialize;
 
-use crate::access::{Action, Client, Peer, Permit, Scene, TOKEN_PATH};
+use crate::access::{Action, Client, Peer, Permit, RequestContext, TOKEN_PATH};
 use crate::error::Error;
 use crate::http::{CACHE, query};
 use crate::route::{Endpoint, Route};
@@ -64,7 +64,7 @@ async fn dispatch(
         return token::exchange(gate, registry.limits.idle, request, client).await;
     }
     let method = request.method().clone();
-    let scene = Scene { headers: request.headers(), peer };
+    let scene = RequestContext { headers: request.headers(), peer };
     let caller = gate.identify(&scene).await?;
     client.name = caller.name().cloned();
     if !gate.access.permits(&method) {

@@ -22,25 +22,25 @@ use tokio::time::timeout;
 
 use crate::access::{Peer, Problem, Refusal, basic};
 use crate::connection::Shared;
-use crate::early::{Lent, Owner};
+use crate::early::{LentBody, Owner};
 use crate::error::Error;
 use crate::flow::Flow;
-use crate::sendfile::Parts;
+use crate::sendfile::FileQueue;
 use crate::slot::{Serving, Slot};
-use crate::tls::{Shown, Tls};
-use crate::{Front, Limits};
+use crate::tls::{ClientChain, Tls};
+use crate::{Front, ServiceLimits};
 
 /// The service of one connection.
-pub(crate) struct Introduced {
+pub(crate) struct ConnectionService {
     service: TowerToHyperService<Router>,
     from: SocketAddr,
     peer: Arc<Peer>,
     /// The client's certificates, and the TLS settings that say whether they are still valid.
-    shown: Option<(Arc<Tls>, Shown)>,
+    shown: Option<(Arc<Tls>, ClientChain)>,
     slot: Arc<Slot>,
     /// The parts of files that the connection sends for answers; `None` if it must see the bytes that it sends.
-    parts: Option<Arc<Parts>>,
-    limits: Limits,
+    parts: Option<Arc<FileQueue>>,
+    limits: ServiceLimits,
     front: Arc<Front>,
     /// Turns for requests over HTTP/2, where a connection has several: a client may have as many as it may have
     /// connections.
@@ -51,12 +51,12 @@ pub(crate) struct Introduced {
 const TURN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(5);
 
-impl Introduced {
+impl ConnectionService {
     pub(crate) fn new(
         shared: &Shared,
         from: SocketAddr,
         peer: Peer,
-        shown: Option<(Arc<Tls>, Shown)>,
+        shown: Option<(Arc<Tls>, ClientChain)>,
         slot: Arc<Slot>,
     ) -> Self {
         let (service, limits, front) = (shared.service.clone(), shared.limits.clone(), shared.front.clone());
@@ -65,7 +65,7 @@ impl Introduced {
     }
 
     /// From now on, the connection sends parts of files for answers.
-    pub(crate) fn send_parts(&mut self, parts: Arc<Parts>) {
+    pub(crate) fn send_parts(&mut self, parts: Arc<FileQueue>) {
         self.parts = Some(parts);
     }
 
@@ -97,7 +97,7 @@ impl Introduced {
             head.headers.insert(header::HOST, host);
         }
         let hosts = head.headers.get_all(header::HOST).iter().count();
-        let client = self.front.make_true(self.from.ip(), self.peer.secure, &mut head.headers);
+        let client = self.front.correct(self.from.ip(), self.peer.secure, &mut head.headers);
         head.extensions.insert(self.peer_at(client));
         head.extensions.insert(ConnectInfo(SocketAddr::new(client, self.from.port())));
         (client, hosts == 1 || (hosts == 0 && head.version < Version::HTTP_11))
@@ -120,7 +120,7 @@ impl Introduced {
                 }
                 Ok(turn) => (no_more(), Some(turn)),
             };
-            Ok(response.map(|body| Answer::one_of_many(body, serving, turn)))
+            Ok(response.map(|body| ResponseBody::one_of_many(body, serving, turn)))
         })
     }
 
@@ -130,16 +130,16 @@ impl Introduced {
             self.slot.read_all(request);
             return (Body::empty(), None);
         }
-        let (lent, owner) = Lent::of(body, (self.slot.clone(), request), &self.limits, expects);
+        let (lent, owner) = LentBody::of(body, (self.slot.clone(), request), &self.limits, expects);
         (Body::new(lent), Some(owner))
     }
 }
 
 type Answering =
-    Pin<Box<dyn Future<Output = Result<hyper::Response<Answer>, std::convert::Infallible>> + Send>>;
+    Pin<Box<dyn Future<Output = Result<hyper::Response<ResponseBody>, std::convert::Infallible>> + Send>>;
 
-impl Service<hyper::Request<Incoming>> for Introduced {
-    type Response = hyper::Response<Answer>;
+impl Service<hyper::Request<Incoming>> for ConnectionService {
+    type Response = hyper::Response<ResponseBody>;
     type Error = std::convert::Infallible;
     type Future = Answering;
 
@@ -164,7 +164,7 @@ impl Service<hyper::Request<Incoming>> for Introduced {
             if owner.is_some_and(Owner::must_close) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Answer { body, serving, parts, many: None }))
+            Ok(response.map(|body| ResponseBody { body, serving, parts, many: None }))
         })
     }
 }
@@ -186,10 +186,10 @@ fn no_host() -> Response {
 }
 
 /// An answer's body. When it is over, the connection waits for the next request.
-pub(crate) struct Answer {
+pub(crate) struct ResponseBody {
     body: Body,
     serving: Serving,
-    parts: Option<Arc<Parts>>,
+    parts: Option<Arc<FileQueue>>,
     many: Option<Many>,
 }
 
@@ -205,7 +205,7 @@ struct Many {
 /// client that opens no window stay until the connection ends, and could keep something much larger in memory.
 const FRAME: usize = 16 << 10;
 
-impl Answer {
+impl ResponseBody {
     fn one_of_many(body: Body, serving: Serving, turn: Option<Turn>) -> Self {
         let flow = Arc::new(Flow::new(body.is_end_stream()));
         serving.slot().flow(&flow);
@@ -213,7 +213,7 @@ impl Answer {
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -223,7 +223,7 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
         let Some(Many { flow, left, .. }) = &mut this.many else {
-            return Parts::asked_by(this.parts.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
+            return FileQueue::asked_by(this.parts.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
         };
         flow.asked();
         while left.is_empty() {

@@ -21,13 +21,13 @@ const BESIDE: usize = 1 << 10;
 
 /// A manifest, ready to be sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct CachedManifest {
     pub(crate) digest: Digest,
     pub(crate) headers: HeaderMap,
     pub(crate) bytes: Bytes,
 }
 
-impl Answer {
+impl CachedManifest {
     pub(crate) fn to(&self, method: &Method) -> Response {
         let body = if method == Method::HEAD { Body::empty() } else { Body::from(self.bytes.clone()) };
         (self.headers.clone(), body).into_response()
@@ -36,7 +36,7 @@ impl Answer {
 
 /// The cached answers, by request.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct ManifestCache {
     /// Held for map operations.
     answers: Mutex<Answers>,
 }
@@ -45,12 +45,12 @@ pub(crate) struct Kept {
 struct Answers {
     version: Version,
     bytes: usize,
-    map: HashMap<String, Answer>,
+    map: HashMap<String, CachedManifest>,
 }
 
-impl Kept {
+impl ManifestCache {
     /// The answer that was cached at this version of the catalog, or at a later one that another request has seen.
-    pub(crate) fn get(&self, version: Version, asked: &str) -> Option<Answer> {
+    pub(crate) fn get(&self, version: Version, asked: &str) -> Option<CachedManifest> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.version < version {
             *answers = Answers { version, ..Answers::default() };
@@ -59,7 +59,7 @@ impl Kept {
     }
 
     /// Caches an answer that was looked up after the catalog had this version.
-    pub(crate) fn put(&self, version: Version, asked: String, answer: Answer) {
+    pub(crate) fn put(&self, version: Version, asked: String, answer: CachedManifest) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.version != version {
             return;

@@ -62,7 +62,7 @@ pub use hab_upstream::{
     SyncError, SyncRule, Synced, UpstreamConfig, Upstreams,
 };
 pub use handle::router;
-pub use limits::{Limits, Rules};
+pub use limits::{Rules, ServiceLimits};
 pub use network::{Network, NetworkError};
 pub use observe::{AccessLog, Metrics};
 pub use registry::Registry;

@@ -1,4 +1,4 @@
-//! Limits for clients, and rules for pushed content.
+//! ServiceLimits for clients, and rules for pushed content.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::network::Network;
 
 /// How much of the service clients can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServiceLimits {
     /// Bytes of a manifest; the specification asks for at least 4 MiB.
     pub manifest: usize,
     /// Bytes of a blob.
@@ -41,9 +41,9 @@ pub struct Limits {
     pub upload: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServiceLimits {
     fn default() -> Self {
-        let hab_upstream::Limits { manifest, blob } = hab_upstream::Limits::default();
+        let hab_upstream::UpstreamLimits { manifest, blob } = hab_upstream::UpstreamLimits::default();
         Self {
             manifest,
             blob,
@@ -62,7 +62,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ServiceLimits {
     /// How many connections the client at this address may have; never all of them, if there are four or more.
     pub(crate) fn connections_of(&self, address: IpAddr) -> usize {
         let most = self.connections - self.connections / 4;

@@ -15,7 +15,7 @@ pub(crate) struct Page {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct PageQuery {
     n: Option<String>,
     last: Option<String>,
 }
@@ -23,7 +23,7 @@ struct Asked {
 impl Page {
     /// Reads the query. A page has at most `most` entries, however many are asked for.
     pub(crate) fn of(uri: &Uri, most: u32) -> Result<Self, Error> {
-        let Asked { n, last } = query(uri)?;
+        let PageQuery { n, last } = query(uri)?;
         let n = match n {
             None => most,
             // A number of any length is valid: one that does not fit into `u32` is more than `most` anyway.

@@ -15,8 +15,8 @@ use crate::body::{self, blocking};
 use crate::conditions;
 use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty, query};
-use crate::kept::{Answer, Kept};
-use crate::limits::{Limits, Rules};
+use crate::kept::{CachedManifest, ManifestCache};
+use crate::limits::{Rules, ServiceLimits};
 use hab_clock::now;
 
 /// The most tags that one push by digest may set; the specification asks for at least ten.
@@ -24,7 +24,7 @@ const MOST_TAGS: usize = 100;
 
 pub(crate) async fn get(
     store: &Store,
-    kept: &Kept,
+    kept: &ManifestCache,
     pulls: &Pulls,
     name: &RepositoryName,
     reference: &str,
@@ -72,7 +72,7 @@ pub(crate) async fn get_through(
 }
 
 /// Reads a manifest and checks its bytes.
-async fn read(blobs: &Blobs, found: ManifestRecord) -> Result<Answer, Error> {
+async fn read(blobs: &Blobs, found: ManifestRecord) -> Result<CachedManifest, Error> {
     let (blobs, digest, size) = (blobs.clone(), found.digest.clone(), found.size);
     // The size that the catalog names: a file of another size is damaged.
     let bytes = blocking(move || match blobs.read(&digest, size) {
@@ -92,12 +92,12 @@ async fn read(blobs: &Blobs, found: ManifestRecord) -> Result<Answer, Error> {
         // The media type is one of a few, so all of these are valid header values.
         headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
     }
-    Ok(Answer { digest: found.digest, headers, bytes: bytes.into() })
+    Ok(CachedManifest { digest: found.digest, headers, bytes: bytes.into() })
 }
 
 pub(crate) async fn put(
     store: &Store,
-    limits: &Limits,
+    limits: &ServiceLimits,
     rules: &Rules,
     large: &Turns,
     name: &RepositoryName,

@@ -32,16 +32,16 @@ struct Filter {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct ReferrerIndex {
     schema_version: u32,
     media_type: &'static str,
-    manifests: Vec<Entry>,
+    manifests: Vec<ReferrerDescriptor>,
 }
 
 /// A descriptor of a referrer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct ReferrerDescriptor {
     media_type: String,
     digest: Digest,
     size: u64,
@@ -51,7 +51,7 @@ struct Entry {
     annotations: BTreeMap<String, String>,
 }
 
-impl Entry {
+impl ReferrerDescriptor {
     /// Bytes that the entry takes in an answer, with the comma after it.
     fn length(&self) -> usize {
         let mut count = Count(1);
@@ -75,7 +75,7 @@ impl io::Write for Count {
     }
 }
 
-impl From<Referrer> for Entry {
+impl From<Referrer> for ReferrerDescriptor {
     fn from(Referrer { manifest, artifact_type, annotations }: Referrer) -> Self {
         let (media_type, digest, size) = (manifest.media_type, manifest.digest, manifest.size);
         Self { media_type, digest, size, artifact_type, annotations }
@@ -94,7 +94,7 @@ pub(crate) async fn list(
     let last = last.map(|last| last.parse::<Digest>()).transpose()?;
     let (page, more) =
         catalog.referrers_page(name, subject, artifact_type.as_deref(), last.as_ref(), PAGE).await?;
-    Ok(answer(page.into_iter().map(Entry::from).collect(), more, artifact_type.is_some(), uri))
+    Ok(answer(page.into_iter().map(ReferrerDescriptor::from).collect(), more, artifact_type.is_some(), uri))
 }
 
 /// Lists the referrers in an upstream's repository: those of the upstream and those that are here. `limit`: bytes of a
@@ -109,21 +109,21 @@ pub(crate) async fn list_through(
     let Filter { artifact_type, last } = query(uri)?;
     let last = last.map(|last| last.parse::<Digest>()).transpose()?;
     let (all, freshness) = remote.referrers(store, subject, limit).await?;
-    let wanted = |entry: &Entry| {
+    let wanted = |entry: &ReferrerDescriptor| {
         (artifact_type.is_none() || entry.artifact_type == artifact_type)
             && last.as_ref().is_none_or(|last| entry.digest > *last)
     };
-    let all = all.into_iter().map(Entry::from).filter(wanted).collect();
+    let all = all.into_iter().map(ReferrerDescriptor::from).filter(wanted).collect();
     Ok((answer(all, false, artifact_type.is_some(), uri), freshness))
 }
 
 /// A page of these entries, which are sorted by digest: as many as fit, and a link to the next page.
-fn answer(all: Vec<Entry>, more: bool, filtered: bool, uri: &Uri) -> Response {
+fn answer(all: Vec<ReferrerDescriptor>, more: bool, filtered: bool, uri: &Uri) -> Response {
     let (manifests, left_out) = fitting(all, PAGE - AROUND);
     let link = manifests.last().filter(|_| more || left_out);
     let link = link.and_then(|last| next(uri, None, &last.digest.to_string()));
     let filtered = filtered.then_some([(FILTERS_APPLIED, "artifactType")]);
-    let answer = Answer { schema_version: 2, media_type: media_type::IMAGE_INDEX, manifests };
+    let answer = ReferrerIndex { schema_version: 2, media_type: media_type::IMAGE_INDEX, manifests };
     let mut response = (filtered, Json(answer)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::IMAGE_INDEX));
@@ -133,7 +133,7 @@ fn answer(all: Vec<Entry>, more: bool, filtered: bool, uri: &Uri) -> Response {
 
 /// The first entries that together take at most `room` bytes, and whether others are left out. An entry that is larger
 /// by itself is listed without its annotations, which the manifest has: no client could read a page with them.
-fn fitting(all: Vec<Entry>, room: usize) -> (Vec<Entry>, bool) {
+fn fitting(all: Vec<ReferrerDescriptor>, room: usize) -> (Vec<ReferrerDescriptor>, bool) {
     let (mut taken, mut page) = (0, Vec::new());
     for mut entry in all {
         let mut length = entry.length();
@@ -156,8 +156,8 @@ fn fitting(all: Vec<Entry>, room: usize) -> (Vec<Entry>, bool) {
 mod tests {
     use super::*;
 
-    fn entry(n: u32, notes: usize) -> Entry {
-        Entry {
+    fn entry(n: u32, notes: usize) -> ReferrerDescriptor {
+        ReferrerDescriptor {
             media_type: media_type::IMAGE_MANIFEST.to_owned(),
             digest: Digest::of(&n.to_be_bytes()),
             size: u64::from(n),
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn no_page_has_more_bytes_than_it_may_and_all_of_them_have_everything() {
         for (count, notes, room) in [(1, 5, 10_000), (100, 50, 2000), (10, 3000, 2000), (7, 900, 2050)] {
-            let mut left: Vec<Entry> = (0..count).map(|n| entry(n, notes)).collect();
+            let mut left: Vec<ReferrerDescriptor> = (0..count).map(|n| entry(n, notes)).collect();
             let all: Vec<Digest> = left.iter().map(|entry| entry.digest.clone()).collect();
             let mut listed = Vec::new();
             loop {

@@ -8,8 +8,8 @@ use hab_upstream::Upstreams;
 
 use crate::access::{Access, AccessError, Gate, Guard, Limiter, Rate};
 use crate::forwarded::Front;
-use crate::kept::Kept;
-use crate::limits::{Limits, Rules};
+use crate::kept::ManifestCache;
+use crate::limits::{Rules, ServiceLimits};
 use crate::observe::{AccessLog, Metrics, Observer, Readiness};
 use crate::tls::Tls;
 
@@ -22,12 +22,12 @@ const LARGE_EACH: usize = 2;
 pub struct Registry {
     pub(crate) store: Store,
     pub(crate) gate: Gate,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ServiceLimits,
     pub(crate) rules: Rules,
     pub(crate) upstreams: Upstreams,
     pub(crate) pulls: Pulls,
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) kept: Arc<Kept>,
+    pub(crate) kept: Arc<ManifestCache>,
     pub(crate) observer: Observer,
     pub(crate) front: Arc<Front>,
     pub(crate) readiness: Arc<Readiness>,
@@ -42,7 +42,7 @@ impl Registry {
             readiness: Arc::new(Readiness::of(store.clone())),
             store,
             gate: Gate::new(access),
-            limits: Limits::default(),
+            limits: ServiceLimits::default(),
             rules: Rules::default(),
             upstreams: Upstreams::default(),
             pulls: Pulls::default(),
@@ -56,7 +56,7 @@ impl Registry {
 
     /// The same registry with other limits.
     #[must_use]
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: ServiceLimits) -> Self {
         self.limits = limits;
         self
     }

@@ -2,7 +2,7 @@
 //! HTTP/1.1, where no layer looks at the bytes.
 //!
 //! An answer's body gives bytes, and the layers above the socket pass them on unread. So the body can give a
-//! placeholder of the same length instead, a "place" ([`Parts::place`]). The socket's side
+//! placeholder of the same length instead, a "place" ([`FileQueue::place`]). The socket's side
 //! ([`Wire`](crate::wire::Wire)) knows it by its address in memory, and sends the part of the file that it stands for.
 //! Both keep one order, that of the connection. If a place were ever sent itself, the client would get zeros, which its
 //! digest check refuses.
@@ -27,12 +27,12 @@ static PLACES: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; MOST].into());
 
 thread_local! {
     /// The connection whose answer is asked for its next bytes right now.
-    static ASKING: RefCell<Option<Arc<Parts>>> = const { RefCell::new(None) };
+    static ASKING: RefCell<Option<Arc<FileQueue>>> = const { RefCell::new(None) };
 }
 
-/// Parts of files that are to be sent over one connection, in order.
+/// FileQueue of files that are to be sent over one connection, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Parts(
+pub(crate) struct FileQueue(
     /// Held to add or take a part, and for a system call that does not wait.
     Mutex<VecDeque<Part>>,
 );
@@ -44,7 +44,7 @@ struct Part {
     left: usize,
 }
 
-impl Parts {
+impl FileQueue {
     /// Calls `ask` and lets it use places, because its result goes to this connection next, and to no other.
     pub(crate) fn asked_by<T>(this: Option<&Arc<Self>>, ask: impl FnOnce() -> T) -> T {
         // Resets this also when `ask` panics: the next connection on this thread must not be taken for this one.
@@ -127,20 +127,20 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![7; MOST + 100_000]).unwrap();
         let (file, size) = (Arc::new(file), MOST as u64 + 100_000);
-        let parts = Arc::new(Parts::default());
+        let parts = Arc::new(FileQueue::default());
         // Only some file systems tell whether bytes are in memory.
-        let place_of = |at, left| Parts::place_where(|_, at| at < size, &file, at, left);
+        let place_of = |at, left| FileQueue::place_where(|_, at| at < size, &file, at, left);
         let place = || place_of(0, size);
         assert!(place().is_none());
-        let given = Parts::asked_by(Some(&parts), place).unwrap();
-        assert!(given.len() == MOST && Parts::is_place(&given) && Parts::is_place(&given[5..]));
-        assert!(!Parts::is_place(b"other bytes"));
+        let given = FileQueue::asked_by(Some(&parts), place).unwrap();
+        assert!(given.len() == MOST && FileQueue::is_place(&given) && FileQueue::is_place(&given[5..]));
+        assert!(!FileQueue::is_place(b"other bytes"));
         // Too few bytes, and bytes that are not in memory, must be read.
         let little = || place_of(0, LEAST - 1).is_none() && place_of(size, size).is_none();
-        assert!(Parts::asked_by(Some(&parts), little));
+        assert!(FileQueue::asked_by(Some(&parts), little));
         let panicked =
-            std::panic::catch_unwind(|| Parts::asked_by(Some(&parts), || std::panic::panic_any(0)));
-        assert!(panicked.is_err() && place().is_none() && Parts::asked_by(None, place).is_none());
+            std::panic::catch_unwind(|| FileQueue::asked_by(Some(&parts), || std::panic::panic_any(0)));
+        assert!(panicked.is_err() && place().is_none() && FileQueue::asked_by(None, place).is_none());
         assert_eq!(parts.with(|parts| parts.len()), 1);
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::{interval, sleep, timeout};
 use crate::connection::Shared;
 use crate::observe::{Metrics, Storage};
 use crate::slots::{Admission, Slots, Ticket};
-use crate::{Front, Guard, Limits, Registry, Tls, beside, connection, router};
+use crate::{Front, Guard, Registry, ServiceLimits, Tls, beside, connection, router};
 use hab_chain::chain;
 use hab_clock::now;
 
@@ -31,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const MEASURE: Duration = Duration::from_secs(5 * 60);
 
 /// Serves the registry, and `more` beside it, until `shutdown` is ready. Then no connection is accepted any more, and
-/// open requests have [`Limits::drain`] to end.
+/// open requests have [`ServiceLimits::drain`] to end.
 ///
 /// Speaks HTTP/1.1 and HTTP/2, over TLS if the registry has that. Fails only if the listener does.
 pub async fn serve(
@@ -64,7 +64,7 @@ pub async fn serve(
 async fn accept(
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    limits: ServiceLimits,
     (tls, front): (Option<Arc<Tls>>, Arc<Front>),
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {

@@ -12,7 +12,7 @@ use hab_turns::Client;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::Limits;
+use crate::ServiceLimits;
 use crate::slot::{Phase, Slot};
 
 /// If clients that are being answered have all slots, one that the server waits for loses its connection if it was
@@ -27,7 +27,7 @@ const YOUNG: Duration = Duration::from_millis(100);
 pub(crate) struct Slots {
     start: Instant,
     young: Duration,
-    limits: Limits,
+    limits: ServiceLimits,
     /// Guards the list; held for a map operation, or for a walk over it when there is no room.
     open: Mutex<Open>,
     freed: Notify,
@@ -36,11 +36,11 @@ pub(crate) struct Slots {
 #[derive(Default)]
 struct Open {
     next: u64,
-    all: HashMap<u64, Entry>,
+    all: HashMap<u64, Holder>,
     count: HashMap<Client, usize>,
 }
 
-struct Entry {
+struct Holder {
     client: Client,
     slot: Arc<Slot>,
     window: Window,
@@ -70,18 +70,18 @@ pub(crate) struct Ticket {
 }
 
 impl Slots {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(limits: ServiceLimits) -> Arc<Self> {
         Arc::new(Self::with(limits, YOUNG))
     }
 
-    fn with(limits: Limits, young: Duration) -> Self {
+    fn with(limits: ServiceLimits, young: Duration) -> Self {
         Self { start: Instant::now(), young, limits, open: Mutex::default(), freed: Notify::new() }
     }
 
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Admission {
         let client = Client::of(address);
         let now = self.now();
-        let long_ago = |entry: &Entry| now.saturating_sub(entry.slot.since()) >= millis(self.young);
+        let long_ago = |entry: &Holder| now.saturating_sub(entry.slot.since()) >= millis(self.young);
         let mut open = self.open();
         let has = open.count.get(&client).copied().unwrap_or(0);
         let full = open.all.len() >= self.limits.connections;
@@ -105,7 +105,7 @@ impl Slots {
         let slot = Arc::new(Slot::new(self.start));
         let id = open.next;
         open.next += 1;
-        open.all.insert(id, Entry { client, slot: slot.clone(), window: Window::default() });
+        open.all.insert(id, Holder { client, slot: slot.clone(), window: Window::default() });
         *open.count.entry(client).or_default() += 1;
         Admission::Room(Ticket { slots: self.clone(), id, slot })
     }
@@ -125,7 +125,7 @@ impl Slots {
 
     /// Ends connections that waited for too long, or whose clients are too slow. Never returns.
     pub(crate) async fn sweep(&self) {
-        let Limits { head, keep, taking, .. } = self.limits;
+        let ServiceLimits { head, keep, taking, .. } = self.limits;
         let shortest = head.min(keep).min(taking);
         let every = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let mut ticks = interval(every);
@@ -166,15 +166,15 @@ impl Open {
     /// ago.
     fn longest_waiting(
         &self,
-        long_ago: impl Fn(&Entry) -> bool,
-        among: impl Fn(&Entry) -> bool,
+        long_ago: impl Fn(&Holder) -> bool,
+        among: impl Fn(&Holder) -> bool,
     ) -> Option<u64> {
-        let waits = |(_, entry): &(&u64, &Entry)| match entry.slot.phase() {
+        let waits = |(_, entry): &(&u64, &Holder)| match entry.slot.phase() {
             Phase::Busy => false,
             Phase::Head => long_ago(entry) && among(entry),
             Phase::Idle | Phase::Linger => among(entry),
         };
-        let order = |(id, entry): &(&u64, &Entry)| {
+        let order = |(id, entry): &(&u64, &Holder)| {
             let others = self.count.get(&entry.client).copied().unwrap_or(0);
             (usize::MAX - others, entry.slot.since(), **id)
         };
@@ -183,7 +183,7 @@ impl Open {
 
     /// Of the connections whose client the server waits for, the slowest one, if it is too slow.
     fn slowest(&self, now: u64) -> Option<u64> {
-        let speed = |(id, entry): (&u64, &Entry)| {
+        let speed = |(id, entry): (&u64, &Holder)| {
             let age = now.saturating_sub(entry.slot.since());
             let waited_for = entry.slot.is_awaited() && age >= millis(SLOW_FOR);
             let speed = entry.slot.moved().saturating_mul(1000) / age.max(1);
@@ -200,7 +200,7 @@ impl Open {
         }
     }
 
-    fn remove(&mut self, id: u64) -> Option<Entry> {
+    fn remove(&mut self, id: u64) -> Option<Holder> {
         let entry = self.all.remove(&id)?;
         if let Some(count) = self.count.get_mut(&entry.client) {
             *count -= 1;
@@ -212,9 +212,9 @@ impl Open {
     }
 }
 
-impl Limits {
+impl ServiceLimits {
     /// Whether a connection has to end. `passed`: milliseconds since the last call.
-    fn is_over(&self, entry: &mut Entry, now: u64, passed: u64) -> bool {
+    fn is_over(&self, entry: &mut Holder, now: u64, passed: u64) -> bool {
         let slot = &entry.slot;
         let waited = |limit: Duration| now.saturating_sub(slot.since()) > millis(limit);
         match slot.phase() {
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     fn slots(connections: usize, each: usize) -> Arc<Slots> {
-        let limits = Limits { connections, connections_each: each, ..Limits::default() };
+        let limits = ServiceLimits { connections, connections_each: each, ..ServiceLimits::default() };
         Arc::new(Slots::with(limits, Duration::ZERO))
     }
 
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_head_that_has_only_begun_is_given_time_to_end() {
-        let limits = Limits { connections: 4, ..Limits::default() };
+        let limits = ServiceLimits { connections: 4, ..ServiceLimits::default() };
         let slots = Arc::new(Slots::with(limits, Duration::from_secs(3600)));
         let held: Vec<_> = (0..4).map(|n| admit(&slots, n)).collect();
         assert!(matches!(slots.admit(address(9)), Admission::Full));
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn connections_that_wait_for_too_long_and_clients_that_are_too_slow_are_ended() {
         let slots = slots(10, 10);
-        let Limits { head, keep, taking, pace, .. } = slots.limits.clone();
+        let ServiceLimits { head, keep, taking, pace, .. } = slots.limits.clone();
         let [half_sent, idle, slow, fast, working] = [1, 2, 3, 4, 5].map(|n| admit(&slots, n));
         idle.slot.enter(Phase::Idle);
         for ticket in [&slow, &fast, &working] {

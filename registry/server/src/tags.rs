@@ -15,7 +15,7 @@ use crate::list::{Page, next};
 const MOST: u32 = 10_000;
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct TagList<'a> {
     name: &'a str,
     tags: &'a [Tag],
 }
@@ -49,5 +49,5 @@ fn answer(name: &str, mut tags: Vec<Tag>, n: u32, uri: &Uri) -> Response {
     tags.truncate(n as usize);
     let link = tags.last().filter(|_| more).and_then(|last| next(uri, Some(n), last.as_str()));
     let link = link.map(|link| [(header::LINK, link)]);
-    (link, Json(Answer { name, tags: &tags })).into_response()
+    (link, Json(TagList { name, tags: &tags })).into_response()
 }

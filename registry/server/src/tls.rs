@@ -16,9 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::{AccessError, Authorities, Certificate, CertificateId, Watched, read};
+use crate::access::{AccessError, Authorities, Certificate, CertificateId, Reloading, read};
+pub(crate) use clients::ClientChain;
 use clients::Clients;
-pub(crate) use clients::Shown;
 
 /// The name of HTTP/2 in ALPN (RFC 7301).
 pub(crate) const HTTP2: &[u8] = b"h2";
@@ -51,7 +51,7 @@ pub struct TlsConfig {
 
 /// What a server needs to speak TLS 1.2 and 1.3.
 pub struct Tls {
-    files: Watched<Loaded>,
+    files: Reloading<Loaded>,
 }
 
 /// The settings that were made from the files.
@@ -66,7 +66,7 @@ impl Tls {
     pub fn open(config: TlsConfig) -> Result<Self, AccessError> {
         let files = [&config.certificate, &config.key].into_iter();
         let paths = files.chain(&config.client_ca).chain(&config.client_crl).cloned().collect();
-        Ok(Self { files: Watched::open(paths, move || load(&config))? })
+        Ok(Self { files: Reloading::open(paths, move || load(&config))? })
     }
 
     /// Reads changed files again, or all files if `always` is set; takes a while.
@@ -87,18 +87,18 @@ impl Tls {
     }
 
     /// The certificates that a client showed, if any.
-    pub(crate) fn shown<T>(stream: &TlsStream<T>) -> Option<Shown> {
+    pub(crate) fn shown<T>(stream: &TlsStream<T>) -> Option<ClientChain> {
         let chain = stream.get_ref().1.peer_certificates()?;
         let certificate = Certificate::of(chain.first()?);
         if certificate.is_none() {
             tracing::info!("a client's certificate has no name that an account can have");
         }
-        Some(Shown::new(chain, certificate))
+        Some(ClientChain::new(chain, certificate))
     }
 
     /// Whether a client's certificates are still valid: authorities may be gone or have revoked one, or one may have
     /// expired. Called for every request; verified again when a file changed, and every minute.
-    pub(crate) fn believes(&self, shown: &Shown) -> bool {
+    pub(crate) fn believes(&self, shown: &ClientChain) -> bool {
         shown.is_good(&self.files.get(), |loaded| {
             loaded.clients.as_ref().is_some_and(|clients| clients.believe(shown))
         })

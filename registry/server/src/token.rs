@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::access::{Asked, Client, Credentials, Gate, Granted, Peer};
+use crate::access::{Client, Credentials, Gate, Granted, Peer, TokenRequest};
 use crate::body;
 use crate::error::Error;
 
@@ -18,7 +18,7 @@ use crate::error::Error;
 const FORM: usize = 64 * 1024;
 
 #[derive(Serialize)]
-struct Answer {
+struct TokenBody {
     token: String,
     access_token: String,
     expires_in: i64,
@@ -37,7 +37,7 @@ pub(crate) async fn exchange(
     let asked = match *request.method() {
         Method::GET | Method::HEAD => {
             let query = request.uri().query().unwrap_or_default().as_bytes();
-            Asked::of(Credentials::of(request.headers()), query)
+            TokenRequest::of(Credentials::of(request.headers()), query)
         }
         // One time limit for the whole form, so that an unknown client cannot send it byte by byte.
         Method::POST => match timeout(idle, posted(request, idle)).await {
@@ -48,11 +48,11 @@ pub(crate) async fn exchange(
     };
     let Granted { token, issued, expires } = issuer.exchange(asked, &peer, client).await?;
     let issued_at = jiff::Timestamp::from_second(issued).unwrap_or_default().to_string();
-    let answer = Answer { access_token: token.clone(), token, expires_in: expires - issued, issued_at };
+    let answer = TokenBody { access_token: token.clone(), token, expires_in: expires - issued, issued_at };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
-async fn posted(request: Request, idle: Duration) -> Result<Asked, Error> {
+async fn posted(request: Request, idle: Duration) -> Result<TokenRequest, Error> {
     let bytes = body::read(request.into_body(), FORM, idle).await;
     let bytes = bytes.map_err(|error| match error {
         Error::ManifestTooLarge { limit } => Error::FormTooLarge { limit },
@@ -71,5 +71,5 @@ async fn posted(request: Request, idle: Duration) -> Result<Asked, Error> {
         Some("refresh_token") => Credentials::Bearer(value("refresh_token").unwrap_or_default()),
         _ => return Err(Error::GrantType),
     };
-    Ok(Asked::of(shown, &bytes))
+    Ok(TokenRequest::of(shown, &bytes))
 }

@@ -12,7 +12,7 @@ use crate::access::Permit;
 use crate::body::{blocking, receive};
 use crate::error::Error;
 use crate::http::{CONTENT_DIGEST, empty, query};
-use crate::limits::Limits;
+use crate::limits::ServiceLimits;
 use crate::range::{Piece, held};
 use hab_clock::now;
 
@@ -37,7 +37,7 @@ struct Finish {
 pub(crate) async fn start(
     store: &Store,
     upstreams: &Upstreams,
-    limits: &Limits,
+    limits: &ServiceLimits,
     permit: &Permit<'_>,
     request: Request,
 ) -> Result<Response, Error> {
@@ -107,7 +107,7 @@ async fn can_be_read(
 
 async fn whole(
     store: &Store,
-    limits: &Limits,
+    limits: &ServiceLimits,
     name: &RepositoryName,
     digest: &Digest,
     request: Request,
@@ -137,7 +137,7 @@ pub(crate) async fn status(store: &Store, name: &RepositoryName, id: &str) -> Re
 /// PATCH: the next chunk (end-5).
 pub(crate) async fn append(
     store: &Store,
-    limits: &Limits,
+    limits: &ServiceLimits,
     name: &RepositoryName,
     id: &str,
     request: Request,
@@ -153,7 +153,7 @@ pub(crate) async fn append(
 /// PUT: the last chunk, which may be empty, and the digest of the whole (end-6).
 pub(crate) async fn finish(
     store: &Store,
-    limits: &Limits,
+    limits: &ServiceLimits,
     name: &RepositoryName,
     id: &str,
     request: Request,
@@ -184,7 +184,7 @@ async fn known(catalog: &Catalog, name: &RepositoryName, id: &str) -> Result<Upl
 /// upload ends; otherwise the upload is left as it was.
 async fn take(
     store: &Store,
-    limits: &Limits,
+    limits: &ServiceLimits,
     name: &RepositoryName,
     id: &UploadId,
     request: Request,

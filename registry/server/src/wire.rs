@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::sendfile::Parts;
+use crate::sendfile::FileQueue;
 use crate::slot::{Phase, Slot};
 
 /// The most bytes that are discarded after an answer; [`Limits::linger`](crate::Limits::linger) limits the time.
@@ -24,8 +24,8 @@ pub(crate) const THROWN_AWAY: u64 = 64 << 20;
 pub(crate) struct Wire {
     inner: TcpStream,
     slot: Arc<Slot>,
-    /// Parts of files to send; stays empty if the bytes written here are not those on the wire (TLS).
-    parts: Arc<Parts>,
+    /// FileQueue of files to send; stays empty if the bytes written here are not those on the wire (TLS).
+    parts: Arc<FileQueue>,
     /// How many more bytes may be discarded; set once the sending side is closed.
     closing: Option<u64>,
 }
@@ -36,7 +36,7 @@ impl Wire {
     }
 
     /// The parts of files that this connection sends for their places.
-    pub(crate) fn parts(&self) -> &Arc<Parts> {
+    pub(crate) fn parts(&self) -> &Arc<FileQueue> {
         &self.parts
     }
 
@@ -96,7 +96,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        let result = if Parts::is_place(from) {
+        let result = if FileQueue::is_place(from) {
             self.poll_send(cx)
         } else {
             Pin::new(&mut self.inner).poll_write(cx, from)
@@ -109,7 +109,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let place = from.iter().position(|slice| Parts::is_place(slice));
+        let place = from.iter().position(|slice| FileQueue::is_place(slice));
         let before = &from[..place.unwrap_or(from.len())];
         let result = if place.is_some() && before.iter().all(|slice| slice.is_empty()) {
             self.poll_send(cx)

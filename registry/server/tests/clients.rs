@@ -11,7 +11,7 @@ mod secure;
 use std::fs;
 
 use hab_oci::Digest;
-use hab_registry::{Access, Limits};
+use hab_registry::{Access, ServiceLimits};
 use harness::Server;
 use harness::programs::{Containerd, Desk, needs, succeeds, write_layout};
 
@@ -29,7 +29,7 @@ impl World {
         needs("skopeo")?;
         let desk = Desk::new();
         let index = write_layout(&desk.path("layout"));
-        let world = Self { desk, server: Server::with(Access::ReadWrite, Limits::default()), index };
+        let world = Self { desk, server: Server::with(Access::ReadWrite, ServiceLimits::default()), index };
         let mut copy = world.desk.command("skopeo");
         copy.args(["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]);
         copy.arg(format!("oci:{}:v1", world.desk.path("layout").display()));

@@ -14,7 +14,7 @@ use hab_outbound::StatusCode;
 use hab_outbound::header::CONTENT_RANGE;
 use hab_store::Store;
 
-use crate::download::{Download, Errand};
+use crate::download::{BlobFetch, Download};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::remote::Remote;
@@ -54,7 +54,7 @@ impl Remote {
         if let Some(arriving) = self.shared(store, digest, limit).await? {
             return Ok(arriving);
         }
-        let errand = Errand {
+        let errand = BlobFetch {
             client: self.upstream.client.clone(),
             store: store.clone(),
             local: self.local.clone(),

@@ -15,8 +15,8 @@ use crate::config::UpstreamConfig;
 use crate::count::Count;
 use crate::failure::{Failure, Why};
 use crate::pin::Pin;
-use crate::rest::Rest;
-use crate::tokens::{Shown, Tokens};
+use crate::rest::Pause;
+use crate::tokens::{SentCredentials, Tokens};
 
 /// A manifest as an upstream sent it: **unverified**; the caller checks its digest and its form.
 pub(crate) struct RawManifest {
@@ -35,7 +35,7 @@ pub(crate) struct Client {
     /// The token service that the upstream named first.
     pub(crate) pin: Arc<Pin>,
     pub(crate) tokens: Tokens,
-    pub(crate) rest: Rest,
+    pub(crate) rest: Pause,
     /// Counts requests; set once the registry is served.
     pub(crate) counter: OnceLock<Arc<dyn Count>>,
 }
@@ -63,7 +63,7 @@ impl Client {
         };
         let http = hab_outbound::Client::new(&settings).map_err(|e| wrong("", &hab_outbound::story(&e)))?;
         let pin = Arc::new(Pin::new(config.pins.as_deref(), name, origin.clone()));
-        let (tokens, rest, counter) = (Tokens::default(), Rest::default(), OnceLock::new());
+        let (tokens, rest, counter) = (Tokens::default(), Pause::default(), OnceLock::new());
         Ok(Self { http, config, origin, token_service, pin, tokens, rest, counter })
     }
 
@@ -285,7 +285,7 @@ impl Client {
     /// What a 401 or 403 of the upstream itself means, after this was sent to it. Only for a client without an account
     /// does it count as absence: many registries answer so for everything that is not public. With an account, that
     /// would hide a wrong password.
-    fn denied(&self, url: &Url, status: StatusCode, sent: Option<&Shown>) -> Failure {
+    fn denied(&self, url: &Url, status: StatusCode, sent: Option<&SentCredentials>) -> Failure {
         let user = self.config.username.as_deref().unwrap_or_default();
         match sent {
             Some(shown) if shown.anonymous => Failure::Absent,

@@ -56,7 +56,7 @@ pub struct Download {
 }
 
 /// A blob to fetch, and the repositories there and here.
-pub(crate) struct Errand {
+pub(crate) struct BlobFetch {
     pub(crate) client: Arc<Client>,
     pub(crate) store: Store,
     /// The repository here.
@@ -73,7 +73,7 @@ impl Download {
     /// Asks the upstream, and downloads in a task of its own. `done` is called with the download at its end, whether or
     /// not it succeeded.
     pub(crate) async fn start(
-        errand: Errand,
+        errand: BlobFetch,
         done: impl FnOnce(&Self) + Send + 'static,
     ) -> Result<Self, Failure> {
         let (response, _) = errand.client.blob(&errand.remote, &errand.digest, 0).await?;
@@ -199,7 +199,7 @@ impl Download {
 
 /// Receives the blob, resumes where it breaks off, checks and stores it.
 async fn fill(
-    errand: &Errand,
+    errand: &BlobFetch,
     response: hab_outbound::Answer,
     mut writer: BlobWriter,
     download: &Download,

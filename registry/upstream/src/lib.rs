@@ -56,7 +56,7 @@ pub use error::Error;
 pub use failure::{Failure, Why};
 pub use freshness::Freshness;
 pub use judge::{Judge, Signature};
-pub use limits::Limits;
+pub use limits::UpstreamLimits;
 pub use remote::Remote;
 pub use sync::{Change, PlatformName, Selection, SelectionError, SyncError, SyncRule, Synced};
 pub use upstreams::Upstreams;

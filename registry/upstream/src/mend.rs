@@ -8,7 +8,7 @@ use hab_store::{Mender, Mending, Store};
 use crate::blobs::Arriving;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::limits::Limits;
+use crate::limits::UpstreamLimits;
 use crate::upstreams::Upstreams;
 
 /// The most repositories that are asked for one blob.
@@ -49,7 +49,7 @@ impl Fetcher {
         for (repository, is_manifest) in self.store.catalog.keepers(digest, HOLDERS).await? {
             // A repository that may no longer be pulled is not asked for either.
             let Ok(Some(remote)) = self.upstreams.find(&repository, None) else { continue };
-            let limits = Limits::default();
+            let limits = UpstreamLimits::default();
             let fetched = if is_manifest {
                 let reference = TagOrDigest::Digest(digest.clone());
                 remote.fetch_manifest(&self.store, &reference, limits.manifest).await.map(|_| ())

@@ -9,7 +9,7 @@ use hab_oci::{RepositoryName, Tag};
 use crate::client::Client;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::memory::{Absent, Downloads, Known, LookUps, Sizes, TagLists, locked};
+use crate::memory::{Absent, Downloads, LookUps, ReferrerLists, Sizes, TagLists, locked};
 use crate::signed::Verdicts;
 
 /// One upstream, its running requests and remembered answers.
@@ -31,7 +31,7 @@ pub(crate) struct Upstream {
     /// Lists of tags that it recently sent.
     pub(crate) tags: TagLists,
     /// Lists of referrers that it recently sent. Held for a map operation only.
-    pub(crate) known: Mutex<Known>,
+    pub(crate) known: Mutex<ReferrerLists>,
     /// Manifests with enough signatures, and when signatures of others were last asked for. Held for a map operation
     /// only.
     pub(crate) verdicts: Mutex<Verdicts>,

@@ -12,12 +12,12 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The pause of one upstream.
 #[derive(Debug, Default)]
-pub(crate) struct Rest {
+pub(crate) struct Pause {
     /// When the pause ends, whether the upstream asked for it, and why. Held for a copy only.
     until: Mutex<Option<(Instant, bool, Failure)>>,
 }
 
-impl Rest {
+impl Pause {
     /// How much of the pause is left, and whether the upstream asked for it.
     pub(crate) fn left(&self) -> Option<(Duration, bool)> {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn nobody_asks_for_more_than_an_hour_or_less_than_the_least() {
-        let rest = Rest::default();
+        let rest = Pause::default();
         assert_eq!(rest.left(), None);
         for (text, least, most) in [("99999", 3590, 3600), ("1", 5, 10), ("nonsense", 5, 10)] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);

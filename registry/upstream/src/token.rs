@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::pin::PinError;
-use crate::tokens::{Shown, Way};
+use crate::tokens::{AuthMethod, SentCredentials};
 
 /// The largest answer of a token service, in bytes.
 const LARGEST: usize = 64 << 10;
@@ -32,7 +32,7 @@ impl Client {
 
     /// Chooses how to authenticate, from what the upstream itself offers: by a token if its token service is accepted,
     /// so that the password is seldom sent, else by the password.
-    pub(crate) async fn way(&self, offers: Vec<Offer>) -> Result<Way, Failure> {
+    pub(crate) async fn way(&self, offers: Vec<Offer>) -> Result<AuthMethod, Failure> {
         let pinned = self.pinned().await?;
         let known = match (&self.token_service, &pinned) {
             (Some(configured), _) => Known::Configured(configured),
@@ -46,14 +46,14 @@ impl Client {
                 Offer::Basic => basic = true,
                 Offer::Bearer { realm, service: name } => {
                     match TokenService::accept(&self.origin, &realm, known) {
-                        Ok(service) => return Ok(Way::Bearer { service, name }),
+                        Ok(service) => return Ok(AuthMethod::Bearer { service, name }),
                         Err(why) => refused = refused.or(Some(why)),
                     }
                 }
             }
         }
         match refused {
-            _ if basic && self.user().is_some() => Ok(Way::Basic),
+            _ if basic && self.user().is_some() => Ok(AuthMethod::Basic),
             Some(why) => Err(Failure::Wrong(why.to_string())),
             None if basic => {
                 let sentence = "it asks for a user and a password, and none are configured";
@@ -67,7 +67,12 @@ impl Client {
     }
 
     /// Gets credentials to be sent with the next request; `refused` are those that were sent in vain.
-    pub(crate) async fn meet(&self, way: Way, scope: &str, refused: Option<&Shown>) -> Result<(), Failure> {
+    pub(crate) async fn meet(
+        &self,
+        way: AuthMethod,
+        scope: &str,
+        refused: Option<&SentCredentials>,
+    ) -> Result<(), Failure> {
         let _turn = self.tokens.turn.lock().await;
         if self.tokens.get(scope).is_some_and(|shown| Some(&shown) != refused) {
             return Ok(());
@@ -80,18 +85,22 @@ impl Client {
 
     /// Gets the credentials for a way, and how long they are valid. The scope is always our own; the scope that the
     /// upstream names is not used.
-    pub(crate) async fn obtain(&self, way: &Way, scope: Option<&str>) -> Result<(Shown, Duration), Failure> {
+    pub(crate) async fn obtain(
+        &self,
+        way: &AuthMethod,
+        scope: Option<&str>,
+    ) -> Result<(SentCredentials, Duration), Failure> {
         let cannot = |e| Failure::Wrong(format!("the configured credentials cannot be sent: {e}"));
         match (way, self.user()) {
-            (Way::Basic, Some((name, password))) => {
+            (AuthMethod::Basic, Some((name, password))) => {
                 let basic = Authorization::basic(self.origin.clone(), name, password).map_err(cannot)?;
-                Ok((Shown { authorization: basic, anonymous: false }, PASSWORD))
+                Ok((SentCredentials { authorization: basic, anonymous: false }, PASSWORD))
             }
-            (Way::Basic, None) => {
+            (AuthMethod::Basic, None) => {
                 let sentence = "it asks for a user and a password, and none are configured";
                 Err(Failure::denied(sentence, sentence))
             }
-            (Way::Bearer { service, name }, user) => {
+            (AuthMethod::Bearer { service, name }, user) => {
                 let mut request = Request::get(service.address(name.as_deref(), scope));
                 request.named_by = service.named_by();
                 // A redirect would lead to somebody whom the upstream did not name.
@@ -104,7 +113,7 @@ impl Client {
                 let bearer = Authorization::bearer(self.origin.clone(), &token).map_err(|e| {
                     Failure::Wrong(format!("its token service sent no token that can be used: {e}"))
                 })?;
-                Ok((Shown { authorization: bearer, anonymous: user.is_none() }, time))
+                Ok((SentCredentials { authorization: bearer, anonymous: user.is_none() }, time))
             }
         }
     }

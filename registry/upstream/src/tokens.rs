@@ -13,17 +13,17 @@ const MOST: usize = 1000;
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     /// Credentials by scope, and until when they are valid. Held for a map operation only.
-    good: Mutex<HashMap<String, (Shown, Instant)>>,
+    good: Mutex<HashMap<String, (SentCredentials, Instant)>>,
     /// The way that this upstream wants, so that a further repository needs no request to learn it. Held for a copy
     /// only.
-    asks: Mutex<Option<Way>>,
+    asks: Mutex<Option<AuthMethod>>,
     /// Held by the request that gets a token; the others wait for it.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 /// Credentials for the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct SentCredentials {
     pub(crate) authorization: Authorization,
     /// It is a token that was got without an account.
     pub(crate) anonymous: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Shown {
 
 /// A way to authenticate, chosen from those that the upstream offers.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub(crate) enum AuthMethod {
     /// The password goes to the upstream itself.
     Basic,
     /// A token goes to the upstream.
@@ -39,12 +39,12 @@ pub(crate) enum Way {
 }
 
 impl Tokens {
-    pub(crate) fn get(&self, scope: &str) -> Option<Shown> {
+    pub(crate) fn get(&self, scope: &str) -> Option<SentCredentials> {
         let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         good.get(scope).filter(|(_, until)| *until > Instant::now()).map(|(shown, _)| shown.clone())
     }
 
-    pub(crate) fn put(&self, scope: &str, shown: Shown, time: Duration) {
+    pub(crate) fn put(&self, scope: &str, shown: SentCredentials, time: Duration) {
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         good.retain(|_, (_, until)| *until > now);
@@ -59,11 +59,11 @@ impl Tokens {
     }
 
     /// The way that the upstream wanted before.
-    pub(crate) fn asks(&self) -> Option<Way> {
+    pub(crate) fn asks(&self) -> Option<AuthMethod> {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn remember(&self, way: Option<Way>) {
+    pub(crate) fn remember(&self, way: Option<AuthMethod>) {
         *self.asks.lock().unwrap_or_else(PoisonError::into_inner) = way;
     }
 }

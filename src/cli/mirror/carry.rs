@@ -5,7 +5,7 @@ use std::path::Path;
 use hab_oci::{few, shown};
 
 use crate::cli::{Global, print_json, terminal};
-use hab_farm::carry::import::{Taken, Wanted};
+use hab_farm::carry::import::{ImportSelection, Taken};
 use hab_farm::counted;
 
 /// How many names are shown of a list that a stranger made.
@@ -24,7 +24,7 @@ pub fn export(global: &Global, file: &Path, projects: &[String], since: Option<&
     if global.json { print_json(&exported) } else { Ok(()) }
 }
 
-pub fn import(global: &Global, file: &Path, wanted: &Wanted) -> anyhow::Result<()> {
+pub fn import(global: &Global, file: &Path, wanted: &ImportSelection) -> anyhow::Result<()> {
     // An import does not fetch what its file lacks.
     let farm = Global { offline: true, ..global.clone() }.farm()?;
     let imported = farm.finish(farm.import(file, wanted))?;

@@ -13,7 +13,7 @@ mod view;
 use std::path::PathBuf;
 
 use super::{Global, complete};
-use hab_farm::carry::import::Wanted;
+use hab_farm::carry::import::ImportSelection;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -157,7 +157,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         What::Import { file, new_projects, crates, depends } => {
             // Each two values that clap returns are one pair.
             let depends = depends.chunks_exact(2).map(|two| (two[0].clone(), two[1].clone())).collect();
-            let wanted = Wanted { strangers: *new_projects, crates: crates.clone(), depends };
+            let wanted = ImportSelection { strangers: *new_projects, crates: crates.clone(), depends };
             carry::import(global, file, &wanted)
         }
         What::Packages => packages::run(global),

@@ -4,7 +4,7 @@ use hab_mirror::projects::Project;
 
 use hab_oci::{few, shown};
 
-use crate::cli::{Global, Said, print_json, terminal};
+use crate::cli::{AlreadyPrinted, Global, print_json, terminal};
 use hab_farm::{Farm, FarmError, Fault, chain};
 
 /// The result for one project in a run over several.
@@ -54,7 +54,7 @@ fn each<T: serde::Serialize>(
         // failure.
         Some(e) if projects.len() > 1 && global.json => {
             print_json(&rows)?;
-            Err(Said(e).into())
+            Err(AlreadyPrinted(e).into())
         }
         Some(e) => Err(e.into()),
         None if global.json => print_json(&rows),

@@ -3,7 +3,7 @@
 use hab_store::Bytes;
 use serde_json::json;
 
-use crate::cli::{Global, Said, print_json, terminal};
+use crate::cli::{AlreadyPrinted, Global, print_json, terminal};
 use hab_farm::images::{held_back, words};
 use hab_farm::{Farm, FarmError, counted};
 
@@ -57,6 +57,6 @@ pub fn scrub(global: &Global, farm: &Farm, rate: Option<Bytes>) -> anyhow::Resul
     let lost = all.filter(|digest| !found.mended.contains(digest));
     match lost.count() {
         0 => Ok(()),
-        count => Err(Said(FarmError::Damaged(count)).into()),
+        count => Err(AlreadyPrinted(FarmError::Damaged(count)).into()),
     }
 }

@@ -36,12 +36,12 @@ impl FromStr for Image {
 
 /// `REPOSITORY` or `REPOSITORY:TAG`.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct TagOrRepository {
     pub repository: RepositoryName,
     pub tag: Option<Tag>,
 }
 
-impl FromStr for Place {
+impl FromStr for TagOrRepository {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -77,7 +77,7 @@ pub fn export(
     if global.json { print_json(&packed) } else { Ok(()) }
 }
 
-pub fn import(global: &Global, farm: &Farm, from: &Path, place: &Place) -> anyhow::Result<()> {
+pub fn import(global: &Global, farm: &Farm, from: &Path, place: &TagOrRepository) -> anyhow::Result<()> {
     let unpacked = farm.images().import(from, &place.repository, place.tag.as_ref())?;
     for (tag, digest) in &unpacked.tags {
         terminal::say(&format!("{}:{tag} {digest}", place.repository));

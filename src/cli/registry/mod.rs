@@ -33,13 +33,13 @@ enum What {
     History {
         /// The tag
         #[arg(value_name = "REPO:TAG", add = complete::tags())]
-        tag: Named,
+        tag: TagName,
     },
     /// Move a tag, even a deleted one, back to where it was; this is recorded like any other move
     Rollback {
         /// The tag
         #[arg(value_name = "REPO:TAG", add = complete::tags())]
-        tag: Named,
+        tag: TagName,
         /// The digest where it was, or how many values to go back
         #[arg(value_name = "DIGEST|STEPS", default_value = "1")]
         back: Back,
@@ -48,7 +48,7 @@ enum What {
     Delete {
         /// The tag, or the repository with all its tags
         #[arg(value_name = "REPO[:TAG]", add = complete::tags())]
-        place: carry::Place,
+        place: carry::TagOrRepository,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -95,18 +95,18 @@ enum What {
         from: PathBuf,
         /// Where to publish; with a tag, only the image that has it in the layout, or the layout's only one
         #[arg(value_name = "REPO[:TAG]", add = complete::tags())]
-        place: carry::Place,
+        place: carry::TagOrRepository,
     },
 }
 
 /// A tag of a repository.
 #[derive(Clone, Debug)]
-struct Named {
+struct TagName {
     repository: RepositoryName,
     tag: Tag,
 }
 
-impl FromStr for Named {
+impl FromStr for TagName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -4,7 +4,7 @@ use hab_oci::Tag;
 use hab_registry::{Change, SyncError};
 use serde_json::{Value, json};
 
-use crate::cli::{Global, Said, print_json, terminal};
+use crate::cli::{AlreadyPrinted, Global, print_json, terminal};
 use hab_farm::images::sync::ImageSync;
 use hab_farm::{Farm, FarmError, Fault, chain, counted};
 
@@ -54,7 +54,7 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
     }
     match first {
         None => Ok(()),
-        Some(fault) => Err(Said(FarmError::NotSynced { failed, total, fault }).into()),
+        Some(fault) => Err(AlreadyPrinted(FarmError::NotSynced { failed, total, fault }).into()),
     }
 }
 

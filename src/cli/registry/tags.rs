@@ -4,8 +4,8 @@ use hab_oci::RepositoryName;
 use hab_store::Back;
 use serde_json::json;
 
-use super::Named;
-use super::carry::Place;
+use super::TagName;
+use super::carry::TagOrRepository;
 use crate::cli::{Global, print_json, terminal, usage};
 use hab_farm::{Farm, counted};
 
@@ -38,7 +38,7 @@ pub fn list(global: &Global, farm: &Farm, repository: &RepositoryName) -> anyhow
     if global.json { print_json(&rows.iter().map(row).collect::<Vec<_>>()) } else { Ok(()) }
 }
 
-pub fn history(global: &Global, farm: &Farm, named: &Named) -> anyhow::Result<()> {
+pub fn history(global: &Global, farm: &Farm, named: &TagName) -> anyhow::Result<()> {
     let moves = farm.images().tag_history(&named.repository, &named.tag)?;
     for each in &moves {
         let place = each.digest.as_ref().map_or_else(|| "deleted".to_owned(), ToString::to_string);
@@ -48,15 +48,15 @@ pub fn history(global: &Global, farm: &Farm, named: &Named) -> anyhow::Result<()
     if global.json { print_json(&moves.iter().map(row).collect::<Vec<_>>()) } else { Ok(()) }
 }
 
-pub fn rollback(global: &Global, farm: &Farm, named: &Named, back: &Back) -> anyhow::Result<()> {
+pub fn rollback(global: &Global, farm: &Farm, named: &TagName, back: &Back) -> anyhow::Result<()> {
     let digest = farm.images().rollback(&named.repository, &named.tag, back)?;
     terminal::say(&format!("{}:{} is {digest}", named.repository, named.tag));
     let report = json!({ "repository": named.repository, "tag": named.tag, "digest": digest });
     if global.json { print_json(&report) } else { Ok(()) }
 }
 
-pub fn delete(global: &Global, farm: &Farm, place: &Place, yes: bool) -> anyhow::Result<()> {
-    let Place { repository, tag } = place;
+pub fn delete(global: &Global, farm: &Farm, place: &TagOrRepository, yes: bool) -> anyhow::Result<()> {
+    let TagOrRepository { repository, tag } = place;
     let what = match tag {
         Some(tag) => format!("{repository}:{tag}"),
         None => format!(

@@ -12,7 +12,7 @@ use hab_oci::{Algorithm, Digest};
 use crate::error::{Error, Result};
 use crate::files::sync_folder_of;
 use crate::folder::Blobs;
-use crate::loose::Alone;
+use crate::loose::ExclusiveLock;
 
 /// One of the folders that hold blobs, such as `sha256/ab`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,12 +110,18 @@ impl Blobs {
 
     /// Moves a file that does not match its digest to `damaged/`, unless another file has replaced it since. Returns
     /// whether it moved the file.
-    pub fn set_aside(&self, digest: &Digest, suspect: &Suspect, alone: &Alone) -> Result<bool> {
+    pub fn set_aside(&self, digest: &Digest, suspect: &Suspect, alone: &ExclusiveLock) -> Result<bool> {
         self.move_away(digest, suspect, &self.damaged(digest), alone)
     }
 
     /// Moves a file to the path `to`, unless another file has replaced it since. Returns whether it moved the file.
-    pub fn move_away(&self, digest: &Digest, suspect: &Suspect, to: &Path, _alone: &Alone) -> Result<bool> {
+    pub fn move_away(
+        &self,
+        digest: &Digest,
+        suspect: &Suspect,
+        to: &Path,
+        _alone: &ExclusiveLock,
+    ) -> Result<bool> {
         let path = self.path(digest);
         match fs::metadata(&path) {
             Ok(found) if found.ino() == suspect.inode => {}

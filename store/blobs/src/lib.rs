@@ -30,7 +30,7 @@ pub use error::{Error, Fault, Result};
 pub use files::{ensure_folder_of, sync_folder_of};
 pub use folder::{Blob, Blobs};
 pub use id::{UploadId, UploadIdError, random_hex};
-pub use loose::{Alone, Keeping, Pin};
+pub use loose::{ExclusiveLock, Keeping, Pin};
 pub use strays::Stray;
 pub use upload::{Mark, Upload};
 pub use writer::BlobWriter;

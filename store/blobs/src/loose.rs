@@ -57,7 +57,7 @@ pub struct Pin {
 
 /// An exclusive lock: while it lives, nobody else stores or removes the file of its digest.
 #[derive(Debug)]
-pub struct Alone {
+pub struct ExclusiveLock {
     _folder: File,
 }
 
@@ -79,10 +79,10 @@ impl Blobs {
     }
 
     /// Waits until nobody pins a digest; others cannot pin it until the result is dropped.
-    pub fn alone(&self, digest: &Digest) -> Result<Alone> {
+    pub fn alone(&self, digest: &Digest) -> Result<ExclusiveLock> {
         let (folder, path) = self.folder(digest)?;
         folder.lock().map_err(Error::io("lock", &path))?;
-        Ok(Alone { _folder: folder })
+        Ok(ExclusiveLock { _folder: folder })
     }
 
     fn folder(&self, digest: &Digest) -> Result<(File, PathBuf)> {
@@ -109,9 +109,9 @@ impl Blobs {
         Ok(found.filter(|(keeping, _)| *keeping == Keeping::Loose).map(|(_, size)| size))
     }
 
-    /// Removes a loose file and returns its size. The caller holds [`Alone`], and must have asked the catalog since it
+    /// Removes a loose file and returns its size. The caller holds [`ExclusiveLock`], and must have asked the catalog since it
     /// took that lock.
-    pub fn remove_loose(&self, digest: &Digest, _alone: &Alone) -> Result<Option<u64>> {
+    pub fn remove_loose(&self, digest: &Digest, _alone: &ExclusiveLock) -> Result<Option<u64>> {
         let size = self.loose(digest)?;
         if size.is_some() {
             remove_if_there(&self.path(digest))?;

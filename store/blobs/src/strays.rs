@@ -11,7 +11,7 @@ use crate::damage::Suspect;
 use crate::error::{Error, Result};
 use crate::files::{ensure_folder_of, sync_folder_of};
 use crate::folder::Blobs;
-use crate::loose::Alone;
+use crate::loose::ExclusiveLock;
 
 /// A file that was set aside because the catalog does not know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Blobs {
     }
 
     /// Moves a file to `strays/`, if it is still the one that was looked at. Returns whether it moved the file.
-    pub fn set_stray_aside(&self, digest: &Digest, suspect: &Suspect, alone: &Alone) -> Result<bool> {
+    pub fn set_stray_aside(&self, digest: &Digest, suspect: &Suspect, alone: &ExclusiveLock) -> Result<bool> {
         self.move_away(digest, suspect, &self.stray(digest), alone)
     }
 

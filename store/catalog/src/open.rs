@@ -44,7 +44,7 @@ impl Store {
         let journal = catalog_journal(&store.blobs)?;
         let (catalog, half) = store.catalog.half_and(|| blobs_half(&store.blobs, &journal)).await?;
         let verdict = judge(&catalog, &half);
-        if let Err(error) = store.settle(verdict).await {
+        if let Err(error) = store.carry_out(verdict).await {
             store.catalog.close().await;
             return Err(match error {
                 Settling::Mismatch(mismatch) => refused(mismatch),
@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// Does what the verdict demands before the halves may be used.
-    async fn settle(&self, verdict: Verdict) -> Result<(), Settling> {
+    async fn carry_out(&self, verdict: Verdict) -> Result<(), Settling> {
         match verdict {
             Verdict::Together { cut_off: false } => {}
             Verdict::Together { cut_off: true } => {

@@ -11,7 +11,7 @@ use crate::{Pattern, Span, TagRow};
 
 /// A rule for tags that a collection deletes. A tag is deleted when all conditions of the rule hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Said")]
+#[serde(try_from = "RuleTable")]
 pub struct Retain {
     /// The tags that the rule is about.
     pub tags: Tags,
@@ -25,7 +25,7 @@ pub struct Retain {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Said {
+struct RuleTable {
     #[serde(default = "Pattern::all")]
     repository: Pattern,
     tag: Pattern,
@@ -34,11 +34,11 @@ struct Said {
     unpulled: Option<Span>,
 }
 
-impl TryFrom<Said> for Retain {
+impl TryFrom<RuleTable> for Retain {
     type Error = &'static str;
 
-    fn try_from(said: Said) -> Result<Self, Self::Error> {
-        let Said { repository, tag, keep, older, unpulled } = said;
+    fn try_from(said: RuleTable) -> Result<Self, Self::Error> {
+        let RuleTable { repository, tag, keep, older, unpulled } = said;
         if keep.is_none() && older.is_none() && unpulled.is_none() {
             return Err("a rule needs keep, older or unpulled; without them all of its tags would go");
         }

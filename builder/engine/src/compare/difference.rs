@@ -5,8 +5,8 @@ use std::fmt;
 
 use hab_oci::shown;
 
-use super::locate::Place;
-use super::tree::{Entry, Node, Tree};
+use super::locate::FirstDifference;
+use super::tree::{Node, Tree, TreeEntry};
 
 /// A difference between two trees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum What {
         second: String,
     },
     /// The bytes differ; the place is known if both files could still be read.
-    Content(Option<Place>),
+    Content(Option<FirstDifference>),
 }
 
 impl std::error::Error for Difference {}
@@ -103,7 +103,7 @@ fn pairs<'a>(first: &'a Tree, second: &'a Tree) -> impl Iterator<Item = Differen
     })
 }
 
-fn nodes(first: &Entry, second: &Entry) -> Option<What> {
+fn nodes(first: &TreeEntry, second: &TreeEntry) -> Option<What> {
     match (&first.node, &second.node) {
         (a, b) if a == b => None,
         (Node::File { digest: a, executable: ax, .. }, Node::File { digest: b, executable: bx, .. }) => {

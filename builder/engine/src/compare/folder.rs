@@ -12,7 +12,7 @@ use hab_oci::deceives;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::{CompareError, Limits, NameProblem};
+use super::{CompareError, NameProblem, TreeLimits};
 
 /// The most bytes of a component, the kernel's own limit.
 const COMPONENT: usize = 255;
@@ -71,7 +71,7 @@ impl Folder {
     /// as a path is long.
     pub(super) fn walk(
         &self,
-        limits: &Limits,
+        limits: &TreeLimits,
         meet: &mut dyn FnMut(String, Found) -> Result<(), CompareError>,
     ) -> Result<(), CompareError> {
         let mut count = Count { limits, entries: 0, names: 0, bytes: 0, seen: BTreeSet::new() };
@@ -146,7 +146,7 @@ fn look(
 
 /// The totals of a walk so far; they are checked against the limits before an entry is stored.
 struct Count<'a> {
-    limits: &'a Limits,
+    limits: &'a TreeLimits,
     entries: usize,
     names: usize,
     bytes: u64,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::*;
 
-const LIMITS: Limits = Limits { entries: 50_000, bytes: 1 << 30, names: 8 << 20 };
+const LIMITS: TreeLimits = TreeLimits { entries: 50_000, bytes: 1 << 30, names: 8 << 20 };
 
 fn scan(root: &Path) -> Result<Tree, CompareError> {
     Tree::scan(root, &LIMITS)
@@ -158,7 +158,7 @@ fn a_sparse_file_counts_in_full_and_is_not_read() {
     fs::write(folder.path().join("s"), "\x7fELF").unwrap();
     fs::File::options().write(true).open(folder.path().join("s")).unwrap().set_len(1 << 40).unwrap();
     refused(scan(folder.path()), "bytes of files, of which sparse ones count in full");
-    let small = Limits { bytes: 10, ..LIMITS };
+    let small = TreeLimits { bytes: 10, ..LIMITS };
     fs::write(folder.path().join("s"), "12345").unwrap();
     Tree::scan(folder.path(), &small).unwrap();
     for n in 0..2 {
@@ -283,8 +283,8 @@ fn too_many_files_and_too_many_names_are_refused() {
     for n in 0..30 {
         fs::write(root.path().join(format!("{n}{}", "x".repeat(90))), "").unwrap();
     }
-    refused(Tree::scan(root.path(), &Limits { entries: 29, ..LIMITS }), "more than 29 files");
-    refused(Tree::scan(root.path(), &Limits { names: 2000, ..LIMITS }), "more than 2000 bytes of paths");
+    refused(Tree::scan(root.path(), &TreeLimits { entries: 29, ..LIMITS }), "more than 29 files");
+    refused(Tree::scan(root.path(), &TreeLimits { names: 2000, ..LIMITS }), "more than 2000 bytes of paths");
 }
 
 #[test]

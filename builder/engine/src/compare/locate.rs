@@ -21,7 +21,7 @@ const NAME: usize = 1024;
 
 /// The first differing byte of two files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct FirstDifference {
     /// The member, if the files are static libraries.
     pub member: Option<String>,
     /// The part of the file that holds the byte.
@@ -47,7 +47,7 @@ pub enum Region {
     Unknown,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FirstDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(member) = &self.member {
             write!(f, "member {}, ", shown(member))?;
@@ -69,14 +69,14 @@ impl fmt::Display for Place {
 }
 
 /// Finds the first differing byte of the file at `path` in two folders; `None` if there is none.
-pub fn locate(first: &Folder, second: &Folder, path: &str) -> io::Result<Option<Place>> {
+pub fn locate(first: &Folder, second: &Folder, path: &str) -> io::Result<Option<FirstDifference>> {
     let (a, b) = (first.file(path)?, second.file(path)?);
     let Some(Split { offset, line, text, one, two }) = split(&a, &b)? else { return Ok(None) };
     // If one file ends early, the longer one describes the place.
     let whole = Part::whole(if one.is_some() { &a } else { &b })?;
     let (member, region) = describe(&whole, offset);
     let region = if region == Region::Unknown && text { Region::Line(line) } else { region };
-    Ok(Some(Place { member, region, offset, first: one, second: two }))
+    Ok(Some(FirstDifference { member, region, offset, first: one, second: two }))
 }
 
 /// The place where two files begin to differ.

@@ -25,14 +25,14 @@ pub use difference::{Difference, What, compare, differing};
 pub use elf::{Hardening, Relro, hardening};
 pub use error::{CompareError, ElfProblem, NameProblem};
 pub use folder::Folder;
-pub use locate::{Place, Region, locate};
+pub use locate::{FirstDifference, Region, locate};
 pub use needs::{Lacking, Missing, Need, Weak, missing_libraries, weakest};
 use serde::{Deserialize, Serialize};
-pub use tree::{Entry, EntryError, Node, Tree};
+pub use tree::{EntryError, Node, Tree, TreeEntry};
 
 /// How large a tree may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct TreeLimits {
     /// Files, links and directories.
     pub entries: usize,
     /// Bytes of all files: a sparse file counts in full, a file with several names once.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub names: usize,
 }
 
-impl Default for Limits {
+impl Default for TreeLimits {
     /// Ten times as much as the largest recipe leaves.
     fn default() -> Self {
         Self { entries: 50_000, bytes: 16 << 30, names: 8 << 20 }

@@ -11,7 +11,7 @@ use hab_oci::{few, shown};
 
 use super::elf::{Facts, facts};
 use super::folder::Found;
-use super::{CompareError, Folder, Limits, Relro};
+use super::{CompareError, Folder, Relro, TreeLimits};
 
 /// The most files that are opened to look for libraries, over all programs of a tree. Debian's largest program needs
 /// 2,000.
@@ -84,7 +84,7 @@ impl std::fmt::Display for Lacking {
 
 /// Finds the loaders and libraries that ELF files of the tree at `root` need and the tree does not have. Other files
 /// are skipped. Links in the tree are followed as a process in it would follow them.
-pub fn missing_libraries(root: &Path, limits: &Limits) -> Result<Lacking, CompareError> {
+pub fn missing_libraries(root: &Path, limits: &TreeLimits) -> Result<Lacking, CompareError> {
     let folder = Folder::open(root)?;
     let mut missing = Vec::new();
     let (mut total, mut places) = (0, PLACES);
@@ -94,7 +94,7 @@ pub fn missing_libraries(root: &Path, limits: &Limits) -> Result<Lacking, Compar
             // Keep the first ones by path, so that the list does not depend on the order of a folder.
             missing.push(Missing { file: path.to_owned(), need });
             if missing.len() > 2 * TOLD {
-                settle(&mut missing);
+                sort_and_cut(&mut missing);
             }
         };
         let mut look = Look { folder: &folder, facts, places: &mut places };
@@ -113,11 +113,11 @@ pub fn missing_libraries(root: &Path, limits: &Limits) -> Result<Lacking, Compar
         }
         Ok(())
     })?;
-    settle(&mut missing);
+    sort_and_cut(&mut missing);
     Ok(Lacking { told: missing, total })
 }
 
-fn settle(missing: &mut Vec<Missing>) {
+fn sort_and_cut(missing: &mut Vec<Missing>) {
     // The sort is stable: the needs of one file stay in the order of its dynamic entries.
     missing.sort_by(|a, b| a.file.cmp(&b.file));
     missing.truncate(TOLD);
@@ -125,7 +125,7 @@ fn settle(missing: &mut Vec<Missing>) {
 
 /// Finds the first program or library, by path, that lacks what `build.hardened` asks for: flags are easily lost on
 /// their way through a build system.
-pub fn weakest(root: &Path, limits: &Limits) -> Result<Option<Weak>, CompareError> {
+pub fn weakest(root: &Path, limits: &TreeLimits) -> Result<Option<Weak>, CompareError> {
     let mut first: Option<Weak> = None;
     programs(&Folder::open(root)?, limits, &mut |path, facts| {
         let found = facts.hardening;
@@ -149,7 +149,7 @@ pub fn weakest(root: &Path, limits: &Limits) -> Result<Option<Weak>, CompareErro
 /// Calls `meet` for every ELF file of a tree.
 fn programs(
     folder: &Folder,
-    limits: &Limits,
+    limits: &TreeLimits,
     meet: &mut dyn FnMut(&str, &Facts) -> Result<(), CompareError>,
 ) -> Result<(), CompareError> {
     folder.walk(limits, &mut |path, found| {

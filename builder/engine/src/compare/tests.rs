@@ -26,7 +26,7 @@ fn runs() -> (tempfile::TempDir, PathBuf, PathBuf) {
 }
 
 fn scan(root: &Path) -> Tree {
-    Tree::scan(root, &Limits::default()).unwrap()
+    Tree::scan(root, &TreeLimits::default()).unwrap()
 }
 
 fn said(one: &Path, two: &Path) -> String {
@@ -102,12 +102,12 @@ fn a_tree_is_written_as_outputs_and_read_back() {
 #[test]
 fn limits_and_odd_files_are_errors() {
     let (_folder, one, _) = runs();
-    let few = Tree::scan(&one, &Limits { entries: 3, ..Limits::default() }).unwrap_err();
+    let few = Tree::scan(&one, &TreeLimits { entries: 3, ..TreeLimits::default() }).unwrap_err();
     assert!(matches!(few, CompareError::TooManyEntries { .. }), "{few}");
-    let small = Tree::scan(&one, &Limits { bytes: 10, ..Limits::default() }).unwrap_err();
+    let small = Tree::scan(&one, &TreeLimits { bytes: 10, ..TreeLimits::default() }).unwrap_err();
     assert!(matches!(small, CompareError::TooManyBytes { .. }), "{small}");
     let _socket = std::os::unix::net::UnixListener::bind(one.join("socket")).unwrap();
-    let special = Tree::scan(&one, &Limits::default()).unwrap_err();
+    let special = Tree::scan(&one, &TreeLimits::default()).unwrap_err();
     assert!(matches!(special, CompareError::Special { .. }), "{special}");
 }
 
@@ -178,7 +178,7 @@ fn libraries_and_loader_must_be_in_the_tree() {
     let user = "int one(void); void _start(void) { one(); for (;;) {} }\n";
     let link = format!("-L{}", library.display());
     cc(&root, "usr/bin/user", user, &["-nostdlib", &link, "-lone"]).unwrap();
-    let missing_libraries = |root| missing_libraries(root, &Limits::default()).unwrap().told;
+    let missing_libraries = |root| missing_libraries(root, &TreeLimits::default()).unwrap().told;
     let missing = missing_libraries(&root);
     assert_eq!(missing.len(), 1, "{missing:?}");
     assert!(matches!(&missing[0].need, Need::Interpreter(path) if path.contains("ld-linux")), "{missing:?}");

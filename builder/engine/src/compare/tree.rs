@@ -8,7 +8,7 @@ use hab_oci::{Digest, DigestError, shown};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::folder::{Found, check_path, check_target};
-use super::{CompareError, Folder, Limits, NameProblem};
+use super::{CompareError, Folder, NameProblem, TreeLimits};
 
 /// A folder's files, symbolic links and empty directories, sorted by the bytes of their paths. Times and owners are not
 /// part of it, because images have their own.
@@ -18,13 +18,13 @@ use super::{CompareError, Folder, Limits, NameProblem};
 #[derive(Clone, Debug)]
 pub struct Tree {
     folder: Option<Arc<Folder>>,
-    entries: Vec<Entry>,
+    entries: Vec<TreeEntry>,
 }
 
 /// A path, and what is at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Wire", try_from = "Wire")]
-pub struct Entry {
+pub struct TreeEntry {
     /// The path below the root, its components joined by `/`.
     pub path: String,
     /// What is at the path.
@@ -53,7 +53,7 @@ pub enum Node {
 
 impl Tree {
     /// Records the folder `root`; a link in its place is an error. The caller must own the folders that lead there.
-    pub fn scan(root: &Path, limits: &Limits) -> Result<Self, CompareError> {
+    pub fn scan(root: &Path, limits: &TreeLimits) -> Result<Self, CompareError> {
         let folder = Folder::open(root)?;
         let mut all = BTreeMap::new();
         folder.walk(limits, &mut |path, found| {
@@ -74,7 +74,7 @@ impl Tree {
                 Found::Link(target) => Node::Link(target),
                 Found::Empty => Node::Directory,
             };
-            entries.push(Entry { path, node });
+            entries.push(TreeEntry { path, node });
         }
         Ok(Self { folder: Some(Arc::new(folder)), entries })
     }
@@ -92,7 +92,7 @@ impl Tree {
     }
 
     /// The entries, sorted by the bytes of their paths.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[TreeEntry] {
         &self.entries
     }
 
@@ -130,7 +130,7 @@ impl Serialize for Tree {
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = Vec::<Entry>::deserialize(deserializer)?;
+        let entries = Vec::<TreeEntry>::deserialize(deserializer)?;
         if !entries.is_sorted_by(|a, b| a.path < b.path) {
             return Err(serde::de::Error::custom("the entries of a tree are not sorted by path"));
         }
@@ -202,8 +202,8 @@ pub enum EntryError {
     Digest(#[from] DigestError),
 }
 
-impl From<Entry> for Wire {
-    fn from(Entry { path, node }: Entry) -> Self {
+impl From<TreeEntry> for Wire {
+    fn from(TreeEntry { path, node }: TreeEntry) -> Self {
         let empty =
             Self { path, sha256: None, size: None, mode: None, link: None, same_as: None, directory: false };
         match node {
@@ -220,7 +220,7 @@ impl From<Entry> for Wire {
     }
 }
 
-impl TryFrom<Wire> for Entry {
+impl TryFrom<Wire> for TreeEntry {
     type Error = EntryError;
 
     fn try_from(wire: Wire) -> Result<Self, EntryError> {

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, utimensat};
 
-use super::tree::{Seen, Tree};
+use super::tree::{RootEntry, Tree};
 
 /// Copies `tree`, which was read from `from`, to `to`, which must not exist. Both lie in a private folder.
 pub(super) fn copy(tree: &Tree, from: &Path, to: &Path, cancel: &AtomicBool) -> io::Result<()> {
-    let place = |folder: &Path, seen: &Seen| -> PathBuf {
+    let place = |folder: &Path, seen: &RootEntry| -> PathBuf {
         if seen.path.is_empty() {
             folder.to_owned()
         } else {
@@ -60,7 +60,7 @@ pub(super) fn copy(tree: &Tree, from: &Path, to: &Path, cancel: &AtomicBool) -> 
         .try_for_each(|seen| dress(seen, &place(to, seen)))
 }
 
-fn dress(seen: &Seen, path: &Path) -> io::Result<()> {
+fn dress(seen: &RootEntry, path: &Path) -> io::Result<()> {
     let stat = &seen.stat;
     std::os::unix::fs::lchown(path, Some(stat.st_uid), Some(stat.st_gid))?;
     if !seen.kind().is_symlink() {

@@ -32,13 +32,13 @@ const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// One file, folder or link.
-pub(super) struct Seen {
+pub(super) struct RootEntry {
     /// The path below the root; empty for the root itself.
     pub path: Vec<u8>,
     pub stat: Stat,
 }
 
-impl Seen {
+impl RootEntry {
     pub(super) fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
@@ -48,7 +48,7 @@ impl Seen {
 pub(super) struct Tree {
     folder: OwnedFd,
     /// All entries, sorted by path.
-    pub entries: Vec<Seen>,
+    pub entries: Vec<RootEntry>,
 }
 
 impl Tree {
@@ -57,7 +57,7 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = open(root, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&folder)?;
-        let mut entries = vec![Seen { path: Vec::new(), stat }];
+        let mut entries = vec![RootEntry { path: Vec::new(), stat }];
         let mut waiting = vec![Vec::new()];
         while let Some(path) = waiting.pop() {
             if cancel.load(Ordering::Relaxed) {
@@ -79,7 +79,7 @@ impl Tree {
                 if FileType::from_raw_mode(stat.st_mode).is_dir() {
                     waiting.push(path.clone());
                 }
-                entries.push(Seen { path, stat });
+                entries.push(RootEntry { path, stat });
                 if entries.len() > ENTRIES {
                     return Err(io::Error::other(format!("it has more than {ENTRIES} files")));
                 }
@@ -92,7 +92,7 @@ impl Tree {
     /// One digest over the results of stat(2) for all entries.
     pub(super) fn stamp(&self) -> Digest {
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        for Seen { path, stat } in &self.entries {
+        for RootEntry { path, stat } in &self.entries {
             hasher.update(path);
             hasher.update(&[0]);
             for number in [u64::from(stat.st_mode), stat.st_uid.into(), stat.st_gid.into(), stat.st_ino] {
@@ -151,8 +151,8 @@ impl Tree {
         Ok(lines.into_iter().map(|(_, line)| line).collect())
     }
 
-    fn line(&self, seen: &Seen) -> io::Result<String> {
-        let Seen { path, stat } = seen;
+    fn line(&self, seen: &RootEntry) -> io::Result<String> {
+        let RootEntry { path, stat } = seen;
         let (mode, time) = (stat.st_mode & 0o7777, stat.st_mtime);
         let shown = escaped(path);
         Ok(match seen.kind() {

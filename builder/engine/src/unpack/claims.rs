@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hab_oci::Digest;
 
-use super::{Limits, UnpackError};
+use super::{UnpackError, UnpackLimits};
 
 /// The unit in which most file systems allocate space.
 const BLOCK: u64 = 4096;
@@ -58,7 +58,7 @@ pub(super) struct Duplicate {
 pub(super) struct Claims<'a> {
     /// The names by archive number: [`BEFORE`], the archives from 1 on, and the caller's links.
     names: Vec<&'a str>,
-    limits: Limits,
+    limits: UnpackLimits,
     bytes: AtomicU64,
     disk: AtomicU64,
     entries: AtomicU64,
@@ -74,7 +74,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn new(archives: impl Iterator<Item = &'a str>, limits: Limits) -> Self {
+    pub(super) fn new(archives: impl Iterator<Item = &'a str>, limits: UnpackLimits) -> Self {
         let names =
             std::iter::once("the folder as it was before").chain(archives).chain(["the list of links"]);
         Self {

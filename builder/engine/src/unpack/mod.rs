@@ -50,7 +50,7 @@ pub struct Options {
     /// What happens to devices, fifos, sockets and sparse files.
     pub special: Special,
     /// The limits that stop a decompression bomb.
-    pub limits: Limits,
+    pub limits: UnpackLimits,
     /// The time at which unpacking stops with an error.
     pub until: Option<Instant>,
     /// Symbolic links that are made after everything, as (path, target).
@@ -67,7 +67,7 @@ impl Default for Options {
             epoch: 0,
             order: Order::AsIs,
             special: Special::Refuse,
-            limits: Limits::default(),
+            limits: UnpackLimits::default(),
             until: None,
             links: Vec::new(),
         }
@@ -86,7 +86,7 @@ pub enum Special {
 /// The most that one call may unpack into a root. A caller that knows more of a source, such as a recipe's own limits,
 /// sets lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct UnpackLimits {
     /// Bytes of content, over all archives.
     pub bytes: u64,
     /// Bytes that everything takes on a disk, over all archives: content in whole blocks of 4 KiB, and a block for every
@@ -100,14 +100,14 @@ pub struct Limits {
     pub memory: u64,
 }
 
-impl Default for Limits {
+impl Default for UnpackLimits {
     /// Ten times the largest toolchain so far (0.9 GB, 40 thousand entries).
     fn default() -> Self {
         Self { bytes: 16 << 30, disk: 32 << 30, entries: 1_000_000, path: 1024, memory: 1 << 30 }
     }
 }
 
-impl Limits {
+impl UnpackLimits {
     /// The reader's limits for one of the archives. `claims` counts the content over all of them as well. A
     /// decompressor also gives headers, padding and an end.
     fn of_one(&self) -> hab_archive::Limits {

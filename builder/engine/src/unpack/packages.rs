@@ -124,7 +124,7 @@ fn run(
         };
         placer.link(&place, target.as_bytes())?;
     }
-    placer.settle()?;
+    placer.complete()?;
     let (entries, bytes) = claims.totals();
     Ok(Summary { entries, bytes, disk: claims.disk() })
 }

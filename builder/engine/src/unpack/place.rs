@@ -241,7 +241,7 @@ impl<'a> Placer<'a> {
     }
 
     /// The last step: compares files that came twice, and sets the mode, owner and time of directories.
-    pub(super) fn settle(&mut self) -> Result<(), UnpackError> {
+    pub(super) fn complete(&mut self) -> Result<(), UnpackError> {
         for duplicate in self.claims.duplicates() {
             self.compare(&duplicate)?;
         }

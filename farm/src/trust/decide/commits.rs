@@ -7,7 +7,7 @@ use hab_keys::{Decision, Question, Refusal};
 
 use super::{By, Decided, Decisions};
 use crate::error::FarmError;
-use crate::trust::history::{Place, Surveyed, Until};
+use crate::trust::history::{ProjectRepository, Surveyed, Until};
 
 impl Decisions<'_> {
     /// Judges the history of `reference` in the repository at `path`. Skips what was verified before under the same
@@ -29,7 +29,7 @@ impl Decisions<'_> {
         let bytes = repository.commit(&tip)?;
         self.progress.stage(&format!("verify the history of {project}"));
         let until = if first_failure { Until::FirstFailure } else { Until::End };
-        let at = Place { project: &project, repository: &place };
+        let at = ProjectRepository { project: &project, repository: &place };
         let surveyed = self.trust.histories.survey(&loaded, at, &tip, until)?;
         let mut failures = BadCommits::default();
         let mut advice = None;

@@ -79,8 +79,13 @@ impl Decisions<'_> {
         }
         let name = super::name(file);
         let progress = self.progress;
-        let told =
-            Told { inner: opened, progress, what: format!("hash {name}:"), done: 0, total: metadata.len() };
+        let told = ProgressReader {
+            inner: opened,
+            progress,
+            what: format!("hash {name}:"),
+            done: 0,
+            total: metadata.len(),
+        };
         let digest = match Digest::of_reader(told) {
             Ok((digest, _)) => digest,
             Err(_) if cancelled(progress.cancel()) => {
@@ -139,7 +144,7 @@ fn cancelled(cancel: &AtomicBool) -> bool {
 }
 
 /// A reader that reports its progress, and fails when the person asks to stop.
-struct Told<'a> {
+struct ProgressReader<'a> {
     inner: File,
     progress: &'a dyn Progress,
     what: String,
@@ -147,7 +152,7 @@ struct Told<'a> {
     total: u64,
 }
 
-impl Read for Told<'_> {
+impl Read for ProgressReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if cancelled(self.progress.cancel()) {
             return Err(io::Error::other("it was stopped"));

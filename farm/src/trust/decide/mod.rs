@@ -17,7 +17,7 @@ use hab_store::Blobs;
 
 pub use self::commits::{BadCommits, ChainDecided};
 pub use self::files::{Held, HeldFile, is_signature};
-pub use self::raw::{Looked, ObjectKind, is_raw};
+pub use self::raw::{JudgedObject, ObjectKind, is_raw};
 use crate::error::FarmError;
 use crate::facts::{Fact, Facts};
 use crate::mirrors::repositories::{Repositories, default_tip};

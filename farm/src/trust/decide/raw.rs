@@ -11,7 +11,7 @@ use crate::error::FarmError;
 
 impl Decisions<'_> {
     /// Judges every object in a folder of raw tags or commits, each named by its id.
-    pub fn examine(&self, by: &By, folder: &Path, kind: ObjectKind) -> Result<Vec<Looked>, FarmError> {
+    pub fn examine(&self, by: &By, folder: &Path, kind: ObjectKind) -> Result<Vec<JudgedObject>, FarmError> {
         let loaded = self.trust.load(&by.policy, &by.certificates)?;
         let judge = self.trust.judge(&loaded);
         let group = loaded.policy.requirement(match kind {
@@ -33,9 +33,15 @@ impl Decisions<'_> {
                     }
                     self.trust.memory.saw(&examined.signatures)?;
                     let counts = group.as_ref().is_some_and(|q| judge.counts(q, &examined.signatures));
-                    Looked { id, name: examined.name, counts, signatures: examined.signatures, refused: None }
+                    JudgedObject {
+                        id,
+                        name: examined.name,
+                        counts,
+                        signatures: examined.signatures,
+                        refused: None,
+                    }
                 }
-                Err(e) if e.is_verdict() => Looked {
+                Err(e) if e.is_verdict() => JudgedObject {
                     id,
                     name: String::new(),
                     counts: false,
@@ -60,7 +66,7 @@ pub enum ObjectKind {
 
 /// A tag or commit that was judged on its own.
 #[derive(Debug, serde::Serialize)]
-pub struct Looked {
+pub struct JudgedObject {
     /// Its object id.
     pub id: String,
     /// The tag's own name.
@@ -75,7 +81,7 @@ pub struct Looked {
     pub refused: Option<String>,
 }
 
-impl Looked {
+impl JudgedObject {
     /// The result in a few words, for counting.
     pub fn state(&self) -> String {
         match (&self.refused, self.signatures.first()) {

@@ -7,14 +7,14 @@ use hab_keys::{Examined, Refusal, RuleKind};
 use hab_mirror::MirrorError;
 use hab_mirror::git::{GitMirror, TagBytes};
 
-use super::{By, Decisions, Looked};
+use super::{By, Decisions, JudgedObject};
 use crate::error::FarmError;
 use crate::trust::loaded::LoadedPolicy;
 use crate::words::counted;
 
 impl Decisions<'_> {
     /// Judges every tag of the repository at `path`, in the order of their names. Keeps no decision about each.
-    pub fn verify_tags(&self, by: &By, path: &Path) -> Result<Vec<Looked>, FarmError> {
+    pub fn verify_tags(&self, by: &By, path: &Path) -> Result<Vec<JudgedObject>, FarmError> {
         let loaded = self.trust.load(&by.policy, &by.certificates)?;
         let repository = self.repositories.named(path)?;
         let refs = repository.refs()?;
@@ -40,8 +40,8 @@ impl Decisions<'_> {
         loaded: &LoadedPolicy,
         repository: &GitMirror,
         name: &str,
-    ) -> Result<Looked, FarmError> {
-        let refused = |id: &str, why: String| Looked {
+    ) -> Result<JudgedObject, FarmError> {
+        let refused = |id: &str, why: String| JudgedObject {
             id: id.to_owned(),
             name: name.to_owned(),
             counts: false,
@@ -75,15 +75,23 @@ impl Decisions<'_> {
         };
         let judged = VerifiedTag::verify(claimed, &judge);
         Ok(match judged {
-            Ok(_) => {
-                Looked { id: id.clone(), name: name.to_owned(), counts: true, signatures, refused: None }
-            }
+            Ok(_) => JudgedObject {
+                id: id.clone(),
+                name: name.to_owned(),
+                counts: true,
+                signatures,
+                refused: None,
+            },
             Err(e) if !e.is_verdict() => return Err(e.into()),
             // The verdicts on the signatures say more than that there are not enough of them.
-            Err(Refusal::Signatures { .. } | Refusal::Unsigned { .. }) => {
-                Looked { id: id.clone(), name: name.to_owned(), counts: false, signatures, refused: None }
-            }
-            Err(e) => Looked { signatures, ..refused(id, e.to_string()) },
+            Err(Refusal::Signatures { .. } | Refusal::Unsigned { .. }) => JudgedObject {
+                id: id.clone(),
+                name: name.to_owned(),
+                counts: false,
+                signatures,
+                refused: None,
+            },
+            Err(e) => JudgedObject { signatures, ..refused(id, e.to_string()) },
         })
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hab_keys::{Certificates, Fingerprint, KeyDirectory, KeyId, Pin, Standing};
-use hab_mirror::{Address, Fault, Fetcher, Limits, MirrorError};
+use hab_keys::{Certificates, Fingerprint, KeyDirectory, KeyId, KeyState, Pin};
+use hab_mirror::{Address, Fault, FetchLimits, Fetcher, MirrorError};
 
 use super::Keyring;
 use crate::error::FarmError;
@@ -58,7 +58,7 @@ pub(super) struct Answers {
 }
 
 /// A server that may have a certificate.
-pub(super) struct Place {
+pub(super) struct KeyServer {
     name: String,
     address: Address,
     /// Whether the host may be missing: a domain that serves its directory itself has no such host.
@@ -85,7 +85,7 @@ impl Keyring<'_> {
                 "{name} has {count} addresses, and the key directories of at most {ADDRESSES} are asked"
             ));
         }
-        let limits = Limits { attempts: 1, ..Limits::default() };
+        let limits = FetchLimits { attempts: 1, ..FetchLimits::default() };
         let end = Instant::now() + SEARCH;
         self.fetching.within(limits, |fetcher, _| {
             fetcher.each(targets, |target| self.ask_for(fetcher, target, (all, end), &answers))
@@ -104,7 +104,7 @@ impl Keyring<'_> {
         let locked = || answers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut together = Certificates::default();
         let (mut failed, mut answered) = (false, false);
-        for Place { name: place, address, optional } in self.places_of(target) {
+        for KeyServer { name: place, address, optional } in self.places_of(target) {
             // A server that failed for one key is not asked for the next.
             if locked().away.contains(&place) {
                 failed = true;
@@ -137,8 +137,8 @@ impl Keyring<'_> {
             together.merge(&found);
             locked().found.push((place, target.fingerprint.clone(), found));
             let id = KeyId::OpenPgp(target.fingerprint.clone());
-            let standing = Standing::of(&id, &together, SystemTime::now(), None);
-            if !all && matches!(standing, Standing::Alive { .. }) {
+            let standing = KeyState::of(&id, &together, SystemTime::now(), None);
+            if !all && matches!(standing, KeyState::Alive { .. }) {
                 break;
             }
         }
@@ -149,11 +149,11 @@ impl Keyring<'_> {
     }
 
     /// The servers to ask for a key, in order: what its owner publishes, then what others pass on.
-    pub(super) fn places_of(&self, target: &Target) -> Vec<Place> {
+    pub(super) fn places_of(&self, target: &Target) -> Vec<KeyServer> {
         let config = self.places.outside;
         let mut found = Vec::new();
         let mut add = |name: &str, address, optional| {
-            found.push(Place { name: name.to_owned(), address, optional });
+            found.push(KeyServer { name: name.to_owned(), address, optional });
         };
         let directories = target.addresses.iter().filter_map(|a| KeyDirectory::of(a)).take(ADDRESSES);
         for KeyDirectory { domain, advanced, direct } in directories.filter(|_| config.directories) {

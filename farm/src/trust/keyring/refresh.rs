@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use hab_keys::{Certificates, Fingerprint, KeyId, Policy, Standing};
+use hab_keys::{Certificates, Fingerprint, KeyId, KeyState, Policy};
 
 use super::Keyring;
 use super::ask::{Answers, Target};
@@ -39,9 +39,9 @@ pub struct RefreshedKey {
     /// Whether the search learned something new about the key.
     pub learned: bool,
     /// Its standing before the search.
-    pub before: Standing,
+    pub before: KeyState,
     /// Its standing now.
-    pub after: Standing,
+    pub after: KeyState,
 }
 
 impl Refreshed {
@@ -53,7 +53,7 @@ impl Refreshed {
 }
 
 /// A key and the policies that pin it.
-struct Wanted<'a> {
+struct WantedKey<'a> {
     target: Target,
     policies: Vec<&'a Policy>,
     found: BTreeSet<String>,
@@ -71,7 +71,7 @@ impl Keyring<'_> {
         let (mut learned, mut silent) = (Certificates::default(), BTreeMap::new());
         for policy in &policies {
             for (place, found) in self.in_folders(policy, &mut silent) {
-                let has = |w: &&mut Wanted<'_>| found.get(&w.target.fingerprint).is_some();
+                let has = |w: &&mut WantedKey<'_>| found.get(&w.target.fingerprint).is_some();
                 wanted.values_mut().filter(has).for_each(|w| {
                     w.found.insert(place.clone());
                 });
@@ -107,13 +107,13 @@ impl Keyring<'_> {
     }
 }
 
-fn wanted(policies: &[Policy]) -> BTreeMap<KeyId, Wanted<'_>> {
-    let mut wanted: BTreeMap<KeyId, Wanted<'_>> = BTreeMap::new();
+fn wanted(policies: &[Policy]) -> BTreeMap<KeyId, WantedKey<'_>> {
+    let mut wanted: BTreeMap<KeyId, WantedKey<'_>> = BTreeMap::new();
     for policy in policies {
         for pin in policy.pins() {
             let Some(target) = Target::of(pin) else { continue };
             let addresses = target.addresses.clone();
-            let new = || Wanted { target, policies: Vec::new(), found: BTreeSet::new() };
+            let new = || WantedKey { target, policies: Vec::new(), found: BTreeSet::new() };
             let entry = wanted.entry(pin.id.clone()).or_insert_with(new);
             entry.target.addresses.extend(addresses);
             entry.policies.push(policy);
@@ -124,7 +124,7 @@ fn wanted(policies: &[Policy]) -> BTreeMap<KeyId, Wanted<'_>> {
 
 fn row(
     id: &KeyId,
-    wanted: Wanted<'_>,
+    wanted: WantedKey<'_>,
     (before, after): (&Certificates, &Certificates),
     unanswered: &BTreeSet<Fingerprint>,
 ) -> RefreshedKey {
@@ -138,7 +138,7 @@ fn row(
         unanswered: wanted.found.is_empty() && unanswered.contains(fingerprint),
         found: wanted.found.into_iter().collect(),
         learned: before.get(fingerprint) != after.get(fingerprint),
-        before: Standing::of(id, before, now, policy),
-        after: Standing::of(id, after, now, policy),
+        before: KeyState::of(id, before, now, policy),
+        after: KeyState::of(id, after, now, policy),
     }
 }

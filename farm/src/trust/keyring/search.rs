@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
 
-use hab_keys::{Certificates, Fingerprint, KeyId, Policy, Standing};
+use hab_keys::{Certificates, Fingerprint, KeyId, KeyState, Policy};
 use hab_oci::Digest;
 
 use super::Keyring;
@@ -27,7 +27,7 @@ impl Keyring<'_> {
         certificates: &mut Certificates,
     ) -> Result<(), FarmError> {
         self.find_in_folders(policy, certificates)?;
-        let wanting = Standing::wanting(policy, certificates, SystemTime::now());
+        let wanting = KeyState::wanting(policy, certificates, SystemTime::now());
         let targets: Vec<Target> = wanting.into_iter().filter_map(Target::of).collect();
         // If there is no server to ask, do not report a search.
         if targets.iter().all(|target| self.places_of(target).is_empty())
@@ -61,7 +61,7 @@ impl Keyring<'_> {
         policy: &Policy,
         certificates: &mut Certificates,
     ) -> Result<(), FarmError> {
-        if Standing::wanting(policy, certificates, SystemTime::now()).is_empty() {
+        if KeyState::wanting(policy, certificates, SystemTime::now()).is_empty() {
             return Ok(());
         }
         for (place, found) in self.in_folders(policy, &mut BTreeMap::new()) {

@@ -36,12 +36,12 @@ const PART: char = '\u{3}';
 
 /// A line of a file.
 #[derive(Clone, Debug)]
-struct Place {
+struct SourceLine {
     file: Rc<str>,
     line: usize,
 }
 
-impl Place {
+impl SourceLine {
     fn error(&self, detail: impl Into<String>) -> DependsError {
         DependsError { file: self.file.to_string(), line: self.line, detail: detail.into() }
     }
@@ -54,7 +54,7 @@ struct Variable {
     recursive: bool,
     /// Set by the caller; no file can change it.
     given: bool,
-    place: Place,
+    place: SourceLine,
 }
 
 /// Values that hide the files' variables for a while.
@@ -74,8 +74,8 @@ pub(super) struct Make<'f> {
     variables: HashMap<String, Variable>,
     scopes: Vec<Scope>,
     /// Where each unknown value comes from, and why it is unknown.
-    unknown: Vec<(Place, String)>,
-    place: Place,
+    unknown: Vec<(SourceLine, String)>,
+    place: SourceLine,
     depth: usize,
     work: usize,
 }
@@ -83,7 +83,7 @@ pub(super) struct Make<'f> {
 impl<'f> Make<'f> {
     /// A new reading, with these variables given as if on make's command line.
     pub(super) fn new(files: &'f Files, given: &[(&str, &str)]) -> Self {
-        let place = Place { file: "the command".into(), line: 0 };
+        let place = SourceLine { file: "the command".into(), line: 0 };
         let variable = |value: &str| Variable {
             value: value.into(),
             recursive: false,
@@ -97,7 +97,7 @@ impl<'f> Make<'f> {
     /// Reads a file and the files that it includes.
     pub(super) fn include(&mut self, path: &str) -> Result<(), DependsError> {
         let text = self.file(path)?.ok_or_else(|| self.place.error(format!("there is no file {path}")))?;
-        let from = std::mem::replace(&mut self.place, Place { file: path.into(), line: 0 });
+        let from = std::mem::replace(&mut self.place, SourceLine { file: path.into(), line: 0 });
         self.enter()?;
         self.read(text, true)?;
         self.leave();
@@ -175,7 +175,7 @@ impl<'f> Make<'f> {
         Ok(format!("{UNKNOWN}{last}{UNKNOWN}"))
     }
 
-    fn reason(&self, mark: &str) -> Option<&(Place, String)> {
+    fn reason(&self, mark: &str) -> Option<&(SourceLine, String)> {
         self.unknown.get(mark.trim_matches(UNKNOWN).parse::<usize>().ok()?)
     }
 

@@ -14,7 +14,7 @@ use super::peer::Peer;
 use super::rules::{Action, Rules};
 use super::tokens::Tokens;
 use super::version::Version;
-use super::watched::Watched;
+use super::watched::Reloading;
 
 /// The caller of a request. Only [`Guard::identify`] finds out who it is.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub(crate) enum Refused {
 
 /// Whether a caller may do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Permission {
     Yes,
     /// Not with these credentials, but perhaps with others.
     Show(Problem),
@@ -89,37 +89,39 @@ impl Caller {
         self.name.is_some() || self.claims.is_some()
     }
 
-    pub(super) fn may(&self, rules: &Rules, repository: &str, action: Action) -> Answer {
+    pub(super) fn may(&self, rules: &Rules, repository: &str, action: Action) -> Permission {
         // Checked first, because most pulls end here.
         if rules.allow(None, repository, action) {
-            return Answer::Yes;
+            return Permission::Yes;
         }
         let covers = |claims: &Claims| claims.grants.iter().any(|grant| grant.covers(repository, action));
         match (&self.name, &self.claims) {
-            (None, None) => Answer::Show(Problem::Nothing),
-            (None, Some(_)) => Answer::Show(Problem::Scope),
+            (None, None) => Permission::Show(Problem::Nothing),
+            (None, Some(_)) => Permission::Show(Problem::Scope),
             // A token of the operator allows what is written in it and nothing else, and needs no rule.
             (Some(_), Some(claims)) if self.shown == Shown::Operator => {
                 if covers(claims) {
-                    Answer::Yes
+                    Permission::Yes
                 } else {
-                    Answer::No
+                    Permission::No
                 }
             }
-            (Some(name), _) if !rules.allow(Some(name), repository, action) => Answer::No,
-            (Some(_), Some(claims)) if !covers(claims) => Answer::Show(Problem::Scope),
-            (Some(_), _) => Answer::Yes,
+            (Some(name), _) if !rules.allow(Some(name), repository, action) => Permission::No,
+            (Some(_), Some(claims)) if !covers(claims) => Permission::Show(Problem::Scope),
+            (Some(_), _) => Permission::Yes,
         }
     }
 
     /// Whether the caller may ask for the list of repositories at all; [`Self::may_see`] says what is in it.
-    pub(super) fn may_list(&self) -> Answer {
+    pub(super) fn may_list(&self) -> Permission {
         match &self.claims {
             // A challenge, as at the base endpoint: a caller who has an account and did not show it would see too
             // little.
-            None if self.name.is_none() => Answer::Show(Problem::Nothing),
-            Some(claims) if self.shown != Shown::Operator && !claims.catalog => Answer::Show(Problem::Scope),
-            _ => Answer::Yes,
+            None if self.name.is_none() => Permission::Show(Problem::Nothing),
+            Some(claims) if self.shown != Shown::Operator && !claims.catalog => {
+                Permission::Show(Problem::Scope)
+            }
+            _ => Permission::Yes,
         }
     }
 
@@ -127,7 +129,7 @@ impl Caller {
     pub(super) fn may_see(&self, rules: &Rules, repository: &str) -> bool {
         match (&self.name, &self.claims) {
             (Some(_), Some(_)) if self.shown == Shown::Operator => {
-                self.may(rules, repository, Action::Pull) == Answer::Yes
+                self.may(rules, repository, Action::Pull) == Permission::Yes
             }
             (name, _) => rules.allow(name.as_ref(), repository, Action::Pull),
         }
@@ -195,7 +197,7 @@ impl Guard {
         let Some(version) = &proof.version else { return false };
         match shown {
             Shown::Password => {
-                let passwords = self.passwords.as_ref().map(Watched::get);
+                let passwords = self.passwords.as_ref().map(Reloading::get);
                 passwords.and_then(|all| all.version(&self.key, name)).as_ref() == Some(version)
             }
             Shown::Token => {

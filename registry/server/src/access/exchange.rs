@@ -2,7 +2,7 @@
 
 use hab_store::Pattern;
 
-use super::caller::{Answer, Caller, Proof, Refused};
+use super::caller::{Caller, Permission, Proof, Refused};
 use super::challenge;
 use super::credentials::Credentials;
 use super::error::AccessError;
@@ -19,14 +19,14 @@ use hab_clock::now;
 const LIFE: i64 = 300;
 
 /// A request for a token: the credentials, and the scopes.
-pub(crate) struct Asked {
+pub(crate) struct TokenRequest {
     shown: Credentials,
     scopes: Vec<Scope>,
     /// The list of repositories is asked for, too.
     catalog: bool,
 }
 
-impl Asked {
+impl TokenRequest {
     /// Reads the `name=value` pairs of a query or of a form.
     pub(crate) fn of(shown: Credentials, query: &[u8]) -> Self {
         let (mut scopes, mut catalog) = (Vec::new(), false);
@@ -68,7 +68,7 @@ impl Issuer<'_> {
     /// token.
     pub(crate) async fn exchange(
         &self,
-        asked: Asked,
+        asked: TokenRequest,
         peer: &Peer,
         client: &mut Client,
     ) -> Result<Granted, Refusal> {
@@ -115,7 +115,7 @@ impl Guard {
     /// them.
     fn grant(&self, caller: &Caller, scope: &Scope) -> Option<Grant> {
         let name = scope.repository.as_str();
-        let may = |action: &Action| caller.may(&self.rules, name, *action) == Answer::Yes;
+        let may = |action: &Action| caller.may(&self.rules, name, *action) == Permission::Yes;
         let actions: Vec<Action> = scope.actions.iter().copied().filter(may).collect();
         // Every repository's name is a valid pattern.
         let repository: Pattern = name.parse().ok()?;

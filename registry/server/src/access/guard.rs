@@ -13,7 +13,7 @@ use super::limit::{Limiter, Rate};
 use super::passwords::{self, Passwords};
 use super::rules::{AccessRule, Rules};
 use super::tokens::{Revoked, Tokens};
-use super::watched::Watched;
+use super::watched::Reloading;
 
 /// How accounts are identified, and what they may do. Plain data.
 #[derive(Clone, Debug, Default)]
@@ -36,9 +36,9 @@ const GUESSES: Rate = Rate { requests: 1, burst: 60 };
 /// Identifies callers, and has the rules for what they may do.
 pub struct Guard {
     pub(super) rules: Rules,
-    pub(super) passwords: Option<Watched<Passwords>>,
-    pub(super) tokens: Option<Watched<Tokens>>,
-    pub(super) revoked: Watched<Revoked>,
+    pub(super) passwords: Option<Reloading<Passwords>>,
+    pub(super) tokens: Option<Reloading<Tokens>>,
+    pub(super) revoked: Reloading<Revoked>,
     pub(super) key: Key,
     pub(super) url: Option<String>,
     pub(super) turns: Turns,
@@ -53,18 +53,18 @@ impl Guard {
         let key = Key::open(&data)?;
         let passwords = htpasswd.map(|path| {
             let file = path.clone();
-            Watched::open(vec![path], move || Passwords::new(Htpasswd::load(&file)?))
+            Reloading::open(vec![path], move || Passwords::new(Htpasswd::load(&file)?))
         });
         let tokens = tokens.map(|path| {
             let file = path.clone();
-            Watched::open(vec![path], move || Tokens::load(&file))
+            Reloading::open(vec![path], move || Tokens::load(&file))
         });
         let file = key::revoked_in(&data);
         Ok(Self {
             rules: Rules::new(rules)?,
             passwords: passwords.transpose()?,
             tokens: tokens.transpose()?,
-            revoked: Watched::open(vec![file.clone()], move || Revoked::load(&file))?,
+            revoked: Reloading::open(vec![file.clone()], move || Revoked::load(&file))?,
             key,
             url,
             turns: passwords::turns(),

@@ -42,12 +42,12 @@ pub(crate) use certificate::{Authorities, Certificate, CertificateId};
 pub(crate) use challenge::{Problem, TOKEN_PATH, basic, checked as plain_url};
 pub(crate) use credentials::Credentials;
 pub(crate) use error::read;
-pub(crate) use exchange::{Asked, Granted};
+pub(crate) use exchange::{Granted, TokenRequest};
 pub(crate) use limit::Limiter;
 pub(crate) use peer::{Client, Peer};
-pub(crate) use permit::{Gate, Permit, Scene, View};
+pub(crate) use permit::{Gate, Permit, RequestContext, View};
 pub(crate) use refusal::{Refusal, seconds};
-pub(crate) use watched::Watched;
+pub(crate) use watched::Reloading;
 
 /// Writes a file that only its owner can read, for tests.
 #[cfg(test)]

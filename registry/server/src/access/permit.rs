@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, Method};
 use hab_oci::RepositoryName;
 
-use super::caller::{Answer, Caller, Refused};
+use super::caller::{Caller, Permission, Refused};
 use super::certificate::Authorities;
 use super::challenge::{self, Problem};
 use super::credentials::Credentials;
@@ -64,8 +64,9 @@ impl Permit<'_> {
 
     /// Whether the same caller may read another repository, too.
     pub(crate) fn may_pull(&self, other: &RepositoryName) -> bool {
-        self.guard
-            .is_none_or(|guard| self.caller.may(&guard.rules, other.as_str(), Action::Pull) == Answer::Yes)
+        self.guard.is_none_or(|guard| {
+            self.caller.may(&guard.rules, other.as_str(), Action::Pull) == Permission::Yes
+        })
     }
 }
 
@@ -83,7 +84,7 @@ impl View<'_> {
 }
 
 /// The parts of a request that show how it came here.
-pub(crate) struct Scene<'a> {
+pub(crate) struct RequestContext<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) peer: &'a Peer,
 }
@@ -95,7 +96,7 @@ impl Gate {
     }
 
     /// Identifies the caller, and counts the request.
-    pub(crate) async fn identify(&self, scene: &Scene<'_>) -> Result<Caller, Refusal> {
+    pub(crate) async fn identify(&self, scene: &RequestContext<'_>) -> Result<Caller, Refusal> {
         let found = match &self.guard {
             Some(guard) => self.ask(guard, Credentials::of(scene.headers), scene.peer).await,
             None => Ok(Caller::nobody()),
@@ -127,7 +128,7 @@ impl Gate {
 
     /// Checks a request to the base endpoint, by which clients find out how to log in: a client without credentials is
     /// challenged, although it may pull.
-    pub(crate) fn greet(&self, caller: &Caller, scene: &Scene<'_>) -> Result<(), Refusal> {
+    pub(crate) fn greet(&self, caller: &Caller, scene: &RequestContext<'_>) -> Result<(), Refusal> {
         if self.guard.is_none() || caller.showed_something() {
             return Ok(());
         }
@@ -141,31 +142,35 @@ impl Gate {
         caller: &'a Caller,
         repository: &'a RepositoryName,
         action: Action,
-        scene: &Scene<'_>,
+        scene: &RequestContext<'_>,
     ) -> Result<Permit<'a>, Refusal> {
         let answer = match &self.guard {
             Some(guard) => caller.may(&guard.rules, repository.as_str(), action),
-            None => Answer::Yes,
+            None => Permission::Yes,
         };
         match answer {
-            Answer::Yes => Ok(Permit { repository, guard: self.guard.as_deref(), caller }),
-            Answer::Show(problem) => {
+            Permission::Yes => Ok(Permit { repository, guard: self.guard.as_deref(), caller }),
+            Permission::Show(problem) => {
                 Err(self.challenged(scene, Some(&Scope::said(repository, action)), problem))
             }
-            Answer::No => Err(Refusal::Denied { repository: repository.clone(), action }),
+            Permission::No => Err(Refusal::Denied { repository: repository.clone(), action }),
         }
     }
 
     /// Whether the caller may ask for the list of repositories.
-    pub(crate) fn view<'a>(&'a self, caller: &'a Caller, scene: &Scene<'_>) -> Result<View<'a>, Refusal> {
+    pub(crate) fn view<'a>(
+        &'a self,
+        caller: &'a Caller,
+        scene: &RequestContext<'_>,
+    ) -> Result<View<'a>, Refusal> {
         let guard = self.guard.as_deref();
-        match guard.map_or(Answer::Yes, |_| caller.may_list()) {
-            Answer::Show(problem) => Err(self.challenged(scene, Some(CATALOG), problem)),
-            Answer::Yes | Answer::No => Ok(View { guard, caller }),
+        match guard.map_or(Permission::Yes, |_| caller.may_list()) {
+            Permission::Show(problem) => Err(self.challenged(scene, Some(CATALOG), problem)),
+            Permission::Yes | Permission::No => Ok(View { guard, caller }),
         }
     }
 
-    fn challenged(&self, scene: &Scene<'_>, scope: Option<&str>, problem: Problem) -> Refusal {
+    fn challenged(&self, scene: &RequestContext<'_>, scope: Option<&str>, problem: Problem) -> Refusal {
         let url = self.guard.as_ref().and_then(|guard| guard.url.as_deref());
         let challenge = challenge::bearer(url, scene.headers, scene.peer, scope, problem);
         Refusal::Unauthorized { challenge, problem }

@@ -15,7 +15,7 @@ type Stamp = Option<(u64, u64, i64, i64)>;
 type Load<T> = Box<dyn Fn() -> Result<T, AccessError> + Send + Sync>;
 
 /// The value that was made from some files when they were last valid.
-pub(crate) struct Watched<T> {
+pub(crate) struct Reloading<T> {
     paths: Vec<PathBuf>,
     load: Load<T>,
     /// The stamps of the files when they were last tried. Held while they are read, by one caller at a time.
@@ -24,7 +24,7 @@ pub(crate) struct Watched<T> {
     current: RwLock<Arc<T>>,
 }
 
-impl<T> Watched<T> {
+impl<T> Reloading<T> {
     pub(crate) fn open(
         paths: Vec<PathBuf>,
         load: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
@@ -79,7 +79,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("revoked");
         let file = path.clone();
-        let watched = Watched::open(vec![path.clone()], move || Revoked::load(&file)).unwrap();
+        let watched = Reloading::open(vec![path.clone()], move || Revoked::load(&file)).unwrap();
         let has = |id| watched.get().has(id);
         fs::write(&path, "0000000000000001\n").unwrap();
         assert!(!has(1), "not looked at yet");

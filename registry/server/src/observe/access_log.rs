@@ -24,7 +24,7 @@ pub struct AccessLog {
 impl AccessLog {
     /// Appends to a file, and makes it if it is missing. If it is renamed, starts a new one at its path.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = Place::open(path)?;
+        let file = LogFile::open(path)?;
         let (lines, waiting) = sync_channel(WAITING);
         thread::Builder::new().name("access log".to_owned()).spawn(move || write_on(file, &waiting))?;
         Ok(Self { lines })
@@ -43,7 +43,7 @@ impl AccessLog {
 }
 
 /// Writes lines until every sender is gone.
-fn write_on(mut place: Place, lines: &Receiver<Vec<u8>>) {
+fn write_on(mut place: LogFile, lines: &Receiver<Vec<u8>>) {
     while let Ok(line) = lines.recv() {
         place.follow();
         let mut written = place.file.write_all(&line);
@@ -56,14 +56,14 @@ fn write_on(mut place: Place, lines: &Receiver<Vec<u8>>) {
     }
 }
 
-struct Place {
+struct LogFile {
     path: PathBuf,
     file: BufWriter<File>,
     inode: u64,
     looked: Instant,
 }
 
-impl Place {
+impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
         let inode = file.metadata()?.ino();

@@ -33,7 +33,7 @@ struct Inner {
 
 /// Metrics of requests to this service.
 struct Requests {
-    count: Family<Asked, Counter>,
+    count: Family<RequestLabels, Counter>,
     seconds: Family<Route, Histogram>,
     received: Family<Route, Counter>,
     sent: Family<Route, Counter>,
@@ -70,7 +70,7 @@ type More = Box<dyn Fn() -> String + Send + Sync>;
 const END: &str = "# EOF\n";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Asked {
+struct RequestLabels {
     route: &'static str,
     method: &'static str,
     status: u16,
@@ -166,7 +166,7 @@ impl Metrics {
         let Answered { route, method, status, seconds, received, sent, whole } = *answered;
         let all = &self.0.requests;
         all.open.dec();
-        all.count.get_or_create(&Asked { route, method, status }).inc();
+        all.count.get_or_create(&RequestLabels { route, method, status }).inc();
         let route = Route { route };
         all.seconds.get_or_create(&route).observe(seconds);
         all.sent.get_or_create(&route).inc_by(sent);

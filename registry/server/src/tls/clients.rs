@@ -41,7 +41,7 @@ pub(super) struct Clients {
 }
 
 /// The certificates that a client showed in its handshake.
-pub(crate) struct Shown {
+pub(crate) struct ClientChain {
     chain: Vec<CertificateDer<'static>>,
     /// The client's own certificate, if it names an account.
     pub(crate) certificate: Option<Certificate>,
@@ -104,7 +104,7 @@ impl Clients {
     }
 
     /// Verifies certificates as in a handshake.
-    pub(super) fn believe(&self, shown: &Shown) -> bool {
+    pub(super) fn believe(&self, shown: &ClientChain) -> bool {
         let Some((own, others)) = shown.chain.split_first() else { return false };
         self.verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
     }
@@ -125,7 +125,7 @@ impl Clients {
     }
 }
 
-impl Shown {
+impl ClientChain {
     pub(super) fn new(chain: &[CertificateDer<'_>], certificate: Option<Certificate>) -> Self {
         let chain = chain.iter().map(|each| each.clone().into_owned()).collect();
         Self { chain, certificate, good: Mutex::default() }

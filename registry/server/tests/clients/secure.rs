@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use hab_registry::{Access, AccessConfig, ClientCertificates, Limits, TlsConfig};
+use hab_registry::{Access, AccessConfig, ClientCertificates, ServiceLimits, TlsConfig};
 
 use crate::harness::programs::{Containerd, Desk, needs, run, succeeds, write_layout};
 use crate::harness::secure::{Authority, Files};
@@ -36,7 +36,7 @@ impl World {
         let client_ca = Some(files.write("clients.pem", authority.pem()));
         let tls = TlsConfig { client_ca, client: ClientCertificates::Optional, ..tls };
         let setup = Setup { access: Some(access), tls: Some(tls), ..Setup::default() };
-        let server = Server::set_up(Access::ReadWrite, Limits::default(), setup);
+        let server = Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup);
         // What programs of this kind believe is in a folder; one more has a certificate of its own.
         for folder in ["certs", "node-certs"] {
             fs::create_dir(desk.path(folder)).unwrap();

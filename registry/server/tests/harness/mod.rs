@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hab_oci::{Descriptor, Digest, media_type};
 use hab_registry::{
-    Access, AccessConfig, AccessLog, Guard, Limits, Rate, Registry, Rules, Tls, TlsConfig, Upstreams,
+    Access, AccessConfig, AccessLog, Guard, Rate, Registry, Rules, ServiceLimits, Tls, TlsConfig, Upstreams,
 };
 use hab_store::{Store, Tags};
 use tempfile::TempDir;
@@ -44,53 +44,53 @@ pub struct Setup {
 
 impl Server {
     pub fn writable() -> Self {
-        Self::with(Access::ReadWrite, Limits::default())
+        Self::with(Access::ReadWrite, ServiceLimits::default())
     }
 
-    pub fn with(access: Access, limits: Limits) -> Self {
+    pub fn with(access: Access, limits: ServiceLimits) -> Self {
         Self::on(tempfile::tempdir().unwrap(), access, limits, Setup::default())
     }
 
     /// One through which others are pulled.
-    pub fn through(access: Access, limits: Limits, upstreams: Upstreams) -> Self {
+    pub fn through(access: Access, limits: ServiceLimits, upstreams: Upstreams) -> Self {
         Self::on(tempfile::tempdir().unwrap(), access, limits, Setup { upstreams, ..Setup::default() })
     }
 
     /// One over a folder that has something in it, through which others are pulled.
-    pub fn kept_on(folder: TempDir, access: Access, limits: Limits, upstreams: Upstreams) -> Self {
+    pub fn kept_on(folder: TempDir, access: Access, limits: ServiceLimits, upstreams: Upstreams) -> Self {
         Self::on(folder, access, limits, Setup { upstreams, ..Setup::default() })
     }
 
     /// One that accepts images whose layers are not here.
     pub fn sparse() -> Self {
         let setup = Setup { rules: Rules { gaps: hab_store::Gaps::All }, ..Setup::default() };
-        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), setup)
+        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, ServiceLimits::default(), setup)
     }
 
     /// Everybody may push, but tags like `pattern` stay where they are.
     pub fn with_immutable(pattern: &str) -> Self {
         let tags = Tags { repository: "*".parse().unwrap(), tag: pattern.parse().unwrap() };
         let setup = Setup { immutable: vec![tags], ..Setup::default() };
-        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, Limits::default(), setup)
+        Self::on(tempfile::tempdir().unwrap(), Access::ReadWrite, ServiceLimits::default(), setup)
     }
 
     /// One with all that an operator may say.
-    pub fn set_up(access: Access, limits: Limits, setup: Setup) -> Self {
+    pub fn set_up(access: Access, limits: ServiceLimits, setup: Setup) -> Self {
         Self::on(tempfile::tempdir().unwrap(), access, limits, setup)
     }
 
     /// Everybody may push, into a folder that is somebody else's.
     pub fn over(folder: &Path) -> Self {
-        Self::at(folder.to_owned(), Access::ReadWrite, Limits::default(), Setup::default())
+        Self::at(folder.to_owned(), Access::ReadWrite, ServiceLimits::default(), Setup::default())
     }
 
-    fn on(folder: TempDir, access: Access, limits: Limits, setup: Setup) -> Self {
+    fn on(folder: TempDir, access: Access, limits: ServiceLimits, setup: Setup) -> Self {
         let mut server = Self::at(folder.path().to_owned(), access, limits, setup);
         server.folder = Some(folder);
         server
     }
 
-    fn at(data: PathBuf, access: Access, limits: Limits, setup: Setup) -> Self {
+    fn at(data: PathBuf, access: Access, limits: ServiceLimits, setup: Setup) -> Self {
         let Setup { rules, upstreams, immutable, access: accounts, tls, rate, log } = setup;
         let (stop, stopped) = oneshot::channel();
         let (told, address) = std::sync::mpsc::channel();
@@ -129,7 +129,7 @@ impl Server {
     pub fn restarted_through(mut self, access: Access, upstreams: Upstreams) -> Self {
         self.end();
         let setup = Setup { upstreams, ..Setup::default() };
-        Self::on(self.folder.take().unwrap(), access, Limits::default(), setup)
+        Self::on(self.folder.take().unwrap(), access, ServiceLimits::default(), setup)
     }
 
     pub fn folder(&self) -> &Path {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hab_oci::{Descriptor, Digest, media_type};
-use hab_registry::{Access, Limits, UpstreamConfig, Upstreams};
+use hab_registry::{Access, ServiceLimits, UpstreamConfig, Upstreams};
 
 use super::fake::{Asked, Say};
 use super::{Server, descriptor, manifest};
@@ -20,7 +20,7 @@ pub fn upstreams(config: UpstreamConfig) -> Upstreams {
 }
 
 pub fn through(config: UpstreamConfig) -> Server {
-    Server::through(Access::ReadWrite, Limits::default(), upstreams(config))
+    Server::through(Access::ReadWrite, ServiceLimits::default(), upstreams(config))
 }
 
 #[track_caller]

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, AccessConfig, Limits, UpstreamConfig, Upstreams};
+use hab_registry::{Access, AccessConfig, ServiceLimits, UpstreamConfig, Upstreams};
 
 use crate::harness::fake::{Fake, Say};
 use crate::harness::secure::{Files, basic, basic_with};
 use crate::harness::{Reply, Server, Setup, manifest};
 
 pub fn guarded(access: AccessConfig) -> Server {
-    Server::set_up(Access::ReadWrite, Limits::default(), Setup { access: Some(access), ..Setup::default() })
+    Server::set_up(
+        Access::ReadWrite,
+        ServiceLimits::default(),
+        Setup { access: Some(access), ..Setup::default() },
+    )
 }
 
 /// A server where alice may do everything; others by the rules.
@@ -232,7 +236,7 @@ fn a_blob_is_mounted_only_from_where_its_caller_may_read() {
 fn a_read_only_registry_takes_pushes_from_nobody() {
     let files = Files::new();
     let setup = Setup { access: Some(files.access(&["alice"], &[])), ..Setup::default() };
-    let server = Server::set_up(Access::ReadOnly, Limits::default(), setup);
+    let server = Server::set_up(Access::ReadOnly, ServiceLimits::default(), setup);
     assert_eq!(server.by("alice", "POST", "/v2/a/blobs/uploads/", b"").error(), (405, "DENIED".to_owned()));
     assert_eq!(server.by("alice", "GET", "/v2/", b"").status, 200);
 }
@@ -251,7 +255,7 @@ fn rules_are_for_the_name_that_an_upstreams_repository_has_here() {
         upstreams: Upstreams::new(vec![upstream]).unwrap(),
         ..Setup::default()
     };
-    let server = Server::set_up(Access::ReadWrite, Limits::default(), setup);
+    let server = Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup);
     let (by_path, by_ns) =
         ("/v2/up.example/library/a/manifests/v1", "/v2/library/a/manifests/v1?ns=up.example");
     for path in [by_path, by_ns] {

@@ -1,7 +1,7 @@
 //! The list of repositories.
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits, UpstreamConfig, Upstreams};
+use hab_registry::{Access, ServiceLimits, UpstreamConfig, Upstreams};
 use serde_json::json;
 
 use crate::access::guarded;
@@ -91,7 +91,7 @@ fn what_was_pulled_through_is_listed_while_it_may_be_pulled() {
     let upstream = Fake::start(move |_| Say::ok(media_type::IMAGE_MANIFEST, &image));
     let server = Server::through(
         Access::ReadWrite,
-        Limits::default(),
+        ServiceLimits::default(),
         Upstreams::new(vec![config(&upstream.url())]).unwrap(),
     );
     server.push_image("ours", "v1", "");

@@ -2,20 +2,20 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use hab_oci::Digest;
-use hab_registry::{Access, Limits};
+use hab_registry::{Access, ServiceLimits};
 
 use crate::harness::{Reply, Server};
 
 fn impatient() -> Server {
     let short = Duration::from_millis(300);
-    let limits = Limits {
+    let limits = ServiceLimits {
         head: short,
         keep: short,
         idle: short,
         taking: short,
         drain: short,
         connections: 2,
-        ..Limits::default()
+        ..ServiceLimits::default()
     };
     Server::with(Access::ReadWrite, limits)
 }
@@ -67,7 +67,7 @@ fn a_client_that_does_not_read_loses_its_slot() {
 
 #[test]
 fn a_blob_over_the_limit_is_refused() {
-    let limits = Limits { blob: 1000, ..Limits::default() };
+    let limits = ServiceLimits { blob: 1000, ..ServiceLimits::default() };
     let server = Server::with(Access::ReadWrite, limits);
     server.push_blob("a", &[0; 1000]);
     let bytes = [1; 1001];

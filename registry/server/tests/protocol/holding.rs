@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Change, Limits, UpstreamConfig, Upstreams};
+use hab_registry::{Access, Change, ServiceLimits, UpstreamConfig, Upstreams};
 use hab_store::Store;
 
 use crate::access::unauthorized;
@@ -29,7 +29,7 @@ fn world(upstreams: Vec<UpstreamConfig>) -> Server {
         upstreams: Upstreams::new(upstreams).unwrap(),
         ..Setup::default()
     };
-    Server::set_up(Access::ReadWrite, Limits::default(), setup)
+    Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup)
 }
 
 fn secret() -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits, Rate, UpstreamConfig, Upstreams};
+use hab_registry::{Access, Rate, ServiceLimits, UpstreamConfig, Upstreams};
 use hab_store::{Collection, Span, Store};
 use proptest::prelude::*;
 
@@ -197,7 +197,7 @@ impl World {
             rate: Some(Rate { requests: 1_000_000, burst: 1_000_000 }),
             ..Setup::default()
         };
-        let server = Server::set_up(Access::ReadWrite, Limits::default(), setup);
+        let server = Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup);
         let (given, held, sent) = Default::default();
         Self { server, _upstreams: [honest, liar], allowed, there, given, held, sent }
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits};
+use hab_registry::{Access, ServiceLimits};
 use serde_json::{Value, json};
 
 use crate::harness::{Reply, Server, manifest};
@@ -150,7 +150,8 @@ fn a_body_that_is_longer_than_it_said_ends_where_it_said() {
 #[test]
 fn clients_that_stall_in_uploads_are_told_and_give_up_their_slots() {
     let short = Duration::from_millis(400);
-    let limits = Limits { head: short, keep: short, idle: short, connections: 2, ..Limits::default() };
+    let limits =
+        ServiceLimits { head: short, keep: short, idle: short, connections: 2, ..ServiceLimits::default() };
     let server = Server::with(Access::ReadWrite, limits);
     let start = server.send("POST", "/v2/a/blobs/uploads/", &[], b"");
     let upload = start.header("location").unwrap();

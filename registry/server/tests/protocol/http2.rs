@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::{self, SendRequest};
 use hab_oci::Digest;
-use hab_registry::{Access, Limits};
+use hab_registry::{Access, ServiceLimits};
 
 use crate::harness::secure::{Authority, Client, Files, basic};
 use crate::harness::{Server, Setup};
@@ -92,7 +92,7 @@ fn http2_is_agreed_upon_over_tls_and_http1_is_spoken_to_who_knows_nothing_else()
         access: Some(files.access(&["alice"], &[])),
         ..Setup::default()
     };
-    let server = Server::set_up(Access::ReadWrite, Limits::default(), setup);
+    let server = Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup);
     let offered = |protocols: &[&str]| {
         let client = Client::new(&authority.pem(), None).offering(protocols);
         let mut stream = client.connect(server.address);
@@ -135,7 +135,7 @@ fn an_early_answer_ends_its_own_request_and_not_the_connection() {
 
 #[test]
 fn a_client_that_opens_no_window_for_its_answer_is_sent_away() {
-    let limits = Limits { taking: Duration::from_millis(500), ..Limits::default() };
+    let limits = ServiceLimits { taking: Duration::from_millis(500), ..ServiceLimits::default() };
     let server = Server::with(Access::ReadWrite, limits);
     let path = format!("/v2/a/blobs/{}", server.push_blob("a", &vec![1; 1 << 20]));
     run(async {
@@ -157,8 +157,11 @@ fn a_client_that_opens_no_window_for_its_answer_is_sent_away() {
 
 #[test]
 fn a_connection_on_which_nothing_is_asked_is_closed_and_one_that_waits_for_its_answer_is_not() {
-    let limits =
-        Limits { keep: Duration::from_millis(300), head: Duration::from_millis(300), ..Limits::default() };
+    let limits = ServiceLimits {
+        keep: Duration::from_millis(300),
+        head: Duration::from_millis(300),
+        ..ServiceLimits::default()
+    };
     let server = Server::with(Access::ReadWrite, limits);
     run(async {
         let (sender, ended) = connect(&server, &client::Builder::new()).await;

@@ -1,6 +1,6 @@
 //! How often one client may ask.
 
-use hab_registry::{Access, Limits, Rate};
+use hab_registry::{Access, Rate, ServiceLimits};
 
 use crate::access::guarded;
 use crate::harness::secure::{Files, basic, basic_with};
@@ -14,7 +14,7 @@ fn a_client_that_asks_too_often_is_told_when_to_ask_again_and_others_are_not() {
         rate: Some(Rate { requests: 1, burst: 200 }),
         ..Setup::default()
     };
-    let server = Server::set_up(Access::ReadWrite, Limits::default(), setup);
+    let server = Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup);
     let shown = basic("alice");
     let alice = || server.send("GET", "/v2/", &[("Authorization", &shown)], b"");
     assert_eq!(alice().status, 200);

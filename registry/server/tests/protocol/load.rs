@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits, Rate};
+use hab_registry::{Access, Rate, ServiceLimits};
 
 use crate::access::guarded;
 use crate::harness::secure::{Files, basic, basic_with};
@@ -49,7 +49,8 @@ fn a_client_that_sends_its_whole_body_sees_why_it_was_refused() {
     let access = files.access(&["alice"], &[]);
     let setup =
         Setup { access: Some(access), rate: Some(Rate { requests: 1, burst: 40 }), ..Setup::default() };
-    let server = Server::set_up(Access::ReadWrite, Limits { blob: 1 << 20, ..Limits::default() }, setup);
+    let server =
+        Server::set_up(Access::ReadWrite, ServiceLimits { blob: 1 << 20, ..ServiceLimits::default() }, setup);
     let body: Vec<u8> = (0..2_u32 << 20).flat_map(u32::to_le_bytes).collect();
     let digest = Digest::of(&body);
     let (wrong, right) = (basic_with("alice", "wrong"), basic("alice"));
@@ -148,7 +149,7 @@ fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
 
 #[test]
 fn however_many_requests_one_client_leaves_half_sent_others_are_answered_at_once() {
-    let limits = Limits { connections: 40, ..Limits::default() };
+    let limits = ServiceLimits { connections: 40, ..ServiceLimits::default() };
     let patience = limits.head;
     let server = Server::with(Access::ReadWrite, limits);
     let from = |last: u8| Ipv4Addr::new(127, 0, 0, last);
@@ -175,7 +176,7 @@ fn however_many_requests_one_client_leaves_half_sent_others_are_answered_at_once
 #[test]
 fn a_head_that_comes_byte_by_byte_has_to_end_in_time_and_so_has_one_after_an_answer() {
     let head = Duration::from_millis(400);
-    let server = Server::with(Access::ReadWrite, Limits { head, ..Limits::default() });
+    let server = Server::with(Access::ReadWrite, ServiceLimits { head, ..ServiceLimits::default() });
     for before in ["", "GET /v2/ HTTP/1.1\r\nHost: h\r\n\r\n"] {
         let mut stream = server.connect();
         if !before.is_empty() {
@@ -196,7 +197,7 @@ fn a_head_that_comes_byte_by_byte_has_to_end_in_time_and_so_has_one_after_an_ans
 #[test]
 fn a_body_that_comes_at_a_trickle_is_refused_and_one_that_pauses_is_not() {
     let idle = Duration::from_millis(500);
-    let limits = Limits { idle, pace: 1000, ..Limits::default() };
+    let limits = ServiceLimits { idle, pace: 1000, ..ServiceLimits::default() };
     let server = Server::with(Access::ReadWrite, limits);
     let digest = Digest::of(&[7; 4000]);
     let push = |piece: usize| {
@@ -222,7 +223,7 @@ fn a_body_that_comes_at_a_trickle_is_refused_and_one_that_pauses_is_not() {
 #[test]
 fn an_answer_that_is_taken_at_a_trickle_is_cut_and_one_that_is_taken_is_not() {
     let taking = Duration::from_millis(800);
-    let limits = Limits { taking, pace: 1 << 20, ..Limits::default() };
+    let limits = ServiceLimits { taking, pace: 1 << 20, ..ServiceLimits::default() };
     let server = Server::with(Access::ReadWrite, limits);
     // More than fits into all buffers between the two.
     let size = 32 << 20;
@@ -248,7 +249,7 @@ fn an_answer_that_is_taken_at_a_trickle_is_cut_and_one_that_is_taken_is_not() {
 
 #[test]
 fn a_client_that_has_too_many_requests_answered_at_once_is_told_so() {
-    let limits = Limits { connections: 8, ..Limits::default() };
+    let limits = ServiceLimits { connections: 8, ..ServiceLimits::default() };
     let server = Server::with(Access::ReadWrite, limits);
     let digest = server.push_blob("a", &vec![1; 32 << 20]);
     let busy: Vec<_> = (0..6)

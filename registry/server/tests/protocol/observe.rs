@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits};
+use hab_registry::{Access, ServiceLimits};
 use serde_json::Value;
 
 use crate::harness::fake::{Fake, Say};
@@ -126,7 +126,7 @@ fn the_access_log_says_who_asked_for_what_and_what_came_of_it() {
     let rules = [("bob", "a/*", "push"), ("bob", "a/*", "pull")];
     let setup =
         Setup { access: Some(files.access(&["bob"], &rules)), log: Some(log.clone()), ..Setup::default() };
-    let server = Server::set_up(Access::ReadWrite, Limits::default(), setup);
+    let server = Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup);
     let (bob, agent) = (basic("bob"), "a \"client\"/1");
     let headers = [("Authorization", bob.as_str()), ("User-Agent", agent)];
     let blob = Digest::of(b"blob");

@@ -1,5 +1,5 @@
 use hab_oci::Digest;
-use hab_registry::{Access, Limits};
+use hab_registry::{Access, ServiceLimits};
 
 use crate::harness::Server;
 
@@ -170,7 +170,7 @@ fn tags_are_listed_in_order_and_in_pages() {
 
 #[test]
 fn limits_are_what_the_specification_asks_for() {
-    assert!(Limits::default().manifest >= 4 << 20);
+    assert!(ServiceLimits::default().manifest >= 4 << 20);
 }
 
 #[test]

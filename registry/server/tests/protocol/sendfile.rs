@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use hab_oci::Digest;
-use hab_registry::{Access, Limits};
+use hab_registry::{Access, ServiceLimits};
 
 use crate::harness::secure::{Authority, Client, Files};
 use crate::harness::{Reply, Server, Setup};
@@ -77,7 +77,7 @@ fn several_large_ranges_come_between_their_heads() {
 fn over_tls_the_same_bytes_come() {
     let (files, authority) = (Files::new(), Authority::new("authority"));
     let setup = Setup { tls: Some(files.tls(&authority)), ..Setup::default() };
-    let server = Server::set_up(Access::ReadWrite, Limits::default(), setup);
+    let server = Server::set_up(Access::ReadWrite, ServiceLimits::default(), setup);
     let client = Client::new(&authority.pem(), None);
     let bytes = large(0);
     let digest = Digest::of(&bytes);

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use hab_oci::Digest;
-use hab_registry::{Access, ClientCertificates, Limits, Tls, TlsConfig};
+use hab_registry::{Access, ClientCertificates, ServiceLimits, Tls, TlsConfig};
 
 use crate::harness::secure::{Authority, Client, Files, Stream, basic, der_of, eventually, pem};
 use crate::harness::{Reply, Server, Setup};
@@ -16,14 +16,14 @@ struct World {
     authority: Authority,
 }
 
-fn world(limits: Limits, setup: impl FnOnce(&Files, TlsConfig) -> Setup) -> World {
+fn world(limits: ServiceLimits, setup: impl FnOnce(&Files, TlsConfig) -> Setup) -> World {
     let (files, authority) = (Files::new(), Authority::new("authority"));
     let setup = setup(&files, files.tls(&authority));
     World { server: Server::set_up(Access::ReadWrite, limits, setup), files, authority }
 }
 
 fn plain() -> World {
-    world(Limits::default(), |_, tls| Setup { tls: Some(tls), ..Setup::default() })
+    world(ServiceLimits::default(), |_, tls| Setup { tls: Some(tls), ..Setup::default() })
 }
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
 
 #[test]
 fn a_registry_is_served_over_tls_and_who_speaks_http_is_told() {
-    let World { server, files, authority } = world(Limits::default(), |files, tls| Setup {
+    let World { server, files, authority } = world(ServiceLimits::default(), |files, tls| Setup {
         tls: Some(tls),
         access: Some(files.access(&["alice"], &[])),
         ..Setup::default()
@@ -58,7 +58,7 @@ fn a_clients_certificate_is_its_account() {
     let clients = Authority::new("of clients");
     let with = |required| {
         let pem = clients.pem();
-        world(Limits::default(), move |files, tls| Setup {
+        world(ServiceLimits::default(), move |files, tls| Setup {
             tls: Some(TlsConfig {
                 client_ca: Some(files.write("clients.pem", pem)),
                 client: required,
@@ -131,14 +131,14 @@ fn a_new_certificate_is_for_new_connections_and_a_broken_one_changes_nothing() {
 
 fn impatient() -> World {
     let short = Duration::from_millis(300);
-    let limits = Limits {
+    let limits = ServiceLimits {
         head: short,
         keep: short,
         idle: short,
         taking: short,
         drain: short,
         connections: 2,
-        ..Limits::default()
+        ..ServiceLimits::default()
     };
     world(limits, |_, tls| Setup { tls: Some(tls), ..Setup::default() })
 }
@@ -203,7 +203,7 @@ const LATE: &str = "491231000000Z";
 /// Clients of two authorities, the first of which has a list of what it revoked; node-1 and node-2 may pull.
 fn revocable(first: &Authority, second: &Authority, lists: &[&[u8]]) -> World {
     let authorities = [first.pem(), second.pem()].concat();
-    world(Limits::default(), |files, tls| Setup {
+    world(ServiceLimits::default(), |files, tls| Setup {
         tls: Some(TlsConfig {
             client_ca: Some(files.write("clients.pem", authorities)),
             client_crl: lists

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hab_oci::{Digest, EdgeKind, Outline, TagOrDigest};
-use hab_registry::{Access, Change, Limits, Registry, SyncRule, UpstreamConfig};
+use hab_registry::{Access, Change, Registry, ServiceLimits, SyncRule, UpstreamConfig};
 use hab_store::{Scrub, Store};
 
 use crate::harness::fake::{Fake, Say};
@@ -137,7 +137,7 @@ fn whenever_it_is_killed_what_clients_have_is_kept_and_nothing_partial_is_there(
     assert!(whole.lock().unwrap().len() > 3, "hardly anything ever came");
     // All of it is served without the upstream, and what never came is asked for as if nothing had been.
     let offline = || UpstreamConfig { offline: true, ..config(&upstream.url()) };
-    let server = Server::kept_on(folder, Access::ReadOnly, Limits::default(), upstreams(offline()));
+    let server = Server::kept_on(folder, Access::ReadOnly, ServiceLimits::default(), upstreams(offline()));
     for digest in whole.lock().unwrap().iter() {
         let kind = if there.manifests.contains_key(&digest.to_string()) { "manifests" } else { "blobs" };
         let reply = server.raw_get(&format!("/v2/up.invalid/a/b/{kind}/{digest}")).unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Limits, UpstreamConfig, Upstreams};
+use hab_registry::{Access, ServiceLimits, UpstreamConfig, Upstreams};
 use serde_json::json;
 
 use crate::harness::fake::{Fake, Say};
@@ -13,7 +13,7 @@ use crate::harness::upstream::{Repository, config, through, wait_until};
 use crate::harness::{Server, manifest};
 
 fn pulls(config: UpstreamConfig) -> Server {
-    Server::through(Access::ReadWrite, Limits::default(), Upstreams::new(vec![config]).unwrap())
+    Server::through(Access::ReadWrite, ServiceLimits::default(), Upstreams::new(vec![config]).unwrap())
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
 use hab_registry::{
-    Access, Change, Judge, Limits, Signature, Signed, SyncRule, Synced, UpstreamConfig, Upstreams,
+    Access, Change, Judge, ServiceLimits, Signature, Signed, SyncRule, Synced, UpstreamConfig, Upstreams,
 };
 use hab_store::{Store, Tags};
 
@@ -77,7 +77,7 @@ impl World {
     pub fn served(self) -> Server {
         self.upstream.stop();
         let all = upstreams(UpstreamConfig { offline: true, ..self.config() });
-        Server::kept_on(self.folder, Access::ReadOnly, Limits::default(), all)
+        Server::kept_on(self.folder, Access::ReadOnly, ServiceLimits::default(), all)
     }
 
     fn asked(&self) -> usize {

@@ -94,8 +94,11 @@ fn an_upstream_that_was_greeted_answers_the_first_pull_after_two_questions() {
     let all = upstreams(config(&upstream.url()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(all.greet()), [] as [String; 0]);
-    let server =
-        crate::harness::Server::through(hab_registry::Access::ReadOnly, hab_registry::Limits::default(), all);
+    let server = crate::harness::Server::through(
+        hab_registry::Access::ReadOnly,
+        hab_registry::ServiceLimits::default(),
+        all,
+    );
     assert_eq!(server.get(TAG).status, 200);
     let asked: Vec<String> = upstream.asked("").iter().map(|a| a.path.clone()).collect();
     assert_eq!(asked.len(), 3, "{asked:?}");

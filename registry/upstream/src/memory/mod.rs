@@ -10,7 +10,7 @@ mod tags;
 pub(crate) use absent::Absent;
 pub(crate) use downloads::Downloads;
 pub(crate) use look_ups::{LookUps, Looking};
-pub(crate) use referrers::Known;
+pub(crate) use referrers::ReferrerLists;
 pub(crate) use sizes::Sizes;
 pub(crate) use tags::TagLists;
 

@@ -17,13 +17,13 @@ type Listed = (Instant, Vec<Referrer>);
 /// Lists of referrers that an upstream recently sent. A recent list is not asked for again; if the upstream no longer
 /// answers, its last list still counts.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct ReferrerLists {
     lists: HashMap<Key, Listed>,
     /// Repositories without the endpoint for referrers; it is tried again after the time to live.
     without_endpoint: HashMap<RepositoryName, Instant>,
 }
 
-impl Known {
+impl ReferrerLists {
     pub(crate) fn get(&self, key: &Key) -> Option<&Listed> {
         self.lists.get(key)
     }
@@ -80,7 +80,7 @@ mod tests {
             artifact_type: None,
             annotations: BTreeMap::from([("note".to_owned(), "x".repeat(100))]),
         };
-        let mut known = Known::default();
+        let mut known = ReferrerLists::default();
         for n in 0..30_u8 {
             let list = (0..9_999).map(|_| entry(n)).collect();
             known.put(("a/b".parse().unwrap(), Digest::of(&[n])), list, Duration::from_secs(60));

@@ -14,7 +14,7 @@ use super::rule::SyncRule;
 use crate::blobs::Arriving;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::limits::Limits;
+use crate::limits::UpstreamLimits;
 use crate::remote::Remote;
 use hab_store::blocking;
 
@@ -33,7 +33,7 @@ pub(super) struct Copy<'a> {
     rule: &'a SyncRule,
     /// Every tag that the upstream has.
     there: &'a HashSet<Tag>,
-    limits: Limits,
+    limits: UpstreamLimits,
     /// Bytes of the blobs that were fetched.
     pub(super) bytes: AtomicU64,
 }
@@ -59,7 +59,7 @@ impl<'a> Copy<'a> {
         store: &'a Store,
         rule: &'a SyncRule,
         there: &'a HashSet<Tag>,
-        limits: Limits,
+        limits: UpstreamLimits,
     ) -> Self {
         Self { remote, store, rule, there, limits, bytes: AtomicU64::new(0) }
     }

@@ -19,7 +19,7 @@ use hab_store::Store;
 
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::limits::Limits;
+use crate::limits::UpstreamLimits;
 use crate::remote::Remote;
 use crate::upstreams::Upstreams;
 use change::changed;
@@ -60,7 +60,7 @@ impl Upstreams {
         });
         let listed = listed.await.map_err(SyncError)?;
         let there: HashSet<Tag> = listed.iter().cloned().collect();
-        let copy = Copy::new(&remote, store, rule, &there, Limits::default());
+        let copy = Copy::new(&remote, store, rule, &there, UpstreamLimits::default());
         let mut tags: Vec<(Tag, Change)> = Vec::new();
         let mut away = None;
         for tag in rule.tags.of(&listed) {
@@ -116,7 +116,7 @@ async fn would_change(remote: &Remote, store: &Store, tag: &Tag) -> Result<Chang
     } else {
         // Some upstreams state a digest only together with the manifest.
         let reference = TagOrDigest::Tag(tag.clone());
-        remote.receive_manifest(&reference, Limits::default().manifest).await?.digest
+        remote.receive_manifest(&reference, UpstreamLimits::default().manifest).await?.digest
     };
     Ok(changed(here.map(|here| here.digest), there))
 }

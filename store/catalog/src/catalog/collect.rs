@@ -67,7 +67,7 @@ impl Sweep {
     }
 
     /// Commits the batch, unless the run is dry.
-    pub(crate) async fn settle(&mut self) -> Result<()> {
+    pub(crate) async fn commit_batch(&mut self) -> Result<()> {
         match self.open.take_if(|_| !self.dry) {
             Some(tx) => self.catalog.commit_changes(tx, self.now, take(&mut self.changes)).await,
             None => Ok(()),
@@ -97,7 +97,7 @@ impl Sweep {
                     gone.push(row.tag.clone());
                 }
             }
-            self.settle().await?;
+            self.commit_batch().await?;
         }
         Ok(gone)
     }
@@ -142,10 +142,10 @@ impl Sweep {
             batch += 1;
             if batch == BATCH {
                 batch = 0;
-                self.settle().await?;
+                self.commit_batch().await?;
             }
         }
-        self.settle().await?;
+        self.commit_batch().await?;
         // Indexes that list each other cannot exist, because of their hashes, but a catalog can hold such rows. Delete
         // all of them at once.
         for manifest in left {
@@ -156,7 +156,7 @@ impl Sweep {
                 dropped += 1;
             }
         }
-        self.settle().await?;
+        self.commit_batch().await?;
         Ok(dropped)
     }
 
@@ -191,7 +191,7 @@ impl Sweep {
                     self.changes.push(repositories::leaves(repository, &digest(member)?));
                 }
             }
-            self.settle().await?;
+            self.commit_batch().await?;
         }
     }
 
@@ -229,7 +229,7 @@ impl Sweep {
                         .map_err(Error::database("mark a blob as doomed"))?;
                 }
             }
-            self.settle().await?;
+            self.commit_batch().await?;
         }
     }
 
@@ -255,6 +255,6 @@ impl Sweep {
                 .await
                 .map_err(Error::database("forget a doomed blob"))?;
         }
-        self.settle().await
+        self.commit_batch().await
     }
 }

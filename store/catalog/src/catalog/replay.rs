@@ -6,14 +6,14 @@ use sqlx::{query, query_scalar};
 
 use super::engine::Connection;
 use super::{Catalog, Tx, facts, holding, manifests, repositories, size, stored, tags};
-use crate::journal::{Change, Entry};
+use crate::journal::{Change, JournalRecord};
 use crate::store::manifest_of;
 use crate::{Blobs, Error, Gaps, NewManifest, Result};
 
 impl Catalog {
     /// Applies the changes of an entry in one transaction, and updates the count of changes. Returns the blobs that the
     /// entry needs and that are missing; changes that need them are left out.
-    pub(crate) async fn replay(&self, entry: &Entry, blobs: &Blobs) -> Result<Vec<Digest>> {
+    pub(crate) async fn replay(&self, entry: &JournalRecord, blobs: &Blobs) -> Result<Vec<Digest>> {
         let mut tx = self.begin().await?;
         let mut lost = Vec::new();
         let held: Option<i64> = query_scalar("SELECT changes FROM identity")

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Change, Entry, Line};
+use super::{Change, JournalRecord, Line};
 use crate::{Error, Result};
 use hab_blobs::sync_folder_of;
 
@@ -33,7 +33,7 @@ impl Journal {
     /// entry. The caller holds the catalog's write lock.
     pub(crate) fn append(&self, segment: u64, number: u64, at: i64, changes: Vec<Change>) -> Result<Written> {
         let id = hab_blobs::random_hex()?;
-        self.write(segment, &Line::Entry(Entry { number, id: id.clone(), at, changes }))?;
+        self.write(segment, &Line::Entry(JournalRecord { number, id: id.clone(), at, changes }))?;
         Ok(Written { segment, id })
     }
 

@@ -47,7 +47,7 @@ pub(crate) enum Change {
 
 /// The changes of one transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct JournalRecord {
     /// Counts up from 1 without gaps. If two entries have the same number, the first was not committed, and the later
     /// one counts.
     pub(crate) number: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
-    Entry(Entry),
+    Entry(JournalRecord),
     /// The transaction of the entry with this id was not committed.
     Void(String),
 }

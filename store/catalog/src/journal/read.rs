@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::{Entry, Journal, Line};
+use super::{Journal, JournalRecord, Line};
 use crate::{Error, Result};
 
 /// The longest line that is read, in bytes. A publication of as many manifests as a request may name is far shorter.
@@ -23,7 +23,7 @@ pub(crate) struct Read {
 }
 
 /// Entries by number; of several with the same number, the last one.
-pub(crate) type Entries = BTreeMap<u64, Entry>;
+pub(crate) type Entries = BTreeMap<u64, JournalRecord>;
 
 impl Journal {
     /// The number of the last entry, 0 if there never was one. A void entry counts too: its number is one above the

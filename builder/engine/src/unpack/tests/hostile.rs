@@ -106,7 +106,8 @@ fn devices_are_refused_or_skipped() {
 
 #[test]
 fn bombs_stop_at_the_limits() {
-    let limits = Limits { bytes: 100_000, entries: 50, path: 200, memory: 20_000, ..Limits::default() };
+    let limits =
+        UnpackLimits { bytes: 100_000, entries: 50, path: 200, memory: 20_000, ..UnpackLimits::default() };
     let unpack = |bytes: &[u8], order| {
         let world = World::new();
         world.unpack_with(bytes, &Options { order, limits, ..Options::default() }).unwrap_err()
