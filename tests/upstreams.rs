@@ -267,7 +267,7 @@ fn a_sync_waits_for_another_one_of_the_same_upstream() {
     lock.lock().unwrap();
     let mut child = world.start("other", &["registry", "sync"]);
     let files = format!("/proc/{}/fd", child.id());
-    let has_open = |path: &std::path::Path| {
+    let has_open = |path: &Path| {
         let open = fs::read_dir(&files).into_iter().flatten().flatten();
         open.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == path)
     };

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hab_mirror::{Keep, KeepError, Kept};
+use hab_mirror::{Keep, KeepError, NamedBlob};
 use hab_oci::Digest;
 use hab_store::{Mirrored, Store};
 
@@ -116,13 +116,13 @@ impl Keep for StoreKeep {
         self.bridge.wait(self.store.catalog.latest(kind, name)).map_err(failed)
     }
 
-    fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError> {
+    fn names(&self, kind: &str) -> Result<Vec<NamedBlob>, KeepError> {
         self.names_below(kind, "")
     }
 
-    fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<Kept>, KeepError> {
+    fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<NamedBlob>, KeepError> {
         let facts = self.bridge.wait(self.store.catalog.names_below(kind, prefix)).map_err(failed)?;
-        let kept = |(name, fact): (String, Mirrored)| Kept {
+        let kept = |(name, fact): (String, Mirrored)| NamedBlob {
             name,
             digest: fact.digest,
             size: fact.size,

@@ -22,10 +22,10 @@ pub trait Keep: Send + Sync {
     fn latest(&self, kind: &str, name: &str) -> Result<Option<Digest>, KeepError>;
 
     /// Every name of `kind`, in order, with the newest bytes that it stood for.
-    fn names(&self, kind: &str) -> Result<Vec<Kept>, KeepError>;
+    fn names(&self, kind: &str) -> Result<Vec<NamedBlob>, KeepError>;
 
     /// The names in [`Keep::names`] that begin with `prefix`.
-    fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<Kept>, KeepError> {
+    fn names_below(&self, kind: &str, prefix: &str) -> Result<Vec<NamedBlob>, KeepError> {
         let mut names = self.names(kind)?;
         names.retain(|kept| kept.name.starts_with(prefix));
         Ok(names)
@@ -40,7 +40,7 @@ pub trait Keep: Send + Sync {
 
 /// A name, and the bytes that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct NamedBlob {
     /// The name, unique within its kind.
     pub name: String,
     /// The digest of the bytes.

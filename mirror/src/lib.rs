@@ -31,4 +31,4 @@ mod transfer;
 pub use address::{Address, Outside};
 pub use error::{Failed, Fault, MirrorError};
 pub use fetch::{FetchLimits, Fetcher, FileToFetch, Size};
-pub use keep::{Keep, KeepError, Kept, Observer};
+pub use keep::{Keep, KeepError, NamedBlob, Observer};

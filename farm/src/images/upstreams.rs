@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hab_keys::{ImageKey, ImagePolicy, ImageSignature};
 use hab_oci::Digest;
-use hab_registry::{Judge, Patience, Revalidate, Signature, Signed, UpstreamConfig, Upstreams};
+use hab_registry::{ImageJudge, Patience, Revalidate, Signature, Signed, UpstreamConfig, Upstreams};
 use hab_store::{Pattern, Span};
 use hab_trusted_file::Readers;
 
@@ -126,7 +126,7 @@ fn borrowed(signature: &Signature) -> ImageSignature<'_> {
     }
 }
 
-impl Judge for Cosigned {
+impl ImageJudge for Cosigned {
     fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String> {
         let named = |name: &str| self.identity.is_empty() || self.identity.iter().any(|p| p.matches(name));
         self.policy.weigh(manifest, signatures.iter().map(borrowed), named)

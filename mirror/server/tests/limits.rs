@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hab_mirror::{Keep, KeepError, Kept};
+use hab_mirror::{Keep, KeepError, NamedBlob};
 use hab_mirror_server::{GitLimits, Mirror, router};
 use hab_oci::Digest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,7 +32,7 @@ impl Keep for Nothing {
     fn latest(&self, _: &str, _: &str) -> Result<Option<Digest>, KeepError> {
         Ok(None)
     }
-    fn names(&self, _: &str) -> Result<Vec<Kept>, KeepError> {
+    fn names(&self, _: &str) -> Result<Vec<NamedBlob>, KeepError> {
         Ok(Vec::new())
     }
     fn path(&self, _: &Digest) -> Result<Option<PathBuf>, KeepError> {

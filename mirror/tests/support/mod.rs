@@ -6,7 +6,7 @@ use std::io::{Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use hab_mirror::{Keep, KeepError, Kept};
+use hab_mirror::{Keep, KeepError, NamedBlob};
 use hab_oci::Digest;
 
 /// A keep in memory.
@@ -51,7 +51,7 @@ impl Keep for Memory {
         Ok(None)
     }
 
-    fn names(&self, _: &str) -> Result<Vec<Kept>, KeepError> {
+    fn names(&self, _: &str) -> Result<Vec<NamedBlob>, KeepError> {
         Ok(Vec::new())
     }
 

@@ -58,7 +58,7 @@ pub use access::{
 pub use files::FewFiles;
 pub use forwarded::Front;
 pub use hab_upstream::{
-    Change, Judge, Patience, PlatformName, Revalidate, Selection, SelectionError, Signature, Signed,
+    Change, ImageJudge, Patience, PlatformName, Revalidate, Selection, SelectionError, Signature, Signed,
     SyncError, SyncRule, Synced, UpstreamConfig, Upstreams,
 };
 pub use handle::router;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hab_store::Pattern;
 
-use crate::judge::Judge;
+use crate::judge::ImageJudge;
 
 /// The settings of another registry. Plain data.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ pub struct Signed {
     /// Which repositories; all if empty.
     pub repositories: Vec<Pattern>,
     /// Says whether signatures suffice.
-    pub judge: Arc<dyn Judge>,
+    pub judge: Arc<dyn ImageJudge>,
 }
 
 /// How long to wait for an upstream.

@@ -36,7 +36,7 @@ impl Signature {
 }
 
 /// Judges signatures by the keys that the operator trusts.
-pub trait Judge: fmt::Debug + Send + Sync {
+pub trait ImageJudge: fmt::Debug + Send + Sync {
     /// Whether these signatures suffice for a manifest; if not, a sentence that says what is missing.
     fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String>;
 

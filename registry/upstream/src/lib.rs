@@ -10,7 +10,7 @@
 //! referrers and tags of one of its repositories ([`Remote`]); whether pulled content must be signed (`signed`); whole
 //! images that are fetched before anybody asks (`sync`); and lost blobs that are fetched again (`mend`). Out of scope:
 //! clients, their accounts and HTTP answers, which are the server's; which hosts may be asked, which `hab_outbound`
-//! decides; and which keys count: signatures are gathered here, and a [`Judge`] that the program gives says what they
+//! decides; and which keys count: signatures are gathered here, and a [`ImageJudge`] that the program gives says what they
 //! are worth.
 //!
 //! `manifests` fetches a manifest, `blobs` and `download` a blob, and `referrers` the referrers of a manifest. All of
@@ -55,7 +55,7 @@ pub use download::Download;
 pub use error::Error;
 pub use failure::{Failure, Why};
 pub use freshness::Freshness;
-pub use judge::{Judge, Signature};
+pub use judge::{ImageJudge, Signature};
 pub use limits::UpstreamLimits;
 pub use remote::Remote;
 pub use sync::{Change, PlatformName, Selection, SelectionError, SyncError, SyncRule, Synced};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
-use hab_registry::{Access, Judge, Signature, Signed, UpstreamConfig};
+use hab_registry::{Access, ImageJudge, Signature, Signed, UpstreamConfig};
 
 use crate::harness::Server;
 use crate::harness::fake::Fake;
@@ -15,7 +15,7 @@ use crate::harness::upstream::{Repository, SIGNING, config, through, upstreams, 
 #[derive(Debug)]
 pub struct Word(pub &'static str);
 
-impl Judge for Word {
+impl ImageJudge for Word {
     fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String> {
         let signs = |s: &Signature| match s {
             Signature::Document { payload, .. } => payload == manifest.to_string().as_bytes(),

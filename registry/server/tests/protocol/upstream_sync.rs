@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hab_oci::{Digest, media_type};
 use hab_registry::{
-    Access, Change, Judge, ServiceLimits, Signature, Signed, SyncRule, Synced, UpstreamConfig, Upstreams,
+    Access, Change, ImageJudge, ServiceLimits, Signature, Signed, SyncRule, Synced, UpstreamConfig, Upstreams,
 };
 use hab_store::{Store, Tags};
 
@@ -322,7 +322,7 @@ fn a_list_of_tags_that_is_none_or_has_no_end_is_refused() {
 #[derive(Debug)]
 struct Word;
 
-impl Judge for Word {
+impl ImageJudge for Word {
     fn approve(&self, manifest: &Digest, signatures: &[Signature]) -> Result<(), String> {
         let is_it = |payload: &[u8]| payload == manifest.to_string().as_bytes();
         let good = |s: &Signature| matches!(s, Signature::Document { payload, .. } if is_it(payload) && self.made(s));
