@@ -11,11 +11,11 @@ use crate::harness::{Image, by_tag, files, repository, tag};
 
 const HALVES: [&str; 2] = ["catalog", "blobs"];
 
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
     /// A data folder with an image at `v1`, a mirrored name, a build, and a mirrored blob without a name.
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let store = folder.open().await.unwrap();
         push(&store, &Image::new("one"), &["v1"], 1).await.unwrap();
@@ -26,16 +26,16 @@ impl Folder {
         folder
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    async fn open(&self) -> hab_store::Result<Store> {
+    pub async fn open(&self) -> hab_store::Result<Store> {
         Store::open(self.path()).await
     }
 
     /// The paths of a half.
-    fn parts(&self, half: &str) -> Vec<PathBuf> {
+    pub fn parts(&self, half: &str) -> Vec<PathBuf> {
         let names: &[&str] = if half == "catalog" {
             &["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"]
         } else {
@@ -44,7 +44,7 @@ impl Folder {
         names.iter().map(|name| self.path().join(name)).collect()
     }
 
-    fn lose(&self, half: &str) {
+    pub fn lose(&self, half: &str) {
         for part in self.parts(half) {
             if part.is_dir() {
                 fs::remove_dir_all(part).unwrap();
@@ -54,20 +54,20 @@ impl Folder {
         }
     }
 
-    fn back_up(&self, half: &str, to: &Path) {
+    pub fn back_up(&self, half: &str, to: &Path) {
         for part in self.parts(half) {
             copy(&part, &to.join(part.file_name().unwrap()));
         }
     }
 
-    fn restore(&self, half: &str, from: &Path) {
+    pub fn restore(&self, half: &str, from: &Path) {
         self.lose(half);
         for part in self.parts(half) {
             copy(&from.join(part.file_name().unwrap()), &part);
         }
     }
 
-    async fn refused(&self) -> Mismatch {
+    pub async fn refused(&self) -> Mismatch {
         let error = self.open().await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains(&self.path().display().to_string()), "{text}");
@@ -90,7 +90,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The facts of the catalog that the journal has to restore, as text.
-async fn facts(store: &Store) -> String {
+pub async fn facts(store: &Store) -> String {
     let (repository, catalog) = (repository(), &store.catalog);
     let mut said = String::new();
     for row in catalog.tag_rows(&repository).await.unwrap() {
@@ -103,7 +103,7 @@ async fn facts(store: &Store) -> String {
     format!("{said}{totals:?} {names:?} {build:?}")
 }
 
-async fn change(store: &Store, seed: &str, at: i64) {
+pub async fn change(store: &Store, seed: &str, at: i64) {
     push(store, &Image::new(seed), &["v1", seed], at).await.unwrap();
     store.catalog.delete_tag(&repository(), &tag(seed), at + 1).await.unwrap();
 }
@@ -175,83 +175,6 @@ async fn both_halves_restored_from_one_backup_go_on_from_there() {
 }
 
 #[tokio::test]
-async fn a_catalog_that_was_lost_is_made_again_with_all_that_it_said() {
-    for copied in [false, true] {
-        let folder = Folder::new().await;
-        let store = folder.open().await.unwrap();
-        change(&store, "two", 10).await;
-        if copied {
-            store.copy_catalog().await.unwrap();
-        }
-        change(&store, "three", 20).await;
-        store.catalog.delete_manifest(&repository(), Image::new("two").digest(), 30).await.unwrap();
-        let before = facts(&store).await;
-        store.catalog.close().await;
-        drop(store);
-        folder.lose("catalog");
-        let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
-        assert_eq!(rebuilt.base.is_some(), copied, "{rebuilt:?}");
-        assert_eq!((rebuilt.missing, rebuilt.damaged, rebuilt.lost.as_slice()), (0, 0, &[][..]));
-        let store = folder.open().await.unwrap();
-        assert_eq!(facts(&store).await, before);
-        change(&store, "four", 40).await;
-    }
-}
-
-#[tokio::test]
-async fn an_older_catalog_is_brought_up_to_the_blobs_and_kept_aside() {
-    let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
-    folder.back_up("catalog", backup.path());
-    let store = folder.open().await.unwrap();
-    change(&store, "two", 10).await;
-    let before = facts(&store).await;
-    store.catalog.close().await;
-    drop(store);
-    folder.restore("catalog", backup.path());
-    let old = fs::read(folder.path().join("catalog.sqlite")).unwrap();
-    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
-    assert_eq!(rebuilt.replayed, 4, "{rebuilt:?}");
-    assert_eq!(fs::read(rebuilt.aside.unwrap().join("catalog.sqlite")).unwrap(), old);
-    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
-}
-
-#[tokio::test]
-async fn a_damaged_catalog_is_named_with_the_next_step_and_made_again() {
-    let folder = Folder::new().await;
-    let store = folder.open().await.unwrap();
-    let before = facts(&store).await;
-    store.catalog.close().await;
-    drop(store);
-    let path = folder.path().join("catalog.sqlite");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[4096..].fill(0x5a);
-    fs::write(&path, bytes).unwrap();
-    let error = folder.open().await.unwrap_err();
-    assert!(error.is_catalog_damage() && error.to_string().contains("catalog.sqlite"), "{error:?}");
-    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
-    assert_eq!(rebuilt.unusable[0].0, path);
-    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
-}
-
-#[tokio::test]
-async fn what_stands_in_the_catalogs_place_is_named_with_the_next_step_and_moved_away() {
-    let folder = Folder::new().await;
-    let store = folder.open().await.unwrap();
-    let before = facts(&store).await;
-    store.catalog.close().await;
-    drop(store);
-    folder.lose("catalog");
-    let path = folder.path().join("catalog.sqlite");
-    fs::create_dir(&path).unwrap();
-    fs::write(path.join("kept"), "").unwrap();
-    let error = folder.open().await.unwrap_err();
-    assert!(error.to_string().contains("catalog.sqlite") && error.hint().is_some(), "{error:?}");
-    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
-    assert_eq!(rebuilt.unusable[0].0, path);
-    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
-}
-
-#[tokio::test]
 async fn a_catalog_that_is_damaged_while_it_is_open_is_not_ready() {
     let folder = Folder::new().await;
     let store = folder.open().await.unwrap();
@@ -265,59 +188,6 @@ async fn a_catalog_that_is_damaged_while_it_is_open_is_not_ready() {
     assert!(error.is_catalog_damage(), "{error:?}");
     let error = store.catalog.check().await.unwrap_err();
     assert!(error.to_string().contains("catalog.sqlite") && error.hint().is_some(), "{error}");
-}
-
-#[tokio::test]
-async fn a_copy_by_hand_serves_as_well_and_the_journal_goes_on_from_it() {
-    let (folder, backup) = (Folder::new().await, tempfile::tempdir().unwrap());
-    folder.back_up("catalog", backup.path());
-    let store = folder.open().await.unwrap();
-    change(&store, "two", 10).await;
-    let before = facts(&store).await;
-    store.catalog.close().await;
-    drop(store);
-    folder.lose("catalog");
-    // As if the first entries were lost: the copy has their changes.
-    let from = Some(backup.path().join("catalog.sqlite"));
-    let rebuilt = Rebuild { from: from.clone() }.run(folder.path()).await.unwrap();
-    assert_eq!((rebuilt.base, rebuilt.replayed), (from, 4));
-    assert_eq!(facts(&folder.open().await.unwrap()).await, before);
-}
-
-#[tokio::test]
-async fn a_rebuild_says_what_it_could_not_bring_back() {
-    let folder = Folder::new().await;
-    let store = folder.open().await.unwrap();
-    let (layer, kept) = (Digest::of(&Image::new("one").layer), Image::new("two"));
-    change(&store, "two", 10).await;
-    fs::remove_file(store.blobs.path(&layer)).unwrap();
-    fs::remove_file(store.blobs.path(Image::new("one").digest())).unwrap();
-    store.catalog.close().await;
-    drop(store);
-    folder.lose("catalog");
-    let journal = folder.path().join("blobs/catalog/00000000000000000001.journal");
-    let mut text = fs::read_to_string(&journal).unwrap();
-    // Change one letter in the line about the InRelease, and add a cut line.
-    text = text.replacen("bookworm", "cookworm", 1) + "0123";
-    fs::write(&journal, text).unwrap();
-    let rebuilt = Rebuild::default().run(folder.path()).await.unwrap();
-    assert_eq!((rebuilt.missing, rebuilt.damaged), (1, 2), "{rebuilt:?}");
-    // The layer and the tagged manifest are lost.
-    assert_eq!(rebuilt.lost.len(), 2, "{rebuilt:?}");
-    let store = folder.open().await.unwrap();
-    assert!(has(&store, kept.digest()).await);
-    assert!(store.catalog.manifest(&repository(), &by_tag("v1")).await.unwrap().is_some());
-    change(&store, "three", 20).await;
-}
-
-#[tokio::test]
-async fn a_folder_that_somebody_uses_is_not_rebuilt() {
-    let folder = Folder::new().await;
-    let _store = folder.open().await.unwrap();
-    let error = Rebuild::default().run(folder.path()).await.unwrap_err();
-    assert!(matches!(error, Error::InUseElsewhere { .. }), "{error:?}");
-    let error = accept(folder.path()).await.unwrap_err();
-    assert!(matches!(error, Error::InUseElsewhere { .. }), "{error:?}");
 }
 
 #[tokio::test]

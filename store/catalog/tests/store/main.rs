@@ -3,6 +3,8 @@
 
 mod catalog;
 mod collect;
+mod collect_load;
+mod collect_shapes;
 mod halves;
 mod harness;
 mod kills;
@@ -11,6 +13,7 @@ mod listed;
 mod model;
 mod processes;
 mod publish;
+mod rebuild;
 mod scrub;
 mod tags;
 mod uploads;
