@@ -1,8 +1,6 @@
 //! An open farm: everything that the rooms are made of. Each room gets only what it uses.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +20,7 @@ use crate::carry::import::{ImportSelection, Imported, Importer};
 use crate::error::FarmError;
 use crate::facts::Facts;
 use crate::fetching::Fetching;
-use crate::folder::DataFolder;
+use crate::folder::{self, DataFolder};
 use crate::images::sync::ImageSyncs;
 use crate::images::{Images, upstreams};
 use crate::keep::StoreKeep;
@@ -81,7 +79,7 @@ impl Farm {
     /// Opens the store and reads the recipes.
     pub fn open(options: Options, bridge: Bridge, progress: Arc<dyn Progress>) -> Result<Self, FarmError> {
         let Options { data, recipes, trust, offline, config } = options;
-        private(&data, progress.as_ref()).map_err(FarmError::io(&data))?;
+        folder::private(&data, progress.as_ref()).map_err(FarmError::io(&data))?;
         // The sandbox changes its working directory, so no path may depend on where the program was started.
         let data = DataFolder::new(fs::canonicalize(&data).map_err(FarmError::io(&data))?);
         let recipes = overlay::recipes(&recipes, !config.without_built_in, progress.as_ref())?;
@@ -392,23 +390,4 @@ impl Farm {
             progress: self.progress(),
         }
     }
-}
-
-/// Creates the data folder for its owner alone. Closes an existing folder of ours to other users; its group may still
-/// read it, if somebody set that.
-fn private(data: &Path, progress: &dyn Progress) -> io::Result<()> {
-    const NOT_OTHERS: u32 = 0o027;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
-    let found = fs::metadata(data)?;
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & NOT_OTHERS != 0 && found.uid() == rustix::process::geteuid().as_raw() {
-        let closed = mode & !NOT_OTHERS;
-        fs::set_permissions(data, fs::Permissions::from_mode(closed))?;
-        let was = if mode & 0o022 == 0 { "read" } else { "change" };
-        progress.note(&format!(
-            "{}: other users of this machine could {was} the files in it; changed its mode from {mode:03o} to {closed:03o}",
-            data.display()
-        ));
-    }
-    Ok(())
 }

@@ -1,6 +1,10 @@
 //! The paths in the data folder, except those that belong to the store.
 
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use crate::progress::Progress;
 
 /// The data folder, as an absolute path.
 #[derive(Clone, Debug)]
@@ -51,4 +55,23 @@ impl DataFolder {
     pub fn partial(&self) -> PathBuf {
         self.0.join("work/partial")
     }
+}
+
+/// Creates the data folder for its owner alone. Closes an existing folder of ours to other users; its group may still
+/// read it, if somebody set that.
+pub fn private(data: &Path, progress: &dyn Progress) -> io::Result<()> {
+    const NOT_OTHERS: u32 = 0o027;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+    let found = fs::metadata(data)?;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & NOT_OTHERS != 0 && found.uid() == rustix::process::geteuid().as_raw() {
+        let closed = mode & !NOT_OTHERS;
+        fs::set_permissions(data, fs::Permissions::from_mode(closed))?;
+        let was = if mode & 0o022 == 0 { "read" } else { "change" };
+        progress.note(&format!(
+            "{}: other users of this machine could {was} the files in it; changed its mode from {mode:03o} to {closed:03o}",
+            data.display()
+        ));
+    }
+    Ok(())
 }

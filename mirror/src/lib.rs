@@ -17,6 +17,7 @@ pub mod crates;
 pub mod debian;
 pub mod depends;
 mod error;
+mod fault;
 mod fetch;
 pub mod git;
 mod hint;
@@ -29,6 +30,7 @@ pub mod release;
 mod transfer;
 
 pub use address::{Address, Outside};
-pub use error::{Failed, Fault, MirrorError};
+pub use error::{Failed, MirrorError};
+pub use fault::Fault;
 pub use fetch::{FetchLimits, Fetcher, FileToFetch, Size};
 pub use keep::{Keep, KeepError, NamedBlob, Observer};

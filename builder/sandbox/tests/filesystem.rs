@@ -3,11 +3,13 @@
 
 mod support;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use hab_sandbox::{Bind, Tmpfs};
-use support::{ROOT_TIME, each_caller};
+use hab_sandbox::{Bind, Tmpfs, Vary};
+use support::{ROOT_TIME, each_caller, each_volume};
 
 #[test]
 fn the_root_is_copied_on_write() {
@@ -128,5 +130,31 @@ fn devices_are_the_harmless_ones() {
         );
         let expected = "fd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n3\n3\nfull\nno terminal\n0\n";
         assert_eq!(seen, expected);
+    });
+}
+
+#[test]
+fn file_systems_are_made_up_and_others_in_the_other_run() {
+    let script = "for path in / /build . /usr/bin/../lib /tmp /dev/shm; do stat -f -c '%n %T %s %b %f %a %c %d %l' $path; done; \
+        stat -f /nothing 2>&1; cd /build; stat -f -c %T /proc; stat -f -c %T ../lib";
+    let seen = RefCell::new(BTreeSet::new());
+    each_volume(|world, volume| {
+        // What the host has, and the view does not.
+        let beside = world.path("spec.json").display().to_string();
+        let script = format!("{script}; stat -f {beside} 2>&1 | grep -c 'No such file'");
+        let world = world.script(&script).with(|spec| spec.limits.disk = Some(64 << 20));
+        let finished = world.run_with(&["--volume", volume]);
+        assert_eq!(finished.status, 0, "{} {}", finished.stdout, finished.stderr);
+        seen.borrow_mut().insert(finished.stdout);
+    });
+    let seen = seen.into_inner();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let text = seen.first().unwrap();
+    assert_eq!(text.matches(" ext2/ext3 4096 16384 14336 14336 ").count(), 4, "{text}");
+    assert_eq!(text.matches(" tmpfs 4096 262144 ").count(), 2, "{text}");
+    assert!(text.contains("No such file") && text.ends_with("proc\next2/ext3\n1\n"), "{text}");
+    each_caller(|world| {
+        let kind = |varied: &[Vary]| world.prints_varied(varied.iter().copied(), "stat -f -c %T /build");
+        assert_eq!((kind(&[]), kind(&[Vary::Disk])), ("ext2/ext3\n".to_owned(), "xfs\n".to_owned()));
     });
 }

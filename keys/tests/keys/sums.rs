@@ -1,11 +1,8 @@
 //! Signed lists of hashes in the forms that people publish them in.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod world;
-
+use crate::world::{Court, cert, clearsign, court, detached};
 use hab_keys::{Refusal, VerifiedSums};
 use sequoia_openpgp::Cert;
-use world::{Court, cert, clearsign, court, detached};
 
 fn line(name: &str, byte: &str) -> String {
     format!("{}  {name}\n", byte.repeat(32))

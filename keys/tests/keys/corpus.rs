@@ -1,5 +1,4 @@
 //! Real signatures by real keys. A fresh clone has no corpus, and says so.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,12 +1,9 @@
 //! Builders that agree, omit, dissent and pretend.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod world;
-
+use crate::world::{Court, cert, court_of, detached};
 use hab_keys::attestations::Outcome;
 use hab_keys::{Attestations, ListKind, Policy, Submitted};
 use sequoia_openpgp::Cert;
-use world::{Court, cert, court_of, detached};
 
 const GOOD: &str = "aa";
 const OTHER: &str = "bb";

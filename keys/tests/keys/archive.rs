@@ -1,13 +1,10 @@
 //! A Debian archive that the test makes and signs: what is accepted, and every link of the chain broken once.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod world;
-
+use crate::world::{Court, cert, clearsign, court, now};
 use hab_keys::debian::VerifiedRelease;
 use hab_keys::{Refusal, Verdict};
 use hab_oci::Digest;
 use sequoia_openpgp::Cert;
-use world::{Court, cert, clearsign, court, now};
 
 struct Archive {
     in_release: Vec<u8>,
@@ -199,8 +196,8 @@ fn a_policy_about_tags_does_not_decide_about_archives() {
 #[test]
 fn without_a_certificate_the_refusal_says_where_it_was_searched() {
     let (pinned, other) = (cert("pinned"), cert("other"));
-    let policy = world::policy("archive-signature", 1, &[&pinned]);
-    let (folder, places) = world::keyring(&[&other]);
+    let policy = crate::world::policy("archive-signature", 1, &[&pinned]);
+    let (folder, places) = crate::world::keyring(&[&other]);
     let refusal = hab_keys::Certificates::find(&policy, &places).unwrap_err();
     assert!(refusal.to_string().contains(folder.path().to_str().unwrap()), "{refusal}");
 }

@@ -1,15 +1,12 @@
 //! Git tags that the test makes and signs.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod world;
 
 use std::collections::BTreeMap;
 
+use crate::world::{Court, cert, court, detached};
 use git2::{ObjectType, Oid, Repository, Signature, Time};
 use hab_keys::Refusal;
 use hab_keys::tag::{Claimed, VerifiedTag};
 use sequoia_openpgp::Cert;
-use world::{Court, cert, court, detached};
 
 struct Tagged {
     name: String,

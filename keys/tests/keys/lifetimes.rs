@@ -1,14 +1,11 @@
 //! Keys that expire, are taken back or are pinned for a while, and signatures that lie about when they were made.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{Court, DAY, TEXT, cert, court, court_of, detached, detached_at, file, now, policy, said};
 use hab_keys::{Policy, Verdict, VerifiedFile};
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::types::ReasonForRevocation;
-use world::{Court, DAY, TEXT, cert, court, court_of, detached, detached_at, file, now, policy, said};
 
 #[test]
 fn a_signature_whose_embedded_time_lies_is_judged_by_the_clock() {

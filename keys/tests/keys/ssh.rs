@@ -1,13 +1,10 @@
 //! SSH signatures, made by the library and, where it is installed, by OpenSSH itself.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod world;
-
+use crate::world::now;
 use hab_keys::{Certificates, Judge, Policy, Refusal, Verdict, VerifiedFile};
 use ssh_key::private::{Ed25519Keypair, KeypairData, PrivateKey};
 use ssh_key::public::{KeyData, RsaPublicKey};
 use ssh_key::{Algorithm, HashAlg, LineEnding, SshSig};
-use world::now;
 
 const TEXT: &[u8] = b"signed\n";
 

@@ -1,10 +1,8 @@
 //! Certificates from strangers: what is taken of an answer, and what is never lost.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{DAY, TEXT, cert, court, detached, now, policy};
 use hab_keys::{Certificates, KeyId, KeyState, Policy};
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::{CertBuilder, CertRevocationBuilder, CipherSuite};
@@ -12,7 +10,6 @@ use sequoia_openpgp::packet::signature::SignatureBuilder;
 use sequoia_openpgp::packet::{Packet, UserID};
 use sequoia_openpgp::serialize::SerializeInto as _;
 use sequoia_openpgp::types::{ReasonForRevocation, SignatureType};
-use world::{DAY, TEXT, cert, court, detached, now, policy};
 
 fn export(cert: &Cert) -> Vec<u8> {
     cert.to_vec().unwrap()
@@ -216,7 +213,7 @@ fn the_addresses_of_a_certificate_are_those_that_its_owner_signed() {
 fn a_subkey_of_a_missing_certificate_is_not_called_a_stranger() {
     let (here, missing) = (cert("here"), cert("missing"));
     let both = court("archive-signature", 1, &[&here, &missing], &[&here]);
-    let said = world::said(world::file(&both, &detached(&missing, TEXT)));
+    let said = crate::world::said(crate::world::file(&both, &detached(&missing, TEXT)));
     assert!(!said.contains("not a pinned key"), "{said}");
     assert!(
         said.contains("a key that no certificate here has; the certificate of n is missing, and may have it"),
@@ -224,12 +221,12 @@ fn a_subkey_of_a_missing_certificate_is_not_called_a_stranger() {
     );
     // Where no certificate is missing, it is one.
     let one = court("archive-signature", 1, &[&here], &[&here]);
-    let said = world::said(world::file(&one, &detached(&missing, TEXT)));
+    let said = crate::world::said(crate::world::file(&one, &detached(&missing, TEXT)));
     assert!(said.contains("not a pinned key"), "{said}");
     // A refusal for want of a certificate says what to do.
-    let refusal = world::file(&both, &detached(&missing, TEXT)).unwrap_err();
+    let refusal = crate::world::file(&both, &detached(&missing, TEXT)).unwrap_err();
     assert!(refusal.hint().unwrap().contains("hab-build keys refresh test"), "{:?}", refusal.hint());
-    let refusal = world::file(&one, &detached(&missing, TEXT)).unwrap_err();
+    let refusal = crate::world::file(&one, &detached(&missing, TEXT)).unwrap_err();
     assert_eq!(refusal.hint(), None);
 }
 
@@ -266,20 +263,20 @@ fn a_good_signature_of_a_key_outside_the_group_says_so() {
     let text = policy("archive-signature", 1, &[&member, &outsider]).text().to_owned();
     let text = text.replace("threshold = 1", "threshold = 1\ngroup = \"maintainers\"");
     let text = text.replacen("reason = \"r\"", "reason = \"r\"\ngroups = [\"maintainers\"]", 1);
-    let court = world::court_of(Policy::parse("test", &text).unwrap(), &[&member, &outsider]);
-    assert!(world::file(&court, &detached(&member, TEXT)).is_ok());
-    let said = world::said(world::file(&court, &detached(&outsider, TEXT)));
+    let court = crate::world::court_of(Policy::parse("test", &text).unwrap(), &[&member, &outsider]);
+    assert!(crate::world::file(&court, &detached(&member, TEXT)).is_ok());
+    let said = crate::world::said(crate::world::file(&court, &detached(&outsider, TEXT)));
     assert!(said.contains("good, but outside group maintainers"), "{said}");
 }
 
 #[test]
 fn a_key_id_names_the_certificate_that_is_missing_and_proves_nothing() {
-    let (here, missing) = (cert("here"), world::primary_signer());
+    let (here, missing) = (cert("here"), crate::world::primary_signer());
     let court = court("archive-signature", 1, &[&here, &missing], &[&here]);
     // Old programs name no whole fingerprint.
     let mut signer = missing.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
     let builder = SignatureBuilder::new(SignatureType::Binary).set_issuer(missing.keyid()).unwrap();
     let signature = builder.sign_message(&mut signer, TEXT).unwrap();
-    let refused = world::file(&court, &Packet::from(signature).to_vec().unwrap());
-    assert!(world::said(refused).contains("pinned, certificate missing"));
+    let refused = crate::world::file(&court, &Packet::from(signature).to_vec().unwrap());
+    assert!(crate::world::said(refused).contains("pinned, certificate missing"));
 }

@@ -1,16 +1,13 @@
 //! Decisions that are made again from what was kept.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::world::{Court, TEXT, cert, court, court_of, detached};
 use git2::{ObjectType, Oid, Repository};
 use hab_keys::{ChainObserver, Decision, Document, Judge, Policy, Question, Refusal};
 use hab_oci::Digest;
 use sequoia_openpgp::Cert;
-use world::{Court, TEXT, cert, court, court_of, detached};
 
 /// Somebody who watches, and may ask to stop.
 #[derive(Default)]

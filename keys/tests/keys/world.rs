@@ -1,5 +1,4 @@
 //! Keys that the tests make, and what they sign.
-#![allow(dead_code)] // each test file uses a part of it
 
 use std::io::Write as _;
 use std::path::PathBuf;

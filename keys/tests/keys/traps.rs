@@ -1,16 +1,13 @@
 //! Known ways to make a careless verifier say yes, each a test by its name.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{Court, TEXT, cert, clearsign, court, court_of, detached, file, now, policy, said};
 use git2::{ObjectType, Oid};
 use hab_keys::{Examined, HashList, KeyId, Policy, Refusal, Verdict, VerifiedFile, VerifiedSums};
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::CertRevocationBuilder;
 use sequoia_openpgp::types::ReasonForRevocation;
-use world::{Court, TEXT, cert, clearsign, court, court_of, detached, file, now, policy, said};
 
 /// What was found of each signature.
 fn verdicts(court: &Court, signature: &[u8]) -> Vec<Verdict> {
@@ -78,7 +75,7 @@ fn a_key_that_matches_only_in_its_last_64_bits_does_not_count() {
         .replace(&fingerprint, &format!("{}{last}", "A".repeat(24)));
     let policy = Policy::parse("test", &text).unwrap();
     // The certificate lies where certificates are searched, and is not even read.
-    let (_folder, places) = world::keyring(&[&key]);
+    let (_folder, places) = crate::world::keyring(&[&key]);
     assert!(matches!(hab_keys::Certificates::find(&policy, &places), Err(Refusal::NoCertificates { .. })));
     let all = hab_keys::Certificates::read(&places, |_| true).unwrap();
     let judge = hab_keys::Judge::new(&policy, &all, now());
@@ -177,7 +174,7 @@ fn a_certificate_without_a_valid_self_signature_at_the_time_asked_does_not_count
 #[test]
 fn a_weak_hash_is_refused_unless_the_policy_says_for_whom_and_until_when() {
     let key = cert("key");
-    let weak = world::detached_with(&key, TEXT, sequoia_openpgp::types::HashAlgorithm::SHA1);
+    let weak = crate::world::detached_with(&key, TEXT, sequoia_openpgp::types::HashAlgorithm::SHA1);
     let plain = policy("archive-signature", 1, &[&key]);
     let said_plainly = said(file(&court_of(plain.clone(), &[&key]), &weak));
     assert!(said_plainly.contains("too weak") && said_plainly.contains("SHA1"), "{said_plainly}");
@@ -200,7 +197,7 @@ fn a_pinned_key_without_its_certificate_is_named() {
     let said = said(file(&court, &detached(&key, TEXT)));
     // The signature names its subkey; only where it names the primary key itself is it known whose it is.
     assert!(said.contains("the certificate of n is missing, and may have it"), "{said}");
-    let primary = world::primary_signer();
+    let primary = crate::world::primary_signer();
     let court = court_of(policy("archive-signature", 1, &[&primary, &other]), &[&other]);
     let said = self::said(file(&court, &detached(&primary, TEXT)));
     assert!(said.contains("pinned, certificate missing"), "{said}");

@@ -1,8 +1,6 @@
 //! Certificates that cannot be judged, and the exception that a policy can make for one.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod world;
-
+use crate::world::{Court, DAY, TEXT, court_of, detached, file, now, policy, said};
 use hab_keys::{Certificates, KeyId, KeyState, Policy};
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::cert::CertBuilder;
@@ -14,7 +12,6 @@ use sequoia_openpgp::packet::{Key, Packet, UserID};
 use sequoia_openpgp::parse::Parse as _;
 use sequoia_openpgp::serialize::SerializeInto as _;
 use sequoia_openpgp::types::{Curve, HashAlgorithm, KeyFlags, PublicKeyAlgorithm, SignatureType};
-use world::{Court, DAY, TEXT, court_of, detached, file, now, policy, said};
 
 /// A certificate of long ago: all that it says of itself is signed with SHA-1.
 fn sha1_cert() -> Cert {
@@ -93,7 +90,7 @@ fn an_exception_for_a_certificate_has_a_reason_and_an_end() {
 fn an_exception_for_a_certificate_does_not_extend_to_its_subkeys() {
     // A subkey that is bound with SHA-1 is what a collision could forge.
     let key = sha1_cert();
-    let other = world::cert("other");
+    let other = crate::world::cert("other");
     let subkey = other.keys().subkeys().next().unwrap().key().clone().parts_into_secret().unwrap();
     let mut primary = key.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
     let mut back = subkey.clone().into_keypair().unwrap();
@@ -141,7 +138,7 @@ fn a_certificate_on_curve_secp256k1_is_named_as_what_it_is() {
     let standing = KeyState::of(&id, &court.certificates, now(), None).to_string();
     assert!(standing.contains("its primary key is on curve secp256k1"), "{standing}");
     // Something that says it is signed by it.
-    let armored = detached(&world::cert("any"), TEXT);
+    let armored = detached(&crate::world::cert("any"), TEXT);
     let pile = sequoia_openpgp::PacketPile::from_bytes(&armored).unwrap();
     let Some(Packet::Signature(mut signature)) = pile.into_children().next() else { panic!() };
     let issuer = SubpacketValue::IssuerFingerprint(key.fingerprint());

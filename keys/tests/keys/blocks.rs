@@ -1,12 +1,9 @@
 //! Signatures as bytes: what stands around them, how large they are, and what is packed into them.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{TEXT, cert, clearsign, court, detached, file, said};
 use hab_keys::{Refusal, VerifiedFile};
-use world::{TEXT, cert, clearsign, court, detached, file, said};
 
 #[test]
 fn line_endings_and_trailing_white_space_in_clearsigned_text() {
