@@ -33,6 +33,7 @@ mod keep;
 pub mod mirrors;
 mod overlay;
 mod progress;
+mod progress_reader;
 pub mod service;
 pub mod source;
 pub mod trust;

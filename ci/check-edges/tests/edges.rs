@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
@@ -111,6 +112,26 @@ fn there_is_no_common_and_no_utils() {
     }
 }
 
+#[test]
+fn no_file_is_longer_than_a_reader_keeps_in_mind() {
+    const LINES: usize = 400;
+    let mut waiting = vec![root().to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                seen += 1;
+                let lines = fs::read_to_string(&path).unwrap().lines().count();
+                assert!(lines <= LINES, "{} has {lines} lines", path.display());
+            }
+        }
+    }
+    assert!(seen > 400, "{seen} files were looked at");
+}
+
 /// Every crate of the house with the crates of the house that it names, as docs/ARCHITECTURE.md shows them.
 fn picture(metadata: &Metadata) -> String {
     let mut lines = BTreeSet::new();
@@ -130,7 +151,7 @@ fn picture(metadata: &Metadata) -> String {
 
 #[test]
 fn the_graph_in_the_architecture_is_the_real_one() {
-    let text = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let picture = picture(&metadata());
     assert!(text.contains(&picture), "docs/ARCHITECTURE.md must contain exactly this graph:\n\n{picture}\n");
 }

@@ -14,7 +14,7 @@ use hab_mirror::airgap::{self, Content, Manifest, ProjectEntry};
 use hab_mirror::depends::Selection;
 use hab_mirror::git::{State, Synced};
 use hab_mirror::projects::Project;
-use hab_mirror::{Keep as _, MirrorError, Observer as _};
+use hab_mirror::{Keep as _, MirrorError};
 use hab_oci::Digest;
 use hab_store::Blobs;
 
@@ -25,6 +25,7 @@ use crate::facts::{Fact, Facts};
 use crate::keep::StoreKeep;
 use crate::mirrors::Mirrors;
 use crate::progress::{MirrorView, Progress};
+use crate::progress_reader::ProgressReader;
 use crate::source::debian::Debian;
 use crate::source::depends::DependsSources;
 use crate::source::packages::Packages;
@@ -134,7 +135,7 @@ impl Importer<'_> {
 
     /// Reads the whole file, to its last byte, and trusts none of it.
     fn read_aside(&self, file: &Path, work: &Path) -> Result<Manifest, FarmError> {
-        let (mut done, total) = (0, Cell::new(0));
+        let (done, total, what) = (Cell::new(0), Cell::new(0), file.display().to_string());
         let manifest = airgap::read(
             file,
             |manifest| {
@@ -143,14 +144,9 @@ impl Importer<'_> {
                 self.can_follow(manifest)
             },
             |_, content, size, bytes| {
-                let at = done;
-                let mut told = ProgressReader {
-                    progress: self.progress,
-                    file,
-                    bytes,
-                    done: &mut done,
-                    total: total.get(),
-                };
+                let (at, progress) = (done.get(), self.progress);
+                let total = total.get();
+                let mut told = ProgressReader { inner: bytes, progress, what: &what, done: &done, total };
                 let taken = match content {
                     Content::Blob(digest) => {
                         let known = self.blobs.get(digest).ok().flatten() == Some(size);
@@ -161,8 +157,8 @@ impl Importer<'_> {
                     Content::Bundle(name) => lay(&work.join(format!("{name}.bundle")), &mut told),
                     Content::Certificate(name) => lay(&work.join(format!("{name}.certificate")), &mut told),
                 };
-                done = at + size;
-                if !goes_on(self.progress, file, done, Some(total.get())) {
+                done.set(at + size);
+                if !goes_on(progress, file, at + size, Some(total)) {
                     let what = format!("reading {}", file.display());
                     return Err(MirrorError::Stopped { what, then: "nothing of it is taken in" });
                 }
@@ -326,30 +322,6 @@ impl Importer<'_> {
         mirror.record(&State { lacking: self.mirrors.lacking(&mirror), ..mirror.state() })?;
         self.mirrors.after_change(&mirror, project.policy.as_deref())?;
         Ok(Some(Taken { new, refs: mirror.refs()?.len(), synced }))
-    }
-}
-
-/// A reader that reports progress within a large entry, and fails when the person asks to stop.
-struct ProgressReader<'a> {
-    progress: &'a dyn Progress,
-    file: &'a Path,
-    bytes: &'a mut dyn Read,
-    done: &'a mut u64,
-    total: u64,
-}
-
-impl Read for ProgressReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.bytes.read(buffer)?;
-        let before = *self.done >> 24;
-        *self.done += n as u64;
-        if *self.done >> 24 > before {
-            goes_on(self.progress, self.file, *self.done, Some(self.total));
-        }
-        if MirrorView(self.progress).cancelled() {
-            return Err(io::Error::other("stopped"));
-        }
-        Ok(n)
     }
 }
 

@@ -12,7 +12,8 @@ use hab_store::ManifestRecord;
 use crate::error::FarmError;
 use crate::images::Images;
 use crate::images::gather::{Gathering, entry};
-use crate::images::watched::{ProgressReader, amounts, stopped_or};
+use crate::images::told::{amounts, stopped_or};
+use crate::progress_reader::ProgressReader;
 use crate::words::counted;
 
 /// The result of an export.
@@ -71,7 +72,13 @@ impl Images<'_> {
         let written = hab_layout::write(to, &bundle, |digest| {
             let blob = self.store.blobs.open_blob(digest).map_err(io::Error::other)?;
             let file = blob.ok_or(io::ErrorKind::NotFound)?.file;
-            Ok(ProgressReader { inner: file, progress: self.progress.as_ref(), done: &done, total })
+            Ok(ProgressReader {
+                inner: file,
+                progress: self.progress.as_ref(),
+                what: "done",
+                done: &done,
+                total,
+            })
         });
         let bytes = stopped_or(self.progress.as_ref(), written, "nothing is written")?;
         let tags = tags.into_iter().map(|(tag, record)| (tag, record.digest)).collect();

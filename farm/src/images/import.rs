@@ -11,7 +11,8 @@ use hab_store::{Error as StoreError, Gaps, NewManifest, Publication};
 
 use crate::error::FarmError;
 use crate::images::Images;
-use crate::images::watched::{ProgressReader, amounts, stopped_or};
+use crate::images::told::{amounts, stopped_or};
+use crate::progress_reader::ProgressReader;
 use crate::words::counted;
 use hab_clock::now;
 
@@ -88,8 +89,13 @@ impl Images<'_> {
             let Some(part) = layout.blob(&entry.digest)? else {
                 return Err(FarmError::Usage(format!("{} vanished while the layout was read", entry.digest)));
             };
-            let mut part =
-                ProgressReader { inner: part, progress: self.progress.as_ref(), done: &done, total };
+            let mut part = ProgressReader {
+                inner: part,
+                progress: self.progress.as_ref(),
+                what: "done",
+                done: &done,
+                total,
+            };
             let mut writer = self.store.blobs.writer_with(entry.digest.algorithm())?;
             let mut buffer = vec![0; 256 * 1024];
             loop {

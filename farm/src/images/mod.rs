@@ -4,8 +4,8 @@ pub mod export;
 mod gather;
 pub mod import;
 pub mod sync;
+mod told;
 pub mod upstreams;
-mod watched;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

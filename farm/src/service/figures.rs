@@ -30,32 +30,44 @@ type Known = BTreeMap<String, (Vec<Option<SystemTime>>, MirrorRow)>;
 /// Takes a number from a project's row, at a time in unix seconds.
 type Number = fn(&MirrorRow, i64) -> Option<i64>;
 
-/// The metric families: name, kind, unit, description, and each project's number.
-const FAMILIES: [(&str, &str, &str, &str, Number); 8] = [
-    ("hab_mirror_refs", "gauge", "", "Branches and tags that are mirrored", |row, _| count(row.refs)),
-    ("hab_mirror_frozen_refs", "gauge", "", "Refs that wait for a decision", |row, _| {
-        count(row.frozen.len())
-    }),
-    ("hab_mirror_size_bytes", "gauge", "bytes", "Bytes of a project's own folder", |row, _| {
+/// A metric family.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    /// Each project's number.
+    number: Number,
+}
+
+const fn gauge(name: &'static str, unit: &'static str, help: &'static str, number: Number) -> Family {
+    Family { name, kind: "gauge", unit, help, number }
+}
+
+const fn counter(name: &'static str, help: &'static str, number: Number) -> Family {
+    Family { name, kind: "counter", unit: "", help, number }
+}
+
+const FAMILIES: [Family; 8] = [
+    gauge("hab_mirror_refs", "", "Branches and tags that are mirrored", |row, _| count(row.refs)),
+    gauge("hab_mirror_frozen_refs", "", "Refs that wait for a decision", |row, _| count(row.frozen.len())),
+    gauge("hab_mirror_size_bytes", "bytes", "Bytes of a project's own folder", |row, _| {
         i64::try_from(row.size).ok()
     }),
-    (
+    gauge(
         "hab_mirror_last_sync_timestamp_seconds",
-        "gauge",
         "seconds",
         "When a sync last succeeded, in unix time",
         |row, _| row.state.succeeded,
     ),
-    ("hab_mirror_age_seconds", "gauge", "seconds", "Time since a sync last succeeded", |row, now| {
+    gauge("hab_mirror_age_seconds", "seconds", "Time since a sync last succeeded", |row, now| {
         Some((now - row.state.succeeded?).max(0))
     }),
-    ("hab_mirror_failures", "gauge", "", "Syncs that failed since one last succeeded", |row, _| {
+    gauge("hab_mirror_failures", "", "Syncs that failed since one last succeeded", |row, _| {
         Some(row.state.failures.into())
     }),
-    ("hab_mirror_errors", "counter", "", "Syncs that failed ever", |row, _| {
-        i64::try_from(row.state.errors).ok()
-    }),
-    ("hab_mirror_broken", "gauge", "", "Whether a mirror or its journal cannot be read", |row, _| {
+    counter("hab_mirror_errors", "Syncs that failed ever", |row, _| i64::try_from(row.state.errors).ok()),
+    gauge("hab_mirror_broken", "", "Whether a mirror or its journal cannot be read", |row, _| {
         Some(row.broken.is_some().into())
     }),
 ];
@@ -110,9 +122,9 @@ fn count(number: usize) -> Option<i64> {
 /// Writes OpenMetrics text, without its end marker. A project's name needs no escaping.
 fn text(known: &Known, now: i64) -> String {
     let mut out = String::new();
-    for (name, kind, unit, about, number) in FAMILIES {
+    for Family { name, kind, unit, help, number } in FAMILIES {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {about}.\n# TYPE {name} {kind}");
+        let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}");
         if !unit.is_empty() {
             let _ = writeln!(out, "# UNIT {name} {unit}");
         }

@@ -1,7 +1,8 @@
 //! Compares downloaded files with an accepted list of hashes.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,14 +11,12 @@ use hab_oci::Digest;
 
 use super::Decisions;
 use crate::error::FarmError;
-use crate::progress::Progress;
+use crate::progress_reader::ProgressReader;
 
 /// The file name endings of signatures.
 const ENDINGS: [&str; 6] = ["asc", "sig", "sign", "gpg", "pgp", "signature"];
 /// The first bytes of armored signatures.
 const ARMOR: [&[u8]; 2] = [b"-----BEGIN PGP SIGNATURE-----", b"-----BEGIN SSH SIGNATURE-----"];
-/// How many bytes are read between two reports of progress.
-const PIECE: usize = 1 << 20;
 
 /// A file, and what the list says about it.
 #[derive(Debug, serde::Serialize)]
@@ -79,13 +78,9 @@ impl Decisions<'_> {
         }
         let name = super::name(file);
         let progress = self.progress;
-        let told = ProgressReader {
-            inner: opened,
-            progress,
-            what: format!("hash {name}:"),
-            done: 0,
-            total: metadata.len(),
-        };
+        let (what, done) = (format!("hash {name}:"), Cell::new(0));
+        let total = metadata.len();
+        let told = ProgressReader { inner: opened, progress, what: &what, done: &done, total };
         let digest = match Digest::of_reader(told) {
             Ok((digest, _)) => digest,
             Err(_) if cancelled(progress.cancel()) => {
@@ -141,30 +136,6 @@ pub fn is_signature(file: &Path) -> bool {
 
 fn cancelled(cancel: &AtomicBool) -> bool {
     cancel.load(Ordering::Relaxed)
-}
-
-/// A reader that reports its progress, and fails when the person asks to stop.
-struct ProgressReader<'a> {
-    inner: File,
-    progress: &'a dyn Progress,
-    what: String,
-    done: u64,
-    total: u64,
-}
-
-impl Read for ProgressReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if cancelled(self.progress.cancel()) {
-            return Err(io::Error::other("it was stopped"));
-        }
-        let read = self.inner.read(buffer)?;
-        let before = self.done / PIECE as u64;
-        self.done += read as u64;
-        if self.done / PIECE as u64 != before {
-            self.progress.amount(&self.what, self.done, Some(self.total));
-        }
-        Ok(read)
-    }
 }
 
 #[cfg(test)]
