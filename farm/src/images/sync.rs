@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::backoff::wait;
 use crate::bridge::Bridge;
-use crate::error::FarmError;
+use crate::error::{FarmError, Fault};
 use crate::facts::Position;
 use crate::progress::Progress;
 use hab_chain::chain;
@@ -52,6 +52,37 @@ pub struct ImageSync {
     pub repository: String,
     /// What was done, or why nothing was done.
     pub outcome: Result<Synced, SyncError>,
+}
+
+impl ImageSync {
+    /// The number of tags, and the errors of those that were not synced. A rule that failed as a whole counts as one.
+    fn failures(&self) -> (usize, Vec<&SyncError>) {
+        match &self.outcome {
+            Err(error) => (1, vec![error]),
+            Ok(synced) => {
+                let failed = synced.tags.iter().filter_map(|(_, change)| match change {
+                    Change::Failed(error) => Some(error),
+                    _ => None,
+                });
+                (synced.tags.len(), failed.collect())
+            }
+        }
+    }
+}
+
+/// The error for syncs of which some failed; whose fault it is says the first failure.
+pub fn failure(all: &[ImageSync]) -> Option<FarmError> {
+    let (mut total, mut failed) = (0, Vec::new());
+    for (count, errors) in all.iter().map(ImageSync::failures) {
+        total += count;
+        failed.extend(errors);
+    }
+    let fault = match failed.first()? {
+        error if error.is_refusal() => Fault::Refused,
+        error if error.is_upstream() => Fault::Upstream,
+        _ => Fault::Ours,
+    };
+    Some(FarmError::NotSynced { failed: failed.len(), total, fault })
 }
 
 /// Syncs images by the operator's rules.

@@ -1,12 +1,12 @@
 //! Syncs images of other registries by hand.
 
 use hab_oci::Tag;
-use hab_registry::{Change, SyncError};
+use hab_registry::Change;
 use serde_json::{Value, json};
 
 use crate::cli::{AlreadyPrinted, Global, print_json, terminal};
-use hab_farm::images::sync::ImageSync;
-use hab_farm::{Farm, FarmError, Fault, chain, counted};
+use hab_farm::images::sync::{ImageSync, failure};
+use hab_farm::{Farm, chain, counted};
 
 pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> anyhow::Result<()> {
     let told = |name: &str, tag: &Tag, change: &Change| {
@@ -19,31 +19,19 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
         });
     };
     let all = farm.image_syncs().once(&farm.upstreams()?, only, dry_run, told)?;
-    let (mut rows, mut total, mut failed, mut first) = (Vec::new(), 0, 0, None);
-    let mut failure = |e: &SyncError| {
-        failed += 1;
-        first.get_or_insert(fault(e));
-    };
+    let mut rows = Vec::new();
     for ImageSync { repository: name, outcome } in &all {
         match outcome {
             Ok(synced) => {
-                total += synced.tags.len();
                 let (count, listed) = (synced.tags.len(), synced.listed);
                 let (listed, bytes) = (counted(listed as u64, "tag"), counted(synced.bytes, "byte"));
                 terminal::say(&format!("{name}: {count} of {listed}, {bytes} came"));
-                for (_, change) in &synced.tags {
-                    if let Change::Failed(e) = change {
-                        failure(e);
-                    }
-                }
                 let tags: Vec<Value> = synced.tags.iter().map(|(tag, change)| row(tag, change)).collect();
                 rows.push(
                     json!({ "repository": name, "listed": synced.listed, "bytes": synced.bytes, "tags": tags }),
                 );
             }
             Err(e) => {
-                total += 1;
-                failure(e);
                 terminal::say(&format!("{name} is not synced: {}", chain(e)));
                 rows.push(json!({ "repository": name, "error": e.to_string() }));
             }
@@ -52,10 +40,7 @@ pub fn run(global: &Global, farm: &Farm, only: Option<&str>, dry_run: bool) -> a
     if global.json {
         print_json(&rows)?;
     }
-    match first {
-        None => Ok(()),
-        Some(fault) => Err(AlreadyPrinted(FarmError::NotSynced { failed, total, fault }).into()),
-    }
+    failure(&all).map_or(Ok(()), |error| Err(AlreadyPrinted(error).into()))
 }
 
 fn row(tag: &Tag, change: &Change) -> Value {
@@ -64,15 +49,5 @@ fn row(tag: &Tag, change: &Change) -> Value {
         Change::New(to) => json!({ "tag": tag, "change": "new", "digest": to }),
         Change::Moved { from, to } => json!({ "tag": tag, "change": "moved", "digest": to, "was": from }),
         Change::Failed(e) => json!({ "tag": tag, "change": "failed", "error": e.to_string() }),
-    }
-}
-
-fn fault(error: &SyncError) -> Fault {
-    if error.is_refusal() {
-        Fault::Refused
-    } else if error.is_upstream() {
-        Fault::Upstream
-    } else {
-        Fault::Ours
     }
 }
