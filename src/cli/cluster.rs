@@ -163,7 +163,9 @@ fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
     let open = found.len() - ways;
     let refusal = match (ways, open) {
         (0, 0) => {
-            terminal::say("the host pulls from this registry alone");
+            terminal::say(
+                "no file of this host leads past this registry; proxies and images that are there already are not looked at",
+            );
             return Ok(());
         }
         (0, open) => {

@@ -30,7 +30,7 @@ pub struct DiskSpace<'a> {
 }
 
 impl DiskSpace<'_> {
-    /// Refuses a build that needs more than is free, if an earlier build showed its need. Without an earlier build it
+    /// Refuses a build for which less disk is free than an earlier one was measured to need. Without an earlier build it
     /// only warns, because its estimate is a guess. `unpacked`: whether the toolchain is unpacked already.
     pub fn check(&self, order: &Order, unpacked: bool) -> Result<(), FarmError> {
         let path = self.data;

@@ -31,8 +31,8 @@ const CARRIED: [&str; 7] = [
     kinds::PLAIN_FILE,
 ];
 
-/// The project without users and passwords in its addresses. The exported journal names no password, so the project
-/// must not either.
+/// The project without users and passwords in its addresses, because an export leaves the farm; its journal names none
+/// either.
 fn without_passwords(project: &Project) -> Project {
     Project { urls: project.urls.iter().map(|url| without_user(url)).collect(), ..project.clone() }
 }

@@ -29,6 +29,9 @@ pub struct MirrorRow {
     pub project: String,
     /// Its upstreams, the preferred one first.
     pub urls: Vec<String>,
+    /// The policy that judges its refs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// Whether it is mirrored here.
     pub mirrored: bool,
     /// How many bytes its own folder takes. A fork's objects lie with the project it is a fork of.
@@ -214,6 +217,7 @@ impl Mirrors<'_> {
         let mut row = MirrorRow {
             project: project.name.clone(),
             urls: project.urls.iter().map(|url| without_user(url)).collect(),
+            policy: project.policy.clone(),
             mirrored,
             size: 0,
             refs: 0,

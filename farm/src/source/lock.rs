@@ -20,7 +20,7 @@ use crate::source::debian::{Debian, index};
 
 /// The lock that was written.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Locked {
+pub struct WrittenLock {
     /// The file that was written.
     pub path: PathBuf,
     /// The digest that identifies the lock.
@@ -50,14 +50,14 @@ pub struct Locks<'a> {
 
 impl Locks<'_> {
     /// Resolves a toolchain with apt and writes its lock into `folder`.
-    pub fn toolchain(&self, folder: &Path, name: &str) -> Result<Locked, FarmError> {
+    pub fn toolchain(&self, folder: &Path, name: &str) -> Result<WrittenLock, FarmError> {
         let toolchain = self.recipes.toolchain(name)?;
         let suite = self.debian.suite(&toolchain.suite)?;
         let lock =
             self.fetching.with(|fetcher, view| self.resolve_toolchain(fetcher, view, &toolchain, &suite))?;
         let path = folder.join(format!("toolchains/{name}.lock"));
         replace(&path, &lock.to_text())?;
-        Ok(Locked { path, digest: lock.digest(), entries: lock.packages.len() })
+        Ok(WrittenLock { path, digest: lock.digest(), entries: lock.packages.len() })
     }
 
     fn resolve_toolchain(
@@ -101,7 +101,7 @@ impl Locks<'_> {
 
     /// Resolves a recipe's sources and writes its lock into `folder`. With `version`, adds that version to those in the
     /// lock. Without it, locks the same versions again, or else the newest Debian version.
-    pub fn recipe(&self, folder: &Path, name: &str, version: Option<&str>) -> Result<Locked, FarmError> {
+    pub fn recipe(&self, folder: &Path, name: &str, version: Option<&str>) -> Result<WrittenLock, FarmError> {
         let text = self.recipes.recipe(name)?;
         let toolchain = self.recipes.toolchain_lock(&text.toolchain)?;
         let path = folder.join(format!("{name}/recipe.lock"));
@@ -114,7 +114,7 @@ impl Locks<'_> {
             Ok::<_, FarmError>(RecipeLock::new(&text.recipe, toolchain.digest(), source, input))
         })?;
         replace(&path, &lock.to_text())?;
-        Ok(Locked { path, digest: lock.digest(), entries: lock.source.len() + lock.input.len() })
+        Ok(WrittenLock { path, digest: lock.digest(), entries: lock.source.len() + lock.input.len() })
     }
 
     fn lock_sources(

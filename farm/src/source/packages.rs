@@ -44,7 +44,7 @@ pub struct Published {
 
 /// Everything that the known locks name.
 #[derive(Default)]
-struct Locked {
+struct LockedNames {
     /// The files of Debian archives: suite, path, digest and size.
     files: BTreeSet<(String, String, Digest, u64)>,
     /// Suites, and the policies that must accept them.
@@ -100,7 +100,7 @@ impl Packages<'_> {
 
     fn keep_all(
         &self,
-        locked: &Locked,
+        locked: &LockedNames,
         end: impl FnOnce(Missing, usize) -> Result<usize, FarmError>,
     ) -> Result<(KeptPackages, usize), FarmError> {
         let missing = Missing::default();
@@ -212,8 +212,8 @@ impl Packages<'_> {
     }
 
     /// Everything that the locks of all toolchains and recipes name.
-    fn locked(&self) -> Result<Locked, FarmError> {
-        let mut locked = Locked::default();
+    fn locked(&self) -> Result<LockedNames, FarmError> {
+        let mut locked = LockedNames::default();
         for name in self.recipes.toolchains() {
             let toolchain = self.recipes.toolchain(name)?;
             let Some(lock) = self.if_locked(self.recipes.toolchain_lock(&toolchain))? else { continue };
@@ -280,7 +280,7 @@ fn read_lock(path: &Path, named: &mut LockedPackages) -> Result<(), FarmError> {
     Ok(())
 }
 
-impl Locked {
+impl LockedNames {
     fn add(&mut self, table: &SourceTable, source: &LockedSource) -> Result<(), FarmError> {
         match table {
             SourceTable::DebianSource { suite, policy, .. } => {

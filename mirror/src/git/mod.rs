@@ -224,7 +224,7 @@ impl GitMirror {
         state.write(&self.path.with_extension("state"))
     }
 
-    /// Whether an object of any kind is here.
+    /// Whether this mirror has the object: a commit, tree, blob or tag.
     pub fn has(&self, id: &str) -> Result<bool, MirrorError> {
         self.holds(Oid::from_str(id).map_err(self.broken())?)
     }

@@ -35,7 +35,7 @@ pub use tree::{EntryError, Node, Tree, TreeEntry};
 pub struct TreeLimits {
     /// Files, links and directories.
     pub entries: usize,
-    /// Bytes of all files: a sparse file counts in full, a file with several names once.
+    /// The most bytes of all files together: a sparse file counts with its full length, a file with several names once.
     pub bytes: u64,
     /// Bytes of all paths and of all targets of links. They are kept in memory, in the build's record and in reports.
     pub names: usize,

@@ -194,7 +194,7 @@ pub enum EntryError {
     Name {
         /// The path.
         path: String,
-        /// What is wrong with the path or the target.
+        /// What is wrong with the path, or with the symbolic link's target.
         problem: NameProblem,
     },
     /// The digest is not valid.

@@ -142,7 +142,8 @@ fn workers(
     queue.sort_by_key(|(size, at, _, _)| (std::cmp::Reverse(*size), *at));
     let bytes_total = queue.iter().map(|(size, ..)| size).sum();
     let (next, done, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
-    // Guards the error of the archive with the lowest number; any worker holds it for one comparison.
+    // The error of the first archive in the list that failed, so that the answer does not depend on timing. Locked for
+    /// one comparison.
     let failed: Mutex<Option<(usize, UnpackError)>> = Mutex::new(None);
     let first_failed = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || {

@@ -64,7 +64,7 @@ fn a_part_that_has_come_is_sent_while_the_rest_is_on_its_way() {
     assert!(two.body.windows(10).any(|found| found == &bytes[900_000..900_010]));
     assert_eq!(ask("bytes=9999999-").error(), (416, "SIZE_INVALID".into()));
     assert_eq!(gate.upstream.asked(&Digest::of(&bytes).to_string()).len(), 1, "one request for all of it");
-    // Nothing was kept so far, so the answers above cannot have waited for it.
+    // The store has no such blob yet: the ranges above were answered during the download.
     let kept = hab_store::Blobs::open(server.folder()).unwrap();
     assert_eq!(kept.get(&Digest::of(&bytes)).unwrap(), None);
     gate.open();

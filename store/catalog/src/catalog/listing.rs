@@ -49,7 +49,7 @@ pub struct Totals {
 }
 
 impl Catalog {
-    /// Counts everything. Unlike all other reads this one reads every row, so do not call it for each request.
+    /// Counts everything. Reads every row, so do not call it for each request.
     pub async fn totals(&self) -> Result<Totals> {
         let (repositories, tags, manifests, blobs, bytes): (i64, i64, i64, i64, i64) = query_as(
             "SELECT (SELECT COUNT(*) FROM repositories), (SELECT COUNT(*) FROM tags), (SELECT COUNT(*) FROM manifests),
