@@ -143,7 +143,7 @@ fn workers(
     let bytes_total = queue.iter().map(|(size, ..)| size).sum();
     let (next, done, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
     // The error of the first archive in the list that failed, so that the answer does not depend on timing. Locked for
-    /// one comparison.
+    // one comparison.
     let failed: Mutex<Option<(usize, UnpackError)>> = Mutex::new(None);
     let first_failed = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || {

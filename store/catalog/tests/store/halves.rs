@@ -7,7 +7,7 @@ use hab_oci::Digest;
 use hab_store::{Error, Mismatch, Rebuild, Scrub, Status, Store, accept};
 
 use crate::collect::{has, push, push_blob, rules};
-use crate::harness::{Image, by_tag, files, repository, tag};
+use crate::harness::{Image, files, repository, tag};
 
 const HALVES: [&str; 2] = ["catalog", "blobs"];
 
