@@ -55,7 +55,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A limit that was reached, with its value. See [`crate::Limits`].
+/// A limit that was reached, with its value. See [`crate::RunLimits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {

@@ -60,13 +60,13 @@ pub enum CompareError {
         /// The mode of the file or directory.
         mode: u32,
     },
-    /// More than [`super::Limits::entries`].
+    /// More than [`super::TreeLimits::entries`].
     #[error("more than {limit} files, links and directories")]
     TooManyEntries {
         /// The limit.
         limit: usize,
     },
-    /// More than [`super::Limits::bytes`].
+    /// More than [`super::TreeLimits::bytes`].
     #[error(
         "more than {limit} bytes of files, of which sparse ones count in full; build.disk_mib is the limit"
     )]
@@ -74,7 +74,7 @@ pub enum CompareError {
         /// The limit.
         limit: u64,
     },
-    /// More than [`super::Limits::names`].
+    /// More than [`super::TreeLimits::names`].
     #[error("more than {limit} bytes of paths")]
     TooManyNames {
         /// The limit.

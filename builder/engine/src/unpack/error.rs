@@ -154,7 +154,7 @@ pub enum UnpackError {
         /// The entry's path.
         entry: String,
     },
-    /// More than [`super::Limits::bytes`].
+    /// More than [`super::UnpackLimits::bytes`].
     #[error("{archive}: unpacks to more than {limit} bytes")]
     TooManyBytes {
         /// The archive that passed the limit.
@@ -162,7 +162,7 @@ pub enum UnpackError {
         /// The limit.
         limit: u64,
     },
-    /// More than [`super::Limits::disk`].
+    /// More than [`super::UnpackLimits::disk`].
     #[error("{archive}: unpacks to more than {limit} bytes on the disk")]
     TooMuchDisk {
         /// The archive that passed the limit.
@@ -176,7 +176,7 @@ pub enum UnpackError {
         /// The archive that was being unpacked.
         archive: String,
     },
-    /// More than [`super::Limits::entries`].
+    /// More than [`super::UnpackLimits::entries`].
     #[error("{archive}: has more than {limit} entries")]
     TooManyEntries {
         /// The archive that passed the limit.
@@ -184,7 +184,7 @@ pub enum UnpackError {
         /// The limit.
         limit: u64,
     },
-    /// More than [`super::Limits::memory`]; only where entries are reordered, which needs them in memory.
+    /// More than [`super::UnpackLimits::memory`]; only where entries are reordered, which needs them in memory.
     #[error("{archive}: needs more than {limit} bytes of memory to be unpacked in another order")]
     TooMuchMemory {
         /// The archive that passed the limit.
@@ -212,7 +212,7 @@ pub enum NameProblem {
     /// A file or link whose path is empty, or nothing but dots and slashes.
     #[error("it names the root itself")]
     Empty,
-    /// Longer than [`super::Limits::path`], or a component of more than 255 bytes.
+    /// Longer than [`super::UnpackLimits::path`], or a component of more than 255 bytes.
     #[error("it is too long")]
     TooLong,
     /// An OCI whiteout; the layers made here never have one.

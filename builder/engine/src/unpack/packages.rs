@@ -36,7 +36,7 @@ pub struct Summary {
     pub entries: u64,
     /// Bytes of content of all archives, padding at their ends included.
     pub bytes: u64,
-    /// Bytes on the disk, as [`super::Limits::disk`] counts them.
+    /// Bytes on the disk, as [`super::UnpackLimits::disk`] counts them.
     pub disk: u64,
 }
 
