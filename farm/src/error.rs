@@ -79,7 +79,8 @@ pub enum FarmError {
     },
     /// The verified source is not the one that the lock names.
     #[error(
-        "{what} is verified, but it is not the one in the lock: locked {locked}, verified {verified}; if the change is right, make the lock anew with `hab-build lock recipe {recipe}`"
+        "{what} is verified, but it is not the one in the lock: locked {locked}, verified {verified}; if the change \
+         is right, make the lock anew with `hab-build lock recipe {recipe}`"
     )]
     NotTheLocked {
         /// The source.
@@ -128,8 +129,8 @@ pub enum FarmError {
     },
     /// Part of an image to export is not here.
     #[error(
-        "cannot export {repository}@{image}: its part {lacking} was never pulled through, or is damaged; pull the image first, \
-         or push it again"
+        "cannot export {repository}@{image}: its part {lacking} was never pulled through, or is damaged; pull the \
+         image first, or push it again"
     )]
     Incomplete {
         /// The image's repository.
@@ -241,7 +242,9 @@ impl FarmError {
                 None => "`hab-build registry list` shows those there are".to_owned(),
             }),
             Self::NoRoom { .. } => Some(
-                "make room, for example with `hab-build registry gc`, or put the data folder elsewhere with --data".to_owned(),
+                "make room, for example with `hab-build registry gc`, or put the data folder elsewhere with \
+                 --data"
+                    .to_owned(),
             ),
             _ => None,
         }

@@ -69,7 +69,8 @@ pub fn private(data: &Path, progress: &dyn Progress) -> io::Result<()> {
         fs::set_permissions(data, fs::Permissions::from_mode(closed))?;
         let was = if mode & 0o022 == 0 { "read" } else { "change" };
         progress.note(&format!(
-            "{}: other users of this machine could {was} the files in it; changed its mode from {mode:03o} to {closed:03o}",
+            "{}: other users of this machine could {was} the files in it; changed its mode from {mode:03o} to \
+             {closed:03o}",
             data.display()
         ));
     }

@@ -1,7 +1,7 @@
 //! Files that are whole or not there, reads with a limit, and locks that can be given up.
 //!
-//! Layer: ground; knows no room. In scope: [`replace`], [`read`] and [`lock`]. Out of scope: whether a file may be believed
-//! (`hab-trusted-file`), and bytes by their digest (`hab-blobs`).
+//! Layer: ground; knows no room. In scope: [`replace`], [`read`] and [`lock`]. Out of scope: whether a file may be
+//! believed (`hab-trusted-file`), and bytes by their digest (`hab-blobs`).
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read as _, Write};
@@ -108,9 +108,9 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Locks the file at `path`, which is made where it is missing, against every other process and every other caller. While
-/// somebody else has the lock `wait` is asked ten times a second whether to go on waiting; `None` when it says no. The lock
-/// goes with the file.
+/// Locks the file at `path`, which is made where it is missing, against every other process and every other caller.
+/// While somebody else has the lock `wait` is asked ten times a second whether to go on waiting; `None` when it says
+/// no. The lock goes with the file.
 pub fn lock(path: &Path, mut wait: impl FnMut() -> bool) -> Result<Option<File>, Error> {
     let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(Error::io("open", path))?;

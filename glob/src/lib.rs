@@ -1,7 +1,7 @@
 //! Names by what they look like: `*` stands for any run of characters, every other character for itself.
 //!
-//! In scope: [`matches()`]. Out of scope: what characters a name may have; whoever reads a pattern checks that. Other kinds
-//! of patterns stay where they belong: git's refspecs, and Go's `filepath.Match`, which containerd uses.
+//! In scope: [`matches()`]. Out of scope: what characters a name may have; whoever reads a pattern checks that. Other
+//! kinds of patterns stay where they belong: git's refspecs, and Go's `filepath.Match`, which containerd uses.
 
 /// Whether `name` is one of those that `pattern` describes. A slash is a character like any other. The work is at most
 /// the product of both lengths, whoever wrote them.

@@ -286,8 +286,8 @@ fn counted(
             let folders: Vec<&str> = pin.iter().flat_map(|pin| &pin.builders).map(String::as_str).collect();
             let theirs = if folders.is_empty() { "none".to_owned() } else { folders.join(", ") };
             format!(
-                "signed by {other}, which is not the key of this folder; in the policy, the folders of that key are {theirs}; a \
-                 builder with two names needs both in builders"
+                "signed by {other}, which is not the key of this folder; in the policy, the folders of that key are \
+                 {theirs}; a builder with two names needs both in builders"
             )
         }
         None => judge.words(quorum, seen),

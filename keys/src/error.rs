@@ -128,7 +128,8 @@ pub enum Refusal {
     },
     /// The file had other bytes when it was first accepted.
     #[error(
-        "{} was {accepted} when it was first mirrored, and the signed list now says {listed}; the mirror keeps the old one",
+        "{} was {accepted} when it was first mirrored, and the signed list now says {listed}; the mirror keeps the \
+         old one",
         told(what)
     )]
     Changed {

@@ -47,8 +47,8 @@ fn named(curve: &Curve) -> String {
 pub(crate) fn only_weak(cert: &Cert) -> Option<Verdict> {
     let hash = weak_self(cert)?;
     Some(Verdict::Weak(format!(
-        "its certificate cannot be judged: its key and user ids are signed with {hash} only (a [[weak-certificate]] in the \
-         policy can make an exception)"
+        "its certificate cannot be judged: its key and user ids are signed with {hash} only (a [[weak-certificate]] \
+         in the policy can make an exception)"
     )))
 }
 

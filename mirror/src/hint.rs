@@ -42,8 +42,8 @@ fn tolerating(checks: &[String]) -> String {
     let line = format!("tolerate = [{}]", names.join(", "));
     if checks.iter().any(|check| GUARDS.iter().any(|guard| check.starts_with(guard))) {
         return format!(
-            "this check protects everybody who checks the history out; `{line}` in the project's file accepts it, but only a \
-             person who has looked at the object should write that"
+            "this check protects everybody who checks the history out; `{line}` in the project's file accepts it, but \
+             only a person who has looked at the object should write that"
         );
     }
     format!(

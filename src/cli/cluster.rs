@@ -164,7 +164,8 @@ fn check(global: &Global, config: &Config, registry: &Registry) -> anyhow::Resul
     let refusal = match (ways, open) {
         (0, 0) => {
             terminal::say(
-                "no file of this host leads past this registry; proxies and images that are there already are not looked at",
+                "no file of this host leads past this registry; proxies and images that are there already are not \
+                 looked at",
             );
             return Ok(());
         }

@@ -152,8 +152,8 @@ fn told(rebuilt: &Rebuilt) -> Vec<String> {
     }
     if rebuilt.base.is_none() && rebuilt.replayed == 0 {
         lines.push(
-            "neither a copy nor the journal says what the blobs are: build, sync and push again; blobs that are here are not \
-             fetched again"
+            "neither a copy nor the journal says what the blobs are: build, sync and push again; blobs that are here \
+             are not fetched again"
                 .to_owned(),
         );
     }

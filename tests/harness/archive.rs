@@ -153,7 +153,8 @@ pub fn files(key: &Cert, date: &str) -> Vec<(String, Vec<u8>)> {
     );
     let package = |architecture: &str, (_, name, bytes): (&str, &str, Vec<u8>)| {
         format!(
-            "Package: {name}\nVersion: 1\nArchitecture: {architecture}\nDescription: as of {date}\nFilename: pool/{name}.deb\n\
+            "Package: {name}\nVersion: 1\nArchitecture: {architecture}\nDescription: as of {date}\nFilename: \
+             pool/{name}.deb\n\
              Size: {}\nSHA256: {}\n\n",
             bytes.len(),
             Digest::of(&bytes).hex()

@@ -111,7 +111,8 @@ fn a_clone_that_its_client_gives_up_ends_the_process_that_served_it() {
     let body = format!("{:04x}{}", body[4..].find('\n').unwrap() + 5, &body[4..]);
     let mut stream = std::net::TcpStream::connect(&serving.address).unwrap();
     let head = format!(
-        "POST /git/node.git/git-upload-pack HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-git-upload-pack-request\r\nContent-Length: {}\r\n\r\n",
+        "POST /git/node.git/git-upload-pack HTTP/1.1\r\nHost: x\r\nContent-Type: \
+         application/x-git-upload-pack-request\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     std::io::Write::write_all(&mut stream, format!("{head}{body}").as_bytes()).unwrap();

@@ -58,7 +58,8 @@ fn objects_whose_headers_end_in_carriage_returns_are_refused_and_no_fault_of_our
     judge("tag", "crlf").refused(3, &["tag crlf"]);
     let tree = repository.find_commit(commit).unwrap().tree_id();
     let text = format!(
-        "tree {tree}\r\nauthor n <e@x.invalid> 1600000000 +0000\r\ncommitter n <e@x.invalid> 1600000000 +0000\r\n\r\nx\r\n"
+        "tree {tree}\r\nauthor n <e@x.invalid> 1600000000 +0000\r\ncommitter n <e@x.invalid> 1600000000 \
+         +0000\r\n\r\nx\r\n"
     );
     let odd = repository.odb().unwrap().write(ObjectType::Commit, text.as_bytes()).unwrap();
     let tag =

@@ -1,4 +1,5 @@
-//! An archive of any bytes, unpacked: nothing is written outside its folder, no mode or time is the archive's own choice.
+//! An archive of any bytes, unpacked: nothing is written outside its folder, no mode or time is the archive's own
+//! choice.
 #![no_main]
 #![allow(missing_docs)]
 

@@ -21,7 +21,7 @@ use crate::sys;
 /// The stack's limits: soft, the kernel's default on every distribution; hard, the size to which GCC raises its own.
 const STACK: (u64, u64) = (8 << 20, 64 << 20);
 
-/// RunLimits that the command would otherwise inherit from the caller, and could read. Each limit that does not bound what
+/// Limits that the command would otherwise inherit from the caller, and could read. Each limit that does not bound what
 /// a build uses is the kernel's default, or none.
 const PLAIN: [(Resource, u64); 11] = [
     (Resource::Cpu, u64::MAX),

@@ -167,7 +167,8 @@ static void waits(void)
 	far.tv_sec += 1 << 30;
 	same("a time long ago", sem_timedwait(&semaphore, &long_ago) == -1 ? errno : 0, ETIMEDOUT);
 	same("a nap until then", clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &long_ago, NULL), 0);
-	same("a futex until then", syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 7, &long_ago, NULL, -1) == -1 ? errno : 0, ETIMEDOUT);
+	same("a futex until then", syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 7,
+		&long_ago, NULL, -1) == -1 ? errno : 0, ETIMEDOUT);
 	same("a condition until then", pthread_cond_timedwait(&condition, &mutex, &long_ago), ETIMEDOUT);
 	pthread_create(&napper, NULL, hold_far, (struct far[]){ { &monotonic, &far } });
 	usleep(50000);
@@ -177,7 +178,8 @@ static void waits(void)
 	int operation = FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME;
 	waited("futex", syscall(SYS_futex, &word, operation, 7, until(CLOCK_REALTIME), NULL, -1) == -1 ? errno : 0, ETIMEDOUT);
 	int at_number = SYS_clock_nanosleep;
-	waited("clock_nanosleep by its number", syscall(at_number, CLOCK_REALTIME, TIMER_ABSTIME, until(CLOCK_REALTIME), NULL), 0);
+	waited("clock_nanosleep by its number", syscall(at_number, CLOCK_REALTIME, TIMER_ABSTIME,
+		until(CLOCK_REALTIME), NULL), 0);
 	for (int which = 0; which < 2; which++) {
 		void *(*works[])(void *) = { nap, wait_for_nothing };
 		pthread_create(&napper, NULL, works[which], &semaphore);

@@ -1,5 +1,5 @@
-/* A library whose constructor waits until a time, and a program that needs it: that constructor must not come before what
- * makes such waits right. */
+/* A library whose constructor waits until a time, and a program that needs it: that constructor must not come before
+ * what makes such waits right. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>

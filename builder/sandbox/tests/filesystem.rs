@@ -135,8 +135,8 @@ fn devices_are_the_harmless_ones() {
 
 #[test]
 fn file_systems_are_made_up_and_others_in_the_other_run() {
-    let script = "for path in / /build . /usr/bin/../lib /tmp /dev/shm; do stat -f -c '%n %T %s %b %f %a %c %d %l' $path; done; \
-        stat -f /nothing 2>&1; cd /build; stat -f -c %T /proc; stat -f -c %T ../lib";
+    let script = "for path in / /build . /usr/bin/../lib /tmp /dev/shm; do stat -f -c '%n %T %s %b %f %a %c %d %l' \
+         $path; done; stat -f /nothing 2>&1; cd /build; stat -f -c %T /proc; stat -f -c %T ../lib";
     let seen = RefCell::new(BTreeSet::new());
     each_volume(|world, volume| {
         // What the host has, and the view does not.

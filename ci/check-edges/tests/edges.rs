@@ -132,6 +132,21 @@ fn no_file_is_longer_than_a_reader_keeps_in_mind() {
     assert!(seen > 400, "{seen} files were looked at");
 }
 
+/// `line` and the words, in lines of a readable width.
+fn wrapped(mut line: String, words: &str) -> String {
+    const WIDTH: usize = 110;
+    let mut begun = 0;
+    for word in words.split(' ') {
+        if line.len() - begun + word.len() >= WIDTH {
+            begun = line.len() + 1;
+            line.push_str("\n               ");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    line
+}
+
 /// Every crate of the house with the crates of the house that it names, as docs/ARCHITECTURE.md shows them.
 fn picture(metadata: &Metadata) -> String {
     let mut lines = BTreeSet::new();
@@ -140,11 +155,8 @@ fn picture(metadata: &Metadata) -> String {
             package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal && d.path.is_some());
         let names: BTreeSet<_> = house.map(|d| d.name.as_str()).collect();
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        lines.insert(format!(
-            "{:<12} -> {}",
-            package.name,
-            if names.is_empty() { "(nothing)" } else { &names }
-        ));
+        let line = format!("{:<12} ->", package.name);
+        lines.insert(wrapped(line, if names.is_empty() { "(nothing)" } else { &names }));
     }
     lines.into_iter().collect::<Vec<_>>().join("\n")
 }

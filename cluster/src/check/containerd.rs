@@ -35,8 +35,8 @@ fn config(host: &mut Host<'_>) -> String {
 pub(super) fn check_config(host: &mut Host<'_>, config: &str) {
     let loaded = imports::load(host, config);
     if let Some(path) = imports::disabled(&loaded) {
-        let words = "disables the CRI plugin: programs that pull through this containerd have settings of their own, which are \
-                     not read here";
+        let words = "disables the CRI plugin: programs that pull through this containerd have settings of their own, \
+             which are not read here";
         host.wonder(path, words);
         return;
     }

@@ -129,7 +129,8 @@ fn written(host: &mut Host<'_>, flags: &Flags) {
     let (made, changed) = (host.changed(&rendered), host.changed(&template));
     if made.is_none() || made < changed {
         let words = format!(
-            "is a template of containerd's configuration that only {program} can fill in: start {program}, and check again"
+            "is a template of containerd's configuration that only {program} can fill in: start {program}, and check \
+             again"
         );
         host.wonder(&template, words);
     }

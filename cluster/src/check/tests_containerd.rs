@@ -134,7 +134,8 @@ fn a_plugin_counts_only_by_the_name_that_its_version_knows() {
             2,
             "io.containerd.cri.v1.images",
             &[
-                "no config_path for the CRI plugin, so no hosts.toml is read: docker.io and all others are asked directly (as containerd 1.x",
+                "no config_path for the CRI plugin, so no hosts.toml is read: docker.io and all others are asked \
+                 directly (as containerd 1.x",
             ],
         ),
         (2, "cri", &["no config_path"]),

@@ -34,8 +34,8 @@ pub(super) fn files(host: &mut Host<'_>, runtime: Runtime) -> Result<Files, Plan
         None => new_policy(host.registry),
     };
     files.insert(POLICY.to_owned(), format!("{policy:#}\n"));
-    let note = "registries that are not named here are blocked if their names end in .com or another known way; policy.json refuses the \
-                others only after they were asked: block the way out, too";
+    let note = "registries that are not named here are blocked if their names end in .com or another known way; \
+         policy.json refuses the others only after they were asked: block the way out, too";
     Ok(Files { files, notes: vec![note.to_owned()] })
 }
 

@@ -107,8 +107,8 @@ fn untold(host: &Host<'_>, names: &[Value], notes: &mut Vec<String>) {
     let others = others.collect::<Vec<_>>().join(", ");
     if !others.is_empty() && !versions(host, DAEMON).is_empty() {
         notes.push(format!(
-            "{others} below {INSECURE} stays, because without /{RECORD} this program does not know whether it wrote that for \
-             another farm: if so, take it out"
+            "{others} below {INSECURE} stays, because without /{RECORD} this program does not know whether it wrote \
+             that for another farm: if so, take it out"
         ));
     }
 }

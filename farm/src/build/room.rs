@@ -30,8 +30,8 @@ pub struct DiskSpace<'a> {
 }
 
 impl DiskSpace<'_> {
-    /// Refuses a build for which less disk is free than an earlier one was measured to need. Without an earlier build it
-    /// only warns, because its estimate is a guess. `unpacked`: whether the toolchain is unpacked already.
+    /// Refuses a build for which less disk is free than an earlier one was measured to need. Without an earlier build
+    /// it only warns, because its estimate is a guess. `unpacked`: whether the toolchain is unpacked already.
     pub fn check(&self, order: &Order, unpacked: bool) -> Result<(), FarmError> {
         let path = self.data;
         let free = free(path).map_err(FarmError::io(path))?;

@@ -298,8 +298,8 @@ pub fn held_back(gone: &Collected) -> Vec<String> {
     let line = |(repository, uploads, since): &(RepositoryName, usize, i64)| {
         let minutes = (now() - since) / 60;
         format!(
-            "{repository}: keeps what became unneeded lately, because of uploads in progress: {uploads}, the oldest begun \
-             {} ago",
+            "{repository}: keeps what became unneeded lately, because of uploads in progress: {uploads}, the oldest \
+             begun {} ago",
             counted(minutes.unsigned_abs(), "minute")
         )
     };

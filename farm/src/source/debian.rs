@@ -103,8 +103,8 @@ impl Debian<'_> {
         let counts = precedent::newer(accepted.as_ref().map(date), date(&release));
         if let Some(accepted) = accepted.filter(|_| counts == Counts::Accepted) {
             self.progress.note(&format!(
-                "upstream has an InRelease of {name} from {}, older than the one of {} that was accepted before; that one stays \
-                 in use",
+                "upstream has an InRelease of {name} from {}, older than the one of {} that was accepted before; that \
+                 one stays in use",
                 release.date(),
                 accepted.date()
             ));

@@ -202,8 +202,8 @@ impl Packages<'_> {
     fn name_release(&self, fetcher: &Fetcher<'_>, suite: &str, digest: &Digest) -> Result<(), FarmError> {
         if fetcher.open(digest)?.is_none() {
             self.progress.note(&format!(
-                "the InRelease of {suite} that a toolchain was locked from is not here, and archives serve only their newest: \
-                 {digest}"
+                "the InRelease of {suite} that a toolchain was locked from is not here, and archives serve only their \
+                 newest: {digest}"
             ));
             return Ok(());
         }

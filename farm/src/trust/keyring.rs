@@ -72,15 +72,15 @@ fn advice(policy: &Policy, standing: &KeyState) -> Option<String> {
     Some(match standing {
         KeyState::Missing => policy.how_to_find(),
         KeyState::Expired { .. } => format!(
-            "`hab-build keys refresh {name}` looks for a certificate that its owner extended; without one, the key counts only \
-             for signatures that this farm saw before, and in requirements with expired-since"
+            "`hab-build keys refresh {name}` looks for a certificate that its owner extended; without one, the key \
+             counts only for signatures that this farm saw before, and in requirements with expired-since"
         ),
         KeyState::Revoked => {
             "nothing brings a revoked key back: the policy should name the key that follows it".to_owned()
         }
         KeyState::Unusable { excusable: true, .. } => format!(
-            "ask its owner for a certificate that is signed anew, or let [[weak-certificate]] in policy {name} make an exception, \
-             with a reason and an end"
+            "ask its owner for a certificate that is signed anew, or let [[weak-certificate]] in policy {name} make \
+             an exception, with a reason and an end"
         ),
         KeyState::Unusable { .. } => {
             "it cannot count here whatever it signs; the policy should name another key of its owner"

@@ -140,7 +140,8 @@ impl History {
 
     pub fn allow(&self, commit: Oid, rule: &str) -> Court {
         self.court(&format!(
-            "[[require.history.allow]]\ncommit = \"{commit}\"\nrule = \"{rule}\"\nreason = \"r\"\ndate = \"2026-01-01\"\n"
+            "[[require.history.allow]]\ncommit = \"{commit}\"\nrule = \"{rule}\"\nreason = \"r\"\ndate = \
+             \"2026-01-01\"\n"
         ))
     }
 }

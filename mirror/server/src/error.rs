@@ -19,7 +19,7 @@ pub(crate) enum Error {
     NoView(String),
     #[error("{0}")]
     NothingShown(String),
-    #[error("this suite is not mirrored; {}", match kept.len() { 0 => "no suite is".to_owned(), _ => format!("these are: {}", kept.join(", ")) })]
+    #[error("this suite is not mirrored; {}", suites(kept))]
     NoSuite { kept: Vec<String> },
     #[error("the Host header must say by which name this mirror is reached")]
     NoHost,
@@ -69,4 +69,8 @@ impl IntoResponse for Error {
         }
         response
     }
+}
+
+fn suites(kept: &[String]) -> String {
+    if kept.is_empty() { "no suite is".to_owned() } else { format!("these are: {}", kept.join(", ")) }
 }

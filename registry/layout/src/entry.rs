@@ -1,4 +1,4 @@
-//! IndexEntries in `index.json`, indexes and manifests.
+//! Descriptors in `index.json`, indexes and manifests.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! Streams a file's bytes to a connection.
 //!
-//! Bytes in the page cache are sent from there if the connection can do that ([`FileQueue`]). Otherwise the connection's
-//! own thread reads them: waking another thread would cost more than the copy. Bytes that must come from the disk are
-//! read by a thread of their own. The pool hands out the chunk that came back last, so that few chunks are in use, and
-//! those are in the processor's cache.
+//! Bytes in the page cache are sent from there if the connection can do that ([`FileQueue`]). Otherwise the
+//! connection's own thread reads them: waking another thread would cost more than the copy. Bytes that must come from
+//! the disk are read by a thread of their own. The pool hands out the chunk that came back last, so that few chunks are
+//! in use, and those are in the processor's cache.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};

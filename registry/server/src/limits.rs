@@ -1,4 +1,4 @@
-//! ServiceLimits for clients, and rules for pushed content.
+//! Limits for clients, and rules for pushed content.
 
 use std::net::IpAddr;
 use std::time::Duration;

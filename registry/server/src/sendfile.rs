@@ -30,7 +30,7 @@ thread_local! {
     static ASKING: RefCell<Option<Arc<FileQueue>>> = const { RefCell::new(None) };
 }
 
-/// FileQueue of files that are to be sent over one connection, in order.
+/// Parts of files that are to be sent over one connection, in order.
 #[derive(Debug, Default)]
 pub(crate) struct FileQueue(
     /// Held to add or take a part, and for a system call that does not wait.

@@ -24,7 +24,7 @@ pub(crate) const THROWN_AWAY: u64 = 64 << 20;
 pub(crate) struct Wire {
     inner: TcpStream,
     slot: Arc<Slot>,
-    /// FileQueue of files to send; stays empty if the bytes written here are not those on the wire (TLS).
+    /// Parts of files to send; stays empty if the bytes written here are not those on the wire (TLS).
     parts: Arc<FileQueue>,
     /// How many more bytes may be discarded; set once the sending side is closed.
     closing: Option<u64>,

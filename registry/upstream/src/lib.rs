@@ -10,8 +10,8 @@
 //! referrers and tags of one of its repositories ([`Remote`]); whether pulled content must be signed (`signed`); whole
 //! images that are fetched before anybody asks (`sync`); and lost blobs that are fetched again (`mend`). Out of scope:
 //! clients, their accounts and HTTP answers, which are the server's; which hosts may be asked, which `hab_outbound`
-//! decides; and which keys count: signatures are gathered here, and a [`ImageJudge`] that the program gives says what they
-//! are worth.
+//! decides; and which keys count: signatures are gathered here, and a [`ImageJudge`] that the program gives says what
+//! they are worth.
 //!
 //! `manifests` fetches a manifest, `blobs` and `download` a blob, and `referrers` the referrers of a manifest. All of
 //! them ask through `client`, which knows how to authenticate (`token`, `pin`), how long to wait, and when not to ask

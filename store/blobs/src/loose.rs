@@ -109,8 +109,8 @@ impl Blobs {
         Ok(found.filter(|(keeping, _)| *keeping == Keeping::Loose).map(|(_, size)| size))
     }
 
-    /// Removes a loose file and returns its size. The caller holds [`ExclusiveLock`], and must have asked the catalog since it
-    /// took that lock.
+    /// Removes a loose file and returns its size. The caller holds [`ExclusiveLock`], and must have asked the catalog
+    /// since it took that lock.
     pub fn remove_loose(&self, digest: &Digest, _alone: &ExclusiveLock) -> Result<Option<u64>> {
         let size = self.loose(digest)?;
         if size.is_some() {

@@ -7,8 +7,8 @@ use hab_oci::{Descriptor, Digest, RepositoryName, Tag};
 pub struct Publication {
     /// The repository to publish in.
     pub repository: RepositoryName,
-    /// Layers and configurations whose bytes were committed to [`Store::blobs`](crate::Store) before. Members of the repository need
-    /// not be listed.
+    /// Layers and configurations whose bytes were committed to [`Store::blobs`](crate::Store) before. Members of the
+    /// repository need not be listed.
     pub blobs: Vec<Descriptor>,
     /// Manifests and indexes, in any order.
     pub manifests: Vec<NewManifest>,

@@ -187,7 +187,8 @@ enum WireMode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// The fields are not those of exactly one kind.
-    #[error("{path:?} does not have the fields of one kind: file (sha256, size, mode), link, same_as or directory", path = shown(.0))]
+    #[error("{path:?} does not have the fields of one kind: file (sha256, size, mode), link, same_as or \
+         directory", path = shown(.0))]
     Kind(String),
     /// No image may have that path or link.
     #[error("{path:?}: {problem}", path = shown(path))]

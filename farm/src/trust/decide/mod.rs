@@ -1,5 +1,5 @@
-//! Decisions for people who ask: `hab-build verify`. Everything that a decision rests on is kept, so that it can be made
-//! again.
+//! Decisions for people who ask: `hab-build verify`. Everything that a decision rests on is kept, so that it can be
+//! made again.
 
 mod commits;
 mod files;

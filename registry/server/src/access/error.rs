@@ -35,7 +35,8 @@ pub enum AccessError {
         problem: LineError,
     },
     /// A file holds no valid key.
-    #[error("{path} is not the key of issued tokens, 64 hexadecimal digits: restore it from a backup, or remove it, and all issued tokens are void", path = path.display())]
+    #[error("{path} is not the key of issued tokens, 64 hexadecimal digits: restore it from a backup, or remove it, \
+         and all issued tokens are void", path = path.display())]
     Key {
         /// The file.
         path: PathBuf,
